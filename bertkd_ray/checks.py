@@ -1,0 +1,69 @@
+"""What can be checked without training: a configuration before hours are spent, and a store against its manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bertkd_ray.config import Config
+from bertkd_ray.core import artifact as artifacts
+from bertkd_ray.core.artifact import Store, redacted
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.corpus.prepare import SPLITS, read_split
+from bertkd_ray.corpus.segmentation import load_bert_tokenizer
+from bertkd_ray.teacher.source import bert_config, bert_specials, resolve_model
+
+
+def check_config(config: Config) -> Iterator[str]:
+    """One line for every check that holds: storage, BERT, vocabulary, device, text. Raises UserError at the first that
+    does not.
+    """
+    Store(config.storage).require_writable()
+    yield f"storage    {redacted(config.storage)} can be written"
+    directory = resolve_model(config.teacher.model)
+    bert = bert_config(directory)
+    bert_specials(directory)
+    if config.teacher.layers is not None and config.teacher.layers > bert["num_hidden_layers"]:
+        raise UserError(f"teacher.layers: {config.teacher.layers}, but {config.teacher.model} has {bert['num_hidden_layers']}")
+    if config.corpus.max_pair_tokens + 3 > bert["max_position_embeddings"]:
+        raise UserError(
+            f"corpus.max_pair_tokens: {config.corpus.max_pair_tokens} and 3 special tokens are more than the "
+            f"{bert['max_position_embeddings']} positions of {config.teacher.model}; lower it"
+        )
+    vocabulary = load_bert_tokenizer(directory).tokenizer.get_vocab_size()
+    if config.stored_topk() > vocabulary:
+        raise UserError(f"kd.topk: {config.stored_topk()} is more than the vocabulary of {vocabulary} pieces; lower it")
+    yield f"teacher    {config.teacher.model}: {bert['num_hidden_layers']} layers, {vocabulary:,} pieces"
+    yield f"device     {_device(config)}"
+    for split in SPLITS:
+        pairs = sum(1 for _ in read_split(config, split))
+        if pairs == 0:
+            raise UserError(f"corpus.{split}: the files are empty; give at least one pair")
+        yield f"{split:<10} {pairs:,} pairs"
+
+
+def _device(config: Config) -> str:
+    # Takes seconds to import and is needed for this one answer.
+    import torch
+
+    from bertkd_ray.core.devices import best_device, resolve_precision
+
+    gpus = torch.cuda.device_count()
+    if config.device == "gpu" and gpus < config.workers:
+        raise UserError(f"device: gpu with workers: {config.workers}, but this machine has {gpus} GPUs; lower workers or set device=auto")
+    device = torch.device("cpu") if config.device == "cpu" else best_device()
+    return f"{device.type}, {resolve_precision(config.precision, device)}, {config.workers} worker(s); as seen from this machine"
+
+
+def check_store(storage: str) -> tuple[int, list[str]]:
+    """Every finished artifact of a store against its manifest: how many there are, and one line a problem."""
+    store = Store(storage)
+    manifests = [name for name, _ in store.files() if name.count("/") == 1 and name.endswith(f"/{artifacts.MANIFEST}")]
+    if not manifests:
+        raise UserError(f"{redacted(storage)}: no finished artifact is here; give the storage directory of a pipeline")
+    problems = []
+    for manifest in manifests:
+        try:
+            problems += list(artifacts.load(store, manifest.partition("/")[0]).problems(checksums=True))
+        except UserError as error:
+            problems.append(str(error))
+    return len(manifests), problems

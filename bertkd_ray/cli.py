@@ -1,0 +1,154 @@
+"""`bertkd`: parse, call, print. Results go to stdout, logs and progress to stderr."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from bertkd_ray import __version__
+from bertkd_ray.config import Config, load_config
+from bertkd_ray.core.errors import UserError
+
+_STAGES = {
+    "prepare": "stage 0: parallel text to token ids, with the student's tokenizer",
+    "finetune": "stage 1: train the BERT teacher as a conditional masked language model",
+    "extract": "stage 2: map the teacher over the corpus and store its top-k logits",
+    "distill": "stage 3: train the students, with the teacher's soft labels and without",
+    "translate": "stage 4: translate the test set by beam search and score it",
+}
+_EPILOG = """\
+Finished work is never done twice: a command makes what its stage is made from, skips what is finished and goes on with
+what was cut off. Exit codes: 0 done, 2 the input or configuration is wrong (one line says where), 1 anything else.
+
+  bertkd run configs/demo.yaml
+  bertkd run configs/multi30k.yaml kd.temperature=2 student.steps=5000
+  bertkd validate configs/multi30k.yaml
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    options = _parser().parse_args(arguments)
+    # The hub's progress bars and the tokenizers' warnings about forks say nothing to this program's user.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        return int(options.call(options))
+    except UserError as error:
+        print(f"bertkd: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("bertkd: interrupted; run the same command to go on", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="bertkd",
+        description="Distil a pretrained BERT into a small, fast translation model, distributed with Ray.",
+        epilog=_EPILOG,
+        formatter_class=formatter,
+    )
+    parser.add_argument("--version", action="version", version=f"bertkd {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="all stages, for every arm, and the table of scores", formatter_class=formatter)
+    _add_config(run)
+    run.set_defaults(call=_run)
+    for stage, text in _STAGES.items():
+        command = commands.add_parser(stage, help=text, description=text, formatter_class=formatter)
+        _add_config(command)
+        if stage in ("distill", "translate"):
+            command.add_argument("--arm", metavar="NAME", help="only this arm (default: every arm of the configuration)")
+        command.set_defaults(call=_stage)
+    validate = commands.add_parser(
+        "validate",
+        help="check a configuration, or a store against its manifests, without training",
+        description="Check everything that can be checked without training: storage, BERT, vocabulary, device, text "
+        "and its line counts. With --artifacts: every file of a store against its manifest.",
+    )
+    validate.add_argument("config", nargs="?", metavar="CONFIG.yaml", help="the configuration")
+    validate.add_argument("overrides", nargs="*", metavar="section.key=value", help="changes to it")
+    validate.add_argument("--artifacts", metavar="DIR", help="a storage directory or URI whose files are checked")
+    validate.add_argument("--json", action="store_true", help="print one JSON object")
+    validate.set_defaults(call=_validate)
+    return parser
+
+
+def _add_config(command: argparse.ArgumentParser) -> None:
+    command.add_argument("config", metavar="CONFIG.yaml", help="the configuration")
+    command.add_argument("overrides", nargs="*", metavar="section.key=value", help="changes to it, values read as YAML")
+    command.add_argument("--json", action="store_true", help="print one JSON object with stages, metrics and scores")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from bertkd_ray.pipeline import Pipeline
+    from bertkd_ray.report.tables import results_table
+
+    with Pipeline(load_config(options.config, options.overrides)) as pipeline:
+        outcome = pipeline.run()
+    if options.json:
+        print(json.dumps(outcome.as_json(), indent=1))
+        return 0
+    print(results_table(outcome.arms, outcome.signatures))
+    if outcome.figures:
+        print(f"\nFigures: {outcome.figures[0].parent}")
+    if outcome.how_to_open:
+        print(f"Runs:    {outcome.how_to_open}")
+    return 0
+
+
+def _stage(options: argparse.Namespace) -> int:
+    from bertkd_ray.pipeline import Pipeline
+
+    config = load_config(options.config, options.overrides)
+    with Pipeline(config) as pipeline:
+        for call in _calls(pipeline, options, config):
+            call()
+    outcome = pipeline.outcome
+    if options.json:
+        print(json.dumps(outcome.as_json(), indent=1))
+        return 0
+    for name, result in outcome.stages.items():
+        print(f"{name:<20} {result.status:<8} {result.artifact.uri}")
+    return 0
+
+
+def _calls(pipeline: object, options: argparse.Namespace, config: Config) -> list[Callable[[], object]]:
+    """The stage methods that a command asks for."""
+    method = getattr(pipeline, options.command)
+    if options.command not in ("distill", "translate"):
+        return [method]
+    if options.arm is not None and options.arm not in config.arms:
+        raise UserError(f"--arm {options.arm}: the configuration has the arms {', '.join(config.arms)}")
+    arms = [options.arm] if options.arm else list(config.arms)
+    return [lambda arm=arm: method(arm) for arm in arms]
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from bertkd_ray.checks import check_config, check_store
+
+    if (options.config is None) == (options.artifacts is None):
+        raise UserError("validate takes either a CONFIG.yaml or --artifacts DIR")
+    if options.config is not None:
+        lines = []
+        for line in check_config(load_config(options.config, options.overrides)):
+            lines.append(line)
+            if not options.json:
+                print(f"ok  {line}")
+        if options.json:
+            print(json.dumps({"ok": lines}))
+        return 0
+    count, problems = check_store(options.artifacts)
+    if options.json:
+        print(json.dumps({"artifacts": count, "problems": problems}))
+    else:
+        print("\n".join(problems) or f"ok  {count} artifacts, every file as its manifest says")
+    return 2 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

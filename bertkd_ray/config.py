@@ -1,0 +1,413 @@
+"""The whole configuration: frozen models, one per stage, loaded from YAML and `section.key=value` overrides.
+
+Defaults are the paper's settings. A key that cannot change a result (workers, device, storage, tracking, logging) is
+left out of every fingerprint, so that a cluster reuses what a laptop has made.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from bertkd_ray.core.errors import UserError
+
+CONTROL_OVERRIDES: dict[str, Any] = {"kd.alpha": 0}
+
+
+class Section(BaseModel):
+    """A frozen part of the configuration that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class SplitFiles(Section):
+    """Where one split of the corpus lies: two line-aligned files, or one TSV."""
+
+    src: str | None = None
+    """Source text, one sentence a line, UTF-8; `.gz` is read as gzip; a path or a storage URI."""
+    tgt: str | None = None
+    """Target text, line-aligned with `src`."""
+    tsv: str | None = None
+    """Instead of `src` and `tgt`: one tab-separated file."""
+    src_column: int = Field(0, ge=0)
+    """Column of the source text in the TSV, counted from 0."""
+    tgt_column: int = Field(1, ge=0)
+    """Column of the target text in the TSV, counted from 0."""
+
+    @model_validator(mode="after")
+    def _one_form(self) -> SplitFiles:
+        pair = (self.src is not None) + (self.tgt is not None)
+        if (pair != 2) if self.tsv is None else (pair != 0):
+            raise ValueError("give both src and tgt, or tsv alone")
+        return self
+
+    def paths(self) -> list[tuple[str, str]]:
+        """The files that are given, by their key."""
+        return [(key, path) for key in ("src", "tgt", "tsv") if (path := getattr(self, key)) is not None]
+
+
+class CorpusConfig(Section):
+    """Stage 0, prepare: which text, and how it becomes token ids."""
+
+    source: Literal["demo", "text", "tsv"] = "text"
+    """`text`: line-aligned files; `tsv`: one file a split; `demo`: the embedded German-English grammar."""
+    directory: str | None = None
+    """Directory or URI that the paths of the splits are relative to; null is the working directory."""
+    train: SplitFiles | None = None
+    """Training pairs (not with `source: demo`)."""
+    valid: SplitFiles | None = None
+    """Pairs for early stopping and the choice of the checkpoint."""
+    test: SplitFiles | None = None
+    """Pairs that are only ever scored."""
+    lowercase: bool = False
+    """Lower-case both sides first, as the paper did."""
+    max_side_tokens: int = Field(150, ge=1)
+    """Tokens: pairs with a longer side are dropped."""
+    max_pair_tokens: int = Field(509, ge=2)
+    """Tokens of both sides together; 509 and three special tokens fill BERT's 512 positions."""
+    fragment_pairs: int = Field(2048, ge=1)
+    """Pairs a Parquet file: the unit of work and of resumption in extract."""
+    group_pairs: int = Field(1024, ge=1)
+    """Pairs a Parquet row group: the unit that the batch plan shuffles."""
+
+    @model_validator(mode="after")
+    def _splits_fit_source(self) -> CorpusConfig:
+        splits = {"train": self.train, "valid": self.valid, "test": self.test}
+        if self.source == "demo":
+            if any(splits.values()):
+                raise ValueError("source: demo brings its own text; remove train, valid and test, or set source: text")
+            return self
+        for name, files in splits.items():
+            if files is None:
+                raise ValueError(f"source: {self.source} needs corpus.{name}")
+            if (files.tsv is not None) != (self.source == "tsv"):
+                raise ValueError(f"corpus.{name} does not fit source: {self.source}")
+        return self
+
+    def files(self, split: str) -> SplitFiles | None:
+        """The split's files with their whole paths, or None for the demo corpus."""
+        files: SplitFiles | None = getattr(self, split)
+        if files is None or self.directory is None:
+            return files
+        return files.model_copy(update={key: self._whole(path) for key, path in files.paths()})
+
+    def _whole(self, path: str) -> str:
+        absolute = path.startswith("/") or "://" in path
+        return path if absolute or self.directory is None else f"{self.directory.rstrip('/')}/{path}"
+
+
+class TeacherConfig(Section):
+    """Stage 1, finetune: the conditional masked language model."""
+
+    model: str = "bert-base-multilingual-cased"
+    """Any BERT: a directory, a hub id, or `package:NAME/DIRECTORY` for one that a Python package carries."""
+    pretrained: bool = True
+    """False: only the configuration and vocabulary are taken and the weights start at random (the ablation)."""
+    layers: int | None = Field(None, ge=1)
+    """Keep only the first so many layers; null keeps all."""
+    attention: Literal["auto", "eager", "sdpa"] = "auto"
+    """Attention kernels; `auto` is plain attention on CPU, where its backward is faster, and fused attention on GPU."""
+    dropout: float | None = Field(None, ge=0, lt=1)
+    """Dropout on hidden states; null is the checkpoint's own (0.1)."""
+    attention_dropout: float = Field(0.1, ge=0, lt=1)
+    """Dropout on attention weights."""
+    steps: int = Field(100_000, ge=1)
+    """Updates."""
+    batch_tokens: int = Field(16_384, ge=1)
+    """Padded tokens an update, both sides together, over all workers."""
+    micro_batches: int = Field(1, ge=1)
+    """Micro-batches an update; a multiple of the number of workers. Part of the batch plan, so part of the result."""
+    mask_probability: float = Field(0.15, gt=0, le=1)
+    """Probability that a target position is masked."""
+    optimizer: Literal["adamw", "bertadam"] = "adamw"
+    """`bertadam` is the original's Adam without bias correction, clipped tensor by tensor."""
+    lr: float = Field(5e-5, gt=0)
+    """Peak learning rate."""
+    warmup: float = Field(0.05, ge=0, le=1)
+    """Share of the steps in which the rate rises linearly; afterwards it falls linearly to 0."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Decoupled weight decay; none for biases and LayerNorm."""
+    clip: float = Field(1.0, gt=0)
+    """Gradient norm above which the gradient is scaled down."""
+    eval_every: int = Field(1_000, ge=1)
+    """Steps between validations."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after so many validations without a lower loss; null never stops early."""
+
+
+class ExtractConfig(Section):
+    """Stage 2, extract: the teacher's soft labels."""
+
+    topk: int | None = Field(None, ge=1)
+    """Logits stored a position; null stores as many as the arms' kd.topk asks for."""
+    passes: int = Field(7, ge=1)
+    """Times each pair is seen; pass j masks the target positions j, j + passes, …"""
+    batch_tokens: int = Field(16_384, ge=1)
+    """Padded tokens a forward pass."""
+
+
+class KdConfig(Section):
+    """The distillation loss of stage 3."""
+
+    alpha: float = Field(0.5, ge=0, le=1)
+    """Weight of the soft labels; 0 trains without the teacher."""
+    temperature: float = Field(10.0, gt=0)
+    """Divides the teacher's logits (the student stays at 1)."""
+    topk: int = Field(8, ge=1)
+    """Teacher logits used a position."""
+    tail: Literal["renormalise", "exact"] = "renormalise"
+    """`renormalise` the k logits as the paper does, or give the rest its `exact` mass (temperature 1 only)."""
+
+    @model_validator(mode="after")
+    def _exact_tail_needs_temperature_one(self) -> KdConfig:
+        if self.tail == "exact" and self.temperature != 1.0:
+            raise ValueError("tail: exact is defined at temperature 1; set kd.temperature=1")
+        return self
+
+
+class StudentConfig(Section):
+    """Stage 3, distill: the student and its training."""
+
+    encoder_layers: int = Field(6, ge=1)
+    """Layers of the encoder."""
+    decoder_layers: int = Field(6, ge=1)
+    """Layers of the decoder."""
+    width: int = Field(512, ge=8)
+    """Size of embeddings and hidden states."""
+    ffn: int = Field(2048, ge=8)
+    """Size of the feed-forward layers' inner state."""
+    heads: int = Field(8, ge=1)
+    """Attention heads; they divide `width`."""
+    dropout: float = Field(0.3, ge=0, lt=1)
+    """Dropout on residuals and embeddings."""
+    attention_dropout: float = Field(0.3, ge=0, lt=1)
+    """Dropout on attention weights."""
+    activation_dropout: float = Field(0.3, ge=0, lt=1)
+    """Dropout inside the feed-forward layers."""
+    steps: int = Field(100_000, ge=1)
+    """Updates, the same for every arm."""
+    batch_tokens: int = Field(6_144, ge=1)
+    """Padded tokens an update, counted on the longer side, over all workers."""
+    micro_batches: int = Field(1, ge=1)
+    """Micro-batches an update; a multiple of the number of workers. Part of the batch plan, so part of the result."""
+    lr: float = Field(2.0, gt=0)
+    """Factor of the schedule lr · width^-0.5 · min(step^-0.5, step · warmup^-1.5)."""
+    warmup: int = Field(8_000, ge=1)
+    """Steps in which the rate rises linearly."""
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    """Probability mass that the hard label gives to the other tokens."""
+    clip: float | None = Field(None, gt=0)
+    """Gradient norm above which the gradient is scaled down; null never does (as OpenNMT)."""
+    eval_every: int = Field(1_000, ge=1)
+    """Steps between validations (token accuracy, perplexity, greedy BLEU)."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after so many validations without a higher BLEU; null never stops early."""
+    average: int = Field(1, ge=1)
+    """Average the weights of the last so many validated checkpoints; 1 takes the best one by valid BLEU."""
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> StudentConfig:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        return self
+
+
+class TranslateConfig(Section):
+    """Stage 4, translate and score."""
+
+    beam: int = Field(5, ge=1)
+    """Beam size; 1 is greedy."""
+    length_penalty: float = Field(0.6, ge=0)
+    """Exponent of the GNMT penalty ((5 + length) / 6)^x."""
+    n_best: int = Field(1, ge=1)
+    """Hypotheses kept a sentence; at most `beam`."""
+    batch_tokens: int = Field(8_192, ge=1)
+    """Padded source tokens times beam in one batch."""
+    bootstrap_samples: int = Field(1_000, ge=10)
+    """Samples of the paired bootstrap between an arm and the control."""
+
+    @model_validator(mode="after")
+    def _n_best_within_beam(self) -> TranslateConfig:
+        if self.n_best > self.beam:
+            raise ValueError(f"n_best {self.n_best} is more than beam {self.beam}")
+        return self
+
+
+class TrackingConfig(Section):
+    """Where the runs are recorded."""
+
+    uri: str | None = None
+    """MLflow tracking URI; null is SQLite in the storage directory, `none` switches tracking off."""
+    experiment: str | None = None
+    """MLflow experiment; null is the configuration's name."""
+
+
+def _tracking_section(value: Any) -> Any:
+    """`tracking: none` is short for `tracking: {uri: none}`."""
+    return {"uri": "none"} if value in ("none", "None") else value
+
+
+class Config(Section):
+    """One pipeline: a corpus, a teacher, and the students to compare."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the pipeline, of its MLflow experiment and of nothing else."""
+    storage: str = "artifacts"
+    """Directory or URI (`s3://`, `gs://`) of the artifacts; on a cluster every node must reach it."""
+    seed: int = Field(1, ge=0, lt=2**31)
+    """Seed of initialisation, masks, shuffling and dropout."""
+    precision: Literal["auto", "bf16", "float32"] = "auto"
+    """`auto` is bf16 where the hardware multiplies bf16 (CUDA; CPUs with AMX or AVX512-BF16), else float32."""
+    workers: int = Field(1, ge=1)
+    """Train workers; they divide the micro-batches of an update. Not part of the result."""
+    cpus_per_worker: int | None = Field(None, ge=1)
+    """CPUs, and torch threads, a train worker; null shares out the largest node."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """`auto` takes GPUs where the cluster has them."""
+    max_failures: int = Field(3, ge=0)
+    """Times that a training job starts again from its checkpoint after a lost worker."""
+    checkpoint_every: int = Field(200, ge=1)
+    """Steps between checkpoints; at most so much work is repeated after a failure."""
+    log_every: int = Field(10, ge=1)
+    """Steps between two points of the training curves."""
+    corpus: CorpusConfig
+    """Stage 0."""
+    teacher: TeacherConfig = TeacherConfig()
+    """Stage 1."""
+    extract: ExtractConfig = ExtractConfig()
+    """Stage 2."""
+    kd: KdConfig = KdConfig()
+    """Stage 3, the loss."""
+    student: StudentConfig = StudentConfig()
+    """Stage 3, the student."""
+    arms: dict[str, dict[str, Any]] = {"distilled": {}, "control": CONTROL_OVERRIDES}
+    """Students to compare: name and the `kd.*` and `student.*` keys that differ."""
+    translate: TranslateConfig = TranslateConfig()
+    """Stage 4."""
+    tracking: Annotated[TrackingConfig, BeforeValidator(_tracking_section)] = TrackingConfig()
+    """MLflow."""
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Config:
+        for section in ("teacher", "student"):
+            micro_batches = getattr(self, section).micro_batches
+            if micro_batches % self.workers:
+                raise ValueError(f"{section}.micro_batches {micro_batches} is not a multiple of workers {self.workers}")
+        teacher_budget = self.teacher.batch_tokens // self.teacher.micro_batches
+        longest_pair = min(self.corpus.max_pair_tokens, 2 * self.corpus.max_side_tokens) + 3
+        if teacher_budget < longest_pair:
+            raise ValueError(
+                f"teacher.batch_tokens / micro_batches is {teacher_budget}, less than the longest admitted pair "
+                f"({longest_pair} tokens); raise it or lower corpus.max_side_tokens"
+            )
+        student_budget = self.student.batch_tokens // self.student.micro_batches
+        if student_budget < self.corpus.max_side_tokens + 1:
+            raise ValueError(
+                f"student.batch_tokens / micro_batches is {student_budget}, less than the longest admitted side "
+                f"({self.corpus.max_side_tokens + 1} tokens); raise it or lower corpus.max_side_tokens"
+            )
+        if not self.arms:
+            raise ValueError("arms is empty; name at least one student")
+        return self
+
+    def stored_topk(self) -> int:
+        """Logits that extract stores a position: as configured, else what the distilled arms use."""
+        used = [arm.kd.topk for arm in self.arm_configs().values() if arm.kd.alpha > 0]
+        return self.extract.topk or max(used, default=self.kd.topk)
+
+    def arm_configs(self) -> dict[str, Config]:
+        """The configuration of every arm: this one with the arm's overrides."""
+        return {arm: self._with_overrides(arm, overrides) for arm, overrides in self.arms.items()}
+
+    def _with_overrides(self, arm: str, overrides: dict[str, Any]) -> Config:
+        tree = self.model_dump()
+        for key, value in overrides.items():
+            if key.split(".")[0] not in ("kd", "student"):
+                raise UserError(f"arms.{arm}: {key} is not a kd.* or student.* key; arms differ in those alone")
+            _set_key(tree, key, value)
+        return _validated(tree, f"arms.{arm}")
+
+
+def _set_key(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a dotted key, making the sections on the way."""
+    *sections, last = key.split(".")
+    for depth, section in enumerate(sections):
+        if tree.get(section) is None:
+            tree[section] = {}
+        tree = tree[section]
+        if not isinstance(tree, dict):
+            raise UserError(f"{key}: {'.'.join(sections[: depth + 1])} is a value, not a section")
+    tree[last] = value
+
+
+def _validated(tree: dict[str, Any], origin: str) -> Config:
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(f"{origin}: " + "; ".join(_explain(item) for item in error.errors())) from None
+
+
+def _explain(item: Any) -> str:
+    """One of pydantic's findings as `key: what is wrong (got value)`."""
+    key = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        return f"unknown key {key}{_suggestion(item['loc'])}"
+    message = item["msg"].removeprefix("Value error, ")
+    value = item.get("input")
+    got = "" if isinstance(value, dict | BaseModel) or item["type"] == "missing" else f" (got {value!r})"
+    return f"{key}: {message}{got}" if key else message
+
+
+def _suggestion(location: tuple[Any, ...]) -> str:
+    """The known key that an unknown one most resembles."""
+    from difflib import get_close_matches
+
+    model: Any = Config
+    for part in location[:-1]:
+        annotation = model.model_fields[part].annotation
+        nested = [kind for kind in (annotation, *getattr(annotation, "__args__", ())) if isinstance(kind, type)]
+        model = next((kind for kind in nested if issubclass(kind, Section)), None)
+        if model is None:
+            return ""
+    close = get_close_matches(str(location[-1]), model.model_fields, n=1)
+    return f"; did you mean {'.'.join([*map(str, location[:-1]), close[0]])}?" if close else ""
+
+
+def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
+    """Reads a YAML file and applies `section.key=value` overrides, their values read as YAML.
+
+    Raises UserError, in one line, for a missing or malformed file, an unknown key (with the nearest known one), a wrong
+    type or an impossible combination. Relative paths in the file are relative to the working directory.
+    """
+    try:
+        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; give a YAML configuration, for example configs/demo.yaml") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: not a configuration; it must be a mapping of keys to values")
+    for override in overrides or []:
+        key, separator, text = override.partition("=")
+        if not separator or not key:
+            raise UserError(f"{override!r}: an override is written section.key=value")
+        if key == "tracking":
+            tree["tracking"] = yaml.safe_load(text)
+            continue
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UserError(f"{override!r}: the value is not YAML") from None
+        if isinstance(tree.get("tracking"), str) and key.startswith("tracking."):
+            tree["tracking"] = _tracking_section(tree["tracking"])
+        _set_key(tree, key, value)
+    config = _validated(tree, str(path))
+    config.arm_configs()  # an arm that does not validate is found here, not hours later
+    stored = config.stored_topk()
+    for arm, arm_config in config.arm_configs().items():
+        if arm_config.kd.alpha > 0 and arm_config.kd.topk > stored:
+            raise UserError(f"{path}: arms.{arm}: kd.topk {arm_config.kd.topk} is more than extract.topk {stored}")
+    return config

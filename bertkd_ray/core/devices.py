@@ -1,0 +1,41 @@
+"""Which device computes, and in which precision."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+Precision = Literal["bf16", "float32"]
+
+
+def best_device() -> torch.device:
+    """The GPU that this process sees first, else the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def resolve_precision(wanted: Literal["auto", "bf16", "float32"], device: torch.device) -> Precision:
+    """`auto` becomes bf16 where the hardware multiplies bf16: CUDA from Ampere on, CPUs with AMX or AVX512-BF16."""
+    if wanted != "auto":
+        return wanted
+    return "bf16" if _multiplies_bf16(device) else "float32"
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.get_device_capability(device) >= (8, 0))
+    # torch tells CPU features through these two functions alone; without them plain float32 is the safe answer.
+    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, probe)() for probe in probes if hasattr(torch.cpu, probe))
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """bf16 autocast on this device, or a context that does nothing."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def resolve_attention(wanted: str, device: torch.device) -> str:
+    """`auto` is plain attention on CPU, where the backward of the fused kernel is the slower one, else `sdpa`."""
+    if wanted != "auto":
+        return wanted
+    return "sdpa" if device.type == "cuda" else "eager"

@@ -1,0 +1,78 @@
+"""Lists of token ids as Arrow keeps them: one flat array of values and the offsets of the rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """`n` rows of integers of differing length.
+
+    values: integers, shape [sum of lengths]; offsets: int64[n + 1], row i is values[offsets[i]:offsets[i + 1]].
+    """
+
+    values: NDArray[np.integer]
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """int64[n], the length of every row."""
+        return np.diff(self.offsets)
+
+    def row(self, index: int) -> NDArray[np.integer]:
+        """The values of one row."""
+        return self.values[self.offsets[index] : self.offsets[index + 1]]
+
+    def take(self, rows: NDArray[np.integer]) -> Ragged:
+        """The given rows, in the given order; a row may be named more than once."""
+        lengths = self.lengths[rows]
+        offsets = offsets_of(lengths)
+        return Ragged(self.values[flat_positions(self.offsets[:-1][rows], lengths)], offsets)
+
+    def ended_by(self, token: int) -> Ragged:
+        """The same rows, each with one more token at its end."""
+        offsets = self.offsets + np.arange(len(self.offsets))
+        values = np.full(len(self.values) + len(self), token, dtype=self.values.dtype)
+        values[flat_positions(offsets[:-1], self.lengths)] = self.values
+        return Ragged(values, offsets)
+
+    @staticmethod
+    def from_lists(rows: list[list[int]]) -> Ragged:
+        """From Python lists; for tests and single sentences, not for training data."""
+        values = np.asarray([value for row in rows for value in row], dtype=np.int32)
+        return Ragged(values, offsets_of(np.asarray([len(row) for row in rows], dtype=np.int64)))
+
+    @staticmethod
+    def from_arrow(column: pa.Array | pa.ChunkedArray) -> Ragged:
+        """From a list column without nulls, copying at most the offsets where the column is one chunk."""
+        array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        if isinstance(array, pa.ChunkedArray):
+            array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], type=array.type)
+        offsets = array.offsets.to_numpy().astype(np.int64)
+        values = array.values.to_numpy(zero_copy_only=False)
+        return Ragged(values[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+    def to_arrow(self, value_type: pa.DataType) -> pa.ListArray:
+        """As an Arrow list column of the given value type."""
+        return pa.ListArray.from_arrays(pa.array(self.offsets, pa.int32()), pa.array(self.values, value_type))
+
+
+def offsets_of(lengths: NDArray[np.integer]) -> NDArray[np.int64]:
+    """int64[n + 1]: where rows of these lengths begin, and the end of the last."""
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def flat_positions(starts: NDArray[np.integer], lengths: NDArray[np.integer]) -> NDArray[np.int64]:
+    """For every row the positions start, start + 1, …, start + length - 1, rows one after another."""
+    offsets = offsets_of(lengths)
+    return np.arange(offsets[-1], dtype=np.int64) + np.repeat(np.asarray(starts, np.int64) - offsets[:-1], lengths)

@@ -1,0 +1,274 @@
+"""How BERT cuts text, as spans of the text itself.
+
+BERT's pieces are normalised (an uncased BERT lower-cases and strips accents), so text cannot be rebuilt from them. Here
+a piece is taken as the *surface* it covers, by its offsets: surfaces partition the text, nothing is lost, and each has
+the id of BERT's piece behind it. Segmentation is local to words between white space, so a corpus is segmented by its
+unique words.
+
+    "Männer's"  →  ▁Män ##ner ' s
+
+`▁` starts a whitespace word, `##` continues a BERT word, a bare surface starts a BERT word without white space before.
+
+Not supported: teachers whose tokenizer is not WordPiece behind BERT's pre-tokenizer (RoBERTa, SentencePiece models).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
+
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+from bertkd_ray.core.errors import UserError
+
+WORD_START = "▁"
+CONTINUATION = "##"
+MAX_CHUNK_LETTERS = 100  # BERT gives up ([UNK]) on words longer than this
+SPECIAL_NAMES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+# Both sets are closed by Unicode's stability policy: the characters str.split() splits at, which include those BERT and
+# the `tokenizers` library take for white space, and the control characters (category Cc) that are not white space.
+_WHITE_SPACE = "\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_CONTROL = "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"
+
+_SEGMENT_BATCH = 10_000  # words; bounds the memory of the encodings alive at once
+_SCANNED_CODE_POINTS = 0x40000  # planes 0 to 3: no character of a later plane is punctuation or CJK
+_Span = tuple[int, int, int]  # start, end, BERT id
+
+
+def normalizer(*, lowercase: bool = False) -> normalizers.Normalizer:
+    """The normaliser that `normalise` applies and the student's tokenizer carries: one object, so that they agree."""
+    steps: list[normalizers.Normalizer] = [
+        normalizers.Replace(Regex(f"[{_CONTROL}]"), ""),
+        normalizers.Replace(WORD_START, "_"),
+        normalizers.NFC(),
+    ]
+    if lowercase:
+        steps += [normalizers.Lowercase(), normalizers.NFC()]
+    steps += [normalizers.Replace(Regex(f"[{_WHITE_SPACE}]+"), " "), normalizers.Strip()]
+    return normalizers.Sequence(steps)
+
+
+_NORMALIZERS = {lowercase: normalizer(lowercase=lowercase) for lowercase in (False, True)}
+
+
+def normalise(text: str, *, lowercase: bool = False) -> str:
+    """The form of a line that every later stage sees, and that decoding gives back.
+
+    Control characters (category Cc) that are not white space are removed, Unicode NFC is taken (again after
+    lower-casing), a run of white space becomes one space, both ends are stripped. A literal `▁` (U+2581), which marks
+    word starts in tokens, becomes `_`. Lower-casing is by character, without context (no final sigma). Idempotent.
+    """
+    return _NORMALIZERS[lowercase].normalize_str(text)
+
+
+def count_words(lines: Iterable[str]) -> Counter[str]:
+    """Occurrences of the space-separated words of normalised lines."""
+    counts: Counter[str] = Counter()
+    for line in lines:
+        counts.update(line.split())
+    return counts
+
+
+class SpecialIds(NamedTuple):
+    """BERT ids of the special tokens."""
+
+    pad: int
+    unk: int
+    cls: int
+    sep: int
+    mask: int
+
+
+class BertTokenizer(NamedTuple):
+    """BERT's own fast tokenizer, without truncation or padding, and the ids of its special tokens.
+
+    The text of a special token (`[MASK]`) is ordinary text to it.
+    """
+
+    tokenizer: Tokenizer
+    special_ids: SpecialIds
+
+
+def load_bert_tokenizer(model_path: str) -> BertTokenizer:
+    """The tokenizer of a BERT-like model, from a directory (`tokenizer.json`, or `vocab.txt`) or a hub id.
+
+    Raises UserError if it cannot be loaded, is not WordPiece behind BERT's pre-tokenizer, or lacks a special token.
+    """
+    from transformers import AutoTokenizer
+
+    if os.path.isabs(model_path) and not os.path.isdir(model_path):
+        raise UserError(f"{model_path}: no such directory; give the directory or hub id of a BERT")
+    try:
+        loaded = AutoTokenizer.from_pretrained(model_path)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{model_path}: no tokenizer found; give the directory or hub id of a BERT ({reason})"
+        ) from error
+    return bert_tokenizer_of(getattr(loaded, "backend_tokenizer", None), model_path)
+
+
+def bert_tokenizer_of(tokenizer: Tokenizer | None, name: str) -> BertTokenizer:
+    """A checked copy of a `tokenizers.Tokenizer`; `name` stands in the messages. Raises as `load_bert_tokenizer`."""
+    model = None if tokenizer is None else tokenizer.model
+    if tokenizer is None or not isinstance(model, models.WordPiece) or model.continuing_subword_prefix != CONTINUATION:
+        raise UserError(f"{name}: the tokenizer is not BERT's WordPiece; give a BERT-like teacher (BERT, DistilBERT)")
+    if not isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer):
+        raise UserError(f"{name}: the tokenizer does not split words as BERT does; give a BERT-like teacher")
+    # Without the added tokens: transformers adds absent special tokens beyond the rows that the model has.
+    vocabulary = tokenizer.get_vocab(with_added_tokens=False)
+    missing = [token for token in SPECIAL_NAMES if token not in vocabulary]
+    if missing:
+        raise UserError(f"{name}: the vocabulary lacks {' '.join(missing)}; give a BERT-like teacher")
+    copy = Tokenizer.from_str(tokenizer.to_str())
+    copy.no_truncation()
+    copy.no_padding()
+    copy.encode_special_tokens = True
+    return BertTokenizer(copy, SpecialIds(*(vocabulary[token] for token in SPECIAL_NAMES)))
+
+
+class Piece(NamedTuple):
+    """One surface: `token` is the surface with its mark (`▁x`, `##x` or bare), `bert_id` the id of BERT's piece."""
+
+    token: str
+    bert_id: int
+
+
+class Segmenter:
+    """Cuts whitespace words into the surfaces of BERT's pieces."""
+
+    def __init__(self, bert: BertTokenizer) -> None:
+        self.special_ids = bert.special_ids
+        self._tokenizer = bert.tokenizer
+        self._vocabulary: dict[str, int] = bert.tokenizer.get_vocab(with_added_tokens=False)
+        self._piece_strings = {piece_id: piece for piece, piece_id in self._vocabulary.items()}
+        self.isolated = isolated_characters(bert.tokenizer)
+        self._chunk = re.compile(chunk_pattern(self.isolated))
+        self._is_isolated = re.compile(f"[{self.isolated}]")
+
+    @staticmethod
+    def from_pretrained(model_path: str) -> Segmenter:
+        """From the directory or hub id of a BERT-like model; raises as `load_bert_tokenizer`."""
+        return Segmenter(load_bert_tokenizer(model_path))
+
+    def segment(self, words: Sequence[str]) -> list[list[Piece]]:
+        """The pieces of every word; the words are normalised and hold no white space.
+
+        The surfaces partition the word. Pieces that cover the same characters (decomposed ones, as Hangul under accent
+        stripping) are one surface with the first piece's id. Characters no piece covers (format characters, stripped
+        marks) belong to the surface before, at the start to the one after. A BERT word that is [UNK] is cut into
+        characters (`character_id`). A surface never crosses the student's split (`chunk_pattern`).
+        """
+        return [pieces for batch in _batches(words) for pieces in self._segment_batch(batch)]
+
+    def piece_string(self, bert_id: int) -> str:
+        """BERT's own string of a piece."""
+        return self._piece_strings[bert_id]
+
+    def is_isolated(self, character: str) -> bool:
+        """Whether BERT makes the character a word of its own (punctuation, CJK)."""
+        return self._is_isolated.fullmatch(character) is not None
+
+    def character_id(self, character: str, *, continues: bool) -> int:
+        """The id of BERT's piece for one character in its role, after BERT's normalisation; else that of [UNK].
+
+        Where normalisation decomposes the character (Hangul), the first part counts, as for merged pieces.
+        """
+        prefix = CONTINUATION if continues else ""
+        normal = character
+        if self._tokenizer.normalizer is not None:
+            normal = self._tokenizer.normalizer.normalize_str(character).strip()
+        for candidate in (normal, normal[:1]):
+            if candidate and prefix + candidate in self._vocabulary:
+                return self._vocabulary[prefix + candidate]
+        return self.special_ids.unk
+
+    def _segment_batch(self, words: Sequence[str]) -> Iterator[list[Piece]]:
+        encodings = self._tokenizer.encode_batch(list(words), add_special_tokens=False)
+        for word, encoding in zip(words, encodings, strict=True):
+            spans = self._spans(encoding.ids, encoding.offsets)
+            pieces: list[Piece] = []
+            for chunk in self._chunk.finditer(word):
+                start_mark = "" if chunk.start() else WORD_START
+                pieces += self._chunk_pieces(word, chunk.start(), chunk.end(), start_mark, spans)
+            yield pieces
+
+    def _spans(self, ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[_Span]:
+        """What the pieces cover, in order: overlapping pieces merged, pieces that cover nothing left out."""
+        spans: list[_Span] = []
+        for bert_id, (start, end) in zip(ids, offsets, strict=True):
+            if start == end:
+                continue
+            if spans and start < spans[-1][1]:
+                first_start, first_end, first_id = spans[-1]
+                spans[-1] = (first_start, max(first_end, end), first_id)
+            else:
+                spans.append((start, end, bert_id))
+        return spans
+
+    def _chunk_pieces(self, word: str, start: int, end: int, start_mark: str, spans: list[_Span]) -> list[Piece]:
+        """The pieces of word[start:end], whose first carries `start_mark` and the others `##`."""
+        inside = [(max(first, start), last, bert_id) for first, last, bert_id in spans if first < end and last > start]
+        starts: list[tuple[int, int]] = []
+        for first, last, bert_id in inside or [(start, end, self.special_ids.unk)]:
+            if bert_id == self.special_ids.unk:
+                cut = range(first, min(last, end))
+                starts += [(at, self.character_id(word[at], continues=at > start)) for at in cut]
+            else:
+                starts.append((first, bert_id))
+        starts[0] = (start, starts[0][1])
+        marks = [start_mark] + [CONTINUATION] * (len(starts) - 1)
+        ends = [at for at, _ in starts[1:]] + [end]
+        return [
+            Piece(mark + word[at:until], bert_id)
+            for mark, (at, bert_id), until in zip(marks, starts, ends, strict=True)
+        ]
+
+
+def chunk_pattern(isolated: str) -> str:
+    """The regular expression of the student's split in a word: one isolated character, or a run of at most 100 others.
+
+    The runs are bounded because WordPiece is quadratic in the length of a word. `isolated` is the inside of a
+    character class. Python's `re` and the engine of `tokenizers` read the expression alike.
+    """
+    return f"[{isolated}]|[^{isolated}]{{1,{MAX_CHUNK_LETTERS}}}"
+
+
+def isolated_characters(tokenizer: Tokenizer) -> str:
+    """The characters that BERT makes words of their own, as the inside of a regular expression's character class.
+
+    Measured on the tokenizer itself, not taken from a definition, since it depends on `handle_chinese_chars`, on the
+    Unicode version of the library, and on normalisation (an uncased BERT turns `≠` into `=`, which is punctuation).
+    """
+    # With an empty vocabulary every word is [UNK], and its offsets are the word's.
+    bare = Tokenizer(models.WordPiece(vocab={"[UNK]": 0}, unk_token="[UNK]"))
+    if tokenizer.normalizer is not None:
+        bare.normalizer = tokenizer.normalizer
+    bare.pre_tokenizer = tokenizer.pre_tokenizer
+    return _isolated_by(bare.to_str())
+
+
+@lru_cache(maxsize=8)
+def _isolated_by(splitter_json: str) -> str:
+    characters = [chr(code) for code in range(_SCANNED_CODE_POINTS) if not 0xD800 <= code < 0xE000]
+    # Each character stands between two letters, so that a word of exactly its span is the character isolated.
+    offsets = set(Tokenizer.from_str(splitter_json).encode("a" + "a".join(characters) + "a").offsets)
+    codes = [ord(character) for at, character in enumerate(characters) if (2 * at + 1, 2 * at + 2) in offsets]
+    breaks = [0] + [at + 1 for at, (low, high) in enumerate(pairwise(codes)) if high != low + 1] + [len(codes)]
+    return "".join(_class_range(codes[first], codes[last - 1]) for first, last in pairwise(breaks))
+
+
+def _class_range(low: int, high: int) -> str:
+    first, last = (f"\\{chr(code)}" if code < 0x80 else chr(code) for code in (low, high))
+    return first if low == high else f"{first}-{last}"
+
+
+def _batches(words: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(words), _SEGMENT_BATCH):
+        yield words[start : start + _SEGMENT_BATCH]

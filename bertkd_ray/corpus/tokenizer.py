@@ -1,0 +1,207 @@
+"""The student's token space: the surfaces of BERT's pieces seen in training, as one standard `tokenizer.json`.
+
+A token is a surface with its mark (`corpus.segmentation`), and has one BERT id: that of the piece most often behind it.
+Greedy longest match over the surfaces seen in training gives, on the training text, BERT's own segmentation, since
+BERT's vocabulary holds all of them and more. Every character of the training text is a token in every role it can play,
+so that text made of these characters is never `<unk>` and comes back as it was.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.ragged import Ragged, offsets_of
+from bertkd_ray.corpus.segmentation import (
+    CONTINUATION,
+    MAX_CHUNK_LETTERS,
+    WORD_START,
+    Piece,
+    Segmenter,
+    chunk_pattern,
+    normalizer,
+)
+
+PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
+PAD_TOKEN, UNK_TOKEN, BOS_TOKEN, EOS_TOKEN = SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>")
+VOCABULARY_MULTIPLE = 8  # matrix units want multiples of 8
+BERT_IDS_FILE = "bert_ids.parquet"
+TOKENIZER_FILE = "tokenizer.json"
+
+_SEGMENT_WORDS = 100_000  # words segmented at a time; bounds the memory of their pieces
+
+
+@dataclass(frozen=True, eq=False)
+class TokenSpace:
+    """The vocabulary and what stands behind it.
+
+    tokens: V strings, index = id; `<pad> <unk> <s> </s>`, then by count descending (ties: code points), then fillers.
+    bert_ids: int32[V]; `<pad>`→[PAD], `<unk>`→[UNK], `<s>`→[CLS], `</s>`→[SEP], fillers→[UNK].
+    counts: int64[V], occurrences in the training text as BERT segments it.
+    lowercase: whether the tokenizer lower-cases.
+    isolated: characters that are words of their own, as the inside of a regular expression's character class.
+    """
+
+    tokens: tuple[str, ...]
+    bert_ids: NDArray[np.int32]
+    counts: NDArray[np.int64]
+    lowercase: bool
+    isolated: str
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer: raw text → ids, `</s>` appended unless `add_special_tokens=False`; decoding gives `normalise`.
+
+        The text of a special token (`</s>`) is ordinary text to it.
+        """
+        # The longest chunk is the mark and MAX_CHUNK_LETTERS letters; WordPiece never refuses one for its length.
+        longest = MAX_CHUNK_LETTERS + len(WORD_START) + 1
+        vocabulary = {token: token_id for token_id, token in enumerate(self.tokens)}
+        tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNK_TOKEN, max_input_chars_per_word=longest))
+        tokenizer.normalizer = normalizer(lowercase=self.lowercase)
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.WhitespaceSplit(),
+                pre_tokenizers.Metaspace(replacement=WORD_START, prepend_scheme="always", split=False),
+                pre_tokenizers.Split(Regex(f"{WORD_START}?(?:{chunk_pattern(self.isolated)})"), "isolated"),
+            ]
+        )
+        tokenizer.decoder = decoders.Sequence(
+            [
+                decoders.Replace(Regex(f"^{CONTINUATION}"), ""),
+                decoders.Replace(WORD_START, " "),
+                decoders.Fuse(),
+                decoders.Strip(" ", 1, 0),
+            ]
+        )
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"$A {EOS_TOKEN}",
+            pair=f"$A {EOS_TOKEN} $B:1 {EOS_TOKEN}:1",
+            special_tokens=[(EOS_TOKEN, EOS_ID)],
+        )
+        tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
+        tokenizer.encode_special_tokens = True
+        return tokenizer
+
+
+def build_token_space(word_counts: Mapping[str, int], segmenter: Segmenter, *, lowercase: bool) -> TokenSpace:
+    """The token space of a training text, given the counts of its words (normalised with the same `lowercase`).
+
+    A token's BERT id is that of the piece most often behind it (ties: the piece first in code point order). The
+    character fallback adds, with count 0 where not seen, `▁c` and `c` for every character c, and `##c` unless c is
+    isolated.
+    """
+    votes: dict[str, Counter[int]] = defaultdict(Counter)
+    for piece, count in _count_pieces(word_counts, segmenter).items():
+        votes[piece.token][piece.bert_id] += count
+    bert_id_of = {token: _most_frequent(of_token, segmenter) for token, of_token in votes.items()}
+    counts = {token: of_token.total() for token, of_token in votes.items()}
+    for piece in _character_fallback(word_counts, segmenter):
+        bert_id_of.setdefault(piece.token, piece.bert_id)
+    ordered = sorted(bert_id_of, key=lambda token: (-counts.get(token, 0), token))
+    unpadded = len(SPECIAL_TOKENS) + len(ordered)
+    # Text cannot give a filler: "<" is a word of its own.
+    fillers = [f"<filler{number}>" for number in range(-unpadded % VOCABULARY_MULTIPLE)]
+    ids = segmenter.special_ids
+    special_ids = [ids.pad, ids.unk, ids.cls, ids.sep]
+    return TokenSpace(
+        tokens=(*SPECIAL_TOKENS, *ordered, *fillers),
+        bert_ids=np.array(special_ids + [bert_id_of[t] for t in ordered] + [ids.unk] * len(fillers), np.int32),
+        counts=np.array([0] * len(special_ids) + [counts.get(t, 0) for t in ordered] + [0] * len(fillers), np.int64),
+        lowercase=lowercase,
+        isolated=segmenter.isolated,
+    )
+
+
+def _count_pieces(word_counts: Mapping[str, int], segmenter: Segmenter) -> Counter[Piece]:
+    words = list(word_counts)
+    pieces: Counter[Piece] = Counter()
+    for start in range(0, len(words), _SEGMENT_WORDS):
+        batch = words[start : start + _SEGMENT_WORDS]
+        for word, word_pieces in zip(batch, segmenter.segment(batch), strict=True):
+            for piece in word_pieces:
+                pieces[piece] += word_counts[word]
+    return pieces
+
+
+def _most_frequent(votes: Counter[int], segmenter: Segmenter) -> int:
+    return min(votes, key=lambda bert_id: (-votes[bert_id], segmenter.piece_string(bert_id)))
+
+
+def _character_fallback(words: Iterable[str], segmenter: Segmenter) -> Iterable[Piece]:
+    characters: set[str] = set()
+    for word in words:
+        characters.update(word)
+    for character in characters:
+        starting = segmenter.character_id(character, continues=False)
+        yield Piece(WORD_START + character, starting)
+        yield Piece(character, starting)
+        if not segmenter.is_isolated(character):
+            yield Piece(CONTINUATION + character, segmenter.character_id(character, continues=True))
+
+
+def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> Ragged:
+    """Ids (int32) of every text, without BOS and EOS."""
+    encodings = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+    rows = [encoding.ids for encoding in encodings]
+    offsets = offsets_of(np.fromiter((len(row) for row in rows), np.int64, len(rows)))
+    return Ragged(np.fromiter((i for row in rows for i in row), np.int32, int(offsets[-1])), offsets)
+
+
+def decode(tokenizer: Tokenizer, rows: Iterable[Sequence[int]]) -> list[str]:
+    """The text of every row of ids, special tokens (`<unk>` too) left out."""
+    return tokenizer.decode_batch([[int(i) for i in row] for row in rows], skip_special_tokens=True)
+
+
+def save_token_space(space: TokenSpace, directory: str | Path, *, model_max_length: int = 512) -> None:
+    """Write a tokenizer that `transformers.AutoTokenizer` loads without this package, and `bert_ids.parquet`.
+
+    The Parquet file has one row a token in id order: token string, bert_id int32, count int64.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    pretrained = PreTrainedTokenizerFast(
+        tokenizer_object=space.tokenizer(),
+        pad_token=PAD_TOKEN,
+        unk_token=UNK_TOKEN,
+        bos_token=BOS_TOKEN,
+        eos_token=EOS_TOKEN,
+        split_special_tokens=True,
+        clean_up_tokenization_spaces=False,
+        model_max_length=model_max_length,
+    )
+    pretrained.save_pretrained(str(directory))
+    table = pa.table({"token": list(space.tokens), "bert_id": space.bert_ids, "count": space.counts})
+    pq.write_table(table, Path(directory) / BERT_IDS_FILE)
+
+
+def load_bert_ids(directory: str | Path) -> NDArray[np.int32]:
+    """int32[V], the BERT id behind each token of a directory that `save_token_space` wrote."""
+    path = _existing(directory, BERT_IDS_FILE)
+    ids: NDArray[np.int32] = pq.read_table(path, columns=["bert_id"])["bert_id"].to_numpy()
+    return ids
+
+
+def load_tokenizer(directory: str | Path) -> Tokenizer:
+    """The tokenizer that `save_token_space` wrote; the text of a special token is ordinary text to it."""
+    tokenizer = Tokenizer.from_file(str(_existing(directory, TOKENIZER_FILE)))
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def _existing(directory: str | Path, name: str) -> Path:
+    path = Path(directory) / name
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; the directory holds no token space, run prepare again")
+    return path

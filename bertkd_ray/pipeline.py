@@ -1,0 +1,388 @@
+"""The chain of stages: what is finished is skipped, what is half done goes on, what changed is made again."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property, wraps
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from bertkd_ray.config import Config
+from bertkd_ray.core import artifact as artifacts
+from bertkd_ray.core.artifact import Artifact, Draft, Store
+from bertkd_ray.core.console import Progress, human_seconds, say
+from bertkd_ray.core.tracking import InputArtifact, Run, RunRef, Tracker, default_uri, open_tracker
+from bertkd_ray.report.tables import ArmResult
+
+Status = Literal["done", "resumed", "cached"]
+HistoryRow = dict[str, float]
+Method = TypeVar("Method", bound=Callable[..., Artifact])
+
+
+def _once(name: str) -> Callable[[Method], Method]:
+    """A stage method asked for a second time gives what it gave the first time; `{}` in the name stands for the arm."""
+
+    def wrap(method: Method) -> Method:
+        @wraps(method)
+        def stage(self: Pipeline, *arm: str) -> Artifact:
+            done = self.outcome.stages.get(name.format(*arm))
+            return done.artifact if done else method(self, *arm)
+
+        return stage  # type: ignore[return-value]
+
+    return wrap
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage came to."""
+
+    name: str
+    """Stage, or stage/arm."""
+    artifact: Artifact
+    status: Status
+    seconds: float
+    """Wall-clock seconds of this command; the time the work took when it was done is in the manifest."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The stage's entry of `--json`."""
+        return {
+            "path": self.artifact.uri,
+            "fingerprint": self.artifact.fingerprint,
+            "seconds": round(self.seconds, 3),
+            "status": self.status,
+            "metrics": self.artifact.metrics,
+        }
+
+
+@dataclass
+class Outcome:
+    """All stages of a command, and the scores where it got so far."""
+
+    stages: dict[str, StageResult] = field(default_factory=dict)
+    arms: list[ArmResult] = field(default_factory=list)
+    signatures: dict[str, str] = field(default_factory=dict)
+    figures: list[Path] = field(default_factory=list)
+    how_to_open: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `--json` prints."""
+        return {
+            "stages": {name: result.as_json() for name, result in self.stages.items()},
+            "scores": [arm.as_json() for arm in self.arms],
+            "signatures": self.signatures,
+            "figures": [str(path) for path in self.figures],
+        }
+
+
+class Pipeline:
+    """One configuration's stages. Each method makes its artifact, and before it those it is made from."""
+
+    def __init__(self, config: Config) -> None:
+        """Opens storage and tracking; raises UserError when either cannot be used."""
+        self.config = config
+        self.store = Store(config.storage)
+        self.store.require_writable()
+        self.outcome = Outcome()
+        self._arms = config.arm_configs()
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if "runtime" in self.__dict__:
+            self.runtime.close()
+        if "parent" in self.__dict__:
+            self.parent.finish("FINISHED" if kind is None else "KILLED" if kind is KeyboardInterrupt else "FAILED")
+
+    @cached_property
+    def runtime(self) -> Any:
+        """The Ray session, started by the first stage that computes."""
+        from bertkd_ray.core.runtime import Runtime
+
+        return Runtime(self.config)
+
+    @cached_property
+    def tracker(self) -> Tracker:
+        """Where runs are recorded."""
+        uri = self.config.tracking.uri or default_uri(self.store.uri)
+        tracker = open_tracker(uri, self.config.tracking.experiment or self.config.name)
+        self.outcome.how_to_open = tracker.how_to_open
+        return tracker
+
+    @cached_property
+    def parent(self) -> Run:
+        """The pipeline's run; a run per stage and arm hangs below it."""
+        key = artifacts.fingerprint("pipeline", self.config.model_dump(exclude={"storage", "tracking", "workers"}), {})
+        return self.tracker.run(
+            self.config.name,
+            key=f"pipeline:{key}",
+            params=self.config.model_dump(exclude={"arms"}),
+            tags={"bertkd.kind": "pipeline", "bertkd.arms": ",".join(self._arms)},
+        )
+
+    @cached_property
+    def bert(self) -> str:
+        """The local directory of the BERT."""
+        from bertkd_ray.teacher.source import bert_config, resolve_model
+
+        directory = resolve_model(self.config.teacher.model)
+        bert_config(directory)
+        return directory
+
+    @_once("prepare")
+    def prepare(self) -> Artifact:
+        """Stage 0."""
+        from bertkd_ray.corpus import prepare
+        from bertkd_ray.teacher.source import tokenizer_hash
+
+        return self._stage(
+            "prepare",
+            prepare.draft(self.config, self.store, tokenizer_hash(self.bert)),
+            [],
+            lambda work, _: prepare.prepare(work, self.config, self.runtime, self.bert),
+        )
+
+    @_once("finetune")
+    def finetune(self) -> Artifact:
+        """Stage 1."""
+        from bertkd_ray.teacher import finetune
+        from bertkd_ray.teacher.source import model_hash
+
+        corpus = self.prepare()
+        steps = self.config.teacher.steps
+        return self._stage(
+            "finetune",
+            finetune.draft(self.config, self.store, corpus.fingerprint, model_hash(self.bert)),
+            [corpus],
+            lambda work, run: self._training("finetune", steps, run, lambda on_rows: finetune.finetune(
+                work, self.config, self.runtime, corpus, self.bert, on_rows
+            )),
+        )
+
+    @_once("extract")
+    def extract(self) -> Artifact:
+        """Stage 2."""
+        from bertkd_ray.softlabels import extract
+
+        corpus, teacher = self.prepare(), self.finetune()
+        return self._stage(
+            "extract",
+            extract.draft(self.config, self.store, corpus.fingerprint, teacher.fingerprint),
+            [corpus, teacher],
+            lambda work, _: extract.extract(work, self.runtime, corpus, teacher),
+        )
+
+    @_once("distill/{}")
+    def distill(self, arm: str) -> Artifact:
+        """Stage 3 of one arm; the control needs no teacher."""
+        from bertkd_ray.student import distill
+
+        config = self._arms[arm]
+        corpus = self.prepare()
+        labels = self.extract() if config.kd.alpha > 0 else None
+        return self._stage(
+            f"distill/{arm}",
+            distill.draft(config, self.store, corpus.fingerprint, labels.fingerprint if labels else None),
+            [corpus, *([labels] if labels else [])],
+            lambda work, run: self._training(f"distill/{arm}", config.student.steps, run, lambda on_rows: distill.distill(
+                work, config, self.runtime, corpus, labels, on_rows
+            )),
+        )
+
+    @_once("translate/{}")
+    def translate(self, arm: str) -> Artifact:
+        """Stage 4 of one arm."""
+        from bertkd_ray.translation import translate
+
+        config = self._arms[arm]
+        corpus, student = self.prepare(), self.distill(arm)
+        return self._stage(
+            f"translate/{arm}",
+            translate.draft(config, self.store, corpus.fingerprint, student.fingerprint),
+            [corpus, student],
+            lambda work, _: translate.translate(work, self.runtime, corpus, student),
+        )
+
+    def run(self) -> Outcome:
+        """All stages for all arms, then the scores, the table and the figures."""
+        for arm in self._arms:
+            self.translate(arm)
+        self._score()
+        self._draw()
+        return self.outcome
+
+    def _stage(
+        self,
+        name: str,
+        work: Draft,
+        inputs: list[Artifact],
+        make: Callable[[Draft, Run], Artifact],
+    ) -> Artifact:
+        """The finished artifact of a draft, made now unless it exists."""
+        started = time.perf_counter()
+        found = artifacts.find(self.store, work.stage, work.fingerprint)
+        if found is not None:
+            result = StageResult(name, found, "cached", time.perf_counter() - started)
+            say(f"cached   {found.directory}", stage=name)
+        else:
+            status: Status = "resumed" if work.resumed else "done"
+            say(f"{'resuming' if status == 'resumed' else 'starting'} {work.directory}", stage=name)
+            run = self._stage_run(name, work, inputs)
+            try:
+                made = make(work, run)
+            except BaseException as error:
+                run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+                raise
+            result = StageResult(name, made, status, time.perf_counter() - started)
+            run.log_metrics([(0, {**made.metrics, "seconds": result.seconds}, _milliseconds())], series="result")
+            run.finish()
+            say(f"{status}     {made.directory} in {human_seconds(result.seconds)}", stage=name)
+        self.outcome.stages[name] = result
+        return result.artifact
+
+    def _stage_run(self, name: str, work: Draft, inputs: list[Artifact]) -> Run:
+        stage, _, arm = name.partition("/")
+        tags = {"bertkd.kind": "stage", "bertkd.stage": stage, "bertkd.fingerprint": work.fingerprint}
+        tags.update({f"bertkd.input.{source}": print_ for source, print_ in work.inputs.items()})
+        if arm:
+            tags["bertkd.arm"] = arm
+        run = self.tracker.run(name, key=f"{name}:{work.fingerprint}", parent=self._parent_ref(), params=work.config, tags=tags)
+        run.log_inputs([InputArtifact(one.stage, one.fingerprint, one.uri, _counts(one)) for one in inputs])
+        return run
+
+    def _parent_ref(self) -> RunRef:
+        return self.parent.ref
+
+    def _training(
+        self, name: str, steps: int, run: Run, train: Callable[[Callable[[list[HistoryRow]], None]], Artifact]
+    ) -> Artifact:
+        """Trains while the curves go to the terminal and to the tracker."""
+        with Progress(steps, name, "steps") as progress:
+
+            def on_rows(rows: list[HistoryRow]) -> None:
+                for row in rows:
+                    progress.update(int(row["step"]), **_shown(row))
+                _log_rows(run, rows)
+
+            return train(on_rows)
+
+    def _score(self) -> None:
+        """Scores of every arm; each is compared with the first arm without a teacher."""
+        from bertkd_ray.translation.metrics import paired_bootstrap
+        from bertkd_ray.translation.translate import best_hypotheses, read_translations
+
+        stages = self.outcome.stages
+        control = next((arm for arm, config in self._arms.items() if config.kd.alpha == 0), None)
+        tables = {arm: read_translations(stages[f"translate/{arm}"].artifact) for arm in self._arms}
+        for arm in self._arms:
+            student, translation = stages[f"distill/{arm}"].artifact, stages[f"translate/{arm}"].artifact
+            compared = None
+            if control is not None and arm != control:
+                compared = paired_bootstrap(
+                    best_hypotheses(tables[control]),
+                    best_hypotheses(tables[arm]),
+                    tables[arm]["reference"].to_pylist(),
+                    samples=self.config.translate.bootstrap_samples,
+                )
+            self.outcome.arms.append(
+                ArmResult(
+                    arm=arm,
+                    parameters=int(student.metrics["parameters"]),
+                    valid_bleu=student.metrics["valid/bleu"],
+                    test_bleu=translation.metrics["test/bleu"],
+                    chrf=translation.metrics["test/chrf"],
+                    legacy_bleu=translation.metrics["test/legacy_bleu"],
+                    delta=compared.delta_bleu if compared else None,
+                    p_value=compared.p_value if compared else None,
+                    seconds=self._seconds(arm),
+                )
+            )
+            self.outcome.signatures.update(translation.info["signatures"])
+            if compared:
+                self.outcome.signatures["paired bootstrap"] = compared.signature
+
+    def _seconds(self, arm: str) -> dict[str, float]:
+        """How long every stage behind an arm took when it was done."""
+        names = ["prepare", "finetune", "extract", f"distill/{arm}", f"translate/{arm}"]
+        needed = [name for name in names if name in self.outcome.stages]
+        if self._arms[arm].kd.alpha == 0:
+            needed = [name for name in needed if name not in ("finetune", "extract")]
+        return {name.partition("/")[0]: self.outcome.stages[name].artifact.manifest["seconds"] for name in needed}
+
+    def _draw(self) -> None:
+        """The figures and the table, into the storage directory and to the tracker; drawn once."""
+        from bertkd_ray.report.tables import as_csv, as_markdown
+
+        names = sorted(result.artifact.fingerprint for result in self.outcome.stages.values())
+        report = f"report-{artifacts.fingerprint('report', {}, {str(i): name for i, name in enumerate(names)})}"
+        if not self.store.exists(report, "table.md"):
+            from bertkd_ray.report.figures import draw_all
+
+            with tempfile.TemporaryDirectory(prefix="report-") as scratch:
+                drawn = draw_all(self._histories(), self._fidelity(), self.outcome.arms, Path(scratch))
+                (Path(scratch) / "scores.json").write_text(json.dumps(self.outcome.as_json()["scores"], indent=1))
+                (Path(scratch) / "table.csv").write_text(as_csv(self.outcome.arms))
+                for path in drawn:
+                    self.parent.log_figure(path.stem, path)
+                self.parent.log_text(as_markdown(self.outcome.arms, self.outcome.signatures), "table.md")
+                self.store.upload(Path(scratch), report)
+            self.parent.log_metrics([(0, _arm_metrics(self.outcome.arms), _milliseconds())], series="scores")
+            self.store.write(as_markdown(self.outcome.arms, self.outcome.signatures).encode(), report, "table.md")
+        figures = [name for name, _ in self.store.files(report) if name.endswith(".png")]
+        self.outcome.figures = [Path(self.store.uri, report, name) for name in figures]
+
+    def _histories(self) -> dict[str, list[HistoryRow]]:
+        """The curves of the teacher and of every arm."""
+        from bertkd_ray.student.distill import HISTORY
+
+        stages = self.outcome.stages
+        names = {"finetune": "finetune", **{f"distill/{arm}": arm for arm in self._arms}}
+        return {
+            label: stages[name].artifact.read_json(HISTORY)["rows"] for name, label in names.items() if name in stages
+        }
+
+    def _fidelity(self) -> dict[str, float]:
+        if "extract" not in self.outcome.stages:
+            return {}
+        metrics = self.outcome.stages["extract"].artifact.metrics
+        return {name.partition("/")[2]: value for name, value in metrics.items() if name.startswith("fidelity/")}
+
+
+def _shown(row: HistoryRow) -> dict[str, float]:
+    """The figures of a row that the progress line shows."""
+    shown = {"train/loss": "loss", "valid/loss": "valid loss", "valid/accuracy": "valid accuracy", "valid/bleu": "BLEU"}
+    return {label: row[key] for key, label in shown.items() if key in row}
+
+
+def _log_rows(run: Run, rows: Iterable[HistoryRow]) -> None:
+    """Training and validation figures are two series: both may have a row at the same step."""
+    by_series: dict[str, list[tuple[int, dict[str, float], int]]] = {"train": [], "valid": []}
+    for row in rows:
+        figures = {key: value for key, value in row.items() if "/" in key}
+        series = "valid" if any(key.startswith("valid/") for key in figures) else "train"
+        by_series[series].append((int(row["step"]), figures, int(row["time"] * 1000)))
+    for series, items in by_series.items():
+        if items:
+            run.log_metrics(items, series=series)
+
+
+def _arm_metrics(arms: list[ArmResult]) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    for arm in arms:
+        named = {"valid_bleu": arm.valid_bleu, "test_bleu": arm.test_bleu, "chrf": arm.chrf, "delta": arm.delta, "p": arm.p_value}
+        figures.update({f"{arm.arm}/{name}": value for name, value in named.items() if value is not None})
+    return figures
+
+
+def _counts(artifact: Artifact) -> dict[str, int]:
+    """Whole-number figures that say how large an artifact is."""
+    return {name: int(value) for name, value in artifact.metrics.items() if float(value).is_integer()}
+
+
+def _milliseconds() -> int:
+    return int(time.time() * 1000)

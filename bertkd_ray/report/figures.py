@@ -1,0 +1,378 @@
+"""Figures of a pipeline: finetuning curves, translation curves of every arm, soft label fidelity and final scores.
+
+A history is a list of rows, each a dict with "step" and any of these keys (a row may lack any of them):
+"train/loss"      finetuning: training loss, nats per masked token
+"valid/loss"      finetuning: the same on the validation set
+"train/nll"       translation: negative log-likelihood of the training batches, nats per target token
+"valid/nll"       translation: the same on the validation set
+"valid/accuracy"  share of masked or target tokens that the model puts first, 0 … 1
+"valid/bleu"      BLEU of greedy translations of the validation set, 0 … 100
+Values that are not finite are left out.
+
+Curves are told apart by colour (Okabe and Ito's palette, which colour-blind readers can tell apart), by line style and
+by marker. Every function writes a PNG and an SVG, and the same input gives the same bytes with the same matplotlib.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertkd_ray.report.tables import ArmResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+History = Sequence[Mapping[str, float]]
+TEACHER = "finetune"
+"""Whose history is the teacher's in `draw_all`."""
+
+DPI = 160
+_BLUE, _VERMILION, _GREEN, _PURPLE, _ORANGE, _SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+_COLORS = [_BLUE, _VERMILION, _GREEN, _PURPLE, _ORANGE, _SKY, "#000000"]
+_LINE_STYLES = ["-", "--", "-.", ":"]
+_MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
+_INK, _GRID = "#333333", "#E3E3E3"
+_PANEL_INCHES = (4.9, 3.7)
+# A curve with fewer points is drawn as it is.
+_SMOOTH_FROM = 30
+# Beyond it (a diverged model) perplexities are no longer worth an axis.
+_LARGEST_NLL = 50
+_RC: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.axisbelow": True,
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "legend.frameon": False,
+    "svg.hashsalt": "bertkd",
+}
+
+
+class Drawing(NamedTuple):
+    """The two files of a figure."""
+
+    png: Path
+    svg: Path
+
+
+class _Style(NamedTuple):
+    color: str
+    line: str
+    marker: str
+
+
+def draw_all(
+    histories: Mapping[str, History], fidelity: Mapping[str, float], results: Sequence[ArmResult], directory: Path
+) -> list[Path]:
+    """Every figure of a pipeline for which there are numbers, into `directory`; the files written.
+
+    histories: by arm, and the teacher's under "finetune" where there is one; fidelity: see `draw_fidelity`, may be
+    empty; results: the arms' scores, may be empty.
+    """
+    arms = {name: history for name, history in histories.items() if name != TEACHER}
+    drawings = []
+    if TEACHER in histories:
+        drawings.append(draw_finetuning(histories[TEACHER], directory / "finetuning"))
+    if fidelity:
+        drawings.append(draw_fidelity(fidelity, directory / "soft-labels"))
+    if arms:
+        drawings.append(draw_translation_losses(arms, directory / "translation-losses"))
+        drawings.append(draw_translation_quality(arms, directory / "translation-quality"))
+    if results:
+        drawings.append(draw_scores({result.arm: result.test_bleu for result in results}, directory / "scores"))
+    return [path for drawing in drawings for path in drawing]
+
+
+def draw_finetuning(history: History, stem: Path) -> Drawing:
+    """Training and validation loss, and masked accuracy, over the steps of the teacher's finetuning.
+
+    The best checkpoint, by validation loss, is ringed. stem: the path of the files without their suffix.
+    """
+    with _style():
+        figure, (loss, accuracy) = _panels(2)
+        training, validation = _Style(_BLUE, "-", ""), _Style(_VERMILION, "--", "o")
+        best = _best_step(history, "valid/loss", lowest=True)
+        _draw_training(loss, history, "train/loss", training, "training")
+        _draw_validation(loss, history, "valid/loss", validation, "validation", best)
+        _finish(loss, "C-MLM loss", "nats per masked token")
+        _limit_to_trend(loss, [history], "train/loss")
+        _draw_validation(accuracy, history, "valid/accuracy", validation, "validation", best, scale=100)
+        _finish(accuracy, "Masked accuracy", "masked tokens predicted, %")
+        return _save(figure, stem, [loss, accuracy])
+
+
+def draw_translation_losses(arms: Mapping[str, History], stem: Path) -> Drawing:
+    """Negative log-likelihood on training batches and on the validation set, of every arm over the student's steps.
+
+    The likelihood of the reference is the part of the loss that all arms share, so the curves compare whatever their
+    `kd.alpha`. The validation curve carries its perplexity on the right. The best checkpoint of an arm, by greedy BLEU
+    (by likelihood where there is none), is ringed.
+    """
+    with _style():
+        figure, (training, validation) = _panels(2)
+        for (name, history), style in zip(arms.items(), _arm_styles(len(arms)), strict=True):
+            _draw_training(training, history, "train/nll", style, name)
+            _draw_validation(validation, history, "valid/nll", style, name, _best_translation_step(history))
+        _finish(training, "Translation loss, training", "nats per target token")
+        _limit_to_trend(training, list(arms.values()), "train/nll")
+        _finish(validation, "Translation loss, validation", "nats per target token")
+        _add_perplexity_axis(validation)
+        return _save(figure, stem, [training, validation])
+
+
+def draw_translation_quality(arms: Mapping[str, History], stem: Path) -> Drawing:
+    """Token accuracy and greedy BLEU on the validation set, of every arm over the student's steps; best ringed."""
+    with _style():
+        figure, (accuracy, bleu) = _panels(2)
+        for (name, history), style in zip(arms.items(), _arm_styles(len(arms)), strict=True):
+            best = _best_translation_step(history)
+            _draw_validation(accuracy, history, "valid/accuracy", style, name, best, scale=100)
+            _draw_validation(bleu, history, "valid/bleu", style, name, best)
+        _finish(accuracy, "Token accuracy", "target tokens predicted, %")
+        _finish(bleu, "Greedy BLEU", "BLEU, validation set")
+        return _save(figure, stem, [accuracy, bleu])
+
+
+def draw_fidelity(fidelity: Mapping[str, float], stem: Path) -> Drawing:
+    """What the soft labels keep of the teacher and how sharp they are, as bars.
+
+    fidelity: means over target positions, each 0 … 1: "topk_mass" (the teacher's probability on its k logits),
+    "gold_in_topk", "gold_first" (share of positions whose reference token is among the k, is the first); and in nats:
+    "entropy_t1", "entropy_t10" (of the k, renormalised at temperatures 1 and 10). Absent or not finite: left out.
+    """
+    shares = {"topk_mass": "probability in the top k", "gold_in_topk": "reference in the top k"}
+    shares["gold_first"] = "reference first"
+    entropies = {"entropy_t1": "temperature 1", "entropy_t10": "temperature 10"}
+    with _style():
+        figure, (left, right) = _panels(2, (5.2, 2.4))
+        _draw_bars(
+            left, {label: 100 * fidelity[key] for key, label in shares.items() if _is_known(fidelity, key)}, ".1f"
+        )
+        left.set(xlim=(0, 112), xticks=range(0, 101, 20), xlabel="%, mean over target positions")
+        left.set_title("Soft labels: what they keep")
+        _draw_bars(right, {label: fidelity[key] for key, label in entropies.items() if _is_known(fidelity, key)}, ".2f")
+        right.set_xlabel("entropy, nats")
+        right.set_title("Soft labels: how flat they are")
+        return _save(figure, stem, [])
+
+
+def draw_scores(scores: Mapping[str, float], stem: Path, *, label: str = "BLEU, test set") -> Drawing:
+    """The final score of every arm as bars from zero, in the arms' own colours."""
+    with _style():
+        figure, (axes,) = _panels(1, (6.6, 1.3 + 0.42 * len(scores)))
+        _draw_bars(axes, scores, ".1f", [style.color for style in _arm_styles(len(scores))])
+        axes.set_xlabel(label)
+        return _save(figure, stem, [])
+
+
+# --- curves -----------------------------------------------------------------------------------------------------------
+
+
+def _series(history: History, key: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Steps and finite values of one key, float64[n] each, by rising step."""
+    points = [(row["step"], row[key]) for row in history if row.get(key) is not None and math.isfinite(row[key])]
+    array = np.asarray(sorted(points), dtype=np.float64).reshape(-1, 2)
+    return array[:, 0], array[:, 1]
+
+
+def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A centred running mean over 1/20 of the points.
+
+    At the start, where the loss falls steeply, the window shrinks on both sides; at the end only its right side does.
+    """
+    if len(values) < _SMOOTH_FROM:
+        return values
+    index = np.arange(len(values))
+    half = np.minimum(index, max(len(values) // 40, 1))
+    first, last = index - half, np.minimum(index + half, len(values) - 1)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    smooth: NDArray[np.float64] = (sums[last + 1] - sums[first]) / (last + 1 - first)
+    return smooth
+
+
+def _is_known(values: Mapping[str, float], key: str) -> bool:
+    return key in values and math.isfinite(values[key])
+
+
+def _best_step(history: History, key: str, *, lowest: bool) -> float | None:
+    steps, values = _series(history, key)
+    if not len(steps):
+        return None
+    return float(steps[np.argmin(values) if lowest else np.argmax(values)])
+
+
+def _best_translation_step(history: History) -> float | None:
+    best = _best_step(history, "valid/bleu", lowest=False)
+    return _best_step(history, "valid/nll", lowest=True) if best is None else best
+
+
+def _draw_training(axes: Axes, history: History, key: str, style: _Style, label: str) -> None:
+    steps, values = _series(history, key)
+    if not len(steps):
+        return
+    smooth = _smooth(values)
+    if smooth is not values:
+        axes.plot(steps, values, color=style.color, linewidth=0.7, alpha=0.25, zorder=1)
+    marker = "o" if len(steps) == 1 else ""
+    axes.plot(steps, smooth, color=style.color, linestyle=style.line, marker=marker, linewidth=1.7, label=label)
+
+
+def _draw_validation(
+    axes: Axes, history: History, key: str, style: _Style, label: str, best: float | None, *, scale: float = 1.0
+) -> None:
+    steps, values = _series(history, key)
+    if not len(steps):
+        return
+    axes.plot(
+        steps,
+        values * scale,
+        color=style.color,
+        linestyle=style.line,
+        marker=style.marker,
+        # Many evaluations would turn markers into a band.
+        markevery=max(len(steps) // 12, 1),
+        markersize=4.5,
+        linewidth=1.7,
+        label=label,
+    )
+    at_best = np.flatnonzero(steps == best)
+    if len(at_best):
+        axes.plot(
+            steps[at_best],
+            values[at_best] * scale,
+            linestyle="",
+            marker="o",
+            markersize=11,
+            markerfacecolor="none",
+            markeredgecolor=_INK,
+            markeredgewidth=1.3,
+            zorder=4,
+            label="best checkpoint",
+        )
+
+
+def _limit_to_trend(axes: Axes, histories: Sequence[History], key: str) -> None:
+    """Keep single outliers of the raw training loss from pressing the curves flat."""
+    lines = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
+    drawn = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in lines]) if lines else np.zeros(0)
+    raw = [_series(history, key)[1] for history in histories]
+    usual = [np.percentile(values, [1, 99]) for values in raw if len(values)]
+    spread = np.concatenate([drawn, *usual])
+    if len(spread) and spread.max() > spread.min():
+        margin = 0.04 * (spread.max() - spread.min())
+        axes.set_ylim(spread.min() - margin, spread.max() + margin)
+
+
+def _add_perplexity_axis(axes: Axes) -> None:
+    """Perplexities on the right, at round values within the range of the losses on the left, while they have a name."""
+    low, high = axes.get_ylim()
+    if not axes.get_lines() or high > _LARGEST_NLL:
+        return
+    decades = range(math.floor(low / math.log(10)), math.ceil(high / math.log(10)) + 1)
+    for digits in ([1], [1, 3], [1, 2, 5], [1, 1.5, 2, 3, 4, 5, 7], np.arange(1, 10, 0.5), np.arange(1, 10, 0.1)):
+        marks = [digit * 10.0**decade for decade in decades for digit in digits]
+        ticks = [mark for mark in marks if low <= math.log(mark) <= high]
+        if len(ticks) >= 4:
+            break
+    right = axes.twinx()
+    right.set_ylim(low, high)
+    right.set_yticks([math.log(tick) for tick in ticks], [f"{tick:.3g}" for tick in ticks])
+    right.set_ylabel("perplexity")
+    right.spines["right"].set_visible(True)
+    right.grid(visible=False)
+
+
+# --- frame ------------------------------------------------------------------------------------------------------------
+
+
+def _style() -> Any:
+    import matplotlib
+
+    return matplotlib.rc_context(_RC)
+
+
+def _arm_styles(count: int) -> list[_Style]:
+    return [
+        _Style(_COLORS[i % len(_COLORS)], _LINE_STYLES[i % len(_LINE_STYLES)], _MARKERS[i % len(_MARKERS)])
+        for i in range(count)
+    ]
+
+
+def _panels(count: int, inches: tuple[float, float] = _PANEL_INCHES) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08, wspace=0.04)
+    figure = Figure(figsize=(inches[0] * count, inches[1]), layout=layout)
+    return figure, [figure.add_subplot(1, count, i + 1) for i in range(count)]
+
+
+def _finish(axes: Axes, title: str, label: str) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axes.set_title(title)
+    axes.set_xlabel("optimizer step")
+    axes.set_ylabel(label)
+    axes.grid(color=_GRID, linewidth=0.8)
+    if not axes.get_lines():
+        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color="#767676")
+        axes.set(xticks=[], yticks=[])
+        return
+    last_step = max(float(np.max(line.get_xdata())) for line in axes.get_lines())
+    in_thousands = last_step >= 10_000
+    round_steps = [1, 2, 2.5, 5, 10]
+    axes.set_xlim(0, 1.03 * max(last_step, 1))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=round_steps))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda step, _: f"{step / 1000:g}k" if in_thousands and step else f"{step:g}")
+    )
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=round_steps))
+
+
+def _draw_bars(axes: Axes, values: Mapping[str, float], form: str, colors: Sequence[str] = ()) -> None:
+    bars = axes.barh(list(values), list(values.values()), color=list(colors) or _BLUE, height=0.62)
+    axes.bar_label(bars, [format(value, form) for value in values.values()], padding=4)
+    axes.set_xlim(0, 1.15 * max([*values.values(), 1e-9]))
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def _save(figure: Figure, stem: Path, panels: Sequence[Axes]) -> Drawing:
+    """Write both files, with one legend under the panels for all of their curves."""
+    import matplotlib
+    from matplotlib.lines import Line2D
+
+    entries: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            # The validation curve shows line and marker, which the training curve of the same arm lacks.
+            if label not in entries or (isinstance(handle, Line2D) and handle.get_marker() not in ("", "None")):
+                entries[label] = handle
+    if "best checkpoint" in entries:
+        entries["best checkpoint"] = entries.pop("best checkpoint")
+    if entries:
+        columns = min(len(entries), 4)
+        figure.legend(entries.values(), entries, loc="outside lower center", ncols=columns, handlelength=3)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    drawing = Drawing(stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".svg"))
+    software = f"matplotlib {matplotlib.__version__}"
+    figure.savefig(drawing.png, dpi=DPI, facecolor="white", metadata={"Software": software})
+    figure.savefig(drawing.svg, facecolor="white", metadata={"Date": None, "Creator": software})
+    return drawing

@@ -1,0 +1,156 @@
+"""The scores of every arm as a table: for the terminal, as Markdown, as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from bertkd_ray.core.console import human_count
+
+_WIDTH = 100
+_GAP = "  "
+_NOTHING = "–"
+Row = list[str]
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """What one arm came to. BLEU and chrF run from 0 to 100."""
+
+    arm: str
+    parameters: int
+    """Of the student."""
+    valid_bleu: float
+    """Of greedy translations, at the best checkpoint."""
+    test_bleu: float
+    """sacrebleu's, of beam search."""
+    chrf: float
+    """sacrebleu's, on the test set."""
+    legacy_bleu: float
+    """Tokenised and lower-cased, as papers of 2020 report it, on the test set."""
+    delta: float | None = None
+    """Test BLEU minus the control's; None for the control."""
+    p_value: float | None = None
+    """Of delta, by paired bootstrap; None for the control."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """By stage."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The arm's entry in `--json`."""
+        return asdict(self)
+
+
+def results_table(rows: Sequence[ArmResult], signatures: Mapping[str, str] | None = None) -> str:
+    """The scores, the seconds a stage, and below them the metrics' signatures; at most 100 columns wide.
+
+    Long arm names are cut where the scores would not fit beside them; signatures are never cut.
+    """
+    return _join([_aligned(_scores(rows)), _aligned(_seconds(rows)), _lines(signatures, "{}  {}")], "")
+
+
+def as_markdown(rows: Sequence[ArmResult], signatures: Mapping[str, str] | None = None) -> str:
+    """The same as GitHub-flavoured Markdown."""
+    return _join([_piped(_scores(rows)), _piped(_seconds(rows)), _lines(signatures, "- {}: `{}`")], "\n")
+
+
+def as_csv(rows: Sequence[ArmResult]) -> str:
+    """One line an arm under a header, numbers in full precision, nothing where there is no value."""
+    stages = _stages(rows)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = ["arm", "parameters", "valid_bleu", "test_bleu", "legacy_bleu", "chrf", "delta", "p_value"]
+    writer.writerow([*names, *(f"seconds_{stage}" for stage in stages)])
+    for row in rows:
+        writer.writerow([*(getattr(row, name) for name in names), *(row.seconds.get(stage) for stage in stages)])
+    return text.getvalue()
+
+
+def format_p(p_value: float | None) -> str:
+    """`<0.001`, `0.042`, or a dash for None and NaN."""
+    if p_value is None or math.isnan(p_value):
+        return _NOTHING
+    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def _number(value: float | None, form: str) -> str:
+    return _NOTHING if value is None or math.isnan(value) else format(value, form)
+
+
+def _scores(rows: Sequence[ArmResult]) -> list[Row]:
+    header = ["arm", "params", "valid BLEU", "test BLEU", "legacy BLEU", "chrF", "Δ control", "p"]
+    return [
+        header,
+        *(
+            [
+                row.arm,
+                human_count(row.parameters),
+                _number(row.valid_bleu, ".2f"),
+                _number(row.test_bleu, ".2f"),
+                _number(row.legacy_bleu, ".2f"),
+                _number(row.chrf, ".2f"),
+                _number(row.delta, "+.2f"),
+                format_p(row.p_value),
+            ]
+            for row in rows
+        ),
+    ]
+
+
+def _seconds(rows: Sequence[ArmResult]) -> list[Row]:
+    """Seconds a stage; the arms share the stages before their training, so sums are given by arm alone."""
+    stages = _stages(rows)
+    if not stages:
+        return []
+    return [
+        ["seconds", *stages, "all"],
+        *(
+            [
+                row.arm,
+                *(_number(row.seconds.get(stage), ",.1f") for stage in stages),
+                _number(sum(row.seconds.values()), ",.1f"),
+            ]
+            for row in rows
+        ),
+    ]
+
+
+def _stages(rows: Sequence[ArmResult]) -> list[str]:
+    return list(dict.fromkeys(stage for row in rows for stage in row.seconds))
+
+
+def _aligned(table: list[Row]) -> list[str]:
+    """First column to the left, numbers to the right, a rule under the header."""
+    if not table:
+        return []
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    rest = sum(widths[1:]) + len(_GAP) * (len(widths) - 1)
+    widths[0] = max(min(widths[0], _WIDTH - rest), len(table[0][0]))
+    lines = [
+        _GAP.join([_cut(name, widths[0]), *(cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))])
+        for name, *cells in table
+    ]
+    return [lines[0], _GAP.join("─" * width for width in widths), *lines[1:]]
+
+
+def _cut(name: str, width: int) -> str:
+    return name.ljust(width) if len(name) <= width else name[: width - 1] + "…"
+
+
+def _piped(table: list[Row]) -> list[str]:
+    if not table:
+        return []
+    header, *body = [[cell.replace("|", "\\|") for cell in row] for row in table]
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return [f"| {' | '.join(row)} |" for row in [header, rule, *body]]
+
+
+def _lines(signatures: Mapping[str, str] | None, form: str) -> list[str]:
+    return [form.format(name, signature) for name, signature in (signatures or {}).items()]
+
+
+def _join(blocks: list[list[str]], end: str) -> str:
+    return "\n\n".join("\n".join(block) for block in blocks if block) + end

@@ -1,0 +1,134 @@
+"""Soft labels as Arrow tables and Parquet files: the schema and the codec. Nothing here goes through Python lists.
+
+A row is a sentence pair. A pair of T target tokens has T + 1 positions (the tokens and the end of the sentence) and,
+for each, the teacher's k best tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pyarrow import fs
+
+from bertkd_ray.core.ragged import Ragged
+
+MASK_SCHEME = "strided"
+"""Pass j masks target positions j, j + passes, j + 2 · passes, …; each position is predicted once."""
+
+
+@dataclass(frozen=True)
+class SoftLabels:
+    """What the teacher said at the P positions of n pairs, pairs one after another.
+
+    topk_ids: unsigned or signed integers [P, k] of the token space, best first. topk_logits: float16[P, k], raw scores,
+    sorted downwards. logsumexp: float32[P] over the whole vocabulary, in nats. offsets: int64[n + 1] over positions.
+    """
+
+    topk_ids: NDArray[np.integer]
+    topk_logits: NDArray[np.float16]
+    logsumexp: NDArray[np.float32]
+    offsets: NDArray[np.int64]
+
+
+def index_dtype(vocab_size: int) -> np.dtype[Any]:
+    """The smallest unsigned type that holds the ids 0 … vocab_size - 1."""
+    return np.min_scalar_type(vocab_size - 1)
+
+
+def shard_schema(vocab_size: int, k: int, metadata: Mapping[str, str] | None = None) -> pa.Schema:
+    """The schema of a soft-label table; `vocab_size`, `k`, `mask_scheme` and `metadata` become its metadata."""
+    fields = [
+        pa.field("id", pa.int64()),
+        pa.field("src_ids", pa.list_(pa.int32())),
+        pa.field("tgt_ids", pa.list_(pa.int32())),
+        pa.field("topk_ids", pa.list_(pa.from_numpy_dtype(index_dtype(vocab_size)))),
+        pa.field("topk_logits", pa.list_(pa.float16())),
+        pa.field("logsumexp", pa.list_(pa.float32())),
+    ]
+    described = {"vocab_size": str(vocab_size), "k": str(k), "mask_scheme": MASK_SCHEME, **(metadata or {})}
+    return pa.schema(fields, metadata=described)
+
+
+def shard_metadata(schema: pa.Schema) -> dict[str, str]:
+    """The text metadata of a soft-label schema: `vocab_size`, `k`, `mask_scheme` and whatever the writer added."""
+    return {key.decode(): value.decode() for key, value in (schema.metadata or {}).items() if key != b"ARROW:schema"}
+
+
+def encode_shard(ids: NDArray[np.int64], src: Ragged, tgt: Ragged, labels: SoftLabels, schema: pa.Schema) -> pa.Table:
+    """The table of n pairs and their soft labels, in `schema` (see `shard_schema`).
+
+    Raises ValueError when the labels' positions are not those of the target (T + 1 a pair).
+    """
+    if not np.array_equal(np.diff(labels.offsets), tgt.lengths + 1):
+        raise ValueError("soft labels need one row of top-k for every target token and one for the end of the sentence")
+    k = labels.topk_ids.shape[1]
+    positions = labels.offsets
+    columns = [
+        pa.array(ids, pa.int64()),
+        src.to_arrow(pa.int32()),
+        tgt.to_arrow(pa.int32()),
+        _list_array(labels.topk_ids.reshape(-1), positions * k, schema.field("topk_ids").type.value_type),
+        _list_array(labels.topk_logits.reshape(-1), positions * k, pa.float16()),
+        _list_array(labels.logsumexp, positions, pa.float32()),
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def decode_shard(table: pa.Table) -> tuple[NDArray[np.int64], Ragged, Ragged, SoftLabels]:
+    """The ids, source, target and soft labels of a table of `shard_schema`; k is taken from the columns' lengths.
+
+    A table of one chunk is not copied. Raises ValueError when the columns' lengths do not belong together.
+    """
+    tgt = Ragged.from_arrow(table["tgt_ids"])
+    topk_ids = Ragged.from_arrow(table["topk_ids"])
+    topk_logits = Ragged.from_arrow(table["topk_logits"])
+    logsumexp = Ragged.from_arrow(table["logsumexp"])
+    k = len(topk_ids.values) // max(1, len(logsumexp.values))
+    belongs = (
+        np.array_equal(logsumexp.lengths, tgt.lengths + 1)
+        and np.array_equal(topk_ids.offsets, logsumexp.offsets * k)
+        and np.array_equal(topk_logits.offsets, topk_ids.offsets)
+    )
+    if not belongs:
+        raise ValueError("not a soft-label table: the lengths of its lists are not T + 1 positions and k entries each")
+    labels = SoftLabels(
+        topk_ids=topk_ids.values.reshape(-1, k) if k else topk_ids.values.reshape(0, 0),
+        topk_logits=np.asarray(topk_logits.values, np.float16).reshape(-1, k) if k else np.zeros((0, 0), np.float16),
+        logsumexp=np.asarray(logsumexp.values, np.float32),
+        offsets=logsumexp.offsets,
+    )
+    ids = np.asarray(table["id"].to_numpy(), np.int64)
+    return ids, Ragged.from_arrow(table["src_ids"]), tgt, labels
+
+
+def write_options() -> dict[str, Any]:
+    """Options of `pyarrow.parquet.ParquetWriter` and `write_table` for soft labels.
+
+    Splitting the bytes of ids, logits and logsumexp into streams lets zstd see that the high bytes repeat: 28.9 bytes a
+    target position at k = 8 and a vocabulary of 14,136, against 35.7 with Parquet's default dictionaries.
+    """
+    split = ("topk_ids", "topk_logits", "logsumexp")
+    return {
+        "compression": "zstd",
+        "use_dictionary": [f"{name}.list.element" for name in ("src_ids", "tgt_ids")],
+        "column_encoding": {f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in split},
+    }
+
+
+def write_shard(
+    table: pa.Table, path: str, *, filesystem: fs.FileSystem | None = None, row_group_size: int | None = None
+) -> None:
+    """Write one Parquet file; a row group holds `row_group_size` pairs (None: the whole table)."""
+    pq.write_table(
+        table, path, filesystem=filesystem, row_group_size=row_group_size or max(1, len(table)), **write_options()
+    )
+
+
+def _list_array(values: NDArray[Any], offsets: NDArray[np.int64], value_type: pa.DataType) -> pa.ListArray:
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values, value_type))

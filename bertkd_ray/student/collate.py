@@ -1,0 +1,115 @@
+"""Training batches of the student: padded inputs, the flat index of real targets, and the teacher's soft labels there.
+
+Shapes: N sentence pairs, S and T padded source and target lengths, P real target positions (target tokens and one EOS a
+pair, pairs one after another), k kept teacher entries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bertkd_ray.core.ragged import Ragged, flat_positions
+from bertkd_ray.corpus.tokenizer import BOS_ID, EOS_ID, PAD_ID
+
+SoftLabels = tuple[NDArray[np.integer], NDArray[np.floating], NDArray[np.floating]]
+"""topk_ids [P, k], topk_logits [P, k] and logsumexp [P], positions in the order of the batch's rows."""
+
+
+@dataclass(frozen=True)
+class StudentBatch:
+    """What one micro-batch needs; the three teacher tensors are None for a batch without soft labels."""
+
+    src_ids_NS: Tensor
+    """int64: source tokens, `</s>`, padding"""
+    src_mask_NS: Tensor
+    """bool: True at source tokens and `</s>`"""
+    decoder_input_ids_NT: Tensor
+    """int64: `<s>`, target tokens, padding"""
+    target_index_P: Tensor
+    """int64: positions of the real targets in the flattened [N * T]"""
+    targets_P: Tensor
+    """int64: target tokens and `</s>` of each pair"""
+    topk_ids_Pk: Tensor | None = None
+    """int64"""
+    topk_logits_Pk: Tensor | None = None
+    """float32, raw teacher logits, sorted downwards"""
+    logsumexp_P: Tensor | None = None
+    """float32, of the teacher over its whole vocabulary"""
+
+    @property
+    def count(self) -> int:
+        """P, the number of target tokens the loss is summed over."""
+        return len(self.targets_P)
+
+    @property
+    def padded_tokens(self) -> int:
+        """Places of both sides, padding included."""
+        return self.src_ids_NS.numel() + self.decoder_input_ids_NT.numel()
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> StudentBatch:
+        """The same batch on another device."""
+        tensors: dict[str, Tensor] = {f.name: t for f in fields(self) if (t := getattr(self, f.name)) is not None}
+        return StudentBatch(**{name: t.to(device, non_blocking=non_blocking) for name, t in tensors.items()})
+
+
+def collate(
+    src: Ragged, tgt: Ragged, soft: SoftLabels | None = None, *, topk: int | None = None, pad_to: int = 8
+) -> StudentBatch:
+    """A batch from token rows without BOS and EOS.
+
+    soft: the teacher's labels for all P = Σ (target length + 1) positions; topk: use the first k columns (None: all).
+    S and T are rounded up to a multiple of `pad_to`, so that few distinct shapes occur.
+    Raises ValueError if the rows of src, tgt and soft do not belong together, or fewer than `topk` entries are stored.
+    """
+    if len(src) != len(tgt):
+        raise ValueError(f"{len(src)} source rows but {len(tgt)} target rows")
+    src_ids, src_width = _padded(src, first=0, pad_to=pad_to)
+    rows = np.arange(len(src), dtype=np.int64)
+    src_ends = rows * src_width + src.lengths
+    src_ids[src_ends] = EOS_ID
+    src_mask = np.arange(src_width) <= src.lengths[:, None]
+    decoder_input_ids, tgt_width = _padded(tgt, first=1, pad_to=pad_to)
+    decoder_input_ids[rows * tgt_width] = BOS_ID
+    targets = np.full(len(tgt.values) + len(tgt), EOS_ID, dtype=np.int64)
+    targets[flat_positions(tgt.offsets[:-1] + rows, tgt.lengths)] = tgt.values
+    target_index = flat_positions(rows * tgt_width, tgt.lengths + 1)
+    return StudentBatch(
+        torch.from_numpy(src_ids.reshape(len(src), src_width)),
+        torch.from_numpy(src_mask),
+        torch.from_numpy(decoder_input_ids.reshape(len(tgt), tgt_width)),
+        torch.from_numpy(target_index),
+        torch.from_numpy(targets),
+        *_soft_tensors(soft, topk, len(targets)),
+    )
+
+
+def _padded(tokens: Ragged, *, first: int, pad_to: int) -> tuple[NDArray[np.int64], int]:
+    """Rows flattened to one common width with room for one more token, each beginning at column `first`."""
+    width = -(-(int(tokens.lengths.max()) + 1) // pad_to) * pad_to
+    flat = np.full(len(tokens) * width, PAD_ID, dtype=np.int64)
+    starts = np.arange(len(tokens), dtype=np.int64) * width + first
+    flat[flat_positions(starts, tokens.lengths)] = tokens.values
+    return flat, width
+
+
+def _soft_tensors(soft: SoftLabels | None, topk: int | None, positions: int) -> tuple[Tensor | None, ...]:
+    if soft is None:
+        return None, None, None
+    topk_ids, topk_logits, logsumexp = soft
+    stored = topk_ids.shape[1]
+    if topk_ids.shape != topk_logits.shape or len(topk_ids) != positions or logsumexp.shape != (positions,):
+        raise ValueError(
+            f"soft labels of shapes {topk_ids.shape}, {topk_logits.shape}, {logsumexp.shape} for {positions} positions"
+        )
+    if topk is not None and not 1 <= topk <= stored:
+        raise ValueError(f"topk {topk} asked for, but the soft labels hold {stored} entries a position")
+    return (
+        torch.from_numpy(topk_ids[:, :topk].astype(np.int64)),
+        torch.from_numpy(topk_logits[:, :topk].astype(np.float32)),
+        torch.from_numpy(logsumexp.astype(np.float32)),
+    )

@@ -1,0 +1,159 @@
+"""Stage 3, distill: trains one arm's student on the corpus, with the teacher's soft labels unless alpha is 0."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertkd_ray.config import Config
+from bertkd_ray.core.artifact import Artifact, Draft, Store, fingerprint, load
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.corpus.prepare import TOKENIZER
+
+if TYPE_CHECKING:
+    from bertkd_ray.core.runtime import Runtime, TrainContext
+    from bertkd_ray.core.training import HistoryRow, Trained
+
+MODEL = "model"
+HISTORY = "history.json"
+_MAX_POSITIONS = 512
+"""Length at which the saved student stops generating; its positions are computed, so this costs nothing."""
+_PAIR_COLUMNS = ["src_ids", "tgt_ids"]
+_SOFT_COLUMNS = [*_PAIR_COLUMNS, "topk_ids", "topk_logits", "logsumexp"]
+
+
+def draft(config: Config, store: Store, corpus: str, softlabels: str | None) -> Draft:
+    """The student artifact of an arm.
+
+    corpus, softlabels: the fingerprints of its inputs. With alpha 0 the teacher is no input: changing it does not
+    train the control again.
+    """
+    kd = config.kd.model_dump() if config.kd.alpha > 0 else {"alpha": 0.0}
+    settings = {
+        "student": config.student.model_dump(),
+        "kd": kd,
+        "seed": config.seed,
+        "precision": config.precision,
+    }
+    inputs = {"corpus": corpus}
+    if config.kd.alpha > 0:
+        if softlabels is None:
+            raise ValueError("an arm with alpha > 0 needs soft labels")
+        inputs["softlabels"] = softlabels
+    return Draft(store, "student", fingerprint("student", settings, inputs), settings, inputs)
+
+
+def distill(
+    work: Draft,
+    config: Config,
+    runtime: Runtime,
+    corpus: Artifact,
+    softlabels: Artifact | None,
+    on_rows: Callable[[list[HistoryRow]], None],
+) -> Artifact:
+    """Makes the student artifact of an arm. Raises UserError for soft labels of another corpus."""
+    if config.kd.alpha > 0:
+        assert softlabels is not None
+        _require_same_corpus(corpus, softlabels)
+    runtime.start()
+    arguments = {
+        "config": config.model_dump(),
+        "storage": work.store.uri,
+        "artifact": work.directory,
+        "corpus": corpus.directory,
+        "softlabels": softlabels.directory if softlabels is not None and config.kd.alpha > 0 else None,
+        "vocabulary": corpus.info["vocabulary"],
+    }
+    runtime.train(work, _worker, arguments, on_rows)
+    summary = json.loads(work.store.read(work.directory, HISTORY))["summary"]
+    return work.commit(metrics=summary, info={"vocabulary": corpus.info["vocabulary"]})
+
+
+def _require_same_corpus(corpus: Artifact, softlabels: Artifact) -> None:
+    of = softlabels.manifest["inputs"]["corpus"]
+    if of != corpus.fingerprint:
+        raise UserError(
+            f"{softlabels.uri}: its soft labels belong to corpus {of}, not to {corpus.fingerprint}; run extract again"
+        )
+
+
+def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
+    """The training function of every Ray Train worker."""
+    import pyarrow.parquet as pq
+
+    from bertkd_ray.core.batching import RowGroups
+    from bertkd_ray.core.devices import resolve_attention, resolve_precision
+    from bertkd_ray.core.ragged import Ragged
+    from bertkd_ray.core.training import Settings, fit
+    from bertkd_ray.corpus.tokenizer import load_tokenizer
+    from bertkd_ray.student.model import build_student
+    from bertkd_ray.student.task import StudentTask, Validation, lengths
+
+    config = Config.model_validate(arguments["config"])
+    store, student = Store(arguments["storage"]), config.student
+    corpus = load(store, arguments["corpus"])
+    device = context.workers.device
+    precision = resolve_precision(config.precision, device)
+    with tempfile.TemporaryDirectory(prefix="corpus-") as scratch:
+        tokenizer = load_tokenizer(corpus.local(TOKENIZER, Path(scratch)))
+    valid = pq.read_table(corpus.path("valid"), filesystem=store.fs)
+    validation = Validation(
+        Ragged.from_arrow(valid["src_ids"]), Ragged.from_arrow(valid["tgt_ids"]), valid["tgt"].to_pylist(), tokenizer
+    )
+    model = build_student(
+        vocab_size=arguments["vocabulary"],
+        layers=(student.encoder_layers, student.decoder_layers),
+        width=student.width,
+        ffn=student.ffn,
+        heads=student.heads,
+        dropout=student.dropout,
+        attention_dropout=student.attention_dropout,
+        activation_dropout=student.activation_dropout,
+        max_positions=max(_MAX_POSITIONS, config.corpus.max_side_tokens + 1),
+        seed=config.seed,
+        attention=resolve_attention("auto", device),
+    ).to(device)
+    task = StudentTask(model, student, config.kd, validation, precision)
+    groups = (
+        RowGroups(load(store, arguments["softlabels"]), "part-", _SOFT_COLUMNS)
+        if arguments["softlabels"]
+        else RowGroups(corpus, "train/", _PAIR_COLUMNS)
+    )
+    settings = Settings(
+        seed=config.seed,
+        checkpoint_every=config.checkpoint_every,
+        log_every=config.log_every,
+        **student.model_dump(include=set(Settings.__dataclass_fields__)),
+    )
+    trained = fit(task, groups, lengths, settings, context, precision)
+    model.load_state_dict(trained.weights)
+    figures = task.evaluate(context.workers) if student.average > 1 else {}
+    if context.workers.rank == 0:
+        _save(store, arguments, corpus, model, trained, figures)
+
+
+def _save(
+    store: Store, arguments: dict[str, Any], corpus: Artifact, model: Any, trained: Trained, averaged: dict[str, float]
+) -> None:
+    """Writes the student as an ordinary `save_pretrained` directory with its tokenizer, and the training curves."""
+    with tempfile.TemporaryDirectory(prefix="student-") as scratch:
+        directory = Path(scratch) / MODEL
+        model.save_pretrained(directory)
+        for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+            if store.exists(corpus.directory, TOKENIZER, name):
+                (directory / name).write_bytes(store.read(corpus.directory, TOKENIZER, name))
+        store.upload(directory, arguments["artifact"], MODEL)
+    history = trained.progress.history
+    chosen = next(row for row in history if row["step"] == trained.progress.best_step and "valid/bleu" in row)
+    valid = averaged or {key: value for key, value in chosen.items() if key.startswith("valid/")}
+    summary = {
+        **valid,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "steps": trained.progress.step,
+        "best_step": trained.progress.best_step,
+    }
+    data = json.dumps({"summary": summary, "rows": history}).encode()
+    store.write(data, arguments["artifact"], HISTORY)

@@ -1,0 +1,153 @@
+"""What the training loop needs to know about the student: torch alone, no Ray."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import M2M100ForConditionalGeneration
+
+from bertkd_ray.config import KdConfig, StudentConfig
+from bertkd_ray.core.batching import Lengths, MicroBatch, length_batches
+from bertkd_ray.core.devices import Precision, autocast
+from bertkd_ray.core.optimization import build_optimizer, global_grad_norm_clip, noam
+from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.core.training import Workers
+from bertkd_ray.corpus.tokenizer import decode
+from bertkd_ray.student.collate import SoftLabels, StudentBatch, collate
+from bertkd_ray.student.loss import evaluation_sums, fused_kd_loss
+from bertkd_ray.student.model import decoder_hidden
+from bertkd_ray.translation.decoding import translate_ids
+from bertkd_ray.translation.metrics import corpus_bleu
+
+
+def lengths(table: pa.Table) -> Lengths:
+    """Rows sorted by both sides together, counted by the longer one with its end-of-sentence token."""
+    src, tgt = Ragged.from_arrow(table["src_ids"]).lengths, Ragged.from_arrow(table["tgt_ids"]).lengths
+    return Lengths(sort=src + tgt, tokens=np.maximum(src, tgt) + 1)
+
+
+def soft_labels(table: pa.Table, k: int) -> SoftLabels | None:
+    """The first k teacher logits of every position of the rows, or None for a table without soft labels."""
+    if "topk_ids" not in table.column_names:
+        return None
+    logsumexp = Ragged.from_arrow(table["logsumexp"]).values
+    ids, logits = (Ragged.from_arrow(table[name]).values for name in ("topk_ids", "topk_logits"))
+    stored = len(ids) // len(logsumexp)
+    return ids.reshape(-1, stored)[:, :k], logits.reshape(-1, stored)[:, :k], logsumexp
+
+
+class DistillationLoss(nn.Module):
+    """The student with its loss: forward(batch) -> (loss sum, [negative log likelihood sum, number correct])."""
+
+    def __init__(
+        self, student: M2M100ForConditionalGeneration, kd: KdConfig, label_smoothing: float, precision: Precision
+    ) -> None:
+        super().__init__()
+        self.student, self._kd, self._label_smoothing = student, kd, label_smoothing
+        self._matmul_dtype = torch.bfloat16 if precision == "bf16" else None
+
+    def forward(self, batch: StudentBatch) -> tuple[Tensor, Tensor]:
+        """Sums over the batch's real target positions."""
+        sums = fused_kd_loss(
+            decoder_hidden(self.student, batch),
+            self.student.get_output_embeddings().weight,
+            batch.targets_P,
+            batch.topk_ids_Pk,
+            batch.topk_logits_Pk,
+            batch.logsumexp_P,
+            alpha=self._kd.alpha,
+            temperature=self._kd.temperature,
+            label_smoothing=self._label_smoothing,
+            tail=self._kd.tail,
+            matmul_dtype=self._matmul_dtype,
+        )
+        return sums.loss, torch.stack([sums.nll.float(), sums.correct.float()])
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The valid split: token ids for the loss, text for BLEU."""
+
+    src: Ragged
+    tgt: Ragged
+    references: list[str]
+    tokenizer: Tokenizer
+
+
+class StudentTask:
+    """Implements `core.training.Task` for the student."""
+
+    stat_names = ("nll", "accuracy")
+
+    def __init__(
+        self,
+        student: M2M100ForConditionalGeneration,
+        config: StudentConfig,
+        kd: KdConfig,
+        validation: Validation,
+        precision: Precision,
+    ) -> None:
+        self.model = student
+        self.objective = DistillationLoss(student, kd, config.label_smoothing, precision).train()
+        self.optimizer = build_optimizer(student, kind="adamw", betas=(0.9, 0.98), eps=1e-9, weight_decay=0.0)
+        self._config, self._kd, self._validation, self._precision = config, kd, validation, precision
+        limit = config.clip if config.clip is not None else math.inf
+        self.clip: Callable[[list[nn.Parameter]], Tensor] = lambda parameters: global_grad_norm_clip(parameters, limit)
+
+    def learning_rate(self, step: int) -> float:
+        """The original Transformer's schedule (Vaswani et al., 2017, section 5.3), scaled."""
+        return noam(step, factor=self._config.lr, width=self._config.width, warmup=self._config.warmup)
+
+    def collate(self, micro: MicroBatch) -> StudentBatch:
+        """Padded tensors of the rows, with the first k teacher logits where the loss uses them."""
+        rows = micro.rows
+        soft = soft_labels(rows, self._kd.topk) if self._kd.alpha > 0 else None
+        return collate(Ragged.from_arrow(rows["src_ids"]), Ragged.from_arrow(rows["tgt_ids"]), soft)
+
+    def evaluate(self, workers: Workers) -> dict[str, float]:
+        """Perplexity and token accuracy with the references as history, BLEU of greedy translations."""
+        data = self._validation
+        tokens = np.maximum(data.src.lengths, data.tgt.lengths) + 1
+        budget = max(int(tokens.max()), self._config.batch_tokens // self._config.micro_batches)
+        batches = length_batches(data.src.lengths + data.tgt.lengths, tokens, budget, 0)[workers.rank :: workers.size]
+        nll, correct, count = workers.sum(self._likelihood(batches, workers.device)).tolist()
+        return {
+            "valid/nll": nll / count,
+            "valid/perplexity": math.exp(min(nll / count, 50.0)),
+            "valid/accuracy": correct / count,
+            "valid/bleu": self._greedy_bleu(batches, workers),
+        }
+
+    def rank_of(self, figures: dict[str, float]) -> float:
+        """The best checkpoint has the highest BLEU."""
+        return figures["valid/bleu"]
+
+    @torch.no_grad()
+    def _likelihood(self, batches: list[np.ndarray], device: torch.device) -> Tensor:
+        """float64[3]: negative log likelihood, correct tokens and tokens of the given rows."""
+        total = torch.zeros(3, dtype=torch.float64, device=device)
+        weight = self.model.get_output_embeddings().weight
+        dtype = torch.bfloat16 if self._precision == "bf16" else None
+        for rows in batches:
+            batch = collate(self._validation.src.take(rows), self._validation.tgt.take(rows)).to(device)
+            with autocast(device, self._precision):
+                hidden_PD = decoder_hidden(self.model, batch)
+            sums = evaluation_sums(hidden_PD, weight, batch.targets_P, matmul_dtype=dtype)
+            total += torch.stack([sums.nll.double(), sums.correct.double(), sums.nll.new_tensor(sums.tokens).double()])
+        return total
+
+    def _greedy_bleu(self, batches: list[np.ndarray], workers: Workers) -> float:
+        rows = np.concatenate(batches) if batches else np.zeros(0, np.int64)
+        found = translate_ids(
+            self.model, self._validation.src.take(rows), beam=1, precision=self._precision, device=workers.device
+        )
+        texts = decode(self._validation.tokenizer, [hypotheses[0].ids for hypotheses in found])
+        hypotheses = dict(pair for part in workers.gather(list(zip(rows.tolist(), texts, strict=True))) for pair in part)
+        return corpus_bleu([hypotheses[row] for row in range(len(hypotheses))], self._validation.references)

@@ -1,0 +1,120 @@
+"""Stage 1, finetune: trains the conditional masked language model with Ray Train."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertkd_ray.config import Config
+from bertkd_ray.core.artifact import Artifact, Draft, Store, fingerprint, load
+from bertkd_ray.corpus.prepare import TOKENIZER
+
+if TYPE_CHECKING:
+    from bertkd_ray.core.runtime import Runtime, TrainContext
+    from bertkd_ray.core.training import HistoryRow, Trained
+
+MODEL = "model"
+HISTORY = "history.json"
+SPECIALS = "specials.json"
+
+
+def draft(config: Config, store: Store, corpus: str, bert_hash: str) -> Draft:
+    """The teacher artifact; the BERT enters by content, not by name."""
+    settings = {
+        "teacher": config.teacher.model_dump(exclude={"model"}),
+        "seed": config.seed,
+        "precision": config.precision,
+    }
+    inputs = {"corpus": corpus, "bert": bert_hash}
+    return Draft(store, "teacher", fingerprint("teacher", settings, inputs), settings, inputs)
+
+
+def finetune(
+    work: Draft,
+    config: Config,
+    runtime: Runtime,
+    corpus: Artifact,
+    bert: str,
+    on_rows: Callable[[list[HistoryRow]], None],
+) -> Artifact:
+    """Makes the teacher artifact. bert: directory of the BERT to start from, on every node."""
+    runtime.start()
+    arguments = {
+        "config": config.model_dump(),
+        "storage": work.store.uri,
+        "artifact": work.directory,
+        "corpus": corpus.directory,
+        "model": config.teacher.model,
+    }
+    runtime.train(work, _worker, arguments, on_rows)
+    summary = json.loads(work.store.read(work.directory, HISTORY))["summary"]
+    return work.commit(metrics=summary, info={"bert": config.teacher.model, "vocabulary": corpus.info["vocabulary"]})
+
+
+def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
+    """The training function of every Ray Train worker."""
+    import pyarrow.parquet as pq
+
+    from bertkd_ray.core.batching import RowGroups
+    from bertkd_ray.core.devices import resolve_attention, resolve_precision
+    from bertkd_ray.core.training import Settings, fit
+    from bertkd_ray.corpus.tokenizer import load_bert_ids
+    from bertkd_ray.teacher.model import build_teacher
+    from bertkd_ray.teacher.source import bert_specials, resolve_model
+    from bertkd_ray.teacher.task import TeacherTask, lengths
+
+    config = Config.model_validate(arguments["config"])
+    store, teacher = Store(arguments["storage"]), config.teacher
+    corpus = load(store, arguments["corpus"])
+    device = context.workers.device
+    bert = resolve_model(arguments["model"])
+    with tempfile.TemporaryDirectory(prefix="corpus-") as scratch:
+        bert_ids = load_bert_ids(corpus.local(TOKENIZER, Path(scratch)))
+    specials = bert_specials(bert)
+    model = build_teacher(
+        bert,
+        bert_ids,
+        pretrained=teacher.pretrained,
+        attention=resolve_attention(teacher.attention, device),
+        dropout=teacher.dropout,
+        attention_dropout=teacher.attention_dropout,
+        layers=teacher.layers,
+        seed=config.seed,
+    ).to(device)
+    columns = ["id", "src_ids", "tgt_ids"]
+    valid = pq.read_table(corpus.path("valid"), columns=columns, filesystem=store.fs).combine_chunks()
+    precision = resolve_precision(config.precision, device)
+    task = TeacherTask(model, teacher, config.seed, bert_ids, specials, valid, precision)
+    settings = Settings(
+        seed=config.seed,
+        checkpoint_every=config.checkpoint_every,
+        log_every=config.log_every,
+        **teacher.model_dump(include=set(Settings.__dataclass_fields__)),
+    )
+    trained = fit(task, RowGroups(corpus, "train/", columns), lengths, settings, context, precision)
+    if context.workers.rank == 0:
+        model.load_state_dict(trained.weights)
+        _save(store, arguments["artifact"], corpus, model, specials._asdict(), trained)
+
+
+def _save(
+    store: Store, artifact: str, corpus: Artifact, model: Any, specials: dict[str, int], trained: Trained
+) -> None:
+    """Writes the teacher as a `save_pretrained` directory with the tokenizer of its output, and the training curves."""
+    with tempfile.TemporaryDirectory(prefix="teacher-") as scratch:
+        directory = Path(scratch) / MODEL
+        model.save_pretrained(directory)
+        (directory / SPECIALS).write_text(json.dumps(specials), encoding="utf-8")
+        store.upload(directory, artifact, MODEL)
+    history = trained.progress.history
+    best = next(row for row in history if row["step"] == trained.progress.best_step and "valid/loss" in row)
+    summary = {
+        **{key: value for key, value in best.items() if key.startswith("valid/")},
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "steps": trained.progress.step,
+        "best_step": trained.progress.best_step,
+    }
+    store.write(json.dumps({"summary": summary, "rows": history}).encode(), artifact, HISTORY)

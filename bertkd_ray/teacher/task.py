@@ -1,0 +1,141 @@
+"""What the training loop needs to know about the teacher: torch alone, no Ray."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bertkd_ray.config import TeacherConfig
+from bertkd_ray.core.batching import Lengths, MicroBatch, length_batches
+from bertkd_ray.core.devices import Precision, autocast
+from bertkd_ray.core.optimization import build_optimizer, global_grad_norm_clip, linear_warmup_decay
+from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.core.training import Workers
+from bertkd_ray.teacher.masking import FRAME_TOKENS, BertSpecials, CMLMBatch, cmlm_batch, random_masks
+from bertkd_ray.teacher.model import ConditionalMaskedLM
+
+_VALIDATION_SEED = 0
+"""Validation masks are the same in every run, whatever its seed, so that runs compare."""
+
+
+@dataclass(frozen=True)
+class TeacherBatch:
+    """`CMLMBatch` as tensors."""
+
+    input_ids: Tensor
+    token_type_ids: Tensor
+    attention_mask: Tensor
+    masked_index: Tensor
+    labels: Tensor
+
+    @property
+    def count(self) -> int:
+        """Masked positions."""
+        return len(self.labels)
+
+    @property
+    def padded_tokens(self) -> int:
+        """Places of the batch, padding included."""
+        return self.input_ids.numel()
+
+    def to(self, device: torch.device) -> TeacherBatch:
+        """The same batch on another device."""
+        return TeacherBatch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+
+    @staticmethod
+    def of(batch: CMLMBatch) -> TeacherBatch:
+        """The tensors that share the arrays' memory."""
+        return TeacherBatch(*(torch.from_numpy(getattr(batch, field.name)) for field in fields(CMLMBatch)))
+
+
+class MaskedLoss(nn.Module):
+    """The teacher with its loss: forward(batch) -> (loss sum, [number correct]) over the masked positions."""
+
+    def __init__(self, teacher: ConditionalMaskedLM) -> None:
+        super().__init__()
+        self.teacher = teacher
+
+    def forward(self, batch: TeacherBatch) -> tuple[Tensor, Tensor]:
+        """Cross-entropy in nats, summed."""
+        loss, correct = self.teacher.loss_sum(*(getattr(batch, field.name) for field in fields(batch)))
+        return loss, correct.float().reshape(1)
+
+
+def lengths(table: pa.Table) -> Lengths:
+    """Rows sorted and counted by the places that the pair takes with its three special tokens."""
+    places = sum(Ragged.from_arrow(table[name]).lengths for name in ("src_ids", "tgt_ids")) + FRAME_TOKENS
+    return Lengths(sort=places, tokens=places)
+
+
+class TeacherTask:
+    """Implements `core.training.Task` for the conditional masked language model."""
+
+    stat_names = ("accuracy",)
+
+    def __init__(
+        self,
+        teacher: ConditionalMaskedLM,
+        config: TeacherConfig,
+        seed: int,
+        bert_ids: NDArray[np.integer],
+        specials: BertSpecials,
+        valid: pa.Table,
+        precision: Precision,
+    ) -> None:
+        """valid: the valid split's rows (id, src_ids, tgt_ids)."""
+        self.model = teacher
+        self.objective = MaskedLoss(teacher).train()
+        each_tensor = config.optimizer == "bertadam"
+        self.optimizer = build_optimizer(
+            teacher,
+            kind=config.optimizer,
+            betas=(0.9, 0.999),
+            eps=1e-6,
+            weight_decay=config.weight_decay,
+            tensor_grad_clip=config.clip if each_tensor else None,
+        )
+        self._config, self._seed, self._bert_ids, self._specials = config, seed, bert_ids, specials
+        self._valid, self._precision = valid, precision
+        limit = math.inf if each_tensor else config.clip  # BertAdam clips every tensor by itself
+        self.clip: Callable[[list[nn.Parameter]], Tensor] = lambda parameters: global_grad_norm_clip(parameters, limit)
+
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up, then linear decay to 0."""
+        return linear_warmup_decay(
+            step, peak=self._config.lr, warmup_fraction=self._config.warmup, total=self._config.steps
+        )
+
+    def collate(self, micro: MicroBatch) -> TeacherBatch:
+        """The rows with masks drawn for this epoch."""
+        return self._batch(micro.rows, self._seed, micro.epoch)
+
+    def evaluate(self, workers: Workers) -> dict[str, float]:
+        """Loss and accuracy on the valid split, under masks that never change."""
+        counted = lengths(self._valid)
+        budget = self._config.batch_tokens // self._config.micro_batches
+        batches = length_batches(counted.sort, counted.tokens, budget, _VALIDATION_SEED)
+        total = torch.zeros(3, dtype=torch.float64, device=workers.device)
+        with torch.no_grad(), autocast(workers.device, self._precision):
+            for rows in batches[workers.rank :: workers.size]:
+                batch = self._batch(self._valid.take(pa.array(rows)), _VALIDATION_SEED, 0).to(workers.device)
+                loss, stats = self.objective(batch)
+                total += torch.stack([loss.double(), stats[0].double(), loss.new_tensor(batch.count).double()])
+        loss_sum, correct, count = workers.sum(total).tolist()
+        return {"valid/loss": loss_sum / count, "valid/accuracy": correct / count}
+
+    def rank_of(self, figures: dict[str, float]) -> float:
+        """The best checkpoint has the lowest loss."""
+        return -figures["valid/loss"]
+
+    def _batch(self, rows: pa.Table, seed: int, epoch: int) -> TeacherBatch:
+        src, tgt = Ragged.from_arrow(rows["src_ids"]), Ragged.from_arrow(rows["tgt_ids"])
+        ids = rows["id"].to_numpy()
+        mask = random_masks(ids, tgt.lengths + 1, seed=seed, epoch=epoch, probability=self._config.mask_probability)
+        return TeacherBatch.of(cmlm_batch(src, tgt, mask, self._bert_ids, self._specials))

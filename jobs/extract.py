@@ -1,0 +1,10 @@
+"""`bertkd extract` as a script: what `ray job submit -- python jobs/extract.py CONFIG.yaml` runs."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bertkd_ray.cli import main  # noqa: E402 (the checkout is put on the path first)
+
+sys.exit(main(["extract", *sys.argv[1:]]))

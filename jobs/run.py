@@ -1,0 +1,10 @@
+"""`bertkd run` as a script: what `ray job submit -- python jobs/run.py CONFIG.yaml` runs."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bertkd_ray.cli import main  # noqa: E402 (the checkout is put on the path first)
+
+sys.exit(main(["run", *sys.argv[1:]]))

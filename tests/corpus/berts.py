@@ -1,0 +1,45 @@
+"""BERT tokenizers for the tests: a hand-made vocabulary, the golden one, and one trained on given lines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+from bertkd_ray.corpus.segmentation import SPECIAL_NAMES, Segmenter, bert_tokenizer_of
+from tests.golden import golden_path
+
+
+def bert_of(vocabulary: Sequence[str], *, lowercase: bool = True, chinese: bool = True) -> Tokenizer:
+    """BERT's fast tokenizer over a vocabulary, without post-processing."""
+    ids = {piece: number for number, piece in enumerate(vocabulary)}
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=100))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase, handle_chinese_chars=chinese)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+def segmenter_of(tokenizer: Tokenizer) -> Segmenter:
+    return Segmenter(bert_tokenizer_of(tokenizer, "test"))
+
+
+def golden_vocabulary() -> list[str]:
+    return golden_path("bert_uncased_vocab.txt").read_text(encoding="utf-8").split("\n")[:-1]
+
+
+def trained_cased_bert(lines: Sequence[str], size: int) -> Tokenizer:
+    """A cased WordPiece vocabulary learned from the lines."""
+    tokenizer = bert_of(SPECIAL_NAMES, lowercase=False)
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size, special_tokens=list(SPECIAL_NAMES), continuing_subword_prefix="##", show_progress=False
+    )
+    tokenizer.train_from_iterator(lines, trainer)
+    return tokenizer
+
+
+# Enough for hand-made expectations: letters in both roles where named, a Hangul syllable's parts, one CJK character.
+HAND_VOCABULARY = [
+    *SPECIAL_NAMES,
+    *("man", "##ner", "s", "'", "er", "##st", "a", "##a", "b", "##b", "u", "##u", "=", "-", "<", ">", "#", "unk"),
+    *("ᄒ", "##ᅡ", "##ᆫ", "中", "soft", "##ly", "##ing", "!"),
+]

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.corpus.readers import content_hash, open_bytes, read_lines, read_text_pairs, read_tsv
+
+
+def write(path: Path, content: str | bytes) -> str:
+    data = content.encode() if isinstance(content, str) else content
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return str(path)
+
+
+def refusal(lines: object) -> str:
+    with pytest.raises(UserError) as refused:
+        list(lines)  # type: ignore[call-overload]
+    message = str(refused.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_lines_end_at_line_feeds_alone(tmp_path: Path, name: str, scheme: str) -> None:
+    inside = "a\u2028b\u2029c\x85d\x0be\x0cf\x1cg\rh"
+    path = write(tmp_path / name, f"\ufeffone\r\n\n{inside}\n \r\r\n\ufefflast")
+    assert list(read_lines(scheme + path)) == ["one", "", inside, " \r", "\ufefflast"]
+
+
+def test_a_final_line_feed_ends_the_last_line(tmp_path: Path) -> None:
+    assert list(read_lines(write(tmp_path / "a", "x\ny\n"))) == ["x", "y"]
+    assert list(read_lines(write(tmp_path / "b", "\n"))) == [""]
+
+
+def test_pairs_of_two_files(tmp_path: Path) -> None:
+    src, tgt = write(tmp_path / "a.de", "eins\nzwei\r\n\n"), write(tmp_path / "a.en.gz", "one\ntwo\nthree")
+    assert list(read_text_pairs(src, tgt)) == [("eins", "one"), ("zwei", "two"), ("", "three")]
+
+
+@pytest.mark.parametrize(("src_lines", "tgt_lines"), [(3, 5), (5, 3), (1, 2)])
+def test_files_of_different_length_are_refused_with_both_counts(
+    tmp_path: Path, src_lines: int, tgt_lines: int
+) -> None:
+    src, tgt = write(tmp_path / "a.de", "x\n" * src_lines), write(tmp_path / "a.en", "y\n" * tgt_lines)
+    pairs = read_text_pairs(src, tgt)
+    assert [next(pairs) for _ in range(min(src_lines, tgt_lines))] == [("x", "y")] * min(src_lines, tgt_lines)
+    message = refusal(pairs)
+    assert f"{src} has {src_lines} lines" in message
+    assert f"{tgt} has {tgt_lines}" in message
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.tsv.gz"])
+def test_tsv(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name, "7\teins\tone\r\n8\t\ttwo\textra\n")
+    assert list(read_tsv(path, 1, 2)) == [("eins", "one"), ("", "two")]
+    assert list(read_tsv(path, 2, 0)) == [("one", "7"), ("two", "8")]
+    assert list(read_tsv(path)) == [("7", "eins"), ("8", "")]
+
+
+def test_a_tsv_line_without_the_columns_is_refused_by_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tsv", "a\tb\nonly one\n")
+    assert refusal(read_tsv(path)).startswith(f"{path}:2: 1 tab-separated columns where 2 are needed")
+    assert refusal(read_tsv(path, 0, 2)).startswith(f"{path}:1: 2 tab-separated columns where 3 are needed")
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_missing_files_and_directories_are_refused(tmp_path: Path, scheme: str) -> None:
+    missing = f"{scheme}{tmp_path}/absent.txt"
+    assert refusal(read_lines(missing)).startswith(f"{missing}: no such file")
+    assert refusal(read_lines(f"{scheme}{tmp_path}")).startswith(f"{scheme}{tmp_path}: is a directory")
+
+
+def test_unreadable_paths_are_refused(tmp_path: Path) -> None:
+    too_long = str(tmp_path / ("x" * 300))
+    assert refusal(read_lines(too_long)).startswith(f"{too_long}: cannot be read (")
+    file_as_directory = write(tmp_path / "file", "x") + "/below"
+    assert refusal(read_lines(file_as_directory)).startswith(f"{file_as_directory}: cannot be read (")
+    assert refusal(read_lines("nosuchscheme://bucket/x")).startswith("nosuchscheme://bucket/x: cannot be read (")
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
+def test_empty_files_are_refused(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name, "")
+    assert refusal(read_lines(path)).startswith(f"{path}: the file is empty")
+    assert refusal(read_text_pairs(path, write(tmp_path / "b", "x\n"))).startswith(f"{path}: the file is empty")
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
+def test_invalid_utf8_is_refused_by_line_and_byte(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name, b"ok\n\xc3\xbcx\xfc\n")
+    assert refusal(read_lines(path)).startswith(f"{path}:2: not UTF-8 (byte 3 of the line, invalid start byte)")
+
+
+def test_utf16_is_refused_at_the_first_byte(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", "ein Satz\n".encode("utf-16"))
+    assert refusal(read_lines(path)).startswith(f"{path}:1: not UTF-8 (byte 0 of the line")
+
+
+def test_damaged_gzip_data_are_refused(tmp_path: Path) -> None:
+    whole = gzip.compress("".join(f"Satz {number}\n" for number in range(5000)).encode())
+    path = tmp_path / "a.gz"
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 0xFF
+    for data in (whole[:-9], whole[: len(whole) // 2], b"plain text\n", bytes(flipped)):
+        path.write_bytes(data)
+        assert refusal(read_lines(str(path))).startswith(f"{path}: truncated or damaged gzip data")
+
+
+def test_reading_may_stop_early(tmp_path: Path) -> None:
+    lines = read_lines(write(tmp_path / "a.gz", "x\n" * 10))
+    assert next(lines) == "x"
+    lines.close()  # type: ignore[attr-defined]
+
+
+def test_open_bytes_closes_the_file(tmp_path: Path) -> None:
+    with open_bytes(write(tmp_path / "a.gz", "text")) as stream:
+        assert stream.read() == b"text"
+    assert stream.closed
+
+
+def test_content_hash_is_of_the_text_not_of_its_compression(tmp_path: Path) -> None:
+    text = "Sätze\n" * 1000
+    plain = write(tmp_path / "a.txt", text)
+    expected = hashlib.sha256(text.encode()).hexdigest()
+    assert content_hash(plain) == expected
+    assert content_hash(f"file://{plain}") == expected
+    assert content_hash(write(tmp_path / "a.txt.gz", text)) == expected
+    assert content_hash(write(tmp_path / "b.txt", text + "\n")) != expected

@@ -1,0 +1,404 @@
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import unicodedata
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.corpus.cleaning import unescape_moses
+from bertkd_ray.corpus.segmentation import (
+    CONTINUATION,
+    WORD_START,
+    Piece,
+    Segmenter,
+    bert_tokenizer_of,
+    count_words,
+    isolated_characters,
+    load_bert_tokenizer,
+    normalise,
+)
+from tests.corpus.berts import HAND_VOCABULARY, bert_of, golden_vocabulary, segmenter_of, trained_cased_bert
+from tests.golden import data_path, golden_path
+
+UNCASED = segmenter_of(bert_of(HAND_VOCABULARY))
+CASED = segmenter_of(bert_of(HAND_VOCABULARY, lowercase=False))
+PAD, UNK, CLS, SEP, MASK = range(5)
+BERT_ID = {piece: number for number, piece in enumerate(HAND_VOCABULARY)}
+
+TRICKY = "aAbBsſßüÜéıİΣς'-<>#@&_▁=≠≯ \t\n\r\x00\x07\x0b\x1c\x85\xa0\xad\u0301\u0308\u0345\u200b\u200c\u200d\u2028\u3000\ufeff\ufe0f\ufffd中한가かカسل😀👩½ﬁ²①"
+TEXT = st.one_of(st.text(TRICKY, max_size=40), st.text(max_size=20))
+
+
+def tokens(segmenter: Segmenter, word: str) -> list[str]:
+    return [piece.token for piece in segmenter.segment([word])[0]]
+
+
+def pieces(segmenter: Segmenter, word: str) -> list[tuple[str, int]]:
+    return [tuple(piece) for piece in segmenter.segment([word])[0]]
+
+
+# --- normalise ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ""),
+        (" \t ", ""),
+        ("  a  b ", "a b"),
+        ("a\tb\nc\rd\x0be\x0cf\x1cg\x85h\xa0i\u2028j\u3000k", "a b c d e f g h i j k"),
+        ("nul\x00bell\x07esc\x1bc1\x9f", "nulbellescc1"),
+        ("e\u0301cole", "\xe9cole"),
+        ("e\x00\u0301", "\xe9"),  # what removal brings together is composed
+        ("A\u030a \u212b", "\xc5 \xc5"),
+        ("soft\xadhyphen zwnj\u200c bom\ufeff \ufffd", "soft\xadhyphen zwnj\u200c bom\ufeff \ufffd"),
+        ("▁a x▁y", "_a x_y"),
+    ],
+)
+def test_normalise(text: str, expected: str) -> None:
+    assert normalise(text) == expected
+
+
+def test_normalise_lowercases_by_character_and_composes_again() -> None:
+    assert normalise("ÄPFEL Straße ΣΟΦΟΣ", lowercase=True) == "äpfel straße σοφοσ"
+    assert normalise("J\u030c", lowercase=True) == "\u01f0"  # J with caron has no capital of its own
+    assert normalise("İ", lowercase=True) == "i\u0307"
+
+
+@settings(max_examples=300)
+@given(TEXT, st.booleans())
+def test_normalise_is_idempotent_nfc_and_leaves_single_spaces(text: str, lowercase: bool) -> None:
+    normal = normalise(text, lowercase=lowercase)
+    assert normalise(normal, lowercase=lowercase) == normal
+    assert normal == " ".join(normal.split())
+    assert WORD_START not in normal
+    assert not any(unicodedata.category(character) == "Cc" for character in normal)
+
+
+def test_normalise_handles_every_character() -> None:
+    characters = [chr(code) for code in range(0x40000) if not 0xD800 <= code < 0xE000]
+    spaces = [character for character in characters if character.isspace()]
+    controls = [c for c in characters if unicodedata.category(c) == "Cc" and not c.isspace()]
+    others = set(characters) - set(spaces) - set(controls)
+    assert len(spaces) == 29
+    assert {normalise(f"a{character}a") for character in spaces} == {"a a"}
+    assert {normalise(f"a{character}a") for character in controls} == {"aa"}
+    assert len(normalise(" ".join(f"a{character}a" for character in others)).split(" ")) == len(others)
+
+
+def test_count_words() -> None:
+    assert count_words(["a b a", "", "b"]) == Counter({"a": 2, "b": 2})
+
+
+# --- segment --------------------------------------------------------------------------------------------------------
+
+
+def test_marks_and_ids() -> None:
+    assert pieces(UNCASED, "Männer's") == [
+        ("▁Män", BERT_ID["man"]),
+        ("##ner", BERT_ID["##ner"]),
+        ("'", BERT_ID["'"]),
+        ("s", BERT_ID["s"]),
+    ]
+    assert UNCASED.segment(["man"])[0] == [Piece("▁man", BERT_ID["man"])]
+    assert UNCASED.segment([]) == []
+    assert UNCASED.piece_string(BERT_ID["##ner"]) == "##ner"
+
+
+def test_pieces_of_one_character_are_merged_with_the_first_id() -> None:
+    assert pieces(UNCASED, "한") == [("▁한", BERT_ID["ᄒ"])]
+    assert pieces(UNCASED, "-한!") == [("▁-", BERT_ID["-"]), ("한", BERT_ID["ᄒ"]), ("!", BERT_ID["!"])]
+
+
+def test_uncovered_characters_go_to_the_surface_before_or_at_the_start_to_the_one_after() -> None:
+    assert tokens(UNCASED, "soft\xadly") == ["▁soft\xad", "##ly"]
+    assert tokens(UNCASED, "\ufeffsoftly\u200d") == ["▁\ufeffsoft", "##ly\u200d"]
+    assert tokens(UNCASED, "er\ufffdst") == ["▁er\ufffd", "##st"]
+
+
+def test_an_uncovered_character_after_punctuation_starts_the_next_word() -> None:
+    # The student isolates the apostrophe alone, so the character cannot belong to it.
+    assert pieces(UNCASED, "'\u200bs") == [("▁'", BERT_ID["'"]), ("\u200bs", BERT_ID["s"])]
+    assert pieces(UNCASED, "'\u200b") == [("▁'", BERT_ID["'"]), ("\u200b", UNK)]
+
+
+def test_a_word_no_piece_covers_is_cut_into_unknown_characters() -> None:
+    assert pieces(UNCASED, "\u200d\u0301") == [("▁\u200d", UNK), ("##\u0301", UNK)]
+
+
+def test_an_unknown_word_is_cut_into_characters_with_their_own_pieces() -> None:
+    assert pieces(UNCASED, "sab") == [("▁s", BERT_ID["s"]), ("##a", BERT_ID["##a"]), ("##b", BERT_ID["##b"])]
+    assert pieces(UNCASED, "xÄb-xb") == [
+        ("▁x", UNK),
+        ("##Ä", BERT_ID["##a"]),
+        ("##b", BERT_ID["##b"]),
+        ("-", BERT_ID["-"]),
+        ("x", UNK),
+        ("##b", BERT_ID["##b"]),
+    ]
+    assert pieces(CASED, "Ab") == [("▁A", UNK), ("##b", BERT_ID["##b"])]
+
+
+def test_words_longer_than_100_letters_continue_in_bare_chunks() -> None:
+    cut = pieces(UNCASED, "a" * 250)
+    assert [token for token, _ in cut] == ["▁a", *["##a"] * 99, "a", *["##a"] * 99, "a", *["##a"] * 49]
+    assert {bert_id for _, bert_id in cut} == {BERT_ID["a"], BERT_ID["##a"]}
+    assert len(tokens(UNCASED, "a" * 10_000)) == 10_000
+
+
+def test_a_piece_across_a_chunk_border_is_cut_there() -> None:
+    # BERT strips the 98 marks and sees "manner", while the student's chunk of 100 letters ends after them.
+    assert pieces(UNCASED, "ma" + "\u0345" * 98 + "nner") == [
+        ("▁ma" + "\u0345" * 98, BERT_ID["man"]),
+        ("n", BERT_ID["man"]),
+        ("##ner", BERT_ID["##ner"]),
+    ]
+
+
+def test_normalisation_that_makes_punctuation_is_followed() -> None:
+    assert pieces(UNCASED, "a≠b") == [("▁a", BERT_ID["a"]), ("≠", BERT_ID["="]), ("b", BERT_ID["b"])]
+    assert UNCASED.is_isolated("≠")
+    assert not CASED.is_isolated("≠")
+
+
+def test_cjk_is_isolated_only_where_bert_isolates_it() -> None:
+    without = segmenter_of(bert_of(HAND_VOCABULARY, chinese=False))
+    assert pieces(UNCASED, "a中b") == [("▁a", BERT_ID["a"]), ("中", BERT_ID["中"]), ("b", BERT_ID["b"])]
+    assert pieces(without, "a中b") == [("▁a", BERT_ID["a"]), ("##中", UNK), ("##b", BERT_ID["##b"])]
+
+
+def test_special_tokens_and_marks_in_the_text_are_text() -> None:
+    assert tokens(UNCASED, "[MASK]")[0] == "▁["
+    assert tokens(UNCASED, "<unk>") == ["▁<", "unk", ">"]
+    assert tokens(UNCASED, "##ing")[:2] == ["▁#", "#"]
+
+
+def test_character_id() -> None:
+    assert UNCASED.character_id("Ü", continues=False) == BERT_ID["u"]
+    assert UNCASED.character_id("Ü", continues=True) == BERT_ID["##u"]
+    assert UNCASED.character_id("한", continues=False) == BERT_ID["ᄒ"]
+    assert UNCASED.character_id("中", continues=False) == BERT_ID["中"]
+    assert UNCASED.character_id("x", continues=False) == UNK
+    assert UNCASED.character_id("\u0301", continues=False) == UNK
+
+
+@settings(max_examples=300)
+@given(TEXT, st.sampled_from([UNCASED, CASED]))
+def test_surfaces_partition_the_word_and_start_with_the_one_word_start(text: str, segmenter: Segmenter) -> None:
+    words = normalise(text).split()
+    for word, cut in zip(words, segmenter.segment(words), strict=True):
+        assert [piece.token.startswith(WORD_START) for piece in cut] == [True] + [False] * (len(cut) - 1)
+        surfaces = [piece.token.removeprefix(WORD_START).removeprefix(CONTINUATION) for piece in cut]
+        if "#" not in word:  # a surface of "#" is not a mark, but two in a row would look like one
+            assert "".join(surfaces) == word
+        assert all(surfaces)
+
+
+@settings(max_examples=300)
+@given(TEXT, st.sampled_from([UNCASED, CASED]))
+def test_segmentation_is_local_to_words(text: str, segmenter: Segmenter) -> None:
+    line = normalise(text)
+    bert = segmenter._tokenizer
+    by_word = [piece for word in line.split() for piece in bert.encode(word, add_special_tokens=False).ids]
+    assert bert.encode(line, add_special_tokens=False).ids == by_word
+
+
+def test_isolated_characters_are_those_of_berts_pre_tokenizer() -> None:
+    cased = re.compile(f"[{isolated_characters(bert_of(HAND_VOCABULARY, lowercase=False, chinese=False))}]")
+    pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    for code in [*range(0x20, 0x250), *range(0x2000, 0x2100), *range(0x3000, 0x3100), *range(0xFE00, 0xFF80)]:
+        character = chr(code)
+        if unicodedata.category(character)[0] in "CZ":
+            continue
+        isolated = len(pre_tokenizer.pre_tokenize_str(f"a{character}a")) == 3
+        assert (cased.fullmatch(character) is not None) == isolated, hex(code)
+
+
+# --- loading --------------------------------------------------------------------------------------------------------
+
+
+def write_bert(directory: Path, vocabulary: list[str], **config: object) -> str:
+    directory.mkdir(exist_ok=True)
+    (directory / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    (directory / "config.json").write_text(json.dumps({"model_type": "bert"}), encoding="utf-8")
+    (directory / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "BertTokenizer", **config}), encoding="utf-8"
+    )
+    return str(directory)
+
+
+def test_a_vocabulary_directory_is_loaded_with_its_casing(tmp_path: Path) -> None:
+    for lowercase in (True, False):
+        loaded = load_bert_tokenizer(write_bert(tmp_path, HAND_VOCABULARY, do_lower_case=lowercase))
+        assert loaded.special_ids == (PAD, UNK, CLS, SEP, MASK)
+        ids = loaded.tokenizer.encode("Man", add_special_tokens=False).ids
+        assert ids == [BERT_ID["man"] if lowercase else UNK]
+
+
+def test_truncation_and_padding_of_the_saved_tokenizer_are_switched_off() -> None:
+    tokenizer = bert_of(HAND_VOCABULARY)
+    tokenizer.enable_truncation(2)
+    tokenizer.enable_padding(length=8)
+    loaded = bert_tokenizer_of(tokenizer, "x")
+    assert loaded.tokenizer.encode("a b a", add_special_tokens=False).ids == [BERT_ID["a"], BERT_ID["b"], BERT_ID["a"]]
+    assert tokenizer.truncation is not None  # the caller's is left as it was
+
+
+def test_a_distilbert_directory_is_loaded(tmp_path: Path) -> None:
+    path = write_bert(tmp_path, HAND_VOCABULARY, tokenizer_class="DistilBertTokenizer")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "distilbert"}), encoding="utf-8")
+    assert Segmenter.from_pretrained(path).segment(["man"])[0] == [Piece("▁man", BERT_ID["man"])]
+
+
+def test_a_vocabulary_without_special_tokens_is_refused_by_name(tmp_path: Path) -> None:
+    vocabulary = [piece for piece in HAND_VOCABULARY if piece not in ("[CLS]", "[MASK]")]
+    path = write_bert(tmp_path, vocabulary)
+    with pytest.raises(UserError, match=r"lacks \[CLS\] \[MASK\]") as refused:
+        load_bert_tokenizer(path)
+    assert str(refused.value).startswith(path)
+
+
+def test_a_model_that_is_not_wordpiece_is_refused() -> None:
+    with pytest.raises(UserError, match="^roberta: the tokenizer is not BERT's WordPiece"):
+        bert_tokenizer_of(Tokenizer(models.BPE()), "roberta")
+    other_split = bert_of(HAND_VOCABULARY)
+    other_split.pre_tokenizer = pre_tokenizers.Whitespace()
+    with pytest.raises(UserError, match="^mine: the tokenizer does not split words as BERT does"):
+        bert_tokenizer_of(other_split, "mine")
+
+
+def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such directory"):
+        load_bert_tokenizer(str(tmp_path / "absent"))
+    (tmp_path / "tokenizer.json").write_text("{bad", encoding="utf-8")
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
+    with pytest.raises(UserError, match="no tokenizer found") as refused:
+        load_bert_tokenizer(str(tmp_path))
+    assert "\n" not in str(refused.value)
+
+
+# --- the original's segmentation -------------------------------------------------------------------------------------
+
+MIRRORED_HYPHEN = {"@-@": "-"}
+SPECIAL_TEXT = "the text of <unk>, UNK or a special token is text, not a token"
+MID_WORD_ENTITY = "entities in the middle of a word are undone too"
+MERGED = "the parts of a decomposed syllable are one surface"
+TOO_LONG = "a word of more than 100 letters is cut into characters, and into chunks of 100"
+KEPT = "U+FFFD, which BERT removes, is kept"
+ON_PURPOSE = {
+    109: MERGED,
+    **dict.fromkeys((134, 135, 137, 138, 139, 140, 143, 144, 146), SPECIAL_TEXT),
+    **dict.fromkeys((151, 154, 159, 160, 161), MID_WORD_ENTITY),
+    **dict.fromkeys((123, 124), TOO_LONG),
+    177: KEPT,
+}
+
+
+def mirrored(segmenter: Segmenter, raw: str) -> list[str]:
+    """The original's notation: BERT's piece strings, `@@` before each that does not start a whitespace word."""
+    cut = segmenter.segment(normalise(unescape_moses(raw)).split())
+    return [
+        ("" if piece.token.startswith(WORD_START) else "@@") + segmenter.piece_string(piece.bert_id)
+        for word in cut
+        for piece in word
+    ]
+
+
+def bert_words(segmenter: Segmenter, raw: str) -> list[list[str]]:
+    """As `mirrored`, by BERT's words (split at white space and punctuation)."""
+    words: list[list[str]] = []
+    for word in segmenter.segment(normalise(unescape_moses(raw)).split()):
+        for piece in word:
+            string = segmenter.piece_string(piece.bert_id)
+            if piece.token.startswith(CONTINUATION):
+                words[-1].append("@@" + string)
+            else:
+                words.append([string if piece.token.startswith(WORD_START) else "@@" + string])
+    return words
+
+
+def recorded_words(recorded: list[str]) -> list[list[str]]:
+    words: list[list[str]] = []
+    for token in recorded:
+        if token.startswith("@@##"):
+            words[-1].append(token)
+        else:
+            words.append([MIRRORED_HYPHEN.get(token, token)])
+    return words
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_segmentation_is_the_originals(lowercase: bool) -> None:
+    segmenter = segmenter_of(bert_of(golden_vocabulary(), lowercase=lowercase))
+    equal = with_unknown = purposeful = 0
+    for line in golden_path("tokenize.jsonl").read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        if record["do_lower_case"] != lowercase or "error" in record:
+            continue
+        recorded = [MIRRORED_HYPHEN.get(token, token) for token in record["tokens"]]
+        if mirrored(segmenter, record["raw"]) == recorded:
+            equal += 1
+            continue
+        if record["id"] in ON_PURPOSE:
+            purposeful += 1
+            continue
+        # What is left differs only where the original has one [UNK] for a word that here is cut into characters.
+        ours, theirs = bert_words(segmenter, record["raw"]), recorded_words(record["tokens"])
+        assert len(ours) == len(theirs), record
+        differing = [(our, their) for our, their in zip(ours, theirs, strict=True) if our != their]
+        assert all(their in (["[UNK]"], ["@@[UNK]"]) for _, their in differing), record
+        with_unknown += 1
+    assert (equal, with_unknown, purposeful) == ((159, 3, 18) if lowercase else (112, 50, 18))
+
+
+PURPOSEFUL_EXAMPLES = [
+    ("two UNK UNK together", ["two", "un", "@@##k", "un", "@@##k", "together"]),
+    ("x [MASK] y", ["x", "[", "@@mask", "@@]", "y"]),
+    ("<unk>", ["<", "@@un", "@@##k", "@@>"]),
+    ("r&amp;d", ["r", "@@&", "@@d"]),
+    ("n&apos;t", ["n", "@@'", "@@t"]),
+    ("한국어", ["ᄒ", "@@##ᄀ", "@@##ᄋ"]),
+    ("and \ufffd repl", ["and", "[UNK]", "rep", "@@##l"]),
+]
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(("raw", "expected"), PURPOSEFUL_EXAMPLES)
+def test_what_differs_from_the_original_on_purpose(raw: str, expected: list[str]) -> None:
+    assert mirrored(segmenter_of(bert_of(golden_vocabulary())), raw) == expected
+
+
+# --- real text -------------------------------------------------------------------------------------------------------
+
+
+def read_gzip(name: str) -> list[str]:
+    with gzip.open(data_path(name), "rt", encoding="utf-8", newline="\n") as file:
+        return [line.rstrip("\n") for line in file]
+
+
+@pytest.mark.parametrize("name", ["multi30k/val.de.gz", "iwslt14/train_sample.en.gz"])
+@pytest.mark.parametrize("kind", ["uncased", "no_chinese", "cased_unknown", "cased_trained"])
+def test_segmentation_of_real_lines_is_local_to_words(name: str, kind: str) -> None:
+    lines = [normalise(line) for line in read_gzip(name)]
+    tokenizer = {
+        "uncased": lambda: bert_of(golden_vocabulary()),
+        "no_chinese": lambda: bert_of(golden_vocabulary(), chinese=False),
+        "cased_unknown": lambda: bert_of(golden_vocabulary(), lowercase=False),
+        "cased_trained": lambda: trained_cased_bert(lines, 800),
+    }[kind]()
+    words = sorted({word for line in lines for word in line.split()})
+    ids = {
+        word: encoding.ids
+        for word, encoding in zip(words, tokenizer.encode_batch(words, add_special_tokens=False), strict=True)
+    }
+    for line, encoding in zip(lines, tokenizer.encode_batch(lines, add_special_tokens=False), strict=True):
+        assert encoding.ids == [bert_id for word in line.split() for bert_id in ids[word]]

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import xml.etree.ElementTree
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bertkd_ray.report import figures
+from bertkd_ray.report.figures import (
+    DPI,
+    Drawing,
+    draw_all,
+    draw_fidelity,
+    draw_finetuning,
+    draw_scores,
+    draw_translation_losses,
+    draw_translation_quality,
+)
+from bertkd_ray.report.tables import ArmResult
+
+FIDELITY = {"topk_mass": 0.913, "gold_in_topk": 0.951, "gold_first": 0.742, "entropy_t1": 0.9, "entropy_t10": 2.0}
+
+
+def finetuning(steps: int = 600) -> list[dict[str, float]]:
+    rows: list[dict[str, float]] = [
+        {"step": s, "train/loss": 2 + 7 * math.exp(-s / 90)} for s in range(5, steps + 1, 5)
+    ]
+    rows += [
+        {"step": s, "valid/loss": 2 + abs(s - 400) / 400, "valid/accuracy": s / 1000}
+        for s in range(100, steps + 1, 100)
+    ]
+    return rows
+
+
+def arm(best: float) -> list[dict[str, float]]:
+    rows: list[dict[str, float]] = [
+        {"step": s, "train/nll": 3 + 6 * math.exp(-s / 4000)} for s in range(50, 20_001, 50)
+    ]
+    for s in range(1000, 20_001, 1000):
+        rows.append({"step": s, "valid/nll": 2 + 5 * math.exp(-s / 4000), "valid/accuracy": 0.6, "valid/bleu": best})
+    return rows
+
+
+def check(drawing: Drawing, *texts: str) -> None:
+    """Both files open, the texts are drawn, and nothing is cut at the border of the image."""
+    from matplotlib.image import imread
+
+    svg = drawing.svg.read_text()
+    assert xml.etree.ElementTree.fromstring(svg).tag.endswith("svg")
+    for text in texts:
+        assert f"<!-- {text} -->" in svg, text
+    pixels = imread(drawing.png)
+    assert pixels.shape[1] >= 6 * DPI
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    assert (border == 1).all()
+    assert (pixels[..., :3] < 1).any()
+
+
+def test_finetuning(tmp_path: Path) -> None:
+    drawing = draw_finetuning(finetuning(), tmp_path / "made" / "v1.0")
+    assert drawing == (tmp_path / "made" / "v1.0.png", tmp_path / "made" / "v1.0.svg")
+    check(drawing, "nats per masked token", "masked tokens predicted, %", "training", "validation", "best checkpoint")
+
+
+def test_translation_of_two_arms(tmp_path: Path) -> None:
+    arms = {"with the teacher (α = 0.5)": arm(36.0), "control": arm(34.0)}
+    check(draw_translation_losses(arms, tmp_path / "l"), "nats per target token", "perplexity", *arms, "100", "15k")
+    check(draw_translation_quality(arms, tmp_path / "q"), "target tokens predicted, %", "BLEU, validation set", *arms)
+
+
+def test_more_arms_than_colours(tmp_path: Path) -> None:
+    arms = {f"arm {i}": arm(30.0 + i) for i in range(9)}
+    check(draw_translation_quality(arms, tmp_path / "q"), *arms)
+    assert len(set(figures._arm_styles(28))) == 28, "colour, line and marker together tell 28 arms apart"
+
+
+def test_one_arm_with_one_point(tmp_path: Path) -> None:
+    rows = [{"step": 20, "train/nll": 5.0, "valid/nll": 4.0, "valid/accuracy": 0.2, "valid/bleu": 0.0}]
+    check(draw_translation_losses({"only": rows}, tmp_path / "l"), "only", "perplexity")
+    check(draw_translation_quality({"only": rows}, tmp_path / "q"), "only")
+    check(draw_finetuning([{"step": 20, "train/loss": 5.0}], tmp_path / "f"), "training", "not measured")
+
+
+def test_nothing_measured(tmp_path: Path) -> None:
+    check(draw_finetuning([], tmp_path / "f"), "not measured")
+    check(draw_translation_losses({"a": []}, tmp_path / "l"), "not measured")
+
+
+def test_diverged_runs_are_drawn(tmp_path: Path) -> None:
+    rows = [
+        {"step": s, "train/nll": math.nan if s > 5 else 1e9, "valid/nll": 1e9, "valid/bleu": math.inf} for s in range(9)
+    ]
+    check(draw_translation_losses({"diverged": rows}, tmp_path / "l"), "diverged")
+    check(draw_translation_quality({"diverged": rows}, tmp_path / "q"), "not measured")
+
+
+def test_fidelity_and_scores(tmp_path: Path) -> None:
+    check(draw_fidelity(FIDELITY, tmp_path / "f"), "91.3", "95.1", "74.2", "0.90", "2.00", "entropy, nats")
+    check(draw_fidelity({"topk_mass": math.nan, "gold_first": 1.0}, tmp_path / "g"), "100.0")
+    check(draw_scores({"distilled": 35.63, "control": 0.0}, tmp_path / "s"), "35.6", "0.0", "BLEU, test set")
+
+
+def test_draw_all_draws_what_there_is(tmp_path: Path) -> None:
+    result = ArmResult("control", 1, 1.0, 2.0, 3.0, 4.0)
+    drawn = draw_all({"finetune": finetuning(), "control": arm(3.0)}, FIDELITY, [result], tmp_path)
+    names = ["finetuning", "soft-labels", "translation-losses", "translation-quality", "scores"]
+    assert [path.name for path in drawn] == [f"{name}.{suffix}" for name in names for suffix in ("png", "svg")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in drawn)
+    assert draw_all({}, {}, [], tmp_path / "none") == []
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
+    once, again = (draw_finetuning(finetuning(), tmp_path / name) for name in "ab")
+    assert once.svg.read_bytes() == again.svg.read_bytes()
+    assert once.png.read_bytes() == again.png.read_bytes()
+
+
+def test_smoothing() -> None:
+    short = np.arange(29.0)
+    assert figures._smooth(short) is short
+    # 80 points: two to each side; fewer on both sides at the start, fewer on the right at the end.
+    values = np.arange(80.0) ** 2
+    smooth = figures._smooth(values)
+    assert smooth[[0, 1, 40, 78, 79]] == pytest.approx(
+        [0, (0 + 1 + 4) / 3, 40**2 + 2, (76**2 + 77**2 + 78**2 + 79**2) / 4, (77**2 + 78**2 + 79**2) / 3]
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "best"),
+    [
+        ([{"step": 1, "valid/bleu": 3.0, "valid/nll": 1.0}, {"step": 2, "valid/bleu": 4.0, "valid/nll": 2.0}], 2),
+        ([{"step": 1, "valid/bleu": 3.0}, {"step": 2, "valid/bleu": 3.0}], 1),
+        ([{"step": 1, "valid/nll": 3.0}, {"step": 2, "valid/nll": 2.0}, {"step": 3, "valid/nll": math.nan}], 2),
+        ([{"step": 1}], None),
+    ],
+)
+def test_best_checkpoint_of_an_arm(rows: list[dict[str, float]], best: float | None) -> None:
+    assert figures._best_translation_step(rows) == best
+
+
+def test_global_state_is_left_alone(tmp_path: Path) -> None:
+    code = """
+import sys
+import bertkd_ray.report.figures as figures
+assert "matplotlib" not in sys.modules
+from pathlib import Path
+figures.draw_finetuning([{"step": 1, "train/loss": 1.0}], Path(sys.argv[1]))
+import matplotlib
+assert "matplotlib.pyplot" not in sys.modules
+assert matplotlib.rcParams["axes.spines.top"]
+"""
+    done: Any = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "f"], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0

@@ -1,0 +1,150 @@
+"""Finding a BERT, its special tokens and its hashes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.teacher.masking import BertSpecials
+from bertkd_ray.teacher.source import bert_config, bert_specials, model_hash, resolve_model, tokenizer_hash
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """The files of a BERT; the weights are never read here."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "num_hidden_layers": 2}))
+    (tmp_path / "vocab.txt").write_text("[PAD]\nhello\n[CLS]\n[MASK]\n[SEP]\n")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    return tmp_path
+
+
+def test_directory_is_used_as_it_is(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolve_model(str(directory)) == str(directory)
+    monkeypatch.chdir(directory.parent)
+    assert resolve_model(directory.name) == str(directory)
+
+
+def test_directory_inside_a_package(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = directory / "site" / "some_bert_package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    shutil.copytree(directory, package / "model", ignore=shutil.ignore_patterns("site"))
+    monkeypatch.syspath_prepend(directory / "site")
+    assert resolve_model("package:some_bert_package/model") == str(package / "model")
+    with pytest.raises(UserError, match="no directory other"):
+        resolve_model("package:some_bert_package/other")
+
+
+def test_missing_package_says_what_to_install() -> None:
+    with pytest.raises(UserError, match="pip install no-such-bert"):
+        resolve_model("package:no_such_bert/model")
+
+
+@pytest.mark.parametrize("source", ["./absent", "/absent/model", "~/absent/model"])
+def test_missing_directory_is_not_looked_up_on_the_hub(source: str) -> None:
+    with pytest.raises(UserError, match="there is no directory"):
+        resolve_model(source)
+
+
+def test_directory_without_configuration(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no config\.json"):
+        resolve_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("model_id", ["nobody/no-such-bert", "not an id"])
+def test_unknown_hub_model_offline_is_one_line(model_id: str, tmp_path: Path) -> None:
+    """In a process of its own: huggingface_hub reads its environment when it is imported."""
+    script = (
+        "from bertkd_ray.core.errors import UserError\n"
+        "from bertkd_ray.teacher.source import resolve_model\n"
+        f"try:\n    resolve_model({model_id!r})\nexcept UserError as error:\n    print(error)\n"
+    )
+    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
+    ran = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout.count("\n") == 1
+    assert f"teacher.model: {model_id} is neither" in ran.stdout
+    assert "HF_HUB_OFFLINE=1 is set" in ran.stdout
+
+
+def test_import_is_light() -> None:
+    script = "import sys, bertkd_ray.teacher.source as s; print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+    environment = {"PYTHONPATH": ":".join(sys.path)}
+    ran = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("kind", ["distilbert", "roberta", "xlm-roberta", "modernbert"])
+def test_other_model_types_are_refused_by_name(directory: Path, kind: str) -> None:
+    (directory / "config.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(UserError, match=f"of type {kind}; supported is bert"):
+        bert_config(directory)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"position_embedding_type": "relative_key"}, "relative positions"), ({"is_decoder": True}, "left-to-right")],
+)
+def test_berts_that_cannot_be_a_teacher_are_refused(directory: Path, change: dict[str, object], message: str) -> None:
+    (directory / "config.json").write_text(json.dumps({"model_type": "bert", **change}))
+    with pytest.raises(UserError, match=message):
+        bert_config(directory)
+
+
+def test_broken_configuration_is_named(directory: Path) -> None:
+    (directory / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config\.json cannot be read"):
+        bert_config(directory)
+
+
+def test_specials_from_the_word_list(directory: Path) -> None:
+    assert bert_specials(directory) == BertSpecials(pad=0, cls=2, sep=4, mask=3)
+
+
+def test_specials_from_a_fast_tokenizer_with_other_names(directory: Path) -> None:
+    content = {
+        "model": {"vocab": {"<p>": 5, "[CLS]": 6, "[SEP]": 7}},
+        "added_tokens": [{"id": 9, "content": "[MASK]"}],
+    }
+    (directory / "tokenizer.json").write_text(json.dumps(content))
+    (directory / "tokenizer_config.json").write_text(
+        json.dumps({"pad_token": {"content": "<p>"}, "cls_token": "[CLS]"})
+    )
+    assert bert_specials(directory) == BertSpecials(pad=5, cls=6, sep=7, mask=9)
+
+
+def test_missing_special_and_missing_vocabulary_are_named(directory: Path) -> None:
+    (directory / "vocab.txt").write_text("[PAD]\n[CLS]\n[SEP]\n")
+    with pytest.raises(UserError, match=r"lacks the mask_token \[MASK\]"):
+        bert_specials(directory)
+    (directory / "vocab.txt").unlink()
+    with pytest.raises(UserError, match=r"neither tokenizer\.json nor vocab\.txt"):
+        bert_specials(directory)
+
+
+def test_model_hash_is_that_of_the_content(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    before, tokenizer = model_hash(directory), tokenizer_hash(directory)
+    copy = tmp_path_factory.mktemp("elsewhere") / "copy"
+    shutil.copytree(directory, copy)
+    (copy / "README.md").write_text("ignored")
+    (copy / "pytorch_model.bin").write_bytes(b"ignored")
+    assert model_hash(copy) == before
+    assert len(before) == 64
+    (copy / "model.safetensors").write_bytes(b"other weights")
+    assert model_hash(copy) != before
+    assert tokenizer_hash(copy) == tokenizer
+    (copy / "vocab.txt").write_text("[PAD]\n")
+    assert tokenizer_hash(copy) != tokenizer
+
+
+def test_hash_knows_where_a_file_ends(directory: Path) -> None:
+    first = tokenizer_hash(directory)
+    content = (directory / "vocab.txt").read_text()
+    (directory / "vocab.txt").write_text(content[:-1])
+    (directory / "added_tokens.json").write_text(content[-1])
+    assert tokenizer_hash(directory) != first
