@@ -23,7 +23,9 @@ def check_config(config: Config) -> Iterator[str]:
     bert = bert_config(directory)
     bert_specials(directory)
     if config.teacher.layers is not None and config.teacher.layers > bert["num_hidden_layers"]:
-        raise UserError(f"teacher.layers: {config.teacher.layers}, but {config.teacher.model} has {bert['num_hidden_layers']}")
+        raise UserError(
+            f"teacher.layers: {config.teacher.layers}, but {config.teacher.model} has {bert['num_hidden_layers']}"
+        )
     if config.corpus.max_pair_tokens + 3 > bert["max_position_embeddings"]:
         raise UserError(
             f"corpus.max_pair_tokens: {config.corpus.max_pair_tokens} and 3 special tokens are more than the "
@@ -49,7 +51,9 @@ def _device(config: Config) -> str:
 
     gpus = torch.cuda.device_count()
     if config.device == "gpu" and gpus < config.workers:
-        raise UserError(f"device: gpu with workers: {config.workers}, but this machine has {gpus} GPUs; lower workers or set device=auto")
+        raise UserError(
+            f"device: gpu with workers: {config.workers}, but this machine has {gpus} GPUs; lower workers or set device=auto"
+        )
     device = torch.device("cpu") if config.device == "cpu" else best_device()
     return f"{device.type}, {resolve_precision(config.precision, device)}, {config.workers} worker(s); as seen from this machine"
 

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from bertkd_ray import __version__
 from bertkd_ray.config import Config, load_config
@@ -55,14 +56,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"bertkd {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="all stages, for every arm, and the table of scores", formatter_class=formatter)
+    run = commands.add_parser(
+        "run", help="all stages, for every arm, and the table of scores", formatter_class=formatter
+    )
     _add_config(run)
     run.set_defaults(call=_run)
     for stage, text in _STAGES.items():
         command = commands.add_parser(stage, help=text, description=text, formatter_class=formatter)
         _add_config(command)
         if stage in ("distill", "translate"):
-            command.add_argument("--arm", metavar="NAME", help="only this arm (default: every arm of the configuration)")
+            command.add_argument(
+                "--arm", metavar="NAME", help="only this arm (default: every arm of the configuration)"
+            )
         command.set_defaults(call=_stage)
     validate = commands.add_parser(
         "validate",
@@ -125,7 +130,7 @@ def _calls(pipeline: object, options: argparse.Namespace, config: Config) -> lis
     if options.arm is not None and options.arm not in config.arms:
         raise UserError(f"--arm {options.arm}: the configuration has the arms {', '.join(config.arms)}")
     arms = [options.arm] if options.arm else list(config.arms)
-    return [lambda arm=arm: method(arm) for arm in arms]
+    return [partial(method, arm) for arm in arms]
 
 
 def _validate(options: argparse.Namespace) -> int:

@@ -6,21 +6,40 @@ left out of every fingerprint, so that a cluster reuses what a laptop has made.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from bertkd_ray.core.errors import UserError
 
 CONTROL_OVERRIDES: dict[str, Any] = {"kd.alpha": 0}
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
 class Section(BaseModel):
     """A frozen part of the configuration that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # YAML reads `yes` and `on` as true, and Python would take true for 1.
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("true and false have no meaning here; give a value")
+        return value
 
 
 class SplitFiles(Section):
@@ -211,7 +230,7 @@ class StudentConfig(Section):
     @model_validator(mode="after")
     def _heads_divide_width(self) -> StudentConfig:
         if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}; choose heads that divide it")
         return self
 
 
@@ -232,7 +251,7 @@ class TranslateConfig(Section):
     @model_validator(mode="after")
     def _n_best_within_beam(self) -> TranslateConfig:
         if self.n_best > self.beam:
-            raise ValueError(f"n_best {self.n_best} is more than beam {self.beam}")
+            raise ValueError(f"n_best {self.n_best} is more than beam {self.beam}; lower n_best or raise beam")
         return self
 
 
@@ -253,7 +272,7 @@ def _tracking_section(value: Any) -> Any:
 class Config(Section):
     """One pipeline: a corpus, a teacher, and the students to compare."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=_NAME)
     """Name of the pipeline, of its MLflow experiment and of nothing else."""
     storage: str = "artifacts"
     """Directory or URI (`s3://`, `gs://`) of the artifacts; on a cluster every node must reach it."""
@@ -283,7 +302,7 @@ class Config(Section):
     """Stage 3, the loss."""
     student: StudentConfig = StudentConfig()
     """Stage 3, the student."""
-    arms: dict[str, dict[str, Any]] = {"distilled": {}, "control": CONTROL_OVERRIDES}
+    arms: dict[Annotated[str, Field(pattern=_NAME)], dict[str, Any]] = {"distilled": {}, "control": CONTROL_OVERRIDES}
     """Students to compare: name and the `kd.*` and `student.*` keys that differ."""
     translate: TranslateConfig = TranslateConfig()
     """Stage 4."""
@@ -295,7 +314,10 @@ class Config(Section):
         for section in ("teacher", "student"):
             micro_batches = getattr(self, section).micro_batches
             if micro_batches % self.workers:
-                raise ValueError(f"{section}.micro_batches {micro_batches} is not a multiple of workers {self.workers}")
+                raise ValueError(
+                    f"{section}.micro_batches {micro_batches} is not a multiple of workers {self.workers}; "
+                    f"set {section}.micro_batches={-(-micro_batches // self.workers) * self.workers}"
+                )
         teacher_budget = self.teacher.batch_tokens // self.teacher.micro_batches
         longest_pair = min(self.corpus.max_pair_tokens, 2 * self.corpus.max_side_tokens) + 3
         if teacher_budget < longest_pair:
@@ -324,11 +346,20 @@ class Config(Section):
 
     def _with_overrides(self, arm: str, overrides: dict[str, Any]) -> Config:
         tree = self.model_dump()
-        for key, value in overrides.items():
+        for key, value in _dotted(overrides):
             if key.split(".")[0] not in ("kd", "student"):
                 raise UserError(f"arms.{arm}: {key} is not a kd.* or student.* key; arms differ in those alone")
             _set_key(tree, key, value)
         return _validated(tree, f"arms.{arm}")
+
+
+def _dotted(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """The values below nested sections by their dotted keys, so that `kd: {alpha: 0}` leaves the rest of kd as it is."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
 
 
 def _set_key(tree: dict[str, Any], key: str, value: Any) -> None:
@@ -356,6 +387,8 @@ def _explain(item: Any) -> str:
     if item["type"] == "extra_forbidden":
         return f"unknown key {key}{_suggestion(item['loc'])}"
     message = item["msg"].removeprefix("Value error, ")
+    if item["type"] in ("model_type", "dict_type"):
+        message = "a section of keys and values is needed"
     value = item.get("input")
     got = "" if isinstance(value, dict | BaseModel) or item["type"] == "missing" else f" (got {value!r})"
     return f"{key}: {message}{got}" if key else message
@@ -386,7 +419,7 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
         tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; give a YAML configuration, for example configs/demo.yaml") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: not a configuration; it must be a mapping of keys to values")
@@ -394,12 +427,9 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
         key, separator, text = override.partition("=")
         if not separator or not key:
             raise UserError(f"{override!r}: an override is written section.key=value")
-        if key == "tracking":
-            tree["tracking"] = yaml.safe_load(text)
-            continue
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):
             raise UserError(f"{override!r}: the value is not YAML") from None
         if isinstance(tree.get("tracking"), str) and key.startswith("tracking."):
             tree["tracking"] = _tracking_section(tree["tracking"])
@@ -409,5 +439,7 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
     stored = config.stored_topk()
     for arm, arm_config in config.arm_configs().items():
         if arm_config.kd.alpha > 0 and arm_config.kd.topk > stored:
-            raise UserError(f"{path}: arms.{arm}: kd.topk {arm_config.kd.topk} is more than extract.topk {stored}")
+            raise UserError(
+                f"{path}: arms.{arm}: kd.topk {arm_config.kd.topk} is more than extract.topk {stored}; raise extract.topk"
+            )
     return config

@@ -121,7 +121,7 @@ class Pipeline:
         return self.tracker.run(
             self.config.name,
             key=f"pipeline:{key}",
-            params=self.config.model_dump(exclude={"arms"}),
+            params=self.config.model_dump(exclude={"arms", "tracking", "storage"}),
             tags={"bertkd.kind": "pipeline", "bertkd.arms": ",".join(self._arms)},
         )
 
@@ -159,9 +159,12 @@ class Pipeline:
             "finetune",
             finetune.draft(self.config, self.store, corpus.fingerprint, model_hash(self.bert)),
             [corpus],
-            lambda work, run: self._training("finetune", steps, run, lambda on_rows: finetune.finetune(
-                work, self.config, self.runtime, corpus, self.bert, on_rows
-            )),
+            lambda work, run: self._training(
+                "finetune",
+                steps,
+                run,
+                lambda on_rows: finetune.finetune(work, self.config, self.runtime, corpus, self.bert, on_rows),
+            ),
         )
 
     @_once("extract")
@@ -189,9 +192,12 @@ class Pipeline:
             f"distill/{arm}",
             distill.draft(config, self.store, corpus.fingerprint, labels.fingerprint if labels else None),
             [corpus, *([labels] if labels else [])],
-            lambda work, run: self._training(f"distill/{arm}", config.student.steps, run, lambda on_rows: distill.distill(
-                work, config, self.runtime, corpus, labels, on_rows
-            )),
+            lambda work, run: self._training(
+                f"distill/{arm}",
+                config.student.steps,
+                run,
+                lambda on_rows: distill.distill(work, config, self.runtime, corpus, labels, on_rows),
+            ),
         )
 
     @_once("translate/{}")
@@ -251,7 +257,9 @@ class Pipeline:
         tags.update({f"bertkd.input.{source}": print_ for source, print_ in work.inputs.items()})
         if arm:
             tags["bertkd.arm"] = arm
-        run = self.tracker.run(name, key=f"{name}:{work.fingerprint}", parent=self._parent_ref(), params=work.config, tags=tags)
+        run = self.tracker.run(
+            name, key=f"{name}:{work.fingerprint}", parent=self._parent_ref(), params=work.config, tags=tags
+        )
         run.log_inputs([InputArtifact(one.stage, one.fingerprint, one.uri, _counts(one)) for one in inputs])
         return run
 
@@ -374,7 +382,13 @@ def _log_rows(run: Run, rows: Iterable[HistoryRow]) -> None:
 def _arm_metrics(arms: list[ArmResult]) -> dict[str, float]:
     figures: dict[str, float] = {}
     for arm in arms:
-        named = {"valid_bleu": arm.valid_bleu, "test_bleu": arm.test_bleu, "chrf": arm.chrf, "delta": arm.delta, "p": arm.p_value}
+        named = {
+            "valid_bleu": arm.valid_bleu,
+            "test_bleu": arm.test_bleu,
+            "chrf": arm.chrf,
+            "delta": arm.delta,
+            "p": arm.p_value,
+        }
         figures.update({f"{arm.arm}/{name}": value for name, value in named.items() if value is not None})
     return figures
 

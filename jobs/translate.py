@@ -5,6 +5,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bertkd_ray.cli import main  # noqa: E402 (the checkout is put on the path first)
+from bertkd_ray.cli import main
 
 sys.exit(main(["translate", *sys.argv[1:]]))

@@ -1,4 +1,4 @@
-"""Where the golden vectors and the real text are; tests that need them are skipped, with the reason, where they are absent."""
+"""Where the golden vectors and the real text are; tests that need what is absent are skipped, with the reason."""
 
 from __future__ import annotations
 

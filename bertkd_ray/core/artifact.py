@@ -247,7 +247,7 @@ def load(store: Store, directory: str) -> Artifact:
 class Draft:
     """An artifact being made: the same directory, without a manifest yet.
 
-    `work` is a directory of the store for checkpoints and partial results; it is removed when the artifact is committed.
+    `work` is a directory of the store for checkpoints and partial results; the commit removes it.
     """
 
     store: Store

@@ -34,7 +34,7 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def resolve_attention(wanted: str, device: torch.device) -> str:
+def resolve_attention(wanted: Literal["auto", "eager", "sdpa"], device: torch.device) -> Literal["eager", "sdpa"]:
     """`auto` is plain attention on CPU, where the backward of the fused kernel is the slower one, else `sdpa`."""
     if wanted != "auto":
         return wanted

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,19 +46,20 @@ class Runtime:
         self._ours = False
 
     def start(self) -> None:
-        """Attaches to the cluster of `RAY_ADDRESS`, or starts a session on this machine; does nothing the second time."""
+        """Attaches to the cluster of `RAY_ADDRESS`, or starts a session on this machine; once."""
         if ray.is_initialized():
             return
         # The notice that tokens are on is for whoever starts a cluster; this session ends with the command.
         logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
         address = None if "RAY_ADDRESS" in os.environ else "local"
         self._ours = True
-        ray.init(
-            address=address,
-            log_to_driver=bool(os.environ.get("BERTKD_WORKER_LOGS")),
-            logging_level=logging.WARNING,
-            runtime_env={"env_vars": _WORKER_ENV},
-        )
+        with _quiet_core():
+            ray.init(
+                address=address,
+                log_to_driver=bool(os.environ.get("BERTKD_WORKER_LOGS")),
+                logging_level=logging.WARNING,
+                runtime_env={"env_vars": _WORKER_ENV},
+            )
         # After the import, which configures these loggers itself.
         ray.data.DataContext.get_current().enable_progress_bars = False
         for name in ("ray.data", "ray.train"):
@@ -90,7 +93,7 @@ class Runtime:
         from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
 
-        board = _Board.remote()
+        board: Any = _Board.remote()  # type: ignore[attr-defined] # the decorator makes it a handle
         trainer = TorchTrainer(
             _enter,
             train_loop_config={"worker": worker, "arguments": arguments, "board": board, "threads": self._cpus()},
@@ -115,7 +118,7 @@ class Runtime:
     def map(
         self,
         items: list[dict[str, Any]],
-        function: Callable[[dict[str, Any]], dict[str, Any]] | type,
+        function: Callable[..., dict[str, Any]] | type,
         arguments: dict[str, Any] | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Maps small items over the cluster with Ray Data, giving results as they come, in no fixed order.
@@ -126,15 +129,18 @@ class Runtime:
         dataset = ray.data.from_items(items, override_num_blocks=len(items))
         if isinstance(function, type):
             slots = int(ray.cluster_resources().get("GPU" if self.on_gpu else "CPU", 1))
-            mapped = dataset.map(
-                function,
-                fn_constructor_kwargs=arguments or {},
-                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, min(slots, len(items)))),
-                num_cpus=1,
-                num_gpus=1 if self.on_gpu else 0,
-                max_restarts=_ACTOR_RESTARTS,
-                max_task_retries=_ACTOR_RESTARTS,
-            )
+            with warnings.catch_warnings():
+                # Ray Data has no other way yet to bound the restarts of an actor.
+                warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
+                mapped = dataset.map(
+                    function,
+                    fn_constructor_kwargs=arguments or {},
+                    compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, min(slots, len(items)))),
+                    num_cpus=1,
+                    num_gpus=1 if self.on_gpu else 0,
+                    max_restarts=_ACTOR_RESTARTS,
+                    max_task_retries=_ACTOR_RESTARTS,
+                )
         else:
             mapped = dataset.map(function, fn_kwargs=arguments or {})
         try:
@@ -157,6 +163,28 @@ class Runtime:
         if self.on_gpu and gpus < self._config.workers:
             raise UserError(f"workers: {self._config.workers}, but the cluster has {gpus} GPUs; lower workers")
         return self.on_gpu
+
+
+@contextmanager
+def _quiet_core() -> Iterator[None]:
+    """Keeps remarks of Ray's C++ core (on restartable actors of Ray's own) off the terminal for this session.
+
+    The core reads its level when the session starts, and says on the terminal that it did; what fails raises.
+    """
+    if "RAY_BACKEND_LOG_LEVEL" in os.environ:
+        yield
+        return
+    os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        del os.environ["RAY_BACKEND_LOG_LEVEL"]
 
 
 @dataclass(frozen=True)

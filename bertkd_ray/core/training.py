@@ -1,8 +1,8 @@
 """The training loop that teacher and student share: torch alone, one process or many.
 
-An update averages the loss over all positions of the global batch: every micro-batch contributes its sum, divided by the
-number of positions of all micro-batches of all workers. Dropout is keyed by (seed, step, stream), so the curve does not
-depend on the number of workers. A checkpoint holds everything that the next step depends on.
+An update averages the loss over all positions of the global batch: every micro-batch contributes its sum, divided by
+the number of positions of all micro-batches of all workers. Dropout is keyed by (seed, step, stream), so the curve does
+not depend on the number of workers. A checkpoint holds everything that the next step depends on.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from bertkd_ray.core.batching import Lengths, MicroBatch, Plan, Position, RowGroups, Streams
 from bertkd_ray.core.devices import Precision, autocast
+from bertkd_ray.core.dropout import seeded_dropout
 from bertkd_ray.core.keyed import keyed_seed
 
 HistoryRow = dict[str, float]
@@ -53,14 +54,20 @@ class Batch(Protocol):
 class Task(Protocol):
     """What differs between teacher and student."""
 
-    objective: nn.Module
-    """forward(batch) -> (loss summed over positions, float32[len(stat_names)] sums over positions)."""
-    model: nn.Module
-    """The part of `objective` whose weights are kept."""
-    optimizer: torch.optim.Optimizer
     stat_names: tuple[str, ...]
-    clip: Callable[[list[nn.Parameter]], Tensor]
-    """Clips the gradients and returns their norm before that."""
+    """Names of the sums that `objective` gives beside the loss."""
+    optimizer: torch.optim.Optimizer
+
+    @property
+    def objective(self) -> nn.Module:
+        """forward(batch) -> (loss summed over positions, float32[len(stat_names)] sums over positions)."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The part of `objective` whose weights are kept."""
+
+    def clip(self, parameters: list[nn.Parameter]) -> Tensor:
+        """Clips the gradients and returns their norm before that."""
 
     def learning_rate(self, step: int) -> float:
         """The rate of a step, counted from 1."""
@@ -135,7 +142,7 @@ class Trained:
     stopped_early: bool
 
 
-class TrainingDiverged(RuntimeError):
+class TrainingDivergedError(RuntimeError):
     """The loss or the gradient is no longer a number."""
 
 
@@ -167,7 +174,7 @@ class Trainer:
             self._ddp = DistributedDataParallel(task.objective, device_ids=device_ids)
 
     def run(self) -> Trained:
-        """Trains to the last step or the early stop. Raises TrainingDiverged for a loss that is not a number."""
+        """Trains to the last step or the early stop. Raises TrainingDivergedError for a loss that is not a number."""
         window = _Window()
         if self.progress.history:
             self._emit([])
@@ -199,8 +206,9 @@ class Trainer:
             group["lr"] = rate
         task.optimizer.zero_grad(set_to_none=True)
         for index, (micro, batch) in enumerate(micros):
-            torch.manual_seed(keyed_seed(self._settings.seed, step, micro.stream))
-            with self._synchronised(last=index + 1 == len(micros)), autocast(device, self._precision):
+            seed = keyed_seed(self._settings.seed, step, micro.stream)
+            last = index + 1 == len(micros)
+            with self._synchronised(last=last), autocast(device, self._precision), seeded_dropout(seed, device):
                 loss_sum, stats = self._ddp(batch.to(device))
                 # DDP averages over the workers, the loss over the positions of all of them.
                 (loss_sum * (workers.size / total)).backward()
@@ -208,7 +216,7 @@ class Trainer:
         norm = task.clip(self._parameters)
         window.norm, window.rate = norm, rate
         if not math.isfinite(float(norm)):
-            raise TrainingDiverged(
+            raise TrainingDivergedError(
                 f"the gradient is not a number at step {step} (learning rate {rate:.3g}); the last checkpoint is kept; "
                 "lower the learning rate or raise its warm-up"
             )
@@ -329,9 +337,7 @@ class _Window:
         }
 
 
-def _prefetch(
-    streams: Streams, collate: Callable[[MicroBatch], Batch]
-) -> Iterator[list[tuple[MicroBatch, Batch]]]:
+def _prefetch(streams: Streams, collate: Callable[[MicroBatch], Batch]) -> Iterator[list[tuple[MicroBatch, Batch]]]:
     """Collates the next updates in a thread while the present one is computed."""
     ready: queue.Queue[list[tuple[MicroBatch, Batch]] | BaseException] = queue.Queue(_AHEAD)
     ended = threading.Event()
@@ -365,8 +371,13 @@ def _prefetch(
 class Host(Protocol):
     """The process that trains: its place in the group, the checkpoint to go on from, and where to report."""
 
-    workers: Workers
-    restore: Path | None
+    @property
+    def workers(self) -> Workers:
+        """The process group."""
+
+    @property
+    def restore(self) -> Path | None:
+        """A directory that `save` has written, or None to start from the beginning."""
 
     def on_rows(self, rows: list[HistoryRow]) -> None:
         """Called on rank 0 with new rows of the curves."""
@@ -376,7 +387,12 @@ class Host(Protocol):
 
 
 def fit(
-    task: Task, groups: RowGroups, lengths: Callable[[pa.Table], Lengths], settings: Settings, host: Host, precision: Precision
+    task: Task,
+    groups: RowGroups,
+    lengths: Callable[[pa.Table], Lengths],
+    settings: Settings,
+    host: Host,
+    precision: Precision,
 ) -> Trained:
     """Trains a task on row groups, in the order of the batch plan, from the host's checkpoint or from the start."""
     plan = Plan(groups.rows, settings.micro_batches, settings.seed)

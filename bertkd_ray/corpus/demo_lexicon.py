@@ -12,29 +12,29 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 
 # German [gender plural (- for mass nouns) genitive] | English[/plural] | classes and flags.
-# Flags: weak (n-declension), he/she (how English refers to a person; no flag: a person whom no pronoun refers to).
+# Flags: weak (n-declension), single (no plural), he/she (how English refers to a person; without: no pronoun does).
 NOUNS = """
 Mann m Männer | man/men | person he
 Frau f Frauen | woman/women | person she
-Kind n Kinder | child/children | person own
+Kind n Kinder | child/children | person kid own
 Lehrer m Lehrer | teacher | person job own he
 Lehrerin f Lehrerinnen | teacher | person job own she
 Freund m Freunde | friend | person own he
 Freundin f Freundinnen | friend | person own she
-Junge m Jungen | boy | person weak he
-Mädchen n Mädchen | girl | person she
+Junge m Jungen | boy | person kid weak he
+Mädchen n Mädchen | girl | person kid she
 Bruder m Brüder | brother | person kin he
 Schwester f Schwestern | sister | person kin she
 Nachbar m Nachbarn | neighbour | person own weak he
 Nachbarin f Nachbarinnen | neighbour | person own she
-Mutter f Mütter | mother | person kin she
-Vater m Väter | father | person kin he
+Mutter f Mütter | mother | person kin single she
+Vater m Väter | father | person kin single he
 Arzt m Ärzte | doctor | person job own he
 Ärztin f Ärztinnen | doctor | person job own she
-Student m Studenten | student | person job own weak he
-Studentin f Studentinnen | student | person job own she
-Großmutter f Großmütter | grandmother | person kin she
-Großvater m Großväter | grandfather | person kin he
+Student m Studenten | student | person job weak he
+Studentin f Studentinnen | student | person job she
+Großmutter f Großmütter | grandmother | person kin single she
+Großvater m Großväter | grandfather | person kin single he
 Sohn m Söhne | son | person kin he
 Tochter f Töchter | daughter | person kin she
 Kollege m Kollegen | colleague | person own weak he
@@ -42,32 +42,32 @@ Kollegin f Kolleginnen | colleague | person own she
 Onkel m Onkel | uncle | person kin he
 Tante f Tanten | aunt | person kin she
 Gast m Gäste | guest | person own he
-Verkäufer m Verkäufer | shop assistant | person job own he
-Verkäuferin f Verkäuferinnen | shop assistant | person job own she
+Verkäufer m Verkäufer | shop assistant | person job he
+Verkäuferin f Verkäuferinnen | shop assistant | person job she
 Koch m Köche | cook | person job own he
 Köchin f Köchinnen | cook | person job own she
 Schüler m Schüler | pupil | person own he
 Schülerin f Schülerinnen | pupil | person own she
-Künstler m Künstler | artist | person job own he
-Künstlerin f Künstlerinnen | artist | person job own she
+Künstler m Künstler | artist | person job he
+Künstlerin f Künstlerinnen | artist | person job she
 Kunde m Kunden | customer | person own weak he
 Kundin f Kundinnen | customer | person own she
-Polizist m Polizisten | policeman/policemen | person job own weak he
-Polizistin f Polizistinnen | policewoman/policewomen | person job own she
-Bauer m Bauern | farmer | person job own weak he
-Bäuerin f Bäuerinnen | farmer | person job own she
+Polizist m Polizisten | policeman/policemen | person job weak he
+Polizistin f Polizistinnen | policewoman/policewomen | person job she
+Bauer m Bauern | farmer | person job weak he
+Bäuerin f Bäuerinnen | farmer | person job she
 Chef m Chefs Chefs | boss | person own he
 Chefin f Chefinnen | boss | person own she
-Bäcker m Bäcker | baker | person job own he
+Bäcker m Bäcker | baker | person job he
 Gärtner m Gärtner | gardener | person job own he
 Gärtnerin f Gärtnerinnen | gardener | person job own she
-Sänger m Sänger | singer | person job own he
-Sängerin f Sängerinnen | singer | person job own she
+Sänger m Sänger | singer | person job he
+Sängerin f Sängerinnen | singer | person job she
 Mechaniker m Mechaniker | mechanic | person job own he
 Tourist m Touristen | tourist | person weak he
 Touristin f Touristinnen | tourist | person she
-Ingenieur m Ingenieure | engineer | person job own he
-Ingenieurin f Ingenieurinnen | engineer | person job own she
+Ingenieur m Ingenieure | engineer | person job he
+Ingenieurin f Ingenieurinnen | engineer | person job she
 Hund m Hunde | dog | animal pet
 Katze f Katzen | cat | animal pet
 Pferd n Pferde | horse | animal
@@ -153,18 +153,18 @@ Bus m Busse Busses | bus | public
 Zug m Züge | train | public
 Straßenbahn f Straßenbahnen | tram | public
 Schiff n Schiffe | ship | public
-Flugzeug n Flugzeuge Flugzeugs | plane | public
+Flugzeug n Flugzeuge Flugzeugs | plane | aircraft
 Tür f Türen | door | opening part repairable
 Fenster n Fenster | window | opening part repairable
 Dach n Dächer | roof | part repairable
-Haus n Häuser | house | building spot
+Haus n Häuser | house | building home
 Brücke f Brücken | bridge | building
 Turm m Türme | tower | building
-Kirche f Kirchen | church | building spot
+Kirche f Kirchen | church | building
 Schloss n Schlösser | castle | building
-Hotel n Hotels | hotel | building spot
+Hotel n Hotels | hotel | building
 Fabrik f Fabriken | factory | building
-Garage f Garagen | garage | building
+Garage f Garagen | garage | building home
 Zimmer n Zimmer | room | room
 Wohnung f Wohnungen | flat | room
 Lied n Lieder Liedes | song | music
@@ -335,11 +335,11 @@ COMPOUND_ENGLISH = {
 # German [comparative superlative] | English [comparative superlative] | classes; abs: has no comparative.
 ADJECTIVES = """
 neu | new | furniture portable clothing vehicle public building text device room instrument place show part
-alt älter ältest | old | furniture portable clothing vehicle building text device room instrument place show part person animal public
+alt älter ältest | old | furniture portable clothing vehicle building text device room instrument person animal public
 groß größer größt | tall | person
 groß größer größt | big | furniture portable building room place animal part event vehicle
 klein | small | furniture portable building room place animal part device vehicle
-klein | short | person
+klein | small | kid
 schön | beautiful | furniture clothing building room place animal music event gift portable instrument
 jung jünger jüngst | young | person animal
 gut besser best | good better best | text show music food drink dish device instrument person event
@@ -351,7 +351,7 @@ freundlich | friendly | person
 frisch | fresh | food drink
 teuer | expensive | furniture portable clothing vehicle device instrument
 müde | tired | person animal
-krank kränker kränkst | ill abs | person animal
+krank kränker kränkst | sick | person animal
 kaputt | broken abs | repairable
 glücklich | happy | person
 langweilig | boring | text show event
@@ -400,14 +400,15 @@ ungewöhnlich | unusual | text music building
 # German infinitive [particle·] [third person, preterite, participle (* with sein)] | English base [past participle]
 # [+particle or ~preposition] | frame | subject classes | object classes | flags.
 # Frames: i intransitive, l needs a place, m needs a direction, t accusative, d dative, dt both, put accusative and
-# direction, hang onto a wall, lie position of a thing, hung position on a wall, p:preposition:case prepositional object,
-# refl[:preposition:case] reflexive, w weather. Flags: pass has a passive, stat has no progressive form, noimp has no imperative, to
-# has "to" before the English recipient, bare drops the German article, ride goes with a vehicle, city leads to a town;
-# quick, care, quiet, well, hard and friendly are the manners that suit the verb.
+# direction, lie position of a thing, w weather, p:preposition:case prepositional object, refl[:preposition:case]
+# reflexive.
+# Flags: pass has a passive, stat has no progressive form, noimp has no imperative, to has "to" before the English
+# recipient, bare drops the German article, ride goes with a vehicle, city leads to a town, far to a distant place, wall
+# to a wall; quick, care, quiet, well, hard and friendly are the manners that suit the verb.
 VERBS = """
 lesen liest las gelesen | read read read | t | person | text | quick well pass
 kaufen | buy bought bought | t | person | furniture clothing food vehicle instrument portable fruit | pass
-sehen sieht sah gesehen | see saw seen | t | person | person animal building vehicle public | stat noimp
+sehen sieht sah gesehen | see saw seen | t | person | person animal building vehicle public aircraft | stat noimp
 essen isst aß gegessen | eat ate eaten | t | person | food fruit baked dish | quick
 trinken trinkt trank getrunken | drink drank drunk | t | person | drink | quick
 suchen | look ~for | t | person | portable person pet small |
@@ -502,8 +503,9 @@ fern·sehen sieht sah gesehen | watch +television | i | person | |
 spazieren_gehen geht ging gegangen* | go went gone +for_a_walk | i | person | |
 ein·schlafen schläft schlief geschlafen* | fall fell fallen +asleep | i | person animal | | stat noimp
 auf·wachen wacht wachte gewacht* | wake woke woken +up | i | person animal | | stat noimp
-an·kommen kommt kam gekommen* | arrive | i | public person | | noimp
+an·kommen kommt kam gekommen* | arrive | i | public aircraft person | | noimp
 ab·fahren fährt fuhr gefahren* | leave left left | i | public | | noimp
+ab·fliegen fliegt flog geflogen* | take took taken +off | i | aircraft | | noimp
 statt·finden findet fand gefunden | take took taken +place | i | event | | noimp
 an·fangen fängt fing gefangen | begin began begun | i | event show | | noimp
 auf·hören | stop | i | music | | noimp
@@ -526,10 +528,10 @@ mit·kommen kommt kam gekommen* | come came come +along | m | person | |
 zurück·fahren fährt fuhr gefahren* | go went gone +back | m | person | | city ride
 legen | put put put | put | person | portable small text |
 stellen | put put put | put | person | upright |
-hängen | hang hung hung | hang | person | hung |
+hängen | hang hung hung | put | person | hung | wall
 liegen liegt lag gelegen | lie lay lain | lie | small text portable | | noimp
 stehen steht stand gestanden | stand stood stood | lie | upright | | noimp
-hängen hängt hing gehangen | hang hung hung | hung | hung | | noimp
+hängen hängt hing gehangen | hang hung hung | lie | hung | | noimp wall
 warten | wait ~for | p:auf:acc | person | person public |
 denken denkt dachte gedacht | think thought thought ~of | p:an:acc | person | person event |
 sprechen spricht sprach gesprochen | speak spoke spoken ~to | p:mit:dat | person | person | quiet
@@ -713,6 +715,11 @@ _VOWEL_GROUP = re.compile("[aeiouyäöü]+")
 _NEEDS_E = re.compile("([td]|[^aeiouäöülrhnm][nm])$")  # stems that take -e- before -t and -st: arbeit-e-t, öffn-e-t
 
 
+def word_list(text: str) -> list[str]:
+    """The words of a list written as running text."""
+    return text.split()
+
+
 @dataclass(frozen=True, slots=True)
 class Noun:
     """A noun: the genitive is that of the singular; `plural` is empty for mass nouns; `refers` is he, she or it."""
@@ -803,7 +810,24 @@ def english_s(word: str) -> str:
 
 def doubled(word: str) -> str:
     """The word with its last consonant doubled where a suffix asks for it (stop, stopping)."""
-    doubling = {"get", "put", "stop", "swim", "run", "cut", "sit", "forget", "plan", "begin", "win", "big", "hot", "sad", "cancel", "travel"}
+    doubling = {
+        "get",
+        "put",
+        "stop",
+        "swim",
+        "run",
+        "cut",
+        "sit",
+        "forget",
+        "plan",
+        "begin",
+        "win",
+        "big",
+        "hot",
+        "sad",
+        "cancel",
+        "travel",
+    }
     return word + word[-1] if word in doubling else word
 
 
@@ -830,7 +854,9 @@ def entries(table: str) -> list[list[str]]:
 
 def parse_pairs(table: str) -> list[Pair]:
     """Lines of the form `German = English`."""
-    return [(left.strip(), right.strip()) for left, _, right in (line.partition("=") for line in table.split("\n")) if right]
+    return [
+        (left.strip(), right.strip()) for left, _, right in (line.partition("=") for line in table.split("\n")) if right
+    ]
 
 
 def parse_noun(line: list[str]) -> Noun:
@@ -940,7 +966,9 @@ def regular_forms(infinitive: str) -> list[str]:
     """Third person, preterite and participle of a weak verb; inseparable prefixes and -ieren take no ge-."""
     stem = infinitive[:-2] if infinitive.endswith("en") else infinitive[:-1]
     dental = stem + "e" if _NEEDS_E.search(stem) else stem
-    inseparable = stem.startswith(("be", "er", "ver", "ge", "zer", "emp", "ent", "über", "wider")) or stem.endswith("ier")
+    inseparable = stem.startswith(("be", "er", "ver", "ge", "zer", "emp", "ent", "über", "wider")) or stem.endswith(
+        "ier"
+    )
     return [dental + "t", dental + "te", ("" if inseparable else "ge") + dental + "t"]
 
 
@@ -1003,12 +1031,12 @@ PRETERITE = {
     "dürfen": "durfte",
 }
 
-_UNITS = "null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf".split()
-_UNITS += "dreizehn vierzehn fünfzehn sechzehn siebzehn achtzehn neunzehn".split()
-_TENS = "zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig".split()
-_ENGLISH_UNITS = "zero one two three four five six seven eight nine ten eleven twelve".split()
-_ENGLISH_UNITS += "thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
-_ENGLISH_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_UNITS = word_list("null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf")
+_UNITS += word_list("dreizehn vierzehn fünfzehn sechzehn siebzehn achtzehn neunzehn")
+_TENS = word_list("zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig")
+_ENGLISH_UNITS = word_list("zero one two three four five six seven eight nine ten eleven twelve")
+_ENGLISH_UNITS += word_list("thirteen fourteen fifteen sixteen seventeen eighteen nineteen")
+_ENGLISH_TENS = word_list("twenty thirty forty fifty sixty seventy eighty ninety")
 
 
 def german_number(n: int) -> str:

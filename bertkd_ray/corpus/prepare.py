@@ -24,7 +24,7 @@ from bertkd_ray.core.artifact import Artifact, Draft, Store, fingerprint
 from bertkd_ray.core.console import Progress
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.runtime import Runtime
-from bertkd_ray.corpus.cleaning import REASONS, admit
+from bertkd_ray.corpus.cleaning import ADMITTED, REASONS, admit, count_reasons
 from bertkd_ray.corpus.readers import content_hash, read_text_pairs, read_tsv
 from bertkd_ray.corpus.segmentation import Segmenter, count_words, normalise
 from bertkd_ray.corpus.tokenizer import UNK_ID, build_token_space, encode, load_tokenizer, save_token_space
@@ -186,8 +186,8 @@ def _encode_chunk(chunk: dict[str, Any], storage: str, artifact: str, settings: 
         reasons = admit(
             ids["src"].lengths, ids["tgt"].lengths, settings["max_side_tokens"], settings["max_pair_tokens"]
         )
-        keep = reasons == 0
-        counts.update({REASONS[code - 1]: int(number) for code, number in enumerate(np.bincount(reasons)) if code and number})
+        keep = reasons == ADMITTED
+        counts.update(count_reasons(reasons))
     kept = np.flatnonzero(keep)
     counts["pairs"] = len(kept)
     for side in ("src", "tgt"):

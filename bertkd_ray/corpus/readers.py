@@ -54,7 +54,7 @@ def open_bytes(path: str) -> Iterator[io.BufferedReader | gzip.GzipFile]:
 def read_lines(path: str) -> Iterator[str]:
     """The lines of a UTF-8 text file, without line ends (`\\n`, `\\r\\n`) and without a byte order mark at its start.
 
-    Raises UserError for what `open_bytes` refuses, for an empty file, and for invalid UTF-8 (with line, and byte from 0).
+    Raises UserError for what `open_bytes` refuses, for an empty file, and for invalid UTF-8 (line, and byte from 0).
     """
     number = 0
     with open_bytes(path) as stream:

@@ -159,7 +159,7 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> Ragged:
     return Ragged(np.fromiter((i for row in rows for i in row), np.int32, int(offsets[-1])), offsets)
 
 
-def decode(tokenizer: Tokenizer, rows: Iterable[Sequence[int]]) -> list[str]:
+def decode(tokenizer: Tokenizer, rows: Iterable[Iterable[int]]) -> list[str]:
     """The text of every row of ids, special tokens (`<unk>` too) left out."""
     return tokenizer.decode_batch([[int(i) for i in row] for row in rows], skip_special_tokens=True)
 

@@ -83,6 +83,7 @@ def _require_same_corpus(corpus: Artifact, softlabels: Artifact) -> None:
 def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
     """The training function of every Ray Train worker."""
     import pyarrow.parquet as pq
+    import torch
 
     from bertkd_ray.core.batching import RowGroups
     from bertkd_ray.core.devices import resolve_attention, resolve_precision
@@ -115,7 +116,8 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
         max_positions=max(_MAX_POSITIONS, config.corpus.max_side_tokens + 1),
         seed=config.seed,
         attention=resolve_attention("auto", device),
-    ).to(device)
+    )
+    torch.nn.Module.to(model, device)  # transformers' own `to` is untyped
     task = StudentTask(model, student, config.kd, validation, precision)
     groups = (
         RowGroups(load(store, arguments["softlabels"]), "part-", _SOFT_COLUMNS)

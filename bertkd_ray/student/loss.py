@@ -243,11 +243,7 @@ def _chunked_loss(
     *,
     with_gradients: bool,
 ) -> tuple[LossSums, tuple[Tensor, ...]]:
-    """The sums and, where asked for, the gradients of the loss with respect to hidden and weight.
-
-    The gradient of a row of scores is mass · (p - t' / mass) - uniform with t' the targets and soft labels alone. The
-    factor and the constant leave the [chunk, V] buffer: they are applied to the products with weight and hidden.
-    """
+    """The sums and, where asked for, the gradients of the loss with respect to hidden and weight."""
     exact = torch.float64 if hidden_ND.dtype == torch.float64 else torch.float32
     rows, vocabulary, device = len(hidden_ND), len(weight_VD), hidden_ND.device
     height = min(chunk_rows, rows)
@@ -257,48 +253,60 @@ def _chunked_loss(
     rounded = scores if dtype == exact else torch.empty(height, vocabulary, dtype=dtype, device=device)
     loss_N, nll_N = scores.new_empty(rows), scores.new_empty(rows)
     correct_N = torch.empty(rows, dtype=torch.bool, device=device)
-    grad_hidden = torch.empty_like(hidden) if with_gradients else None
-    grad_weight = _ProductSum(weight, exact) if with_gradients else None
+    gradients = _Gradients(hidden, weight, exact) if with_gradients else None
     with torch.autocast(device.type, enabled=False):
         for start in range(0, rows, height):
             part = slice(start, min(start + height, rows))
-            h_CD, s_CV, r_CV = hidden[part], scores[: part.stop - start], rounded[: part.stop - start]
-            torch.mm(h_CD, weight.t(), out=r_CV)
+            s_CV, r_CV = scores[: part.stop - start], rounded[: part.stop - start]
+            torch.mm(hidden[part], weight.t(), out=r_CV)
             if rounded is not scores:
                 s_CV.copy_(r_CV)
-            score_sum_C = h_CD.to(exact) @ weight_sum_D
+            score_sum_C = hidden[part].to(exact) @ weight_sum_D
             loss_N[part], nll_N[part], correct_N[part] = _loss_and_gradient_(s_CV, score_sum_C, objective.part(part))
-            if grad_hidden is not None and grad_weight is not None:
+            if gradients is not None:
                 if rounded is not scores:
                     r_CV.copy_(s_CV)
-                torch.mm(r_CV, weight, out=grad_hidden[part])
-                grad_weight.add(r_CV.t(), h_CD)
+                gradients.add(part, r_CV)
     sums = LossSums(loss_N.sum(), nll_N.sum(), correct_N.sum())
-    if grad_hidden is None or grad_weight is None:
+    if gradients is None:
         return sums, ()
-    hidden_sum_D = hidden.sum(dim=0, dtype=exact)
-    grad_hidden = (grad_hidden.to(exact) * objective.mass).sub_(weight_sum_D, alpha=objective.uniform)
-    grad_weight.total.mul_(objective.mass).sub_(hidden_sum_D, alpha=objective.uniform)
-    return sums, (grad_hidden.to(hidden_ND.dtype), grad_weight.total.to(weight_VD.dtype))
+    grad_hidden, grad_weight = gradients.finish(objective)
+    return sums, (grad_hidden.to(hidden_ND.dtype), grad_weight.to(weight_VD.dtype))
 
 
-class _ProductSum:
-    """A sum of matrix products of the shape and dtype of `like`, kept at `exact` precision.
+class _Gradients:
+    """Gradients of hidden and weight from chunks of p - t' / mass, with t' the targets and soft labels alone.
 
-    The buffers are used again: fresh memory for each product costs as much as the product (page faults).
+    The gradient of a row of scores is mass · (p - t' / mass) - uniform. Factor and constant stay out of the [chunk, V]
+    buffer; they are applied to the products, where they cost little. The sum over chunks for weight is kept at `exact`
+    precision, in buffers that are used again: fresh memory for each product costs as much as the product (page faults).
     """
 
-    def __init__(self, like: Tensor, exact: torch.dtype) -> None:
-        self.total = torch.zeros_like(like, dtype=exact)
-        self._buffers = None if like.dtype == exact else (torch.empty_like(like), torch.empty_like(self.total))
+    def __init__(self, hidden_ND: Tensor, weight_VD: Tensor, exact: torch.dtype) -> None:
+        self._hidden_ND, self._weight_VD, self._exact = hidden_ND, weight_VD, exact
+        self._grad_hidden_ND = torch.empty_like(hidden_ND)
+        self._grad_weight_VD = torch.zeros_like(weight_VD, dtype=exact)
+        self._buffers: tuple[Tensor, Tensor] | None = None
+        if weight_VD.dtype != exact:
+            self._buffers = torch.empty_like(weight_VD), torch.empty_like(self._grad_weight_VD)
 
-    def add(self, left: Tensor, right: Tensor) -> None:
+    def add(self, part: slice, chunk_CV: Tensor) -> None:
+        """The share of the rows `part`."""
+        torch.mm(chunk_CV, self._weight_VD, out=self._grad_hidden_ND[part])
         if self._buffers is None:
-            self.total.addmm_(left, right)
+            self._grad_weight_VD.addmm_(chunk_CV.t(), self._hidden_ND[part])
             return
-        product, wide = self._buffers
-        torch.mm(left, right, out=product)
-        self.total.add_(wide.copy_(product))
+        product_VD, exact_product_VD = self._buffers
+        torch.mm(chunk_CV.t(), self._hidden_ND[part], out=product_VD)
+        self._grad_weight_VD.add_(exact_product_VD.copy_(product_VD))
+
+    def finish(self, objective: _Objective) -> tuple[Tensor, Tensor]:
+        """The gradients of hidden and weight, once every row was added."""
+        mass, uniform = objective.mass, objective.uniform
+        weight_sum_D = self._weight_VD.sum(dim=0, dtype=self._exact)
+        hidden_sum_D = self._hidden_ND.sum(dim=0, dtype=self._exact)
+        grad_hidden_ND = (self._grad_hidden_ND.to(self._exact) * mass).sub_(weight_sum_D, alpha=uniform)
+        return grad_hidden_ND, self._grad_weight_VD.mul_(mass).sub_(hidden_sum_D, alpha=uniform)
 
 
 def _loss_and_gradient_(s_CV: Tensor, score_sum_C: Tensor, objective: _Objective) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +39,8 @@ def soft_labels(table: pa.Table, k: int) -> SoftLabels | None:
     logsumexp = Ragged.from_arrow(table["logsumexp"]).values
     ids, logits = (Ragged.from_arrow(table[name]).values for name in ("topk_ids", "topk_logits"))
     stored = len(ids) // len(logsumexp)
-    return ids.reshape(-1, stored)[:, :k], logits.reshape(-1, stored)[:, :k], logsumexp
+    ids_Pk, logits_Pk = ids.reshape(-1, stored)[:, :k], logits.reshape(-1, stored)[:, :k]
+    return ids_Pk, np.asarray(logits_Pk, np.float32), np.asarray(logsumexp, np.float32)
 
 
 class DistillationLoss(nn.Module):
@@ -84,7 +84,7 @@ class Validation:
 class StudentTask:
     """Implements `core.training.Task` for the student."""
 
-    stat_names = ("nll", "accuracy")
+    stat_names: tuple[str, ...] = ("nll", "accuracy")
 
     def __init__(
         self,
@@ -95,11 +95,13 @@ class StudentTask:
         precision: Precision,
     ) -> None:
         self.model = student
-        self.objective = DistillationLoss(student, kd, config.label_smoothing, precision).train()
+        self.objective: nn.Module = DistillationLoss(student, kd, config.label_smoothing, precision).train()
         self.optimizer = build_optimizer(student, kind="adamw", betas=(0.9, 0.98), eps=1e-9, weight_decay=0.0)
         self._config, self._kd, self._validation, self._precision = config, kd, validation, precision
-        limit = config.clip if config.clip is not None else math.inf
-        self.clip: Callable[[list[nn.Parameter]], Tensor] = lambda parameters: global_grad_norm_clip(parameters, limit)
+
+    def clip(self, parameters: list[nn.Parameter]) -> Tensor:
+        """Scales the gradients down to the configured norm, if there is one."""
+        return global_grad_norm_clip(parameters, self._config.clip if self._config.clip is not None else math.inf)
 
     def learning_rate(self, step: int) -> float:
         """The original Transformer's schedule (Vaswani et al., 2017, section 5.3), scaled."""
@@ -149,5 +151,7 @@ class StudentTask:
             self.model, self._validation.src.take(rows), beam=1, precision=self._precision, device=workers.device
         )
         texts = decode(self._validation.tokenizer, [hypotheses[0].ids for hypotheses in found])
-        hypotheses = dict(pair for part in workers.gather(list(zip(rows.tolist(), texts, strict=True))) for pair in part)
+        hypotheses = dict(
+            pair for part in workers.gather(list(zip(rows.tolist(), texts, strict=True))) for pair in part
+        )
         return corpus_bleu([hypotheses[row] for row in range(len(hypotheses))], self._validation.references)

@@ -57,6 +57,7 @@ def finetune(
 def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
     """The training function of every Ray Train worker."""
     import pyarrow.parquet as pq
+    import torch
 
     from bertkd_ray.core.batching import RowGroups
     from bertkd_ray.core.devices import resolve_attention, resolve_precision
@@ -83,7 +84,8 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
         attention_dropout=teacher.attention_dropout,
         layers=teacher.layers,
         seed=config.seed,
-    ).to(device)
+    )
+    torch.nn.Module.to(model, device)  # transformers' own `to` is untyped
     columns = ["id", "src_ids", "tgt_ids"]
     valid = pq.read_table(corpus.path("valid"), columns=columns, filesystem=store.fs).combine_chunks()
     precision = resolve_precision(config.precision, device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -70,14 +69,15 @@ class MaskedLoss(nn.Module):
 
 def lengths(table: pa.Table) -> Lengths:
     """Rows sorted and counted by the places that the pair takes with its three special tokens."""
-    places = sum(Ragged.from_arrow(table[name]).lengths for name in ("src_ids", "tgt_ids")) + FRAME_TOKENS
+    src, tgt = Ragged.from_arrow(table["src_ids"]), Ragged.from_arrow(table["tgt_ids"])
+    places = src.lengths + tgt.lengths + FRAME_TOKENS
     return Lengths(sort=places, tokens=places)
 
 
 class TeacherTask:
     """Implements `core.training.Task` for the conditional masked language model."""
 
-    stat_names = ("accuracy",)
+    stat_names: tuple[str, ...] = ("accuracy",)
 
     def __init__(
         self,
@@ -103,8 +103,11 @@ class TeacherTask:
         )
         self._config, self._seed, self._bert_ids, self._specials = config, seed, bert_ids, specials
         self._valid, self._precision = valid, precision
-        limit = math.inf if each_tensor else config.clip  # BertAdam clips every tensor by itself
-        self.clip: Callable[[list[nn.Parameter]], Tensor] = lambda parameters: global_grad_norm_clip(parameters, limit)
+        self._limit = math.inf if each_tensor else config.clip  # BertAdam clips every tensor by itself
+
+    def clip(self, parameters: list[nn.Parameter]) -> Tensor:
+        """Scales the gradients down to the configured norm."""
+        return global_grad_norm_clip(parameters, self._limit)
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then linear decay to 0."""

@@ -98,11 +98,12 @@ def translate_ids(
 ) -> list[list[Translation]]:
     """Translate every row of `src`; per row, in input order, up to `n_best` translations, best first.
 
-    src: token ids as the encoder reads them, without padding; an empty row has the one translation [] with score 0.
-    beam: 1 is greedy search. alpha: GNMT length penalty, see `search.length_penalty`. A translation has at most
-    `max_length_factor` * source tokens + `max_length_offset` tokens (`</s>` included), and no more than the model has
-    positions. batch_tokens: padded source tokens times beam in a batch. precision: `bf16` computes matrix products in
-    bfloat16 (autocast). device: where the model is (it is not moved), taken from its parameters unless given.
+    src: source tokens without special tokens; the encoder reads each row with `</s>` appended, as in training. An empty
+    row has the one translation [] with score 0. beam: 1 is greedy search. alpha: GNMT length penalty, see
+    `search.length_penalty`. A translation has at most `max_length_factor` * source tokens + `max_length_offset` tokens
+    (its `</s>` included), and no more than the model has positions. batch_tokens: padded source tokens times beam in a
+    batch. precision: `bf16` computes matrix products in bfloat16 (autocast). device: where the model is (it is not
+    moved), taken from its parameters unless given.
     The model's training mode is left as it was. Raises ValueError for `n_best` not between 1 and `beam`.
     """
     if not 1 <= n_best <= beam:
@@ -115,7 +116,7 @@ def translate_ids(
     try:
         # Not inference_mode: there autocast casts every weight again at every step.
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            for batch in length_batches(src.lengths[rows], max(1, batch_tokens // beam)):
+            for batch in length_batches(src.lengths[rows] + 1, max(1, batch_tokens // beam)):
                 chosen = rows[batch]
                 limits = (src.lengths[chosen] * max_length_factor).astype(np.int64) + max_length_offset
                 limits = np.clip(limits, 1, model.config.max_position_embeddings)
@@ -123,7 +124,6 @@ def translate_ids(
                 for row, translations in zip(chosen.tolist(), found, strict=True):
                     results[row] = translations
     finally:
-        torch.clear_autocast_cache()  # an enclosing autocast must not train on weights that were cast without gradients
         model.train(training)
     return results
 
@@ -149,9 +149,11 @@ def _translate_batch(
     device: torch.device,
 ) -> list[list[Translation]]:
     pad, eos = _special_id(model, "pad_token_id"), _special_id(model, "eos_token_id")
-    mask = np.arange(_padded_width(int(src.lengths.max()))) < src.lengths[:, None]
-    ids = np.full(mask.shape, pad, dtype=np.int64)
-    ids[mask] = src.values
+    column = np.arange(_padded_width(int(src.lengths.max()) + 1))
+    ends = src.lengths[:, None]
+    ids = np.where(column == ends, eos, pad)
+    ids[column < ends] = src.values
+    mask = column <= ends
     step = Seq2SeqStep(model, torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device))
     search: Callable[..., list[list[Hypothesis]]]
     search = greedy_search if beam == 1 else partial(beam_search, beam=beam, n_best=n_best)

@@ -72,7 +72,7 @@ class PairedResult:
     delta_bleu: float
     """System minus baseline."""
     p_value: float
-    """Two-sided: the chance of a difference at least this large if the two systems were equally good; 1 for equal scores."""
+    """Two-sided: the chance of a difference at least this large between equally good systems; 1 for equal scores."""
     baseline_ci: tuple[float, float]
     """Lower and upper end of the 95% interval of the resampled scores."""
     system_ci: tuple[float, float]

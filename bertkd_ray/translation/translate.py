@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -136,7 +135,9 @@ def _parts(corpus: Artifact) -> list[dict[str, Any]]:
         rows = sum(entry["row_groups"])
         for start in range(0, rows, _PART_ROWS):
             size = min(_PART_ROWS, rows - start)
-            parts.append({"file": entry["path"], "start": start, "rows": size, "name": f"part-{len(parts):06d}.parquet"})
+            parts.append(
+                {"file": entry["path"], "start": start, "rows": size, "name": f"part-{len(parts):06d}.parquet"}
+            )
     return parts
 
 

@@ -98,7 +98,8 @@ def test_damage_is_found(tmp_path, damage, message):
     damage(tmp_path / done.directory / "sub" / "file.txt")
     problems = list(done.problems(checksums=True))
     assert len(problems) == 1
-    assert problems[0].startswith(f"{done.directory}/sub/") and problems[0].endswith(message)
+    assert problems[0].startswith(f"{done.directory}/sub/")
+    assert problems[0].endswith(message)
 
 
 def test_a_truncated_artifact_is_refused_in_one_line(tmp_path):
@@ -131,7 +132,7 @@ def test_a_write_leaves_no_partial_file(tmp_path):
 
 def test_a_store_that_cannot_be_written_says_so(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(UserError, match="storage: .* cannot be written"):
+    with pytest.raises(UserError, match=r"storage: .* cannot be written"):
         Store(str(tmp_path / "file" / "below")).require_writable()
     with pytest.raises(UserError, match="storage: nosuch://host/x cannot be opened"):
         Store("nosuch://user:secret@host/x?key=secret")

@@ -43,9 +43,7 @@ def test_pairs_of_two_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("src_lines", "tgt_lines"), [(3, 5), (5, 3), (1, 2)])
-def test_files_of_different_length_are_refused_with_both_counts(
-    tmp_path: Path, src_lines: int, tgt_lines: int
-) -> None:
+def test_files_of_different_length_are_refused_with_both_counts(tmp_path: Path, src_lines: int, tgt_lines: int) -> None:
     src, tgt = write(tmp_path / "a.de", "x\n" * src_lines), write(tmp_path / "a.en", "y\n" * tgt_lines)
     pairs = read_text_pairs(src, tgt)
     assert [next(pairs) for _ in range(min(src_lines, tgt_lines))] == [("x", "y")] * min(src_lines, tgt_lines)

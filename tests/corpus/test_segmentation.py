@@ -33,7 +33,10 @@ CASED = segmenter_of(bert_of(HAND_VOCABULARY, lowercase=False))
 PAD, UNK, CLS, SEP, MASK = range(5)
 BERT_ID = {piece: number for number, piece in enumerate(HAND_VOCABULARY)}
 
-TRICKY = "aAbBsſßüÜéıİΣς'-<>#@&_▁=≠≯ \t\n\r\x00\x07\x0b\x1c\x85\xa0\xad\u0301\u0308\u0345\u200b\u200c\u200d\u2028\u3000\ufeff\ufe0f\ufffd中한가かカسل😀👩½ﬁ²①"
+TRICKY = (
+    "aAbBsſßüÜéıİΣς'-<>#@&_▁=≠≯ \t\n\r\x00\x07\x0b\x1c\x85\xa0\xad"
+    "\u0301\u0308\u0345\u200b\u200c\u200d\u2028\u3000\ufeff\ufe0f\ufffd中한가かカسل😀👩½ﬁ²①"
+)
 TEXT = st.one_of(st.text(TRICKY, max_size=40), st.text(max_size=20))
 
 
@@ -42,7 +45,7 @@ def tokens(segmenter: Segmenter, word: str) -> list[str]:
 
 
 def pieces(segmenter: Segmenter, word: str) -> list[tuple[str, int]]:
-    return [tuple(piece) for piece in segmenter.segment([word])[0]]
+    return [(piece.token, piece.bert_id) for piece in segmenter.segment([word])[0]]
 
 
 # --- normalise ------------------------------------------------------------------------------------------------------
@@ -73,9 +76,9 @@ def test_normalise_lowercases_by_character_and_composes_again() -> None:
     assert normalise("İ", lowercase=True) == "i\u0307"
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(TEXT, st.booleans())
-def test_normalise_is_idempotent_nfc_and_leaves_single_spaces(text: str, lowercase: bool) -> None:
+def test_normalise_is_idempotent_and_leaves_single_spaces(text: str, lowercase: bool) -> None:
     normal = normalise(text, lowercase=lowercase)
     assert normalise(normal, lowercase=lowercase) == normal
     assert normal == " ".join(normal.split())
@@ -190,7 +193,7 @@ def test_character_id() -> None:
     assert UNCASED.character_id("\u0301", continues=False) == UNK
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(TEXT, st.sampled_from([UNCASED, CASED]))
 def test_surfaces_partition_the_word_and_start_with_the_one_word_start(text: str, segmenter: Segmenter) -> None:
     words = normalise(text).split()
@@ -202,7 +205,7 @@ def test_surfaces_partition_the_word_and_start_with_the_one_word_start(text: str
         assert all(surfaces)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(TEXT, st.sampled_from([UNCASED, CASED]))
 def test_segmentation_is_local_to_words(text: str, segmenter: Segmenter) -> None:
     line = normalise(text)
@@ -267,11 +270,11 @@ def test_a_vocabulary_without_special_tokens_is_refused_by_name(tmp_path: Path) 
 
 
 def test_a_model_that_is_not_wordpiece_is_refused() -> None:
-    with pytest.raises(UserError, match="^roberta: the tokenizer is not BERT's WordPiece"):
+    with pytest.raises(UserError, match=r"^roberta: the tokenizer is not BERT's WordPiece"):
         bert_tokenizer_of(Tokenizer(models.BPE()), "roberta")
     other_split = bert_of(HAND_VOCABULARY)
     other_split.pre_tokenizer = pre_tokenizers.Whitespace()
-    with pytest.raises(UserError, match="^mine: the tokenizer does not split words as BERT does"):
+    with pytest.raises(UserError, match=r"^mine: the tokenizer does not split words as BERT does"):
         bert_tokenizer_of(other_split, "mine")
 
 

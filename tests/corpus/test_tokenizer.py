@@ -101,7 +101,7 @@ def test_vocabulary_ids_and_counts_by_hand() -> None:
     assert space.tokens[10 + len(unseen) :] == ("<filler0>", "<filler1>", "<filler2>", "<filler3>", "<filler4>")
     assert space.bert_ids[10 + len(unseen) :].tolist() == [unk] * 5
     assert len(space) % 8 == 0
-    assert (space.bert_ids.dtype, space.counts.dtype) == (np.int32, np.int64)
+    assert [space.bert_ids.dtype.name, space.counts.dtype.name] == ["int32", "int64"]
 
 
 def test_the_most_frequent_piece_stands_behind_a_token() -> None:
@@ -158,8 +158,10 @@ def test_marks_in_the_text_are_text() -> None:
     assert strings(tokenizer, "##ing") == ["▁#", "#", "i", "##n", "##g"]
     assert strings(tokenizer, "x▁y") == ["▁x", "_", "y"]
     assert strings(tokenizer, "<s>") == ["▁<", "s", ">"]
-    for name in SPECIAL_TOKENS + ("<filler0>",):
-        assert tokenizer.token_to_id(name) not in encode(tokenizer, [name, f"x{name}", f"a {name} b"]).values
+    names = (*SPECIAL_TOKENS, "<filler0>")
+    tokenizer = space_of(["x", *names], UNCASED).tokenizer()
+    for name in names:
+        assert tokenizer.token_to_id(name) not in encode(tokenizer, [name, f"x{name}", f"x {name}x {name}"]).values
 
 
 def test_a_long_word_is_cut_into_chunks() -> None:
@@ -191,11 +193,14 @@ def test_encode_gives_ragged_rows() -> None:
 
 def test_decode_skips_special_tokens_and_takes_any_order() -> None:
     tokenizer = space_of(["ab b"], UNCASED).tokenizer()
-    ids = [tokenizer.token_to_id(token) for token in ("##b", "a", "▁b")]
+    ids = [tokenizer.get_vocab()[token] for token in ("##b", "a", "▁b")]
     assert decode(tokenizer, [[BOS_ID, *ids, UNK_ID, EOS_ID, PAD_ID], np.array([EOS_ID])]) == ["ba b", ""]
 
 
-SYMBOLS = "aAbBsſßüÜéıİΣς'-<>/#@&_▁=≠≯ \t\n\x00\x1c\x85\xad\u0301\u0308\u0345\u200b\u200c\u200d\u2028\ufeff\ufe0f\ufffd中한가か세سل😀👩½ﬁ²"
+SYMBOLS = (
+    "aAbBsſßüÜéıİΣς'-<>/#@&_▁=≠≯ \t\n\x00\x1c\x85\xad"
+    "\u0301\u0308\u0345\u200b\u200c\u200d\u2028\ufeff\ufe0f\ufffd中한가か세سل😀👩½ﬁ²"
+)
 TEXT = st.one_of(st.text(SYMBOLS, max_size=40), st.text(max_size=20))
 SEGMENTERS = st.sampled_from([UNCASED, CASED, NO_CHINESE])
 
@@ -215,12 +220,12 @@ def test_text_comes_back_when_its_characters_are_known(text: str, segmenter: Seg
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(TEXT, max_size=4), SEGMENTERS)
-def test_every_seen_surface_can_be_produced(texts: list[str], segmenter: Segmenter) -> None:
+def test_the_tokens_of_the_segmentation_decode_to_the_word(texts: list[str], segmenter: Segmenter) -> None:
     counts = count_words(normalise(text) for text in texts)
     space = build_token_space(counts, segmenter, lowercase=False)
     ids = {token: number for number, token in enumerate(space.tokens)}
-    for pieces in segmenter.segment(list(counts)):
-        assert decode(space.tokenizer(), [[ids[piece.token] for piece in pieces]])[0] in counts
+    cut = [[ids[piece.token] for piece in pieces] for pieces in segmenter.segment(list(counts))]
+    assert decode(space.tokenizer(), cut) == list(counts)
 
 
 # --- saved -----------------------------------------------------------------------------------------------------------
@@ -369,7 +374,16 @@ def test_where_special_tokens_and_hyphens_start_from_other_pieces_than_in_the_or
     assert original["</s>"]["output_init_bert_id"] == original["<s>"]["output_init_bert_id"] == bert_ids["<unk>"]
 
 
-MOSES = {"&": "&amp;", "|": "&#124;", "<": "&lt;", ">": "&gt;", "'": "&apos;", '"': "&quot;", "[": "&#91;", "]": "&#93;"}
+MOSES = {
+    "&": "&amp;",
+    "|": "&#124;",
+    "<": "&lt;",
+    ">": "&gt;",
+    "'": "&apos;",
+    '"': "&quot;",
+    "[": "&#91;",
+    "]": "&#93;",
+}
 
 
 def our_notation(token_line: str, moses: bool) -> list[str]:
@@ -378,10 +392,7 @@ def our_notation(token_line: str, moses: bool) -> list[str]:
     for token in token_line.split():
         joined = token.startswith("@@")
         surface = token[2:] if joined else token
-        if surface in MOSES and moses:
-            surface = MOSES[surface]
-        else:
-            surface = surface.replace("&", "&amp;")
+        surface = MOSES[surface] if surface in MOSES and moses else surface.replace("&", "&amp;")
         tokens.append(surface if joined else "▁" + surface)
     return tokens
 
@@ -407,14 +418,16 @@ def test_round_trips_of_the_original_are_ours_without_case_and_accents() -> None
     for line in golden_path("detokenize.jsonl").read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
         tokens = record["token_line"].split()
-        # Not well-formed: pieces that lost the text, UNK written as a token.
-        if not record["kind"].startswith("roundtrip") or {"[UNK]", "@@[UNK]", "<unk>"} & set(tokens):
+        # Not recovered by the original: words that became [UNK]. Not text to it: [MASK], UNK.
+        if not record["kind"].startswith("roundtrip") or {"[UNK]", "@@[UNK]", "[MASK]", "<unk>"} & set(tokens):
             continue
         text = unescape_moses(record["raw_line_tokenised_from"])
         tokenizer = space_of([text], segmenter).tokenizer()
         (decoded,) = decode(tokenizer, rows(tokenizer, [text]))
         assert decoded == normalise(text)
-        assert fold.normalize_str(decoded).strip() == unescape_moses(unescape_moses(record["text"])), record
+        # Escapes are undone once for those the original writes, once more for those in words, which it leaves.
+        expected = unescape_moses(unescape_moses(record["text"]))
+        assert fold.normalize_str(unescape_moses(decoded)).split() == expected.split(), record
         checked += 1
     assert checked > 200
 
@@ -487,6 +500,17 @@ def test_a_small_corpus_is_cut_as_by_bert_and_comes_back(kind: str) -> None:
     assert (with_unknown == 0) == (kind != "cased_unknown")
 
 
+# Different words of the training text that have an [UNK]; lines held out that have a character not seen in training.
+EXCEPTIONS = {
+    ("multi30k", "uncased"): (0, 0),
+    ("multi30k", "no_chinese"): (0, 0),
+    ("multi30k", "cased_unknown"): (19_223, 0),
+    ("iwslt14", "uncased"): (2, 34),
+    ("iwslt14", "no_chinese"): (2, 34),
+    ("iwslt14", "cased_unknown"): (3_708, 34),
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["uncased", "no_chinese", "cased_unknown", "cased_trained"])
 @pytest.mark.parametrize("corpus", ["multi30k", "iwslt14"])
@@ -494,7 +518,7 @@ def test_all_lines_are_cut_as_by_bert_and_come_back(corpus: str, kind: str) -> N
     train, held_out = (read_lines(corpus, splits) for splits in SPLITS[corpus])
     segmenter = bert(kind, train)
     found = check_corpus(train, held_out, segmenter)
-    print(corpus, kind, "words with [UNK], lines with unseen characters:", found)
+    assert found == EXCEPTIONS.get((corpus, kind), found)
     together = space_of([*train, *held_out], segmenter).tokenizer()
     assert failing_lines(together, [*train, *held_out]) == set()
 

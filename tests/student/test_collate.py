@@ -30,7 +30,7 @@ def test_collate_by_hand():
     assert batch.topk_ids_Pk.tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11], [12, 13, 14]]
     assert batch.topk_logits_Pk[1].tolist() == [-3.0, -4.0, -5.0]
     assert batch.logsumexp_P.tolist() == [0.5, 1.5, 2.5, 3.5, 4.5]
-    assert batch.count == 5
+    assert (batch.count, batch.padded_tokens) == (5, 16)
 
 
 def test_types_are_what_the_model_and_the_loss_take():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -215,6 +216,7 @@ def test_saved_student_translates_raw_text_in_a_process_without_this_package(tmp
         capture_output=True,
         text=True,
         cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -132,6 +132,16 @@ def test_n_best_waits_for_as_many_hypotheses_and_sorts_by_normalised_score() -> 
     ]
 
 
+def test_a_finished_top_ends_the_search_once_there_are_enough_hypotheses() -> None:
+    # After [</s>], the best of all, and [4, </s>], the second to end, [4, 5, </s>] (0.24) is not waited for.
+    table = probabilities({BOS: {EOS: 0.5, 4: 0.4, 5: 0.1}, 4: {5: 0.6, EOS: 0.4}, 5: {EOS: 1.0}})
+    found = plain(
+        beam_search(Bigrams(table), batch=1, beam=2, bos=BOS, eos=EOS, pad=PAD, max_length=5, alpha=0.0, n_best=2)
+    )
+    expected = [([EOS], math.log(0.5)), ([4, EOS], math.log(0.16))]
+    assert found == [[(tokens, pytest.approx(value, abs=1e-5)) for tokens, value in expected]]
+
+
 def test_maximal_length_a_sentence_cuts_without_end() -> None:
     table = probabilities({BOS: {4: 1.0}, 4: {4: 0.9, EOS: 0.1}}).expand(3, -1, -1)
     limits = torch.tensor([3, 1, 2])

