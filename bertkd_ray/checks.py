@@ -52,10 +52,12 @@ def _device(config: Config) -> str:
     gpus = torch.cuda.device_count()
     if config.device == "gpu" and gpus < config.workers:
         raise UserError(
-            f"device: gpu with workers: {config.workers}, but this machine has {gpus} GPUs; lower workers or set device=auto"
+            f"device: gpu with workers: {config.workers}, but this machine has {gpus} GPUs; "
+            "lower workers or set device=auto"
         )
     device = torch.device("cpu") if config.device == "cpu" else best_device()
-    return f"{device.type}, {resolve_precision(config.precision, device)}, {config.workers} worker(s); as seen from this machine"
+    precision = resolve_precision(config.precision, device)
+    return f"{device.type}, {precision}, {config.workers} worker(s); as seen from this machine"
 
 
 def check_store(storage: str) -> tuple[int, list[str]]:

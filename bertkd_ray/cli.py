@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NoReturn
 
 from bertkd_ray import __version__
 from bertkd_ray.config import Config, load_config
@@ -20,9 +21,11 @@ _STAGES = {
     "distill": "stage 3: train the students, with the teacher's soft labels and without",
     "translate": "stage 4: translate the test set by beam search and score it",
 }
-_EPILOG = """\
+_EXIT_CODES = "Exit codes: 0 done, 2 the input or configuration is wrong (one line says where), 1 anything else."
+_EPILOG = f"""\
 Finished work is never done twice: a command makes what its stage is made from, skips what is finished and goes on with
-what was cut off. Exit codes: 0 done, 2 the input or configuration is wrong (one line says where), 1 anything else.
+what was cut off. Results go to stdout, progress to stderr.
+{_EXIT_CODES}
 
   bertkd run configs/demo.yaml
   bertkd run configs/multi30k.yaml kd.temperature=2 student.steps=5000
@@ -32,7 +35,7 @@ what was cut off. Exit codes: 0 done, 2 the input or configuration is wrong (one
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    options = _parser().parse_args(arguments)
+    options = _options(arguments)
     # The hub's progress bars and the tokenizers' warnings about forks say nothing to this program's user.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -43,12 +46,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print("bertkd: interrupted; run the same command to go on", file=sys.stderr)
-        return 130
+        return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong, as everything else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"bertkd: error: {message}; see {self.prog} --help\n")
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The parsed command line. argparse leaves overrides that follow an option unread: `CONFIG --json key=value`."""
+    parser = make_parser()
+    options, unread = parser.parse_known_args(arguments)
+    unknown = [argument for argument in unread if argument.startswith("-")]
+    if unknown:
+        parser.error(f"unknown option {unknown[0]}")
+    options.overrides = [*options.overrides, *unread]
+    return options
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The commands and their options, with their help."""
     formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="bertkd",
         description="Distil a pretrained BERT into a small, fast translation model, distributed with Ray.",
         epilog=_EPILOG,
@@ -56,13 +78,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"bertkd {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    run = commands.add_parser(
-        "run", help="all stages, for every arm, and the table of scores", formatter_class=formatter
-    )
+    text = "all stages, for every arm, and the table of scores"
+    run = commands.add_parser("run", help=text, description=text, epilog=_EXIT_CODES, formatter_class=formatter)
     _add_config(run)
     run.set_defaults(call=_run)
     for stage, text in _STAGES.items():
-        command = commands.add_parser(stage, help=text, description=text, formatter_class=formatter)
+        command = commands.add_parser(stage, help=text, description=text, epilog=_EXIT_CODES, formatter_class=formatter)
         _add_config(command)
         if stage in ("distill", "translate"):
             command.add_argument(
@@ -74,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         help="check a configuration, or a store against its manifests, without training",
         description="Check everything that can be checked without training: storage, BERT, vocabulary, device, text "
         "and its line counts. With --artifacts: every file of a store against its manifest.",
+        epilog=_EXIT_CODES,
     )
     validate.add_argument("config", nargs="?", metavar="CONFIG.yaml", help="the configuration")
     validate.add_argument("overrides", nargs="*", metavar="section.key=value", help="changes to it")
@@ -85,7 +107,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_config(command: argparse.ArgumentParser) -> None:
     command.add_argument("config", metavar="CONFIG.yaml", help="the configuration")
-    command.add_argument("overrides", nargs="*", metavar="section.key=value", help="changes to it, values read as YAML")
+    # With a default argparse does not count them among the required arguments.
+    command.add_argument(
+        "overrides", nargs="*", default=[], metavar="section.key=value", help="changes to it, values read as YAML"
+    )
     command.add_argument("--json", action="store_true", help="print one JSON object with stages, metrics and scores")
 
 

@@ -7,6 +7,7 @@ left out of every fingerprint, so that a cluster reuses what a laptop has made.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -354,7 +355,7 @@ class Config(Section):
 
 
 def _dotted(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """The values below nested sections by their dotted keys, so that `kd: {alpha: 0}` leaves the rest of kd as it is."""
+    """The values below nested sections by their dotted keys, so that `kd: {alpha: 0}` leaves the rest of kd alone."""
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from _dotted(value, f"{above}{key}.")
@@ -383,7 +384,7 @@ def _validated(tree: dict[str, Any], origin: str) -> Config:
 
 def _explain(item: Any) -> str:
     """One of pydantic's findings as `key: what is wrong (got value)`."""
-    key = ".".join(str(part) for part in item["loc"])
+    key = ".".join(str(part) for part in item["loc"] if part != "[key]")
     if item["type"] == "extra_forbidden":
         return f"unknown key {key}{_suggestion(item['loc'])}"
     message = item["msg"].removeprefix("Value error, ")
@@ -433,13 +434,14 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
             raise UserError(f"{override!r}: the value is not YAML") from None
         if isinstance(tree.get("tracking"), str) and key.startswith("tracking."):
             tree["tracking"] = _tracking_section(tree["tracking"])
+        if key.startswith("arms."):
+            tree.setdefault("arms", deepcopy(Config.model_fields["arms"].default))
         _set_key(tree, key, value)
     config = _validated(tree, str(path))
-    config.arm_configs()  # an arm that does not validate is found here, not hours later
     stored = config.stored_topk()
+    # An arm that does not validate is found here, not hours later.
     for arm, arm_config in config.arm_configs().items():
         if arm_config.kd.alpha > 0 and arm_config.kd.topk > stored:
-            raise UserError(
-                f"{path}: arms.{arm}: kd.topk {arm_config.kd.topk} is more than extract.topk {stored}; raise extract.topk"
-            )
+            topk = arm_config.kd.topk
+            raise UserError(f"{path}: arms.{arm}: kd.topk {topk} is more than extract.topk {stored}; raise it")
     return config

@@ -1,0 +1,122 @@
+"""Whole stages in this process: the same stage functions as under Ray, on a runtime that starts nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bertkd_ray.config import Config, load_config
+from bertkd_ray.core.artifact import Artifact, Draft, Store
+from bertkd_ray.core.training import Workers
+from bertkd_ray.corpus import prepare
+from bertkd_ray.softlabels import extract
+from bertkd_ray.student import distill
+from bertkd_ray.teacher import finetune
+from bertkd_ray.teacher.source import model_hash, tokenizer_hash
+from bertkd_ray.translation import translate
+from tests.small import write_config
+
+
+@dataclass
+class Context:
+    """The only worker of a training run that nobody watches."""
+
+    workers: Workers = field(default_factory=Workers)
+    restore: Path | None = None
+    rows: list[dict[str, float]] = field(default_factory=list)
+
+    def on_rows(self, rows: list[dict[str, float]]) -> None:
+        self.rows += rows
+
+    def on_checkpoint(self, save: Callable[[Path], None], row: dict[str, float]) -> None:
+        """Keeps none."""
+
+
+class InProcess:
+    """Stands for `core.runtime.Runtime`; `seen` lists the items that were mapped."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, Any]] = []
+
+    def start(self) -> None:
+        """There is nothing to start."""
+
+    def map(
+        self, items: list[dict[str, Any]], function: Callable[..., Any], arguments: dict[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        self.seen += items
+        actor = function(**arguments) if isinstance(function, type) else None
+        for item in items:
+            yield actor(item) if actor else function(item, **arguments)
+
+    def train(
+        self,
+        draft: Draft,
+        worker: Callable[[dict[str, Any], Context], None],
+        arguments: dict[str, Any],
+        on_rows: Callable[[list[dict[str, float]]], None],
+    ) -> None:
+        context = Context()
+        worker(arguments, context)
+        on_rows(context.rows)
+
+
+class Project:
+    """A small corpus, BERT and configuration in a directory, and its stages; a stage is made once."""
+
+    def __init__(self, directory: Path, *overrides: str) -> None:
+        quick = ["teacher.steps=2", "teacher.eval_every=2", "student.steps=2", "student.eval_every=2"]
+        self.directory = directory
+        if not (directory / "small.yaml").exists():
+            write_config(directory)
+        self.config: Config = load_config(directory / "small.yaml", [*quick, *overrides])
+        self.store = Store(self.config.storage)
+        self.bert = self.config.teacher.model
+        self.runtime: Any = InProcess()
+        self._made: dict[str, Artifact] = {}
+
+    def variant(self, storage: Path, *overrides: str) -> Project:
+        """The same text and BERT under a changed configuration, in a store of its own."""
+        return Project(self.directory, f"storage={storage}", *overrides)
+
+    def _once(self, stage: str, make: Callable[[], Artifact]) -> Artifact:
+        if stage not in self._made:
+            self._made[stage] = make()
+        return self._made[stage]
+
+    def corpus(self) -> Artifact:
+        """Stage 0."""
+        work = prepare.draft(self.config, self.store, tokenizer_hash(self.bert))
+        return self._once("corpus", lambda: prepare.prepare(work, self.config, self.runtime, self.bert))
+
+    def teacher(self) -> Artifact:
+        """Stage 1, two steps of it."""
+        corpus = self.corpus()
+        work = finetune.draft(self.config, self.store, corpus.fingerprint, model_hash(self.bert))
+        return self._once(
+            "teacher", lambda: finetune.finetune(work, self.config, self.runtime, corpus, self.bert, lambda rows: None)
+        )
+
+    def labels_draft(self) -> Draft:
+        """What stage 2 is to make."""
+        return extract.draft(self.config, self.store, self.corpus().fingerprint, self.teacher().fingerprint)
+
+    def labels(self) -> Artifact:
+        """Stage 2."""
+        corpus, teacher = self.corpus(), self.teacher()
+        return self._once("labels", lambda: extract.extract(self.labels_draft(), self.runtime, corpus, teacher))
+
+    def control(self) -> Artifact:
+        """Stage 3 without a teacher, two steps of it."""
+        corpus = self.corpus()
+        config = self.config.arm_configs()["control"]
+        work = distill.draft(config, self.store, corpus.fingerprint, None)
+        return self._once(
+            "control", lambda: distill.distill(work, config, self.runtime, corpus, None, lambda rows: None)
+        )
+
+    def translation_draft(self) -> Draft:
+        """What stage 4 is to make of the control."""
+        return translate.draft(self.config, self.store, self.corpus().fingerprint, self.control().fingerprint)

@@ -1,0 +1,174 @@
+"""Stage 2 without Ray: the actor on a small store, what a shard holds, and going on after a cut."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from bertkd_ray.core.artifact import Artifact, Draft
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.softlabels.extract import ShardWriter, extract
+from bertkd_ray.softlabels.scoring import Fidelity, fidelity
+from bertkd_ray.softlabels.shards import decode_shard
+from tests.inprocess import InProcess, Project
+
+K, PASSES = 4, 7
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Project:
+    return Project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="module")
+def labels(project) -> Artifact:
+    return project.labels()
+
+
+@pytest.fixture(scope="module")
+def corpus(project, labels) -> Artifact:
+    return project.corpus()
+
+
+def writer(project: Project, artifact: str, **settings: Any) -> ShardWriter:
+    """An actor that writes into a directory of the project's store."""
+    return ShardWriter(
+        storage=project.store.uri,
+        artifact=artifact,
+        corpus=project.corpus().directory,
+        teacher=project.teacher().directory,
+        settings={**project.labels_draft().config, **settings},
+    )
+
+
+def test_one_shard_a_fragment_with_its_name_rows_and_row_groups(corpus, labels):
+    fragments = {Path(entry["path"]).name: entry["row_groups"] for entry in corpus.files("train/")}
+    assert {entry["path"]: entry["row_groups"] for entry in labels.files("part-")} == fragments
+    assert len(fragments) == 4
+    for name in fragments:
+        columns = ["id", "src_ids", "tgt_ids"]
+        ours, theirs = pq.read_table(labels.path(name), columns=columns), pq.read_table(corpus.path("train", name))
+        assert ours.equals(theirs.select(columns))
+
+
+def test_every_position_has_k_sorted_logits_and_its_logsumexp(labels):
+    for entry in labels.files("part-"):
+        _, _, tgt, soft = decode_shard(pq.read_table(labels.path(entry["path"])))
+        assert soft.topk_ids.shape == soft.topk_logits.shape == (len(tgt.values) + len(tgt), K)
+        logits = soft.topk_logits.astype(np.float32)
+        assert (np.diff(logits, axis=1) <= 0).all()
+        # A float16 is within 2^-11 of the logit, which is below the sum over the whole vocabulary.
+        assert (logits[:, 0] <= soft.logsumexp + np.abs(logits[:, 0]) * 2.0**-11).all()
+        assert soft.topk_ids.max() < labels.info["vocabulary"]
+
+
+def test_the_measured_figures_stand_in_the_schema_and_sum_up_to_the_report(labels):
+    total, pairs = Fidelity(), 0
+    for entry in labels.files("part-"):
+        stats = json.loads(pq.read_schema(labels.path(entry["path"])).metadata[b"stats"])
+        _, _, tgt, soft = decode_shard(pq.read_table(labels.path(entry["path"])))
+        measured = Fidelity(**stats["fidelity"])
+        assert measured == fidelity(soft, tgt)
+        assert stats["pairs"] == len(tgt)
+        assert stats["seconds"] > 0
+        total, pairs = total + measured, pairs + stats["pairs"]
+    assert labels.metrics["pairs"] == pairs == 242
+    for name, value in total.report().items():
+        assert labels.metrics["positions" if name == "positions" else f"fidelity/{name}"] == value
+
+
+def test_the_manifest_says_how_the_labels_were_made(project, labels):
+    assert labels.manifest["inputs"] == {
+        "corpus": project.corpus().fingerprint,
+        "teacher": project.teacher().fingerprint,
+    }
+    assert labels.info == {
+        "k": K,
+        "mask_scheme": f"strided, {PASSES} passes",
+        "vocabulary": project.corpus().info["vocabulary"],
+        "topk_ids": "list<element: uint16>",
+        "topk_logits": "float16",
+        "logsumexp": "float32",
+    }
+
+
+def test_rows_are_bit_for_bit_the_same_when_computed_again(project, corpus, labels):
+    entry = corpus.files("train/")[1]
+    item = {"fragment": entry["path"], "shard": "again.parquet", "pairs": sum(entry["row_groups"])}
+    result = writer(project, "scratch")(item)
+    assert result["shard"] == "again.parquet"
+    assert json.loads(result["stats"])["pairs"] == 64
+    again = pq.read_table(project.store.path("scratch", "again.parquet"))
+    assert again.equals(pq.read_table(labels.path(Path(entry["path"]).name)))
+
+
+def test_the_budget_changes_the_batches_and_not_the_labels(project, corpus, labels):
+    """Float32 sums over other paddings differ in the last bits alone."""
+    entry = corpus.files("train/")[3]
+    item = {"fragment": entry["path"], "shard": "small.parquet", "pairs": sum(entry["row_groups"])}
+    writer(project, "scratch", batch_tokens=300)(item)
+    soft = [
+        decode_shard(pq.read_table(path))[3]
+        for path in (project.store.path("scratch", "small.parquet"), labels.path(Path(entry["path"]).name))
+    ]
+    np.testing.assert_allclose(soft[0].logsumexp, soft[1].logsumexp, rtol=1e-5)
+    # One unit of the float16 at most.
+    np.testing.assert_allclose(soft[0].topk_logits, soft[1].topk_logits, rtol=2.0**-10, atol=1e-5)
+
+
+def test_only_what_is_missing_is_computed(project, labels):
+    work = project.labels_draft()
+    elsewhere = Draft(work.store, work.stage, "0" * 16, work.config, work.inputs)
+    names = [entry["path"] for entry in labels.files("part-")]
+    kept = names[0], names[2]
+    for name in kept:
+        work.store.write(work.store.read(labels.directory, name), elsewhere.directory, name)
+    runtime: Any = InProcess()
+    made = extract(elsewhere, runtime, project.corpus(), project.teacher())
+    assert [item["shard"] for item in runtime.seen] == [names[1], names[3]]
+    for name in names:
+        assert pq.read_table(made.path(name)).equals(pq.read_table(labels.path(name)))
+    assert {name: value for name, value in made.metrics.items() if name.startswith("fidelity/")} == {
+        name: value for name, value in labels.metrics.items() if name.startswith("fidelity/")
+    }
+
+
+def test_nothing_missing_computes_nothing(project, labels):
+    work = project.labels_draft()
+    elsewhere = Draft(work.store, work.stage, "1" * 16, work.config, work.inputs)
+    for entry in labels.files("part-"):
+        work.store.write(work.store.read(labels.directory, entry["path"]), elsewhere.directory, entry["path"])
+    runtime: Any = InProcess()
+    made = extract(elsewhere, runtime, project.corpus(), project.teacher())
+    assert runtime.seen == []
+    assert made.metrics == labels.metrics
+
+
+def test_a_teacher_of_another_corpus_is_refused(project, labels, tmp_path):
+    """A tenth of the text has fewer tokens than this teacher predicts."""
+    other = project.variant(tmp_path, "corpus.train.src=valid.de.gz", "corpus.train.tgt=valid.en.gz").corpus()
+    project.store.upload(Path(other.uri), other.directory)
+    with pytest.raises(UserError, match="run finetune on this corpus"):
+        ShardWriter(
+            storage=project.store.uri,
+            artifact="scratch",
+            corpus=other.directory,
+            teacher=project.teacher().directory,
+            settings=project.labels_draft().config,
+        )
+
+
+def test_what_a_reader_of_a_window_gets(labels):
+    """Row groups can be read by themselves: this is how the student's data is read."""
+    file = pq.ParquetFile(labels.path("part-000000.parquet"))
+    parts = [file.read_row_group(index, columns=["tgt_ids", "logsumexp"]) for index in range(2)]
+    for part in parts:
+        assert len(part) == 32
+        tgt, sums = Ragged.from_arrow(part["tgt_ids"]), Ragged.from_arrow(part["logsumexp"])
+        assert np.array_equal(sums.lengths, tgt.lengths + 1)

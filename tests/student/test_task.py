@@ -1,0 +1,252 @@
+"""What the training loop is told about the student: batches, soft labels, validation and schedule."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from bertkd_ray.config import KdConfig, StudentConfig
+from bertkd_ray.core.batching import MicroBatch, Position
+from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.core.training import Workers
+from bertkd_ray.corpus.tokenizer import BOS_ID, EOS_ID
+from bertkd_ray.student import task as task_module
+from bertkd_ray.student.model import build_student
+from bertkd_ray.student.task import StudentTask, Validation, lengths, soft_labels
+from bertkd_ray.translation.decoding import Translation
+from tests.together import together
+
+V, PAIRS = 24, 15
+SIZES = {"width": 16, "ffn": 24, "heads": 2}
+LISTS = pa.list_(pa.int32())
+
+
+def random_rows(pairs: int, seed: int) -> list[list[int]]:
+    """5 to 10 tokens a row: BLEU needs four."""
+    random = np.random.default_rng(seed)
+    return [random.integers(4, V, random.integers(5, 11)).tolist() for _ in range(pairs)]
+
+
+SRC, TGT = random_rows(PAIRS, 0), random_rows(PAIRS, 1)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    """A word a token, so that text and ids say the same."""
+    vocabulary = {"<pad>": 0, "<unk>": 1, "<s>": 2, "</s>": 3, **{f"w{index}": index for index in range(4, V)}}
+    made = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return made
+
+
+@pytest.fixture
+def make(tokenizer):
+    def call(kd: dict[str, Any] | None = None, **changes: Any) -> StudentTask:
+        config = StudentConfig(**{**SIZES, "batch_tokens": 64, "encoder_layers": 1, "decoder_layers": 1, **changes})
+        model = build_student(
+            vocab_size=V,
+            layers=(1, 1),
+            width=config.width,
+            ffn=config.ffn,
+            heads=config.heads,
+            dropout=0.1,
+            attention_dropout=0.1,
+            activation_dropout=0.1,
+            max_positions=64,
+            seed=3,
+        )
+        references = tokenizer.decode_batch(TGT)
+        validation = Validation(Ragged.from_lists(SRC), Ragged.from_lists(TGT), references, tokenizer)
+        return StudentTask(model, config, KdConfig(**(kd or {})), validation, "float32")
+
+    return call
+
+
+def evaluated(task: StudentTask) -> dict[str, float]:
+    task.objective.eval()
+    return task.evaluate(Workers())
+
+
+def table(stored: int | None = None) -> pa.Table:
+    """The pairs as the corpus has them, or with so many soft labels a position."""
+    columns = {"src_ids": pa.array(SRC, LISTS), "tgt_ids": pa.array(TGT, LISTS)}
+    if stored is None:
+        return pa.table(columns)
+    random = np.random.default_rng(2)
+    positions = [len(row) + 1 for row in TGT]
+    logits = [(-np.sort(-random.normal(size=(count, stored)), axis=1)).astype(np.float16) for count in positions]
+    ids = [np.argsort(random.random((count, V)), axis=1)[:, :stored].astype(np.uint16) for count in positions]
+    columns["topk_ids"] = pa.array([row.flatten() for row in ids], pa.list_(pa.uint16()))
+    columns["topk_logits"] = pa.array([row.flatten() for row in logits], pa.list_(pa.float16()))
+    columns["logsumexp"] = pa.array([np.full(count, 5.0, np.float32) for count in positions], pa.list_(pa.float32()))
+    return pa.table(columns)
+
+
+def micro(rows: pa.Table) -> MicroBatch:
+    return MicroBatch(stream=0, epoch=0, rows=rows, after=Position(0, 1))
+
+
+def perfect(model: Any, src: Ragged, **_: Any) -> list[list[Translation]]:
+    """Translates every source of the valid split into its reference."""
+    known = {tuple(source): target for source, target in zip(SRC, TGT, strict=True)}
+    return [[Translation(known[tuple(src.row(index).tolist())], 0.0)] for index in range(len(src))]
+
+
+def test_rows_are_counted_on_the_longer_side_with_its_end():
+    counted = lengths(pa.table({"src_ids": pa.array([[4, 5], [4]], LISTS), "tgt_ids": pa.array([[6], []], LISTS)}))
+    assert counted.sort.tolist() == [3, 1]
+    assert counted.tokens.tolist() == [3, 2]
+
+
+def test_soft_labels_are_the_first_k_of_every_position():
+    rows = table(stored=6)
+    found = soft_labels(rows, 4)
+    assert found is not None
+    ids, logits, logsumexp = found
+    positions = sum(len(row) + 1 for row in TGT)
+    assert ids.shape == logits.shape == (positions, 4)
+    first = len(TGT[0]) + 1
+    np.testing.assert_array_equal(ids[:first].tolist(), np.reshape(rows["topk_ids"][0].as_py(), (first, 6))[:, :4])
+    np.testing.assert_array_equal(logits[:first], np.reshape(rows["topk_logits"][0].as_py(), (first, 6))[:, :4])
+    assert logsumexp.tolist() == [5.0] * positions
+    assert soft_labels(table(), 4) is None
+
+
+@pytest.mark.parametrize(("alpha", "columns"), [(0.5, 3), (0.0, None)])
+def test_a_collated_batch_has_soft_labels_where_the_loss_uses_them(make, alpha, columns):
+    batch = make({"alpha": alpha, "topk": 3}).collate(micro(table(stored=6)))
+    positions = sum(len(row) + 1 for row in TGT)
+    assert batch.count == positions
+    assert batch.src_ids_NS.shape == (PAIRS, 16)  # 10 tokens and </s>, rounded up to a multiple of 8
+    assert batch.decoder_input_ids_NT.shape == (PAIRS, 16)
+    shapes = [
+        None if t is None else tuple(t.shape) for t in (batch.topk_ids_Pk, batch.topk_logits_Pk, batch.logsumexp_P)
+    ]
+    assert shapes == ([None] * 3 if columns is None else [(positions, 3), (positions, 3), (positions,)])
+
+
+def test_the_control_sees_the_batches_of_the_distilled_arm(make):
+    """The same rows with and without soft labels: the inputs and the counted positions are one and the same."""
+    distilled = make({"alpha": 0.5, "topk": 3}).collate(micro(table(stored=6)))
+    control = make({"alpha": 0.0}).collate(micro(table()))
+    for name in ("src_ids_NS", "src_mask_NS", "decoder_input_ids_NT", "target_index_P", "targets_P"):
+        assert torch.equal(getattr(distilled, name), getattr(control, name))
+
+
+def test_the_objective_sums_over_positions(make):
+    task = make({"alpha": 0.0}, label_smoothing=0.0)
+    task.objective.eval()
+    batch = task.collate(micro(table()))
+    with torch.no_grad():
+        loss, stats = task.objective(batch)
+    figures = evaluated(task)
+    assert float(loss) / batch.count == pytest.approx(figures["valid/nll"], rel=1e-5)
+    assert stats.tolist() == pytest.approx([float(loss), figures["valid/accuracy"] * batch.count], rel=1e-5)
+    assert len(stats) == len(task.stat_names)
+
+
+def test_figures_of_a_student_that_knows_nothing(make):
+    """Zero embeddings give every token 1 / V."""
+    task = make()
+    with torch.no_grad():
+        task.model.get_output_embeddings().weight.zero_()
+    figures = evaluated(task)
+    assert set(figures) == {"valid/nll", "valid/perplexity", "valid/accuracy", "valid/bleu"}
+    assert figures["valid/nll"] == pytest.approx(math.log(V), rel=1e-6)
+    assert figures["valid/perplexity"] == pytest.approx(V, rel=1e-5)
+
+
+def test_the_figures_are_those_of_the_whole_model_on_every_pair(make):
+    """Pair by pair, without padding, through transformers' own forward."""
+    task = make()
+    figures = evaluated(task)
+    nll = correct = count = 0.0
+    for source, target in zip(SRC, TGT, strict=True):
+        labels = torch.tensor([[*target, EOS_ID]])
+        with torch.no_grad():
+            logits = task.model(
+                input_ids=torch.tensor([[*source, EOS_ID]]), decoder_input_ids=torch.tensor([[BOS_ID, *target]])
+            ).logits
+        nll += float(torch.nn.functional.cross_entropy(logits[0], labels[0], reduction="sum"))
+        correct += float((logits.argmax(-1) == labels).sum())
+        count += labels.numel()
+    assert figures["valid/nll"] == pytest.approx(nll / count, rel=1e-5)
+    assert figures["valid/accuracy"] == pytest.approx(correct / count)
+
+
+def test_bleu_of_a_perfect_translator_is_100(make, monkeypatch):
+    monkeypatch.setattr(task_module, "translate_ids", perfect)
+    assert evaluated(make())["valid/bleu"] == pytest.approx(100.0)
+    for figures in together(3, make().evaluate):
+        assert figures["valid/bleu"] == pytest.approx(100.0)
+
+
+def test_bleu_of_translations_of_the_wrong_lines_is_not(make, monkeypatch):
+    monkeypatch.setattr(task_module, "translate_ids", lambda model, src, **_: perfect(model, src)[::-1])
+    assert evaluated(make())["valid/bleu"] < 50
+
+
+def test_validation_translates_greedily_in_the_given_precision(make, monkeypatch):
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(task_module, "translate_ids", lambda model, src, **o: seen.update(o) or perfect(model, src))
+    evaluated(make())
+    assert seen == {"beam": 1, "precision": "float32", "device": torch.device("cpu")}
+
+
+@pytest.mark.parametrize("changes", [{"batch_tokens": 11}, {"batch_tokens": 4096}, {"micro_batches": 4}])
+def test_validation_does_not_depend_on_the_budget(make, changes):
+    assert evaluated(make(**changes)) == pytest.approx(evaluated(make()), rel=1e-5)
+
+
+def test_validation_repeats_and_leaves_the_gradients_alone(make):
+    task = make()
+    first = evaluated(task)
+    assert evaluated(task) == first
+    assert all(parameter.grad is None for parameter in task.model.parameters())
+    assert not task.model.training
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_workers_share_the_validation_and_agree(make, size):
+    task = make()
+    one = evaluated(task)
+    several = together(size, task.evaluate)
+    assert several == [several[0]] * size
+    assert several[0] == pytest.approx(one, rel=1e-5)
+
+
+def test_a_worker_without_a_batch_takes_part(make):
+    task = make(batch_tokens=100_000)
+    one = evaluated(task)
+    assert together(2, task.evaluate) == [pytest.approx(one, rel=1e-5)] * 2
+
+
+def test_the_highest_bleu_is_best(make):
+    task = make()
+    found = max([1.0, 3.0, 2.0], key=lambda bleu: task.rank_of({"valid/bleu": bleu, "valid/nll": bleu}))
+    assert found == 3.0
+
+
+def test_the_rate_is_the_transformers(make):
+    task = make(lr=2.0, warmup=4)
+    # 2 · 16^-0.5 = 0.5; at the top, step 4, times 4^-0.5.
+    assert [task.learning_rate(step) for step in (1, 4, 16)] == pytest.approx([0.5 / 8, 0.25, 0.125])
+
+
+@pytest.mark.parametrize(("clip", "norm_after"), [(None, 5.0), (1.0, 1.0)])
+def test_gradients_are_clipped_on_request(make, clip, norm_after):
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.tensor([3.0, 4.0])
+    assert float(make(clip=clip).clip([parameter])) == pytest.approx(5.0)
+    assert float(parameter.grad.norm()) == pytest.approx(norm_after, rel=1e-5)
+
+
+def test_adam_is_the_papers_and_decays_nothing(make):
+    for group in make().optimizer.param_groups:
+        assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.9, 0.98), 1e-9, 0.0)

@@ -1,0 +1,164 @@
+"""What `validate` finds before hours are spent, and what it finds in a store."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from bertkd_ray import checks
+from bertkd_ray.checks import check_config, check_store
+from bertkd_ray.config import load_config
+from bertkd_ray.core.artifact import Draft, Store, fingerprint
+from bertkd_ray.core.errors import UserError
+from tests.small import write_config
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory) -> Path:
+    return write_config(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture
+def check(path) -> Callable[..., list[str]]:
+    return lambda *overrides: list(check_config(load_config(path, list(overrides))))
+
+
+def test_everything_that_holds_is_told(check, path):
+    storage, teacher, device, *splits = check("device=cpu")
+    assert storage == f"storage    {path.parent / 'artifacts'} can be written"
+    assert teacher.startswith(f"teacher    {path.parent / 'bert'}: 2 layers, ")
+    assert device == "device     cpu, float32, 1 worker(s); as seen from this machine"
+    assert splits == ["train      244 pairs", "valid      24 pairs", "test       20 pairs"]
+
+
+def test_a_check_leaves_nothing_in_the_store(check, path):
+    check()
+    assert Store(str(path.parent / "artifacts")).files() == []
+
+
+MISTAKES = {
+    "no BERT": (["teacher.model=/no/such"], "teacher.model: there is no directory /no/such; name a model directory"),
+    "too many layers": (["teacher.layers=3"], r"teacher\.layers: 3, but .*bert has 2"),
+    "too few positions": (
+        ["corpus.max_pair_tokens=510"],
+        r"corpus\.max_pair_tokens: 510 and 3 special .* 512 positions",
+    ),
+    "k over the vocabulary": (["kd.topk=5000"], r"kd\.topk: 5000 is more than the vocabulary of \d+ pieces; lower it"),
+    "no text": (["corpus.valid.src=none.gz"], r"none\.gz: no such file; correct the path"),
+    "text that is no gzip": (["corpus.train.tgt=../small.yaml.gz"], r"small\.yaml\.gz: truncated or damaged gzip"),
+    "unequal lines": (["corpus.test.tgt=valid.en.gz"], r"test\.de\.gz has 20 lines and .*valid\.en\.gz has 24"),
+}
+
+
+@pytest.mark.parametrize(("overrides", "said"), MISTAKES.values(), ids=MISTAKES)
+def test_what_does_not_hold_is_told_in_one_line(check, path, overrides, said):
+    (path.parent / "small.yaml.gz").write_bytes(gzip.compress(b"a line\n" * 100)[:-12])
+    with pytest.raises(UserError, match=said) as caught:
+        check(*overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bert_with_exactly_enough_positions(check):
+    assert check("corpus.max_pair_tokens=509")
+
+
+def test_a_storage_that_cannot_be_written(check, path):
+    with pytest.raises(UserError, match=r"^storage: .*small\.yaml/store cannot be written"):
+        check(f"storage={path}/store")
+
+
+def test_gpus_that_are_not_there(check, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    two = ["device=gpu", "workers=2"]
+    with pytest.raises(UserError, match="device: gpu with workers: 2, but this machine has 1 GPUs; lower workers"):
+        check(*two)
+
+
+def test_gpus_that_are_there(check, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr("bertkd_ray.core.devices.best_device", lambda: torch.device("cuda", 0))
+    assert "cuda, float32, 2 worker(s)" in check("device=gpu", "workers=2")[2]
+
+
+def test_an_empty_split(check, monkeypatch):
+    monkeypatch.setattr(checks, "read_split", lambda config, split: [])
+    with pytest.raises(UserError, match=r"corpus\.train: the files are empty"):
+        check()
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    """Two finished artifacts, unfinished work, and files that belong to neither."""
+    store = Store(str(tmp_path / "store"))
+    for stage in ("corpus", "teacher"):
+        work = Draft(store, stage, fingerprint(stage, {}, {}), {}, {})
+        store.write(b"hello", work.directory, "sub", "a.txt")
+        store.write(b"world", work.directory, "b.txt")
+        work.commit(metrics={}, info={})
+    store.write(b"half", "student-0123456789abcdef", "model.bin")
+    store.write(b"{}", "work", "student-0123456789abcdef", "manifest.json")
+    store.write(b"x", "mlflow.db")
+    return store
+
+
+def artifact_of(store: Store, stage: str) -> str:
+    return f"{stage}-{fingerprint(stage, {}, {})}"
+
+
+def test_a_sound_store(store):
+    assert check_store(store.uri) == (2, [])
+
+
+def test_every_problem_is_told(store):
+    corpus, teacher = artifact_of(store, "corpus"), artifact_of(store, "teacher")
+    store.write(b"hellp", corpus, "sub", "a.txt")
+    store.write(b"worlds", corpus, "b.txt")
+    store.fs.delete_file(store.path(teacher, "b.txt"))
+    store.write(b"", teacher, "c.txt")
+    count, problems = check_store(store.uri)
+    assert count == 2
+    assert problems == [
+        f"{corpus}/b.txt: 6 bytes, the manifest says 5",
+        f"{corpus}/sub/a.txt: its content differs from the manifest's checksum",
+        f"{teacher}/b.txt: missing",
+        f"{teacher}/c.txt: not in the manifest",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"not json", "not JSON"), (b'{"schema": 99}', "schema 99"), (b"{}", "schema None")],
+)
+def test_a_broken_manifest_does_not_hide_the_other_artifacts(store, content, said):
+    corpus, teacher = artifact_of(store, "corpus"), artifact_of(store, "teacher")
+    store.write(content, corpus, "manifest.json")
+    store.write(b"", teacher, "c.txt")
+    count, (first, second) = check_store(store.uri)
+    assert count == 2
+    assert first.startswith(f"{corpus}/manifest.json: {said}")
+    assert second == f"{teacher}/c.txt: not in the manifest"
+
+
+def test_a_directory_that_is_no_store(tmp_path, store):
+    for directory in (tmp_path / "nowhere", tmp_path, tmp_path / "store" / artifact_of(store, "corpus")):
+        with pytest.raises(UserError, match="no finished artifact is here; give the storage directory"):
+            check_store(str(directory))
+
+
+def test_a_problem_ends_the_command_with_exit_code_2(store, capsys):
+    from bertkd_ray.cli import main
+
+    assert main(["validate", "--artifacts", store.uri]) == 0
+    assert capsys.readouterr().out == "ok  2 artifacts, every file as its manifest says\n"
+    store.write(b"worlds", artifact_of(store, "corpus"), "b.txt")
+    assert main(["validate", "--artifacts", store.uri, "--json"]) == 2
+    told = json.loads(capsys.readouterr().out)
+    assert told == {
+        "artifacts": 2,
+        "problems": [f"{artifact_of(store, 'corpus')}/b.txt: 6 bytes, the manifest says 5"],
+    }

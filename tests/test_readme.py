@@ -1,0 +1,95 @@
+"""What the README tells a user to do works."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bertkd_ray.checks import check_config
+from bertkd_ray.cli import make_parser
+from bertkd_ray.config import load_config
+from tests.small import write_corpus, write_small_bert
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced code blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands(program: str) -> list[list[str]]:
+    """The shell commands of the README that begin with a program, without their comments."""
+    lines = "".join(blocks("sh")).replace("\\\n", " ").splitlines()
+    return [words[1:] for line in lines if (words := shlex.split(line, comments=True)) and words[0] == program]
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory) -> Path:
+    """The README's own configuration, with a corpus and a BERT where it says."""
+    directory = tmp_path_factory.mktemp("mine")
+    splits = write_corpus(directory / "data" / "mine")
+    for path in (directory / "data" / "mine").glob("*.gz"):
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+    bert = write_small_bert(directory / "bert", splits)
+    text = next(block for block in blocks("yaml") if "name: mine" in block)
+    (directory / "mine.yaml").write_text(text.replace("bert-base-multilingual-cased", str(bert)), encoding="utf-8")
+    return directory
+
+
+@pytest.mark.parametrize("words", commands("bertkd"), ids=" ".join)
+def test_every_bertkd_command_is_understood(words, mine, monkeypatch):
+    options = make_parser().parse_args(words)
+    monkeypatch.chdir(mine if options.config == "mine.yaml" else ROOT)
+    config = load_config(options.config, options.overrides)
+    assert getattr(options, "arm", None) in (None, *config.arms)
+
+
+def test_the_example_configuration_validates(mine, monkeypatch):
+    monkeypatch.chdir(mine)
+    lines = list(check_config(load_config("mine.yaml")))
+    assert any(line.startswith("train") and line.endswith("pairs") for line in lines)
+
+
+def test_the_example_arms_load(mine, monkeypatch):
+    arms = yaml.safe_load(next(block for block in blocks("yaml") if block.startswith("arms:")))
+    assert set(arms["arms"]) == {"distilled", "sharp", "control"}
+    monkeypatch.chdir(mine)
+    tree = yaml.safe_load((mine / "mine.yaml").read_text(encoding="utf-8"))
+    (mine / "arms.yaml").write_text(yaml.safe_dump({**tree, **arms}), encoding="utf-8")
+    assert load_config("arms.yaml").arm_configs()["sharp"].kd.temperature == 1
+
+
+def test_every_make_target_exists():
+    targets = set(re.findall(r"`?make ([a-z-]+)", README))
+    assert {"demo", "test"} <= targets
+    for target in targets:
+        done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_python_example_is_python():
+    for block in blocks("python"):
+        compile(block, "README.md", "exec")
+
+
+def test_every_link_inside_the_project_exists():
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_job_of_the_readme_is_there():
+    (words,) = [words for words in commands("ray") if words[:2] == ["job", "submit"]]
+    script, config = words[-2:]
+    done = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert (ROOT / config).exists()
+    assert yaml.safe_load((ROOT / words[words.index("--runtime-env") + 1]).read_text())["env_vars"]

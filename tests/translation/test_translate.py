@@ -1,0 +1,139 @@
+"""Stage 4 without Ray: the actor on a small store, the table of translations and its scores."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import sacrebleu
+
+from bertkd_ray.core.artifact import Artifact
+from bertkd_ray.translation import decoding, translate
+from bertkd_ray.translation.decoding import Translation
+from bertkd_ray.translation.translate import PartTranslator, best_hypotheses, read_translations
+from tests.inprocess import Project
+
+ROWS = 20
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Project:
+    directory = tmp_path_factory.mktemp("project")
+    project = Project(directory)
+    # Line 3 of the test set has no source text.
+    path = directory / "text" / "test.de.gz"
+    lines = gzip.decompress(path.read_bytes()).decode().split("\n")
+    path.write_bytes(gzip.compress("\n".join([*lines[:3], "", *lines[4:]]).encode()))
+    project.corpus(), project.control()
+    return project
+
+
+def translator(project: Project, work: str = "scratch", **settings: Any) -> PartTranslator:
+    draft = project.translation_draft()
+    return PartTranslator(
+        storage=project.store.uri,
+        corpus=project.corpus().directory,
+        student=project.control().directory,
+        work=work,
+        settings={**draft.config, "translate": {**draft.config["translate"], **settings}},
+    )
+
+
+def part(project: Project, start: int = 0, rows: int = ROWS) -> dict[str, Any]:
+    file = project.corpus().files("test/")[0]["path"]
+    return {"file": file, "start": start, "rows": rows, "name": f"{start}-{rows}.parquet"}
+
+
+@pytest.fixture(scope="module")
+def table(project):
+    assert translator(project)(part(project)) == {"rows": ROWS}
+    return pq.read_table(project.store.path("scratch", f"0-{ROWS}.parquet"))
+
+
+def test_source_reference_and_hypotheses_stand_side_by_side(project, table):
+    corpus = pq.read_table(project.corpus().path("test"))
+    assert table.column_names == ["id", "source", "reference", "hypotheses", "scores"]
+    for ours, theirs in (("id", "id"), ("source", "src"), ("reference", "tgt")):
+        assert table[ours].to_pylist() == corpus[theirs].to_pylist()
+
+
+def test_the_n_best_hypotheses_come_best_first(table):
+    for row in table.to_pylist():
+        if row["source"]:
+            assert len(row["hypotheses"]) == len(row["scores"]) == 2
+            assert row["scores"][0] >= row["scores"][1]
+
+
+def test_an_empty_line_gives_an_empty_translation(table):
+    row = table.to_pylist()[3]
+    assert (row["source"], row["hypotheses"], row["scores"]) == ("", [""], [0.0])
+    assert best_hypotheses(table)[3] == ""
+
+
+def test_a_part_of_the_split_gives_the_same_rows(project, table):
+    translator(project)(part(project, 5, 9))
+    some = pq.read_table(project.store.path("scratch", "5-9.parquet"))
+    assert some["hypotheses"].to_pylist() == table["hypotheses"].to_pylist()[5:14]
+    assert some["scores"].to_pylist() == [pytest.approx(row, rel=1e-5) for row in table["scores"].to_pylist()[5:14]]
+
+
+def test_the_settings_reach_the_search(project, monkeypatch):
+    seen: dict[str, Any] = {}
+
+    def recorded(model: Any, src: Any, **options: Any) -> list[list[Translation]]:
+        seen.update(options)
+        return [[Translation([], 0.0)]] * len(src)
+
+    monkeypatch.setattr(decoding, "translate_ids", recorded)
+    translator(project, beam=3, n_best=1, length_penalty=0.9, batch_tokens=77)(part(project))
+    assert {name: seen[name] for name in ("beam", "alpha", "n_best", "batch_tokens", "precision")} == {
+        "beam": 3,
+        "alpha": 0.9,
+        "n_best": 1,
+        "batch_tokens": 77,
+        "precision": "float32",
+    }
+
+
+@pytest.mark.parametrize("rows", [6, 20, 256])
+def test_parts_cover_the_split_once(project, monkeypatch, rows):
+    monkeypatch.setattr(translate, "_PART_ROWS", rows)
+    parts = translate._parts(project.corpus())
+    assert [row for one in parts for row in range(one["start"], one["start"] + one["rows"])] == list(range(ROWS))
+    assert all(one["rows"] <= rows for one in parts)
+    assert [one["name"] for one in parts] == sorted({one["name"] for one in parts})
+
+
+@pytest.fixture(scope="module")
+def translation(project) -> Artifact:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(translate, "_PART_ROWS", 6)
+        return translate.translate(project.translation_draft(), project.runtime, project.corpus(), project.control())
+
+
+def test_the_parts_come_together_in_the_order_of_the_input(translation, table):
+    whole = read_translations(translation)
+    assert whole.drop_columns("scores").equals(table.drop_columns("scores"))
+
+
+def test_scores_are_sacrebleus_on_the_best_hypotheses(translation):
+    whole = read_translations(translation)
+    hypotheses, references = best_hypotheses(whole), whole["reference"].to_pylist()
+    assert translation.metrics["test/bleu"] == sacrebleu.corpus_bleu(hypotheses, [references]).score
+    assert translation.metrics["test/chrf"] == sacrebleu.corpus_chrf(hypotheses, [references]).score
+    assert 0 <= translation.metrics["test/legacy_bleu"] <= 100
+    assert translation.metrics["test/sentences"] == ROWS
+    assert "tok:13a" in " ".join(translation.info["signatures"].values())
+
+
+def test_nothing_but_the_table_and_the_manifest_is_left(project, translation):
+    assert [name for name, _ in project.store.files(translation.directory)] == ["manifest.json", "translations.parquet"]
+    assert project.store.files("work") == []
+    assert translation.manifest["inputs"] == {
+        "corpus": project.corpus().fingerprint,
+        "student": project.control().fingerprint,
+    }
+    assert Path(translation.uri, "manifest.json").exists()
