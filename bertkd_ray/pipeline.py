@@ -110,9 +110,7 @@ class Pipeline:
     def tracker(self) -> Tracker:
         """Where runs are recorded."""
         uri = self.config.tracking.uri or default_uri(self.store.uri)
-        tracker = open_tracker(uri, self.config.tracking.experiment or self.config.name)
-        self.outcome.how_to_open = tracker.how_to_open
-        return tracker
+        return open_tracker(uri, self.config.tracking.experiment or self.config.name)
 
     @cached_property
     def parent(self) -> Run:
@@ -216,6 +214,7 @@ class Pipeline:
 
     def run(self) -> Outcome:
         """All stages for all arms, then the scores, the table and the figures."""
+        self.outcome.how_to_open = self.tracker.how_to_open  # opened first: a server out of reach is found at once
         for arm in self._arms:
             self.translate(arm)
         self._score()
@@ -245,7 +244,8 @@ class Pipeline:
                 run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
                 raise
             result = StageResult(name, made, status, time.perf_counter() - started)
-            run.log_metrics([(0, {**made.metrics, "seconds": result.seconds}, _milliseconds())], series="result")
+            figures = {f"final/{name}": value for name, value in {**made.metrics, "seconds": result.seconds}.items()}
+            run.log_metrics([(0, figures, _milliseconds())], series="final")
             run.finish()
             say(f"{status}     {made.directory} in {human_seconds(result.seconds)}", stage=name)
         self.outcome.stages[name] = result

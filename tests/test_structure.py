@@ -144,7 +144,7 @@ def test_light_modules_do_not_import_what_is_heavy(package):
 
 def test_nothing_is_unpickled_and_no_code_of_a_model_is_run():
     forbidden = re.compile(
-        r"\bimport (pickle|dill|cloudpickle|shelve|marshal)\b|\bfrom (pickle|dill|cloudpickle)\b|yaml\.(unsafe_|full_)?load\(|"
+        r"\b(import|from) (pickle|dill|cloudpickle|shelve|marshal)\b|yaml\.(unsafe_|full_)?load\(|"
         r"trust_remote_code|allow_pickle\s*=\s*True|\beval\(|\bexec\("
     )
     found = [

@@ -20,6 +20,7 @@ import os
 import re
 import shlex
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -368,7 +369,8 @@ class MlflowTracker:
     def how_to_open(self) -> str | None:
         if urlsplit(self._uri).scheme in ("http", "https"):
             return f"{redact(self._uri).rstrip('/')}/#/experiments/{self._experiment_id}"
-        return f"mlflow ui --backend-store-uri {shlex.quote(redact(self._uri))}"
+        # By the interpreter: the environment that has mlflow need not be the one whose commands the shell finds.
+        return f"{shlex.quote(sys.executable)} -m mlflow ui --backend-store-uri {shlex.quote(redact(self._uri))}"
 
     def run(
         self,

@@ -332,7 +332,7 @@ def test_redact(uri: str, shown: str) -> None:
 
 
 def test_how_to_open_and_references_show_no_credentials(tracker: Any, uri: str) -> None:
-    assert tracker.how_to_open == f"mlflow ui --backend-store-uri {uri}"
+    assert tracker.how_to_open == f"{sys.executable} -m mlflow ui --backend-store-uri {uri}"
     assert MlflowTracker(None, "https://u:p@host/", "7").how_to_open == "https://***@host/#/experiments/7"
     ref = RunRef("https://u:pa55@host", "abc")
     assert "pa55" not in f"{ref!r} {ref}"
