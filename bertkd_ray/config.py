@@ -25,6 +25,18 @@ from pydantic import (
 
 from bertkd_ray.core.errors import UserError
 
+NOT_PART_OF_A_RESULT = {
+    "storage",
+    "workers",
+    "cpus_per_worker",
+    "device",
+    "max_failures",
+    "checkpoint_every",
+    "log_every",
+    "tracking",
+}
+"""Top-level keys that change how a result is come by, not what it is."""
+
 CONTROL_OVERRIDES: dict[str, Any] = {"kd.alpha": 0}
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 

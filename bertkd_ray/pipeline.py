@@ -11,7 +11,7 @@ from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from bertkd_ray.config import Config
+from bertkd_ray.config import NOT_PART_OF_A_RESULT, Config
 from bertkd_ray.core import artifact as artifacts
 from bertkd_ray.core.artifact import Artifact, Draft, Store
 from bertkd_ray.core.console import Progress, human_seconds, say
@@ -115,7 +115,7 @@ class Pipeline:
     @cached_property
     def parent(self) -> Run:
         """The pipeline's run; a run per stage and arm hangs below it."""
-        key = artifacts.fingerprint("pipeline", self.config.model_dump(exclude={"storage", "tracking", "workers"}), {})
+        key = artifacts.fingerprint("pipeline", self.config.model_dump(exclude=NOT_PART_OF_A_RESULT), {})
         return self.tracker.run(
             self.config.name,
             key=f"pipeline:{key}",
@@ -327,7 +327,8 @@ class Pipeline:
         from bertkd_ray.report.tables import as_csv, as_markdown
 
         names = sorted(result.artifact.fingerprint for result in self.outcome.stages.values())
-        report = f"report-{artifacts.fingerprint('report', {}, {str(i): name for i, name in enumerate(names)})}"
+        samples = {"bootstrap_samples": self.config.translate.bootstrap_samples}
+        report = f"report-{artifacts.fingerprint('report', samples, {str(i): name for i, name in enumerate(names)})}"
         if not self.store.exists(report, "table.md"):
             from bertkd_ray.report.figures import draw_all
 

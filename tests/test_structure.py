@@ -122,7 +122,7 @@ def test_ray_is_imported_by_the_runtime_alone():
 def test_mlflow_is_imported_by_the_tracking_alone_and_only_when_it_is_used():
     found = importers("mlflow")
     assert found
-    assert {module for module in found if not module.startswith("bertkd_ray.core.tracking")} == set()
+    assert {module for module in found if not f"{module}.".startswith("bertkd_ray.core.tracking.")} == set()
     assert importers("mlflow", at_import=True) == set()
 
 

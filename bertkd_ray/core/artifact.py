@@ -26,6 +26,7 @@ from bertkd_ray.core.errors import UserError
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+_MANIFEST_KEYS = ("stage", "fingerprint", "config", "inputs", "files", "metrics", "info")
 _LIBRARIES = ("ray", "torch", "transformers", "tokenizers", "pyarrow", "sacrebleu")
 _CHUNK = 1 << 20
 
@@ -235,11 +236,16 @@ def load(store: Store, directory: str) -> Artifact:
         manifest = json.loads(store.read(directory, MANIFEST))
     except ValueError:
         raise UserError(f"{directory}/{MANIFEST}: not JSON; remove the directory to make it again") from None
+    if not isinstance(manifest, dict):
+        raise UserError(f"{directory}/{MANIFEST}: not a manifest; remove the directory to make it again")
     if manifest.get("schema") != SCHEMA_VERSION:
         raise UserError(
             f"{directory}/{MANIFEST}: schema {manifest.get('schema')}, this version reads {SCHEMA_VERSION}; "
             "use another storage or the version that wrote it"
         )
+    missing = [key for key in _MANIFEST_KEYS if key not in manifest]
+    if missing:
+        raise UserError(f"{directory}/{MANIFEST}: lacks {missing[0]}; remove the directory to make it again")
     return Artifact(store, directory, manifest)
 
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,11 +23,13 @@ from bertkd_ray.config import Config, SplitFiles
 from bertkd_ray.core.artifact import Artifact, Draft, Store, fingerprint
 from bertkd_ray.core.console import Progress
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.core.runtime import Runtime
 from bertkd_ray.corpus.cleaning import ADMITTED, REASONS, admit, count_reasons
 from bertkd_ray.corpus.readers import content_hash, read_text_pairs, read_tsv
 from bertkd_ray.corpus.segmentation import Segmenter, count_words, normalise
 from bertkd_ray.corpus.tokenizer import UNK_ID, build_token_space, encode, load_tokenizer, save_token_space
+
+if TYPE_CHECKING:
+    from bertkd_ray.core.runtime import Runtime
 
 SPLITS = ("train", "valid", "test")
 TOKENIZER = "tokenizer"
@@ -74,7 +76,7 @@ def prepare(work: Draft, config: Config, runtime: Runtime, bert: str) -> Artifac
             progress.update(done)
     for split, counts in info["splits"].items():
         if counts["pairs"] == 0:
-            dropped = ", ".join(f"{count} {reason}" for reason, count in counts.items() if reason in REASONS)
+            dropped = ", ".join(f"{counts[reason]} {reason}" for reason in REASONS if counts[reason])
             raise UserError(f"corpus.{split}: no pair is left ({dropped or 'the files are empty'})")
     info["splits"] = {split: dict(counts) for split, counts in info["splits"].items()}
     info["tokens_with_unk"] = tokens_with_unk

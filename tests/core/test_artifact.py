@@ -117,6 +117,12 @@ def test_a_manifest_of_another_schema_is_refused(tmp_path):
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 99}))
     with pytest.raises(UserError, match="schema 99, this version reads 1"):
         artifacts.find(store, "corpus", done.fingerprint)
+    path.write_text("[]")
+    with pytest.raises(UserError, match="not a manifest"):
+        artifacts.find(store, "corpus", done.fingerprint)
+    path.write_text('{"schema": 1}')
+    with pytest.raises(UserError, match="lacks stage"):
+        artifacts.find(store, "corpus", done.fingerprint)
     path.write_text("{")
     with pytest.raises(UserError, match="not JSON"):
         artifacts.find(store, "corpus", done.fingerprint)

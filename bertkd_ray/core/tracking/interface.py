@@ -1,0 +1,191 @@
+"""What a tracker offers to those who log: protocols of experiments and runs, their values, no tracking at all."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+NO_TRACKING = "none"
+"""The tracking URI under which nothing is tracked."""
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+MetricRow = tuple[int, Mapping[str, float], int]
+"""(step, values by metric key, milliseconds since 1970)"""
+
+
+@dataclass(frozen=True)
+class RunRef:
+    """Where a run is, for another process to go on with it (`attach`); plain data, `dataclasses.asdict` gives JSON.
+
+    uri: the tracking URI, which may hold credentials, so it is shown redacted; "none" for a run that is not tracked.
+    A `sqlite:///` URI names a file, which only the machines that see that file can attach to.
+    """
+
+    uri: str = field(repr=False)
+    run_id: str
+
+    def __str__(self) -> str:
+        return f"run {self.run_id} of {redact(self.uri)}"
+
+
+@dataclass(frozen=True)
+class InputArtifact:
+    """One input of a run, logged as an MLflow dataset.
+
+    name: what the artifact is, e.g. "corpus"; fingerprint: its hash (MLflow keeps 36 characters of it as the digest;
+    the whole stands in the profile); source: path or URI (logged without credentials); counts: rows by split or
+    whatever describes its size; context: what the run uses it for, e.g. "training".
+    """
+
+    name: str
+    fingerprint: str
+    source: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+    context: str = "input"
+
+
+class Run(Protocol):
+    """A run that is being logged. Every method may be repeated after a resume."""
+
+    @property
+    def ref(self) -> RunRef:
+        """Where this run is, for another process."""
+        ...
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log parameters; nested mappings become dotted keys, values that are neither text nor paths become JSON.
+
+        URIs are logged without credentials. A parameter already logged with another value keeps it, and the new value
+        goes to the tag `bertkd.changed.<key>`. A value over MLflow's limit is cut, and its end says so.
+        """
+        ...
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Set tags, written as parameters are; existing ones are replaced."""
+        ...
+
+    def log_metrics(self, rows: Iterable[MetricRow], *, series: str = "train") -> None:
+        """Log `rows`, each (step, {key: value}, milliseconds since 1970), of one series of metrics.
+
+        Steps up to the last one logged of this series are left out, so the steps of a series must rise from call to
+        call, and a metric key belongs to one series. NaN and infinities are logged as they are. At most 999 keys a row.
+        """
+        ...
+
+    def log_artifact(self, path: str | Path, directory: str = "") -> None:
+        """Copy a local file into the run's artifact `directory` (its root by default)."""
+        ...
+
+    def log_figure(self, name: str, path: str | Path) -> None:
+        """Copy a drawn figure to `figures/<name><suffix of path>`."""
+        ...
+
+    def log_text(self, text: str, file: str) -> None:
+        """Write `text` as the artifact `file`, e.g. "tables/scores.md"."""
+        ...
+
+    def log_table(self, rows: Sequence[Mapping[str, Any]], file: str) -> None:
+        """Write rows of equal keys as the artifact `file` (ends in .json), which MLflow shows as a table."""
+        ...
+
+    def log_inputs(self, inputs: Sequence[InputArtifact]) -> None:
+        """Log the run's input artifacts as MLflow datasets."""
+        ...
+
+    def finish(self, status: Status = "FINISHED") -> None:
+        """Close the run; a later `Tracker.run` with the same key opens it again."""
+        ...
+
+
+class Tracker(Protocol):
+    """An experiment in which runs are found or made."""
+
+    @property
+    def how_to_open(self) -> str | None:
+        """The command or address that shows the runs, without credentials; None where nothing is tracked."""
+        ...
+
+    def run(
+        self,
+        name: str,
+        *,
+        key: str,
+        parent: RunRef | None = None,
+        params: Mapping[str, Any] | None = None,
+        tags: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """The experiment's run of this key under this parent, set to RUNNING again, or a new one.
+
+        name: what the run is called in MLflow; key: what it is found by (a fingerprint, say).
+        """
+        ...
+
+
+class NullRun:
+    """A run that logs nothing."""
+
+    @property
+    def ref(self) -> RunRef:
+        return RunRef(NO_TRACKING, "")
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log nothing."""
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Log nothing."""
+
+    def log_metrics(self, rows: Iterable[MetricRow], *, series: str = "train") -> None:
+        """Log nothing."""
+
+    def log_artifact(self, path: str | Path, directory: str = "") -> None:
+        """Log nothing."""
+
+    def log_figure(self, name: str, path: str | Path) -> None:
+        """Log nothing."""
+
+    def log_text(self, text: str, file: str) -> None:
+        """Log nothing."""
+
+    def log_table(self, rows: Sequence[Mapping[str, Any]], file: str) -> None:
+        """Log nothing."""
+
+    def log_inputs(self, inputs: Sequence[InputArtifact]) -> None:
+        """Log nothing."""
+
+    def finish(self, status: Status = "FINISHED") -> None:
+        """Log nothing."""
+
+
+class NullTracker:
+    """`tracking.uri: none`: runs that log nothing; mlflow need not be installed."""
+
+    @property
+    def how_to_open(self) -> str | None:
+        return None
+
+    def run(
+        self,
+        name: str,
+        *,
+        key: str,
+        parent: RunRef | None = None,
+        params: Mapping[str, Any] | None = None,
+        tags: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """A run that logs nothing."""
+        return NullRun()
+
+
+def redact(uri: str) -> str:
+    """The URI without user, password and the values of its query, for logs and tags."""
+    uri = re.sub(r"(?<=://)[^/?#]*@", "***@", uri)
+    return re.sub(r"(?<=[?&])([^=&#]+)=[^&#]*", r"\1=***", uri)
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970, as `Run.log_metrics` takes them."""
+    return time.time_ns() // 1_000_000

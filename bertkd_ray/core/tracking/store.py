@@ -1,0 +1,132 @@
+"""Connecting to an MLflow store within seconds, or saying in one line why it cannot be used."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.tracking.interface import redact
+
+_OPEN_TIMEOUT_S = 10
+
+
+def connect(uri: str) -> Any:
+    """The `MlflowClient` of a store; raises UserError where mlflow is missing or a database does not answer.
+
+    A tracking server is first spoken to by the client's first call.
+    """
+    # mlflow would send usage statistics out, and print "View run … at …" to stdout, which belongs to results.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    try:
+        from mlflow import MlflowClient
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"tracking.uri: {error.name} is not installed; `pip install mlflow` or set tracking.uri: none"
+        ) from error
+    if "MLFLOW_LOGGING_LEVEL" not in os.environ:
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+    with store_errors(uri):
+        _check_database(uri)
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def experiment_id_of(client: Any, uri: str, experiment: str) -> str:
+    """The id of the experiment of this name, made where there is none; raises UserError for a deleted one."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        file = sqlite_file(uri)
+        try:
+            return str(client.create_experiment(experiment, str(file.parent / "mlruns") if file else None))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        # Another process made it in between.
+        found = client.get_experiment_by_name(experiment)
+    if found.lifecycle_stage == "deleted":
+        raise UserError(
+            f"tracking.uri: experiment {experiment!r} of {redact(uri)} is deleted; "
+            f"`mlflow experiments restore -x {found.experiment_id}` or choose another name"
+        )
+    return str(found.experiment_id)
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The absolute path of a `sqlite:///` URI's file; None for every other store and for one in memory."""
+    prefix = "sqlite:///"
+    if not uri.startswith(prefix) or uri in (prefix, prefix + ":memory:"):
+        return None
+    return Path(uri.removeprefix(prefix).partition("?")[0]).absolute()
+
+
+def _check_database(uri: str) -> None:
+    """Connect once to a database, because mlflow tries for minutes before it gives up."""
+    scheme = urlsplit(uri).scheme.partition("+")[0]
+    if scheme not in ("sqlite", "postgresql", "mysql", "mssql"):
+        return
+    import sqlalchemy
+
+    file = sqlite_file(uri)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    takes_timeout = sqlalchemy.make_url(uri).get_driver_name() in ("psycopg", "psycopg2", "pymysql", "mysqldb")
+    options = {"connect_timeout": _OPEN_TIMEOUT_S} if takes_timeout else {}
+    engine = sqlalchemy.create_engine(uri, connect_args=options, poolclass=sqlalchemy.pool.NullPool)
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text("select 1"))
+
+
+@contextmanager
+def store_errors(uri: str) -> Iterator[None]:
+    """Turn a store that cannot be used into one line that names the key; credentials stay out of it."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"tracking.uri: {redact(uri)} needs the package {error.name}; install it or set tracking.uri: none"
+        ) from error
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise UserError(
+            f"tracking.uri: cannot use {redact(uri)} ({_reason(error, uri)}); start the server, name another one, or "
+            "set tracking.uri: none"
+        ) from error
+
+
+def _reason(error: BaseException, uri: str) -> str:
+    """The innermost system error where there is one, else the error's first line, in at most 200 characters."""
+    reason = error
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError):
+            reason = inner
+        inner = inner.__cause__ or inner.__context__
+    text = (str(reason).strip() or type(reason).__name__).splitlines()[0]
+    password = urlsplit(uri).password
+    for secret in (uri, password, unquote(password or "")):
+        text = text.replace(secret, "***") if secret else text
+    return text if len(text) <= 200 else text[:199] + "…"
+
+
+@contextmanager
+def short_timeouts() -> Iterator[None]:
+    """One retry of ten seconds for a tracking server while opening; mlflow's defaults wait for minutes."""
+    wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_OPEN_TIMEOUT_S)}
+    ours = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
