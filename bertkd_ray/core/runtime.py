@@ -53,12 +53,15 @@ class Runtime:
         logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
         address = None if "RAY_ADDRESS" in os.environ else "local"
         self._ours = True
+        # A submitted job may have set the same variables: its values stand, and naming them twice is no conflict.
+        os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
+        variables = {name: os.environ.get(name, value) for name, value in _WORKER_ENV.items()}
         with _quiet_core():
             ray.init(
                 address=address,
                 log_to_driver=bool(os.environ.get("BERTKD_WORKER_LOGS")),
                 logging_level=logging.WARNING,
-                runtime_env={"env_vars": _WORKER_ENV},
+                runtime_env={"env_vars": variables},
             )
         # After the import, which configures these loggers itself.
         ray.data.DataContext.get_current().enable_progress_bars = False
