@@ -73,7 +73,7 @@ class FitTask:
         return Numbers(torch.tensor(micro.rows["x"].to_pylist(), dtype=torch.float32))
 
     def evaluate(self, workers: Workers) -> dict[str, float]:
-        value = self.scores.pop(0) if self.scores else float(self.model.weight)
+        value = self.scores.pop(0) if self.scores else float(self.model.weight.detach())
         return {"valid/score": value}
 
     def rank_of(self, figures: dict[str, float]) -> float:
