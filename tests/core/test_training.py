@@ -135,7 +135,7 @@ def test_an_update_averages_over_all_positions_of_all_micro_batches():
     streams.close()
     trained = trainer(task, host, steps=1).run()
     # d/dw mean (w - x)² at w = 0 is -2 mean(x); the update subtracts 0.1 times it.
-    assert float(task.model.weight) == pytest.approx(0.2 * x.mean(), rel=1e-6)
+    assert float(task.model.weight.detach()) == pytest.approx(0.2 * x.mean(), rel=1e-6)
     assert trained.progress.history[0]["train/loss"] == pytest.approx((x**2).mean(), rel=1e-6)
     assert trained.progress.history[0]["train/grad_norm"] == pytest.approx(2 * x.mean(), rel=1e-6)
     assert trained.progress.history[0]["train/lr"] == 0.1
@@ -148,7 +148,7 @@ def test_a_resumed_run_equals_an_undisturbed_one(tmp_path):
     again = Alone(restore=tmp_path / "4")
     task = FitTask(dropout=0.5)
     resumed = trainer(task, again, steps=9).run()
-    assert float(task.model.weight) == float(whole.weights["weight"])
+    assert float(task.model.weight.detach()) == float(whole.weights["weight"])
     curve = [row["train/loss"] for row in resumed.progress.history if "train/loss" in row]
     assert curve == [row["train/loss"] for row in whole.progress.history if "train/loss" in row]
     # The rows before the checkpoint are handed out again, for a driver that has lost them.
@@ -169,7 +169,7 @@ def test_the_best_checkpoint_is_kept():
     weights: list[float] = []
     host = Alone()
     run = trainer(task, host, steps=3, eval_every=1)
-    task.evaluate = lambda workers: (weights.append(float(task.model.weight)), {"valid/score": task.scores.pop(0)})[1]
+    task.evaluate = lambda workers: (weights.append(float(task.model.weight.detach())), {"valid/score": task.scores.pop(0)})[1]
     trained = run.run()
     assert trained.progress.best_step == 2
     assert float(trained.weights["weight"]) == weights[1]
@@ -186,7 +186,7 @@ def test_patience_stops_early():
 def test_averaging_takes_the_mean_of_the_last_validated_weights():
     task, weights = FitTask(), []
     run = trainer(task, Alone(), steps=5, eval_every=1, average=3)
-    task.evaluate = lambda workers: (weights.append(float(task.model.weight)), {"valid/score": 0.0})[1]
+    task.evaluate = lambda workers: (weights.append(float(task.model.weight.detach())), {"valid/score": 0.0})[1]
     trained = run.run()
     assert float(trained.weights["weight"]) == pytest.approx(np.mean(weights[-3:]), rel=1e-6)
 
