@@ -169,7 +169,10 @@ def test_the_best_checkpoint_is_kept():
     weights: list[float] = []
     host = Alone()
     run = trainer(task, host, steps=3, eval_every=1)
-    task.evaluate = lambda workers: (weights.append(float(task.model.weight.detach())), {"valid/score": task.scores.pop(0)})[1]
+    task.evaluate = lambda workers: (
+        weights.append(float(task.model.weight.detach())),
+        {"valid/score": task.scores.pop(0)},
+    )[1]
     trained = run.run()
     assert trained.progress.best_step == 2
     assert float(trained.weights["weight"]) == weights[1]
