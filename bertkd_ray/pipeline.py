@@ -15,7 +15,7 @@ from bertkd_ray.config import NOT_PART_OF_A_RESULT, Config
 from bertkd_ray.core import artifact as artifacts
 from bertkd_ray.core.artifact import Artifact, Draft, Store
 from bertkd_ray.core.console import Progress, human_seconds, say
-from bertkd_ray.core.tracking import InputArtifact, Run, RunRef, Tracker, default_uri, open_tracker
+from bertkd_ray.core.tracking import InputArtifact, Run, Tracker, default_uri, now_ms, open_tracker
 from bertkd_ray.report.tables import ArmResult
 
 Status = Literal["done", "resumed", "cached"]
@@ -245,7 +245,7 @@ class Pipeline:
                 raise
             result = StageResult(name, made, status, time.perf_counter() - started)
             figures = {f"final/{name}": value for name, value in {**made.metrics, "seconds": result.seconds}.items()}
-            run.log_metrics([(0, figures, _milliseconds())], series="final")
+            run.log_metrics([(0, figures, now_ms())], series="final")
             run.finish()
             say(f"{status}     {made.directory} in {human_seconds(result.seconds)}", stage=name)
         self.outcome.stages[name] = result
@@ -258,13 +258,10 @@ class Pipeline:
         if arm:
             tags["bertkd.arm"] = arm
         run = self.tracker.run(
-            name, key=f"{name}:{work.fingerprint}", parent=self._parent_ref(), params=work.config, tags=tags
+            name, key=f"{name}:{work.fingerprint}", parent=self.parent.ref, params=work.config, tags=tags
         )
         run.log_inputs([InputArtifact(one.stage, one.fingerprint, one.uri, _counts(one)) for one in inputs])
         return run
-
-    def _parent_ref(self) -> RunRef:
-        return self.parent.ref
 
     def _training(
         self, name: str, steps: int, run: Run, train: Callable[[Callable[[list[HistoryRow]], None]], Artifact]
@@ -340,7 +337,7 @@ class Pipeline:
                     self.parent.log_figure(path.stem, path)
                 self.parent.log_text(as_markdown(self.outcome.arms, self.outcome.signatures), "table.md")
                 self.store.upload(Path(scratch), report)
-            self.parent.log_metrics([(0, _arm_metrics(self.outcome.arms), _milliseconds())], series="scores")
+            self.parent.log_metrics([(0, _arm_metrics(self.outcome.arms), now_ms())], series="scores")
             self.store.write(as_markdown(self.outcome.arms, self.outcome.signatures).encode(), report, "table.md")
         figures = [name for name, _ in self.store.files(report) if name.endswith(".png")]
         self.outcome.figures = [Path(self.store.uri, report, name) for name in figures]
@@ -397,7 +394,3 @@ def _arm_metrics(arms: list[ArmResult]) -> dict[str, float]:
 def _counts(artifact: Artifact) -> dict[str, int]:
     """Whole-number figures that say how large an artifact is."""
     return {name: int(value) for name, value in artifact.metrics.items() if float(value).is_integer()}
-
-
-def _milliseconds() -> int:
-    return int(time.time() * 1000)

@@ -29,6 +29,7 @@ from bertkd_ray.core.batching import Lengths, MicroBatch, Plan, Position, RowGro
 from bertkd_ray.core.devices import Precision, autocast
 from bertkd_ray.core.dropout import seeded_dropout
 from bertkd_ray.core.keyed import keyed_seed
+from bertkd_ray.core.optimization import set_learning_rate
 
 HistoryRow = dict[str, float]
 StateDict = dict[str, Tensor]
@@ -202,8 +203,7 @@ class Trainer:
         local = torch.tensor([float(sum(batch.count for _, batch in micros))], device=device)
         total = float(workers.sum(local))
         rate = task.learning_rate(step)
-        for group in task.optimizer.param_groups:
-            group["lr"] = rate
+        set_learning_rate(task.optimizer, rate)
         task.optimizer.zero_grad(set_to_none=True)
         for index, (micro, batch) in enumerate(micros):
             seed = keyed_seed(self._settings.seed, step, micro.stream)
