@@ -122,7 +122,7 @@ class ShardWriter:
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         """Writes one shard, its row groups those of the fragment."""
         from bertkd_ray.softlabels.scoring import fidelity
-        from bertkd_ray.softlabels.shards import encode_shard, write_options
+        from bertkd_ray.softlabels.shards import encode_shard, parquet_bytes
 
         started = time.perf_counter()
         columns = ["id", "src_ids", "tgt_ids"]
@@ -139,13 +139,7 @@ class ShardWriter:
             "seconds": time.perf_counter() - started,
         }
         shard = shard.replace_schema_metadata({**(shard.schema.metadata or {}), _STATS_KEY: json.dumps(stats)})
-        sink = pa.BufferOutputStream()
-        with pq.ParquetWriter(sink, shard.schema, **write_options()) as writer:
-            start = 0
-            for rows in groups:
-                writer.write_table(shard.slice(start, rows), row_group_size=rows)
-                start += rows
-        self._store.write(bytes(sink.getvalue()), self._artifact, item["shard"])
+        self._store.write(parquet_bytes(shard, groups), self._artifact, item["shard"])
         return {"shard": item["shard"], "stats": json.dumps(stats)}
 
 

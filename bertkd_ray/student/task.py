@@ -19,6 +19,7 @@ from bertkd_ray.core.optimization import build_optimizer, global_grad_norm_clip,
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.core.training import Workers
 from bertkd_ray.corpus.tokenizer import decode
+from bertkd_ray.softlabels.shards import decode_labels
 from bertkd_ray.student.collate import SoftLabels, StudentBatch, collate
 from bertkd_ray.student.loss import evaluation_sums, fused_kd_loss
 from bertkd_ray.student.model import decoder_hidden
@@ -36,11 +37,8 @@ def soft_labels(table: pa.Table, k: int) -> SoftLabels | None:
     """The first k teacher logits of every position of the rows, or None for a table without soft labels."""
     if "topk_ids" not in table.column_names:
         return None
-    logsumexp = Ragged.from_arrow(table["logsumexp"]).values
-    ids, logits = (Ragged.from_arrow(table[name]).values for name in ("topk_ids", "topk_logits"))
-    stored = len(ids) // len(logsumexp)
-    ids_Pk, logits_Pk = ids.reshape(-1, stored)[:, :k], logits.reshape(-1, stored)[:, :k]
-    return ids_Pk, np.asarray(logits_Pk, np.float32), np.asarray(logsumexp, np.float32)
+    labels = decode_labels(table)
+    return labels.topk_ids[:, :k], labels.topk_logits[:, :k].astype(np.float32), labels.logsumexp
 
 
 class DistillationLoss(nn.Module):

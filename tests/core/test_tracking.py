@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from bertkd_ray.core.tracking import (
     InputArtifact,
     MlflowTracker,
     RunRef,
-    attach,
     default_uri,
     open_tracker,
     redact,
@@ -118,7 +116,7 @@ def test_no_step_twice_after_a_resume(tracker: Any, client: Any) -> None:
     second = tracker.run("resume", key="resume:1")
     second.log_metrics(rows(20, 30, 40))
     second.log_metrics(rows(20, 40, key="valid/loss"), series="valid")
-    attach(RunRef(**json.loads(json.dumps(asdict(second.ref))))).log_metrics(rows(40, 50))
+    tracker.run("resume", key="resume:1").log_metrics(rows(40, 50))
 
     assert [step for step, _ in history(client, first.ref, "train/loss")] == [10, 20, 30, 40, 50]
     assert [step for step, _ in history(client, first.ref, "valid/loss")] == [20, 40]
@@ -243,14 +241,6 @@ def test_deleted_experiment_is_refused(tracker: Any, client: Any, uri: str) -> N
         open_tracker(uri, "gone")
 
 
-def test_attach_refuses_what_is_not_there(uri: str, tracker: Any, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"tracking\.uri: .*is not on this machine"):
-        attach(RunRef(default_uri(str(tmp_path)), "abc"))
-    assert not (tmp_path / "mlflow.db").exists()
-    with pytest.raises(UserError, match=r"tracking\.uri: .*abc"):
-        attach(RunRef(uri, "abc"))
-
-
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
@@ -299,7 +289,7 @@ def test_none_works_without_mlflow(uri: str | None, monkeypatch: pytest.MonkeyPa
     run.log_table([{"a": 1}], "b.json")
     run.log_inputs([InputArtifact("a", "b", "c")])
     run.finish()
-    assert attach(run.ref).ref == run.ref == RunRef("none", "")
+    assert run.ref == RunRef("none", "")
     assert tracker.how_to_open is None
 
 

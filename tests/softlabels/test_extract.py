@@ -15,7 +15,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.softlabels.extract import ShardWriter, extract
 from bertkd_ray.softlabels.scoring import Fidelity, fidelity
-from bertkd_ray.softlabels.shards import decode_shard
+from bertkd_ray.softlabels.shards import decode_labels
 from tests.inprocess import InProcess, Project
 
 K, PASSES = 4, 7
@@ -59,7 +59,8 @@ def test_one_shard_a_fragment_with_its_name_rows_and_row_groups(corpus, labels):
 
 def test_every_position_has_k_sorted_logits_and_its_logsumexp(labels):
     for entry in labels.files("part-"):
-        _, _, tgt, soft = decode_shard(pq.read_table(labels.path(entry["path"])))
+        table = pq.read_table(labels.path(entry["path"]))
+        tgt, soft = Ragged.from_arrow(table["tgt_ids"]), decode_labels(table)
         assert soft.topk_ids.shape == soft.topk_logits.shape == (len(tgt.values) + len(tgt), K)
         logits = soft.topk_logits.astype(np.float32)
         assert (np.diff(logits, axis=1) <= 0).all()
@@ -72,7 +73,8 @@ def test_the_measured_figures_stand_in_the_schema_and_sum_up_to_the_report(label
     total, pairs = Fidelity(), 0
     for entry in labels.files("part-"):
         stats = json.loads(pq.read_schema(labels.path(entry["path"])).metadata[b"stats"])
-        _, _, tgt, soft = decode_shard(pq.read_table(labels.path(entry["path"])))
+        table = pq.read_table(labels.path(entry["path"]))
+        tgt, soft = Ragged.from_arrow(table["tgt_ids"]), decode_labels(table)
         measured = Fidelity(**stats["fidelity"])
         assert measured == fidelity(soft, tgt)
         assert stats["pairs"] == len(tgt)
@@ -114,7 +116,7 @@ def test_the_budget_changes_the_batches_and_not_the_labels(project, corpus, labe
     item = {"fragment": entry["path"], "shard": "small.parquet", "pairs": sum(entry["row_groups"])}
     writer(project, "scratch", batch_tokens=300)(item)
     soft = [
-        decode_shard(pq.read_table(path))[3]
+        decode_labels(pq.read_table(path))
         for path in (project.store.path("scratch", "small.parquet"), labels.path(Path(entry["path"]).name))
     ]
     np.testing.assert_allclose(soft[0].logsumexp, soft[1].logsumexp, rtol=1e-5)

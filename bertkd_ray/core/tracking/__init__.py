@@ -26,7 +26,7 @@ from bertkd_ray.core.tracking.interface import (
     redact,
 )
 from bertkd_ray.core.tracking.runs import CHANGED_TAG, KEY_TAG, LOGGED_STEP_TAG, MlflowRun, MlflowTracker
-from bertkd_ray.core.tracking.store import connect, experiment_id_of, short_timeouts, sqlite_file, store_errors
+from bertkd_ray.core.tracking.store import connect, experiment_id_of, short_timeouts, store_errors
 
 __all__ = [
     "CHANGED_TAG",
@@ -43,7 +43,6 @@ __all__ = [
     "RunRef",
     "Status",
     "Tracker",
-    "attach",
     "default_uri",
     "now_ms",
     "open_tracker",
@@ -67,23 +66,6 @@ def open_tracker(uri: str | None, experiment: str) -> Tracker:
     with store_errors(uri), short_timeouts():
         experiment_id = experiment_id_of(client, uri, experiment)
     return MlflowTracker(client, uri, experiment_id)
-
-
-def attach(ref: RunRef) -> Run:
-    """The run of a reference made by another process, as it is (its status is left alone).
-
-    Raises UserError where the store cannot be reached or holds no such run.
-    """
-    if ref.uri == NO_TRACKING:
-        return NullRun()
-    file = sqlite_file(ref.uri)
-    if file is not None and not file.exists():
-        raise UserError(
-            f"tracking.uri: {ref.uri} is not on this machine; use a tracking server (http://…) or a shared directory"
-        )
-    client = connect(ref.uri)
-    with store_errors(ref.uri), short_timeouts():
-        return MlflowRun(client, ref.uri, ref.run_id, is_new=False)
 
 
 def default_uri(storage: str) -> str:

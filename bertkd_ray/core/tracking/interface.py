@@ -19,10 +19,9 @@ MetricRow = tuple[int, Mapping[str, float], int]
 
 @dataclass(frozen=True)
 class RunRef:
-    """Where a run is, for another process to go on with it (`attach`); plain data, `dataclasses.asdict` gives JSON.
+    """Where a run is, for its children to name it.
 
     uri: the tracking URI, which may hold credentials, so it is shown redacted; "none" for a run that is not tracked.
-    A `sqlite:///` URI names a file, which only the machines that see that file can attach to.
     """
 
     uri: str = field(repr=False)
