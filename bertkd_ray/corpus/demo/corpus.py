@@ -103,7 +103,7 @@ def draw_pair(rng: Random) -> Pair:
 MOST_PAIRS = 100_000
 
 
-def demo_corpus(seed: int = 1, train: int = 8000, valid: int = 400, test: int = 500) -> dict[str, list[Pair]]:
+def demo_corpus(seed: int = 1, train: int = 4000, valid: int = 1000, test: int = 3000) -> dict[str, list[Pair]]:
     """German-English sentence pairs under "train", "valid" and "test", the same for the same arguments.
 
     All pairs are distinct; moreover no German and no English sentence occurs twice, letter case aside, so that nothing
