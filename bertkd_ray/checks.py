@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bertkd_ray.config import Config
+from bertkd_ray.config.corpus import SPLITS, CorpusConfig
 from bertkd_ray.core import artifact as artifacts
 from bertkd_ray.core.artifact import Store, redacted
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.corpus.prepare import SPLITS, read_split
-from bertkd_ray.corpus.segmentation import load_bert_tokenizer
-from bertkd_ray.teacher.source import bert_config, bert_specials, resolve_model
+from bertkd_ray.corpus.bert_tokenizer import load_bert_tokenizer
+from bertkd_ray.corpus.sources import read_sources
+from bertkd_ray.teacher.source import check_bert, resolve_model
 
 
 def check_config(config: Config) -> Iterator[str]:
@@ -20,8 +21,7 @@ def check_config(config: Config) -> Iterator[str]:
     Store(config.storage).require_writable()
     yield f"storage    {redacted(config.storage)} can be written"
     directory = resolve_model(config.teacher.model)
-    bert = bert_config(directory)
-    bert_specials(directory)
+    bert = check_bert(directory, weights=config.teacher.pretrained)
     if config.teacher.layers is not None and config.teacher.layers > bert["num_hidden_layers"]:
         raise UserError(
             f"teacher.layers: {config.teacher.layers}, but {config.teacher.model} has {bert['num_hidden_layers']}"
@@ -37,10 +37,19 @@ def check_config(config: Config) -> Iterator[str]:
     yield f"teacher    {config.teacher.model}: {bert['num_hidden_layers']} layers, {vocabulary:,} pieces"
     yield f"device     {_device(config)}"
     for split in SPLITS:
-        pairs = sum(1 for _ in read_split(config, split))
-        if pairs == 0:
-            raise UserError(f"corpus.{split}: the files are empty; give at least one pair")
-        yield f"{split:<10} {pairs:,} pairs"
+        yield f"{split:<10} {_pairs(config.corpus, split)}"
+
+
+def _pairs(corpus: CorpusConfig, split: str) -> str:
+    """What a split holds; every line of it is read."""
+    share = corpus.held_out().get(split)
+    if share is not None:
+        return f"{share:.2%} of train, held out"
+    counts = [sum(map(len, tables)) for tables in read_sources(corpus, split)]
+    if sum(counts) == 0:
+        raise UserError(f"corpus.{split}: the files are empty; give at least one pair")
+    sources = f" in {len(counts)} sources" if len(counts) > 1 else ""
+    return f"{sum(counts):,} pairs{sources}"
 
 
 def _device(config: Config) -> str:

@@ -8,11 +8,14 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from bertkd_ray import __version__
-from bertkd_ray.config import Config, load_config
+from bertkd_ray.config import Config, config_of, load_config
 from bertkd_ray.core.errors import UserError
+
+if TYPE_CHECKING:
+    from bertkd_ray.core.artifact import Artifact
 
 _STAGES = {
     "prepare": "stage 0: parallel text to token ids, with the student's tokenizer",
@@ -30,6 +33,15 @@ what was cut off. Results go to stdout, progress to stderr.
   bertkd run configs/demo.yaml
   bertkd run configs/multi30k.yaml kd.temperature=2 student.steps=5000
   bertkd validate configs/multi30k.yaml
+"""
+_INSPECT_EPILOG = f"""\
+A finished corpus is checked against its manifest first. Only storage, where the figure goes, and tracking can be set
+beside it. In MLflow every corpus has one run, so that corpora compare.
+{_EXIT_CODES}
+
+  bertkd inspect configs/demo.yaml
+  bertkd inspect artifacts/corpus-2ef240917f24d21a --seed 7
+  bertkd inspect s3://bucket/store/corpus-2ef240917f24d21a storage=reports tracking=none
 """
 
 
@@ -90,6 +102,19 @@ def make_parser() -> argparse.ArgumentParser:
                 "--arm", metavar="NAME", help="only this arm (default: every arm of the configuration)"
             )
         command.set_defaults(call=_stage)
+    text = "figures of a corpus: counts, lengths, unknown tokens, drops by reason, and a few of its pairs"
+    inspect = commands.add_parser(
+        "inspect", help=text, description=text, epilog=_INSPECT_EPILOG, formatter_class=formatter
+    )
+    inspect.add_argument(
+        "config",
+        metavar="CORPUS",
+        help="a CONFIG.yaml, whose corpus is prepared first, or a corpus artifact's DIR or URI",
+    )
+    _add_overrides(inspect)
+    inspect.add_argument("--seed", type=int, default=1, metavar="N", help="which pairs are shown (default: 1)")
+    inspect.add_argument("--json", action="store_true", help="print one JSON object")
+    inspect.set_defaults(call=_inspect)
     validate = commands.add_parser(
         "validate",
         help="check a configuration, or a store against its manifests, without training",
@@ -107,11 +132,15 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_config(command: argparse.ArgumentParser) -> None:
     command.add_argument("config", metavar="CONFIG.yaml", help="the configuration")
+    _add_overrides(command)
+    command.add_argument("--json", action="store_true", help="print one JSON object with stages, metrics and scores")
+
+
+def _add_overrides(command: argparse.ArgumentParser) -> None:
     # With a default argparse does not count them among the required arguments.
     command.add_argument(
         "overrides", nargs="*", default=[], metavar="section.key=value", help="changes to it, values read as YAML"
     )
-    command.add_argument("--json", action="store_true", help="print one JSON object with stages, metrics and scores")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -156,6 +185,37 @@ def _calls(pipeline: object, options: argparse.Namespace, config: Config) -> lis
         raise UserError(f"--arm {options.arm}: the configuration has the arms {', '.join(config.arms)}")
     arms = [options.arm] if options.arm else list(config.arms)
     return [partial(method, arm) for arm in arms]
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from bertkd_ray.pipeline import Pipeline
+    from bertkd_ray.report.corpus import corpus_text
+
+    corpus, config = _corpus(options)
+    with Pipeline(config) as pipeline:
+        inspection = pipeline.inspect(corpus, seed=options.seed)
+    if options.json:
+        print(json.dumps(inspection.as_json(), indent=1))
+        return 0
+    print(corpus_text(inspection.figures))
+    print(f"\nFigure: {inspection.drawn[0]}")
+    if pipeline.outcome.how_to_open:
+        print(f"Runs:   {pipeline.outcome.how_to_open}")
+    return 0
+
+
+def _corpus(options: argparse.Namespace) -> tuple[Artifact | None, Config]:
+    """The corpus of a directory or URI under a configuration that stands for it, or a configuration alone."""
+    if options.config.endswith((".yaml", ".yml")) or os.path.isfile(options.config):
+        return None, load_config(options.config, options.overrides)
+    from bertkd_ray.corpus.inspect import open_corpus
+
+    for override in options.overrides:
+        if override.partition("=")[0].partition(".")[0] not in ("storage", "tracking"):
+            raise UserError(f"{override}: a finished corpus is what it is; only storage and tracking can be set")
+    corpus = open_corpus(options.config)
+    tree = {"name": "corpora", "storage": corpus.store.uri, "corpus": {"source": "demo"}}
+    return corpus, config_of(tree, options.config, options.overrides)
 
 
 def _validate(options: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from bertkd_ray.config import NOT_PART_OF_A_RESULT, Config
 from bertkd_ray.core import artifact as artifacts
@@ -17,6 +17,9 @@ from bertkd_ray.core.artifact import Artifact, Draft, Store
 from bertkd_ray.core.console import Progress, human_seconds, say
 from bertkd_ray.core.tracking import InputArtifact, Run, Tracker, default_uri, now_ms, open_tracker
 from bertkd_ray.report.tables import ArmResult
+
+if TYPE_CHECKING:
+    from bertkd_ray.corpus.inspect import CorpusFigures
 
 Status = Literal["done", "resumed", "cached"]
 HistoryRow = dict[str, float]
@@ -79,6 +82,19 @@ class Outcome:
         }
 
 
+@dataclass(frozen=True)
+class Inspection:
+    """What a corpus is like."""
+
+    figures: CorpusFigures
+    drawn: list[str]
+    """Where the figure is, as PNG and as SVG."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `bertkd inspect --json` prints."""
+        return {**self.figures.as_json(), "figures": self.drawn}
+
+
 class Pipeline:
     """One configuration's stages. Each method makes its artifact, and before it those it is made from."""
 
@@ -125,11 +141,12 @@ class Pipeline:
 
     @cached_property
     def bert(self) -> str:
-        """The local directory of the BERT."""
-        from bertkd_ray.teacher.source import bert_config, resolve_model
+        """The local directory of the BERT, checked before anything is made from it."""
+        from bertkd_ray.teacher.source import check_bert, resolve_model
 
         directory = resolve_model(self.config.teacher.model)
-        bert_config(directory)
+        has_teacher = any(config.kd.alpha > 0 for config in self._arms.values())
+        check_bert(directory, weights=self.config.teacher.pretrained and has_teacher)
         return directory
 
     @_once("prepare")
@@ -221,6 +238,40 @@ class Pipeline:
         self._draw()
         return self.outcome
 
+    def inspect(self, corpus: Artifact | None = None, *, seed: int = 1) -> Inspection:
+        """The figures of a corpus (None: the one that `prepare` makes), drawn and written beside the reports.
+
+        In MLflow a corpus has one run of its own, whoever looks at it, so that corpora stand side by side.
+        """
+        from bertkd_ray.corpus.inspect import inspect_corpus
+        from bertkd_ray.report.corpus import corpus_text
+        from bertkd_ray.report.lengths import draw_lengths
+
+        self.outcome.how_to_open = self.tracker.how_to_open  # opened first, as in run()
+        settings = self.config.corpus.model_dump(mode="json") if corpus is None else corpus.manifest["config"]
+        corpus = corpus or self.prepare()
+        figures = inspect_corpus(corpus, seed=seed)
+        run = self.tracker.run(
+            f"inspect/{corpus.directory}",
+            key=f"inspect:{corpus.fingerprint}",
+            params={"corpus": settings},
+            tags={"bertkd.kind": "inspect", "bertkd.input.corpus": corpus.fingerprint},
+        )
+        run.log_inputs([InputArtifact(corpus.stage, corpus.fingerprint, corpus.uri, _counts(corpus))])
+        run.log_metrics([(0, figures.metrics(), now_ms())], series="inspect")
+        run.log_text(corpus_text(figures), "corpus.txt")
+        run.log_table([sample.as_json() for sample in figures.samples], "samples.json")
+        report = f"report-corpus-{corpus.fingerprint}"
+        with tempfile.TemporaryDirectory(prefix="report-") as scratch:
+            drawn = draw_lengths(figures.lengths(), Path(scratch) / "lengths")
+            for path in drawn:
+                run.log_figure(path.stem, path)
+            (Path(scratch) / "corpus.txt").write_text(corpus_text(figures) + "\n", encoding="utf-8")
+            (Path(scratch) / "corpus.json").write_text(json.dumps(figures.as_json(), indent=1), encoding="utf-8")
+            self.store.upload(Path(scratch), report)
+        run.finish()
+        return Inspection(figures, [f"{self.store.uri}/{report}/{path.name}" for path in drawn])
+
     def _stage(
         self,
         name: str,
@@ -278,7 +329,7 @@ class Pipeline:
 
     def _score(self) -> None:
         """Scores of every arm; each is compared with the first arm without a teacher."""
-        from bertkd_ray.translation.metrics import paired_bootstrap
+        from bertkd_ray.translation.metrics import DEFAULT_TOKENIZER, paired_bootstrap
         from bertkd_ray.translation.translate import best_hypotheses, read_translations
 
         stages = self.outcome.stages
@@ -293,6 +344,7 @@ class Pipeline:
                     best_hypotheses(tables[arm]),
                     tables[arm]["reference"].to_pylist(),
                     samples=self.config.translate.bootstrap_samples,
+                    tokenize=translation.info.get("tokenize", DEFAULT_TOKENIZER),
                 )
             self.outcome.arms.append(
                 ArmResult(

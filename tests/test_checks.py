@@ -15,6 +15,7 @@ from bertkd_ray.checks import check_config, check_store
 from bertkd_ray.config import load_config
 from bertkd_ray.core.artifact import Draft, Store, fingerprint
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.pipeline import Pipeline
 from tests.small import write_config
 
 
@@ -63,6 +64,19 @@ def test_what_does_not_hold_is_told_in_one_line(check, path, overrides, said):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["xlm-roberta", "modernbert", "t5"])
+def test_a_teacher_that_is_no_bert_is_told_before_anything_is_made(check, path, tmp_path, kind):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    said = rf"^teacher\.model: .*config\.json is of type {kind}; supported are bert, distilbert, ernie"
+    with pytest.raises(UserError, match=said):
+        check(f"teacher.model={tmp_path}")
+    store = tmp_path / "store"
+    pipeline = Pipeline(load_config(path, [f"teacher.model={tmp_path}", f"storage={store}"]))
+    with pipeline, pytest.raises(UserError, match=said):
+        pipeline.prepare()
+    assert Store(str(store)).files() == []
+
+
 def test_a_bert_with_exactly_enough_positions(check):
     assert check("corpus.max_pair_tokens=509")
 
@@ -86,7 +100,7 @@ def test_gpus_that_are_there(check, monkeypatch):
 
 
 def test_an_empty_split(check, monkeypatch):
-    monkeypatch.setattr(checks, "read_split", lambda config, split: [])
+    monkeypatch.setattr(checks, "read_sources", lambda corpus, split: [iter([])])
     with pytest.raises(UserError, match=r"corpus\.train: the files are empty"):
         check()
 

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from bertkd_ray.config import Config, Section, load_config
+from bertkd_ray.config.corpus import SplitFiles
 from bertkd_ray.core.artifact import Draft, Store
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus import prepare
@@ -194,7 +195,87 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
     ),
     "text with tsv": ({"corpus": {**TEXT, "valid": {"tsv": "x.tsv"}}}, [], ["corpus.valid does not fit source: text"]),
     "one side": ({"corpus": {**TEXT, "test": {"src": "x"}}}, [], ["corpus.test", "give both src and tgt"]),
-    "both forms": ({"corpus": {**TEXT, "test": {**FILES, "tsv": "x"}}}, [], ["corpus.test", "or tsv alone"]),
+    "both forms": ({"corpus": {**TEXT, "test": {**FILES, "tsv": "x"}}}, [], ["corpus.test", "or one of tsv, jsonl"]),
+    "no source in the list": ({"corpus": {**TEXT, "train": []}}, [], ["source: text needs corpus.train"]),
+    "unknown key in a list": (
+        {"corpus": {**TEXT, "train": [FILES, {**FILES, "wieght": 2}]}},
+        [],
+        ["unknown key corpus.train.1.wieght", "did you mean corpus.train.1.weight?"],
+    ),
+    "one side in a list": ({"corpus": {**TEXT, "train": [{"src": "x"}]}}, [], ["corpus.train.0: give both src"]),
+    "a path for a source": ({"corpus": {**TEXT, "train": "x"}}, [], ["corpus.train: a section of keys", "'x'"]),
+    "a list for valid": ({"corpus": {**TEXT, "valid": [FILES]}}, [], ["corpus.valid: a section of keys and values"]),
+    "no weight": ({"corpus": {**TEXT, "train": {**FILES, "weight": 0}}}, [], ["train.weight", "greater than 0"]),
+    "negative weight": ({"corpus": {**TEXT, "train": [{**FILES, "weight": -1}]}}, [], ["train.0.weight", "-1"]),
+    "weight beyond the ids": ({"corpus": {**TEXT, "train": {**FILES, "weight": 101}}}, [], ["weight", "100"]),
+    "weight of valid": ({"corpus": {**TEXT, "valid": {**FILES, "weight": 2}}}, [], ["corpus.valid has a weight"]),
+    "held out of itself": ({"corpus": {**TEXT, "train": {"held_out": 0.1}}}, [], ["corpus.train cannot be held_out"]),
+    "held out nothing": ({"corpus": {**TEXT, "valid": {"held_out": 0}}}, [], ["valid.held_out", "greater than 0"]),
+    "held out all": ({"corpus": {**TEXT, "valid": {"held_out": 1}}}, [], ["valid.held_out", "less than 1"]),
+    "held out twice": (
+        {"corpus": {**TEXT, "valid": {"held_out": 0.5}, "test": {"held_out": 0.5}}},
+        [],
+        ["valid.held_out and test.held_out leave nothing to train on"],
+    ),
+    "held out and files": (
+        {"corpus": {**TEXT, "valid": {**FILES, "held_out": 0.1}}},
+        [],
+        ["corpus.valid: give both src and tgt, or one of"],
+    ),
+    "name of a TSV column": (
+        {"corpus": {**TEXT, "source": "tsv", "train": {"tsv": "x", "src_column": "de"}}},
+        [],
+        ["corpus.train: src_column: the columns of a TSV are counted from 0", "'de'"],
+    ),
+    "number of a JSONL column": (
+        {"corpus": {**TEXT, "source": "jsonl", "train": {"jsonl": "x", "tgt_column": 1}}},
+        [],
+        ["corpus.train: tgt_column: the columns of jsonl have names, got 1"],
+    ),
+    "column of text": (
+        {"corpus": {**TEXT, "train": {**FILES, "src_column": 0}}},
+        [],
+        ["corpus.train: src_column has no meaning for text; remove it"],
+    ),
+    "subset of a file": (
+        {"corpus": {**TEXT, "train": {**FILES, "subset": "de-en"}}},
+        [],
+        ["corpus.train: subset belongs to dataset"],
+    ),
+    "another form than the source": (
+        {"corpus": {**TEXT, "train": [FILES, {"parquet": "x"}]}},
+        [],
+        ["corpus.train does not fit source: text; set source: parquet, or mixed for several"],
+    ),
+    "archive alone": ({"corpus": {**TEXT, "archive": "x.tgz"}}, [], ["archive and source: iwslt14 belong together"]),
+    "iwslt14 alone": ({"corpus": {"source": "iwslt14"}}, [], ["archive and source: iwslt14 belong together"]),
+    "iwslt14 with files": (
+        {"corpus": {**TEXT, "source": "iwslt14", "archive": "x"}},
+        [],
+        ["source: iwslt14 brings its own text; remove train"],
+    ),
+    "iwslt14 as moses": (
+        {"corpus": {"source": "iwslt14", "archive": "x", "text": "moses"}},
+        [],
+        ["source: iwslt14 has text: paper or raw"],
+    ),
+    "paper's text elsewhere": ({"corpus": {**TEXT, "text": "paper"}}, [], ["text: paper needs source: iwslt14"]),
+    "demo as moses": ({}, ["corpus.text=moses"], ["source: demo is raw text"]),
+    "checksum without archive": ({}, [f"corpus.archive_sha256={'a' * 64}"], ["archive_sha256 has no meaning without"]),
+    "no checksum": (
+        {"corpus": {"source": "iwslt14", "archive": "x", "archive_sha256": "abc"}},
+        [],
+        ["corpus.archive_sha256", "pattern", "'abc'"],
+    ),
+    "a language's name": ({}, ["corpus.src_lang=German"], ["corpus.src_lang", "pattern", "'German'"]),
+    "Norwegian to YAML": ({}, ["corpus.tgt_lang=no"], ["corpus.tgt_lang", "true and false"]),
+    "words that leave no room": (
+        {},
+        ["corpus.clean={min_words: 5, max_words: 4}"],
+        ["corpus.clean: min_words 5 is more than max_words 4"],
+    ),
+    "ratio below one": ({}, ["corpus.clean.max_ratio=0.5"], ["corpus.clean.max_ratio", "greater than or equal to 1"]),
+    "unknown rule": ({}, ["corpus.clean.duplicate=true"], ["did you mean corpus.clean.duplicates?"]),
     "no corpus": ({"corpus": {}}, [], ["source: text needs corpus.train"]),
     "arm outside kd and student": (
         {"arms": {"a": {"teacher.steps": 3}}},
@@ -288,9 +369,42 @@ def test_the_configuration_is_frozen(load):
 def test_paths_of_a_split_are_relative_to_the_directory(load):
     files = {"src": "/abs/x.de", "tgt": "x.en"}
     config = load({**DEMO, "corpus": {**TEXT, "directory": "s3://bucket/d/", "train": files}})
-    assert config.corpus.files("train").paths() == [("src", "/abs/x.de"), ("tgt", "s3://bucket/d/x.en")]
-    assert load({**DEMO, "corpus": TEXT}).corpus.files("test").paths() == [("src", "a.de"), ("tgt", "a.en")]
-    assert load(DEMO).corpus.files("train") is None
+    (train,) = config.corpus.sources("train")
+    assert train.paths() == [("src", "/abs/x.de"), ("tgt", "s3://bucket/d/x.en")]
+    (test,) = load({**DEMO, "corpus": TEXT}).corpus.sources("test")
+    assert test.paths() == [("src", "a.de"), ("tgt", "a.en")]
+    assert load(DEMO).corpus.sources("train") == []
+
+
+def test_one_source_or_several_on_the_command_line(load):
+    tree = {**DEMO, "corpus": TEXT}
+    assert load(tree, "corpus.train.src=b.de", "corpus.train.weight=2").corpus.sources("train")[0].src == "b.de"
+    several = load(tree, "corpus.train=[{src: a, tgt: b}, {src: c, tgt: d, weight: 0.5}]").corpus.sources("train")
+    assert [(files.src, files.weight) for files in several] == [("a", 1.0), ("c", 0.5)]
+    with pytest.raises(UserError, match=r"corpus\.train\.src: corpus\.train is a value, not a section"):
+        load({**DEMO, "corpus": {**TEXT, "train": [FILES]}}, "corpus.train.src=x")
+    # Arms are made from the dumped configuration.
+    assert load({**DEMO, "corpus": {**TEXT, "train": [FILES]}}).arm_configs()["control"].corpus.train == [
+        SplitFiles(**FILES)
+    ]
+
+
+def test_held_out_splits_have_no_sources(load):
+    corpus = load({**DEMO, "corpus": {**TEXT, "valid": {"held_out": 0.02}}}).corpus
+    assert corpus.held_out() == {"valid": 0.02}
+    assert corpus.sources("valid") == []
+
+
+def test_default_columns_are_those_of_the_form(load):
+    forms = {"tsv": "x", "jsonl": "x", "parquet": "x", "dataset": "x"}
+    found = {form: SplitFiles.model_validate({form: path}).columns("de", "zh") for form, path in forms.items()}
+    assert found == {
+        "tsv": (0, 1),
+        "jsonl": ("src", "tgt"),
+        "parquet": ("src", "tgt"),
+        "dataset": ("translation.de", "translation.zh"),
+    }
+    assert SplitFiles(jsonl="x", tgt_column="en").columns("de", "zh") == ("src", "en")
 
 
 @pytest.fixture
@@ -333,6 +447,12 @@ EFFECTS: dict[str, set[str]] = {
     "seed=2": {"finetune", *STUDENTS},
     "precision=float32": ALL - {"prepare"},
     "corpus.lowercase=true": {"prepare"},
+    "corpus.cache=elsewhere": set(),
+    "corpus.src_lang=nl": {"prepare"},
+    "corpus.text=moses": {"prepare"},
+    "corpus.clean.duplicates=true": {"prepare"},
+    "corpus.train.weight=2": {"prepare"},
+    "corpus.test={held_out: 0.1}": {"prepare"},
     "corpus.max_side_tokens=100": {"prepare"},
     "corpus.group_pairs=7": {"prepare"},
     "corpus.test.tgt=b.en": {"prepare"},

@@ -1,57 +1,111 @@
-"""Undoing Moses' escapes, and which sentence pairs are admitted to training."""
+"""Which sentence pairs are left out of training, and why; and which are held out of it.
+
+Every rule looks at one normalised pair alone, so that equal pairs share their fate; what needs all of the text
+(duplicates, overlap with test) is `corpus.deduplication`.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
-# The characters that Moses' tokenizer escapes, since its phrase tables give them a meaning.
-_MOSES_ENTITIES = {
-    "&amp;": "&",
-    "&#124;": "|",
-    "&lt;": "<",
-    "&gt;": ">",
-    "&apos;": "'",
-    "&quot;": '"',
-    "&#91;": "[",
-    "&#93;": "]",
-}
-_SPLIT_HYPHEN = "@-@"
-_MOSES = re.compile("|".join([*map(re.escape, _MOSES_ENTITIES), rf"(?<!\S){_SPLIT_HYPHEN}(?!\S)"]))
+from bertkd_ray.core.keyed import keyed_uniform
+from bertkd_ray.corpus.segmentation import CONTROL
 
-REASONS = ("empty", "side_too_long", "pair_too_long")
+if TYPE_CHECKING:
+    from bertkd_ray.config.corpus import CleanConfig
+
+TEXT_REASONS = ("empty", "identical_sides", "too_few_words", "too_many_words", "length_ratio")
+WHOLE_REASONS = ("test_overlap", "duplicate")
+TOKEN_REASONS = ("side_too_long", "pair_too_long")
+REASONS = (*TEXT_REASONS, *WHOLE_REASONS, *TOKEN_REASONS)
+"""In the order they are looked at: a pair is counted under the first that applies."""
 ADMITTED = 0
 
-
-def unescape_moses(text: str) -> str:
-    """Moses-tokenised text without Moses' escapes: eight entities become characters, a stand-alone `@-@` becomes `-`.
-
-    Entities are undone wherever they stand, once: `&amp;lt;` becomes `&lt;`. The text stays tokenised: `well @-@ known`
-    becomes `well - known`. Not supported: joining punctuation and hyphens back to their words.
-    """
-    return _MOSES.sub(lambda match: _MOSES_ENTITIES.get(match.group(), "-"), text)
+ID_SOURCE_BITS, ID_COPY_BITS = 40, 56
+"""An id is `copy << 56 | source << 40 | line`: the line's position in its source, the source's in the list of train."""
+_CONTROL = re.compile(f"[{CONTROL}]")
+_WEIGHT_KEY = 0x77656967  # sets these draws apart from those keyed by (seed, epoch, id)
 
 
 def admit(src_lengths: ArrayLike, tgt_lengths: ArrayLike, max_side: int = 150, max_pair: int = 509) -> NDArray[np.int8]:
-    """Why each pair is left out: int8[n], 0 (`ADMITTED`) or 1 + the index in `REASONS` of the first that applies.
+    """Why each pair is too long: int8[n], 0 (`ADMITTED`) or 1 + the index in `TOKEN_REASONS` of the first that applies.
 
-    Lengths are in tokens of the student, without BOS and EOS. `empty`: a side has none; `side_too_long`: a side has
-    more than `max_side`; `pair_too_long`: both have more than `max_pair` together (BERT's 512 positions less `[CLS]`
-    and two `[SEP]`).
+    Lengths are in tokens of the student, without BOS and EOS. `side_too_long`: a side has more than `max_side`;
+    `pair_too_long`: both have more than `max_pair` together (BERT's 512 positions less `[CLS]` and two `[SEP]`).
     """
     src, tgt = np.asarray(src_lengths, np.int64), np.asarray(tgt_lengths, np.int64)
-    applies = [
-        np.minimum(src, tgt) == 0,
-        np.maximum(src, tgt) > max_side,
-        src + tgt > max_pair,
-    ]
-    numbers = [np.int8(number) for number in range(1, len(REASONS) + 1)]
+    return _first([np.maximum(src, tgt) > max_side, src + tgt > max_pair])
+
+
+def judge(src: pa.StringArray, tgt: pa.StringArray, clean: CleanConfig) -> NDArray[np.int8]:
+    """Why each normalised pair is left out for its text: int8[n], 0 or 1 + the index in `TEXT_REASONS`."""
+    src_words, tgt_words = _words(src), _words(tgt)
+    shorter, longer = np.minimum(src_words, tgt_words), np.maximum(src_words, tgt_words)
+    never = np.zeros(len(shorter), dtype=bool)
+    return _first(
+        [
+            shorter == 0,
+            pc.equal(src, tgt).to_numpy(zero_copy_only=False) if clean.identical_sides else never,
+            shorter < clean.min_words if clean.min_words else never,
+            longer > clean.max_words if clean.max_words else never,
+            longer > clean.max_ratio * shorter if clean.max_ratio else never,
+        ]
+    )
+
+
+def count_reasons(reasons: NDArray[np.int8], names: Sequence[str]) -> dict[str, int]:
+    """How many pairs were left out for every reason, from the result of `admit` or `judge`."""
+    counts = np.bincount(reasons, minlength=len(names) + 1)
+    return {name: int(count) for name, count in zip(names, counts[1:], strict=True)}
+
+
+def count_odd_lines(lines: Sequence[str]) -> dict[str, int]:
+    """Raw lines that normalising changes: those not in Unicode NFC, and those with control characters."""
+    return {
+        "not_nfc": sum(not unicodedata.is_normalized("NFC", line) for line in lines),
+        "control_characters": sum(_CONTROL.search(line) is not None for line in lines),
+    }
+
+
+def held_out_splits(src: Sequence[str], shares: Mapping[str, float]) -> NDArray[np.int8]:
+    """Which split each pair of train belongs to: int8[n], 0 for train, else 1 + the index in `shares`.
+
+    Chosen by a hash of the normalised source sentence in lower case, so that equal sentences, whatever their case,
+    stand on one side of every border, for every seed and wherever they stand in the input.
+    """
+    if not shares:
+        return np.zeros(len(src), dtype=np.int8)
+    digests = b"".join(hashlib.blake2b(text.casefold().encode(), digest_size=8).digest() for text in src)
+    drawn = np.frombuffer(digests, "<u8") * 2.0**-64
+    ends = np.cumsum(list(shares.values()))
+    split = np.searchsorted(ends, drawn, side="right") + 1
+    return np.where(split > len(ends), 0, split).astype(np.int8)
+
+
+def copies(ids: NDArray[np.int64], weights: Sequence[float]) -> NDArray[np.int64]:
+    """How often each pair of train is taken: int64[n], its source's weight rounded down or up by a hash of its id."""
+    if all(weight == 1.0 for weight in weights):
+        return np.ones(len(ids), dtype=np.int64)
+    weight = np.asarray(weights, np.float64)[ids >> ID_SOURCE_BITS]
+    whole = np.floor(weight)
+    return (whole + (keyed_uniform(_WEIGHT_KEY, ids) < weight - whole)).astype(np.int64)
+
+
+def _words(lines: pa.StringArray) -> NDArray[np.int64]:
+    """Words of normalised lines, in which one space stands between two words."""
+    spaces = pc.count_substring(lines, " ").to_numpy(zero_copy_only=False)
+    return spaces.astype(np.int64) + pc.greater(pc.binary_length(lines), 0).to_numpy(zero_copy_only=False)
+
+
+def _first(applies: Sequence[NDArray[np.bool_]]) -> NDArray[np.int8]:
+    numbers = [np.int8(number) for number in range(1, len(applies) + 1)]
     return np.select(applies, numbers, default=np.int8(ADMITTED))
-
-
-def count_reasons(reasons: NDArray[np.int8]) -> dict[str, int]:
-    """How many pairs were left out for every reason, in the order of `REASONS`, from the result of `admit`."""
-    counts = np.bincount(reasons, minlength=len(REASONS) + 1)
-    return {name: int(count) for name, count in zip(REASONS, counts[1:], strict=True)}

@@ -8,13 +8,10 @@ unique words.
     "Männer's"  →  ▁Män ##ner ' s
 
 `▁` starts a whitespace word, `##` continues a BERT word, a bare surface starts a BERT word without white space before.
-
-Not supported: teachers whose tokenizer is not WordPiece behind BERT's pre-tokenizer (RoBERTa, SentencePiece models).
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,19 +19,16 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Regex, Tokenizer, models, normalizers
 
-from bertkd_ray.core.errors import UserError
+from bertkd_ray.corpus.bert_tokenizer import CONTINUATION, MAX_WORD_LETTERS, BertTokenizer, load_bert_tokenizer
 
 WORD_START = "▁"
-CONTINUATION = "##"
-MAX_CHUNK_LETTERS = 100  # BERT gives up ([UNK]) on words longer than this
-SPECIAL_NAMES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 # Both sets are closed by Unicode's stability policy: the characters str.split() splits at, which include those BERT and
 # the `tokenizers` library take for white space, and the control characters (category Cc) that are not white space.
 _WHITE_SPACE = "\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-_CONTROL = "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"
+CONTROL = "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"
 
 _SEGMENT_BATCH = 10_000  # words; bounds the memory of the encodings alive at once
 _SCANNED_CODE_POINTS = 0x40000  # planes 0 to 3: no character of a later plane is punctuation or CJK
@@ -44,7 +38,7 @@ _Span = tuple[int, int, int]  # start, end, BERT id
 def normalizer(*, lowercase: bool = False) -> normalizers.Normalizer:
     """The normaliser that `normalise` applies and the student's tokenizer carries: one object, so that they agree."""
     steps: list[normalizers.Normalizer] = [
-        normalizers.Replace(Regex(f"[{_CONTROL}]"), ""),
+        normalizers.Replace(Regex(f"[{CONTROL}]"), ""),
         normalizers.Replace(WORD_START, "_"),
         normalizers.NFC(),
     ]
@@ -75,64 +69,6 @@ def count_words(lines: Iterable[str]) -> Counter[str]:
     return counts
 
 
-class SpecialIds(NamedTuple):
-    """BERT ids of the special tokens."""
-
-    pad: int
-    unk: int
-    cls: int
-    sep: int
-    mask: int
-
-
-class BertTokenizer(NamedTuple):
-    """BERT's own fast tokenizer, without truncation or padding, and the ids of its special tokens.
-
-    The text of a special token (`[MASK]`) is ordinary text to it.
-    """
-
-    tokenizer: Tokenizer
-    special_ids: SpecialIds
-
-
-def load_bert_tokenizer(model_path: str) -> BertTokenizer:
-    """The tokenizer of a BERT-like model, from a directory (`tokenizer.json`, or `vocab.txt`) or a hub id.
-
-    Raises UserError if it cannot be loaded, is not WordPiece behind BERT's pre-tokenizer, or lacks a special token.
-    """
-    from transformers import AutoTokenizer
-
-    if os.path.isabs(model_path) and not os.path.isdir(model_path):
-        raise UserError(f"{model_path}: no such directory; give the directory or hub id of a BERT")
-    try:
-        loaded = AutoTokenizer.from_pretrained(model_path)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{model_path}: no tokenizer found; give the directory or hub id of a BERT ({reason})"
-        ) from error
-    return bert_tokenizer_of(getattr(loaded, "backend_tokenizer", None), model_path)
-
-
-def bert_tokenizer_of(tokenizer: Tokenizer | None, name: str) -> BertTokenizer:
-    """A checked copy of a `tokenizers.Tokenizer`; `name` stands in the messages. Raises as `load_bert_tokenizer`."""
-    model = None if tokenizer is None else tokenizer.model
-    if tokenizer is None or not isinstance(model, models.WordPiece) or model.continuing_subword_prefix != CONTINUATION:
-        raise UserError(f"{name}: the tokenizer is not BERT's WordPiece; give a BERT-like teacher (BERT, DistilBERT)")
-    if not isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer):
-        raise UserError(f"{name}: the tokenizer does not split words as BERT does; give a BERT-like teacher")
-    # Without the added tokens: transformers adds absent special tokens beyond the rows that the model has.
-    vocabulary = tokenizer.get_vocab(with_added_tokens=False)
-    missing = [token for token in SPECIAL_NAMES if token not in vocabulary]
-    if missing:
-        raise UserError(f"{name}: the vocabulary lacks {' '.join(missing)}; give a BERT-like teacher")
-    copy = Tokenizer.from_str(tokenizer.to_str())
-    copy.no_truncation()
-    copy.no_padding()
-    copy.encode_special_tokens = True
-    return BertTokenizer(copy, SpecialIds(*(vocabulary[token] for token in SPECIAL_NAMES)))
-
-
 class Piece(NamedTuple):
     """One surface: `token` is the surface with its mark (`▁x`, `##x` or bare), `bert_id` the id of BERT's piece."""
 
@@ -153,9 +89,9 @@ class Segmenter:
         self._is_isolated = re.compile(f"[{self.isolated}]")
 
     @staticmethod
-    def from_pretrained(model_path: str) -> Segmenter:
-        """From the directory or hub id of a BERT-like model; raises as `load_bert_tokenizer`."""
-        return Segmenter(load_bert_tokenizer(model_path))
+    def from_pretrained(directory: str) -> Segmenter:
+        """From the directory of a BERT-like model; raises as `load_bert_tokenizer`."""
+        return Segmenter(load_bert_tokenizer(directory))
 
     def segment(self, words: Sequence[str]) -> list[list[Piece]]:
         """The pieces of every word; the words are normalised and hold no white space.
@@ -237,7 +173,7 @@ def chunk_pattern(isolated: str) -> str:
     The runs are bounded because WordPiece is quadratic in the length of a word. `isolated` is the inside of a
     character class. Python's `re` and the engine of `tokenizers` read the expression alike.
     """
-    return f"[{isolated}]|[^{isolated}]{{1,{MAX_CHUNK_LETTERS}}}"
+    return f"[{isolated}]|[^{isolated}]{{1,{MAX_WORD_LETTERS}}}"
 
 
 def isolated_characters(tokenizer: Tokenizer) -> str:

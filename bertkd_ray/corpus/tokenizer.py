@@ -21,15 +21,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged, offsets_of
-from bertkd_ray.corpus.segmentation import (
-    CONTINUATION,
-    MAX_CHUNK_LETTERS,
-    WORD_START,
-    Piece,
-    Segmenter,
-    chunk_pattern,
-    normalizer,
-)
+from bertkd_ray.corpus.bert_tokenizer import CONTINUATION, MAX_WORD_LETTERS
+from bertkd_ray.corpus.segmentation import WORD_START, Piece, Segmenter, chunk_pattern, normalizer
 
 PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
 PAD_TOKEN, UNK_TOKEN, BOS_TOKEN, EOS_TOKEN = SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>")
@@ -37,7 +30,7 @@ VOCABULARY_MULTIPLE = 8  # matrix units want multiples of 8
 BERT_IDS_FILE = "bert_ids.parquet"
 TOKENIZER_FILE = "tokenizer.json"
 
-_SEGMENT_WORDS = 100_000  # words segmented at a time; bounds the memory of their pieces
+_KNOWN_WORDS = 1 << 17  # words whose pieces are remembered, besides those of the newest text
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +58,8 @@ class TokenSpace:
 
         The text of a special token (`</s>`) is ordinary text to it.
         """
-        # The longest chunk is the mark and MAX_CHUNK_LETTERS letters; WordPiece never refuses one for its length.
-        longest = MAX_CHUNK_LETTERS + len(WORD_START) + 1
+        # The longest chunk is the mark and MAX_WORD_LETTERS letters; WordPiece never refuses one for its length.
+        longest = MAX_WORD_LETTERS + len(WORD_START) + 1
         vocabulary = {token: token_id for token_id, token in enumerate(self.tokens)}
         tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNK_TOKEN, max_input_chars_per_word=longest))
         tokenizer.normalizer = normalizer(lowercase=self.lowercase)
@@ -95,19 +88,48 @@ class TokenSpace:
         return tokenizer
 
 
-def build_token_space(word_counts: Mapping[str, int], segmenter: Segmenter, *, lowercase: bool) -> TokenSpace:
-    """The token space of a training text, given the counts of its words (normalised with the same `lowercase`).
+class PieceCounter:
+    """Counts the pieces of texts; remembers those of words it has met, which are most of the next text's words."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self._segmenter = segmenter
+        self._known: dict[str, list[Piece]] = {}
+        self._pieces: dict[Piece, Piece] = {}
+
+    def count(self, word_counts: Mapping[str, int]) -> Counter[Piece]:
+        """Occurrences of the pieces of a text, given the counts of its words (normalised as the tokenizer normalises).
+
+        Counts of the parts of a text add up to those of the whole, and there are never more pieces than the token space
+        has tokens and BERT ids behind them, while the words of a text grow with it.
+        """
+        if len(self._known) > _KNOWN_WORDS:
+            self._known.clear()
+        new = [word for word in word_counts if word not in self._known]
+        for word, pieces in zip(new, self._segmenter.segment(new), strict=True):
+            # One object for equal pieces, since many words share them.
+            self._known[word] = [self._pieces.setdefault(piece, piece) for piece in pieces]
+        counts: Counter[Piece] = Counter()
+        for word, count in word_counts.items():
+            for piece in self._known[word]:
+                counts[piece] += count
+        return counts
+
+
+def build_token_space(
+    pieces: Mapping[Piece, int], characters: Iterable[str], segmenter: Segmenter, *, lowercase: bool
+) -> TokenSpace:
+    """The token space of a training text, given the counts of its pieces (`PieceCounter`) and all its characters.
 
     A token's BERT id is that of the piece most often behind it (ties: the piece first in code point order). The
     character fallback adds, with count 0 where not seen, `▁c` and `c` for every character c, and `##c` unless c is
     isolated.
     """
     votes: dict[str, Counter[int]] = defaultdict(Counter)
-    for piece, count in _count_pieces(word_counts, segmenter).items():
+    for piece, count in pieces.items():
         votes[piece.token][piece.bert_id] += count
     bert_id_of = {token: _most_frequent(of_token, segmenter) for token, of_token in votes.items()}
     counts = {token: of_token.total() for token, of_token in votes.items()}
-    for piece in _character_fallback(word_counts, segmenter):
+    for piece in _character_fallback(characters, segmenter):
         bert_id_of.setdefault(piece.token, piece.bert_id)
     ordered = sorted(bert_id_of, key=lambda token: (-counts.get(token, 0), token))
     unpadded = len(SPECIAL_TOKENS) + len(ordered)
@@ -124,25 +146,11 @@ def build_token_space(word_counts: Mapping[str, int], segmenter: Segmenter, *, l
     )
 
 
-def _count_pieces(word_counts: Mapping[str, int], segmenter: Segmenter) -> Counter[Piece]:
-    words = list(word_counts)
-    pieces: Counter[Piece] = Counter()
-    for start in range(0, len(words), _SEGMENT_WORDS):
-        batch = words[start : start + _SEGMENT_WORDS]
-        for word, word_pieces in zip(batch, segmenter.segment(batch), strict=True):
-            for piece in word_pieces:
-                pieces[piece] += word_counts[word]
-    return pieces
-
-
 def _most_frequent(votes: Counter[int], segmenter: Segmenter) -> int:
     return min(votes, key=lambda bert_id: (-votes[bert_id], segmenter.piece_string(bert_id)))
 
 
-def _character_fallback(words: Iterable[str], segmenter: Segmenter) -> Iterable[Piece]:
-    characters: set[str] = set()
-    for word in words:
-        characters.update(word)
+def _character_fallback(characters: Iterable[str], segmenter: Segmenter) -> Iterable[Piece]:
     for character in characters:
         starting = segmenter.character_id(character, continues=False)
         yield Piece(WORD_START + character, starting)

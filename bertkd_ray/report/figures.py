@@ -8,9 +8,6 @@ A history is a list of rows, each a dict with "step" and any of these keys (a ro
 "valid/accuracy"  share of masked or target tokens that the model puts first, 0 … 1
 "valid/bleu"      BLEU of greedy translations of the validation set, 0 … 100
 Values that are not finite are left out.
-
-Curves are told apart by colour (Okabe and Ito's palette, which colour-blind readers can tell apart), by line style and
-by marker. Every function writes a PNG and an SVG, and the same input gives the same bytes with the same matplotlib.
 """
 
 from __future__ import annotations
@@ -18,63 +15,25 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bertkd_ray.report.frame import BLUE, GRID, INK, VERMILION, Drawing, Style, house_style, panels, save, styles
 from bertkd_ray.report.tables import ArmResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 History = Sequence[Mapping[str, float]]
 TEACHER = "finetune"
 """Whose history is the teacher's in `draw_all`."""
 
-DPI = 160
-_BLUE, _VERMILION, _GREEN, _PURPLE, _ORANGE, _SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
-_COLORS = [_BLUE, _VERMILION, _GREEN, _PURPLE, _ORANGE, _SKY, "#000000"]
-_LINE_STYLES = ["-", "--", "-.", ":"]
-_MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
-_INK, _GRID = "#333333", "#E3E3E3"
-_PANEL_INCHES = (4.9, 3.7)
 # A curve with fewer points is drawn as it is.
 _SMOOTH_FROM = 30
 # Beyond it (a diverged model) perplexities are no longer worth an axis.
 _LARGEST_NLL = 50
-_RC: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "axes.axisbelow": True,
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "legend.frameon": False,
-    "svg.hashsalt": "bertkd",
-}
-
-
-class Drawing(NamedTuple):
-    """The two files of a figure."""
-
-    png: Path
-    svg: Path
-
-
-class _Style(NamedTuple):
-    color: str
-    line: str
-    marker: str
 
 
 def draw_all(
@@ -104,9 +63,9 @@ def draw_finetuning(history: History, stem: Path) -> Drawing:
 
     The best checkpoint, by validation loss, is ringed. stem: the path of the files without their suffix.
     """
-    with _style():
-        figure, (loss, accuracy) = _panels(2)
-        training, validation = _Style(_BLUE, "-", ""), _Style(_VERMILION, "--", "o")
+    with house_style():
+        figure, (loss, accuracy) = panels(2)
+        training, validation = Style(BLUE, "-", ""), Style(VERMILION, "--", "o")
         best = _best_step(history, "valid/loss", lowest=True)
         _draw_training(loss, history, "train/loss", training, "training")
         _draw_validation(loss, history, "valid/loss", validation, "validation", best)
@@ -114,7 +73,7 @@ def draw_finetuning(history: History, stem: Path) -> Drawing:
         _limit_to_trend(loss, [history], "train/loss")
         _draw_validation(accuracy, history, "valid/accuracy", validation, "validation", best, scale=100)
         _finish(accuracy, "Masked accuracy", "masked tokens predicted, %")
-        return _save(figure, stem, [loss, accuracy])
+        return save(figure, stem, [loss, accuracy])
 
 
 def draw_translation_losses(arms: Mapping[str, History], stem: Path) -> Drawing:
@@ -124,29 +83,29 @@ def draw_translation_losses(arms: Mapping[str, History], stem: Path) -> Drawing:
     `kd.alpha`. The validation curve carries its perplexity on the right. The best checkpoint of an arm, by greedy BLEU
     (by likelihood where there is none), is ringed.
     """
-    with _style():
-        figure, (training, validation) = _panels(2)
-        for (name, history), style in zip(arms.items(), _arm_styles(len(arms)), strict=True):
+    with house_style():
+        figure, (training, validation) = panels(2)
+        for (name, history), style in zip(arms.items(), styles(len(arms)), strict=True):
             _draw_training(training, history, "train/nll", style, name)
             _draw_validation(validation, history, "valid/nll", style, name, _best_translation_step(history))
         _finish(training, "Translation loss, training", "nats per target token")
         _limit_to_trend(training, list(arms.values()), "train/nll")
         _finish(validation, "Translation loss, validation", "nats per target token")
         _add_perplexity_axis(validation)
-        return _save(figure, stem, [training, validation])
+        return save(figure, stem, [training, validation])
 
 
 def draw_translation_quality(arms: Mapping[str, History], stem: Path) -> Drawing:
     """Token accuracy and greedy BLEU on the validation set, of every arm over the student's steps; best ringed."""
-    with _style():
-        figure, (accuracy, bleu) = _panels(2)
-        for (name, history), style in zip(arms.items(), _arm_styles(len(arms)), strict=True):
+    with house_style():
+        figure, (accuracy, bleu) = panels(2)
+        for (name, history), style in zip(arms.items(), styles(len(arms)), strict=True):
             best = _best_translation_step(history)
             _draw_validation(accuracy, history, "valid/accuracy", style, name, best, scale=100)
             _draw_validation(bleu, history, "valid/bleu", style, name, best)
         _finish(accuracy, "Token accuracy", "target tokens predicted, %")
         _finish(bleu, "Greedy BLEU", "BLEU, validation set")
-        return _save(figure, stem, [accuracy, bleu])
+        return save(figure, stem, [accuracy, bleu])
 
 
 def draw_fidelity(fidelity: Mapping[str, float], stem: Path) -> Drawing:
@@ -159,8 +118,8 @@ def draw_fidelity(fidelity: Mapping[str, float], stem: Path) -> Drawing:
     shares = {"topk_mass": "probability in the top k", "gold_in_topk": "reference in the top k"}
     shares["gold_first"] = "reference first"
     entropies = {"entropy_t1": "temperature 1", "entropy_t10": "temperature 10"}
-    with _style():
-        figure, (left, right) = _panels(2, (5.2, 2.4))
+    with house_style():
+        figure, (left, right) = panels(2, (5.2, 2.4))
         _draw_bars(
             left, {label: 100 * fidelity[key] for key, label in shares.items() if _is_known(fidelity, key)}, ".1f"
         )
@@ -169,16 +128,16 @@ def draw_fidelity(fidelity: Mapping[str, float], stem: Path) -> Drawing:
         _draw_bars(right, {label: fidelity[key] for key, label in entropies.items() if _is_known(fidelity, key)}, ".2f")
         right.set_xlabel("entropy, nats")
         right.set_title("Soft labels: how flat they are")
-        return _save(figure, stem, [])
+        return save(figure, stem, [])
 
 
 def draw_scores(scores: Mapping[str, float], stem: Path, *, label: str = "BLEU, test set") -> Drawing:
     """The final score of every arm as bars from zero, in the arms' own colours."""
-    with _style():
-        figure, (axes,) = _panels(1, (6.6, 1.3 + 0.42 * len(scores)))
-        _draw_bars(axes, scores, ".1f", [style.color for style in _arm_styles(len(scores))])
+    with house_style():
+        figure, (axes,) = panels(1, (6.6, 1.3 + 0.42 * len(scores)))
+        _draw_bars(axes, scores, ".1f", [style.color for style in styles(len(scores))])
         axes.set_xlabel(label)
-        return _save(figure, stem, [])
+        return save(figure, stem, [])
 
 
 # --- curves -----------------------------------------------------------------------------------------------------------
@@ -222,7 +181,7 @@ def _best_translation_step(history: History) -> float | None:
     return _best_step(history, "valid/nll", lowest=True) if best is None else best
 
 
-def _draw_training(axes: Axes, history: History, key: str, style: _Style, label: str) -> None:
+def _draw_training(axes: Axes, history: History, key: str, style: Style, label: str) -> None:
     steps, values = _series(history, key)
     if not len(steps):
         return
@@ -234,7 +193,7 @@ def _draw_training(axes: Axes, history: History, key: str, style: _Style, label:
 
 
 def _draw_validation(
-    axes: Axes, history: History, key: str, style: _Style, label: str, best: float | None, *, scale: float = 1.0
+    axes: Axes, history: History, key: str, style: Style, label: str, best: float | None, *, scale: float = 1.0
 ) -> None:
     steps, values = _series(history, key)
     if not len(steps):
@@ -260,7 +219,7 @@ def _draw_validation(
             marker="o",
             markersize=11,
             markerfacecolor="none",
-            markeredgecolor=_INK,
+            markeredgecolor=INK,
             markeredgewidth=1.3,
             zorder=4,
             label="best checkpoint",
@@ -298,29 +257,7 @@ def _add_perplexity_axis(axes: Axes) -> None:
     right.grid(visible=False)
 
 
-# --- frame ------------------------------------------------------------------------------------------------------------
-
-
-def _style() -> Any:
-    import matplotlib
-
-    return matplotlib.rc_context(_RC)
-
-
-def _arm_styles(count: int) -> list[_Style]:
-    return [
-        _Style(_COLORS[i % len(_COLORS)], _LINE_STYLES[i % len(_LINE_STYLES)], _MARKERS[i % len(_MARKERS)])
-        for i in range(count)
-    ]
-
-
-def _panels(count: int, inches: tuple[float, float] = _PANEL_INCHES) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08, wspace=0.04)
-    figure = Figure(figsize=(inches[0] * count, inches[1]), layout=layout)
-    return figure, [figure.add_subplot(1, count, i + 1) for i in range(count)]
+# --- axes -------------------------------------------------------------------------------------------------------------
 
 
 def _finish(axes: Axes, title: str, label: str) -> None:
@@ -329,7 +266,7 @@ def _finish(axes: Axes, title: str, label: str) -> None:
     axes.set_title(title)
     axes.set_xlabel("optimizer step")
     axes.set_ylabel(label)
-    axes.grid(color=_GRID, linewidth=0.8)
+    axes.grid(color=GRID, linewidth=0.8)
     if not axes.get_lines():
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color="#767676")
         axes.set(xticks=[], yticks=[])
@@ -346,33 +283,9 @@ def _finish(axes: Axes, title: str, label: str) -> None:
 
 
 def _draw_bars(axes: Axes, values: Mapping[str, float], form: str, colors: Sequence[str] = ()) -> None:
-    bars = axes.barh(list(values), list(values.values()), color=list(colors) or _BLUE, height=0.62)
+    bars = axes.barh(list(values), list(values.values()), color=list(colors) or BLUE, height=0.62)
     axes.bar_label(bars, [format(value, form) for value in values.values()], padding=4)
     axes.set_xlim(0, 1.15 * max([*values.values(), 1e-9]))
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-
-
-def _save(figure: Figure, stem: Path, panels: Sequence[Axes]) -> Drawing:
-    """Write both files, with one legend under the panels for all of their curves."""
-    import matplotlib
-    from matplotlib.lines import Line2D
-
-    entries: dict[str, Any] = {}
-    for axes in panels:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            # The validation curve shows line and marker, which the training curve of the same arm lacks.
-            if label not in entries or (isinstance(handle, Line2D) and handle.get_marker() not in ("", "None")):
-                entries[label] = handle
-    if "best checkpoint" in entries:
-        entries["best checkpoint"] = entries.pop("best checkpoint")
-    if entries:
-        columns = min(len(entries), 4)
-        figure.legend(entries.values(), entries, loc="outside lower center", ncols=columns, handlelength=3)
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    drawing = Drawing(stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".svg"))
-    software = f"matplotlib {matplotlib.__version__}"
-    figure.savefig(drawing.png, dpi=DPI, facecolor="white", metadata={"Software": software})
-    figure.savefig(drawing.svg, facecolor="white", metadata={"Date": None, "Creator": software})
-    return drawing

@@ -13,7 +13,7 @@ from bertkd_ray.core.console import human_count
 
 _WIDTH = 100
 _GAP = "  "
-_NOTHING = "–"
+NOTHING = "–"
 Row = list[str]
 
 
@@ -49,7 +49,7 @@ def results_table(rows: Sequence[ArmResult], signatures: Mapping[str, str] | Non
 
     Long arm names are cut where the scores would not fit beside them; signatures are never cut.
     """
-    return _join([_aligned(_scores(rows)), _aligned(_seconds(rows)), _lines(signatures, "{}  {}")], "")
+    return _join([aligned(_scores(rows)), aligned(_seconds(rows)), _lines(signatures, "{}  {}")], "")
 
 
 def as_markdown(rows: Sequence[ArmResult], signatures: Mapping[str, str] | None = None) -> str:
@@ -72,12 +72,12 @@ def as_csv(rows: Sequence[ArmResult]) -> str:
 def format_p(p_value: float | None) -> str:
     """`<0.001`, `0.042`, or a dash for None and NaN."""
     if p_value is None or math.isnan(p_value):
-        return _NOTHING
+        return NOTHING
     return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def _number(value: float | None, form: str) -> str:
-    return _NOTHING if value is None or math.isnan(value) else format(value, form)
+    return NOTHING if value is None or math.isnan(value) else format(value, form)
 
 
 def _scores(rows: Sequence[ArmResult]) -> list[Row]:
@@ -122,7 +122,7 @@ def _stages(rows: Sequence[ArmResult]) -> list[str]:
     return list(dict.fromkeys(stage for row in rows for stage in row.seconds))
 
 
-def _aligned(table: list[Row]) -> list[str]:
+def aligned(table: list[Row]) -> list[str]:
     """First column to the left, numbers to the right, a rule under the header."""
     if not table:
         return []

@@ -89,9 +89,11 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
     from bertkd_ray.core.devices import resolve_attention, resolve_precision
     from bertkd_ray.core.ragged import Ragged
     from bertkd_ray.core.training import Settings, fit
+    from bertkd_ray.corpus.moses import to_raw
     from bertkd_ray.corpus.tokenizer import load_tokenizer
     from bertkd_ray.student.model import build_student
     from bertkd_ray.student.task import StudentTask, Validation, lengths
+    from bertkd_ray.translation.metrics import tokenizer_for
 
     config = Config.model_validate(arguments["config"])
     store, student = Store(arguments["storage"]), config.student
@@ -101,8 +103,15 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
     with tempfile.TemporaryDirectory(prefix="corpus-") as scratch:
         tokenizer = load_tokenizer(corpus.local(TOKENIZER, Path(scratch)))
     valid = pq.read_table(corpus.path("valid"), filesystem=store.fs)
+    text, tgt_lang = corpus.info.get("text", "raw"), corpus.info.get("tgt_lang", "en")
     validation = Validation(
-        Ragged.from_arrow(valid["src_ids"]), Ragged.from_arrow(valid["tgt_ids"]), valid["tgt"].to_pylist(), tokenizer
+        Ragged.from_arrow(valid["src_ids"]),
+        Ragged.from_arrow(valid["tgt_ids"]),
+        to_raw(valid["tgt"].to_pylist(), text, tgt_lang),
+        tokenizer,
+        tokenizer_for(tgt_lang),
+        text,
+        tgt_lang,
     )
     model = build_student(
         vocab_size=arguments["vocabulary"],

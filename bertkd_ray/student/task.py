@@ -18,13 +18,14 @@ from bertkd_ray.core.devices import Precision, autocast
 from bertkd_ray.core.optimization import build_optimizer, global_grad_norm_clip, noam
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.core.training import Workers
+from bertkd_ray.corpus.moses import to_raw
 from bertkd_ray.corpus.tokenizer import decode
 from bertkd_ray.softlabels.shards import decode_labels
 from bertkd_ray.student.collate import SoftLabels, StudentBatch, collate
 from bertkd_ray.student.loss import evaluation_sums, fused_kd_loss
 from bertkd_ray.student.model import decoder_hidden
 from bertkd_ray.translation.decoding import translate_ids
-from bertkd_ray.translation.metrics import corpus_bleu
+from bertkd_ray.translation.metrics import DEFAULT_TOKENIZER, corpus_bleu
 
 
 def lengths(table: pa.Table) -> Lengths:
@@ -77,6 +78,12 @@ class Validation:
     tgt: Ragged
     references: list[str]
     tokenizer: Tokenizer
+    tokenize: str = DEFAULT_TOKENIZER
+    """sacrebleu's tokenizer for BLEU."""
+    text: str = "raw"
+    """The form of what the student writes (`corpus.text`); the references are raw text in any case."""
+    tgt_lang: str = "en"
+    """The language it writes."""
 
 
 class StudentTask:
@@ -149,7 +156,12 @@ class StudentTask:
             self.model, self._validation.src.take(rows), beam=1, precision=self._precision, device=workers.device
         )
         texts = decode(self._validation.tokenizer, [hypotheses[0].ids for hypotheses in found])
+        texts = to_raw(texts, self._validation.text, self._validation.tgt_lang)
         hypotheses = dict(
             pair for part in workers.gather(list(zip(rows.tolist(), texts, strict=True))) for pair in part
         )
-        return corpus_bleu([hypotheses[row] for row in range(len(hypotheses))], self._validation.references)
+        return corpus_bleu(
+            [hypotheses[row] for row in range(len(hypotheses))],
+            self._validation.references,
+            tokenize=self._validation.tokenize,
+        )

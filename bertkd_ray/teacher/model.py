@@ -14,13 +14,16 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import BertConfig, BertModel, BertPreTrainedModel
 from transformers.models.bert.modeling_bert import BertPredictionHeadTransform
 
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.teacher.source import bert_config
+from bertkd_ray.teacher.families import as_bert_state
+from bertkd_ray.teacher.source import bert_config, own_config, weight_files
 
 _TRANSFORM = "cls.predictions.transform."
 _OUTPUT = "output."
@@ -89,7 +92,7 @@ def build_teacher(
     layers: int | None = None,
     seed: int = 0,
 ) -> ConditionalMaskedLM:
-    """A teacher from a BERT directory, in float32 and training mode.
+    """A teacher from the directory of a BERT, or of a model that is one under other names, in float32, training mode.
 
     bert_ids: int32[V], the BERT id behind each token; its input embedding initialises the token's output row (the bias
     starts at zero). pretrained: load the weights, else draw all of them from `seed` by the configuration alone.
@@ -100,10 +103,10 @@ def build_teacher(
     Raises UserError when the directory is no BERT, has no usable safetensors weights, or has fewer layers.
     """
     directory = Path(model_path)
-    available = int(bert_config(directory)["num_hidden_layers"])
+    config = BertConfig.from_dict(bert_config(directory))
+    available = config.num_hidden_layers
     if layers is not None and not 1 <= layers <= available:
         raise UserError(f"teacher.layers: {directory} has {available} layers; choose 1 to {available}, not {layers}")
-    config = BertConfig.from_pretrained(directory)
     if len(bert_ids) == 0 or int(bert_ids.min()) < 0 or int(bert_ids.max()) >= config.vocab_size:
         raise UserError(
             f"teacher.model: the corpus was prepared with another BERT: its ids reach {bert_ids.max(initial=-1)}, "
@@ -129,11 +132,12 @@ def load_teacher(directory: str | Path, *, attention: str = "eager") -> Conditio
 
     attention: "eager" or "sdpa", see `build_teacher`.
     """
-    if "target_vocab_size" not in bert_config(directory):
+    config = bert_config(directory)
+    if "target_vocab_size" not in config:
         raise UserError(
             f"{directory} is a BERT but not a trained teacher (no target_vocab_size); run the finetune stage"
         )
-    model, missing = _from_pretrained(directory, attention)
+    model, missing = _from_pretrained(directory, BertConfig.from_dict(config), attention)
     if missing:
         raise UserError(
             f"{directory} is not a complete teacher: {missing[0]} is missing or misshapen; run finetune again"
@@ -149,7 +153,7 @@ def _random(config: BertConfig, attention: str) -> ConditionalMaskedLM:
 
 
 def _load_pretrained(directory: Path, config: BertConfig, attention: str) -> ConditionalMaskedLM:
-    model, missing = _from_pretrained(directory, attention, config=config)
+    model, missing = _from_pretrained(directory, config, attention)
     lost = [key for key in missing if not key.startswith((_TRANSFORM, _OUTPUT))]
     if lost:
         raise UserError(f"teacher.model: {directory} lacks a {lost[0]} of the configured shape; name a complete BERT")
@@ -168,22 +172,25 @@ def _start_transform_as_identity(transform: Any) -> None:
         nn.init.zeros_(transform.LayerNorm.bias)
 
 
-def _from_pretrained(directory: str | Path, attention: str, **options: Any) -> tuple[ConditionalMaskedLM, list[str]]:
+def _from_pretrained(
+    directory: str | Path, config: BertConfig, attention: str
+) -> tuple[ConditionalMaskedLM, list[str]]:
     """The model and the sorted names of the parameters that its files lack or have in another shape."""
-    if not any(Path(directory).glob("*.safetensors")):
-        raise UserError(
-            f"{directory} has no *.safetensors weights; convert the model with save_pretrained, nothing is unpickled"
-        )
+    state: dict[str, Tensor] = {}
+    for path in weight_files(directory):
+        try:
+            state.update(load_file(path))
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"teacher.model: {path} is damaged ({error}); fetch or save the model again") from error
     with _quiet_transformers():
         loaded: Any = ConditionalMaskedLM.from_pretrained(
-            directory,
+            None,
+            config=config,
+            state_dict=as_bert_state(state, own_config(directory)),
             attn_implementation=attention,
             dtype=torch.float32,
-            local_files_only=True,
-            use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
-            **options,
         )
     model, info = loaded
     return model, sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.corpus.bert_tokenizer import load_bert_tokenizer, read_json
+from bertkd_ray.teacher.families import FAMILIES, as_bert_config
 from bertkd_ray.teacher.masking import BertSpecials
 
 TOKENIZER_FILES = (
@@ -20,8 +21,9 @@ TOKENIZER_FILES = (
     "tokenizer_config.json",
     "vocab.txt",
 )
-MODEL_FILES = ("config.json", "model.safetensors.index.json")
+CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE = "config.json", "model.safetensors", "model.safetensors.index.json"
 
+_NEEDED = ("vocab_size", "hidden_size", "num_hidden_layers", "max_position_embeddings")
 _PACKAGE = "package:"
 _CHUNK_BYTES = 1 << 20
 
@@ -42,8 +44,8 @@ def resolve_model(source: str) -> str:
         raise UserError(f"teacher.model: there is no directory {source}; name a model directory or a hub id")
     else:
         directory = _hub_directory(source)
-    if not (directory / "config.json").is_file():
-        raise UserError(f"teacher.model: {source} has no config.json; name a directory that save_pretrained wrote")
+    if not (directory / CONFIG_FILE).is_file():
+        raise UserError(f"teacher.model: {source} has no {CONFIG_FILE}; name a directory that save_pretrained wrote")
     return str(directory)
 
 
@@ -81,49 +83,78 @@ def _hub_directory(model_id: str) -> Path:
     return Path(found)
 
 
-def bert_config(directory: str | Path) -> dict[str, Any]:
-    """The `config.json` of a BERT directory, as far as the teacher needs it checked.
+def check_bert(directory: str | Path, *, weights: bool) -> dict[str, Any]:
+    """`bert_config` of a directory, after everything that can be known of it without loading its weights.
 
-    Raises UserError for anything but an encoder of model type `bert` with absolute positions.
+    weights: whether it must have weights. Raises UserError for another kind of model or tokenizer, a vocabulary without
+    the special tokens or larger than the model's, and for absent weights.
     """
-    path = Path(directory) / "config.json"
-    config = _read_json(path)
-    kind = config.get("model_type")
-    if kind != "bert":
-        raise UserError(f"teacher.model: {path} is of type {kind}; supported is bert (any size, any language)")
-    if config.get("position_embedding_type", "absolute") != "absolute":
+    config = bert_config(directory)
+    pieces = load_bert_tokenizer(directory).tokenizer.get_vocab_size()
+    if pieces > config["vocab_size"]:
         raise UserError(
-            f"teacher.model: {path} has relative positions; only absolute position embeddings are supported"
+            f"teacher.model: the vocabulary in {directory} has {pieces} pieces, the model {config['vocab_size']}; "
+            "name a directory whose tokenizer and model belong together"
         )
-    if config.get("is_decoder"):
-        raise UserError(f"teacher.model: {path} is a left-to-right decoder; name a BERT encoder")
+    if weights:
+        weight_files(directory)
     return config
 
 
-def bert_specials(directory: str | Path) -> BertSpecials:
-    """The ids of `[PAD] [CLS] [SEP] [MASK]`, by the names in `tokenizer_config.json`, or BERT's usual names.
+def own_config(directory: str | Path) -> dict[str, Any]:
+    """The `config.json` of a model directory as it stands.
 
-    Raises UserError when the directory has no vocabulary or the vocabulary lacks one of them.
+    Raises UserError for anything but an encoder of one of `teacher.families` with absolute positions and two segments.
     """
+    path = Path(directory) / CONFIG_FILE
+    config = read_json(path)
+    kind = config.get("model_type")
+    if kind not in FAMILIES:
+        raise UserError(
+            f"teacher.model: {path} is of type {kind}; supported are {', '.join(FAMILIES)} (any size, any language)"
+        )
+    if config.get("position_embedding_type", "absolute") != "absolute":
+        raise UserError(
+            f"teacher.model: {path} has {config['position_embedding_type']} positions; "
+            "only absolute position embeddings are supported"
+        )
+    if config.get("is_decoder"):
+        raise UserError(f"teacher.model: {path} is a left-to-right decoder; name a BERT encoder")
+    if config.get("type_vocab_size", 2) < 2:
+        raise UserError(f"teacher.model: {path} knows one segment; the teacher needs one for each language")
+    return config
+
+
+def bert_config(directory: str | Path) -> dict[str, Any]:
+    """The configuration of a directory in BERT's terms (`num_hidden_layers`, …); raises as `own_config`."""
+    config = as_bert_config(own_config(directory))
+    missing = [key for key in _NEEDED if not isinstance(config.get(key), int)]
+    if missing:
+        raise UserError(
+            f"teacher.model: {Path(directory) / CONFIG_FILE} lacks {missing[0]}; name a complete BERT directory"
+        )
+    return config
+
+
+def weight_files(directory: str | Path) -> list[Path]:
+    """The safetensors files that hold the weights of a model, one or several. Raises UserError if one is absent."""
     directory = Path(directory)
-    vocabulary = _vocabulary(directory)
-    config_path = directory / "tokenizer_config.json"
-    config = _read_json(config_path) if config_path.is_file() else {}
-    ids = []
-    for key, usual in (
-        ("pad_token", "[PAD]"),
-        ("cls_token", "[CLS]"),
-        ("sep_token", "[SEP]"),
-        ("mask_token", "[MASK]"),
-    ):
-        declared = config.get(key) or usual
-        token = declared["content"] if isinstance(declared, dict) else declared
-        if token not in vocabulary:
-            raise UserError(
-                f"teacher.model: the vocabulary in {directory} lacks the {key} {token}; name a complete BERT directory"
-            )
-        ids.append(vocabulary[token])
-    return BertSpecials(*ids)
+    names = [WEIGHTS_FILE]
+    if not (directory / WEIGHTS_FILE).is_file() and (directory / INDEX_FILE).is_file():
+        names = sorted(set(read_json(directory / INDEX_FILE).get("weight_map", {}).values())) or names
+    absent = [name for name in names if not (directory / name).is_file()]
+    if absent:
+        raise UserError(
+            f"teacher.model: {directory} has no {absent[0]}; "
+            "convert the model with save_pretrained, only safetensors weights are read"
+        )
+    return [directory / name for name in names]
+
+
+def bert_specials(directory: str | Path) -> BertSpecials:
+    """The ids of `[PAD] [CLS] [SEP] [MASK]`; raises as `load_bert_tokenizer`."""
+    ids = load_bert_tokenizer(directory).special_ids
+    return BertSpecials(pad=ids.pad, cls=ids.cls, sep=ids.sep, mask=ids.mask)
 
 
 def model_hash(directory: str | Path) -> str:
@@ -133,7 +164,7 @@ def model_hash(directory: str | Path) -> str:
     """
     directory = Path(directory)
     weights = [path.name for path in directory.glob("*.safetensors")]
-    return _hash_files(directory, {*MODEL_FILES, *TOKENIZER_FILES, *weights})
+    return _hash_files(directory, {CONFIG_FILE, INDEX_FILE, *TOKENIZER_FILES, *weights})
 
 
 def tokenizer_hash(directory: str | Path) -> str:
@@ -153,30 +184,3 @@ def _hash_files(directory: Path, names: Iterable[str]) -> str:
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
     return digest.hexdigest()
-
-
-def _vocabulary(directory: Path) -> dict[str, int]:
-    path = directory / "tokenizer.json"
-    if path.is_file():
-        content = _read_json(path)
-        added = {token["content"]: int(token["id"]) for token in content.get("added_tokens", [])}
-        return {**content["model"]["vocab"], **added}
-    path = directory / "vocab.txt"
-    if path.is_file():
-        lines = path.read_text(encoding="utf-8").split("\n")
-        return {line.rstrip("\r"): index for index, line in enumerate(lines)}
-    raise UserError(
-        f"teacher.model: {directory} has neither tokenizer.json nor vocab.txt; name a complete BERT directory"
-    )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"teacher.model: {path} cannot be read as JSON ({error}); name a complete model directory"
-        ) from error
-    if not isinstance(content, dict):
-        raise UserError(f"teacher.model: {path} is not a JSON object; name a complete model directory")
-    return content

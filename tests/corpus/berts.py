@@ -6,15 +6,20 @@ from collections.abc import Sequence
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from bertkd_ray.corpus.segmentation import SPECIAL_NAMES, Segmenter, bert_tokenizer_of
+from bertkd_ray.corpus.bert_tokenizer import SPECIAL_NAMES, bert_tokenizer_of
+from bertkd_ray.corpus.segmentation import Segmenter
 from tests.golden import golden_path
 
 
-def bert_of(vocabulary: Sequence[str], *, lowercase: bool = True, chinese: bool = True) -> Tokenizer:
-    """BERT's fast tokenizer over a vocabulary, without post-processing."""
+def bert_of(
+    vocabulary: Sequence[str], *, lowercase: bool = True, chinese: bool = True, strip_accents: bool | None = None
+) -> Tokenizer:
+    """BERT's fast tokenizer over a vocabulary, without post-processing; accents go with the case unless stated."""
     ids = {piece: number for number, piece in enumerate(vocabulary)}
     tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=100))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase, handle_chinese_chars=chinese)
+    tokenizer.normalizer = normalizers.BertNormalizer(
+        lowercase=lowercase, handle_chinese_chars=chinese, strip_accents=strip_accents
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return tokenizer
 
@@ -29,7 +34,12 @@ def golden_vocabulary() -> list[str]:
 
 def trained_cased_bert(lines: Sequence[str], size: int) -> Tokenizer:
     """A cased WordPiece vocabulary learned from the lines."""
-    tokenizer = bert_of(SPECIAL_NAMES, lowercase=False)
+    return trained_bert(lines, size, lowercase=False)
+
+
+def trained_bert(lines: Sequence[str], size: int, **options: bool) -> Tokenizer:
+    """A WordPiece vocabulary learned from the lines; the options are those of `bert_of`."""
+    tokenizer = bert_of(SPECIAL_NAMES, **options)
     trainer = trainers.WordPieceTrainer(
         vocab_size=size, special_tokens=list(SPECIAL_NAMES), continuing_subword_prefix="##", show_progress=False
     )

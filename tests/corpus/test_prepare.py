@@ -13,9 +13,10 @@ import pytest
 from bertkd_ray.config import Config
 from bertkd_ray.core.artifact import Store
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.corpus import prepare
-from bertkd_ray.corpus.prepare import CORPUS_SCHEMA, TOKENIZER, read_split
+from bertkd_ray.corpus import prepare, sources
+from bertkd_ray.corpus.prepare import CORPUS_SCHEMA, TOKENIZER
 from bertkd_ray.corpus.segmentation import Segmenter, normalise
+from bertkd_ray.corpus.sources import read_split
 from bertkd_ray.corpus.tokenizer import decode, load_bert_ids, load_tokenizer
 from tests.inprocess import Project
 from tests.small import ODD_PAIRS
@@ -145,7 +146,7 @@ def test_splits_are_read_from_every_kind_of_source(tmp_path):
     config = Config.model_validate(
         {"name": "t", "corpus": {"source": "tsv", "train": split, "valid": split, "test": split}}
     )
-    assert list(read_split(config, "train")) == [("ein", "one"), ("zwei", "two")]
+    assert list(read_split(config.corpus, "train")) == [("ein", "one"), ("zwei", "two")]
     # The columns are part of the fingerprint: the same file read otherwise is another corpus.
     other = config.model_copy(
         update={
@@ -167,8 +168,8 @@ def test_counts_of_words_are_those_of_the_whole_split(project, tmp_path):
 def test_the_demo_corpus_enters_by_its_text(monkeypatch, tmp_path):
     config = Config.model_validate({"name": "demo", "corpus": {"source": "demo"}})
     pairs = {"train": [("a", "b")], "valid": [("c", "d")], "test": [("e", "f")]}
-    monkeypatch.setattr(prepare, "_demo_pairs", lambda: pairs)
-    assert list(read_split(config, "valid")) == [("c", "d")]
+    monkeypatch.setattr(sources, "_demo_pairs", lambda: pairs)
+    assert list(read_split(config.corpus, "valid")) == [("c", "d")]
     before = prepare.draft(config, Store(str(tmp_path)), "bert")
     assert set(before.inputs) == {"bert_tokenizer", "demo"}
     pairs["test"] = [("e", "g")]

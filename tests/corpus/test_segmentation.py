@@ -5,26 +5,15 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import pre_tokenizers
 
-from bertkd_ray.core.errors import UserError
-from bertkd_ray.corpus.cleaning import unescape_moses
-from bertkd_ray.corpus.segmentation import (
-    CONTINUATION,
-    WORD_START,
-    Piece,
-    Segmenter,
-    bert_tokenizer_of,
-    count_words,
-    isolated_characters,
-    load_bert_tokenizer,
-    normalise,
-)
+from bertkd_ray.corpus.bert_tokenizer import CONTINUATION
+from bertkd_ray.corpus.moses import unescape_moses
+from bertkd_ray.corpus.segmentation import WORD_START, Piece, Segmenter, count_words, isolated_characters, normalise
 from tests.corpus.berts import HAND_VOCABULARY, bert_of, golden_vocabulary, segmenter_of, trained_cased_bert
 from tests.golden import data_path, golden_path
 
@@ -223,69 +212,6 @@ def test_isolated_characters_are_those_of_berts_pre_tokenizer() -> None:
             continue
         isolated = len(pre_tokenizer.pre_tokenize_str(f"a{character}a")) == 3
         assert (cased.fullmatch(character) is not None) == isolated, hex(code)
-
-
-# --- loading --------------------------------------------------------------------------------------------------------
-
-
-def write_bert(directory: Path, vocabulary: list[str], **config: object) -> str:
-    directory.mkdir(exist_ok=True)
-    (directory / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
-    (directory / "config.json").write_text(json.dumps({"model_type": "bert"}), encoding="utf-8")
-    (directory / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "BertTokenizer", **config}), encoding="utf-8"
-    )
-    return str(directory)
-
-
-def test_a_vocabulary_directory_is_loaded_with_its_casing(tmp_path: Path) -> None:
-    for lowercase in (True, False):
-        loaded = load_bert_tokenizer(write_bert(tmp_path, HAND_VOCABULARY, do_lower_case=lowercase))
-        assert loaded.special_ids == (PAD, UNK, CLS, SEP, MASK)
-        ids = loaded.tokenizer.encode("Man", add_special_tokens=False).ids
-        assert ids == [BERT_ID["man"] if lowercase else UNK]
-
-
-def test_truncation_and_padding_of_the_saved_tokenizer_are_switched_off() -> None:
-    tokenizer = bert_of(HAND_VOCABULARY)
-    tokenizer.enable_truncation(2)
-    tokenizer.enable_padding(length=8)
-    loaded = bert_tokenizer_of(tokenizer, "x")
-    assert loaded.tokenizer.encode("a b a", add_special_tokens=False).ids == [BERT_ID["a"], BERT_ID["b"], BERT_ID["a"]]
-    assert tokenizer.truncation is not None  # the caller's is left as it was
-
-
-def test_a_distilbert_directory_is_loaded(tmp_path: Path) -> None:
-    path = write_bert(tmp_path, HAND_VOCABULARY, tokenizer_class="DistilBertTokenizer")
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "distilbert"}), encoding="utf-8")
-    assert Segmenter.from_pretrained(path).segment(["man"])[0] == [Piece("▁man", BERT_ID["man"])]
-
-
-def test_a_vocabulary_without_special_tokens_is_refused_by_name(tmp_path: Path) -> None:
-    vocabulary = [piece for piece in HAND_VOCABULARY if piece not in ("[CLS]", "[MASK]")]
-    path = write_bert(tmp_path, vocabulary)
-    with pytest.raises(UserError, match=r"lacks \[CLS\] \[MASK\]") as refused:
-        load_bert_tokenizer(path)
-    assert str(refused.value).startswith(path)
-
-
-def test_a_model_that_is_not_wordpiece_is_refused() -> None:
-    with pytest.raises(UserError, match=r"^roberta: the tokenizer is not BERT's WordPiece"):
-        bert_tokenizer_of(Tokenizer(models.BPE()), "roberta")
-    other_split = bert_of(HAND_VOCABULARY)
-    other_split.pre_tokenizer = pre_tokenizers.Whitespace()
-    with pytest.raises(UserError, match=r"^mine: the tokenizer does not split words as BERT does"):
-        bert_tokenizer_of(other_split, "mine")
-
-
-def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such directory"):
-        load_bert_tokenizer(str(tmp_path / "absent"))
-    (tmp_path / "tokenizer.json").write_text("{bad", encoding="utf-8")
-    (tmp_path / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
-    with pytest.raises(UserError, match="no tokenizer found") as refused:
-        load_bert_tokenizer(str(tmp_path))
-    assert "\n" not in str(refused.value)
 
 
 # --- the original's segmentation -------------------------------------------------------------------------------------

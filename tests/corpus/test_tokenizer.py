@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, normalizers
 
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.corpus.cleaning import admit, unescape_moses
+from bertkd_ray.corpus.cleaning import admit
+from bertkd_ray.corpus.moses import unescape_moses
 from bertkd_ray.corpus.segmentation import Segmenter, count_words, normalise
 from bertkd_ray.corpus.tokenizer import (
     BERT_IDS_FILE,
@@ -26,14 +27,15 @@ from bertkd_ray.corpus.tokenizer import (
     PAD_ID,
     SPECIAL_TOKENS,
     UNK_ID,
+    PieceCounter,
     TokenSpace,
-    build_token_space,
     decode,
     encode,
     load_bert_ids,
     load_tokenizer,
     save_token_space,
 )
+from bertkd_ray.corpus.tokenizer import build_token_space as build_space_of_pieces
 from tests.corpus.berts import HAND_VOCABULARY, bert_of, golden_vocabulary, segmenter_of, trained_cased_bert
 from tests.golden import data_path, golden_path
 
@@ -60,6 +62,12 @@ LINES = [
     "\x00 \x07bell\x1c \x85 \xad\u200b\ufeff '\u200bs \u200d",
     "İstanbul ΣΟΦΟΣ ﬁ Ǆ ŉ",
 ]
+
+
+def build_token_space(word_counts: Mapping[str, int], segmenter: Segmenter, *, lowercase: bool) -> TokenSpace:
+    """The token space of words with their counts, as prepare makes it of the text's parts."""
+    characters = set("".join(word_counts))
+    return build_space_of_pieces(PieceCounter(segmenter).count(word_counts), characters, segmenter, lowercase=lowercase)
 
 
 def space_of(lines: Iterable[str], segmenter: Segmenter, *, lowercase: bool = False) -> TokenSpace:
@@ -529,3 +537,15 @@ def test_all_lower_cased_lines_come_back(corpus: str) -> None:
     lines = read_lines(corpus, SPLITS[corpus][0] + SPLITS[corpus][1])
     tokenizer = space_of(lines, bert("uncased", lines), lowercase=True).tokenizer()
     assert decode(tokenizer, rows(tokenizer, lines)) == [normalise(line, lowercase=True) for line in lines]
+
+
+def test_pieces_of_the_parts_of_a_text_add_up_to_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bertkd_ray.corpus.tokenizer._KNOWN_WORDS", 3)
+    counts = [count_words([normalise(line)]) for line in LINES]
+    counter, parts = PieceCounter(UNCASED), Counter()
+    for part in [*counts, *counts]:
+        parts.update(counter.count(part))
+    whole = PieceCounter(UNCASED).count(sum(counts, Counter()))
+    assert parts == Counter({piece: 2 * count for piece, count in whole.items()})
+    words = [word for line in LINES for word in normalise(line).split()]
+    assert whole == Counter(piece for pieces in UNCASED.segment(words) for piece in pieces)

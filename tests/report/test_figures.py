@@ -12,8 +12,6 @@ import pytest
 
 from bertkd_ray.report import figures
 from bertkd_ray.report.figures import (
-    DPI,
-    Drawing,
     draw_all,
     draw_fidelity,
     draw_finetuning,
@@ -21,6 +19,7 @@ from bertkd_ray.report.figures import (
     draw_translation_losses,
     draw_translation_quality,
 )
+from bertkd_ray.report.frame import DPI, Drawing, styles
 from bertkd_ray.report.tables import ArmResult
 
 FIDELITY = {"topk_mass": 0.913, "gold_in_topk": 0.951, "gold_first": 0.742, "entropy_t1": 0.9, "entropy_t10": 2.0}
@@ -76,7 +75,7 @@ def test_translation_of_two_arms(tmp_path: Path) -> None:
 def test_more_arms_than_colours(tmp_path: Path) -> None:
     arms = {f"arm {i}": arm(30.0 + i) for i in range(9)}
     check(draw_translation_quality(arms, tmp_path / "q"), *arms)
-    assert len(set(figures._arm_styles(28))) == 28, "colour, line and marker together tell 28 arms apart"
+    assert len(set(styles(28))) == 28, "colour, line and marker together tell 28 arms apart"
 
 
 def test_one_arm_with_one_point(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -190,6 +191,27 @@ def test_bleu_of_a_perfect_translator_is_100(make, monkeypatch):
 def test_bleu_of_translations_of_the_wrong_lines_is_not(make, monkeypatch):
     monkeypatch.setattr(task_module, "translate_ids", lambda model, src, **_: perfect(model, src)[::-1])
     assert evaluated(make())["valid/bleu"] < 50
+
+
+def test_bleu_is_of_the_words_that_the_tokenizer_cuts(make, monkeypatch):
+    monkeypatch.setattr(task_module, "translate_ids", lambda model, src, **_: perfect(model, src)[::-1])
+    task = make()
+    words = evaluated(task)["valid/bleu"]
+    task._validation = replace(task._validation, tokenize="char")
+    assert evaluated(task)["valid/bleu"] > words + 5
+
+
+def test_bleu_of_moses_text_is_of_raw_text(make, monkeypatch):
+    monkeypatch.setattr(task_module, "translate_ids", lambda model, src, **_: perfect(model, src))
+    monkeypatch.setattr(task_module, "decode", lambda tokenizer, rows: ["It 's me , you know ."] * len(rows))
+    task = make()
+    task._validation = replace(task._validation, references=["It's me, you know."] * len(SRC))
+    assert evaluated(task)["valid/bleu"] < 90
+    for form in ("moses", "paper"):
+        task._validation = replace(task._validation, text=form)
+        assert evaluated(task)["valid/bleu"] == pytest.approx(100)
+    task._validation = replace(task._validation, tgt_lang="de")  # where 's stands alone
+    assert evaluated(task)["valid/bleu"] < 90
 
 
 def test_validation_translates_greedily_in_the_given_precision(make, monkeypatch):

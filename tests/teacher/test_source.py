@@ -12,14 +12,30 @@ import pytest
 
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.teacher.masking import BertSpecials
-from bertkd_ray.teacher.source import bert_config, bert_specials, model_hash, resolve_model, tokenizer_hash
+from bertkd_ray.teacher.source import (
+    bert_config,
+    bert_specials,
+    check_bert,
+    model_hash,
+    resolve_model,
+    tokenizer_hash,
+)
+
+CONFIG = {
+    "model_type": "bert",
+    "vocab_size": 6,
+    "hidden_size": 4,
+    "num_hidden_layers": 2,
+    "max_position_embeddings": 512,
+}
+VOCABULARY = "[PAD]\n[UNK]\n[CLS]\n[MASK]\n[SEP]\nhello\n"
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """The files of a BERT; the weights are never read here."""
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "num_hidden_layers": 2}))
-    (tmp_path / "vocab.txt").write_text("[PAD]\nhello\n[CLS]\n[MASK]\n[SEP]\n")
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "vocab.txt").write_text(VOCABULARY)
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     return tmp_path
 
@@ -79,19 +95,31 @@ def test_import_is_light() -> None:
     assert ran.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("kind", ["distilbert", "roberta", "xlm-roberta", "modernbert"])
-def test_other_model_types_are_refused_by_name(directory: Path, kind: str) -> None:
+OTHER_KINDS = [
+    *("roberta", "xlm-roberta", "camembert", "modernbert", "electra", "albert", "deberta", "deberta-v2", "mpnet"),
+    *("mobilebert", "t5", "mt5", "gpt2", "llama", "bert-generation", None),
+]
+
+
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_other_model_types_are_refused_by_name(directory: Path, kind: str | None) -> None:
     (directory / "config.json").write_text(json.dumps({"model_type": kind}))
-    with pytest.raises(UserError, match=f"of type {kind}; supported is bert"):
-        bert_config(directory)
+    for look in (bert_config, lambda path: check_bert(path, weights=True)):
+        with pytest.raises(UserError, match=rf"^teacher\.model: .*type {kind}; supported are bert, distilbert, ernie"):
+            look(directory)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"position_embedding_type": "relative_key"}, "relative positions"), ({"is_decoder": True}, "left-to-right")],
+    [
+        ({"position_embedding_type": "relative_key"}, "has relative_key positions; only absolute"),
+        ({"is_decoder": True}, "left-to-right"),
+        ({"type_vocab_size": 1}, "knows one segment"),
+        ({"hidden_size": None}, r"config\.json lacks hidden_size; name a complete BERT"),
+    ],
 )
 def test_berts_that_cannot_be_a_teacher_are_refused(directory: Path, change: dict[str, object], message: str) -> None:
-    (directory / "config.json").write_text(json.dumps({"model_type": "bert", **change}))
+    (directory / "config.json").write_text(json.dumps({**CONFIG, **change}))
     with pytest.raises(UserError, match=message):
         bert_config(directory)
 
@@ -106,25 +134,21 @@ def test_specials_from_the_word_list(directory: Path) -> None:
     assert bert_specials(directory) == BertSpecials(pad=0, cls=2, sep=4, mask=3)
 
 
-def test_specials_from_a_fast_tokenizer_with_other_names(directory: Path) -> None:
-    content = {
-        "model": {"vocab": {"<p>": 5, "[CLS]": 6, "[SEP]": 7}},
-        "added_tokens": [{"id": 9, "content": "[MASK]"}],
-    }
-    (directory / "tokenizer.json").write_text(json.dumps(content))
-    (directory / "tokenizer_config.json").write_text(
-        json.dumps({"pad_token": {"content": "<p>"}, "cls_token": "[CLS]"})
-    )
-    assert bert_specials(directory) == BertSpecials(pad=5, cls=6, sep=7, mask=9)
-
-
-def test_missing_special_and_missing_vocabulary_are_named(directory: Path) -> None:
+def test_what_is_wrong_is_told_before_weights_are_loaded(directory: Path) -> None:
+    assert check_bert(directory, weights=True)["num_hidden_layers"] == 2
+    (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
+    assert check_bert(directory, weights=False)["num_hidden_layers"] == 2
+    with pytest.raises(UserError, match=r"has no model\.safetensors; convert the model with save_pretrained"):
+        check_bert(directory, weights=True)
+    (directory / "vocab.txt").write_text(VOCABULARY + "more\n")
+    with pytest.raises(UserError, match=r"vocabulary in .* has 7 pieces, the model 6"):
+        check_bert(directory, weights=False)
     (directory / "vocab.txt").write_text("[PAD]\n[CLS]\n[SEP]\n")
-    with pytest.raises(UserError, match=r"lacks the mask_token \[MASK\]"):
-        bert_specials(directory)
-    (directory / "vocab.txt").unlink()
-    with pytest.raises(UserError, match=r"neither tokenizer\.json nor vocab\.txt"):
-        bert_specials(directory)
+    with pytest.raises(UserError, match=r"lacks \[UNK\] \[MASK\]"):
+        check_bert(directory, weights=False)
+    (directory / "tokenizer_config.json").write_text('{"tokenizer_class": "BertJapaneseTokenizer"}')
+    with pytest.raises(UserError, match="its tokenizer is BertJapaneseTokenizer"):
+        check_bert(directory, weights=False)
 
 
 def test_model_hash_is_that_of_the_content(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

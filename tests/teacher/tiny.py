@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import BertConfig, BertForMaskedLM, BertModel
+from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"piece{index}" for index in range(35))]
 
@@ -27,12 +27,20 @@ def tiny_config(**changes: Any) -> BertConfig:
 
 def write_bert(directory: Path, *, mlm: bool = True, **changes: Any) -> Path:
     """A BERT checkpoint with (`BertForMaskedLM`) or without an MLM head, and its vocabulary."""
+    write_random(directory, BertForMaskedLM, tiny_config(**changes), mlm=mlm)
+    (directory / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    return directory
+
+
+def write_random(
+    directory: Path, model_class: type[PreTrainedModel], config: Any, *, mlm: bool = True, seed: int = 0
+) -> Path:
+    """A checkpoint of a masked language model with every parameter away from its usual start, or of its encoder."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = (BertForMaskedLM if mlm else BertModel)(tiny_config(**changes))
+        torch.manual_seed(seed)
+        model = model_class(config)
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
-    model.save_pretrained(directory)
-    (directory / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    (model if mlm else model.base_model).save_pretrained(directory)
     return directory

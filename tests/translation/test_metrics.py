@@ -4,11 +4,13 @@ import json
 import logging
 import math
 import os
+from dataclasses import replace
 
 import pytest
 import sacrebleu
 
-from bertkd_ray.translation.metrics import corpus_bleu, legacy_bleu, paired_bootstrap, score
+from bertkd_ray.translation import metrics
+from bertkd_ray.translation.metrics import corpus_bleu, legacy_bleu, paired_bootstrap, score, tokenizer_for
 from tests.golden import golden_path
 
 REFERENCES = [
@@ -76,6 +78,53 @@ def test_legacy_figure_of_raw_text_is_lower_cased_and_tokenised() -> None:
     scores = score(["THE cat, it sits."], ["the Cat, it sits."])
     assert scores.legacy_bleu == by_hand.bleu == pytest.approx(100.0)
     assert scores.bleu < 100
+
+
+def test_legacy_figure_of_a_tokenised_corpus_is_of_its_tokens() -> None:
+    raw, reference = ["The cat's here."], ["The cat is here."]
+    tokens = ["the Cat 's here ."], ["The cat is here ."]
+    scores = score(raw, reference, tokens=tokens)
+    assert scores.legacy_bleu == legacy_bleu(["the cat 's here ."], ["the cat is here ."]).bleu
+    assert scores == replace(score(raw, reference), legacy_bleu=scores.legacy_bleu)
+
+
+def test_chinese_is_scored_by_characters() -> None:
+    # Seven characters, six of them right: 6/7, 5/6, 4/5, 3/4; 13a sees one word, and it is wrong.
+    hypotheses, references = ["我喜欢吃苹果!"], ["我喜欢吃苹果。"]
+    by_hand = 100 * (6 / 7 * 5 / 6 * 4 / 5 * 3 / 4) ** 0.25
+    scores = score(hypotheses, references, tokenize="zh")
+    assert scores.bleu == pytest.approx(by_hand)
+    assert scores.legacy_bleu == pytest.approx(by_hand)
+    assert scores.length_ratio == 1.0
+    assert "|tok:zh|" in scores.bleu_signature
+    assert corpus_bleu(hypotheses, references, tokenize="zh") == pytest.approx(by_hand)
+    assert corpus_bleu(hypotheses, references) < 20
+    assert score(hypotheses, references).chrf == scores.chrf
+    compared = paired_bootstrap(hypotheses * 5, references * 5, references * 5, samples=10, tokenize="zh")
+    assert compared.baseline_bleu == pytest.approx(by_hand)
+    assert "|tok:zh|" in compared.signature
+
+
+@pytest.mark.parametrize(
+    ("language", "installed", "expected"),
+    [
+        *[(language, False, "13a") for language in ("en", "de", "ar", "hi", "tr")],
+        *[(language, False, "zh") for language in ("zh", "ZH", "zh-TW", "zh_cn")],
+        *[(language, False, "char") for language in ("ja", "ko", "th", "my")],
+        *[("ja", True, "ja-mecab"), ("ko", True, "ko-mecab"), ("th", True, "char")],
+    ],
+)
+def test_the_tokenizer_follows_the_language(
+    language: str, installed: bool, expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(metrics.importlib.util, "find_spec", lambda name: object() if installed else None)
+    tokenizer_for.cache_clear()
+    assert {tokenizer_for(language) for _ in range(2)} == {expected}
+    tokenizer_for.cache_clear()
+    told = capsys.readouterr().err
+    wanted = language in ("ja", "ko") and not installed
+    assert told.count("\n") == wanted
+    assert (f'pip install "sacrebleu[{language}]"' in told) == wanted
 
 
 def test_one_sentence_and_empty_output() -> None:

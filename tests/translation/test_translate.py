@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 import sacrebleu
 
-from bertkd_ray.core.artifact import Artifact
+from bertkd_ray.core.artifact import Artifact, Draft
+from bertkd_ray.corpus import tokenizer
+from bertkd_ray.corpus.moses import tokenise, unescape_moses
 from bertkd_ray.translation import decoding, translate
 from bertkd_ray.translation.decoding import Translation
+from bertkd_ray.translation.metrics import legacy_bleu
 from bertkd_ray.translation.translate import PartTranslator, best_hypotheses, read_translations
 from tests.inprocess import Project
 
@@ -127,6 +132,48 @@ def test_scores_are_sacrebleus_on_the_best_hypotheses(translation):
     assert 0 <= translation.metrics["test/legacy_bleu"] <= 100
     assert translation.metrics["test/sentences"] == ROWS
     assert "tok:13a" in " ".join(translation.info["signatures"].values())
+
+
+def test_a_chinese_target_is_scored_by_characters(project):
+    corpus = project.corpus()
+    chinese = replace(corpus, manifest={**corpus.manifest, "info": {**corpus.info, "tgt_lang": "zh"}})
+    work = Draft(project.store, "translation", "0123456789abcdef", project.translation_draft().config, {})
+    found = translate.translate(work, project.runtime, chinese, project.control())
+    assert found.info["tokenize"] == "zh"
+    assert "|tok:zh|" in found.info["signatures"]["bleu_signature"]
+    shutil.rmtree(found.uri)
+
+
+@pytest.fixture(scope="module")
+def moses(tmp_path_factory) -> Project:
+    """The same kind of project on text that Moses has tokenised."""
+    directory = tmp_path_factory.mktemp("moses")
+    Project(directory)
+    for path in (directory / "text").iterdir():
+        language = path.name.split(".")[1]
+        lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+        path.write_bytes(gzip.compress("".join(tokenise(line, language) + "\n" for line in lines).encode()))
+    return Project(directory, "corpus.text=moses")
+
+
+def test_translations_of_moses_text_are_raw_with_their_tokens_beside_them(project, moses, monkeypatch):
+    written = "the man &apos;s here , she says ."
+    monkeypatch.setattr(tokenizer, "decode", lambda _, ids: [unescape_moses(written)] * len(list(ids)))
+    found = translate.translate(moses.translation_draft(), moses.runtime, moses.corpus(), moses.control())
+    table = read_translations(found)
+    raw = pq.read_table(project.variant(moses.directory / "raw").corpus().path("test"))
+    tokens = pq.read_table(moses.corpus().path("test"))
+    assert table["source_tokens"].to_pylist() == tokens["src"].to_pylist()
+    assert table["reference_tokens"].to_pylist() == tokens["tgt"].to_pylist()
+    assert table["reference"].to_pylist() == raw["tgt"].to_pylist()
+    assert table["source"].to_pylist()[:3] == raw["src"].to_pylist()[:3]
+    assert best_hypotheses(table, "hypotheses_tokens") == ["the man 's here , she says ."] * ROWS
+    assert best_hypotheses(table) == ["the man's here, she says."] * ROWS
+    references, hypotheses = table["reference"].to_pylist(), best_hypotheses(table)
+    assert found.metrics["test/bleu"] == sacrebleu.corpus_bleu(hypotheses, [references]).score
+    assert found.metrics["test/chrf"] == sacrebleu.corpus_chrf(hypotheses, [references]).score
+    lines = [[line.lower() for line in side] for side in translate._tokens(table)]
+    assert found.metrics["test/legacy_bleu"] == legacy_bleu(*lines).bleu
 
 
 def test_nothing_but_the_table_and_the_manifest_is_left(project, translation):

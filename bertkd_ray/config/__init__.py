@@ -9,20 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
+from bertkd_ray.config.corpus import ONE_OR_MANY, CorpusConfig
+from bertkd_ray.config.section import Section
 from bertkd_ray.core.errors import UserError
 
 NOT_PART_OF_A_RESULT = {
@@ -39,96 +32,6 @@ NOT_PART_OF_A_RESULT = {
 
 CONTROL_OVERRIDES: dict[str, Any] = {"kd.alpha": 0}
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-
-
-class Section(BaseModel):
-    """A frozen part of the configuration that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        # YAML reads `yes` and `on` as true, and Python would take true for 1.
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
-            raise ValueError("true and false have no meaning here; give a value")
-        return value
-
-
-class SplitFiles(Section):
-    """Where one split of the corpus lies: two line-aligned files, or one TSV."""
-
-    src: str | None = None
-    """Source text, one sentence a line, UTF-8; `.gz` is read as gzip; a path or a storage URI."""
-    tgt: str | None = None
-    """Target text, line-aligned with `src`."""
-    tsv: str | None = None
-    """Instead of `src` and `tgt`: one tab-separated file."""
-    src_column: int = Field(0, ge=0)
-    """Column of the source text in the TSV, counted from 0."""
-    tgt_column: int = Field(1, ge=0)
-    """Column of the target text in the TSV, counted from 0."""
-
-    @model_validator(mode="after")
-    def _one_form(self) -> SplitFiles:
-        pair = (self.src is not None) + (self.tgt is not None)
-        if (pair != 2) if self.tsv is None else (pair != 0):
-            raise ValueError("give both src and tgt, or tsv alone")
-        return self
-
-    def paths(self) -> list[tuple[str, str]]:
-        """The files that are given, by their key."""
-        return [(key, path) for key in ("src", "tgt", "tsv") if (path := getattr(self, key)) is not None]
-
-
-class CorpusConfig(Section):
-    """Stage 0, prepare: which text, and how it becomes token ids."""
-
-    source: Literal["demo", "text", "tsv"] = "text"
-    """`text`: line-aligned files; `tsv`: one file a split; `demo`: the embedded German-English grammar."""
-    directory: str | None = None
-    """Directory or URI that the paths of the splits are relative to; null is the working directory."""
-    train: SplitFiles | None = None
-    """Training pairs (not with `source: demo`)."""
-    valid: SplitFiles | None = None
-    """Pairs for early stopping and the choice of the checkpoint."""
-    test: SplitFiles | None = None
-    """Pairs that are only ever scored."""
-    lowercase: bool = False
-    """Lower-case both sides first, as the paper did."""
-    max_side_tokens: int = Field(150, ge=1)
-    """Tokens: pairs with a longer side are dropped."""
-    max_pair_tokens: int = Field(509, ge=2)
-    """Tokens of both sides together; 509 and three special tokens fill BERT's 512 positions."""
-    fragment_pairs: int = Field(2048, ge=1)
-    """Pairs a Parquet file: the unit of work and of resumption in extract."""
-    group_pairs: int = Field(1024, ge=1)
-    """Pairs a Parquet row group: the unit that the batch plan shuffles."""
-
-    @model_validator(mode="after")
-    def _splits_fit_source(self) -> CorpusConfig:
-        splits = {"train": self.train, "valid": self.valid, "test": self.test}
-        if self.source == "demo":
-            if any(splits.values()):
-                raise ValueError("source: demo brings its own text; remove train, valid and test, or set source: text")
-            return self
-        for name, files in splits.items():
-            if files is None:
-                raise ValueError(f"source: {self.source} needs corpus.{name}")
-            if (files.tsv is not None) != (self.source == "tsv"):
-                raise ValueError(f"corpus.{name} does not fit source: {self.source}")
-        return self
-
-    def files(self, split: str) -> SplitFiles | None:
-        """The split's files with their whole paths, or None for the demo corpus."""
-        files: SplitFiles | None = getattr(self, split)
-        if files is None or self.directory is None:
-            return files
-        return files.model_copy(update={key: self._whole(path) for key, path in files.paths()})
-
-    def _whole(self, path: str) -> str:
-        absolute = path.startswith("/") or "://" in path
-        return path if absolute or self.directory is None else f"{self.directory.rstrip('/')}/{path}"
 
 
 class TeacherConfig(Section):
@@ -315,7 +218,9 @@ class Config(Section):
     """Stage 3, the loss."""
     student: StudentConfig = StudentConfig()
     """Stage 3, the student."""
-    arms: dict[Annotated[str, Field(pattern=_NAME)], dict[str, Any]] = {"distilled": {}, "control": CONTROL_OVERRIDES}
+    arms: dict[Annotated[str, Field(pattern=_NAME)], dict[str, Any]] = Field(
+        {"distilled": {}, "control": CONTROL_OVERRIDES}
+    )
     """Students to compare: name and the `kd.*` and `student.*` keys that differ."""
     translate: TranslateConfig = TranslateConfig()
     """Stage 4."""
@@ -396,9 +301,10 @@ def _validated(tree: dict[str, Any], origin: str) -> Config:
 
 def _explain(item: Any) -> str:
     """One of pydantic's findings as `key: what is wrong (got value)`."""
-    key = ".".join(str(part) for part in item["loc"] if part != "[key]")
+    location = [part for part in item["loc"] if part not in ("[key]", *ONE_OR_MANY)]
+    key = ".".join(map(str, location))
     if item["type"] == "extra_forbidden":
-        return f"unknown key {key}{_suggestion(item['loc'])}"
+        return f"unknown key {key}{_suggestion(location)}"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] in ("model_type", "dict_type"):
         message = "a section of keys and values is needed"
@@ -407,19 +313,23 @@ def _explain(item: Any) -> str:
     return f"{key}: {message}{got}" if key else message
 
 
-def _suggestion(location: tuple[Any, ...]) -> str:
+def _suggestion(location: list[str | int]) -> str:
     """The known key that an unknown one most resembles."""
     from difflib import get_close_matches
 
-    model: Any = Config
+    model: type[Section] | None = Config
     for part in location[:-1]:
-        annotation = model.model_fields[part].annotation
-        nested = [kind for kind in (annotation, *getattr(annotation, "__args__", ())) if isinstance(kind, type)]
-        model = next((kind for kind in nested if issubclass(kind, Section)), None)
-        if model is None:
-            return ""
-    close = get_close_matches(str(location[-1]), model.model_fields, n=1)
+        if isinstance(part, str) and model is not None:
+            model = _section_in(model.model_fields[part].annotation)
+    close = get_close_matches(str(location[-1]), model.model_fields if model else [], n=1)
     return f"; did you mean {'.'.join([*map(str, location[:-1]), close[0]])}?" if close else ""
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    """The section that a field holds, perhaps in a list or as one of several things."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _section_in(inner))), None)
 
 
 def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
@@ -436,6 +346,14 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: not a configuration; it must be a mapping of keys to values")
+    return config_of(tree, str(path), overrides)
+
+
+def config_of(tree: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
+    """The configuration of a tree of keys, which the overrides change; `origin` stands in the messages.
+
+    Raises UserError as `load_config` does.
+    """
     for override in overrides or []:
         key, separator, text = override.partition("=")
         if not separator or not key:
@@ -449,11 +367,11 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
         if key.startswith("arms."):
             tree.setdefault("arms", deepcopy(Config.model_fields["arms"].default))
         _set_key(tree, key, value)
-    config = _validated(tree, str(path))
+    config = _validated(tree, origin)
     stored = config.stored_topk()
     # An arm that does not validate is found here, not hours later.
     for arm, arm_config in config.arm_configs().items():
         if arm_config.kd.alpha > 0 and arm_config.kd.topk > stored:
             topk = arm_config.kd.topk
-            raise UserError(f"{path}: arms.{arm}: kd.topk {topk} is more than extract.topk {stored}; raise it")
+            raise UserError(f"{origin}: arms.{arm}: kd.topk {topk} is more than extract.topk {stored}; raise it")
     return config

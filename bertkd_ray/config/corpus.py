@@ -1,0 +1,234 @@
+"""The configuration of stage 0: where the text comes from, what is dropped of it, how it becomes token ids."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from bertkd_ray.config.section import Section
+
+SPLITS = ("train", "valid", "test")
+_MAX_WEIGHT = 100
+# Names of the alternatives of corpus.train in pydantic's messages; no key can be called so.
+ONE_OR_MANY = ("<one source>", "<sources>")
+
+
+class SplitFiles(Section):
+    """One source of sentence pairs, in one of the forms, or a share of the training pairs."""
+
+    src: str | None = None
+    """Source text, one sentence a line, UTF-8; `.gz` and `.zst` are decompressed; a path or a storage URI."""
+    tgt: str | None = None
+    """Target text, line-aligned with `src`."""
+    tsv: str | None = None
+    """Instead of `src` and `tgt`: one tab-separated file without a header (`.gz`, `.zst` too)."""
+    jsonl: str | None = None
+    """Instead: one file with a JSON object a line (`.gz`, `.zst` too)."""
+    parquet: str | None = None
+    """Instead: a Parquet file, a directory of them, or a pattern (`part-*.parquet`)."""
+    dataset: str | None = None
+    """Instead: a Hugging Face `datasets` name or a local dataset directory (extra `bertkd-ray[datasets]`)."""
+    subset: str | None = None
+    """Configuration of the dataset, for example `de-en`."""
+    split: str | None = None
+    """Split of the dataset; null is `train`, `validation` or `test`, after the key it stands under."""
+    revision: str | None = None
+    """Branch, tag or commit of the dataset on the hub; null is its main branch."""
+    held_out: float | None = Field(None, gt=0, lt=1)
+    """Instead, in valid and test: this share of the training pairs, chosen by a hash of the source sentence."""
+    src_column: int | str | None = None
+    """Column of the source text. TSV: counted from 0 (null: 0). JSONL and Parquet: its name, dots lead into objects
+    (null: `src`). Datasets: likewise (null: `translation.` and the source language)."""
+    tgt_column: int | str | None = None
+    """Column of the target text, likewise (null: 1, `tgt`, or `translation.` and the target language)."""
+    weight: float = Field(1.0, gt=0, le=_MAX_WEIGHT)
+    """In train: how often each pair is taken; 2.5 is twice, and half of the pairs, chosen by a hash, a third time."""
+
+    @property
+    def form(self) -> str:
+        """What the source is: a value of `corpus.source`, or `held_out`."""
+        given = [key for key in ("tsv", "jsonl", "parquet", "held_out") if getattr(self, key) is not None]
+        return "datasets" if self.dataset is not None else given[0] if given else "text"
+
+    @model_validator(mode="after")
+    def _one_form(self) -> SplitFiles:
+        pair = (self.src is not None) + (self.tgt is not None)
+        alone = [key for key in ("tsv", "jsonl", "parquet", "dataset", "held_out") if getattr(self, key) is not None]
+        if len(alone) > 1 or pair != (0 if alone else 2):
+            raise ValueError("give both src and tgt, or one of tsv, jsonl, parquet, dataset and held_out alone")
+        for key in ("subset", "split", "revision"):
+            if getattr(self, key) is not None and self.dataset is None:
+                raise ValueError(f"{key} belongs to dataset; remove it, or name a dataset")
+        for key in ("src_column", "tgt_column"):
+            self._check_column(key, getattr(self, key))
+        return self
+
+    def _check_column(self, key: str, column: int | str | None) -> None:
+        if column is None:
+            return
+        if self.form in ("text", "held_out"):
+            raise ValueError(f"{key} has no meaning for {self.form}; remove it")
+        if self.form == "tsv" and not (isinstance(column, int) and column >= 0):
+            raise ValueError(f"{key}: the columns of a TSV are counted from 0, got {column!r}")
+        if self.form != "tsv" and not isinstance(column, str):
+            raise ValueError(f"{key}: the columns of {self.form} have names, got {column!r}")
+
+    def paths(self) -> list[tuple[str, str]]:
+        """The files that are given, by their key; a dataset is no file."""
+        keys = ("src", "tgt", "tsv", "jsonl", "parquet")
+        return [(key, path) for key in keys if (path := getattr(self, key)) is not None]
+
+    def columns(self, src_lang: str, tgt_lang: str) -> tuple[int | str, int | str]:
+        """The columns of source and target, those that are not given by their defaults."""
+        defaults: dict[str, tuple[int | str, int | str]] = {
+            "tsv": (0, 1),
+            "datasets": (f"translation.{src_lang}", f"translation.{tgt_lang}"),
+        }
+        src, tgt = defaults.get(self.form, ("src", "tgt"))
+        return (
+            src if self.src_column is None else self.src_column,
+            tgt if self.tgt_column is None else self.tgt_column,
+        )
+
+
+class CleanConfig(Section):
+    """Which pairs of train and valid are dropped besides empty and too long ones. Words are what stands between spaces.
+
+    Pairs of a test set that has files of its own are never dropped.
+    """
+
+    duplicates: bool = False
+    """Drop every pair that stood before in the same split, both sides equal."""
+    test_overlap: bool = False
+    """Drop pairs whose source sentence stands in test, whatever its case."""
+    identical_sides: bool = False
+    """Drop pairs whose two sides are equal."""
+    min_words: int | None = Field(None, ge=1)
+    """Drop pairs with a side of fewer words."""
+    max_words: int | None = Field(None, ge=1)
+    """Drop pairs with a side of more words."""
+    max_ratio: float | None = Field(None, ge=1)
+    """Drop pairs whose longer side has more than so many words for each word of the other."""
+
+    @model_validator(mode="after")
+    def _words_leave_room(self) -> CleanConfig:
+        if self.min_words and self.max_words and self.min_words > self.max_words:
+            raise ValueError(f"min_words {self.min_words} is more than max_words {self.max_words}; lower it")
+        return self
+
+
+def _one_or_many(value: Any) -> str:
+    return ONE_OR_MANY[isinstance(value, list | tuple)]
+
+
+class CorpusConfig(Section):
+    """Stage 0, prepare: which text, and how it becomes token ids."""
+
+    source: Literal["demo", "text", "tsv", "jsonl", "parquet", "datasets", "mixed", "iwslt14"] = "text"
+    """`text`: line-aligned files; `tsv`, `jsonl`, `parquet`, `datasets`: that form; `mixed`: each source in a form of
+    its own; `iwslt14`: the TED talks archive; `demo`: the embedded German-English grammar."""
+    text: Literal["raw", "moses", "paper"] = "raw"
+    """`moses`: the text is Moses-tokenised; its escapes are undone, and it is detokenised for scoring. `paper`, with
+    `source: iwslt14`: tokenised and lower-cased, as the paper had it."""
+    src_lang: str = Field("de", pattern="^[a-z]{2,3}$")
+    """Language of the source, ISO 639-1; it chooses direction and scoring, and says what is what in the tables."""
+    tgt_lang: str = Field("en", pattern="^[a-z]{2,3}$")
+    """Language of the target, ISO 639-1."""
+    directory: str | None = None
+    """Directory or URI that the paths of the splits are relative to; null is the working directory."""
+    train: (
+        Annotated[
+            Annotated[SplitFiles, Tag(ONE_OR_MANY[0])] | Annotated[list[SplitFiles], Tag(ONE_OR_MANY[1])],
+            Discriminator(_one_or_many),
+        ]
+        | None
+    ) = None
+    """Training pairs: one source or a list of them, each with its weight (not with `demo` and `iwslt14`)."""
+    valid: SplitFiles | None = None
+    """Pairs for early stopping and the choice of the checkpoint."""
+    test: SplitFiles | None = None
+    """Pairs that are only ever scored."""
+    archive: str | None = None
+    """With `source: iwslt14`: the `de-en.tgz` archive or its unpacked directory, a path or an `https://` address."""
+    archive_sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    """Checksum that a downloaded archive must have; null takes what comes."""
+    cache: str | None = None
+    """Directory for downloads; null is `~/.cache/bertkd_ray`."""
+    clean: CleanConfig = CleanConfig()
+    """Pairs that are dropped."""
+    lowercase: bool = False
+    """Lower-case both sides first, as the paper did."""
+    max_side_tokens: int = Field(150, ge=1)
+    """Tokens: pairs with a longer side are dropped."""
+    max_pair_tokens: int = Field(509, ge=2)
+    """Tokens of both sides together; 509 and three special tokens fill BERT's 512 positions."""
+    fragment_pairs: int = Field(2048, ge=1)
+    """Pairs a Parquet file: the unit of work and of resumption in prepare and extract."""
+    group_pairs: int = Field(1024, ge=1)
+    """Pairs a Parquet row group: the unit that the batch plan shuffles."""
+
+    @model_validator(mode="after")
+    def _keys_fit_source(self) -> CorpusConfig:
+        if (self.source == "iwslt14") != (self.archive is not None):
+            raise ValueError("archive and source: iwslt14 belong together; give both or neither")
+        if self.archive_sha256 is not None and self.archive is None:
+            raise ValueError("archive_sha256 has no meaning without archive; remove it")
+        if self.text != "raw" and self.source == "demo":
+            raise ValueError("source: demo is raw text; remove text")
+        if self.text == {"iwslt14": "moses"}.get(self.source, "paper"):
+            raise ValueError(
+                "source: iwslt14 has text: paper or raw" if self.archive else "text: paper needs source: iwslt14"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _splits_fit_source(self) -> CorpusConfig:
+        given = {split: getattr(self, split) for split in SPLITS}
+        if self.source in ("demo", "iwslt14"):
+            if any(value is not None for value in given.values()):
+                raise ValueError(
+                    f"source: {self.source} brings its own text; remove train, valid and test, or set source: text"
+                )
+            return self
+        for split, value in given.items():
+            if value is None or value == []:
+                raise ValueError(f"source: {self.source} needs corpus.{split}")
+            for files in self._of(split):
+                self._check_files(split, files)
+        if sum(self.held_out().values()) >= 1:
+            raise ValueError("valid.held_out and test.held_out leave nothing to train on; lower them")
+        return self
+
+    def _check_files(self, split: str, files: SplitFiles) -> None:
+        if files.form == "held_out":
+            if split == "train":
+                raise ValueError("corpus.train cannot be held_out; valid and test are held out of it")
+        elif self.source not in ("mixed", files.form):
+            raise ValueError(
+                f"corpus.{split} does not fit source: {self.source}; set source: {files.form}, or mixed for several"
+            )
+        if split != "train" and files.weight != 1.0:
+            raise ValueError(f"corpus.{split} has a weight; only sources of train have one")
+
+    def _of(self, split: str) -> list[SplitFiles]:
+        value: SplitFiles | list[SplitFiles] | None = getattr(self, split)
+        return value if isinstance(value, list) else [] if value is None else [value]
+
+    def sources(self, split: str) -> list[SplitFiles]:
+        """The sources of a split with their whole paths; none for a corpus of its own and for a held-out split."""
+        return [
+            files.model_copy(update={key: self.whole(path) for key, path in files.paths()})
+            for files in self._of(split)
+            if files.form != "held_out"
+        ]
+
+    def held_out(self) -> dict[str, float]:
+        """The splits that are held out of train, with their shares."""
+        given = {"valid": self.valid, "test": self.test}
+        return {split: files.held_out for split, files in given.items() if files is not None and files.held_out}
+
+    def whole(self, path: str) -> str:
+        """A path of the configuration, with the directory in front unless it is absolute or a URI."""
+        absolute = path.startswith("/") or "://" in path
+        return path if absolute or self.directory is None else f"{self.directory.rstrip('/')}/{path}"

@@ -1,0 +1,208 @@
+"""Sentence pairs from tables: Parquet files, and data sets of the Hugging Face `datasets` library (an optional extra).
+
+A column may lie in a struct: `translation.de`. Everything is streamed and given as tables with the string columns `src`
+and `tgt`. Nothing that a data set brings as code is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from bertkd_ray.core.artifact import one_line
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.corpus.readers import PAIRS, content_hash, unreadable
+
+_BATCH_ROWS = 4096
+_TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+
+
+def read_parquet(path: str, src_column: str = "src", tgt_column: str = "tgt") -> Iterator[pa.Table]:
+    """The pairs of Parquet files, in the order of their names: one file, all below a directory, or those of a pattern.
+
+    A pattern has `*` in one or more parts of the path, each within one directory level. Below a directory, names that
+    begin with `_` or `.` are left out. All of it may be a URI.
+
+    Raises UserError where no file is found, for what is no Parquet file, an absent column, a column of another type
+    than text, and a null (by its row, counted from 1).
+    """
+    filesystem, names = _parquet_files(path)
+    for name in names:
+        row = 1
+        for batch in _batches(filesystem, name, [src_column, tgt_column]):
+            yield _pairs(batch, (src_column, tgt_column), name, row)
+            row += len(batch)
+
+
+def parquet_hash(path: str) -> str:
+    """SHA-256 over the contents of the files that `read_parquet` reads, in their order; their names do not enter."""
+    filesystem, names = _parquet_files(path)
+    total = hashlib.sha256()
+    for name in names:
+        with _opening(name), filesystem.open_input_file(name) as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()
+
+
+def read_dataset(
+    name: str, subset: str | None, split: str, revision: str | None, src_column: str, tgt_column: str
+) -> Iterator[pa.Table]:
+    """The pairs of a split of a data set, streamed: from the hub, or from a local directory of data files.
+
+    Raises UserError when `datasets` is not installed, the data set, subset or split cannot be had, and as
+    `read_parquet` for its columns. Not supported: data sets that need code of their own, `save_to_disk` directories.
+    """
+    where = f"dataset {name}, split {split}"
+    try:
+        from datasets import load_dataset
+    except ImportError:
+        raise UserError(
+            f"{where}: the datasets library is not installed; install the extra: pip install 'bertkd-ray[datasets]'"
+        ) from None
+    try:
+        loaded = load_dataset(name, subset, split=split, revision=revision, streaming=True)
+    except (
+        Exception
+    ) as error:  # the library's errors for a wrong name, subset, split or connection have no common class
+        raise UserError(
+            f"{where}: cannot be loaded ({one_line(error)[:300]}); correct dataset, subset or split"
+        ) from error
+    row = 1
+    for table in _tables(loaded, where):
+        for column in (src_column, tgt_column):
+            _check_column(table.schema, column, where)
+        yield _pairs(table, (src_column, tgt_column), where, row)
+        row += len(table)
+
+
+def dataset_hash(name: str, revision: str | None) -> str:
+    """What a data set's content is known by: its commit on the hub, or SHA-256 over the files of a local directory.
+
+    Raises UserError when the hub cannot be asked or does not know the data set.
+    """
+    if Path(name).is_dir():
+        digest = hashlib.sha256()
+        for path in sorted(path for path in Path(name).rglob("*") if path.is_file()):
+            # Names tell the library which split a file belongs to.
+            digest.update(f"{path.relative_to(name)}\0{content_hash(str(path))}\0".encode())
+        return digest.hexdigest()
+    from huggingface_hub import HfApi
+
+    try:
+        commit = HfApi().dataset_info(name, revision=revision).sha
+    except (OSError, ValueError) as error:
+        offline = "HF_HUB_OFFLINE is set; " if os.environ.get("HF_HUB_OFFLINE") else ""
+        raise UserError(
+            f"dataset {name}: neither a directory nor a data set on the hub ({offline}{one_line(error)[:200]}); "
+            "correct the name or the network"
+        ) from error
+    if commit is None:
+        raise UserError(f"dataset {name}: the hub names no commit, so its content has no fingerprint; copy it first")
+    return commit
+
+
+def _parquet_files(path: str) -> tuple[fs.FileSystem, list[str]]:
+    """A filesystem, and the names of the files in it that `path` stands for; at least one."""
+    before, star, after = path.partition("*")
+    base = before[: before.rfind("/") + 1] or "." if star else path
+    try:
+        filesystem, inner = fs.FileSystem.from_uri(base) if "://" in base else (fs.LocalFileSystem(), base)
+        inner = inner.rstrip("/") or "/"
+        kind = filesystem.get_file_info(inner).type
+        if kind == fs.FileType.NotFound:
+            raise FileNotFoundError(path)
+        if kind == fs.FileType.File:
+            return filesystem, [inner]
+        found = filesystem.get_file_info(fs.FileSelector(inner, recursive=True))
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(path, error) from error
+    below = {info.path[len(inner.rstrip("/")) + 1 :]: info.path for info in found if info.type == fs.FileType.File}
+    if star:
+        pattern = before[before.rfind("/") + 1 :] + star + after
+        names = [name for relative, name in below.items() if _fits(relative, pattern)]
+    else:
+        names = [name for relative, name in below.items() if relative.endswith(".parquet") and not _is_hidden(relative)]
+    if not names:
+        raise UserError(f"{path}: no Parquet file is here; correct the path or the pattern")
+    return filesystem, sorted(names)
+
+
+def _fits(relative: str, pattern: str) -> bool:
+    parts, patterns = relative.split("/"), pattern.split("/")
+    return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
+
+
+def _is_hidden(relative: str) -> bool:
+    return any(part.startswith(("_", ".")) for part in relative.split("/"))
+
+
+def _batches(filesystem: fs.FileSystem, name: str, columns: list[str]) -> Iterator[pa.Table]:
+    """The columns of a Parquet file in tables of bounded size; a struct holds the fields that were asked for alone."""
+    with _opening(name), filesystem.open_input_file(name) as stream:
+        file = pq.ParquetFile(stream)
+        for column in columns:
+            _check_column(file.schema_arrow, column, name)
+        for batch in file.iter_batches(_BATCH_ROWS, columns=columns):
+            yield pa.Table.from_batches([batch])
+
+
+@contextmanager
+def _opening(name: str) -> Iterator[None]:
+    try:
+        yield
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{name}: damaged, or no Parquet file ({one_line(error)}); write it again") from error
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(name, error) from error
+
+
+def _tables(loaded: Any, where: str) -> Iterator[pa.Table]:
+    """The rows of a streamed data set; what goes wrong on the way is the source's fault, whatever it is called."""
+    tables = loaded.with_format("arrow").iter(batch_size=_BATCH_ROWS)
+    while True:
+        try:
+            table = next(tables, None)
+        except Exception as error:
+            raise UserError(f"{where}: cannot be read ({one_line(error)[:300]}); check its files") from error
+        if table is None:
+            return
+        yield table
+
+
+def _check_column(schema: pa.Schema, column: str, where: str) -> None:
+    """Raises UserError unless the column, perhaps in a struct, is there and holds text."""
+    fields, seen, kind = {field.name: field.type for field in schema}, "", pa.null()
+    first, *others = column.split(".")
+    for part in (first, *others):
+        if part not in fields:
+            inside = f" in {seen}" if seen else ""
+            held = f"only {', '.join(fields)}" if fields else f"which is of type {kind}"
+            raise UserError(f"{where}: no column {part}{inside}, {held}; name a column of text")
+        kind, seen = fields[part], f"{seen}.{part}".lstrip(".")
+        fields = {field.name: field.type for field in kind} if pa.types.is_struct(kind) else {}
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if not any(is_text(plain) for is_text in _TEXT_TYPES):
+        raise UserError(f"{where}: column {column} is of type {kind}, not text; name a text column")
+
+
+def _pairs(table: pa.Table, columns: tuple[str, str], where: str, first_row: int) -> pa.Table:
+    sides = []
+    for column in columns:
+        first, *others = column.split(".")
+        values = table[first].combine_chunks()
+        values = (pc.struct_field(values, others) if others else values).cast(pa.string())
+        if values.null_count:
+            row = first_row + pc.index(values.is_null(), True).as_py()
+            raise UserError(f"{where}: row {row}: column {column} is null; remove such rows, or fill them")
+        sides.append(values)
+    return pa.table(sides, schema=PAIRS)

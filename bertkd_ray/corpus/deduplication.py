@@ -1,0 +1,93 @@
+"""Duplicates, and overlap with test, over a corpus of any size: by 128-bit hashes, a bucket of them at a time.
+
+Each task writes the hashes of its pairs to one file, cut by the hash into buckets (row groups). A bucket holds about
+`BUCKET_HASHES` hashes, those of equal sentences among them; it is read from all files, sorted, and says which pairs
+are dropped. No process holds more than one bucket. What is dropped depends on the input's order alone, never on the
+order in which tasks end. Two different sentences have the same hash with a probability of n² / 2^129 for n pairs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+BUCKET_HASHES = 1 << 20
+TEST_SENTENCE, SENTENCE, PAIR = range(3)
+"""What a hash stands for: a source sentence of test, one of train or valid, or a pair. The first two are compared."""
+OVERLAP, DUPLICATE = 1, 2
+"""Why a pair is dropped; both reasons may be given for one pair."""
+
+HASHES = pa.schema([("high", pa.uint64()), ("low", pa.uint64()), ("place", pa.int64()), ("kind", pa.uint8())])
+DROPS = pa.schema([("place", pa.int64()), ("reason", pa.uint8())])
+
+
+class Hashes(NamedTuple):
+    """Hashes, where their pairs stand (`place`, ascending with the input), and what they stand for; [n] each."""
+
+    high: NDArray[np.uint64]
+    low: NDArray[np.uint64]
+    place: NDArray[np.int64]
+    kind: NDArray[np.uint8]
+
+
+def hash_sentences(src: Sequence[str], places: NDArray[np.int64], *, is_test: bool) -> Hashes:
+    """Hashes of normalised source sentences, whatever their case."""
+    texts = (text.casefold() for text in src)
+    return _hashes(texts, places, TEST_SENTENCE if is_test else SENTENCE, "sentence")
+
+
+def hash_pairs(src: Sequence[str], tgt: Sequence[str], places: NDArray[np.int64], split: str) -> Hashes:
+    """Hashes of normalised pairs; those of different splits are never equal."""
+    # Normalised text holds no line feed.
+    texts = (f"{one}\n{other}" for one, other in zip(src, tgt, strict=True))
+    return _hashes(texts, places, PAIR, split)
+
+
+def bucket_count(hashes: int) -> int:
+    """Buckets for so many hashes."""
+    return max(1, -(-hashes // BUCKET_HASHES))
+
+
+def cut_into_buckets(hashes: Sequence[Hashes], count: int) -> list[pa.Table]:
+    """One table with the schema `HASHES` a bucket, perhaps empty."""
+    if not hashes:
+        return [HASHES.empty_table()] * count
+    columns = [np.concatenate(column) for column in zip(*hashes, strict=True)]
+    bucket = ((columns[0] >> np.uint64(32)) * np.uint64(count)) >> np.uint64(32)
+    order = np.argsort(bucket, kind="stable")
+    table = pa.table([column[order] for column in columns], schema=HASHES)
+    ends = np.searchsorted(bucket[order], np.arange(count + 1, dtype=np.uint64))
+    return [table.slice(start, end - start) for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
+
+
+def resolve(bucket: pa.Table) -> pa.Table:
+    """Which pairs of a whole bucket are dropped, with the schema `DROPS`, sorted by place.
+
+    Of equal pairs all but the first are dropped, of sentences equal to one of test all.
+    """
+    high, low, place, kind = (bucket[name].to_numpy() for name in HASHES.names)
+    order = np.lexsort((place, kind, low, high))
+    high, low, place, kind = high[order], low[order], place[order], kind[order]
+    repeats = np.zeros(len(order), dtype=bool)
+    repeats[1:] = (high[1:] == high[:-1]) & (low[1:] == low[:-1])
+    # Sentences of test stand first among their equals.
+    first_kind = kind[np.maximum.accumulate(np.where(repeats, 0, np.arange(len(order))))]
+    overlaps = (kind == SENTENCE) & (first_kind == TEST_SENTENCE)
+    duplicates = (kind == PAIR) & repeats
+    places = np.concatenate([place[overlaps], place[duplicates]])
+    reasons = np.repeat(np.array([OVERLAP, DUPLICATE], np.uint8), [overlaps.sum(), duplicates.sum()])
+    by_place = np.argsort(places, kind="stable")
+    return pa.table([places[by_place], reasons[by_place]], schema=DROPS)
+
+
+def _hashes(texts: Iterable[str], places: NDArray[np.int64], kind: int, person: str) -> Hashes:
+    # `person` keeps the hashes of unlike things apart.
+    key = person.encode()
+    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=16, person=key).digest() for text in texts)
+    halves = np.frombuffer(digests, "<u8").reshape(-1, 2)
+    return Hashes(halves[:, 0], halves[:, 1], places, np.full(len(places), kind, np.uint8))

@@ -1,0 +1,408 @@
+"""What a prepared corpus is like: counts, lengths, unknown tokens and a few of its pairs, streamed in bounded memory.
+
+A corpus of any size is read row group by row group. What is kept of it is how many pairs have each (source length,
+target length): at most as many numbers as the square of the longest admitted side.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from bertkd_ray.core import artifact as artifacts
+from bertkd_ray.core.artifact import MANIFEST, Artifact, Store, redacted
+from bertkd_ray.core.console import Progress, say
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.keyed import keyed_uniform
+from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.corpus.cleaning import REASONS
+from bertkd_ray.corpus.prepare import SPLITS, TOKENIZER
+from bertkd_ray.corpus.segmentation import WORD_START
+from bertkd_ray.corpus.tokenizer import BERT_IDS_FILE, UNK_ID
+
+SIDES = ("src", "tgt")
+SAMPLES = 10
+_EXAMPLES = 10
+_PENDING_PAIRS = 1 << 18  # pairs whose lengths are kept before equal ones are merged
+_PAIR_COLUMNS = ["src", "tgt", "src_ids", "tgt_ids"]
+
+
+@dataclass(frozen=True, eq=False)
+class LengthCounts:
+    """How many pairs have each (source length, target length), in tokens: int64[u] each, u distinct length pairs."""
+
+    src: NDArray[np.int64]
+    tgt: NDArray[np.int64]
+    pairs: NDArray[np.int64]
+
+    def histogram(self, side: str) -> NDArray[np.int64]:
+        """int64[longest + 1]: how many sentences of a side (`src`, `tgt`) have each length."""
+        return np.bincount(getattr(self, side), weights=self.pairs).astype(np.int64)
+
+    def ratios(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Source tokens a target token, and how many pairs have it, [r] each; pairs with an empty side are left out."""
+        full = (self.src > 0) & (self.tgt > 0)
+        return self.src[full] / self.tgt[full], self.pairs[full]
+
+    @property
+    def with_empty_side(self) -> int:
+        """Pairs of which a side has no token."""
+        return int(self.pairs[(self.src == 0) | (self.tgt == 0)].sum())
+
+
+@dataclass(frozen=True)
+class SideFigures:
+    """One side of a split. `unknown` counts tokens; a word is what stands between white space."""
+
+    tokens: int
+    words: int
+    characters: int
+    """Of the text, spaces included."""
+    unknown: int
+    length: dict[str, float]
+    """Tokens a sentence: mean, median, p95, max."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The figures and their rates; None where there is nothing to divide by."""
+        return {
+            "tokens": self.tokens,
+            "words": self.words,
+            "tokens_per_word": _rate(self.tokens, self.words),
+            "characters_per_token": _rate(self.characters, self.tokens),
+            "length": self.length,
+            "unknown": self.unknown,
+            "unknown_rate": _rate(self.unknown, self.tokens),
+        }
+
+
+@dataclass(frozen=True)
+class SplitFigures:
+    """One split."""
+
+    pairs: int
+    read: int
+    dropped: dict[str, int]
+    """Pairs by reason, as the manifest has them."""
+    counted: dict[str, int]
+    """What else prepare counted."""
+    src: SideFigures
+    tgt: SideFigures
+    lengths: LengthCounts
+    ratio: dict[str, float]
+    """Source tokens a target token: p1, p5, median, p95, p99; empty where every pair has an empty side."""
+    unknown_characters: dict[str, int]
+    """Characters that train lacks, in the sentences with unknown tokens, the most frequent first."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The split's entry of `--json`; the histograms are left to the figure."""
+        return {
+            "pairs": self.pairs,
+            "read": self.read,
+            "dropped": self.dropped,
+            "counted": self.counted,
+            "with_empty_side": self.lengths.with_empty_side,
+            "src": self.src.as_json(),
+            "tgt": self.tgt.as_json(),
+            "ratio": self.ratio,
+            "unknown_characters": self.unknown_characters,
+        }
+
+
+@dataclass(frozen=True)
+class VocabularyFigures:
+    """The student's vocabulary."""
+
+    tokens: int
+    """Size, special tokens and fillers included."""
+    without_piece: int
+    """Tokens of the training text that BERT knows only as [UNK]."""
+    without_piece_rate: float | None
+    """Their share of the training text's tokens."""
+    examples: list[str]
+    """The most frequent of them."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The `vocabulary` of `--json`."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class SamplePair:
+    """A training pair as text and as tokens."""
+
+    id: int
+    src: str
+    tgt: str
+    src_tokens: list[str]
+    tgt_tokens: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        """One of the `samples` of `--json`."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class CorpusFigures:
+    """All of a corpus."""
+
+    path: str
+    fingerprint: str
+    languages: dict[str, str]
+    """ISO 639-1 by side (`src`, `tgt`), where the manifest names them."""
+    vocabulary: VocabularyFigures
+    splits: dict[str, SplitFigures]
+    samples: list[SamplePair]
+    seed: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `--json` prints."""
+        return {
+            "path": self.path,
+            "fingerprint": self.fingerprint,
+            "languages": self.languages,
+            "vocabulary": self.vocabulary.as_json(),
+            "splits": {name: split.as_json() for name, split in self.splits.items()},
+            "seed": self.seed,
+            "samples": [sample.as_json() for sample in self.samples],
+        }
+
+    def lengths(self) -> dict[str, LengthCounts]:
+        """By split."""
+        return {name: split.lengths for name, split in self.splits.items()}
+
+    def metrics(self) -> dict[str, float]:
+        """Every number by its path, `test/src/unknown_rate`; what could not be computed is left out."""
+        tree = {"vocabulary": self.vocabulary.as_json(), **self.as_json()["splits"]}
+        for split in self.splits:
+            del tree[split]["unknown_characters"]
+        return dict(_numbers(tree))
+
+
+def open_corpus(directory: str) -> Artifact:
+    """The corpus artifact in a directory or at a URI, every file of it checked against its manifest.
+
+    Raises UserError when there is none, it is another kind of artifact, or a file is not what the manifest says.
+    """
+    store, name = _store_of(directory)
+    shown = redacted(directory)
+    if not store.exists(name, MANIFEST):
+        raise UserError(f"{shown}: no finished corpus is here; give {_what_to_give(store, name)}")
+    corpus = artifacts.load(store, name)
+    if corpus.stage != "corpus":
+        raise UserError(f"{shown}: is a {corpus.stage}, not a corpus; give the directory of a corpus artifact")
+    say(f"checking {name} against its manifest", stage="inspect")
+    for problem in corpus.problems(checksums=True):
+        raise UserError(f"{problem}; copy the corpus again, or remove it and run prepare")
+    return corpus
+
+
+def _store_of(directory: str) -> tuple[Store, str]:
+    """The store above an artifact's directory, and the directory's name."""
+    if "://" not in directory:
+        path = Path(directory).resolve()
+        return Store(str(path.parent)), path.name
+    parts = urlsplit(directory)
+    above, _, name = parts.path.rstrip("/").rpartition("/")
+    return Store(parts._replace(path=above).geturl()), name
+
+
+def _what_to_give(store: Store, name: str) -> str:
+    """A storage directory is easily taken for one of its corpora: its corpora are named."""
+    found = [file.rpartition("/")[0] for file, _ in store.files(name) if file.endswith(f"/{MANIFEST}")]
+    corpora = [f"{name}/{inner}" for inner in found if inner.startswith("corpus-")]
+    return f"one of {', '.join(corpora[:3])}" if corpora else "a CONFIG.yaml or the directory of a corpus artifact"
+
+
+def inspect_corpus(corpus: Artifact, *, seed: int, samples: int = SAMPLES) -> CorpusFigures:
+    """The figures of a finished corpus and `samples` of its training pairs, which depend on the seed alone."""
+    settings = corpus.manifest["config"]
+    table = pq.read_table(pa.BufferReader(corpus.store.read(corpus.directory, TOKENIZER, BERT_IDS_FILE)))
+    tokens = table["token"].to_pylist()
+    known_characters = {token[1] for token in tokens if len(token) == 2 and token[0] == WORD_START}
+    total = sum(sum(entry["row_groups"]) for split in SPLITS for entry in _fragments(corpus, split))
+    splits: dict[str, SplitFigures] = {}
+    with Progress(total, "inspect", "pairs") as progress:
+        done = 0
+        for split in SPLITS:
+            splits[split] = _split_figures(corpus, split, known_characters, progress, done)
+            done += splits[split].pairs
+    return CorpusFigures(
+        path=corpus.uri,
+        fingerprint=corpus.fingerprint,
+        languages={side: settings[f"{side}_lang"] for side in SIDES if f"{side}_lang" in settings},
+        vocabulary=_vocabulary_figures(table, tokens),
+        splits=splits,
+        samples=list(_samples(corpus, tokens, seed, samples)),
+        seed=seed,
+    )
+
+
+def _vocabulary_figures(table: pa.Table, tokens: list[str]) -> VocabularyFigures:
+    bert_ids, counts = table["bert_id"].to_numpy(), table["count"].to_numpy()
+    without = np.flatnonzero((bert_ids == bert_ids[UNK_ID]) & (counts > 0))
+    # Tokens stand in the order of their counts.
+    examples = [tokens[index] for index in without[:_EXAMPLES]]
+    rate = _rate(int(counts[without].sum()), int(counts.sum()))
+    return VocabularyFigures(len(table), len(without), rate, examples)
+
+
+# --- one split --------------------------------------------------------------------------------------------------------
+
+
+class _Lengths:
+    """Gathers `LengthCounts`: equal length pairs are merged whenever enough have come together."""
+
+    def __init__(self) -> None:
+        self._keys = np.zeros(0, np.int64)  # source length in the upper 32 bits, target length in the lower
+        self._pairs = np.zeros(0, np.int64)
+        self._pending: list[NDArray[np.int64]] = []
+
+    def add(self, src: NDArray[np.int64], tgt: NDArray[np.int64]) -> None:
+        """Takes the lengths of more pairs, int64[n] each."""
+        self._pending.append(src << 32 | tgt)
+        if sum(map(len, self._pending)) >= _PENDING_PAIRS:
+            self._merge()
+
+    def _merge(self) -> None:
+        keys = np.concatenate([self._keys, *self._pending])
+        pairs = np.concatenate([self._pairs, np.ones(len(keys) - len(self._keys), np.int64)])
+        self._keys, place = np.unique(keys, return_inverse=True)
+        self._pairs = np.bincount(place, weights=pairs, minlength=len(self._keys)).astype(np.int64)
+        self._pending = []
+
+    def counts(self) -> LengthCounts:
+        """What has come so far."""
+        self._merge()
+        return LengthCounts(self._keys >> 32, self._keys & 0xFFFFFFFF, self._pairs)
+
+
+def _split_figures(
+    corpus: Artifact, split: str, known_characters: set[str], progress: Progress, done: int
+) -> SplitFigures:
+    sums: Counter[str] = Counter()
+    lengths = _Lengths()
+    unknown_characters: Counter[str] = Counter()
+    for group in _row_groups(corpus, split):
+        ids = {side: Ragged.from_arrow(group[f"{side}_ids"]) for side in SIDES}
+        lengths.add(ids["src"].lengths, ids["tgt"].lengths)
+        for side in SIDES:
+            sums.update({f"{side}_{name}": count for name, count in _text_sums(group[side]).items()})
+            is_unknown = ids[side].values == UNK_ID
+            unknown = int(np.count_nonzero(is_unknown))
+            sums[f"{side}_unknown"] += unknown
+            if unknown:
+                rows = np.unique(np.searchsorted(ids[side].offsets, np.flatnonzero(is_unknown), side="right") - 1)
+                text = "".join(group[side].take(pa.array(rows)).to_pylist())
+                unknown_characters.update(text.translate(dict.fromkeys(map(ord, {" ", *known_characters}))))
+        sums["pairs"] += len(group)
+        progress.update(done + sums["pairs"])
+    joint = lengths.counts()
+    counts: dict[str, int] = dict(corpus.info["splits"][split])
+    own = {"pairs", "read", *(f"{side}_{name}" for side in SIDES for name in ("tokens", "unknown"))}
+    return SplitFigures(
+        pairs=sums["pairs"],
+        read=counts["read"],
+        dropped={reason: counts[reason] for reason in REASONS if reason in counts},
+        counted={name: count for name, count in counts.items() if name not in own.union(REASONS)},
+        src=_side_figures("src", sums, joint),
+        tgt=_side_figures("tgt", sums, joint),
+        lengths=joint,
+        ratio=_quantiles(*joint.ratios(), {"p1": 0.01, "p5": 0.05, "median": 0.5, "p95": 0.95, "p99": 0.99}),
+        unknown_characters=dict(unknown_characters.most_common(_EXAMPLES)),
+    )
+
+
+def _text_sums(texts: pa.ChunkedArray) -> dict[str, int]:
+    """Words and characters of normalised sentences, in which one space stands between two words."""
+    sizes = pc.utf8_length(texts)
+    sentences = pc.sum(pc.greater(sizes, 0)).as_py() or 0
+    spaces = pc.sum(pc.count_substring(texts, " ")).as_py() or 0
+    return {"words": sentences + spaces, "characters": pc.sum(sizes).as_py() or 0}
+
+
+def _side_figures(side: str, sums: Counter[str], lengths: LengthCounts) -> SideFigures:
+    histogram = lengths.histogram(side)
+    values = np.arange(len(histogram))
+    tokens, sentences = int(values @ histogram), int(histogram.sum())
+    length = {
+        "mean": tokens / sentences,
+        **_quantiles(values.astype(np.float64), histogram, {"median": 0.5, "p95": 0.95, "max": 1.0}),
+    }
+    return SideFigures(tokens, sums[f"{side}_words"], sums[f"{side}_characters"], sums[f"{side}_unknown"], length)
+
+
+def _quantiles(values: NDArray[np.float64], counts: NDArray[np.int64], wanted: dict[str, float]) -> dict[str, float]:
+    """Nearest-rank quantiles of counted values: the smallest value that so large a share does not exceed."""
+    order = np.argsort(values, kind="stable")
+    running = np.cumsum(counts[order])
+    if not len(running):
+        return {}
+    ranks = {name: max(math.ceil(share * running[-1]), 1) for name, share in wanted.items()}
+    return {name: float(values[order[np.searchsorted(running, rank)]]) for name, rank in ranks.items()}
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def _fragments(corpus: Artifact, split: str) -> list[dict[str, Any]]:
+    return [entry for entry in corpus.files(f"{split}/") if "row_groups" in entry]
+
+
+def _row_groups(corpus: Artifact, split: str) -> Iterator[pa.Table]:
+    for entry in _fragments(corpus, split):
+        with corpus.store.fs.open_input_file(corpus.path(entry["path"])) as source:
+            file = pq.ParquetFile(source)
+            for index in range(file.num_row_groups):
+                yield file.read_row_group(index, columns=_PAIR_COLUMNS)
+
+
+def _samples(corpus: Artifact, tokens: list[str], seed: int, count: int) -> Iterator[SamplePair]:
+    """Pairs of train in the order of the corpus; only the row groups that hold them are read."""
+    fragments = _fragments(corpus, "train")
+    groups = [(entry["path"], index, rows) for entry in fragments for index, rows in enumerate(entry["row_groups"])]
+    ends = np.cumsum([rows for *_, rows in groups])
+    places = _draw(int(ends[-1]), count, seed)
+    group_of = np.searchsorted(ends, places, side="right")
+    for group in np.unique(group_of):
+        path, index, rows = groups[group]
+        with corpus.store.fs.open_input_file(corpus.path(path)) as source:
+            table = pq.ParquetFile(source).read_row_group(index, columns=["id", *_PAIR_COLUMNS])
+        for row in table.take(pa.array(places[group_of == group] - (ends[group] - rows))).to_pylist():
+            ids = {f"{side}_tokens": [tokens[token] for token in row[f"{side}_ids"]] for side in SIDES}
+            yield SamplePair(row["id"], row["src"], row["tgt"], **ids)
+
+
+def _draw(total: int, count: int, seed: int) -> NDArray[np.int64]:
+    """`count` different positions below `total` (all, where there are no more), sorted."""
+    drawn: dict[int, None] = {}
+    attempt = 0
+    while len(drawn) < min(count, total):
+        drawn[int(keyed_uniform(seed, attempt)[0] * total)] = None
+        attempt += 1
+    return np.array(sorted(drawn), np.int64)
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+
+def _rate(count: int, of: int) -> float | None:
+    return count / of if of else None
+
+
+def _numbers(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, float]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _numbers(value, f"{above}{key}/")
+        elif isinstance(value, int | float):
+            yield f"{above}{key}", value

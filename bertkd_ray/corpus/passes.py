@@ -1,0 +1,285 @@
+"""What a worker does with one part of the text. Each pass writes its files in one step and may be run again.
+
+clean: normalises the chunks of a group, drops what one pair alone tells, and sorts the rest into the splits.
+resolve, then settle, where a rule needs all of the text: find a bucket's duplicates and overlaps, drop a group's.
+encode: turns neighbouring chunks into one fragment of token ids.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from bertkd_ray.config.corpus import SPLITS, CleanConfig
+from bertkd_ray.core.artifact import Artifact, Store
+from bertkd_ray.corpus.chunks import Chunk, read_row_group, read_table, write_row_groups, write_table
+from bertkd_ray.corpus.cleaning import (
+    ADMITTED,
+    ID_COPY_BITS,
+    TEXT_REASONS,
+    TOKEN_REASONS,
+    admit,
+    copies,
+    count_odd_lines,
+    count_reasons,
+    held_out_splits,
+    judge,
+)
+from bertkd_ray.corpus.deduplication import (
+    DUPLICATE,
+    OVERLAP,
+    Hashes,
+    cut_into_buckets,
+    hash_pairs,
+    hash_sentences,
+    resolve,
+)
+from bertkd_ray.corpus.moses import unescape_moses
+from bertkd_ray.corpus.segmentation import Piece, Segmenter, count_words, normalise
+from bertkd_ray.corpus.tokenizer import UNK_ID, PieceCounter, encode, load_tokenizer
+
+TOKENIZER = "tokenizer"
+BERT = "bert"
+
+TEXT_SCHEMA = pa.schema([("id", pa.int64()), ("src", pa.string()), ("tgt", pa.string())])
+CORPUS_SCHEMA = pa.schema([*TEXT_SCHEMA, ("src_ids", pa.list_(pa.int32())), ("tgt_ids", pa.list_(pa.int32()))])
+
+_PLACE_BITS = 32  # a pair's place is its chunk's number and its row in it
+_COUNTS_KEY = b"counts"
+
+
+@dataclass
+class Tally:
+    """What the cleaning passes found, of a part of the text or of all of it; parts add up."""
+
+    counts: dict[str, Counter[str]] = field(default_factory=lambda: {split: Counter() for split in SPLITS})
+    """By split: pairs read, pairs dropped by reason, odd lines."""
+    rows: dict[str, dict[int, int]] = field(default_factory=lambda: {split: {} for split in SPLITS})
+    """By split: pairs that are left of each chunk, by its number."""
+    pieces: Counter[Piece] = field(default_factory=Counter)
+    """Pieces of the training text."""
+    characters: set[str] = field(default_factory=set)
+    """Characters of the training text."""
+
+    def as_row(self) -> dict[str, str]:
+        """The tally as a row for the driver."""
+        pieces = [[piece.token, piece.bert_id, count] for piece, count in self.pieces.items()]
+        rows = {split: list(of_chunk.items()) for split, of_chunk in self.rows.items()}
+        parts = {"counts": self.counts, "rows": rows, "pieces": pieces, "characters": "".join(sorted(self.characters))}
+        return {"tally": json.dumps(parts)}
+
+    def add(self, row: dict[str, str]) -> None:
+        """Adds another part's tally, as `as_row` gives it."""
+        parts = json.loads(row["tally"])
+        for split in SPLITS:
+            self.counts[split].update(parts["counts"][split])
+            self.rows[split].update(parts["rows"][split])
+        self.pieces.update({Piece(token, bert_id): count for token, bert_id, count in parts["pieces"]})
+        self.characters.update(parts["characters"])
+
+
+def is_given_test(split: str, settings: dict[str, Any]) -> bool:
+    """Whether no rule may drop a pair of the split: a score is over every line of a test set with files of its own."""
+    return split == "test" and "test" not in settings["held_out"]
+
+
+def clean_group(
+    item: dict[str, Any], storage: str, work: str, settings: dict[str, Any], buckets: int
+) -> dict[str, str]:
+    """The clean pass over a group of chunks; with `buckets`, it is left to `settle_group` to drop and to count."""
+    store, tally, hashes = Store(storage), Tally(), []
+    for chunk in _chunks(item):
+        for split, table in _cleaned(read_table(store, work, "raw", chunk.name), chunk, settings, tally):
+            if buckets:
+                hashes += _hashes(chunk, split, table, settings)
+                write_table(store, table, work, "clean", split, chunk.name)
+            else:
+                _keep(store, work, chunk, split, table, settings, tally)
+    if buckets:
+        write_row_groups(store, cut_into_buckets(hashes, buckets), work, "hashes", f"{item['group']:06d}.parquet")
+    return tally.as_row()
+
+
+def resolve_bucket(item: dict[str, Any], storage: str, work: str, group_starts: list[int]) -> dict[str, Any]:
+    """Finds what is dropped of a bucket, and writes it in one row group for every group of chunks."""
+    store = Store(storage)
+    names = [f"{group:06d}.parquet" for group in range(len(group_starts))]
+    bucket = pa.concat_tables([read_row_group(store, item["bucket"], work, "hashes", name) for name in names])
+    drops = resolve(bucket)
+    starts = np.asarray(group_starts, np.int64) << _PLACE_BITS
+    ends = [*np.searchsorted(drops["place"].to_numpy(), starts).tolist(), len(drops)]
+    parts = [drops[start:end] for start, end in pairwise(ends)]
+    write_row_groups(store, parts, work, "drops", f"{item['bucket']:06d}.parquet")
+    return {"drops": len(drops)}
+
+
+def settle_group(
+    item: dict[str, Any], storage: str, work: str, settings: dict[str, Any], buckets: int
+) -> dict[str, str]:
+    """Drops what `resolve_bucket` found of a group of chunks, and counts the rest."""
+    store, tally = Store(storage), Tally()
+    names = [f"{bucket:06d}.parquet" for bucket in range(buckets)]
+    drops = pa.concat_tables([read_row_group(store, item["group"], work, "drops", name) for name in names])
+    places, reasons = drops["place"].to_numpy(), drops["reason"].to_numpy()
+    for chunk in _chunks(item):
+        for split in SPLITS:
+            if not store.exists(work, "clean", split, chunk.name):
+                continue
+            table = read_table(store, work, "clean", split, chunk.name)
+            own = _places(chunk, table)
+            overlaps = np.isin(own, places[reasons == OVERLAP])
+            duplicates = np.isin(own, places[reasons == DUPLICATE])
+            tally.counts[split]["test_overlap"] += int(overlaps.sum())
+            tally.counts[split]["duplicate"] += int((duplicates & ~overlaps).sum())
+            _keep(store, work, chunk, split, table.filter(pa.array(~overlaps & ~duplicates)), settings, tally)
+    return tally.as_row()
+
+
+def encode_pack(
+    item: dict[str, Any], storage: str, work: str, artifact: str, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Tokenises neighbouring chunks, drops pairs that are too long, and writes the fragment with its repetitions.
+
+    A fragment that is there is not made again: its counts stand in it, and it is written last.
+    """
+    store = Store(storage)
+    split, name = item["split"], f"{item['split']}/{item['name']}"
+    if store.exists(artifact, name):
+        with store.fs.open_input_file(store.path(artifact, name)) as source:
+            return {"split": split, "counts": pq.read_schema(source).metadata[_COUNTS_KEY].decode()}
+    text = pa.concat_tables([read_table(store, work, "kept", split, part) for part in json.loads(item["parts"])])
+    tokenizer = _tokenizer(storage, artifact)
+    ids = {side: encode(tokenizer, text[side].to_pylist()) for side in ("src", "tgt")}
+    counts: Counter[str] = Counter()
+    keep = np.ones(len(text), dtype=bool)
+    if not is_given_test(split, settings):
+        reasons = admit(
+            ids["src"].lengths, ids["tgt"].lengths, settings["max_side_tokens"], settings["max_pair_tokens"]
+        )
+        keep = reasons == ADMITTED
+        counts.update(count_reasons(reasons, TOKEN_REASONS))
+    times = copies(text["id"].to_numpy(), settings["weights"]) if split == "train" else np.ones(len(text), np.int64)
+    times *= keep
+    counts["pairs"] = int(times.sum())
+    if repeated := int((times - keep).sum()):
+        counts["repeated"] = repeated
+    for side in ("src", "tgt"):
+        tokens = ids[side].take(np.repeat(np.arange(len(text)), times)).values
+        counts[f"{side}_tokens"] = len(tokens)
+        counts[f"{side}_unknown"] = int(np.count_nonzero(tokens == UNK_ID))
+        text = text.append_column(f"{side}_ids", ids[side].to_arrow(pa.int32()))
+    table = text.cast(CORPUS_SCHEMA).replace_schema_metadata({_COUNTS_KEY: json.dumps(counts)})
+    for copy in reversed(range(int(times.max(initial=0)))):
+        taken = table.filter(pa.array(times > copy))
+        moved = pc.add(taken["id"], pa.scalar(copy << ID_COPY_BITS, pa.int64()))
+        file = name.replace(".parquet", f"-{copy:02d}.parquet") if copy else name
+        taken = taken.set_column(0, "id", moved)
+        write_table(store, taken, artifact, file, group_pairs=settings["group_pairs"])
+    return {"split": split, "counts": json.dumps(counts)}
+
+
+def _chunks(item: dict[str, Any]) -> list[Chunk]:
+    return [Chunk(**chunk) for chunk in json.loads(item["chunks"])]
+
+
+def _cleaned(raw: pa.Table, chunk: Chunk, settings: dict[str, Any], tally: Tally) -> Iterator[tuple[str, pa.Table]]:
+    """The normalised pairs of a chunk that no rule for one pair drops, by the split they belong to."""
+    lines = {side: raw[side].to_pylist() for side in ("src", "tgt")}
+    texts = {side: _normalised(lines[side], settings) for side in lines}
+    ids = np.arange(chunk.first_id, chunk.first_id + chunk.rows)
+    table = pa.table([ids, texts["src"], texts["tgt"]], schema=TEXT_SCHEMA)
+    reasons = judge(table["src"].combine_chunks(), table["tgt"].combine_chunks(), CleanConfig(**settings["clean"]))
+    for split, members in _members(chunk.split, texts["src"], settings["held_out"]):
+        counts = tally.counts[split]
+        counts["read"] += len(members)
+        for side in ("src", "tgt"):
+            counts.update(count_odd_lines([lines[side][row] for row in members]))
+        if not is_given_test(split, settings):
+            counts.update(count_reasons(reasons[members], TEXT_REASONS))
+            members = members[reasons[members] == ADMITTED]
+        if len(members):
+            yield split, table.take(pa.array(members))
+
+
+def _normalised(lines: list[str], settings: dict[str, Any]) -> list[str]:
+    if settings["text"] != "raw":
+        lines = [unescape_moses(line) for line in lines]
+    return [normalise(line, lowercase=settings["lowercase"]) for line in lines]
+
+
+def _members(given: str, src: list[str], shares: dict[str, float]) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    """The rows of a chunk that belong to each split."""
+    if given != "train" or not shares:
+        yield given, np.arange(len(src))
+        return
+    drawn = held_out_splits(src, shares)
+    for number, split in enumerate(("train", *shares)):
+        yield split, np.flatnonzero(drawn == number)
+
+
+def _places(chunk: Chunk, table: pa.Table) -> NDArray[np.int64]:
+    rows = table["id"].to_numpy() - chunk.first_id
+    return rows + (chunk.number << _PLACE_BITS)
+
+
+def _hashes(chunk: Chunk, split: str, table: pa.Table, settings: dict[str, Any]) -> list[Hashes]:
+    places = _places(chunk, table)
+    src, tgt = table["src"].to_pylist(), table["tgt"].to_pylist()
+    hashes = []
+    if settings["clean"]["test_overlap"]:
+        hashes.append(hash_sentences(src, places, is_test=split == "test"))
+    if settings["clean"]["duplicates"] and not is_given_test(split, settings):
+        hashes.append(hash_pairs(src, tgt, places, split))
+    return hashes
+
+
+def _keep(
+    store: Store, work: str, chunk: Chunk, split: str, table: pa.Table, settings: dict[str, Any], tally: Tally
+) -> None:
+    """Writes what is left of a chunk for a split; of training text the pieces are counted."""
+    if split == "train":
+        times = copies(table["id"].to_numpy(), settings["weights"])
+        if sampled_out := int((times == 0).sum()):
+            tally.counts[split]["sampled_out"] += sampled_out
+        table, times = table.filter(pa.array(times > 0)), times[times > 0]
+        _count_text(_piece_counter(store.uri, work), table, times, tally)
+    if len(table):
+        write_table(store, table, work, "kept", split, chunk.name)
+        tally.rows[split][chunk.number] = len(table)
+
+
+def _count_text(counter: PieceCounter, table: pa.Table, times: NDArray[np.int64], tally: Tally) -> None:
+    words: Counter[str] = Counter()
+    for copy in range(int(times.max(initial=0))):
+        repeated = table.filter(pa.array(times > copy))
+        for side in ("src", "tgt"):
+            words.update(count_words(repeated[side].to_pylist()))
+    tally.pieces.update(counter.count(words))
+    tally.characters.update(*words)
+
+
+@lru_cache(maxsize=1)
+def _piece_counter(storage: str, work: str) -> PieceCounter:
+    with tempfile.TemporaryDirectory(prefix="bert-") as scratch:
+        bert = Artifact(Store(storage), work, {}).local(BERT, Path(scratch))
+        return PieceCounter(Segmenter.from_pretrained(str(bert)))
+
+
+@lru_cache(maxsize=1)
+def _tokenizer(storage: str, artifact: str) -> Tokenizer:
+    with tempfile.TemporaryDirectory(prefix="tokenizer-") as scratch:
+        return load_tokenizer(Artifact(Store(storage), artifact, {}).local(TOKENIZER, Path(scratch)))

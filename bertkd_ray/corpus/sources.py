@@ -1,0 +1,126 @@
+"""From the configuration to the raw pairs of each split, and what they enter a fingerprint by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from bertkd_ray.config.corpus import SPLITS, CorpusConfig, SplitFiles
+from bertkd_ray.corpus.columnar import dataset_hash, parquet_hash, read_dataset, read_parquet
+from bertkd_ray.corpus.readers import content_hash, read_jsonl, read_text_pairs, read_tsv, tables_of
+
+_CACHE = Path("~/.cache/bertkd_ray").expanduser()
+_DATASET_SPLITS = {"train": "train", "valid": "validation", "test": "test"}
+
+
+def read_sources(corpus: CorpusConfig, split: str) -> Iterator[Iterator[pa.Table]]:
+    """The raw pairs of every source of a split, streamed as tables with the string columns `src` and `tgt`.
+
+    None for a split that is held out of train. Raises UserError, while it is read, for text that cannot be had or read.
+    """
+    if corpus.source == "demo":
+        yield tables_of(_demo_pairs()[split])
+    elif corpus.source == "iwslt14":
+        yield tables_of(_iwslt14_pairs(corpus, split))
+    for files in corpus.sources(split):
+        yield _read(corpus, split, files)
+
+
+def read_split(corpus: CorpusConfig, split: str) -> Iterator[tuple[str, str]]:
+    """The raw pairs of all sources of a split, one by one, in the order of the input; weights do not show here."""
+    for tables in read_sources(corpus, split):
+        for table in tables:
+            yield from zip(table["src"].to_pylist(), table["tgt"].to_pylist(), strict=True)
+
+
+def source_hashes(corpus: CorpusConfig) -> dict[str, str]:
+    """What the text enters the fingerprint by: content hashes, by split (and number, in a list) and key."""
+    if corpus.source == "demo":
+        return {"demo": hashlib.sha256(json.dumps(_demo_pairs(), sort_keys=True).encode()).hexdigest()}
+    if corpus.source == "iwslt14":
+        from bertkd_ray.corpus.iwslt14 import archive_hash
+
+        return {"archive": archive_hash(_archive(corpus))}
+    hashes = {}
+    for name, files in _named_sources(corpus):
+        for key, path in files.paths():
+            hashes[f"{name}.{key}"] = parquet_hash(path) if key == "parquet" else content_hash(path)
+        if files.dataset is not None:
+            hashes[f"{name}.dataset"] = dataset_hash(files.dataset, files.revision)
+    return hashes
+
+
+def source_settings(corpus: CorpusConfig) -> dict[str, object]:
+    """What else of the sources shapes the corpus: columns, subsets, weights and held-out shares; no paths."""
+    settings: dict[str, object] = {}
+    for name, files in _named_sources(corpus):
+        if files.form != "text":
+            settings[f"{name}.columns"] = list(files.columns(corpus.src_lang, corpus.tgt_lang))
+        if files.form == "datasets":
+            settings[f"{name}.dataset"] = [files.subset, _dataset_split(name.partition(".")[0], files)]
+    return {**settings, "weights": weights(corpus), "held_out": corpus.held_out()}
+
+
+def weights(corpus: CorpusConfig) -> list[float]:
+    """The weight of every source of train."""
+    return [files.weight for files in corpus.sources("train")] or [1.0]
+
+
+def _named_sources(corpus: CorpusConfig) -> Iterator[tuple[str, SplitFiles]]:
+    for split in SPLITS:
+        sources = corpus.sources(split)
+        for number, files in enumerate(sources):
+            yield (split if len(sources) == 1 else f"{split}.{number}"), files
+
+
+def _read(corpus: CorpusConfig, split: str, files: SplitFiles) -> Iterator[pa.Table]:
+    columns = files.columns(corpus.src_lang, corpus.tgt_lang)
+    names = str(columns[0]), str(columns[1])
+    if files.tsv is not None:
+        return read_tsv(files.tsv, int(columns[0]), int(columns[1]))
+    if files.jsonl is not None:
+        return read_jsonl(files.jsonl, *names)
+    if files.parquet is not None:
+        return read_parquet(files.parquet, *names)
+    if files.dataset is not None:
+        return read_dataset(files.dataset, files.subset, _dataset_split(split, files), files.revision, *names)
+    assert files.src is not None
+    assert files.tgt is not None
+    return read_text_pairs(files.src, files.tgt)
+
+
+def _dataset_split(split: str, files: SplitFiles) -> str:
+    return files.split or _DATASET_SPLITS[split]
+
+
+def _demo_pairs() -> dict[str, list[tuple[str, str]]]:
+    # Half a second and some memory that no other corpus needs.
+    from bertkd_ray.corpus.demo import demo_corpus
+
+    return demo_corpus()
+
+
+def _iwslt14_pairs(corpus: CorpusConfig, split: str) -> Iterator[tuple[str, str]]:
+    from bertkd_ray.corpus.iwslt14 import read_iwslt14
+
+    return read_iwslt14(
+        _archive(corpus),
+        split,
+        src_lang=corpus.src_lang,
+        tgt_lang=corpus.tgt_lang,
+        text="paper" if corpus.text == "paper" else "raw",
+    )
+
+
+def _archive(corpus: CorpusConfig) -> str:
+    """The archive's path; one on the web is downloaded first, once."""
+    assert corpus.archive is not None
+    if not corpus.archive.startswith(("http://", "https://")):
+        return corpus.whole(corpus.archive)
+    from bertkd_ray.corpus.download import fetch
+
+    return str(fetch(corpus.archive, corpus.cache or _CACHE, sha256=corpus.archive_sha256))

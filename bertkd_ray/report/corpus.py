@@ -1,0 +1,139 @@
+"""The figures of a corpus as text: a table by split, what needs attention, and a few pairs."""
+
+from __future__ import annotations
+
+import textwrap
+import unicodedata
+from collections.abc import Iterator
+
+from bertkd_ray.corpus.inspect import CorpusFigures, SamplePair, SideFigures, SplitFigures, VocabularyFigures
+from bertkd_ray.report.tables import NOTHING, Row, aligned
+
+_WIDTH = 100
+_LABEL = 10
+_DIRECTED = {"R", "AL", "AN", "RLE", "RLO", "RLI", "LRE", "LRO", "LRI"}
+_ISOLATE, _END_OF_ISOLATE = "\u2068", "\u2069"
+
+
+def corpus_text(figures: CorpusFigures) -> str:
+    """Everything about a corpus, without colours; at most 100 columns wide but for long words and paths."""
+    blocks = [
+        [f"{figures.fingerprint}  {figures.path}", *_vocabulary(figures.vocabulary)],
+        [line.rstrip() for line in aligned(_table(figures.splits, figures.languages))],
+        list(_warnings(figures.splits)),
+        [f"{len(figures.samples)} pairs of train, drawn by --seed {figures.seed}"],
+        *[list(_sample(sample)) for sample in figures.samples],
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _vocabulary(vocabulary: VocabularyFigures) -> Iterator[str]:
+    yield f"vocabulary  {vocabulary.tokens:,} tokens"
+    if vocabulary.without_piece:
+        share = f"{vocabulary.without_piece:,} of them, {_percent(vocabulary.without_piece_rate)} of train"
+        yield f"BERT lacks  {share}, and sees [UNK]: {' '.join(map(_isolated, vocabulary.examples))}"
+    else:
+        yield "BERT lacks  none of them"
+
+
+def _table(splits: dict[str, SplitFigures], languages: dict[str, str]) -> list[Row]:
+    every = list(splits.values())
+    rows = [
+        ["", *splits],
+        ["pairs", *(f"{split.pairs:,}" for split in every)],
+        ["read", *(f"{split.read:,}" for split in every)],
+        ["dropped", *(f"{sum(split.dropped.values()):,}" for split in every)],
+    ]
+    for reason in dict.fromkeys(reason for split in every for reason, count in split.dropped.items() if count):
+        rows.append([f"  {_words(reason)}", *(_count(split.dropped.get(reason)) for split in every)])
+    for name in dict.fromkeys(name for split in every for name in split.counted):
+        rows.append([_words(name), *(_count(split.counted.get(name)) for split in every)])
+    if any(split.lengths.with_empty_side for split in every):
+        rows.append(["with an empty side", *(f"{split.lengths.with_empty_side:,}" for split in every)])
+    for side, title in (("src", "source"), ("tgt", "target")):
+        title = f"{title}, {languages[side]}" if side in languages else title
+        rows += [[title, *[""] * len(every)], *_side_rows({name: getattr(splits[name], side) for name in splits})]
+    rows.append(["source tokens a target token", *[""] * len(every)])
+    for key, label in (("p1", "1%"), ("p5", "5%"), ("median", "median"), ("p95", "95%"), ("p99", "99%")):
+        rows.append([f"  {label}", *(_decimal(split.ratio.get(key)) for split in every)])
+    return rows
+
+
+def _side_rows(sides: dict[str, SideFigures]) -> Iterator[Row]:
+    every = {name: side.as_json() for name, side in sides.items()}
+    for key, label in (("tokens", "tokens"), ("words", "words")):
+        yield [f"  {label}", *(f"{side[key]:,}" for side in every.values())]
+    for key, label in (("tokens_per_word", "tokens a word"), ("characters_per_token", "characters a token")):
+        yield [f"  {label}", *(_decimal(side[key]) for side in every.values())]
+    yield ["  length, mean", *(f"{side.length['mean']:,.1f}" for side in sides.values())]
+    for key, label in (("median", "median"), ("p95", "95%"), ("max", "longest")):
+        yield [f"  length, {label}", *(f"{side.length[key]:,.0f}" for side in sides.values())]
+    yield ["  unknown", *(_mark(name, side) + _percent(every[name]["unknown_rate"]) for name, side in sides.items())]
+
+
+def _mark(split: str, side: SideFigures) -> str:
+    """Unknown tokens stand out where they cost something: train has none by construction."""
+    return "! " if side.unknown and split != "train" else ""
+
+
+def _warnings(splits: dict[str, SplitFigures]) -> Iterator[str]:
+    for name, split in splits.items():
+        sides = {"source": split.src, "target": split.tgt}
+        unknown = {title: side for title, side in sides.items() if _mark(name, side)}
+        if unknown:
+            told = " and ".join(f"{side.unknown:,} of {side.tokens:,} {title}" for title, side in unknown.items())
+            seen = "  ".join(f"{_visible(char)} ×{count:,}" for char, count in split.unknown_characters.items())
+            yield f"! {name}: {told} tokens are unknown. Characters that train lacks: {seen or 'none'}"
+
+
+def _sample(sample: SamplePair) -> Iterator[str]:
+    yield f"id {sample.id}"
+    for label, text, tokens in (
+        ("source", sample.src, sample.src_tokens),
+        ("target", sample.tgt, sample.tgt_tokens),
+    ):
+        yield from _wrapped(f"  {label}", text.split(), whole=True)
+        yield from _wrapped("", tokens, whole=False)
+
+
+def _wrapped(label: str, words: list[str], *, whole: bool) -> Iterator[str]:
+    """Words on as many lines as they need, behind a label; directions are kept apart by line, or word by word."""
+    lines = textwrap.wrap(" ".join(words), _WIDTH - _LABEL, break_long_words=False, break_on_hyphens=False)
+    for number, line in enumerate(lines or [NOTHING]):
+        shown = _isolated(line) if whole else " ".join(map(_isolated, line.split()))
+        yield (label if number == 0 else "").ljust(_LABEL) + shown
+
+
+def _visible(character: str) -> str:
+    """The character, or its code point where it cannot stand alone."""
+    if character.isprintable() and not unicodedata.combining(character):
+        return _isolated(character)
+    return f"U+{ord(character):04X}"
+
+
+def _isolated(text: str) -> str:
+    """Text between Unicode's isolates where it has letters or marks of another direction than the label's.
+
+    A terminal that orders text by direction would otherwise carry the label, or a token's marks, to the other side.
+    """
+    if any(unicodedata.bidirectional(character) in _DIRECTED for character in text):
+        return f"{_ISOLATE}{text}{_END_OF_ISOLATE}"
+    return text
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _count(value: int | None) -> str:
+    return NOTHING if value is None else f"{value:,}"
+
+
+def _decimal(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:,.2f}"
+
+
+def _percent(rate: float | None) -> str:
+    if rate is None:
+        return NOTHING
+    return "<0.01%" if 0 < rate < 0.00005 else f"{100 * rate:.2f}%"

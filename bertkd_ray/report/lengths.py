@@ -1,0 +1,115 @@
+"""The figure of a corpus: how long its sentences are on both sides, and how the two sides compare, by split."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertkd_ray.corpus.inspect import LengthCounts
+from bertkd_ray.report.frame import GRID, Drawing, house_style, panels, save, styles
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_PANEL_INCHES = (3.9, 3.3)
+_LENGTH_BINS = 40
+_RATIO_BINS_AN_OCTAVE = 6
+_MOST_RATIO_TICKS = 7
+_SHOWN = 0.99
+"""The share of every split's pairs that the axes reach; a few very long sentences would press the rest flat."""
+
+
+def draw_lengths(splits: Mapping[str, LengthCounts], stem: Path) -> Drawing:
+    """Histograms of source length, target length (tokens a sentence) and source tokens a target token, by split.
+
+    Heights are percent of a split's pairs, so that splits of any size compare. The axes end where 99% of every
+    split are shown; pairs with an empty side have no ratio. stem: the path of the files without their suffix.
+    """
+    with house_style():
+        figure, axes = panels(3, _PANEL_INCHES)
+        for panel, side, title in zip(axes, ("src", "tgt"), ("Source length", "Target length"), strict=False):
+            _draw_sides(panel, {name: lengths.histogram(side) for name, lengths in splits.items()}, _longest(splits))
+            _finish(panel, title, "tokens a sentence")
+        highest = max(panel.get_ylim()[1] for panel in axes[:2])
+        for panel in axes[:2]:
+            panel.set_ylim(0, highest)
+        _draw_ratios(axes[2], splits)
+        _finish(axes[2], "Length ratio", "source tokens a target token")
+        return save(figure, stem, axes)
+
+
+def _longest(splits: Mapping[str, LengthCounts]) -> int:
+    """The length that ends the axes of both sides."""
+    histograms = [lengths.histogram(side) for lengths in splits.values() for side in ("src", "tgt")]
+    return max(int(np.searchsorted(np.cumsum(one), _SHOWN * one.sum())) for one in histograms)
+
+
+def _draw_sides(axes: Axes, histograms: Mapping[str, NDArray[np.int64]], longest: int) -> None:
+    width = max(math.ceil((longest + 1) / _LENGTH_BINS), 1)
+    edges = np.arange(0, longest + width + 1, width)
+    shares = []
+    for histogram in histograms.values():
+        shown = np.zeros(edges[-1], np.int64)
+        shown[: len(histogram)] = histogram[: edges[-1]]
+        shares.append(100 * shown.reshape(-1, width).sum(axis=1) / histogram.sum())
+    _draw_stairs(axes, list(histograms), shares, edges)
+    axes.set_xlim(0, edges[-1])
+
+
+def _draw_ratios(axes: Axes, splits: Mapping[str, LengthCounts]) -> None:
+    """On a logarithmic axis, where 2 is as far from 1 as 1/2 is; one bin has the ratio 1 in its middle."""
+    from matplotlib.ticker import NullLocator
+
+    bins = {}
+    # At least from 1/2 to 2, so that a corpus of equal lengths looks like one.
+    low, high = -_RATIO_BINS_AN_OCTAVE, _RATIO_BINS_AN_OCTAVE
+    for name, lengths in splits.items():
+        ratios, pairs = lengths.ratios()
+        places = np.round(np.log2(ratios) * _RATIO_BINS_AN_OCTAVE).astype(np.int64)
+        if len(places):
+            low, high = min(low, -_reach(-places, pairs)), max(high, _reach(places, pairs))
+        bins[name] = places, pairs
+    low, high = low - 1, high + 1
+    edges = 2.0 ** ((np.arange(low, high + 2) - 0.5) / _RATIO_BINS_AN_OCTAVE)
+    shares = []
+    for places, pairs in bins.values():
+        shown = (places >= low) & (places <= high)
+        counts = np.bincount(places[shown] - low, weights=pairs[shown], minlength=high - low + 1)
+        shares.append(100 * counts / max(pairs.sum(), 1))
+    _draw_stairs(axes, list(splits), shares, edges)
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(edges[0], edges[-1])
+    within = range(math.ceil(math.log2(edges[0])), math.floor(math.log2(edges[-1])) + 1)
+    octaves = [octave for octave in within if octave % math.ceil(len(within) / _MOST_RATIO_TICKS) == 0]
+    axes.set_xticks([2.0**octave for octave in octaves], [f"1/{2**-o}" if o < 0 else f"{2**o}" for o in octaves])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(bottom=0)
+
+
+def _reach(places: NDArray[np.int64], pairs: NDArray[np.int64]) -> int:
+    """The bin that the share of the pairs that is shown does not pass."""
+    order = np.argsort(places)
+    running = np.cumsum(pairs[order])
+    return int(places[order[np.searchsorted(running, _SHOWN * running[-1])]])
+
+
+def _draw_stairs(axes: Axes, names: Sequence[str], shares: Sequence[NDArray[np.float64]], edges: NDArray[Any]) -> None:
+    for place, (name, share, style) in enumerate(zip(names, shares, styles(len(names)), strict=True)):
+        if place == 0:
+            axes.stairs(share, edges, fill=True, color=style.color, alpha=0.15)
+        axes.stairs(share, edges, color=style.color, linestyle=style.line, linewidth=1.6, label=name)
+
+
+def _finish(axes: Axes, title: str, label: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_title(title)
+    axes.set_xlabel(label)
+    axes.set_ylabel("pairs, %")
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))

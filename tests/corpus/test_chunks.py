@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bertkd_ray.config.corpus import CorpusConfig
+from bertkd_ray.core.artifact import Draft, Store
+from bertkd_ray.corpus.chunks import (
+    Chunk,
+    cut,
+    grouped,
+    packed,
+    read_row_group,
+    read_table,
+    write_row_groups,
+    write_table,
+)
+
+
+@pytest.fixture
+def work(tmp_path) -> Draft:
+    return Draft(Store(str(tmp_path / "store")), "corpus", "0", {}, {})
+
+
+def corpus(directory, *, fragment_pairs: int, **sizes: int) -> CorpusConfig:
+    for name, lines in sizes.items():
+        (directory / f"{name}.tsv").write_text("".join(f"{name} {n}\t{n}\n" for n in range(lines)))
+    train = [{"tsv": f"{name}.tsv"} for name in sizes if name.startswith("t")]
+    tree = {"source": "tsv", "directory": str(directory), "train": train, "fragment_pairs": fragment_pairs}
+    return CorpusConfig.model_validate({**tree, "valid": {"tsv": "valid.tsv"}, "test": {"tsv": "valid.tsv"}})
+
+
+def test_chunks_hold_pairs_of_one_source_in_order(tmp_path, work):
+    chunks = cut(work, corpus(tmp_path, fragment_pairs=3, t0=7, t1=2, valid=3))
+    assert chunks == [
+        Chunk(0, "train", 0, 3),
+        Chunk(1, "train", 3, 3),
+        Chunk(2, "train", 6, 1),
+        Chunk(3, "train", 1 << 40, 2),
+        Chunk(4, "valid", 0, 3),
+        Chunk(5, "test", 0, 3),
+    ]
+    rows = [read_table(work.store, work.work, "raw", chunk.name)["src"].to_pylist() for chunk in chunks]
+    assert rows[:4] == [["t0 0", "t0 1", "t0 2"], ["t0 3", "t0 4", "t0 5"], ["t0 6"], ["t1 0", "t1 1"]]
+
+
+@pytest.mark.parametrize("size", [1000, 4096, 5000, 20_000])
+def test_chunks_have_their_size_whatever_the_readers_blocks(tmp_path, work, size):
+    chunks = cut(work, corpus(tmp_path, fragment_pairs=size, t=10_000, valid=1))
+    train = [chunk for chunk in chunks if chunk.split == "train"]
+    assert [chunk.rows for chunk in train[:-1]] == [size] * (-(-10_000 // size) - 1)
+    lines = [
+        line for chunk in train for line in read_table(work.store, work.work, "raw", chunk.name)["tgt"].to_pylist()
+    ]
+    assert lines == [str(number) for number in range(10_000)]
+
+
+def test_groups_are_at_most_256_and_keep_the_order():
+    chunks = [Chunk(number, "train", number, 1) for number in range(1000)]
+    groups = grouped(chunks)
+    assert len(groups) == 250
+    assert [chunk for group in groups for chunk in group] == chunks
+    assert grouped(chunks[:3]) == [[chunk] for chunk in chunks[:3]]
+    assert grouped([]) == []
+
+
+def test_neighbours_are_packed_while_they_have_room():
+    rows = [("a", 10), ("b", 4), ("c", 6), ("d", 1), ("e", 9), ("f", 1), ("g", 12)]
+    assert packed(rows, 10) == [["a"], ["b", "c"], ["d", "e"], ["f"], ["g"]]
+    assert packed([], 10) == []
+
+
+def test_tables_come_back_with_their_row_groups(work):
+    table = pa.table({"x": list(range(10))})
+    write_table(work.store, table, "a.parquet", group_pairs=4)
+    footer = pq.read_metadata(work.store.path("a.parquet"))
+    assert [footer.row_group(i).num_rows for i in range(footer.num_row_groups)] == [4, 4, 2]
+    write_row_groups(work.store, [table[:0], table[3:5], table[:0]], "b.parquet")
+    assert [read_row_group(work.store, i, "b.parquet")["x"].to_pylist() for i in range(3)] == [[], [3, 4], []]

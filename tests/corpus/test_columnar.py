@@ -1,0 +1,183 @@
+"""Sentence pairs from Parquet files and from data sets of the `datasets` library."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.corpus.columnar import dataset_hash, parquet_hash, read_dataset, read_parquet
+from tests.corpus.test_readers import pairs_of, refusal
+
+ROWS = [
+    {"id": number, "src": f"s{number}", "tgt": f"t{number}", "translation": {"de": f"d{number}", "en": f"e{number}"}}
+    for number in range(5)
+]
+PAIRS = [("s0", "t0"), ("s1", "t1"), ("s2", "t2"), ("s3", "t3"), ("s4", "t4")]
+
+
+def write(path: Path, rows: list[dict[str, Any]] | pa.Table, **options: Any) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows), path, **options)
+    return str(path)
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_file_a_directory_and_a_pattern(tmp_path: Path, scheme: str) -> None:
+    first = write(tmp_path / "b" / "part-0.parquet", ROWS[:3], row_group_size=2)
+    write(tmp_path / "b" / "more" / "part-1.parquet", ROWS[3:])
+    write(tmp_path / "b" / "_temporary" / "part-2.parquet", ROWS)
+    (tmp_path / "b" / "_SUCCESS").write_text("")
+    (tmp_path / "b" / "README.md").write_text("no data")
+    assert pairs_of(read_parquet(scheme + first)) == PAIRS[:3]
+    # In the order of the names: `more/…` stands before `part-0`.
+    assert pairs_of(read_parquet(f"{scheme}{tmp_path}/b")) == PAIRS[3:] + PAIRS[:3]
+    assert pairs_of(read_parquet(f"{scheme}{tmp_path}/b/part-*.parquet")) == PAIRS[:3]
+    assert pairs_of(read_parquet(f"{scheme}{tmp_path}/*/mo*/part-*")) == PAIRS[3:]
+    assert refusal(read_parquet(f"{scheme}{tmp_path}/*/x-*")).endswith(
+        "no Parquet file is here; correct the path or the pattern"
+    )
+
+
+def test_a_pattern_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.parquet", ROWS)
+    monkeypatch.chdir(tmp_path)
+    assert pairs_of(read_parquet("*.parquet")) == pairs_of(read_parquet("a.parquet")) == PAIRS
+
+
+def test_columns_in_structs_and_types_of_text(tmp_path: Path) -> None:
+    assert pairs_of(read_parquet(write(tmp_path / "a", ROWS), "translation.de", "tgt"))[0] == ("d0", "t0")
+    large = pa.table({"src": pa.array(["ü"], pa.large_string()), "tgt": pa.array(["b"]).dictionary_encode()})
+    assert pairs_of(read_parquet(write(tmp_path / "b", large))) == [("ü", "b")]
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (("de", "tgt"), "no column de, only id, src, tgt, translation; name a column of text"),
+        (("src", "translation.fr"), "no column fr in translation, only de, en; name a column of text"),
+        (("src.x", "tgt"), "no column x in src, which is of type string; name a column of text"),
+        (("id", "tgt"), "column id is of type int64, not text; name a text column"),
+        (("src", "translation"), "column translation is of type struct"),
+    ],
+)
+def test_columns_that_are_not_there_or_not_text(tmp_path: Path, columns: tuple[str, str], said: str) -> None:
+    path = write(tmp_path / "a.parquet", ROWS)
+    assert refusal(read_parquet(path, *columns)).startswith(f"{path}: {said}")
+
+
+@pytest.mark.parametrize("at", [0, 4999])
+def test_a_null_is_named_by_its_row(tmp_path: Path, at: int) -> None:
+    path = write(tmp_path / "a", [{"src": None if row == at else "x", "tgt": {"en": "y"}} for row in range(5000)])
+    assert refusal(read_parquet(path, "src", "tgt.en")).startswith(f"{path}: row {at + 1}: column src is null; remove")
+    path = write(tmp_path / "b", [{"src": "x", "tgt": None if row == at else {"en": "y"}} for row in range(5000)])
+    assert refusal(read_parquet(path, "src", "tgt.en")).startswith(f"{path}: row {at + 1}: column tgt.en is null")
+
+
+def test_what_is_no_parquet_file(tmp_path: Path) -> None:
+    missing = str(tmp_path / "none.parquet")
+    assert refusal(read_parquet(missing)).startswith(f"{missing}: no such file")
+    text = tmp_path / "text.parquet"
+    text.write_text("no table\n" * 10)
+    assert refusal(read_parquet(str(text))).startswith(f"{text}: damaged, or no Parquet file (")
+    whole = Path(
+        write(tmp_path / "whole.parquet", [{"src": "x" * 50, "tgt": str(n)} for n in range(2000)])
+    ).read_bytes()
+    text.write_bytes(whole[: len(whole) // 2])
+    assert refusal(read_parquet(str(text))).startswith(f"{text}: damaged, or no Parquet file (")
+    assert "nosuchscheme://a/b: cannot be read" in refusal(read_parquet("nosuchscheme://a/b"))
+
+
+def test_the_hash_is_of_the_contents_in_their_order(tmp_path: Path) -> None:
+    write(tmp_path / "a" / "0.parquet", ROWS[:2])
+    write(tmp_path / "a" / "1.parquet", ROWS[2:])
+    write(tmp_path / "b" / "x.parquet", ROWS[:2])
+    write(tmp_path / "b" / "y.parquet", ROWS[2:])
+    write(tmp_path / "c" / "0.parquet", ROWS[2:])
+    write(tmp_path / "c" / "1.parquet", ROWS[:2])
+    one = parquet_hash(str(tmp_path / "a"))
+    assert one == parquet_hash(str(tmp_path / "b")) == parquet_hash(f"{tmp_path}/a/*.parquet")
+    assert one != parquet_hash(str(tmp_path / "c"))
+    digest = hashlib.sha256((tmp_path / "a" / "0.parquet").read_bytes()).digest()
+    assert parquet_hash(str(tmp_path / "a" / "0.parquet")) == hashlib.sha256(digest).hexdigest()
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> str:
+    """A directory of data files, as `datasets` finds them by their names."""
+    for split, rows in {"train": ROWS[:3], "test": ROWS[3:]}.items():
+        lines = (json.dumps({"translation": row["translation"]}) + "\n" for row in rows)
+        (tmp_path / f"{split}.jsonl").write_text("".join(lines))
+    return str(tmp_path)
+
+
+def read(name: str, *, subset: str | None = None, split: str = "train", column: str = "de") -> Iterable[pa.Table]:
+    return read_dataset(name, subset, split, None, f"translation.{column}", "translation.en")
+
+
+def test_a_dataset_with_the_translation_feature(dataset: str) -> None:
+    pytest.importorskip("datasets")
+    assert pairs_of(read(dataset)) == [("d0", "e0"), ("d1", "e1"), ("d2", "e2")]
+    assert pairs_of(read(dataset, split="test")) == [("d3", "e3"), ("d4", "e4")]
+
+
+def test_mistakes_with_a_dataset(dataset: str, tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    where = f"dataset {dataset}, split"
+    assert refusal(read(dataset, split="validation")).startswith(f"{where} validation: cannot be loaded (Bad split")
+    assert refusal(read(dataset, subset="de-en")).startswith(f"{where} train: cannot be loaded (BuilderConfig 'de-en'")
+    assert refusal(read(dataset, column="fr")).startswith(f"{where} train: no column fr in translation, only de, en")
+    missing = str(tmp_path / "none")
+    assert refusal(read(missing)).startswith(f"dataset {missing}, split train: cannot be loaded (")
+    (tmp_path / "train.jsonl").write_text('{"translation": {"de": "x", "en": "y"}}\nno JSON\n')
+    assert refusal(read(dataset)).startswith(f"{where} train: cannot be ")
+
+
+def test_datasets_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    said = "the datasets library is not installed; install the extra: pip install 'bertkd-ray[datasets]'"
+    assert refusal(read("wmt14")) == f"dataset wmt14, split train: {said}"
+
+
+def test_a_directory_enters_by_its_files(dataset: str) -> None:
+    before = dataset_hash(dataset, None)
+    (Path(dataset) / "test.jsonl").rename(Path(dataset) / "validation.jsonl")
+    renamed = dataset_hash(dataset, None)
+    (Path(dataset) / "validation.jsonl").write_text("{}\n")
+    assert len({before, renamed, dataset_hash(dataset, None)}) == 3
+
+
+def test_a_hub_dataset_enters_by_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Hub:
+        def dataset_info(self, name: str, revision: str | None) -> SimpleNamespace:
+            asked.append((name, revision))
+            return SimpleNamespace(sha=None if revision == "odd" else "abc123")
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    assert dataset_hash("wmt/wmt14", "v1") == "abc123"
+    assert asked == [("wmt/wmt14", "v1")]
+    with pytest.raises(UserError, match=r"^dataset wmt/wmt14: the hub names no commit"):
+        dataset_hash("wmt/wmt14", "odd")
+
+
+def test_a_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hub:
+        def dataset_info(self, name: str, revision: str | None) -> None:
+            raise ConnectionError("no\nroute")
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    said = r"^dataset a/b: neither a directory nor a data set on the hub \(HF_HUB_OFFLINE is set; no route\); correct"
+    with pytest.raises(UserError, match=said):
+        dataset_hash("a/b", None)
