@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -40,6 +42,21 @@ def test_everything_that_holds_is_told(check, path):
 def test_a_check_leaves_nothing_in_the_store(check, path):
     check()
     assert Store(str(path.parent / "artifacts")).files() == []
+
+
+def test_every_form_is_read(check, path):
+    directory = path.parent / "text"
+    pairs = [{"src": f"s{n}", "tgt": f"t{n}"} for n in range(3)]
+    (directory / "a.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    (directory / "a.tsv").write_text("".join(f"{pair['src']}\t{pair['tgt']}\n" for pair in pairs))
+    pq.write_table(pa.Table.from_pylist(pairs), directory / "a.parquet")
+    (directory / "a.zst").write_bytes(pa.compress(b"x\ny\n", codec="zstd", asbytes=True))
+    train = "[{jsonl: a.jsonl, weight: 2}, {tsv: a.tsv}, {parquet: '*.parquet'}, {src: a.zst, tgt: a.zst}]"
+    splits = check(f"corpus.train={train}", "corpus.source=mixed", "corpus.valid={held_out: 0.015}")[-3:]
+    assert splits == ["train      11 pairs in 4 sources", "valid      1.50% of train, held out", "test       20 pairs"]
+    (directory / "a.jsonl").write_text('{"src": "x"}\n')
+    with pytest.raises(UserError, match=r"a\.jsonl:1: no tgt here, only src; name a key"):
+        check(f"corpus.train={train}", "corpus.source=mixed")
 
 
 MISTAKES = {

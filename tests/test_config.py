@@ -76,7 +76,7 @@ def test_the_iwslt14_file_spells_the_papers_numbers_out():
     config = load_config(next(path for path in CONFIGS if path.stem == "iwslt14"))
     defaults = Config.model_validate(DEMO)
     assert config.teacher.optimizer == "bertadam"
-    assert config.corpus.lowercase
+    assert (config.corpus.source, config.corpus.text) == ("iwslt14", "paper")
     for section, scaling in (
         ("teacher", {"optimizer", "micro_batches", "eval_every"}),
         ("student", {"micro_batches", "eval_every"}),
@@ -438,6 +438,7 @@ EFFECTS: dict[str, set[str]] = {
     "device=cpu": set(),
     "cpus_per_worker=1": set(),
     "max_failures=0": set(),
+    "verify=sizes": set(),
     "log_every=1": set(),
     "checkpoint_every=7": set(),
     "tracking=none": set(),

@@ -20,6 +20,7 @@ from bertkd_ray.core.errors import UserError
 
 NOT_PART_OF_A_RESULT = {
     "storage",
+    "verify",
     "workers",
     "cpus_per_worker",
     "device",
@@ -192,6 +193,8 @@ class Config(Section):
     """Name of the pipeline, of its MLflow experiment and of nothing else."""
     storage: str = "artifacts"
     """Directory or URI (`s3://`, `gs://`) of the artifacts; on a cluster every node must reach it."""
+    verify: Literal["checksums", "sizes"] = "checksums"
+    """How finished artifacts are checked against their manifests before use; `sizes` does not read what they hold."""
     seed: int = Field(1, ge=0, lt=2**31)
     """Seed of initialisation, masks, shuffling and dropout."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
@@ -284,11 +287,12 @@ def _set_key(tree: dict[str, Any], key: str, value: Any) -> None:
     """Sets a dotted key, making the sections on the way."""
     *sections, last = key.split(".")
     for depth, section in enumerate(sections):
-        if tree.get(section) is None:
-            tree[section] = {}
-        tree = tree[section]
-        if not isinstance(tree, dict):
+        below = {} if tree.get(section) is None else tree[section]
+        if not isinstance(below, dict):
             raise UserError(f"{key}: {'.'.join(sections[: depth + 1])} is a value, not a section")
+        # Copied, since a YAML alias is the very object that it stands for, and this key alone is meant.
+        tree[section] = dict(below)
+        tree = tree[section]
     tree[last] = value
 
 
