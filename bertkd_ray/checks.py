@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from bertkd_ray.config import Config
 from bertkd_ray.config.corpus import SPLITS, CorpusConfig
 from bertkd_ray.core import artifact as artifacts
@@ -45,11 +48,23 @@ def _pairs(corpus: CorpusConfig, split: str) -> str:
     share = corpus.held_out().get(split)
     if share is not None:
         return f"{share:.2%} of train, held out"
-    counts = [sum(map(len, tables)) for tables in read_sources(corpus, split)]
-    if sum(counts) == 0:
-        raise UserError(f"corpus.{split}: the files are empty; give at least one pair")
+    counts, full = [], False
+    for tables in read_sources(corpus, split):
+        counts.append(0)
+        for table in tables:
+            counts[-1] += len(table)
+            full = full or _has_full_pair(table)
+    if not full:
+        said = f"each of the {sum(counts)} pairs has an empty side" if sum(counts) else "the files are empty"
+        raise UserError(f"corpus.{split}: {said}; give at least one pair")
     sources = f" in {len(counts)} sources" if len(counts) > 1 else ""
     return f"{sum(counts):,} pairs{sources}"
+
+
+def _has_full_pair(table: pa.Table) -> bool:
+    """Whether a pair has text on both sides."""
+    sides = [pc.not_equal(pc.utf8_trim_whitespace(table[side]), "") for side in ("src", "tgt")]
+    return bool(pc.any(pc.and_(*sides)).as_py())
 
 
 def _device(config: Config) -> str:

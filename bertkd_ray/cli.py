@@ -34,6 +34,15 @@ what was cut off. Results go to stdout, progress to stderr.
   bertkd run configs/multi30k.yaml kd.temperature=2 student.steps=5000
   bertkd validate configs/multi30k.yaml
 """
+_STUDY_EPILOG = f"""\
+Arms and seeds share every corpus, teacher and pass of a teacher over the corpus whose settings agree. Students are made
+one after the other; the same command goes on with a study that was cut off. Keys of the base are set for all arms;
+seeds=[1,2], control=NAME and arms.NAME.section.key=value change the study.
+{_EXIT_CODES}
+
+  bertkd study configs/studies/demo-temperature.yaml
+  bertkd study configs/studies/multi30k-paper.yaml seeds=[1] student.steps=3000
+"""
 _INSPECT_EPILOG = f"""\
 A finished corpus is checked against its manifest first. Only storage, where the figure goes, and tracking can be set
 beside it. In MLflow every corpus has one run, so that corpora compare.
@@ -94,6 +103,12 @@ def make_parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help=text, description=text, epilog=_EXIT_CODES, formatter_class=formatter)
     _add_config(run)
     run.set_defaults(call=_run)
+    text = "a study: arms of one base configuration under several seeds, and the table that compares them"
+    study = commands.add_parser("study", help=text, description=text, epilog=_STUDY_EPILOG, formatter_class=formatter)
+    study.add_argument("config", metavar="STUDY.yaml", help="the study: base (a CONFIG.yaml), overrides, arms, seeds")
+    _add_overrides(study)
+    study.add_argument("--json", action="store_true", help="print one JSON object with stages and scores")
+    study.set_defaults(call=_study)
     for stage, text in _STAGES.items():
         command = commands.add_parser(stage, help=text, description=text, epilog=_EXIT_CODES, formatter_class=formatter)
         _add_config(command)
@@ -157,6 +172,23 @@ def _run(options: argparse.Namespace) -> int:
         print(f"\nFigures: {outcome.figures[0].parent}")
     if outcome.how_to_open:
         print(f"Runs:    {outcome.how_to_open}")
+    return 0
+
+
+def _study(options: argparse.Namespace) -> int:
+    from bertkd_ray.config.study import load_study
+    from bertkd_ray.report.study import study_text
+    from bertkd_ray.study import StudyRunner
+
+    with StudyRunner(load_study(options.config, options.overrides)) as runner:
+        outcome = runner.run()
+    if options.json:
+        print(json.dumps(outcome.as_json(), indent=1))
+        return 0
+    print(study_text(outcome.arms, outcome.run_id, outcome.signatures))
+    print(f"\nReport: {outcome.report} ({', '.join(outcome.files)})")
+    if outcome.how_to_open:
+        print(f"Runs:   {outcome.how_to_open}")
     return 0
 
 

@@ -15,6 +15,7 @@ from bertkd_ray.config import NOT_PART_OF_A_RESULT, Config
 from bertkd_ray.core import artifact as artifacts
 from bertkd_ray.core.artifact import Artifact, Draft, Store
 from bertkd_ray.core.console import Progress, human_seconds, say
+from bertkd_ray.core.lock import held
 from bertkd_ray.core.tracking import InputArtifact, Run, Tracker, default_uri, now_ms, open_tracker
 from bertkd_ray.report.tables import ArmResult
 
@@ -279,28 +280,44 @@ class Pipeline:
         inputs: list[Artifact],
         make: Callable[[Draft, Run], Artifact],
     ) -> Artifact:
-        """The finished artifact of a draft, made now unless it exists."""
+        """The finished artifact of a draft, made now unless it exists; while another driver makes it, a UserError."""
         started = time.perf_counter()
-        found = artifacts.find(self.store, work.stage, work.fingerprint)
-        if found is not None:
-            result = StageResult(name, found, "cached", time.perf_counter() - started)
-            say(f"cached   {found.directory}", stage=name)
-        else:
-            status: Status = "resumed" if work.resumed else "done"
-            say(f"{'resuming' if status == 'resumed' else 'starting'} {work.directory}", stage=name)
-            run = self._stage_run(name, work, inputs)
-            try:
-                made = make(work, run)
-            except BaseException as error:
-                run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-                raise
-            result = StageResult(name, made, status, time.perf_counter() - started)
-            figures = {f"final/{name}": value for name, value in {**made.metrics, "seconds": result.seconds}.items()}
-            run.log_metrics([(0, figures, now_ms())], series="final")
-            run.finish()
-            say(f"{status}     {made.directory} in {human_seconds(result.seconds)}", stage=name)
+        status: Status = "cached"
+        found = self._find(work)
+        if found is None:
+            with held(self.store, work.directory):
+                # Another driver may have finished it a moment ago.
+                found = self._find(work)
+                if found is None:
+                    found, status = self._make(name, work, inputs, make)
+        result = StageResult(name, found, status, time.perf_counter() - started)
+        said = f" in {human_seconds(result.seconds)}" if status != "cached" else ""
+        say(f"{status:<8} {found.directory}{said}", stage=name)
         self.outcome.stages[name] = result
-        return result.artifact
+        return found
+
+    def _find(self, work: Draft) -> Artifact | None:
+        checksums = self.config.verify == "checksums"
+        return artifacts.find(self.store, work.stage, work.fingerprint, checksums=checksums)
+
+    def _make(
+        self, name: str, work: Draft, inputs: list[Artifact], make: Callable[[Draft, Run], Artifact]
+    ) -> tuple[Artifact, Status]:
+        """Makes an artifact under a run of its own."""
+        started = time.perf_counter()
+        status: Status = "resumed" if work.resumed else "done"
+        say(f"{'resuming' if status == 'resumed' else 'starting'} {work.directory}", stage=name)
+        run = self._stage_run(name, work, inputs)
+        try:
+            made = make(work, run)
+        except BaseException as error:
+            run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            raise
+        seconds = time.perf_counter() - started
+        figures = {f"final/{name}": value for name, value in {**made.metrics, "seconds": seconds}.items()}
+        run.log_metrics([(0, figures, now_ms())], series="final")
+        run.finish()
+        return made, status
 
     def _stage_run(self, name: str, work: Draft, inputs: list[Artifact]) -> Run:
         stage, _, arm = name.partition("/")

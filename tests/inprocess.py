@@ -18,6 +18,8 @@ from bertkd_ray.teacher.source import model_hash, tokenizer_hash
 from bertkd_ray.translation import translate
 from tests.small import write_config
 
+QUICK = ["teacher.steps=2", "teacher.eval_every=2", "student.steps=2", "student.eval_every=2"]
+
 
 @dataclass
 class Context:
@@ -67,11 +69,10 @@ class Project:
     """A small corpus, BERT and configuration in a directory, and its stages; a stage is made once."""
 
     def __init__(self, directory: Path, *overrides: str) -> None:
-        quick = ["teacher.steps=2", "teacher.eval_every=2", "student.steps=2", "student.eval_every=2"]
         self.directory = directory
         if not (directory / "small.yaml").exists():
             write_config(directory)
-        self.config: Config = load_config(directory / "small.yaml", [*quick, *overrides])
+        self.config: Config = load_config(directory / "small.yaml", [*QUICK, *overrides])
         self.store = Store(self.config.storage)
         self.bert = self.config.teacher.model
         self.runtime: Any = InProcess()

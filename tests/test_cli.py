@@ -19,7 +19,7 @@ from bertkd_ray.core.errors import UserError
 from tests.small import write_config
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("run", "prepare", "finetune", "extract", "distill", "translate", "inspect", "validate")
+COMMANDS = ("run", "prepare", "finetune", "extract", "distill", "translate", "inspect", "validate", "study")
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
 HEAVY = ("torch", "ray", "mlflow", "transformers", "matplotlib", "tokenizers", "sacrebleu", "pyarrow")
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from bertkd_ray.config import Config, Section, load_config
 from bertkd_ray.config.corpus import SplitFiles
+from bertkd_ray.config.study import StudyConfig
 from bertkd_ray.core.artifact import Draft, Store
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus import prepare
@@ -350,7 +351,7 @@ def _sections(model: type[BaseModel] = Config) -> Iterator[type[BaseModel]]:
 
 
 def test_every_field_says_what_it_is():
-    sections = set(_sections())
+    sections = {*_sections(), *_sections(StudyConfig)}
     assert sections == set(Section.__subclasses__())
     missing = [
         f"{section.__name__}.{name}"
@@ -467,6 +468,8 @@ EFFECTS: dict[str, set[str]] = {
     "kd.temperature=2": {"distill/distilled"},
     "kd.alpha=0.9": {"distill/distilled"},
     "student.steps=5": STUDENTS,
+    "student.seed=2": STUDENTS,
+    "student.seed=1": set(),  # the top-level seed
     "student.dropout=0.1": STUDENTS,
     "student.micro_batches=4": STUDENTS,
     "translate.beam=2": {"translate"},

@@ -15,6 +15,7 @@ import yaml
 from bertkd_ray.checks import check_config
 from bertkd_ray.cli import make_parser
 from bertkd_ray.config import load_config
+from bertkd_ray.config.study import load_study
 from tests.small import write_corpus, write_small_bert
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,6 +50,9 @@ def mine(tmp_path_factory) -> Path:
 def test_every_bertkd_command_is_understood(words, mine, monkeypatch):
     options = make_parser().parse_args(words)
     monkeypatch.chdir(mine if options.config == "mine.yaml" else ROOT)
+    if options.command == "study":
+        assert load_study(options.config, options.overrides).trials
+        return
     config = load_config(options.config, options.overrides)
     assert getattr(options, "arm", None) in (None, *config.arms)
 

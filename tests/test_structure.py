@@ -67,7 +67,8 @@ def ours(module: str) -> Iterator[Import]:
     return (found for found in imports_of(module) if found.name.split(".")[0] == PACKAGE and not found.for_types)
 
 
-LEVELS = {PACKAGE: 0, "core": 1, "config": 2, **dict.fromkeys(ROOMS, 3), "checks": 4, "pipeline": 4, "cli": 5}
+LEVELS = {PACKAGE: 0, "core": 1, "config": 2, **dict.fromkeys(ROOMS, 3)}
+LEVELS.update({"checks": 4, "pipeline": 4, "study": 5, "cli": 6})
 
 
 def test_every_module_has_its_place():
@@ -129,7 +130,7 @@ def test_mlflow_is_imported_by_the_tracking_alone_and_only_when_it_is_used():
 @pytest.mark.parametrize("package", ["torch", "transformers", "matplotlib", "ray", "sacrebleu", "tokenizers"])
 def test_light_modules_do_not_import_what_is_heavy(package):
     """The configuration, the command line, a cached run: none needs what takes seconds to import."""
-    light = {"cli", "config", "pipeline"}
+    light = {"cli", "config", "pipeline", "study"}
     names = {module for module in MODULES if place_of(module) in light} | {"bertkd_ray.core.artifact", PACKAGE}
     reached, todo = set(), sorted(names)
     while todo:
@@ -195,4 +196,4 @@ def test_every_module_and_public_name_says_what_it_is(module):
 
 def test_every_stage_and_the_pipeline_have_a_job():
     names = {path.stem for path in (ROOT / "jobs").glob("*.py")}
-    assert {"run", "prepare", "finetune", "extract", "distill", "translate", "validate"} <= names
+    assert {"run", "prepare", "finetune", "extract", "distill", "translate", "validate", "study"} <= names

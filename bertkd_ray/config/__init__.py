@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from bertkd_ray.config.corpus import ONE_OR_MANY, CorpusConfig
 from bertkd_ray.config.section import Section
+from bertkd_ray.config.yaml_text import parse_yaml
 from bertkd_ray.core.errors import UserError
 
 NOT_PART_OF_A_RESULT = {
@@ -32,7 +33,8 @@ NOT_PART_OF_A_RESULT = {
 """Top-level keys that change how a result is come by, not what it is."""
 
 CONTROL_OVERRIDES: dict[str, Any] = {"kd.alpha": 0}
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+AnySection = TypeVar("AnySection", bound=Section)
 
 
 class TeacherConfig(Section):
@@ -143,6 +145,8 @@ class StudentConfig(Section):
     """Stop after so many validations without a higher BLEU; null never stops early."""
     average: int = Field(1, ge=1)
     """Average the weights of the last so many validated checkpoints; 1 takes the best one by valid BLEU."""
+    seed: int | None = Field(None, ge=0, lt=2**31)
+    """Seed of the student alone, so that students of several seeds share a teacher; null is the top-level `seed`."""
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> StudentConfig:
@@ -189,14 +193,14 @@ def _tracking_section(value: Any) -> Any:
 class Config(Section):
     """One pipeline: a corpus, a teacher, and the students to compare."""
 
-    name: str = Field(pattern=_NAME)
+    name: str = Field(pattern=NAME)
     """Name of the pipeline, of its MLflow experiment and of nothing else."""
     storage: str = "artifacts"
     """Directory or URI (`s3://`, `gs://`) of the artifacts; on a cluster every node must reach it."""
     verify: Literal["checksums", "sizes"] = "checksums"
     """How finished artifacts are checked against their manifests before use; `sizes` does not read what they hold."""
     seed: int = Field(1, ge=0, lt=2**31)
-    """Seed of initialisation, masks, shuffling and dropout."""
+    """Seed of initialisation, masks, shuffling and dropout; `student.seed` changes the student's alone."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
     """`auto` is bf16 where the hardware multiplies bf16 (CUDA; CPUs with AMX or AVX512-BF16), else float32."""
     workers: int = Field(1, ge=1)
@@ -221,7 +225,7 @@ class Config(Section):
     """Stage 3, the loss."""
     student: StudentConfig = StudentConfig()
     """Stage 3, the student."""
-    arms: dict[Annotated[str, Field(pattern=_NAME)], dict[str, Any]] = Field(
+    arms: dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]] = Field(
         {"distilled": {}, "control": CONTROL_OVERRIDES}
     )
     """Students to compare: name and the `kd.*` and `student.*` keys that differ."""
@@ -261,29 +265,34 @@ class Config(Section):
         used = [arm.kd.topk for arm in self.arm_configs().values() if arm.kd.alpha > 0]
         return self.extract.topk or max(used, default=self.kd.topk)
 
+    @property
+    def student_seed(self) -> int:
+        """Seed of the student's initialisation, batches and dropout."""
+        return self.seed if self.student.seed is None else self.student.seed
+
     def arm_configs(self) -> dict[str, Config]:
         """The configuration of every arm: this one with the arm's overrides."""
         return {arm: self._with_overrides(arm, overrides) for arm, overrides in self.arms.items()}
 
     def _with_overrides(self, arm: str, overrides: dict[str, Any]) -> Config:
         tree = self.model_dump()
-        for key, value in _dotted(overrides):
+        for key, value in dotted(overrides):
             if key.split(".")[0] not in ("kd", "student"):
                 raise UserError(f"arms.{arm}: {key} is not a kd.* or student.* key; arms differ in those alone")
-            _set_key(tree, key, value)
-        return _validated(tree, f"arms.{arm}")
+            set_key(tree, key, value)
+        return validated(Config, tree, f"arms.{arm}")
 
 
-def _dotted(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def dotted(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
     """The values below nested sections by their dotted keys, so that `kd: {alpha: 0}` leaves the rest of kd alone."""
     for key, value in tree.items():
         if isinstance(value, dict):
-            yield from _dotted(value, f"{above}{key}.")
+            yield from dotted(value, f"{above}{key}.")
         else:
             yield f"{above}{key}", value
 
 
-def _set_key(tree: dict[str, Any], key: str, value: Any) -> None:
+def set_key(tree: dict[str, Any], key: str, value: Any) -> None:
     """Sets a dotted key, making the sections on the way."""
     *sections, last = key.split(".")
     for depth, section in enumerate(sections):
@@ -296,19 +305,20 @@ def _set_key(tree: dict[str, Any], key: str, value: Any) -> None:
     tree[last] = value
 
 
-def _validated(tree: dict[str, Any], origin: str) -> Config:
+def validated(model: type[AnySection], tree: dict[str, Any], origin: str) -> AnySection:
+    """A tree of keys as a section. Raises UserError, in one line, for what is wrong with it."""
     try:
-        return Config.model_validate(tree)
+        return model.model_validate(tree)
     except ValidationError as error:
-        raise UserError(f"{origin}: " + "; ".join(_explain(item) for item in error.errors())) from None
+        raise UserError(f"{origin}: " + "; ".join(_explain(item, model) for item in error.errors())) from None
 
 
-def _explain(item: Any) -> str:
+def _explain(item: Any, model: type[Section]) -> str:
     """One of pydantic's findings as `key: what is wrong (got value)`."""
     location = [part for part in item["loc"] if part not in ("[key]", *ONE_OR_MANY)]
     key = ".".join(map(str, location))
     if item["type"] == "extra_forbidden":
-        return f"unknown key {key}{_suggestion(location)}"
+        return f"unknown key {key}{_suggestion(location, model)}"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] in ("model_type", "dict_type"):
         message = "a section of keys and values is needed"
@@ -317,15 +327,15 @@ def _explain(item: Any) -> str:
     return f"{key}: {message}{got}" if key else message
 
 
-def _suggestion(location: list[str | int]) -> str:
+def _suggestion(location: list[str | int], model: type[Section]) -> str:
     """The known key that an unknown one most resembles."""
     from difflib import get_close_matches
 
-    model: type[Section] | None = Config
+    inner: type[Section] | None = model
     for part in location[:-1]:
-        if isinstance(part, str) and model is not None:
-            model = _section_in(model.model_fields[part].annotation)
-    close = get_close_matches(str(location[-1]), model.model_fields if model else [], n=1)
+        if isinstance(part, str) and inner is not None:
+            inner = _section_in(inner.model_fields[part].annotation)
+    close = get_close_matches(str(location[-1]), inner.model_fields if inner else [], n=1)
     return f"; did you mean {'.'.join([*map(str, location[:-1]), close[0]])}?" if close else ""
 
 
@@ -342,15 +352,40 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
     Raises UserError, in one line, for a missing or malformed file, an unknown key (with the nearest known one), a wrong
     type or an impossible combination. Relative paths in the file are relative to the working directory.
     """
+    return config_of(read_tree(path), str(path), overrides)
+
+
+def read_tree(path: str | Path) -> dict[str, Any]:
+    """The keys of a YAML file. Raises UserError for a file that is missing or is no mapping."""
     try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        tree = parse_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; give a YAML configuration, for example configs/demo.yaml") from None
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: not a configuration; it must be a mapping of keys to values")
-    return config_of(tree, str(path), overrides)
+    return tree
+
+
+def read_override(text: str) -> tuple[str, Any]:
+    """Key and value of `section.key=value`. Raises UserError for anything else."""
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise UserError(f"{text!r}: an override is written section.key=value")
+    try:
+        return key, parse_yaml(value)
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{text!r}: the value is not YAML: {' '.join(str(error).split())}") from None
+
+
+def override(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a dotted key of a configuration's tree. Raises UserError where a value stands in its way."""
+    if isinstance(tree.get("tracking"), str) and key.startswith("tracking."):
+        tree["tracking"] = _tracking_section(tree["tracking"])
+    if key.startswith("arms."):
+        tree.setdefault("arms", deepcopy(Config.model_fields["arms"].default))
+    set_key(tree, key, value)
 
 
 def config_of(tree: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
@@ -358,20 +393,9 @@ def config_of(tree: dict[str, Any], origin: str, overrides: list[str] | None = N
 
     Raises UserError as `load_config` does.
     """
-    for override in overrides or []:
-        key, separator, text = override.partition("=")
-        if not separator or not key:
-            raise UserError(f"{override!r}: an override is written section.key=value")
-        try:
-            value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError):
-            raise UserError(f"{override!r}: the value is not YAML") from None
-        if isinstance(tree.get("tracking"), str) and key.startswith("tracking."):
-            tree["tracking"] = _tracking_section(tree["tracking"])
-        if key.startswith("arms."):
-            tree.setdefault("arms", deepcopy(Config.model_fields["arms"].default))
-        _set_key(tree, key, value)
-    config = _validated(tree, origin)
+    for text in overrides or []:
+        override(tree, *read_override(text))
+    config = validated(Config, tree, origin)
     stored = config.stored_topk()
     # An arm that does not validate is found here, not hours later.
     for arm, arm_config in config.arm_configs().items():

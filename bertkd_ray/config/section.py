@@ -14,8 +14,11 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _no_value_of_another_kind(cls, value: Any, info: ValidationInfo) -> Any:
         # YAML reads `yes` and `on` as true, and Python would take true for 1.
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
             raise ValueError("true and false have no meaning here; give a value")
+        # No path and no address can hold one, and what opens files says so in many ways.
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("a NUL character has no meaning here; remove it")
         return value

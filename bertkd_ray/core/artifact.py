@@ -13,6 +13,7 @@ import json
 import platform
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,9 +27,10 @@ from bertkd_ray.core.errors import UserError
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
-_MANIFEST_KEYS = ("stage", "fingerprint", "config", "inputs", "files", "metrics", "info")
+_CHECKSUM = "checksum"
 _LIBRARIES = ("ray", "torch", "transformers", "tokenizers", "pyarrow", "sacrebleu")
 _CHUNK = 1 << 20
+_HASHING_THREADS = 4
 
 
 def fingerprint(stage: str, config: dict[str, Any], inputs: dict[str, str]) -> str:
@@ -66,7 +68,9 @@ class Store:
             try:
                 self.fs, self.root = fs.FileSystem.from_uri(storage)
             except (pa.ArrowInvalid, OSError) as error:
-                raise UserError(f"storage: {redacted(storage)} cannot be opened: {one_line(error)}") from None
+                # The library's message repeats the URI, with the password that may stand in it.
+                said, shown = one_line(error), redacted(storage)
+                raise UserError(f"storage: {shown} cannot be opened: {said.replace(storage, shown)}") from None
         else:
             self.fs, self.root = fs.LocalFileSystem(), str(Path(storage).resolve())
 
@@ -200,29 +204,37 @@ class Artifact:
         """One line for every file that differs from the manifest: missing, of another size or content, or extra."""
         present = dict(self.store.files(self.directory))
         present.pop(MANIFEST, None)
-        for entry in self.manifest["files"]:
-            size = present.pop(entry["path"], None)
-            where = f"{self.directory}/{entry['path']}"
-            if size is None:
-                yield f"{where}: missing"
-            elif size != entry["bytes"]:
-                yield f"{where}: {size} bytes, the manifest says {entry['bytes']}"
-            elif checksums and self.store.sha256(self.directory, entry["path"]) != entry["sha256"]:
-                yield f"{where}: its content differs from the manifest's checksum"
+        entries = self.manifest["files"]
+        sound = [checksums and present.get(entry["path"]) == entry["bytes"] for entry in entries]
+        with ThreadPoolExecutor(_HASHING_THREADS) as threads:
+            digests = threads.map(self._digest, entries, sound)
+            for entry, digest in zip(entries, digests, strict=True):
+                size = present.pop(entry["path"], None)
+                where = f"{self.directory}/{entry['path']}"
+                if size is None:
+                    yield f"{where}: missing"
+                elif size != entry["bytes"]:
+                    yield f"{where}: {size} bytes, the manifest says {entry['bytes']}"
+                elif digest not in (None, entry["sha256"]):
+                    yield f"{where}: its content differs from the manifest's checksum"
         for name in present:
             yield f"{self.directory}/{name}: not in the manifest"
 
+    def _digest(self, entry: dict[str, Any], wanted: bool) -> str | None:
+        return self.store.sha256(self.directory, entry["path"]) if wanted else None
 
-def find(store: Store, stage: str, print_: str) -> Artifact | None:
-    """The finished artifact with this fingerprint, or None.
 
-    Raises UserError when its manifest is of another schema version or a file is missing or has another size.
+def find(store: Store, stage: str, print_: str, *, checksums: bool = True) -> Artifact | None:
+    """The finished artifact with this fingerprint, every file of it as its manifest says, or None.
+
+    checksums: whether contents are read and compared, beside the sizes. Raises UserError as `load`, and for a file that
+    is missing, of another size or content, or not in the manifest.
     """
     directory = f"{stage}-{print_}"
     if not store.exists(directory, MANIFEST):
         return None
     artifact = load(store, directory)
-    for problem in artifact.problems(checksums=False):
+    for problem in artifact.problems(checksums=checksums):
         raise UserError(f"{problem}; remove the directory {store.uri}/{directory} to make it again")
     return artifact
 
@@ -230,23 +242,50 @@ def find(store: Store, stage: str, print_: str) -> Artifact | None:
 def load(store: Store, directory: str) -> Artifact:
     """The artifact in a directory of the store, its files unchecked.
 
-    Raises UserError for a manifest that is not JSON or is of another schema version.
+    Raises UserError for a manifest that is damaged, of another schema version, or of another artifact than the
+    directory's name says.
     """
+    where, remedy = f"{directory}/{MANIFEST}", f"remove the directory {store.uri}/{directory} to make it again"
+    data = store.read(directory, MANIFEST)
     try:
-        manifest = json.loads(store.read(directory, MANIFEST))
+        manifest = json.loads(data)
     except ValueError:
-        raise UserError(f"{directory}/{MANIFEST}: not JSON; remove the directory to make it again") from None
+        raise UserError(f"{where}: not JSON; {remedy}") from None
     if not isinstance(manifest, dict):
-        raise UserError(f"{directory}/{MANIFEST}: not a manifest; remove the directory to make it again")
+        raise UserError(f"{where}: not a manifest; {remedy}")
     if manifest.get("schema") != SCHEMA_VERSION:
         raise UserError(
-            f"{directory}/{MANIFEST}: schema {manifest.get('schema')}, this version reads {SCHEMA_VERSION}; "
+            f"{where}: schema {manifest.get('schema')}, this version reads {SCHEMA_VERSION}; "
             "use another storage or the version that wrote it"
         )
-    missing = [key for key in _MANIFEST_KEYS if key not in manifest]
-    if missing:
-        raise UserError(f"{directory}/{MANIFEST}: lacks {missing[0]}; remove the directory to make it again")
+    manifest.pop(_CHECKSUM, None)
+    if not _is_sealed(manifest, data):
+        raise UserError(f"{where}: its content differs from its own checksum; {remedy}")
+    name = f"{manifest['stage']}-{manifest['fingerprint']}"
+    if name != directory:
+        raise UserError(f"{where}: is that of {name}; give the directory its name back, or remove it")
     return Artifact(store, directory, manifest)
+
+
+def seal(manifest: dict[str, Any]) -> bytes:
+    """The bytes of a manifest: JSON of one fixed form, with the checksum of the same form without it.
+
+    The form is fixed to the byte, so that no change of it goes unnoticed, were it one of white space.
+    """
+    digest = hashlib.sha256(_json_bytes(manifest)).hexdigest()
+    return _json_bytes({**manifest, _CHECKSUM: digest})
+
+
+def _is_sealed(manifest: dict[str, Any], data: bytes) -> bool:
+    try:
+        return seal(manifest) == data
+    except ValueError:
+        # Read by Python's JSON but not written by it: NaN, half a surrogate pair.
+        return False
+
+
+def _json_bytes(tree: dict[str, Any]) -> bytes:
+    return json.dumps(tree, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
 
 
 @dataclass
@@ -293,8 +332,7 @@ class Draft:
             "info": info,
             "libraries": _library_versions(),
         }
-        data = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
-        self.store.write(data, self.directory, MANIFEST)
+        self.store.write(seal(manifest), self.directory, MANIFEST)
         self.store.delete(self.work)
         return Artifact(self.store, self.directory, manifest)
 

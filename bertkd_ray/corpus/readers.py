@@ -21,8 +21,9 @@ from typing import IO, Any, cast
 import pyarrow as pa
 from pyarrow import fs
 
-from bertkd_ray.core.artifact import one_line
+from bertkd_ray.core.artifact import one_line, redacted
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.corpus.drift import drift_line
 
 PAIRS = pa.schema([("src", pa.string()), ("tgt", pa.string())])
 """What every reader gives, in tables of any length."""
@@ -65,7 +66,8 @@ def read_lines(path: str) -> Iterator[str]:
 def read_text_pairs(src_path: str, tgt_path: str) -> Iterator[pa.Table]:
     """The pairs of two line-aligned files; the position of a pair is its line's.
 
-    Raises UserError as `read_lines`, and, after the last pair, if the files differ in their number of lines.
+    Raises UserError as `read_lines`, and, after the last pair, if the files differ in their number of lines, with the
+    line after which they drift apart where that can be told.
     """
     src_count = tgt_count = 0
     none = pa.array([], pa.string())
@@ -76,8 +78,12 @@ def read_text_pairs(src_path: str, tgt_path: str) -> Iterator[pa.Table]:
         if shorter:
             yield pa.table([src[:shorter], tgt[:shorter]], schema=PAIRS)
     if src_count != tgt_count:
+        # Read again from the start: what tells where they part is of no use to files that are aligned.
+        line = drift_line(read_lines(src_path), read_lines(tgt_path))
+        where = "" if line is None else f", and these seem to drift apart after about line {line}"
         raise UserError(
-            f"{src_path} has {src_count} lines and {tgt_path} has {tgt_count}; line-aligned files have equally many"
+            f"{src_path} has {src_count} lines and {tgt_path} has {tgt_count}; "
+            f"line-aligned files have equally many{where}"
         )
 
 
@@ -131,11 +137,13 @@ def content_hash(path: str) -> str:
 
 def unreadable(path: str, error: Exception) -> UserError:
     """What is said of a file that cannot be opened."""
+    shown = redacted(path)
     if isinstance(error, FileNotFoundError):
-        return UserError(f"{path}: no such file; correct the path")
+        return UserError(f"{shown}: no such file; correct the path")
     if isinstance(error, IsADirectoryError):
-        return UserError(f"{path}: is a directory; name a file in it")
-    return UserError(f"{path}: cannot be read ({one_line(error)}); check the path and its permissions")
+        return UserError(f"{shown}: is a directory; name a file in it")
+    said = one_line(error).replace(path, shown)
+    return UserError(f"{shown}: cannot be read ({said}); check the path and its permissions")
 
 
 class _Zstd(io.RawIOBase):

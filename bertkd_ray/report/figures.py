@@ -108,6 +108,30 @@ def draw_translation_quality(arms: Mapping[str, History], stem: Path) -> Drawing
         return save(figure, stem, [accuracy, bleu])
 
 
+def draw_seeds(arms: Mapping[str, Sequence[History]], stem: Path) -> Drawing:
+    """Greedy BLEU on the validation set of every arm over the student's steps: the mean over its seeds, and a band of
+    one standard deviation to either side where several seeds were validated at the same step.
+
+    arms: the histories of each arm, one a seed.
+    """
+    with house_style():
+        figure, (axes,) = panels(1, (7.4, 4.4))
+        for (name, histories), style in zip(arms.items(), styles(len(arms)), strict=True):
+            steps, means, deviations = _over_seeds(histories, "valid/bleu")
+            mean = [{"step": step, "valid/bleu": value} for step, value in zip(steps, means, strict=True)]
+            _draw_validation(axes, mean, "valid/bleu", style, name, None)
+            axes.fill_between(
+                steps, means - deviations, means + deviations, color=style.color, alpha=0.15, linewidth=0, zorder=1
+            )
+        several = max((len(histories) for histories in arms.values()), default=0) > 1
+        _finish(
+            axes,
+            "Greedy BLEU, mean ± standard deviation over seeds" if several else "Greedy BLEU",
+            "BLEU, validation set",
+        )
+        return save(figure, stem, [axes])
+
+
 def draw_fidelity(fidelity: Mapping[str, float], stem: Path) -> Drawing:
     """What the soft labels keep of the teacher and how sharp they are, as bars.
 
@@ -148,6 +172,20 @@ def _series(history: History, key: str) -> tuple[NDArray[np.float64], NDArray[np
     points = [(row["step"], row[key]) for row in history if row.get(key) is not None and math.isfinite(row[key])]
     array = np.asarray(sorted(points), dtype=np.float64).reshape(-1, 2)
     return array[:, 0], array[:, 1]
+
+
+def _over_seeds(
+    histories: Sequence[History], key: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Steps at which any seed has a value, and mean and sample standard deviation (0 of one value), float64[n] each."""
+    by_step: dict[float, list[float]] = {}
+    for history in histories:
+        for step, value in zip(*_series(history, key), strict=True):
+            by_step.setdefault(float(step), []).append(float(value))
+    steps = sorted(by_step)
+    means = [np.mean(by_step[step]) for step in steps]
+    deviations = [np.std(by_step[step], ddof=1) if len(by_step[step]) > 1 else 0.0 for step in steps]
+    return np.asarray(steps), np.asarray(means, dtype=np.float64), np.asarray(deviations, dtype=np.float64)
 
 
 def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,12 +7,13 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from bertkd_ray.core.console import human_count
 
 _WIDTH = 100
 _GAP = "  "
+_ORDER = ("prepare", "finetune", "extract", "distill", "translate")
 NOTHING = "–"
 Row = list[str]
 
@@ -44,17 +45,31 @@ class ArmResult:
         return asdict(self)
 
 
+class HasSeconds(Protocol):
+    """An arm, and how long its stages took."""
+
+    @property
+    def arm(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """By stage."""
+        ...
+
+
 def results_table(rows: Sequence[ArmResult], signatures: Mapping[str, str] | None = None) -> str:
     """The scores, the seconds a stage, and below them the metrics' signatures; at most 100 columns wide.
 
     Long arm names are cut where the scores would not fit beside them; signatures are never cut.
     """
-    return _join([aligned(_scores(rows)), aligned(_seconds(rows)), _lines(signatures, "{}  {}")], "")
+    return join([aligned(_scores(rows)), aligned(seconds_table(rows)), signature_lines(signatures, "{}  {}")], "")
 
 
 def as_markdown(rows: Sequence[ArmResult], signatures: Mapping[str, str] | None = None) -> str:
     """The same as GitHub-flavoured Markdown."""
-    return _join([_piped(_scores(rows)), _piped(_seconds(rows)), _lines(signatures, "- {}: `{}`")], "\n")
+    return join([piped(_scores(rows)), piped(seconds_table(rows)), signature_lines(signatures, "- {}: `{}`")], "\n")
 
 
 def as_csv(rows: Sequence[ArmResult]) -> str:
@@ -76,7 +91,8 @@ def format_p(p_value: float | None) -> str:
     return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
-def _number(value: float | None, form: str) -> str:
+def number(value: float | None, form: str) -> str:
+    """A formatted number, or a dash for None and NaN."""
     return NOTHING if value is None or math.isnan(value) else format(value, form)
 
 
@@ -88,11 +104,11 @@ def _scores(rows: Sequence[ArmResult]) -> list[Row]:
             [
                 row.arm,
                 human_count(row.parameters),
-                _number(row.valid_bleu, ".2f"),
-                _number(row.test_bleu, ".2f"),
-                _number(row.legacy_bleu, ".2f"),
-                _number(row.chrf, ".2f"),
-                _number(row.delta, "+.2f"),
+                number(row.valid_bleu, ".2f"),
+                number(row.test_bleu, ".2f"),
+                number(row.legacy_bleu, ".2f"),
+                number(row.chrf, ".2f"),
+                number(row.delta, "+.2f"),
                 format_p(row.p_value),
             ]
             for row in rows
@@ -100,7 +116,7 @@ def _scores(rows: Sequence[ArmResult]) -> list[Row]:
     ]
 
 
-def _seconds(rows: Sequence[ArmResult]) -> list[Row]:
+def seconds_table(rows: Sequence[HasSeconds]) -> list[Row]:
     """Seconds a stage; the arms share the stages before their training, so sums are given by arm alone."""
     stages = _stages(rows)
     if not stages:
@@ -110,16 +126,18 @@ def _seconds(rows: Sequence[ArmResult]) -> list[Row]:
         *(
             [
                 row.arm,
-                *(_number(row.seconds.get(stage), ",.1f") for stage in stages),
-                _number(sum(row.seconds.values()), ",.1f"),
+                *(number(row.seconds.get(stage), ",.1f") for stage in stages),
+                number(sum(row.seconds.values()), ",.1f"),
             ]
             for row in rows
         ),
     ]
 
 
-def _stages(rows: Sequence[ArmResult]) -> list[str]:
-    return list(dict.fromkeys(stage for row in rows for stage in row.seconds))
+def _stages(rows: Sequence[HasSeconds]) -> list[str]:
+    present = dict.fromkeys(stage for row in rows for stage in row.seconds)
+    # In the order in which they run, though the first arm may be one without a teacher.
+    return sorted(present, key=lambda stage: _ORDER.index(stage) if stage in _ORDER else len(_ORDER))
 
 
 def aligned(table: list[Row]) -> list[str]:
@@ -140,7 +158,8 @@ def _cut(name: str, width: int) -> str:
     return name.ljust(width) if len(name) <= width else name[: width - 1] + "…"
 
 
-def _piped(table: list[Row]) -> list[str]:
+def piped(table: list[Row]) -> list[str]:
+    """The lines of a table in GitHub-flavoured Markdown."""
     if not table:
         return []
     header, *body = [[cell.replace("|", "\\|") for cell in row] for row in table]
@@ -148,9 +167,11 @@ def _piped(table: list[Row]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in [header, rule, *body]]
 
 
-def _lines(signatures: Mapping[str, str] | None, form: str) -> list[str]:
+def signature_lines(signatures: Mapping[str, str] | None, form: str) -> list[str]:
+    """Name and signature of every metric in this form."""
     return [form.format(name, signature) for name, signature in (signatures or {}).items()]
 
 
-def _join(blocks: list[list[str]], end: str) -> str:
+def join(blocks: list[list[str]], end: str = "") -> str:
+    """Blocks of lines, those that are empty left out, with an empty line between them."""
     return "\n\n".join("\n".join(block) for block in blocks if block) + end

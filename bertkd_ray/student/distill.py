@@ -33,9 +33,9 @@ def draft(config: Config, store: Store, corpus: str, softlabels: str | None) -> 
     """
     kd = config.kd.model_dump() if config.kd.alpha > 0 else {"alpha": 0.0}
     settings = {
-        "student": config.student.model_dump(),
+        "student": config.student.model_dump(exclude={"seed"}),
         "kd": kd,
-        "seed": config.seed,
+        "seed": config.student_seed,
         "precision": config.precision,
     }
     inputs = {"corpus": corpus}
@@ -123,7 +123,7 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
         attention_dropout=student.attention_dropout,
         activation_dropout=student.activation_dropout,
         max_positions=max(_MAX_POSITIONS, config.corpus.max_side_tokens + 1),
-        seed=config.seed,
+        seed=config.student_seed,
         attention=resolve_attention("auto", device),
     )
     torch.nn.Module.to(model, device)  # transformers' own `to` is untyped
@@ -134,10 +134,10 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
         else RowGroups(corpus, "train/", _PAIR_COLUMNS)
     )
     settings = Settings(
-        seed=config.seed,
+        seed=config.student_seed,
         checkpoint_every=config.checkpoint_every,
         log_every=config.log_every,
-        **student.model_dump(include=set(Settings.__dataclass_fields__)),
+        **student.model_dump(include=set(Settings.__dataclass_fields__) - {"seed"}),
     )
     trained = fit(task, groups, lengths, settings, context, precision)
     model.load_state_dict(trained.weights)

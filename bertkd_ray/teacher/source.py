@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus.bert_tokenizer import load_bert_tokenizer, read_json
 from bertkd_ray.teacher.families import FAMILIES, as_bert_config
@@ -97,8 +99,19 @@ def check_bert(directory: str | Path, *, weights: bool) -> dict[str, Any]:
             "name a directory whose tokenizer and model belong together"
         )
     if weights:
-        weight_files(directory)
+        for path in weight_files(directory):
+            _require_whole(path)
     return config
+
+
+def _require_whole(path: Path) -> None:
+    """Raises UserError unless the file's header describes exactly the bytes that follow; the weights are not read."""
+    try:
+        with safe_open(path, framework="numpy"):
+            return
+    except (SafetensorError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"teacher.model: {path} is damaged or cut off ({reason}); copy the file again") from None
 
 
 def own_config(directory: str | Path) -> dict[str, Any]:
@@ -120,18 +133,29 @@ def own_config(directory: str | Path) -> dict[str, Any]:
         )
     if config.get("is_decoder"):
         raise UserError(f"teacher.model: {path} is a left-to-right decoder; name a BERT encoder")
-    if config.get("type_vocab_size", 2) < 2:
-        raise UserError(f"teacher.model: {path} knows one segment; the teacher needs one for each language")
+    segments = config.get("type_vocab_size", 2)
+    if not isinstance(segments, int) or segments < 2:
+        raise UserError(
+            f"teacher.model: {path} has type_vocab_size {segments}; the teacher needs a segment for each language"
+        )
     return config
 
 
 def bert_config(directory: str | Path) -> dict[str, Any]:
     """The configuration of a directory in BERT's terms (`num_hidden_layers`, …); raises as `own_config`."""
     config = as_bert_config(own_config(directory))
-    missing = [key for key in _NEEDED if not isinstance(config.get(key), int)]
-    if missing:
+    path = Path(directory) / CONFIG_FILE
+    for key in _NEEDED:
+        value = config.get(key)
+        if value is None:
+            raise UserError(f"teacher.model: {path} lacks {key}; name a complete BERT directory")
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"teacher.model: {path} has {key} {value!r}; it must be a whole number above 0")
+    heads = config.get("num_attention_heads", 12)
+    if not isinstance(heads, int) or heads < 1 or config["hidden_size"] % heads:
         raise UserError(
-            f"teacher.model: {Path(directory) / CONFIG_FILE} lacks {missing[0]}; name a complete BERT directory"
+            f"teacher.model: {path} has num_attention_heads {heads!r}; they must divide its hidden_size "
+            f"{config['hidden_size']}"
         )
     return config
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -120,12 +121,60 @@ def test_a_manifest_of_another_schema_is_refused(tmp_path):
     path.write_text("[]")
     with pytest.raises(UserError, match="not a manifest"):
         artifacts.find(store, "corpus", done.fingerprint)
-    path.write_text('{"schema": 1}')
-    with pytest.raises(UserError, match="lacks stage"):
-        artifacts.find(store, "corpus", done.fingerprint)
     path.write_text("{")
     with pytest.raises(UserError, match="not JSON"):
         artifacts.find(store, "corpus", done.fingerprint)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data.replace(b'"rows": 3.0', b'"rows": 4.0'),
+        lambda data: data.replace(b'"rows": 3.0', b'"rows": NaN'),
+        lambda data: data.replace(b'"note": "n"', b'"note": "\\ud800"'),
+        lambda data: data.replace(b'"checksum"', b'"checksun"'),
+        lambda data: json.dumps(json.loads(data), indent=2, sort_keys=True).encode(),
+        lambda data: data + b"\n",
+        lambda data: b'{"schema": 1}',
+    ],
+    ids=["value", "not a number", "half a surrogate", "its key", "other white space", "line end", "nothing else"],
+)
+def test_a_manifest_that_was_changed_is_refused(tmp_path, damage):
+    store = Store(str(tmp_path))
+    done = make(store)
+    path = tmp_path / done.directory / "manifest.json"
+    data = path.read_bytes()
+    path.write_bytes(damage(data))
+    assert path.read_bytes() != data
+    with pytest.raises(UserError, match=r"manifest\.json: its content differs from its own checksum; remove the dir"):
+        artifacts.find(store, "corpus", done.fingerprint)
+
+
+def test_the_manifest_carries_the_checksum_of_what_else_it_says(tmp_path):
+    """As anyone can compute it, who drops the line and dumps the rest in the same form."""
+    done = make(Store(str(tmp_path)))
+    said = json.loads((tmp_path / done.directory / "manifest.json").read_text(encoding="utf-8"))
+    checksum = said.pop("checksum")
+    rest = json.dumps(said, indent=1, sort_keys=True, ensure_ascii=False)
+    assert checksum == hashlib.sha256(rest.encode()).hexdigest()
+
+
+def test_an_artifact_under_another_name_is_refused(tmp_path):
+    store = Store(str(tmp_path))
+    done = make(store)
+    other = "f" * 16
+    (tmp_path / done.directory).rename(tmp_path / f"corpus-{other}")
+    with pytest.raises(UserError, match=rf"corpus-{other}/manifest\.json: is that of {done.directory}; give"):
+        artifacts.find(store, "corpus", other)
+
+
+def test_contents_are_read_unless_sizes_are_enough(tmp_path):
+    store = Store(str(tmp_path))
+    done = make(store)
+    (tmp_path / done.directory / "sub" / "file.txt").write_bytes(b"hellO")
+    with pytest.raises(UserError, match=r"file\.txt: its content differs from the manifest's checksum; remove the dir"):
+        artifacts.find(store, "corpus", done.fingerprint)
+    assert artifacts.find(store, "corpus", done.fingerprint, checksums=False) is not None
 
 
 def test_a_write_leaves_no_partial_file(tmp_path):

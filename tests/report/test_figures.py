@@ -16,6 +16,7 @@ from bertkd_ray.report.figures import (
     draw_fidelity,
     draw_finetuning,
     draw_scores,
+    draw_seeds,
     draw_translation_losses,
     draw_translation_quality,
 )
@@ -70,6 +71,15 @@ def test_translation_of_two_arms(tmp_path: Path) -> None:
     arms = {"with the teacher (α = 0.5)": arm(36.0), "control": arm(34.0)}
     check(draw_translation_losses(arms, tmp_path / "l"), "nats per target token", "perplexity", *arms, "100", "15k")
     check(draw_translation_quality(arms, tmp_path / "q"), "target tokens predicted, %", "BLEU, validation set", *arms)
+
+
+def test_arms_over_seeds(tmp_path: Path) -> None:
+    arms = {"control": [arm(30.0), arm(31.0)], "hot": [arm(33.0), [{"step": 1000, "valid/bleu": 36.0}]], "none": []}
+    check(draw_seeds(arms, tmp_path / "s"), "control", "hot", "Greedy BLEU, mean ± standard deviation over seeds")
+    steps, means, deviations = figures._over_seeds(arms["hot"], "valid/bleu")
+    assert (steps[0], means[0], deviations[0]) == (1000, 34.5, pytest.approx(math.sqrt(4.5)))
+    assert (means[1], deviations[1]) == (33.0, 0.0)
+    check(draw_seeds({"control": [arm(30.0)]}, tmp_path / "one"), "Greedy BLEU")
 
 
 def test_more_arms_than_colours(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.teacher.masking import BertSpecials
@@ -26,6 +28,7 @@ CONFIG = {
     "vocab_size": 6,
     "hidden_size": 4,
     "num_hidden_layers": 2,
+    "num_attention_heads": 2,
     "max_position_embeddings": 512,
 }
 VOCABULARY = "[PAD]\n[UNK]\n[CLS]\n[MASK]\n[SEP]\nhello\n"
@@ -36,7 +39,7 @@ def directory(tmp_path: Path) -> Path:
     """The files of a BERT; the weights are never read here."""
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     (tmp_path / "vocab.txt").write_text(VOCABULARY)
-    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    save_file({"weights": np.zeros(2)}, tmp_path / "model.safetensors")
     return tmp_path
 
 
@@ -114,7 +117,7 @@ def test_other_model_types_are_refused_by_name(directory: Path, kind: str | None
     [
         ({"position_embedding_type": "relative_key"}, "has relative_key positions; only absolute"),
         ({"is_decoder": True}, "left-to-right"),
-        ({"type_vocab_size": 1}, "knows one segment"),
+        ({"type_vocab_size": 1}, "has type_vocab_size 1; the teacher needs a segment for each"),
         ({"hidden_size": None}, r"config\.json lacks hidden_size; name a complete BERT"),
     ],
 )

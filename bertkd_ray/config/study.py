@@ -1,0 +1,208 @@
+"""A study: one base configuration, arms that differ from it, and the seeds under which every arm is trained.
+
+Every arm under every seed is a whole configuration with this one arm. All take the teacher's seed from the base and
+the student's from the study, and store as many logits as the widest arm of their teacher asks for; so whatever has the
+same fingerprint is made once: one corpus, a teacher for all arms that leave it alone, one pass of it over the corpus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+
+from bertkd_ray.config import (
+    NAME,
+    NOT_PART_OF_A_RESULT,
+    Config,
+    config_of,
+    dotted,
+    load_config,
+    override,
+    read_override,
+    read_tree,
+    set_key,
+    validated,
+)
+from bertkd_ray.config.section import Section
+from bertkd_ray.core.errors import UserError
+
+_OF_AN_ARM = ("teacher.", "extract.", "kd.", "student.", "translate.", "corpus.train", "corpus.clean.")
+"""Keys in which arms may differ. The rest is the same for all, the test set above all, so that scores compare."""
+
+
+class StudyConfig(Section):
+    """A study file."""
+
+    name: str = Field(pattern=NAME)
+    """Name of the study and, unless `tracking.experiment` says otherwise, of its MLflow experiment."""
+    base: str
+    """Path of the configuration that all arms start from, relative to the study file. Its own `arms` have no part."""
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    """Keys of the base that are different in this study, for all arms."""
+    arms: dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]] = Field(min_length=2)
+    """Name of each arm and the keys that differ: any of teacher, extract, kd, student, translate, corpus.train and
+    corpus.clean."""
+    control: str | None = None
+    """The arm that the others are compared with; null is the only arm with kd.alpha 0."""
+    seeds: list[Annotated[int, Field(strict=True, ge=0, lt=2**31)]] = Field(min_length=1)
+    """Seeds of the students. The teacher's is the base's `seed`."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
+        repeated = [seed for seed in dict.fromkeys(seeds) if seeds.count(seed) > 1]
+        if repeated:
+            raise ValueError(f"{repeated[0]} stands there more than once; a seed counts once")
+        return seeds
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One arm under one seed."""
+
+    arm: str
+    seed: int
+    config: Config
+    """Complete, with this arm as its only one."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study that has been read: every configuration of it is valid."""
+
+    settings: StudyConfig
+    control: str
+    """The arm that the others are compared with."""
+    trials: list[Trial]
+    """Seed by seed, and under each seed arm by arm, so that after the first seed all arms can be compared."""
+
+    @property
+    def config(self) -> Config:
+        """What storage, tracking and Ray are set up by; the same in all trials."""
+        return self.trials[0].config
+
+
+def load_study(path: str | Path, overrides: list[str] | None = None) -> Study:
+    """Reads a study file. Overrides reach the base, those of `name`, `base`, `control`, `seeds` and `arms.*` the study.
+
+    Raises UserError, in one line, for a file that is missing or malformed (the base too), an unknown key, an arm that
+    does not validate or sets what arms may not, arms that are the same, no control or several.
+    """
+    settings = _settings(path, overrides or [])
+    base = Path(path).parent / settings.base
+    if not base.is_file():
+        raise UserError(f"{path}: base: there is no file {base}; give a path relative to the study file")
+    load_config(base)
+    common = read_tree(base)
+    for key, value in dotted(settings.overrides):
+        override(common, key, value)
+    common.update(name=settings.name, arms={"base": {"kd.alpha": 0}})
+    config_of(deepcopy(common), f"{path}: overrides")
+    arms = _share_passes({arm: _arm_config(common, arm, keys, path) for arm, keys in settings.arms.items()})
+    _require_different(arms, path)
+    control = _control(settings, arms, path)
+    trials = [Trial(arm, seed, _seeded(config, seed)) for seed in settings.seeds for arm, config in arms.items()]
+    return Study(settings, control, trials)
+
+
+def _settings(path: str | Path, overrides: list[str]) -> StudyConfig:
+    tree = read_tree(path)
+    tree["overrides"] = _nested(tree.get("overrides", {}))
+    if isinstance(tree.get("arms"), dict):
+        tree["arms"] = {arm: _nested(keys) for arm, keys in tree["arms"].items()}
+    for text in overrides:
+        key, value = read_override(text)
+        own = key.partition(".")[0] in StudyConfig.model_fields
+        set_key(tree, key if own else f"overrides.{key}", value)
+    settings = validated(StudyConfig, tree, str(path))
+    for key, _ in dotted(settings.overrides):
+        if key.partition(".")[0] in ("name", "arms") or key == "student.seed":
+            raise UserError(f"{path}: overrides: {key} is the study's own; set name, arms and seeds beside overrides")
+    return settings
+
+
+def _nested(keys: Any) -> Any:
+    """Sections instead of dotted keys, so that a later override finds a key however it was written."""
+    if not isinstance(keys, dict):
+        return keys
+    tree: dict[str, Any] = {}
+    for key, value in dotted(keys):
+        set_key(tree, key, value)
+    return tree
+
+
+def _arm_config(common: dict[str, Any], arm: str, keys: dict[str, Any], path: str | Path) -> Config:
+    tree = deepcopy(common)
+    tree["arms"] = {arm: {}}
+    for key, value in dotted(keys):
+        section = key.partition(".")[0]
+        known = key.startswith(_OF_AN_ARM) or section not in Config.model_fields
+        if key == "student.seed" or not known:
+            allowed = ", ".join(name.removesuffix(".") for name in _OF_AN_ARM)
+            raise UserError(
+                f"{path}: arms.{arm}: {key} is the same for all arms; they differ in {allowed}, and seeds has the seeds"
+            )
+        override(tree, key, value)
+    return config_of(tree, f"{path}: arms.{arm}")
+
+
+def _share_passes(arms: dict[str, Config]) -> dict[str, Config]:
+    """The arms, storing what the widest arm of the same teacher pass uses, unless extract.topk says how many."""
+    widest: dict[str, int] = {}
+    for config in _distilled(arms):
+        widest[_pass_of(config)] = max(config.kd.topk, widest.get(_pass_of(config), 0))
+    return {
+        arm: config.model_copy(update={"extract": config.extract.model_copy(update={"topk": widest[_pass_of(config)]})})
+        if config.kd.alpha > 0 and config.extract.topk is None
+        else config
+        for arm, config in arms.items()
+    }
+
+
+def _distilled(arms: dict[str, Config]) -> Iterator[Config]:
+    return (config for config in arms.values() if config.kd.alpha > 0)
+
+
+def _pass_of(config: Config) -> str:
+    """Names the teacher and its pass over the corpus, before it is known how many logits are stored."""
+    return config.model_dump_json(include={"corpus", "teacher", "extract", "seed", "precision"})
+
+
+def _require_different(arms: dict[str, Config], path: str | Path) -> None:
+    seen: dict[str, str] = {}
+    for arm, config in arms.items():
+        text = config.model_dump_json(exclude={*NOT_PART_OF_A_RESULT, "arms"})
+        if text in seen:
+            raise UserError(f"{path}: arms.{arm} has the same settings as arms.{seen[text]}; remove one of them")
+        seen[text] = arm
+
+
+def _control(settings: StudyConfig, arms: dict[str, Config], path: str | Path) -> str:
+    without = [arm for arm, config in arms.items() if config.kd.alpha == 0]
+    if settings.control is not None:
+        if settings.control not in without:
+            raise UserError(
+                f"{path}: control: {settings.control} is no arm with kd.alpha 0; those are {_list(without)}"
+            )
+        return settings.control
+    if not without:
+        raise UserError(f"{path}: arms: no arm has kd.alpha 0; add a control to compare with, control: {{kd.alpha: 0}}")
+    if len(without) > 1:
+        raise UserError(
+            f"{path}: arms: {_list(without)} all have kd.alpha 0; say which of them the others are compared with, "
+            f"control: {without[0]}"
+        )
+    return without[0]
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _seeded(config: Config, seed: int) -> Config:
+    return config.model_copy(update={"student": config.student.model_copy(update={"seed": seed})})

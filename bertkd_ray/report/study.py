@@ -1,0 +1,201 @@
+"""The scores of a study as tables: every arm over its seeds, and every student by itself."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean, stdev
+from typing import Any, Self
+
+from bertkd_ray.core.console import human_count
+from bertkd_ray.report.tables import (
+    NOTHING,
+    ArmResult,
+    Row,
+    aligned,
+    format_p,
+    join,
+    number,
+    piped,
+    seconds_table,
+    signature_lines,
+)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure over seeds."""
+
+    mean: float
+    sd: float | None
+    """Sample standard deviation (of n - 1); None for one seed."""
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self:
+        """Of at least one value."""
+        return cls(fmean(values), stdev(values) if len(values) > 1 else None)
+
+    def text(self, form: str = ".2f") -> str:
+        """`35.17 ± 0.21`, or the mean alone."""
+        spread = "" if self.sd is None or math.isnan(self.sd) else f" ± {self.sd:.2f}"
+        return number(self.mean, form) + spread
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """One student: an arm under one seed."""
+
+    seed: int
+    scores: ArmResult
+    """`delta` and `p_value` are against the control of the same seed."""
+    student: str
+    """URI of the student artifact."""
+    translation: str
+    """URI of the translation artifact."""
+    run_id: str
+    """MLflow's; empty where nothing is tracked."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The student's entry in `--json`."""
+        return {"seed": self.seed, **_without_arm(self.scores), **_places(self)}
+
+
+@dataclass(frozen=True)
+class StudyArm:
+    """What one arm came to over its seeds. BLEU and chrF run from 0 to 100."""
+
+    arm: str
+    seeds: list[SeedResult]
+    p_value: float | None = None
+    """Of the mean delta over the seeds, see `translation.significance`; None for the control."""
+    interval: tuple[float, float] | None = None
+    """The central 95% of the resampled deltas; None for the control."""
+
+    @property
+    def parameters(self) -> int:
+        """Of the student."""
+        return self.seeds[0].scores.parameters
+
+    @property
+    def delta(self) -> Spread | None:
+        """Test BLEU minus that of the control of the same seed; None for the control."""
+        deltas = [one.scores.delta for one in self.seeds if one.scores.delta is not None]
+        return Spread.of(deltas) if deltas else None
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """By stage, mean over the seeds."""
+        stages = self.seeds[0].scores.seconds
+        return {stage: fmean(one.scores.seconds[stage] for one in self.seeds) for stage in stages}
+
+    def spread(self, name: str) -> Spread:
+        """Of a score: `valid_bleu`, `test_bleu`, `chrf` or `legacy_bleu`."""
+        return Spread.of([getattr(one.scores, name) for one in self.seeds])
+
+    def as_json(self) -> dict[str, Any]:
+        """The arm's entry in `--json`."""
+        delta = self.delta
+        return {
+            "arm": self.arm,
+            "parameters": self.parameters,
+            **{name: asdict(self.spread(name)) for name in _SCORES},
+            "delta": asdict(delta) if delta else None,
+            "p_value": self.p_value,
+            "interval": self.interval,
+            "seconds": self.seconds,
+            "seeds": [one.as_json() for one in self.seeds],
+        }
+
+
+_SCORES = ("valid_bleu", "test_bleu", "legacy_bleu", "chrf")
+
+
+def study_text(arms: Sequence[StudyArm], run_id: str, signatures: Mapping[str, str]) -> str:
+    """The table for the terminal: arms, seconds a stage, the seeds, the metrics' signatures."""
+    return join(
+        [
+            aligned(_scores(arms)),
+            aligned(seconds_table(arms)),
+            _notes(arms, run_id),
+            signature_lines(signatures, "{}  {}"),
+        ]
+    )
+
+
+def study_markdown(arms: Sequence[StudyArm], run_id: str, signatures: Mapping[str, str]) -> str:
+    """The same as GitHub-flavoured Markdown, and below it every student with the id of its run."""
+    blocks = [piped(_scores(arms)), _notes(arms, run_id), piped(seconds_table(arms)), piped(_students(arms))]
+    return join([*blocks, signature_lines(signatures, "- {}: `{}`")], "\n")
+
+
+def study_csv(arms: Sequence[StudyArm]) -> str:
+    """One line an arm: mean and standard deviation of every score in full precision, nothing where there is none."""
+    scores = [f"{name}_{part}" for name in (*_SCORES, "delta") for part in ("mean", "sd")]
+    header = ["arm", "seeds", "parameters", *scores, "p_value", "delta_low", "delta_high", "seconds"]
+    rows: list[list[Any]] = []
+    for arm in arms:
+        spreads = [*(arm.spread(name) for name in _SCORES), arm.delta]
+        figures = [figure for spread in spreads for figure in ((spread.mean, spread.sd) if spread else (None, None))]
+        low, high = arm.interval or (None, None)
+        total = sum(arm.seconds.values())
+        rows.append([arm.arm, len(arm.seeds), arm.parameters, *figures, arm.p_value, low, high, total])
+    return _csv(header, rows)
+
+
+def students_csv(arms: Sequence[StudyArm]) -> str:
+    """One line a student, with its artifacts and the id of its run."""
+    names = ["parameters", *_SCORES, "delta", "p_value"]
+    rows = [
+        [arm.arm, one.seed, *(getattr(one.scores, name) for name in names), *_places(one).values()]
+        for arm in arms
+        for one in arm.seeds
+    ]
+    return _csv(["arm", "seed", *names, "student", "translation", "run_id"], rows)
+
+
+def _csv(header: list[str], rows: list[list[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([header, *rows])
+    return text.getvalue()
+
+
+def _scores(arms: Sequence[StudyArm]) -> list[Row]:
+    rows = [["arm", "params", "valid BLEU", "test BLEU", "chrF", "Δ control", "p"]]
+    for arm in arms:
+        scores = [arm.spread(name).text() for name in ("valid_bleu", "test_bleu", "chrf")]
+        delta = arm.delta.text("+.2f") if arm.delta else NOTHING
+        rows.append([arm.arm, human_count(arm.parameters), *scores, delta, format_p(arm.p_value)])
+    return rows
+
+
+def _students(arms: Sequence[StudyArm]) -> list[Row]:
+    rows = [["arm", "seed", "valid BLEU", "test BLEU", "chrF", "Δ control", "p", "MLflow run"]]
+    for arm in arms:
+        for one in arm.seeds:
+            scores = [number(getattr(one.scores, name), ".2f") for name in ("valid_bleu", "test_bleu", "chrf")]
+            delta, p = number(one.scores.delta, "+.2f"), format_p(one.scores.p_value)
+            rows.append([arm.arm, str(one.seed), *scores, delta, p, one.run_id or NOTHING])
+    return rows
+
+
+def _notes(arms: Sequence[StudyArm], run_id: str) -> list[str]:
+    seeds = [str(one.seed) for one in arms[0].seeds]
+    if len(seeds) == 1:
+        said = (
+            f"Seed {seeds[0]} alone: p is of these students on other test sentences, and says nothing of other seeds."
+        )
+    else:
+        said = f"Mean ± standard deviation over seeds {', '.join(seeds)}; p: bootstrap over test sentences and seeds."
+    return [said, *([f"MLflow run of the study: {run_id}"] if run_id else [])]
+
+
+def _places(one: SeedResult) -> dict[str, str]:
+    return {"student": one.student, "translation": one.translation, "run_id": one.run_id}
+
+
+def _without_arm(scores: ArmResult) -> dict[str, Any]:
+    return {name: value for name, value in scores.as_json().items() if name != "arm"}

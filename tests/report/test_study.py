@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import csv
+import io
+import math
+
+import pytest
+
+from bertkd_ray.report.study import SeedResult, Spread, StudyArm, students_csv, study_csv, study_markdown, study_text
+from bertkd_ray.report.tables import ArmResult
+
+SIGNATURES = {"BLEU": "nrefs:1|tok:13a"}
+
+
+def student(arm: str, seed: int, valid: float, test: float, delta: float | None = None) -> SeedResult:
+    seconds = {"prepare": 2.0, "distill": 10.0 * seed}
+    if delta is not None:
+        seconds = {"prepare": 2.0, "finetune": 100.0, "distill": 20.0 * seed}
+    scores = ArmResult(arm, 9_170_000, valid, test, 54.0 + seed, test + 0.25, delta, None, seconds)
+    return SeedResult(seed, scores, f"/a/student-{arm}{seed}", f"/a/translation-{arm}{seed}", f"run{seed}{arm}")
+
+
+CONTROL = StudyArm("control", [student("control", 1, 30, 34), student("control", 2, 32, 35)])
+HOT = StudyArm("hot", [student("hot", 1, 31, 35, 1.0), student("hot", 2, 33, 37, 2.0)], 0.0312, (0.5, 2.5))
+
+
+def test_a_spread_is_mean_and_sample_deviation() -> None:
+    assert Spread.of([1.0, 2.0, 6.0]) == Spread(3.0, pytest.approx(math.sqrt(7)))
+    assert Spread.of([4.0]) == Spread(4.0, None)
+    assert (Spread(3.0, 0.456).text(), Spread(4.0, None).text("+.2f")) == ("3.00 ± 0.46", "+4.00")
+
+
+def test_text() -> None:
+    assert study_text([CONTROL, HOT], "abc", SIGNATURES).splitlines() == [
+        "arm      params    valid BLEU     test BLEU          chrF     Δ control      p",
+        "───────  ──────  ────────────  ────────────  ────────────  ────────────  ─────",
+        "control   9.17M  31.00 ± 1.41  34.50 ± 0.71  55.50 ± 0.71             –      –",
+        "hot       9.17M  32.00 ± 1.41  36.00 ± 1.41  55.50 ± 0.71  +1.50 ± 0.71  0.031",
+        "",
+        "seconds  prepare  finetune  distill    all",
+        "───────  ───────  ────────  ───────  ─────",
+        "control      2.0         –     15.0   17.0",
+        "hot          2.0     100.0     30.0  132.0",
+        "",
+        "Mean ± standard deviation over seeds 1, 2; p: bootstrap over test sentences and seeds.",
+        "MLflow run of the study: abc",
+        "",
+        "BLEU  nrefs:1|tok:13a",
+    ]
+
+
+def test_markdown_names_every_run() -> None:
+    lines = study_markdown([CONTROL, HOT], "", SIGNATURES).splitlines()
+    assert "| hot | 9.17M | 32.00 ± 1.41 | 36.00 ± 1.41 | 55.50 ± 0.71 | +1.50 ± 0.71 | 0.031 |" in lines
+    assert "| hot | 2 | 33.00 | 37.00 | 56.00 | +2.00 | – | run2hot |" in lines
+    assert not any("MLflow run of the study" in line for line in lines)
+
+
+def test_one_seed_is_said_to_be_one() -> None:
+    alone = [StudyArm("control", CONTROL.seeds[:1]), StudyArm("hot", HOT.seeds[:1], 0.5, (0.0, 1.0))]
+    text = study_text(alone, "", {})
+    assert "Seed 1 alone" in text
+    assert "±" not in text
+
+
+def test_csv() -> None:
+    control, hot = csv.DictReader(io.StringIO(study_csv([CONTROL, HOT])))
+    assert (float(hot["test_bleu_mean"]), float(hot["test_bleu_sd"])) == (36.0, pytest.approx(math.sqrt(2)))
+    assert (hot["seeds"], hot["p_value"], hot["delta_low"], hot["seconds"]) == ("2", "0.0312", "0.5", "132.0")
+    assert (control["delta_mean"], control["delta_sd"], control["p_value"]) == ("", "", "")
+    rows = list(csv.DictReader(io.StringIO(students_csv([CONTROL, HOT]))))
+    assert [(row["arm"], row["seed"], row["run_id"]) for row in rows] == [
+        ("control", "1", "run1control"),
+        ("control", "2", "run2control"),
+        ("hot", "1", "run1hot"),
+        ("hot", "2", "run2hot"),
+    ]
+    assert rows[2]["student"] == "/a/student-hot1"
+
+
+def test_json() -> None:
+    found = HOT.as_json()
+    assert found["delta"] == {"mean": 1.5, "sd": pytest.approx(math.sqrt(0.5))}
+    assert found["seeds"][1]["test_bleu"] == 37
+    assert "arm" not in found["seeds"][0]
+    assert CONTROL.as_json()["delta"] is None

@@ -1,0 +1,426 @@
+"""What a user may get wrong, one row each: the whole line that `bertkd validate` says, exit code 2, no traceback.
+
+Beside each line stands `{text}`, `{bert}`, `{yaml}` or `{store}` for the place that it names. What readers say of every
+form of damage is in tests/corpus; mistakes on the command line itself are in test_cli.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from bertkd_ray.cli import main
+from bertkd_ray.corpus.demo import demo_corpus
+from tests.small import write_config
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("project")
+    write_config(directory)
+    return directory
+
+
+@pytest.fixture
+def said(project, capsys) -> Callable[..., str]:
+    """The one line that `validate` refuses with, in terms of the places."""
+
+    def call(*overrides: str, config: Path | None = None) -> str:
+        code = main(["validate", str(config or project / "small.yaml"), *overrides])
+        out, err = capsys.readouterr()
+        assert code == 2, out
+        assert err.startswith("bertkd: error: ")
+        assert err.count("\n") == 1
+        assert err.endswith("\n")
+        line = err.removeprefix("bertkd: error: ").removesuffix("\n")
+        for name, path in (
+            ("yaml", config or project / "small.yaml"),
+            ("text", project / "bad"),
+            ("bert", project / "broken"),
+            ("store", project),
+        ):
+            line = line.replace(str(path), f"{{{name}}}")
+        return line
+
+    return call
+
+
+VALUES = {
+    # wrong types
+    "seed=x": "{yaml}: seed: Input should be a valid integer, unable to parse string as an integer (got 'x')",
+    "seed=1.5": "{yaml}: seed: Input should be a valid integer, got a number with a fractional part (got 1.5)",
+    "seed=yes": "{yaml}: seed: true and false have no meaning here; give a value (got True)",
+    "seed=": "{yaml}: seed: Input should be a valid integer (got None)",
+    "kd=3": "{yaml}: kd: a section of keys and values is needed (got 3)",
+    "arms.a=3": "{yaml}: arms.a: a section of keys and values is needed (got 3)",
+    "corpus.train.src=[1]": "{yaml}: corpus.train.src: Input should be a valid string (got [1])",
+    'corpus.train.src="a\\0b"': (
+        "{yaml}: corpus.train.src: a NUL character has no meaning here; remove it (got 'a\\x00b')"
+    ),
+    "student.lr=nan": "{yaml}: student.lr: Input should be a finite number (got 'nan')",
+    # out of range
+    "teacher.steps=0": "{yaml}: teacher.steps: Input should be greater than or equal to 1 (got 0)",
+    "student.steps=0": "{yaml}: student.steps: Input should be greater than or equal to 1 (got 0)",
+    "workers=0": "{yaml}: workers: Input should be greater than or equal to 1 (got 0)",
+    "kd.alpha=1.1": "{yaml}: kd.alpha: Input should be less than or equal to 1 (got 1.1)",
+    "kd.temperature=0": "{yaml}: kd.temperature: Input should be greater than 0 (got 0)",
+    "device=tpu": "{yaml}: device: Input should be 'auto', 'cpu' or 'gpu' (got 'tpu')",
+    "verify=never": "{yaml}: verify: Input should be 'checksums' or 'sizes' (got 'never')",
+    "name=../x": "{yaml}: name: String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$' (got '../x')",
+    # unknown
+    "studnet.steps=1": "{yaml}: unknown key studnet; did you mean student?",
+    "kd.alfa=1": "{yaml}: unknown key kd.alfa; did you mean kd.alpha?",
+    # impossible together
+    "workers=3": "{yaml}: teacher.micro_batches 2 is not a multiple of workers 3; set teacher.micro_batches=3",
+    "teacher.batch_tokens=100": (
+        "{yaml}: teacher.batch_tokens / micro_batches is 50, less than the longest admitted pair (203 tokens); "
+        "raise it or lower corpus.max_side_tokens"
+    ),
+    "student.batch_tokens=100": (
+        "{yaml}: student.batch_tokens / micro_batches is 50, less than the longest admitted side (101 tokens); "
+        "raise it or lower corpus.max_side_tokens"
+    ),
+    "kd.tail=exact": "{yaml}: kd: tail: exact is defined at temperature 1; set kd.temperature=1",
+    "extract.topk=2": "{yaml}: arms.distilled: kd.topk 4 is more than extract.topk 2; raise it",
+    "arms={}": "{yaml}: arms is empty; name at least one student",
+    "corpus.test=null": "{yaml}: corpus: source: text needs corpus.test",
+    "kd={alpha: 0, alpha: 1}": (
+        "'kd={alpha: 0, alpha: 1}': the value is not YAML: the key alpha stands in line 1 and again in line 1; keep one"
+    ),
+    # what the BERT and the machine have not
+    "kd.topk=5000": "kd.topk: 5000 is more than the vocabulary of 400 pieces; lower it",
+    "teacher.layers=3": "teacher.layers: 3, but {store}/bert has 2",
+    "corpus.max_pair_tokens=510": (
+        "corpus.max_pair_tokens: 510 and 3 special tokens are more than the 512 positions of {store}/bert; lower it"
+    ),
+    "teacher.model=/no/such": ("teacher.model: there is no directory /no/such; name a model directory or a hub id"),
+    "teacher.model=package:no_such/x": (
+        "teacher.model: package:no_such/x needs the package no_such; install it: pip install no-such"
+    ),
+    # storage
+    "storage=nosuch://user:secret@host/x": (
+        "storage: nosuch://host/x cannot be opened: Unrecognized filesystem type in URI: nosuch://host/x"
+    ),
+    "corpus.train.src=nosuch://user:secret@host/x?key=secret": (
+        "nosuch://host/x: cannot be read (Unrecognized filesystem type in URI: nosuch://host/x); "
+        "check the path and its permissions"
+    ),
+    "storage=/proc/nowhere": (
+        "storage: /proc/nowhere cannot be written: [Errno 2] Cannot create directory '/proc/nowhere'. "
+        "Detail: [errno 2] No such file or directory"
+    ),
+    # text that is not there
+    "corpus.valid.src=none.gz": "{store}/text/none.gz: no such file; correct the path",
+    "corpus.valid.src=/": "/: is a directory; name a file in it",
+    "corpus={source: iwslt14, archive: /no.tgz}": "/no.tgz: no such file; correct the path",
+}
+
+
+@pytest.mark.parametrize(("override", "expected"), VALUES.items(), ids=VALUES)
+def test_a_value(said, override, expected):
+    assert said(override) == expected
+
+
+def test_more_gpus_than_there_are(said, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    expected = "device: gpu with workers: 2, but this machine has 1 GPUs; lower workers or set device=auto"
+    assert said("device=gpu", "workers=2") == expected
+
+
+YAML = {
+    "a key twice": (
+        "name: x\nseed: 1\nkd: {alpha: 0}\nseed: 2\n",
+        "{yaml}: not YAML: the key seed stands in line 2 and again in line 4; keep one",
+    ),
+    "a key twice below": (
+        "name: x\nkd:\n  alpha: 0\n  alpha: 1\n",
+        "{yaml}: not YAML: the key alpha stands in line 3 and again in line 4; keep one",
+    ),
+    "nothing": ("", "{yaml}: not a configuration; it must be a mapping of keys to values"),
+    "a list": ("- name: x\n", "{yaml}: not a configuration; it must be a mapping of keys to values"),
+    "an object": (
+        "name: !!python/object/apply:os.system [ls]\n",
+        "{yaml}: not YAML: could not determine a constructor for the tag "
+        "'tag:yaml.org,2002:python/object/apply:os.system' in \"<unicode string>\", line 1, column 7: "
+        "name: !!python/object/apply:os.system [ls] ^",
+    ),
+    "too deep": ("name: " + "[" * 5000, "{yaml}: not YAML: nested too deeply"),
+    "in itself": (
+        "name: x\narms: &a {x: *a}\n",
+        '{yaml}: not YAML: found unconstructable recursive node in "<unicode string>", line 2, column 7: '
+        "arms: &a {x: *a} ^",
+    ),
+    "no UTF-8": (
+        b"name: \xff\n",
+        "{yaml}: not YAML: 'utf-8' codec can't decode byte 0xff in position 6: invalid start byte",
+    ),
+    "no corpus": ("name: x\n", "{yaml}: corpus: Field required"),
+    "a number as key": ("name: x\n1: 2\ncorpus: {source: demo}\n", "{yaml}: 1: Keys should be strings (got 1)"),
+}
+
+
+@pytest.mark.parametrize(("content", "expected"), YAML.values(), ids=YAML)
+def test_a_configuration(said, tmp_path, content, expected):
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert said(config=path) == expected
+
+
+GERMAN, ENGLISH = ([pair[side] for pair in demo_corpus(seed=3, train=100, valid=1, test=1)["train"]] for side in (0, 1))
+
+
+def lines(of: list[str]) -> bytes:
+    return "".join(f"{line}\n" for line in of).encode()
+
+
+THREE = b"a\nb\nc\n"
+TEXT = {
+    "a line too many": (
+        lines([*GERMAN[:40], "Eine Zeile, die niemand übersetzt hat: 4711.", *GERMAN[40:]]),
+        lines(ENGLISH),
+        "{text}/a has 101 lines and {text}/b has 100; line-aligned files have equally many, and these seem to drift "
+        "apart after about line 40",
+    ),
+    "a line too few": (
+        lines(GERMAN),
+        lines(ENGLISH[:70] + ENGLISH[71:]),
+        "{text}/a has 100 lines and {text}/b has 99; line-aligned files have equally many, and these seem to drift "
+        "apart after about line 69",
+    ),
+    "nobody knows where": (
+        THREE,
+        b"a\nb\n",
+        "{text}/a has 3 lines and {text}/b has 2; line-aligned files have equally many",
+    ),
+    "carriage returns alone": (
+        b"a\rb\rc\r",
+        THREE,
+        "{text}/a has 1 lines and {text}/b has 3; line-aligned files have equally many",
+    ),
+    "Latin-1": (
+        b"ok\nsch\xf6n\nc\n",
+        THREE,
+        "{text}/a:2: not UTF-8 (byte 3 of the line, invalid start byte); convert it to UTF-8",
+    ),
+    "half a character": (
+        THREE,
+        b"ok\nb\n\xe2\x82\n",
+        "{text}/b:3: not UTF-8 (byte 0 of the line, invalid continuation byte); convert it to UTF-8",
+    ),
+    "UTF-16": (
+        "a\nb\nc\n".encode("utf-16-le"),
+        THREE,
+        "{text}/a has 4 lines and {text}/b has 3; line-aligned files have equally many",
+    ),
+    "UTF-16 with a mark": (
+        "a\nb\nc\n".encode("utf-16"),
+        THREE,
+        "{text}/a:1: not UTF-8 (byte 0 of the line, invalid start byte); convert it to UTF-8",
+    ),
+    "empty source": (b"", THREE, "{text}/a: the file is empty; give a file with one sentence a line"),
+    "empty target": (THREE, b"", "{text}/b: the file is empty; give a file with one sentence a line"),
+    "blank source": (
+        b"\n \n\t\r\n",
+        THREE,
+        "corpus.train: each of the 3 pairs has an empty side; give at least one pair",
+    ),
+    "blank here or there": (
+        b"a\n\n",
+        b"\nb\n",
+        "corpus.train: each of the 2 pairs has an empty side; give at least one pair",
+    ),
+    "compressed without saying so": (
+        gzip.compress(THREE),
+        THREE,
+        "{text}/a:1: not UTF-8 (byte 1 of the line, invalid start byte); convert it to UTF-8",
+    ),
+}
+
+
+@pytest.fixture
+def bad(project) -> Iterator[Path]:
+    directory = project / "bad"
+    directory.mkdir()
+    yield directory
+    shutil.rmtree(directory)
+
+
+def files(directory: Path, suffix: str = "") -> list[str]:
+    return [f"corpus.train.src={directory}/a{suffix}", f"corpus.train.tgt={directory}/b"]
+
+
+@pytest.mark.parametrize(("src", "tgt", "expected"), TEXT.values(), ids=TEXT)
+def test_text(said, bad, src, tgt, expected):
+    (bad / "a").write_bytes(src)
+    (bad / "b").write_bytes(tgt)
+    assert said(*files(bad)) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (
+            gzip.compress(THREE * 1000)[:-9],
+            "truncated or damaged gzip data (Compressed file ended before the end-of-stream marker was reached)",
+        ),
+        (THREE, "truncated or damaged gzip data (Not a gzipped file (b'a\\n'))"),
+        (b"", "the file is empty; give a file with one sentence a line"),
+    ],
+    ids=["cut off", "not compressed", "of no bytes"],
+)
+def test_compressed_text(said, bad, data, expected):
+    (bad / "a.gz").write_bytes(data)
+    (bad / "b").write_bytes(THREE)
+    assert said(*files(bad, ".gz")) == f"{{text}}/a.gz: {expected}" + ("; copy the file again" if data else "")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_text_that_may_not_be_read(said, bad):
+    (bad / "a").write_bytes(THREE)
+    (bad / "a").chmod(0)
+    expected = "{text}/a: cannot be read ([Errno 13] Permission denied: '{text}/a'); check the path and its permissions"
+    assert said(*files(bad)) == expected
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xef\xbb\xbfa\nb\nc\n",
+        b"a\r\nb\r\nc\r\n",
+        b"a\0b\n\x01\nc\n",
+        "a\u2028b\nb\u0085c\nc\u2029\n".encode(),
+        b"x" * 1_000_000 + b"\nb\nc\n",
+        b"\nb\n\n",
+        b"a\nb\nc",
+        "e\u0301\n\u200b\n\ufeffc\n".encode(),
+    ],
+    ids=["BOM", "CRLF", "control", "separators", "a million", "empty lines", "no last line feed", "odd characters"],
+)
+def test_odd_text_is_text(project, bad, capsys, data):
+    """Three lines, whatever stands in them; what becomes of each is told in tests/corpus/test_prepare*."""
+    (bad / "a").write_bytes(data)
+    (bad / "b").write_bytes(THREE)
+    assert main(["validate", str(project / "small.yaml"), *files(bad)]) == 0
+    assert "ok  train      3 pairs\n" in capsys.readouterr().out
+
+
+def test_a_corpus_of_one_pair_and_of_equal_sides(project, bad, capsys):
+    (bad / "a").write_bytes(b"a\n")
+    (bad / "b").write_bytes(b"a\n")
+    assert main(["validate", str(project / "small.yaml"), *files(bad)]) == 0
+    assert "ok  train      1 pairs\n" in capsys.readouterr().out
+
+
+def changed(**keys: object) -> Callable[[Path], None]:
+    """Sets keys of `config.json`; None removes one."""
+
+    def change(bert: Path) -> None:
+        config = {**json.loads((bert / "config.json").read_text()), **keys}
+        (bert / "config.json").write_text(
+            json.dumps({key: value for key, value in config.items() if value is not None})
+        )
+
+    return change
+
+
+def without(name: str) -> Callable[[Path], None]:
+    return lambda bert: (bert / name).unlink()
+
+
+def holding(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    def write(bert: Path) -> None:
+        (bert / name).write_bytes(change((bert / name).read_bytes()))
+
+    return write
+
+
+BERTS = {
+    "another kind": (
+        changed(model_type="t5"),
+        "{bert}/config.json is of type t5; supported are bert, distilbert, ernie (any size, any language)",
+    ),
+    "no kind": (
+        changed(model_type=None),
+        "{bert}/config.json is of type None; supported are bert, distilbert, ernie (any size, any language)",
+    ),
+    "a decoder": (changed(is_decoder=True), "{bert}/config.json is a left-to-right decoder; name a BERT encoder"),
+    "relative positions": (
+        changed(position_embedding_type="relative_key"),
+        "{bert}/config.json has relative_key positions; only absolute position embeddings are supported",
+    ),
+    "one segment": (
+        changed(type_vocab_size=1),
+        "{bert}/config.json has type_vocab_size 1; the teacher needs a segment for each language",
+    ),
+    "a word for a number": (
+        changed(type_vocab_size="two"),
+        "{bert}/config.json has type_vocab_size two; the teacher needs a segment for each language",
+    ),
+    "no layers": (
+        changed(num_hidden_layers=0),
+        "{bert}/config.json has num_hidden_layers 0; it must be a whole number above 0",
+    ),
+    "no width": (changed(hidden_size=None), "{bert}/config.json lacks hidden_size; name a complete BERT directory"),
+    "heads that do not fit": (
+        changed(num_attention_heads=3),
+        "{bert}/config.json has num_attention_heads 3; they must divide its hidden_size 32",
+    ),
+    "a vocabulary of another model": (
+        changed(vocab_size=10),
+        "the vocabulary in {bert} has 400 pieces, the model 10; "
+        "name a directory whose tokenizer and model belong together",
+    ),
+    "no configuration": (
+        without("config.json"),
+        "{bert} has no config.json; name a directory that save_pretrained wrote",
+    ),
+    "a broken configuration": (
+        holding("config.json", lambda data: b"{"),
+        "{bert}/config.json cannot be read as JSON (Expecting property name enclosed in double quotes: "
+        "line 1 column 2 (char 1)); name a complete model directory",
+    ),
+    "no tokenizer": (
+        without("tokenizer.json"),
+        "{bert} has neither tokenizer.json nor vocab.txt; name a complete BERT directory",
+    ),
+    "no mask": (
+        holding("tokenizer.json", lambda data: data.replace(b"[MASK]", b"[MUSK]")),
+        "{bert}: the vocabulary lacks [MASK]; name a BERT with all special tokens",
+    ),
+    "no weights": (
+        without("model.safetensors"),
+        "{bert} has no model.safetensors; convert the model with save_pretrained, only safetensors weights are read",
+    ),
+    "weights cut off": (
+        holding("model.safetensors", lambda data: data[:-1]),
+        "{bert}/model.safetensors is damaged or cut off "
+        "(Error while deserializing header: incomplete metadata, file not fully covered); copy the file again",
+    ),
+    "weights of no bytes": (
+        holding("model.safetensors", lambda data: b""),
+        "{bert}/model.safetensors is damaged or cut off "
+        "(Error while deserializing header: header too small); copy the file again",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "expected"), BERTS.values(), ids=BERTS)
+def test_a_bert(said, project, change, expected):
+    bert = project / "broken"
+    shutil.copytree(project / "bert", bert)
+    try:
+        change(bert)
+        assert said(f"teacher.model={bert}") == f"teacher.model: {expected}"
+    finally:
+        shutil.rmtree(bert)
+
+
+def test_the_table_has_forty_rows():
+    assert len(VALUES) + len(YAML) + len(TEXT) + len(BERTS) >= 40
