@@ -34,7 +34,7 @@ _WORKER_ENV = {
     "MALLOC_ARENA_MAX": "2",
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256",
     # Threads that wait must not spin: beside other work on the same cores a teacher's step of two threads took twice as
-    # long. A very small student pays for it (half the speed), but is faster on one thread anyway (`cpus_per_worker: 1`).
+    # long. A very small student pays for it (half the speed); it is faster on one thread anyway (`cpus_per_worker: 1`).
     "OMP_WAIT_POLICY": "PASSIVE",
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
