@@ -187,11 +187,11 @@ def test_a_random_start_has_the_shape_of_the_checkpoint(tmp_path: Path, family: 
 
 
 def test_configuration_in_berts_terms(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "distilbert", "n_layers": 4, "dim": 32}))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "distilbert", "n_layers": 4, "dim": 36}))
     config = bert_config(tmp_path)
     assert {key: config[key] for key in ("num_hidden_layers", "hidden_size", "max_position_embeddings")} == {
         "num_hidden_layers": 4,
-        "hidden_size": 32,
+        "hidden_size": 36,
         "max_position_embeddings": 512,
     }
     own = DistilBertConfig().to_dict()
