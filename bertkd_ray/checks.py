@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 from bertkd_ray.config import Config
 from bertkd_ray.config.corpus import SPLITS, CorpusConfig
 from bertkd_ray.core import artifact as artifacts
-from bertkd_ray.core.artifact import Store, redacted
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.redaction import redacted
+from bertkd_ray.core.store import Store
 from bertkd_ray.corpus.bert_tokenizer import load_bert_tokenizer
 from bertkd_ray.corpus.sources import read_sources
 from bertkd_ray.teacher.source import check_bert, resolve_model
@@ -74,14 +75,19 @@ def _device(config: Config) -> str:
     from bertkd_ray.core.devices import best_device, resolve_precision
 
     gpus = torch.cuda.device_count()
-    if config.device == "gpu" and gpus < config.workers:
+    least = config.worker_range[0]
+    if config.device == "gpu" and gpus < least:
         raise UserError(
-            f"device: gpu with workers: {config.workers}, but this machine has {gpus} GPUs; "
-            "lower workers or set device=auto"
+            f"device: gpu with workers: {least}, but this machine has {gpus} GPUs; lower workers or set device=auto"
         )
     device = torch.device("cpu") if config.device == "cpu" else best_device()
     precision = resolve_precision(config.precision, device)
-    return f"{device.type}, {precision}, {config.workers} worker(s); as seen from this machine"
+    return f"{device.type}, {precision}, {_named(config.worker_range)} worker(s); as seen from this machine"
+
+
+def _named(worker_range: tuple[int, int]) -> str:
+    least, most = worker_range
+    return str(least) if least == most else f"{least} to {most}"
 
 
 def check_store(storage: str) -> tuple[int, list[str]]:

@@ -5,14 +5,28 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from bertkd_ray import __version__
 from bertkd_ray.config import Config, config_of, load_config
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.patience import leaving
+from bertkd_ray.core.redaction import redacted
+from bertkd_ray.core.refusals import as_reported
+from bertkd_ray.model_commands import (
+    EXPORT_EPILOG,
+    LINES_EPILOG,
+    add_export_options,
+    add_line_options,
+    export_student,
+    translate_text,
+)
 
 if TYPE_CHECKING:
     from bertkd_ray.core.artifact import Artifact
@@ -52,6 +66,32 @@ beside it. In MLflow every corpus has one run, so that corpora compare.
   bertkd inspect artifacts/corpus-2ef240917f24d21a --seed 7
   bertkd inspect s3://bucket/store/corpus-2ef240917f24d21a storage=reports tracking=none
 """
+_COMPARE_EPILOG = f"""\
+RUN is an arm's run (demo/distilled; of a study k8/seed-1), the beginning of its id, or the directory of a student or of
+translations. All are compared with the first; p counts both tails. Without --tracking and --storage the store is
+artifacts/.
+{_EXIT_CODES}
+
+  bertkd compare demo/control demo/distilled
+  bertkd compare artifacts/student-4ef9fb1b8af97cbe s3://bucket/store/translation-1be44e001540cca3 --sentences 20
+"""
+_REPORT_EPILOG = f"""\
+The page needs no network and no other file; it lies beside the figures in the storage, and in the pipeline's run. What
+is not finished is named there and here, with the command that makes it. `bertkd run` writes the page too.
+{_EXIT_CODES}
+
+  bertkd report configs/demo.yaml
+  bertkd report configs/multi30k.yaml kd.temperature=2 --output multi30k.html
+"""
+_SUBMIT_EPILOG = f"""\
+The directory travels without what .gitignore and .rayignore name; deploy/runtime_env.yaml in it says what else the job
+sees. Of the variables set here MLFLOW_TRACKING_URI travels, and those that --env names; Ray shows a job's variables to
+whoever may see the job, so credentials are better given to the cluster's nodes. RAY_AUTH_MODE and the token are Ray's.
+With --follow the exit code is the job's. {_EXIT_CODES}
+
+  bertkd submit configs/demo.yaml storage=s3://bucket/demo --address http://head:8265 --follow
+  bertkd submit configs/multi30k.yaml storage=/shared/store --job finetune --env HF_TOKEN
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,21 +100,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # The hub's progress bars and the tokenizers' warnings about forks say nothing to this program's user.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if "RAY_ADDRESS" not in os.environ:
+        # A Ray session of this machine's own listens on this machine alone, as where Ray knows no clusters.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    # What `ray job stop` and a node's shutdown send is as much an interruption as Ctrl-C.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
     try:
         return int(options.call(options))
-    except UserError as error:
-        print(f"bertkd: error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("bertkd: interrupted; run the same command to go on", file=sys.stderr)
         return 1
+    except Exception as error:
+        reported = as_reported(error)
+        if reported is None:
+            raise
+        print(f"bertkd: error: {reported}", file=sys.stderr)
+        return leaving(reported.exit_code)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 class _Parser(argparse.ArgumentParser):
     """Says in one line what is wrong, as everything else here does."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"bertkd: error: {message}; see {self.prog} --help\n")
+        self.exit(2, f"bertkd: error: {redacted(message)}; see {self.prog} --help\n")
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -117,6 +170,17 @@ def make_parser() -> argparse.ArgumentParser:
                 "--arm", metavar="NAME", help="only this arm (default: every arm of the configuration)"
             )
         command.set_defaults(call=_stage)
+        if stage == "translate":
+            add_line_options(command)
+            command.epilog = f"{LINES_EPILOG}\n{_EXIT_CODES}"
+            command.set_defaults(call=_translate)
+    text = "take a student with you: a directory for CTranslate2 or for plain transformers"
+    epilog = f"{EXPORT_EPILOG}\n{_EXIT_CODES}"
+    export = commands.add_parser("export", help=text, description=text, epilog=epilog, formatter_class=formatter)
+    export.add_argument("config", metavar="MODEL", help="a student artifact's DIR or URI, or a CONFIG.yaml")
+    _add_overrides(export)
+    add_export_options(export)
+    export.set_defaults(call=_export)
     text = "figures of a corpus: counts, lengths, unknown tokens, drops by reason, and a few of its pairs"
     inspect = commands.add_parser(
         "inspect", help=text, description=text, epilog=_INSPECT_EPILOG, formatter_class=formatter
@@ -130,6 +194,44 @@ def make_parser() -> argparse.ArgumentParser:
     inspect.add_argument("--seed", type=int, default=1, metavar="N", help="which pairs are shown (default: 1)")
     inspect.add_argument("--json", action="store_true", help="print one JSON object")
     inspect.set_defaults(call=_inspect)
+    text = "hand a command to a Ray cluster as a job, with this directory and the configuration in it"
+    submit = commands.add_parser(
+        "submit", help=text, description=text, epilog=_SUBMIT_EPILOG, formatter_class=formatter
+    )
+    submit.add_argument("config", metavar="CONFIG.yaml", help="the configuration, or the study for --job study")
+    _add_overrides(submit)
+    submit.add_argument(
+        "--job",
+        choices=("run", "study", *_STAGES, "inspect", "validate"),
+        default="run",
+        metavar="COMMAND",
+        help="what the cluster runs: %(choices)s (default: run)",
+    )
+    submit.add_argument("--address", metavar="URL", help="the cluster's job server, http://HOST:8265")
+    submit.add_argument("--follow", action="store_true", help="show the job's log and end with its exit code")
+    submit.add_argument("--working-dir", default=".", metavar="DIR", help="what the job sees (default: .)")
+    submit.add_argument(
+        "--env", action="append", default=[], metavar="NAME", help="pass on a variable that is set here; repeatable"
+    )
+    submit.add_argument("--json", action="store_true", help="print one JSON object; the log goes to stderr")
+    submit.set_defaults(call=_submit)
+    text = "finished students side by side: settings, scores, a bootstrap, and the sentences that differ most"
+    compare = commands.add_parser(
+        "compare", help=text, description=text, epilog=_COMPARE_EPILOG, formatter_class=formatter
+    )
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="an MLflow run's name or id, or an artifact's DIR")
+    compare.add_argument("--tracking", metavar="URI", help="the MLflow store (default: SQLite in the storage)")
+    compare.add_argument("--storage", metavar="DIR", help="where the artifacts are now (default: where they were made)")
+    compare.add_argument("--sentences", type=int, metavar="N", help="how many are shown (default: 5)")
+    compare.add_argument("--json", action="store_true", help="print one JSON object")
+    compare.set_defaults(call=_compare, overrides=[])
+    text = "one HTML page of what is finished: scores, figures, translations, artifacts; makes nothing"
+    report = commands.add_parser(
+        "report", help=text, description=text, epilog=_REPORT_EPILOG, formatter_class=formatter
+    )
+    _add_config(report)
+    report.add_argument("--output", type=Path, metavar="FILE", help="write the page here too")
+    report.set_defaults(call=_report)
     validate = commands.add_parser(
         "validate",
         help="check a configuration, or a store against its manifests, without training",
@@ -162,17 +264,37 @@ def _run(options: argparse.Namespace) -> int:
     from bertkd_ray.pipeline import Pipeline
     from bertkd_ray.report.tables import results_table
 
-    with Pipeline(load_config(options.config, options.overrides)) as pipeline:
+    with Pipeline(load_config(options.config, options.overrides), given=_given(options)) as pipeline:
         outcome = pipeline.run()
     if options.json:
         print(json.dumps(outcome.as_json(), indent=1))
         return 0
     print(results_table(outcome.arms, outcome.signatures))
-    if outcome.figures:
-        print(f"\nFigures: {outcome.figures[0].parent}")
+    print(f"\nFigures: {outcome.figures[0].rpartition('/')[0]}")
+    print(f"Page:    {outcome.page}")
     if outcome.how_to_open:
         print(f"Runs:    {outcome.how_to_open}")
     return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from bertkd_ray.finished import FinishedPipeline
+
+    config = load_config(options.config, options.overrides)
+    with FinishedPipeline(config, given=_given(options)) as pipeline:
+        unfinished = pipeline.report(options.output).unfinished
+    outcome = pipeline.outcome
+    if options.json:
+        print(json.dumps({**outcome.as_json(), "unfinished": dict(unfinished)}, indent=1))
+        return 0
+    print(f"Page: {outcome.page}")
+    if outcome.how_to_open:
+        print(f"Runs: {outcome.how_to_open}")
+    return 0
+
+
+def _given(options: argparse.Namespace) -> list[str]:
+    return [options.config, *options.overrides]
 
 
 def _study(options: argparse.Namespace) -> int:
@@ -204,7 +326,7 @@ def _stage(options: argparse.Namespace) -> int:
         print(json.dumps(outcome.as_json(), indent=1))
         return 0
     for name, result in outcome.stages.items():
-        print(f"{name:<20} {result.status:<8} {result.artifact.uri}")
+        print(f"{name:<20} {result.status:<8} {result.artifact.shown}")
     return 0
 
 
@@ -217,6 +339,29 @@ def _calls(pipeline: object, options: argparse.Namespace, config: Config) -> lis
         raise UserError(f"--arm {options.arm}: the configuration has the arms {', '.join(config.arms)}")
     arms = [options.arm] if options.arm else list(config.arms)
     return [partial(method, arm) for arm in arms]
+
+
+def _translate(options: argparse.Namespace) -> int:
+    if _is_config(options.config):
+        if options.beam is not None or options.device is not None:
+            raise UserError("--beam and --device belong to a MODEL; set translate.beam=N or device=cpu instead")
+        return _stage(options)
+    if options.arm is not None or options.json:
+        raise UserError(f"--arm and --json belong to a CONFIG.yaml; {options.config} is a MODEL, whose output is text")
+    return translate_text(options.config, options.overrides, options.beam, options.device)
+
+
+def _export(options: argparse.Namespace) -> int:
+    exported = export_student(
+        options, load_config(options.config, options.overrides) if _is_config(options.config) else None
+    )
+    print(json.dumps(exported.as_json(), indent=1) if options.json else exported.text())
+    return 0
+
+
+def _is_config(argument: str) -> bool:
+    """Whether an argument that may name an artifact names a configuration."""
+    return argument.endswith((".yaml", ".yml")) or os.path.isfile(argument)
 
 
 def _inspect(options: argparse.Namespace) -> int:
@@ -238,7 +383,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
 def _corpus(options: argparse.Namespace) -> tuple[Artifact | None, Config]:
     """The corpus of a directory or URI under a configuration that stands for it, or a configuration alone."""
-    if options.config.endswith((".yaml", ".yml")) or os.path.isfile(options.config):
+    if _is_config(options.config):
         return None, load_config(options.config, options.overrides)
     from bertkd_ray.corpus.inspect import open_corpus
 
@@ -248,6 +393,34 @@ def _corpus(options: argparse.Namespace) -> tuple[Artifact | None, Config]:
     corpus = open_corpus(options.config)
     tree = {"name": "corpora", "storage": corpus.store.uri, "corpus": {"source": "demo"}}
     return corpus, config_of(tree, options.config, options.overrides)
+
+
+def _submit(options: argparse.Namespace) -> int:
+    from bertkd_ray.submit import Job, follow, submit
+
+    job = Job(options.config, options.overrides, options.job, options.working_dir, options.env)
+    submitted = submit(job, options.address)
+    if not options.json:
+        told = (submitted.id, submitted.follow_command, submitted.stop_command)
+        print("Job:    {}\nFollow: {}\nStop:   {}".format(*told), flush=True)
+    code = follow(submitted, sys.stderr if options.json else sys.stdout) if options.follow else 0
+    if options.json:
+        print(json.dumps(submitted.as_json() | ({"exit_code": code} if options.follow else {})))
+    return code
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from bertkd_ray.report.comparison import SENTENCES, compare_sides, open_sides
+    from bertkd_ray.report.comparison_text import comparison_text
+
+    shown = SENTENCES if options.sentences is None else options.sentences
+    if shown < 0:
+        raise UserError(f"--sentences {shown}: give 0 or more")
+    # argparse leaves names that follow an option unread, as it does overrides.
+    sides = open_sides([*options.runs, *options.overrides], tracking=options.tracking, storage=options.storage)
+    comparison = compare_sides(sides, sentences=shown)
+    print(json.dumps(comparison.as_json(), indent=1) if options.json else comparison_text(comparison))
+    return 0
 
 
 def _validate(options: argparse.Namespace) -> int:

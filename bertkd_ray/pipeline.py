@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import json
-import tempfile
+import shlex
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from bertkd_ray.config import NOT_PART_OF_A_RESULT, Config
 from bertkd_ray.core import artifact as artifacts
-from bertkd_ray.core.artifact import Artifact, Draft, Store
+from bertkd_ray.core.artifact import Artifact, Draft
 from bertkd_ray.core.console import Progress, human_seconds, say
 from bertkd_ray.core.lock import held
+from bertkd_ray.core.redaction import redacted
+from bertkd_ray.core.refusals import scratch_directory
+from bertkd_ray.core.store import Store
 from bertkd_ray.core.tracking import InputArtifact, Run, Tracker, default_uri, now_ms, open_tracker
+from bertkd_ray.report.results import HistoryRow, Results
 from bertkd_ray.report.tables import ArmResult
 
 if TYPE_CHECKING:
     from bertkd_ray.corpus.inspect import CorpusFigures
 
 Status = Literal["done", "resumed", "cached"]
-HistoryRow = dict[str, float]
 Method = TypeVar("Method", bound=Callable[..., Artifact])
 
 
@@ -55,7 +58,7 @@ class StageResult:
     def as_json(self) -> dict[str, Any]:
         """The stage's entry of `--json`."""
         return {
-            "path": self.artifact.uri,
+            "path": self.artifact.shown,
             "fingerprint": self.artifact.fingerprint,
             "seconds": round(self.seconds, 3),
             "status": self.status,
@@ -70,7 +73,9 @@ class Outcome:
     stages: dict[str, StageResult] = field(default_factory=dict)
     arms: list[ArmResult] = field(default_factory=list)
     signatures: dict[str, str] = field(default_factory=dict)
-    figures: list[Path] = field(default_factory=list)
+    figures: list[str] = field(default_factory=list)
+    page: str | None = None
+    """The HTML page of the results, beside the figures."""
     how_to_open: str | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -79,7 +84,8 @@ class Outcome:
             "stages": {name: result.as_json() for name, result in self.stages.items()},
             "scores": [arm.as_json() for arm in self.arms],
             "signatures": self.signatures,
-            "figures": [str(path) for path in self.figures],
+            "figures": self.figures,
+            "page": self.page,
         }
 
 
@@ -99,15 +105,19 @@ class Inspection:
 class Pipeline:
     """One configuration's stages. Each method makes its artifact, and before it those it is made from."""
 
-    def __init__(self, config: Config) -> None:
-        """Opens storage and tracking; raises UserError when either cannot be used."""
+    def __init__(self, config: Config, *, given: Sequence[str] = ()) -> None:
+        """Opens storage and tracking; raises UserError when either cannot be used.
+
+        given: what the command line says of the configuration, its file and the overrides, for people to repeat.
+        """
         self.config = config
+        self._given = given
         self.store = Store(config.storage)
         self.store.require_writable()
         self.outcome = Outcome()
         self._arms = config.arm_configs()
 
-    def __enter__(self) -> Pipeline:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -193,7 +203,7 @@ class Pipeline:
             "extract",
             extract.draft(self.config, self.store, corpus.fingerprint, teacher.fingerprint),
             [corpus, teacher],
-            lambda work, _: extract.extract(work, self.runtime, corpus, teacher),
+            lambda work, _: extract.extract(work, self.runtime, corpus, teacher, max_rejects=self.config.max_rejects),
         )
 
     @_once("distill/{}")
@@ -227,7 +237,9 @@ class Pipeline:
             f"translate/{arm}",
             translate.draft(config, self.store, corpus.fingerprint, student.fingerprint),
             [corpus, student],
-            lambda work, _: translate.translate(work, self.runtime, corpus, student),
+            lambda work, _: translate.translate(
+                work, self.runtime, corpus, student, max_rejects=self.config.max_rejects
+            ),
         )
 
     def run(self) -> Outcome:
@@ -235,8 +247,7 @@ class Pipeline:
         self.outcome.how_to_open = self.tracker.how_to_open  # opened first: a server out of reach is found at once
         for arm in self._arms:
             self.translate(arm)
-        self._score()
-        self._draw()
+        self._report()
         return self.outcome
 
     def inspect(self, corpus: Artifact | None = None, *, seed: int = 1) -> Inspection:
@@ -258,20 +269,19 @@ class Pipeline:
             params={"corpus": settings},
             tags={"bertkd.kind": "inspect", "bertkd.input.corpus": corpus.fingerprint},
         )
-        run.log_inputs([InputArtifact(corpus.stage, corpus.fingerprint, corpus.uri, _counts(corpus))])
-        run.log_metrics([(0, figures.metrics(), now_ms())], series="inspect")
-        run.log_text(corpus_text(figures), "corpus.txt")
-        run.log_table([sample.as_json() for sample in figures.samples], "samples.json")
-        report = f"report-corpus-{corpus.fingerprint}"
-        with tempfile.TemporaryDirectory(prefix="report-") as scratch:
-            drawn = draw_lengths(figures.lengths(), Path(scratch) / "lengths")
+        with _ended(run), scratch_directory("report-") as scratch:
+            run.log_inputs([InputArtifact(corpus.stage, corpus.fingerprint, corpus.uri, _counts(corpus))])
+            run.log_metrics([(0, figures.metrics(), now_ms())], series="inspect")
+            run.log_text(corpus_text(figures), "corpus.txt")
+            run.log_table([sample.as_json() for sample in figures.samples], "samples.json")
+            report = f"report-corpus-{corpus.fingerprint}"
+            drawn = draw_lengths(figures.lengths(), scratch / "lengths")
             for path in drawn:
                 run.log_figure(path.stem, path)
-            (Path(scratch) / "corpus.txt").write_text(corpus_text(figures) + "\n", encoding="utf-8")
-            (Path(scratch) / "corpus.json").write_text(json.dumps(figures.as_json(), indent=1), encoding="utf-8")
-            self.store.upload(Path(scratch), report)
-        run.finish()
-        return Inspection(figures, [f"{self.store.uri}/{report}/{path.name}" for path in drawn])
+            (scratch / "corpus.txt").write_text(corpus_text(figures) + "\n", encoding="utf-8")
+            (scratch / "corpus.json").write_text(json.dumps(figures.as_json(), indent=1), encoding="utf-8")
+            self.store.upload(scratch, report)
+        return Inspection(figures, [self.store.shown(report, path.name) for path in drawn])
 
     def _stage(
         self,
@@ -308,20 +318,17 @@ class Pipeline:
         status: Status = "resumed" if work.resumed else "done"
         say(f"{'resuming' if status == 'resumed' else 'starting'} {work.directory}", stage=name)
         run = self._stage_run(name, work, inputs)
-        try:
+        with _ended(run):
             made = make(work, run)
-        except BaseException as error:
-            run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-            raise
-        seconds = time.perf_counter() - started
-        figures = {f"final/{name}": value for name, value in {**made.metrics, "seconds": seconds}.items()}
-        run.log_metrics([(0, figures, now_ms())], series="final")
-        run.finish()
+            seconds = time.perf_counter() - started
+            figures = {f"final/{name}": value for name, value in {**made.metrics, "seconds": seconds}.items()}
+            run.log_metrics([(0, figures, now_ms())], series="final")
         return made, status
 
     def _stage_run(self, name: str, work: Draft, inputs: list[Artifact]) -> Run:
         stage, _, arm = name.partition("/")
         tags = {"bertkd.kind": "stage", "bertkd.stage": stage, "bertkd.fingerprint": work.fingerprint}
+        tags["bertkd.artifact"] = self.store.uri_of(work.directory)
         tags.update({f"bertkd.input.{source}": print_ for source, print_ in work.inputs.items()})
         if arm:
             tags["bertkd.arm"] = arm
@@ -344,88 +351,42 @@ class Pipeline:
 
             return train(on_rows)
 
-    def _score(self) -> None:
-        """Scores of every arm; each is compared with the first arm without a teacher."""
-        from bertkd_ray.translation.metrics import DEFAULT_TOKENIZER, paired_bootstrap
-        from bertkd_ray.translation.translate import best_hypotheses, read_translations
-
+    @property
+    def results(self) -> Results:
+        """The stages that this command has made or found, in one order whichever came first."""
+        of_arms = [f"{stage}/{arm}" for arm in self._arms for stage in ("distill", "translate")]
         stages = self.outcome.stages
-        control = next((arm for arm, config in self._arms.items() if config.kd.alpha == 0), None)
-        tables = {arm: read_translations(stages[f"translate/{arm}"].artifact) for arm in self._arms}
-        for arm in self._arms:
-            student, translation = stages[f"distill/{arm}"].artifact, stages[f"translate/{arm}"].artifact
-            compared = None
-            if control is not None and arm != control:
-                compared = paired_bootstrap(
-                    best_hypotheses(tables[control]),
-                    best_hypotheses(tables[arm]),
-                    tables[arm]["reference"].to_pylist(),
-                    samples=self.config.translate.bootstrap_samples,
-                    tokenize=translation.info.get("tokenize", DEFAULT_TOKENIZER),
-                )
-            self.outcome.arms.append(
-                ArmResult(
-                    arm=arm,
-                    parameters=int(student.metrics["parameters"]),
-                    valid_bleu=student.metrics["valid/bleu"],
-                    test_bleu=translation.metrics["test/bleu"],
-                    chrf=translation.metrics["test/chrf"],
-                    legacy_bleu=translation.metrics["test/legacy_bleu"],
-                    delta=compared.delta_bleu if compared else None,
-                    p_value=compared.p_value if compared else None,
-                    seconds=self._seconds(arm),
-                )
-            )
-            self.outcome.signatures.update(translation.info["signatures"])
-            if compared:
-                self.outcome.signatures["paired bootstrap"] = compared.signature
-
-    def _seconds(self, arm: str) -> dict[str, float]:
-        """How long every stage behind an arm took when it was done."""
-        names = ["prepare", "finetune", "extract", f"distill/{arm}", f"translate/{arm}"]
-        needed = [name for name in names if name in self.outcome.stages]
-        if self._arms[arm].kd.alpha == 0:
-            needed = [name for name in needed if name not in ("finetune", "extract")]
-        return {name.partition("/")[0]: self.outcome.stages[name].artifact.manifest["seconds"] for name in needed}
-
-    def _draw(self) -> None:
-        """The figures and the table, into the storage directory and to the tracker; drawn once."""
-        from bertkd_ray.report.tables import as_csv, as_markdown
-
-        names = sorted(result.artifact.fingerprint for result in self.outcome.stages.values())
-        samples = {"bootstrap_samples": self.config.translate.bootstrap_samples}
-        report = f"report-{artifacts.fingerprint('report', samples, {str(i): name for i, name in enumerate(names)})}"
-        if not self.store.exists(report, "table.md"):
-            from bertkd_ray.report.figures import draw_all
-
-            with tempfile.TemporaryDirectory(prefix="report-") as scratch:
-                drawn = draw_all(self._histories(), self._fidelity(), self.outcome.arms, Path(scratch))
-                (Path(scratch) / "scores.json").write_text(json.dumps(self.outcome.as_json()["scores"], indent=1))
-                (Path(scratch) / "table.csv").write_text(as_csv(self.outcome.arms))
-                for path in drawn:
-                    self.parent.log_figure(path.stem, path)
-                self.parent.log_text(as_markdown(self.outcome.arms, self.outcome.signatures), "table.md")
-                self.store.upload(Path(scratch), report)
-            self.parent.log_metrics([(0, _arm_metrics(self.outcome.arms), now_ms())], series="scores")
-            self.store.write(as_markdown(self.outcome.arms, self.outcome.signatures).encode(), report, "table.md")
-        figures = [name for name, _ in self.store.files(report) if name.endswith(".png")]
-        self.outcome.figures = [Path(self.store.uri, report, name) for name in figures]
-
-    def _histories(self) -> dict[str, list[HistoryRow]]:
-        """The curves of the teacher and of every arm."""
-        from bertkd_ray.student.distill import HISTORY
-
-        stages = self.outcome.stages
-        names = {"finetune": "finetune", **{f"distill/{arm}": arm for arm in self._arms}}
-        return {
-            label: stages[name].artifact.read_json(HISTORY)["rows"] for name, label in names.items() if name in stages
+        finished = {
+            name: stages[name].artifact for name in ("prepare", "finetune", "extract", *of_arms) if name in stages
         }
+        return Results(self.config, finished, command=self.command("run"))
 
-    def _fidelity(self) -> dict[str, float]:
-        if "extract" not in self.outcome.stages:
-            return {}
-        metrics = self.outcome.stages["extract"].artifact.metrics
-        return {name.partition("/")[2]: value for name, value in metrics.items() if name.startswith("fidelity/")}
+    def command(self, *words: str) -> str:
+        """The command line of another command for this configuration, without credentials."""
+        return redacted(shlex.join(["bertkd", *words[:1], *(self._given or ["CONFIG.yaml"]), *words[1:]]))
+
+    def _report(self) -> None:
+        """The scores, and figures, tables and page, into the storage directory and to the tracker."""
+        from bertkd_ray.report.arm_runs import record_arms
+        from bertkd_ray.report.writing import PAGE, write_report
+
+        results = self.results
+        self.outcome.arms, self.outcome.signatures = results.arms, results.signatures
+        record_arms(results, self.tracker, self.parent.ref)
+        files = write_report(results, self.store, self.parent)
+        self.outcome.figures = [self.store.shown(results.directory, name) for name in files if name.endswith(".png")]
+        self.outcome.page = self.store.shown(results.directory, PAGE)
+
+
+@contextmanager
+def _ended(run: Run) -> Iterator[None]:
+    """Ends a run as the block ends."""
+    try:
+        yield
+    except BaseException as error:
+        run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    run.finish()
 
 
 def _shown(row: HistoryRow) -> dict[str, float]:
@@ -444,20 +405,6 @@ def _log_rows(run: Run, rows: Iterable[HistoryRow]) -> None:
     for series, items in by_series.items():
         if items:
             run.log_metrics(items, series=series)
-
-
-def _arm_metrics(arms: list[ArmResult]) -> dict[str, float]:
-    figures: dict[str, float] = {}
-    for arm in arms:
-        named = {
-            "valid_bleu": arm.valid_bleu,
-            "test_bleu": arm.test_bleu,
-            "chrf": arm.chrf,
-            "delta": arm.delta,
-            "p": arm.p_value,
-        }
-        figures.update({f"{arm.arm}/{name}": value for name, value in named.items() if value is not None})
-    return figures
 
 
 def _counts(artifact: Artifact) -> dict[str, int]:

@@ -21,9 +21,10 @@ from bertkd_ray.core.artifact import Artifact, Draft, fingerprint
 from bertkd_ray.core.console import human_seconds, say
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.tracking import Run, Tracker, now_ms
-from bertkd_ray.pipeline import HistoryRow, Pipeline, StageResult
+from bertkd_ray.pipeline import Pipeline, StageResult
+from bertkd_ray.report.arm_runs import record_student
+from bertkd_ray.report.results import HistoryRow
 from bertkd_ray.report.study import SeedResult, StudyArm, students_csv, study_csv, study_markdown
-from bertkd_ray.report.tables import ArmResult
 
 _SHARED = ("prepare", "finetune", "extract")
 
@@ -184,7 +185,7 @@ class StudyRunner:
         inputs = {f"{one.trial.arm}/{one.trial.seed}": one.translation.fingerprint for one in students}
         settings = {"control": self.study.control, "signatures": outcome.signatures, "run_id": outcome.run_id}
         directory = f"report-{name}-{fingerprint('study-report', settings, inputs)}"
-        outcome.report = f"{self._store.uri}/{directory}"
+        outcome.report = self._store.shown(directory)
         markdown = study_markdown(outcome.arms, outcome.run_id, outcome.signatures)
         if not self._store.exists(directory, "table.md"):
             from bertkd_ray.report.figures import draw_seeds
@@ -240,27 +241,25 @@ class _TrialPipeline(Pipeline):
             key=f"trial:{trial.arm}:{trial.seed}:{_print_of(trial)}",
             parent=self._runner.parent.ref,
             params=self.config.model_dump(exclude={"arms", "tracking", "storage"}),
-            tags={"bertkd.kind": "trial", "bertkd.arm": trial.arm, "bertkd.seed": trial.seed},
+            tags={
+                "bertkd.kind": "trial",
+                "bertkd.pipeline": self.config.name,
+                "bertkd.arm": trial.arm,
+                "bertkd.seed": trial.seed,
+            },
         )
 
     def student(self) -> _Student:
         """The student, its translations and scores, and its curve and scores in its run, whoever made them when."""
         arm, outcome = self._trial.arm, self.outcome
         translation = self.translate(arm)
-        self._score()
-        (scores,) = outcome.arms
+        results = self.results
+        (scores,) = results.arms
+        outcome.signatures.update(results.signatures)
         student = outcome.stages[f"distill/{arm}"].artifact
-        history = self._histories()[arm]
-        curve = [
-            (int(row["step"]), {key: row[key] for key in row if key.startswith("valid/")}, int(row["time"] * 1000))
-            for row in history
-            if "valid/bleu" in row
-        ]
-        self.parent.log_metrics(curve, series="valid")
-        self.parent.log_metrics([(0, _scores_of(scores), now_ms())], series="scores")
-        prints = {"student": student.fingerprint, "translation": translation.fingerprint}
-        self.parent.set_tags({f"bertkd.{name}": print_ for name, print_ in prints.items()})
-        result = SeedResult(self._trial.seed, scores, student.uri, translation.uri, self.parent.ref.run_id)
+        history = results.histories[arm]
+        record_student(self.parent, scores, student, translation, history)
+        result = SeedResult(self._trial.seed, scores, student.shown, translation.shown, self.parent.ref.run_id)
         return _Student(self._trial, result, history, translation)
 
     def _find(self, work: Draft) -> Artifact | None:
@@ -275,11 +274,6 @@ class _TrialPipeline(Pipeline):
 
 def _print_of(trial: Trial) -> str:
     return fingerprint("trial", trial.config.model_dump(exclude=NOT_PART_OF_A_RESULT), {})
-
-
-def _scores_of(scores: ArmResult) -> dict[str, float]:
-    figures = {"valid_bleu": scores.valid_bleu, "test_bleu": scores.test_bleu, "chrf": scores.chrf}
-    return {**figures, "parameters": scores.parameters, "seconds": sum(scores.seconds.values())}
 
 
 def _figures(arms: Sequence[StudyArm]) -> dict[str, float]:

@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bertkd_ray.core.artifact import Artifact, Draft, Store, fingerprint
+from bertkd_ray.core.artifact import Artifact, Draft, fingerprint
+from bertkd_ray.core.store import Store
 
 Pair = tuple[str, list[str], str, list[str]]
 """Source text and tokens, target text and tokens."""
@@ -72,7 +73,8 @@ def write_corpus_artifact(
     info = {"splits": {split: {"pairs": len(pairs), "read": len(pairs)} for split, pairs in splits.items()}}
     for split, more in (counts or {}).items():
         info["splits"][split].update(more)
-    return work.commit(metrics={f"{split}/pairs": len(pairs) for split, pairs in splits.items()}, info=info)
+    metrics = {f"{split}/pairs": len(pairs) for split, pairs in splits.items()}
+    return work.commit(made=["tokenizer", *splits], metrics=metrics, info=info)
 
 
 def _write(store: Store, columns: dict[str, Any], path: str) -> None:

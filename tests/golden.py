@@ -1,4 +1,4 @@
-"""Where the golden vectors and the real text are; tests that need what is absent are skipped, with the reason."""
+"""Where golden vectors, real text and schemas are; tests that need what is absent are skipped, with the reason."""
 
 from __future__ import annotations
 
@@ -25,3 +25,8 @@ def golden_path(name: str) -> Path:
 def data_path(name: str) -> Path:
     """A file of the real parallel text (`CORPUS_DIR`, else `../shared/data` beside the checkout)."""
     return _existing("CORPUS_DIR", _BESIDE / "data", name)
+
+
+def schema_path(name: str) -> Path:
+    """A schema of others' file formats (`SCHEMA_DIR`, else `../shared/schemas` beside the checkout)."""
+    return _existing("SCHEMA_DIR", _BESIDE / "schemas", name)

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bertkd_ray.config import Config, load_config
-from bertkd_ray.core.artifact import Artifact, Draft, Store
+from bertkd_ray.core.artifact import Artifact, Draft
+from bertkd_ray.core.preemption import Notice
+from bertkd_ray.core.store import Store
 from bertkd_ray.core.training import Workers
 from bertkd_ray.corpus import prepare
 from bertkd_ray.softlabels import extract
@@ -28,6 +30,10 @@ class Context:
     workers: Workers = field(default_factory=Workers)
     restore: Path | None = None
     rows: list[dict[str, float]] = field(default_factory=list)
+
+    def notice(self) -> Notice:
+        """Nobody sends it away."""
+        return Notice.NONE
 
     def on_rows(self, rows: list[dict[str, float]]) -> None:
         self.rows += rows
@@ -107,7 +113,10 @@ class Project:
     def labels(self) -> Artifact:
         """Stage 2."""
         corpus, teacher = self.corpus(), self.teacher()
-        return self._once("labels", lambda: extract.extract(self.labels_draft(), self.runtime, corpus, teacher))
+        share = self.config.max_rejects
+        return self._once(
+            "labels", lambda: extract.extract(self.labels_draft(), self.runtime, corpus, teacher, max_rejects=share)
+        )
 
     def control(self) -> Artifact:
         """Stage 3 without a teacher, two steps of it."""

@@ -68,7 +68,7 @@ VALUES = {
     # out of range
     "teacher.steps=0": "{yaml}: teacher.steps: Input should be greater than or equal to 1 (got 0)",
     "student.steps=0": "{yaml}: student.steps: Input should be greater than or equal to 1 (got 0)",
-    "workers=0": "{yaml}: workers: Input should be greater than or equal to 1 (got 0)",
+    "workers=0": "{yaml}: workers: a whole number from 1, or [least, most] of them, is needed (got 0)",
     "kd.alpha=1.1": "{yaml}: kd.alpha: Input should be less than or equal to 1 (got 1.1)",
     "kd.temperature=0": "{yaml}: kd.temperature: Input should be greater than 0 (got 0)",
     "device=tpu": "{yaml}: device: Input should be 'auto', 'cpu' or 'gpu' (got 'tpu')",

@@ -14,8 +14,9 @@ import torch
 from bertkd_ray import checks
 from bertkd_ray.checks import check_config, check_store
 from bertkd_ray.config import load_config
-from bertkd_ray.core.artifact import Draft, Store, fingerprint
+from bertkd_ray.core.artifact import Draft, fingerprint
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.store import Store
 from bertkd_ray.pipeline import Pipeline
 from tests.small import write_config
 
@@ -107,7 +108,7 @@ def store(tmp_path) -> Store:
         work = Draft(store, stage, fingerprint(stage, {}, {}), {}, {})
         store.write(b"hello", work.directory, "sub", "a.txt")
         store.write(b"world", work.directory, "b.txt")
-        work.commit(metrics={}, info={})
+        work.commit(made=["sub", "b.txt"], metrics={}, info={})
     store.write(b"half", "student-0123456789abcdef", "model.bin")
     store.write(b"{}", "work", "student-0123456789abcdef", "manifest.json")
     store.write(b"x", "mlflow.db")

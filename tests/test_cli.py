@@ -19,7 +19,20 @@ from bertkd_ray.core.errors import UserError
 from tests.small import write_config
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("run", "prepare", "finetune", "extract", "distill", "translate", "inspect", "validate", "study")
+COMMANDS = (
+    "run",
+    "prepare",
+    "finetune",
+    "extract",
+    "distill",
+    "translate",
+    "export",
+    "report",
+    "inspect",
+    "validate",
+    "study",
+    "submit",
+)
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
 HEAVY = ("torch", "ray", "mlflow", "transformers", "matplotlib", "tokenizers", "sacrebleu", "pyarrow")
 
@@ -86,7 +99,7 @@ def test_the_help_of_every_command(bertkd, command):
     assert (code, err) == (0, "")
     for said in (f"usage: bertkd {command}", "CONFIG.yaml", "section.key=value", "--json", "Exit codes: 0 done"):
         assert said in out
-    assert ("--arm NAME" in out) == (command in ("distill", "translate"))
+    assert ("--arm NAME" in out) == (command in ("distill", "translate", "export"))
     assert ("--artifacts DIR" in out) == (command == "validate")
     # More than a usage line: a sentence of what the command does.
     assert len(out.split("\n\n")[1].split()) > 5
@@ -112,6 +125,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         ["distill", "CONFIG", "--arm", "best"],
         "--arm best: the configuration has the arms distilled, control",
     ),
+    "nothing to compare with": (["compare", "demo/control"], "compare takes 2 to 26 runs, got 1; give names or paths"),
     "nothing to validate": (["validate"], "validate takes either a CONFIG.yaml or --artifacts DIR"),
     "both": (["validate", "CONFIG", "--artifacts", "x"], "validate takes either a CONFIG.yaml or --artifacts DIR"),
     "missing teacher": (

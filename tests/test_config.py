@@ -13,8 +13,9 @@ from pydantic import BaseModel
 from bertkd_ray.config import Config, Section, load_config
 from bertkd_ray.config.corpus import SplitFiles
 from bertkd_ray.config.study import StudyConfig
-from bertkd_ray.core.artifact import Draft, Store
+from bertkd_ray.core.artifact import Draft
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.store import Store
 from bertkd_ray.corpus import prepare
 from bertkd_ray.softlabels import extract
 from bertkd_ray.student import distill
@@ -112,7 +113,7 @@ def test_overrides(load, override, read, expected):
 
 
 def test_an_override_reaches_below_a_section_that_the_file_leaves_out_or_shortens(load):
-    assert load({**DEMO, "tracking": "none"}, "tracking.experiment=e").tracking.model_dump() == {
+    assert load({**DEMO, "tracking": "none"}, "tracking.experiment=e").tracking.model_dump(exclude_defaults=True) == {
         "uri": "none",
         "experiment": "e",
     }
@@ -179,6 +180,18 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
         ["workers=2", "teacher.micro_batches=3", "student.micro_batches=2"],
         ["teacher.micro_batches 3", "workers 2", "set teacher.micro_batches=4"],
     ),
+    "elastic workers and teacher": (
+        {},
+        ["workers=[1, 4]", "teacher.micro_batches=3", "student.micro_batches=4"],
+        ["teacher.micro_batches 3", "most workers 4", "set teacher.micro_batches=4"],
+    ),
+    "elastic workers, upside down": ({}, ["workers=[4, 1]"], ["the least and the most", "[1, 4]"]),
+    "elastic workers without restarts": (
+        {},
+        ["workers=[1, 2]", "max_failures=0", "teacher.micro_batches=2", "student.micro_batches=2"],
+        ["needs max_failures of at least 1"],
+    ),
+    "workers, a word": ({}, ["workers=many"], ["workers: a whole number from 1, or [least, most]", "'many'"]),
     "workers and student": (
         {},
         ["workers=2", "teacher.micro_batches=2"],
@@ -293,6 +306,17 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
     "arm named like a path": ({"arms": {"a/b": {}}}, [], ["arms.a/b", "pattern"]),
     "no arms": ({"arms": {}}, [], ["arms is empty", "name at least one"]),
     "override without value": ({}, ["kd.alpha"], ["'kd.alpha'", "section.key=value"]),
+    "registered without a logged model": (
+        {},
+        ["tracking.registered_model=x", "tracking.log_model=false"],
+        ["tracking: registered_model needs a logged model", "set log_model: true"],
+    ),
+    "registered without tracking": (
+        {"tracking": "none"},
+        ["tracking.registered_model=x"],
+        ["tracking: registered_model needs a logged model", "a uri other than none"],
+    ),
+    "registered under no name for MLflow": ({}, ["tracking.registered_model=a/b"], ["registered_model", "'a/b'"]),
     "override without key": ({}, ["=3"], ["'=3'", "section.key=value"]),
     "override that is not YAML": ({}, ["tracking={"], ["'tracking={'", "not YAML"]),
     "override with an impossible date": ({}, ["name=2024-99-99"], ["'name=2024-99-99'", "not YAML"]),
@@ -439,6 +463,9 @@ EFFECTS: dict[str, set[str]] = {
     "device=cpu": set(),
     "cpus_per_worker=1": set(),
     "max_failures=0": set(),
+    "preemption_grace=1": set(),
+    "resize_every=1": set(),
+    "max_rejects=0.5": set(),
     "verify=sizes": set(),
     "log_every=1": set(),
     "checkpoint_every=7": set(),

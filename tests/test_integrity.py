@@ -34,7 +34,9 @@ def project(tmp_path_factory) -> Project:
     """All five artifacts, finished; nobody may compute any of them again."""
     project = Project(tmp_path_factory.mktemp("project"))
     project.labels()
-    translate.translate(project.translation_draft(), project.runtime, project.corpus(), project.control())
+    translate.translate(
+        project.translation_draft(), project.runtime, project.corpus(), project.control(), max_rejects=0
+    )
     return project
 
 

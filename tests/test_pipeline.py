@@ -136,13 +136,16 @@ def test_the_runs_are_in_mlflow(project, finished):
     experiment = client.get_experiment_by_name("small")
     runs = client.search_runs([experiment.experiment_id])
     by_name = {run.info.run_name: run for run in runs}
-    assert set(by_name) == {"small", *finished["stages"]}
+    arms = {"small/distilled", "small/control"}
+    assert set(by_name) == {"small", *arms, *finished["stages"]}
     assert {run.info.status for run in runs} == {"FINISHED"}
     parent = by_name["small"]
     for name, run in by_name.items():
         if name != "small":
             assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        if name in finished["stages"]:
             assert run.data.tags["bertkd.fingerprint"] == finished["stages"][name]["fingerprint"]
+            assert run.data.tags["bertkd.artifact"] == finished["stages"][name]["path"]
     losses = client.get_metric_history(by_name["distill/distilled"].info.run_id, "train/loss")
     assert [metric.step for metric in losses] == list(range(1, 21))
     inputs = by_name["distill/distilled"].inputs.dataset_inputs

@@ -16,6 +16,8 @@ from bertkd_ray.checks import check_config
 from bertkd_ray.cli import make_parser
 from bertkd_ray.config import load_config
 from bertkd_ray.config.study import load_study
+from bertkd_ray.student.source import distilled_arm
+from bertkd_ray.translation.export import default_output
 from tests.small import write_corpus, write_small_bert
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,12 +51,29 @@ def mine(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("words", commands("bertkd"), ids=" ".join)
 def test_every_bertkd_command_is_understood(words, mine, monkeypatch):
     options = make_parser().parse_args(words)
+    if options.command == "compare":
+        demo = load_config(ROOT / "configs" / "demo.yaml")
+        assert set(options.runs) <= {f"{demo.name}/{arm}" for arm in demo.arms}
+        return
     monkeypatch.chdir(mine if options.config == "mine.yaml" else ROOT)
     if options.command == "study":
         assert load_study(options.config, options.overrides).trials
         return
+    if options.command == "translate" and not options.config.endswith(".yaml"):
+        assert options.config in exported()
+        return
     config = load_config(options.config, options.overrides)
     assert getattr(options, "arm", None) in (None, *config.arms)
+
+
+def exported() -> set[str]:
+    """The directories that the README's exports of configurations make."""
+    exports = [make_parser().parse_args(words) for words in commands("bertkd") if words[0] == "export"]
+    configs = [load_config(ROOT / one.config, one.overrides) for one in exports]
+    return {
+        str(default_output(f"{config.name}-{distilled_arm(config)}", one.to, one.quantization or "float32"))
+        for one, config in zip(exports, configs, strict=True)
+    }
 
 
 def test_the_example_configuration_validates(mine, monkeypatch):
@@ -92,8 +111,8 @@ def test_every_link_inside_the_project_exists():
 
 def test_the_job_of_the_readme_is_there():
     (words,) = [words for words in commands("ray") if words[:2] == ["job", "submit"]]
-    script, config = words[-2:]
+    script, config, *overrides = words[words.index("python") + 1 :]
     done = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
-    assert (ROOT / config).exists()
+    assert load_config(ROOT / config, overrides).storage == "s3://bucket/demo"
     assert yaml.safe_load((ROOT / words[words.index("--runtime-env") + 1]).read_text())["env_vars"]

@@ -68,7 +68,7 @@ def ours(module: str) -> Iterator[Import]:
 
 
 LEVELS = {PACKAGE: 0, "core": 1, "config": 2, **dict.fromkeys(ROOMS, 3)}
-LEVELS.update({"checks": 4, "pipeline": 4, "study": 5, "cli": 6})
+LEVELS.update({"checks": 4, "submit": 4, "pipeline": 4, "model_commands": 4, "finished": 5, "study": 5, "cli": 6})
 
 
 def test_every_module_has_its_place():
@@ -116,8 +116,11 @@ def importers(package: str, *, at_import: bool = False) -> set[str]:
     }
 
 
-def test_ray_is_imported_by_the_runtime_alone():
-    assert importers("ray") == {"bertkd_ray.core.runtime"}
+def test_ray_is_imported_by_the_runtime_and_by_the_client_of_its_job_server():
+    """`submit` is on the other side of the network: it runs where no Ray session is."""
+    runtime = {f"bertkd_ray.core.runtime{module}" for module in ("", ".mapping", ".training")}
+    assert importers("ray") == {*runtime, "bertkd_ray.submit"}
+    assert importers("ray", at_import=True) == runtime
 
 
 def test_mlflow_is_imported_by_the_tracking_alone_and_only_when_it_is_used():

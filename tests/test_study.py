@@ -95,8 +95,11 @@ def test_scores_are_of_every_arm_over_its_seeds(finished):
     assert [arm["arm"] for arm in finished["scores"]] == list(ARMS)
     for arm in finished["scores"]:
         assert [one["seed"] for one in arm["seeds"]] == [1, 2]
+        students = [finished["stages"][f"distill/{arm['arm']}/{seed}"]["path"] for seed in (1, 2)]
+        weights = [Path(student, "model", "model.safetensors").read_bytes() for student in students]
+        assert weights[0] != weights[1]
+        # After two steps the translations of two students, and so their scores, may well be the same.
         by_hand = [one["chrf"] for one in arm["seeds"]]
-        assert by_hand[0] != by_hand[1]
         assert arm["chrf"]["mean"] == pytest.approx(sum(by_hand) / 2)
         assert arm["chrf"]["sd"] == pytest.approx(abs(by_hand[0] - by_hand[1]) / 2**0.5)
     control, k2, _ = finished["scores"]

@@ -11,8 +11,8 @@ import yaml
 
 from bertkd_ray.config import load_config
 from bertkd_ray.config.study import Study, load_study
-from bertkd_ray.core.artifact import Store
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.store import Store
 from bertkd_ray.softlabels import extract
 from bertkd_ray.student import distill
 from bertkd_ray.teacher import finetune

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, ValidationError, model_validator
 
 from bertkd_ray.config.corpus import ONE_OR_MANY, CorpusConfig
 from bertkd_ray.config.section import Section
@@ -23,9 +23,12 @@ NOT_PART_OF_A_RESULT = {
     "storage",
     "verify",
     "workers",
+    "resize_every",
     "cpus_per_worker",
     "device",
     "max_failures",
+    "max_rejects",
+    "preemption_grace",
     "checkpoint_every",
     "log_every",
     "tracking",
@@ -180,9 +183,34 @@ class TrackingConfig(Section):
     """Where the runs are recorded."""
 
     uri: str | None = None
-    """MLflow tracking URI; null is SQLite in the storage directory, `none` switches tracking off."""
+    """MLflow tracking URI; null is MLFLOW_TRACKING_URI where that is set, else SQLite in the storage directory; `none`
+    switches tracking off."""
     experiment: str | None = None
     """MLflow experiment; null is the configuration's name."""
+    log_model: bool = True
+    """Whether `run` logs each arm's student as a model, which `mlflow models serve` serves; a study logs none."""
+    registered_model: str | None = Field(None, pattern=NAME)
+    """Registered model of which each arm's student becomes a version; the alias `champion` is the one with the best
+    valid BLEU. Null registers none."""
+
+    @model_validator(mode="after")
+    def _what_is_registered_is_logged(self) -> TrackingConfig:
+        if self.registered_model and (self.uri == "none" or not self.log_model):
+            raise ValueError("registered_model needs a logged model; set log_model: true and a uri other than none")
+        return self
+
+
+def _worker_count(value: Any) -> int | tuple[int, int]:
+    """A number of train workers, or the least and the most of them."""
+    counts = list(value) if isinstance(value, list | tuple) else [value]
+    # YAML's `true` is an int to Python.
+    if any(isinstance(count, bool) or not isinstance(count, int) or count < 1 for count in counts):
+        raise ValueError("a whole number from 1, or [least, most] of them, is needed")
+    if not isinstance(value, list | tuple):
+        return counts[0]
+    if len(counts) != 2 or counts[0] > counts[1]:
+        raise ValueError("the least and the most workers are needed, for example [1, 4]")
+    return counts[0], counts[1]
 
 
 def _tracking_section(value: Any) -> Any:
@@ -203,14 +231,25 @@ class Config(Section):
     """Seed of initialisation, masks, shuffling and dropout; `student.seed` changes the student's alone."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
     """`auto` is bf16 where the hardware multiplies bf16 (CUDA; CPUs with AMX or AVX512-BF16), else float32."""
-    workers: int = Field(1, ge=1)
-    """Train workers; they divide the micro-batches of an update. Not part of the result."""
+    workers: Annotated[int | tuple[int, int], PlainValidator(_worker_count)] = 1
+    """Train workers, a number that divides the micro-batches of an update; or `[least, most]`: as many as the cluster
+    has room for, again whenever nodes leave or join. Not part of the result."""
+    resize_every: float = Field(60.0, gt=0)
+    """Seconds between two looks whether the cluster has room for another number of `workers: [least, most]`; a change
+    starts the training again from a checkpoint."""
     cpus_per_worker: int | None = Field(None, ge=1)
     """CPUs, and torch threads, a train worker; null shares out the largest node."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """`auto` takes GPUs where the cluster has them."""
     max_failures: int = Field(3, ge=0)
-    """Times that a training job starts again from its checkpoint after a lost worker."""
+    """Times that a training job starts again from its checkpoint after a lost worker, and that a map goes on after
+    actors that died for good without anything done in between. Nodes that are drained do not count."""
+    preemption_grace: float = Field(30.0, ge=0)
+    """Seconds that a train worker has for a checkpoint after SIGTERM, and others after a node's announced end."""
+    max_rejects: float = Field(0.001, ge=0, lt=1)
+    """Share of a stage's pairs that extract and translate may leave out because computing them raises or kills its
+    process, before the stage fails. They stand in the artifact's table of rejects. The distilled arms train on the
+    pairs that have soft labels, the control on the whole corpus: with rejects, their batches differ."""
     checkpoint_every: int = Field(200, ge=1)
     """Steps between checkpoints; at most so much work is repeated after a failure."""
     log_every: int = Field(10, ge=1)
@@ -237,12 +276,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Config:
         for section in ("teacher", "student"):
-            micro_batches = getattr(self, section).micro_batches
-            if micro_batches % self.workers:
-                raise ValueError(
-                    f"{section}.micro_batches {micro_batches} is not a multiple of workers {self.workers}; "
-                    f"set {section}.micro_batches={-(-micro_batches // self.workers) * self.workers}"
-                )
+            self._check_micro_batches(section, getattr(self, section).micro_batches)
         teacher_budget = self.teacher.batch_tokens // self.teacher.micro_batches
         longest_pair = min(self.corpus.max_pair_tokens, 2 * self.corpus.max_side_tokens) + 3
         if teacher_budget < longest_pair:
@@ -259,6 +293,27 @@ class Config(Section):
         if not self.arms:
             raise ValueError("arms is empty; name at least one student")
         return self
+
+    def _check_micro_batches(self, section: str, micro_batches: int) -> None:
+        """Every worker needs a micro-batch; workers of a fixed number an equal share."""
+        if not isinstance(self.workers, int):
+            if self.max_failures == 0:
+                raise ValueError("workers: a changing number of them needs max_failures of at least 1")
+            if micro_batches < self.workers[1]:
+                raise ValueError(
+                    f"{section}.micro_batches {micro_batches} is less than the most workers {self.workers[1]}; "
+                    f"set {section}.micro_batches={self.workers[1]}"
+                )
+        elif micro_batches % self.workers:
+            raise ValueError(
+                f"{section}.micro_batches {micro_batches} is not a multiple of workers {self.workers}; "
+                f"set {section}.micro_batches={-(-micro_batches // self.workers) * self.workers}"
+            )
+
+    @property
+    def worker_range(self) -> tuple[int, int]:
+        """The least and the most train workers; equal where their number is fixed."""
+        return (self.workers, self.workers) if isinstance(self.workers, int) else self.workers
 
     def stored_topk(self) -> int:
         """Logits that extract stores a position: as configured, else what the distilled arms use."""

@@ -12,24 +12,23 @@ import importlib.metadata
 import json
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
-import pyarrow as pa
-from pyarrow import fs
-
+from bertkd_ray.core.console import say
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.store import Store
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+WORK = "work"
+"""The directory of a store that holds checkpoints and partial results, a directory an artifact."""
 _CHECKSUM = "checksum"
 _LIBRARIES = ("ray", "torch", "transformers", "tokenizers", "pyarrow", "sacrebleu")
-_CHUNK = 1 << 20
 _HASHING_THREADS = 4
 
 
@@ -56,94 +55,6 @@ def _require_plain(value: Any, where: str) -> None:
             _require_plain(item, f"{where}[{index}]")
     elif not (value is None or isinstance(value, str | bool | int | float)):
         raise TypeError(f"{where}: a {type(value).__name__} has no fingerprint")
-
-
-class Store:
-    """Artifacts in a directory or under a URI (`s3://`, `gs://`), through pyarrow's filesystems."""
-
-    def __init__(self, storage: str) -> None:
-        """Raises UserError when the URI names no filesystem that pyarrow knows."""
-        self.storage = storage
-        if "://" in storage:
-            try:
-                self.fs, self.root = fs.FileSystem.from_uri(storage)
-            except (pa.ArrowInvalid, OSError) as error:
-                # The library's message repeats the URI, with the password that may stand in it.
-                said, shown = one_line(error), redacted(storage)
-                raise UserError(f"storage: {shown} cannot be opened: {said.replace(storage, shown)}") from None
-        else:
-            self.fs, self.root = fs.LocalFileSystem(), str(Path(storage).resolve())
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the store is a directory of this file system."""
-        return isinstance(self.fs, fs.LocalFileSystem)
-
-    @property
-    def uri(self) -> str:
-        """The absolute directory, or the URI, as a process elsewhere can open it."""
-        return self.root if self.is_local else self.storage.rstrip("/")
-
-    def path(self, *parts: str) -> str:
-        """A path inside the store, for the store's filesystem."""
-        return "/".join([self.root, *parts])
-
-    def exists(self, *parts: str) -> bool:
-        """Whether a file stands at this path."""
-        return bool(self.fs.get_file_info(self.path(*parts)).type == fs.FileType.File)
-
-    def files(self, *parts: str) -> list[tuple[str, int]]:
-        """Every file below a directory: its path relative to it, and its size in bytes; sorted."""
-        base = self.path(*parts)
-        selector = fs.FileSelector(base, recursive=True, allow_not_found=True)
-        found = [info for info in self.fs.get_file_info(selector) if info.type == fs.FileType.File]
-        return sorted((info.path[len(base) + 1 :], info.size) for info in found)
-
-    def read(self, *parts: str) -> bytes:
-        """A file's bytes."""
-        with self.fs.open_input_stream(self.path(*parts)) as stream:
-            return bytes(stream.read())
-
-    def write(self, data: bytes, *parts: str) -> None:
-        """Writes a file in one step: a reader sees the whole of it or nothing.
-
-        Object stores are atomic by nature; a directory gets a temporary file that is renamed.
-        """
-        target = self.path(*parts)
-        self.fs.create_dir(target.rpartition("/")[0], recursive=True)
-        scratch = f"{target}.partial" if self.is_local else target
-        with self.fs.open_output_stream(scratch) as stream:
-            stream.write(data)
-        if scratch != target:
-            self.fs.move(scratch, target)
-
-    def delete(self, *parts: str) -> None:
-        """Removes a directory and what lies in it, if it is there."""
-        target = self.path(*parts)
-        if self.fs.get_file_info(target).type == fs.FileType.Directory:
-            self.fs.delete_dir(target)
-
-    def upload(self, local: Path, *parts: str) -> None:
-        """Copies the files of a local directory below a path of the store, overwriting."""
-        target = self.path(*parts)
-        self.fs.create_dir(target, recursive=True)
-        fs.copy_files(str(local), target, source_filesystem=fs.LocalFileSystem(), destination_filesystem=self.fs)
-
-    def sha256(self, *parts: str) -> str:
-        """The checksum of a file, read in pieces."""
-        digest = hashlib.sha256()
-        with self.fs.open_input_stream(self.path(*parts)) as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
-        return digest.hexdigest()
-
-    def require_writable(self) -> None:
-        """Raises UserError, in one line, when nothing can be written here."""
-        try:
-            self.write(b"", ".writable")
-            self.fs.delete_file(self.path(".writable"))
-        except OSError as error:
-            raise UserError(f"storage: {redacted(self.storage)} cannot be written: {one_line(error)}") from None
 
 
 @dataclass(frozen=True)
@@ -177,7 +88,12 @@ class Artifact:
     @property
     def uri(self) -> str:
         """The absolute directory or URI of the artifact."""
-        return f"{self.store.uri}/{self.directory}"
+        return self.store.uri_of(self.directory)
+
+    @property
+    def shown(self) -> str:
+        """The same for people to see: without credentials."""
+        return self.store.shown(self.directory)
 
     def path(self, *parts: str) -> str:
         """A path inside the artifact, for the store's filesystem."""
@@ -192,8 +108,7 @@ class Artifact:
         if self.store.is_local:
             return Path(self.path(subdirectory))
         target = scratch / self.directory / subdirectory
-        target.mkdir(parents=True, exist_ok=True)
-        fs.copy_files(self.path(subdirectory), str(target), source_filesystem=self.store.fs)
+        self.store.download(target, self.directory, subdirectory)
         return target
 
     def files(self, below: str = "") -> list[dict[str, Any]]:
@@ -228,14 +143,16 @@ def find(store: Store, stage: str, print_: str, *, checksums: bool = True) -> Ar
     """The finished artifact with this fingerprint, every file of it as its manifest says, or None.
 
     checksums: whether contents are read and compared, beside the sizes. Raises UserError as `load`, and for a file that
-    is missing, of another size or content, or not in the manifest.
+    is missing, of another size or content, or not in the manifest. Work left by a driver that was killed between the
+    manifest and the end of its commit is removed.
     """
     directory = f"{stage}-{print_}"
     if not store.exists(directory, MANIFEST):
         return None
     artifact = load(store, directory)
     for problem in artifact.problems(checksums=checksums):
-        raise UserError(f"{problem}; remove the directory {store.uri}/{directory} to make it again")
+        raise UserError(f"{problem}; remove the directory {store.shown(directory)} to make it again")
+    store.delete(WORK, directory)
     return artifact
 
 
@@ -245,7 +162,7 @@ def load(store: Store, directory: str) -> Artifact:
     Raises UserError for a manifest that is damaged, of another schema version, or of another artifact than the
     directory's name says.
     """
-    where, remedy = f"{directory}/{MANIFEST}", f"remove the directory {store.uri}/{directory} to make it again"
+    where, remedy = f"{directory}/{MANIFEST}", f"remove the directory {store.shown(directory)} to make it again"
     data = store.read(directory, MANIFEST)
     try:
         manifest = json.loads(data)
@@ -310,15 +227,23 @@ class Draft:
     @property
     def work(self) -> str:
         """The directory of unfinished work in the store."""
-        return f"work/{self.directory}"
+        return f"{WORK}/{self.directory}"
 
     @property
     def resumed(self) -> bool:
         """Whether an earlier run left something to go on from."""
         return bool(self.store.files(self.directory) or self.store.files(self.work))
 
-    def commit(self, *, metrics: dict[str, float], info: dict[str, Any]) -> Artifact:
-        """Lists and checksums every file, writes the manifest in one step and removes the unfinished work."""
+    def commit(self, *, made: Iterable[str], metrics: dict[str, float], info: dict[str, Any]) -> Artifact:
+        """Lists and checksums what was made, writes the manifest in one step and removes the unfinished work.
+
+        made: files, and directories with all that lies in them. Whatever else lies in the artifact's directory, left by
+        killed writers or by an attempt of another version, is removed first, so that it cannot be taken for a result.
+        Raises ValueError when a part of what was made is not there.
+        """
+        files = self._made(made)
+        if strangers := self.store.keep_only([name for name, _ in files], self.directory):
+            say(f"{self.directory}: removed {', '.join(strangers[:3])}, left by an earlier attempt")
         manifest = {
             "schema": SCHEMA_VERSION,
             "stage": self.stage,
@@ -327,7 +252,7 @@ class Draft:
             "seconds": round(time.time() - self.started, 3),
             "config": self.config,
             "inputs": self.inputs,
-            "files": [self._entry(name, size) for name, size in self.store.files(self.directory)],
+            "files": [self._entry(name, size) for name, size in files],
             "metrics": metrics,
             "info": info,
             "libraries": _library_versions(),
@@ -335,6 +260,18 @@ class Draft:
         self.store.write(seal(manifest), self.directory, MANIFEST)
         self.store.delete(self.work)
         return Artifact(self.store, self.directory, manifest)
+
+    def _made(self, made: Iterable[str]) -> list[tuple[str, int]]:
+        """The files that are, or lie below, one of the paths."""
+        missing, files = set(made), []
+        wanted = frozenset(missing)
+        for name, size in self.store.files(self.directory):
+            if of := wanted.intersection((name, *map(str, PurePosixPath(name).parents))):
+                files.append((name, size))
+                missing -= of
+        if missing:
+            raise ValueError(f"{self.directory} lacks {min(missing)}, which was made")
+        return files
 
     def _entry(self, name: str, size: int) -> dict[str, Any]:
         entry: dict[str, Any] = {
@@ -364,16 +301,3 @@ def _library_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             versions[name] = "not installed"
     return versions
-
-
-def one_line(error: BaseException) -> str:
-    """An error's message without line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def redacted(uri: str) -> str:
-    """A URI without user, password and query, for messages."""
-    parts = urlsplit(uri)
-    if not parts.scheme:
-        return uri
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()

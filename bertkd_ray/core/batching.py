@@ -125,7 +125,7 @@ class Streams:
         positions: list[Position] | None = None,
     ) -> None:
         """budget: padded tokens a micro-batch; read: row groups to a table; positions: all B, to go on from."""
-        if plan.streams % workers:
+        if plan.streams < workers:
             raise ValueError(f"{plan.streams} micro-batches cannot be shared by {workers} workers")
         self._plan, self._budget, self._read, self._lengths = plan, budget, read, lengths
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="window")

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from bertkd_ray.core.redaction import redacted
+
 _RATE_WINDOW = 6  # plain lines that the printed rate looks back over
 
 
@@ -66,11 +68,13 @@ def has_color(stream: TextIO) -> bool:
 
 
 def say(message: str, *, stage: str = "", stream: TextIO | None = None, quiet: bool = False) -> None:
-    """Log one line to stderr, with the stage in front; line breaks in the message become spaces."""
+    """Log one line to stderr, with the stage in front; line breaks in the message become spaces and
+    credentials in URIs are hidden.
+    """
     if quiet:
         return
     stream = sys.stderr if stream is None else stream
-    text = " ".join(message.splitlines())
+    text = " ".join(redacted(message).splitlines())
     if stage:
         text = f"\x1b[1m{stage}\x1b[0m  {text}" if has_color(stream) else f"{stage}  {text}"
     if is_live(stream):

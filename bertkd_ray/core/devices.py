@@ -14,6 +14,12 @@ def best_device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
+def synchronise(device: torch.device) -> None:
+    """Returns when the device has done what it was given; raises when it cannot be used any more."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def resolve_precision(wanted: Literal["auto", "bf16", "float32"], device: torch.device) -> Precision:
     """`auto` becomes bf16 where the hardware multiplies bf16: CUDA from Ampere on, CPUs with AMX or AVX512-BF16."""
     if wanted != "auto":

@@ -1,11 +1,39 @@
-"""The one exception that means: the user can fix this."""
+"""Errors that end a command with one line instead of a traceback."""
 
 from __future__ import annotations
 
+from bertkd_ray.core.redaction import redacted
 
-class UserError(Exception):
+
+class ReportedError(Exception):
+    """Its message is one line that says what is wrong and what to do; the command line prints it and no traceback.
+
+    Credentials in URIs are hidden from the message.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redacted(message))
+
+
+class UserError(ReportedError):
     """A mistake in the user's input or configuration.
 
-    The message is one line that names the file and line, or the configuration key, and the fix. The command line prints
-    it without a traceback and exits with code 2.
+    The message names the file and line, or the configuration key, and the fix.
     """
+
+    exit_code = 2
+
+
+class StorageError(ReportedError):
+    """A place that refuses to be written or read: full, over its quota, read-only, broken, closed to this user.
+
+    The message names the place, and how much room it has where that can be told. The same command goes on once the
+    cause is gone.
+    """
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -24,9 +24,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bertkd_ray.core.artifact import Store, one_line
 from bertkd_ray.core.console import say
-from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.errors import StorageError, UserError, one_line
+from bertkd_ray.core.store import Store
 
 LOCKS = "locks"
 HEARTBEAT_SECONDS = 10.0
@@ -110,7 +110,7 @@ def _beat(file: _LockFile, mine: Owner, ended: threading.Event) -> None:
         try:
             if not file.renew(mine):
                 return
-        except OSError as error:
+        except (OSError, StorageError) as error:
             # A storage that is away for a moment is no reason to stop; should it stay away, the work itself fails.
             say(f"no heartbeat: {one_line(error)}")
 

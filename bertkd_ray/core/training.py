@@ -28,8 +28,10 @@ from torch.nn.parallel import DistributedDataParallel
 from bertkd_ray.core.batching import Lengths, MicroBatch, Plan, Position, RowGroups, Streams
 from bertkd_ray.core.devices import Precision, autocast
 from bertkd_ray.core.dropout import seeded_dropout
+from bertkd_ray.core.errors import ReportedError
 from bertkd_ray.core.keyed import keyed_seed
 from bertkd_ray.core.optimization import set_learning_rate
+from bertkd_ray.core.preemption import LeavingError, Notice
 
 HistoryRow = dict[str, float]
 StateDict = dict[str, Tensor]
@@ -143,7 +145,7 @@ class Trained:
     stopped_early: bool
 
 
-class TrainingDivergedError(RuntimeError):
+class TrainingDivergedError(ReportedError):
     """The loss or the gradient is no longer a number."""
 
 
@@ -175,33 +177,43 @@ class Trainer:
             self._ddp = DistributedDataParallel(task.objective, device_ids=device_ids)
 
     def run(self) -> Trained:
-        """Trains to the last step or the early stop. Raises TrainingDivergedError for a loss that is not a number."""
+        """Trains to the last step or the early stop.
+
+        Raises TrainingDivergedError for a gradient that is not a number, and LeavingError, with a checkpoint written,
+        when a worker was told to go.
+        """
         window = _Window()
         if self.progress.history:
             self._emit([])
         prefetched = _prefetch(self._streams, self._task.collate)
         while self.progress.step < self._settings.steps and not self._exhausted_patience():
-            self._update(prefetched, window)
+            notice = self._update(prefetched, window)
             step = self.progress.step
             last = step == self._settings.steps
             if step % self._settings.log_every == 0 or last:
                 self._emit([window.row(step, self._workers, self._task.stat_names)])
             if step % self._settings.eval_every == 0 or last:
                 self._evaluate()
-            if step % self._settings.checkpoint_every == 0 and not last:
+            if (step % self._settings.checkpoint_every == 0 or notice) and not last:
                 self._gather_positions()
                 self._host.on_checkpoint(self._save, {"step": step})
+            if notice is Notice.LEAVE and not last:
+                raise LeavingError(f"told to go; the checkpoint of step {step} is written")
         self._streams.close()
         return Trained(self._chosen(), self.progress, self._exhausted_patience())
 
-    def _update(self, prefetched: Iterator[list[tuple[MicroBatch, Batch]]], window: _Window) -> None:
+    def _update(self, prefetched: Iterator[list[tuple[MicroBatch, Batch]]], window: _Window) -> Notice:
+        """One step of the optimizer; gives the gravest notice that a worker had."""
         started = time.perf_counter()
         micros = next(prefetched)
         window.waited += time.perf_counter() - started
         workers, task, step = self._workers, self._task, self.progress.step + 1
         device = workers.device
-        local = torch.tensor([float(sum(batch.count for _, batch in micros))], device=device)
-        total = float(workers.sum(local))
+        # The notices travel with the count of positions, so that asking all workers costs nothing.
+        own = self._host.notice()
+        count = float(sum(batch.count for _, batch in micros))
+        told = [float(own is notice) for notice in Notice]
+        total, *sums = workers.sum(torch.tensor([count, *told], device=device)).tolist()
         rate = task.learning_rate(step)
         set_learning_rate(task.optimizer, rate)
         task.optimizer.zero_grad(set_to_none=True)
@@ -224,6 +236,7 @@ class Trainer:
         self.progress.step = step
         for micro, _ in micros:
             self.progress.positions[micro.stream] = micro.after
+        return max(notice for notice, workers_told in zip(Notice, sums, strict=True) if workers_told)
 
     def _gather_positions(self) -> None:
         """Every worker knows its own streams' positions; a checkpoint needs those of all."""
@@ -378,6 +391,9 @@ class Host(Protocol):
     @property
     def restore(self) -> Path | None:
         """A directory that `save` has written, or None to start from the beginning."""
+
+    def notice(self) -> Notice:
+        """What this worker has been told; called on every rank, once an update."""
 
     def on_rows(self, rows: list[HistoryRow]) -> None:
         """Called on rank 0 with new rows of the curves."""

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bertkd_ray.config.corpus import SPLITS, CorpusConfig
-from bertkd_ray.core.artifact import Draft, Store
+from bertkd_ray.core.artifact import Draft
+from bertkd_ray.core.store import Store
 from bertkd_ray.corpus.cleaning import ID_SOURCE_BITS
 from bertkd_ray.corpus.sources import read_sources
 

@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from bertkd_ray.core.artifact import one_line
-from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.errors import UserError, one_line
+from bertkd_ray.core.patience import answered
 from bertkd_ray.corpus.readers import PAIRS, content_hash, unreadable
 
 _BATCH_ROWS = 4096
@@ -116,9 +116,7 @@ def _parquet_files(path: str) -> tuple[fs.FileSystem, list[str]]:
     before, star, after = path.partition("*")
     base = before[: before.rfind("/") + 1] or "." if star else path
     try:
-        filesystem, inner = fs.FileSystem.from_uri(base) if "://" in base else (fs.LocalFileSystem(), base)
-        inner = inner.rstrip("/") or "/"
-        kind = filesystem.get_file_info(inner).type
+        filesystem, inner, kind = answered(lambda: _kind_of(base))
         if kind == fs.FileType.NotFound:
             raise FileNotFoundError(path)
         if kind == fs.FileType.File:
@@ -135,6 +133,12 @@ def _parquet_files(path: str) -> tuple[fs.FileSystem, list[str]]:
     if not names:
         raise UserError(f"{path}: no Parquet file is here; correct the path or the pattern")
     return filesystem, sorted(names)
+
+
+def _kind_of(base: str) -> tuple[fs.FileSystem, str, fs.FileType]:
+    filesystem, inner = fs.FileSystem.from_uri(base) if "://" in base else (fs.LocalFileSystem(), base)
+    inner = inner.rstrip("/") or "/"
+    return filesystem, inner, filesystem.get_file_info(inner).type
 
 
 def _fits(relative: str, pattern: str) -> bool:

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
-from bertkd_ray.core.artifact import one_line, redacted
 from bertkd_ray.core.console import Progress
-from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.errors import UserError, one_line
+from bertkd_ray.core.redaction import redacted
 
 _BLOCK = 1 << 18
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})

@@ -10,9 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -21,11 +19,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bertkd_ray.core import artifact as artifacts
-from bertkd_ray.core.artifact import MANIFEST, Artifact, Store, redacted
+from bertkd_ray.core.artifact import MANIFEST, Artifact
 from bertkd_ray.core.console import Progress, say
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.keyed import keyed_uniform
 from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.core.redaction import redacted
+from bertkd_ray.core.store import Store, store_above
 from bertkd_ray.corpus.cleaning import REASONS
 from bertkd_ray.corpus.prepare import SPLITS, TOKENIZER
 from bertkd_ray.corpus.segmentation import WORD_START
@@ -194,7 +194,7 @@ def open_corpus(directory: str) -> Artifact:
 
     Raises UserError when there is none, it is another kind of artifact, or a file is not what the manifest says.
     """
-    store, name = _store_of(directory)
+    store, name = store_above(directory)
     shown = redacted(directory)
     if not store.exists(name, MANIFEST):
         raise UserError(f"{shown}: no finished corpus is here; give {_what_to_give(store, name)}")
@@ -205,16 +205,6 @@ def open_corpus(directory: str) -> Artifact:
     for problem in corpus.problems(checksums=True):
         raise UserError(f"{problem}; copy the corpus again, or remove it and run prepare")
     return corpus
-
-
-def _store_of(directory: str) -> tuple[Store, str]:
-    """The store above an artifact's directory, and the directory's name."""
-    if "://" not in directory:
-        path = Path(directory).resolve()
-        return Store(str(path.parent)), path.name
-    parts = urlsplit(directory)
-    above, _, name = parts.path.rstrip("/").rpartition("/")
-    return Store(parts._replace(path=above).geturl()), name
 
 
 def _what_to_give(store: Store, name: str) -> str:
@@ -238,7 +228,7 @@ def inspect_corpus(corpus: Artifact, *, seed: int, samples: int = SAMPLES) -> Co
             splits[split] = _split_figures(corpus, split, known_characters, progress, done)
             done += splits[split].pairs
     return CorpusFigures(
-        path=corpus.uri,
+        path=corpus.shown,
         fingerprint=corpus.fingerprint,
         languages={side: settings[f"{side}_lang"] for side in SIDES if f"{side}_lang" in settings},
         vocabulary=_vocabulary_figures(table, tokens),

@@ -27,9 +27,8 @@ from xml.sax.saxutils import unescape
 import pyarrow as pa
 from pyarrow import fs
 
-from bertkd_ray.core.artifact import one_line
-from bertkd_ray.core.errors import UserError
-from bertkd_ray.corpus.moses import tokenise
+from bertkd_ray.core.errors import UserError, one_line
+from bertkd_ray.corpus.moses import lower, tokenise
 from bertkd_ray.corpus.readers import content_hash, open_bytes
 
 Text = Literal["paper", "raw"]
@@ -154,13 +153,8 @@ def _is_kept(src: str, tgt: str) -> bool:
 
 def _in_form(lines: tuple[str, str], tokens: tuple[str, str], text: Text) -> tuple[str, str]:
     if text == "paper":
-        return _lower(tokens[0]), _lower(tokens[1])
+        return lower(tokens[0]), lower(tokens[1])
     return unescape(lines[0], _XML_QUOTES).strip(), unescape(lines[1], _XML_QUOTES).strip()
-
-
-def _lower(text: str) -> str:
-    # Perl's lc knows no final sigma.
-    return text.replace("Σ", "σ").lower()
 
 
 def _aligned(names: list[str], sides: list[Iterable[str]]) -> Iterator[tuple[str, str]]:

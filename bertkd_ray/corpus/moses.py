@@ -85,6 +85,19 @@ def to_raw(texts: Iterable[str], text: str, lang: str) -> list[str]:
     return list(texts) if text == "raw" else [detokenise(line, lang) for line in texts]
 
 
+def from_raw(texts: Iterable[str], text: str, lang: str) -> list[str]:
+    """Sentences that people wrote as a corpus of this form has them, for its student to read; `to_raw`'s inverse."""
+    if text == "raw":
+        return list(texts)
+    lines = [unescape_moses(tokenise(line, lang)) for line in texts]
+    return [lower(line) for line in lines] if text == "paper" else lines
+
+
+def lower(text: str) -> str:
+    """Lower-cased text as Perl's `lc`, which knows no final sigma, leaves it."""
+    return text.replace("Σ", "σ").lower()
+
+
 @lru_cache
 def _tokenizer(lang: str) -> MosesTokenizer:
     return MosesTokenizer(lang)

@@ -8,13 +8,11 @@ encode: turns neighbouring chunks into one fragment of token ids.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +23,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from bertkd_ray.config.corpus import SPLITS, CleanConfig
-from bertkd_ray.core.artifact import Artifact, Store
+from bertkd_ray.core.artifact import Artifact
+from bertkd_ray.core.refusals import scratch_directory
+from bertkd_ray.core.store import Store
 from bertkd_ray.corpus.chunks import Chunk, read_row_group, read_table, write_row_groups, write_table
 from bertkd_ray.corpus.cleaning import (
     ADMITTED,
@@ -60,6 +60,7 @@ CORPUS_SCHEMA = pa.schema([*TEXT_SCHEMA, ("src_ids", pa.list_(pa.int32())), ("tg
 
 _PLACE_BITS = 32  # a pair's place is its chunk's number and its row in it
 _COUNTS_KEY = b"counts"
+_COPIES_KEY = b"copies"
 
 
 @dataclass
@@ -160,7 +161,9 @@ def encode_pack(
     split, name = item["split"], f"{item['split']}/{item['name']}"
     if store.exists(artifact, name):
         with store.fs.open_input_file(store.path(artifact, name)) as source:
-            return {"split": split, "counts": pq.read_schema(source).metadata[_COUNTS_KEY].decode()}
+            said = pq.read_schema(source).metadata
+        copied = int(said[_COPIES_KEY])
+        return {"split": split, "counts": said[_COUNTS_KEY].decode(), "files": _fragment_files(name, copied)}
     text = pa.concat_tables([read_table(store, work, "kept", split, part) for part in json.loads(item["parts"])])
     tokenizer = _tokenizer(storage, artifact)
     ids = {side: encode(tokenizer, text[side].to_pylist()) for side in ("src", "tgt")}
@@ -182,14 +185,20 @@ def encode_pack(
         counts[f"{side}_tokens"] = len(tokens)
         counts[f"{side}_unknown"] = int(np.count_nonzero(tokens == UNK_ID))
         text = text.append_column(f"{side}_ids", ids[side].to_arrow(pa.int32()))
-    table = text.cast(CORPUS_SCHEMA).replace_schema_metadata({_COUNTS_KEY: json.dumps(counts)})
-    for copy in reversed(range(int(times.max(initial=0)))):
+    files = _fragment_files(name, int(times.max(initial=0)))
+    metadata = {_COUNTS_KEY: json.dumps(counts), _COPIES_KEY: str(len(files))}
+    table = text.cast(CORPUS_SCHEMA).replace_schema_metadata(metadata)
+    for copy, file in reversed(list(enumerate(files))):
         taken = table.filter(pa.array(times > copy))
         moved = pc.add(taken["id"], pa.scalar(copy << ID_COPY_BITS, pa.int64()))
-        file = name.replace(".parquet", f"-{copy:02d}.parquet") if copy else name
         taken = taken.set_column(0, "id", moved)
         write_table(store, taken, artifact, file, group_pairs=settings["group_pairs"])
-    return {"split": split, "counts": json.dumps(counts)}
+    return {"split": split, "counts": json.dumps(counts), "files": files}
+
+
+def _fragment_files(name: str, copied: int) -> list[str]:
+    """The files of a fragment of which some pair is repeated so many times."""
+    return [name.replace(".parquet", f"-{copy:02d}.parquet") if copy else name for copy in range(copied)]
 
 
 def _chunks(item: dict[str, Any]) -> list[Chunk]:
@@ -274,12 +283,12 @@ def _count_text(counter: PieceCounter, table: pa.Table, times: NDArray[np.int64]
 
 @lru_cache(maxsize=1)
 def _piece_counter(storage: str, work: str) -> PieceCounter:
-    with tempfile.TemporaryDirectory(prefix="bert-") as scratch:
-        bert = Artifact(Store(storage), work, {}).local(BERT, Path(scratch))
+    with scratch_directory("bert-") as scratch:
+        bert = Artifact(Store(storage), work, {}).local(BERT, scratch)
         return PieceCounter(Segmenter.from_pretrained(str(bert)))
 
 
 @lru_cache(maxsize=1)
 def _tokenizer(storage: str, artifact: str) -> Tokenizer:
-    with tempfile.TemporaryDirectory(prefix="tokenizer-") as scratch:
-        return load_tokenizer(Artifact(Store(storage), artifact, {}).local(TOKENIZER, Path(scratch)))
+    with scratch_directory("tokenizer-") as scratch:
+        return load_tokenizer(Artifact(Store(storage), artifact, {}).local(TOKENIZER, scratch))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +18,11 @@ import numpy as np
 
 from bertkd_ray.config import Config
 from bertkd_ray.config.corpus import SPLITS
-from bertkd_ray.core.artifact import Artifact, Draft, Store, fingerprint
+from bertkd_ray.core.artifact import Artifact, Draft, fingerprint
 from bertkd_ray.core.console import Progress, say
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.refusals import scratch_directory
+from bertkd_ray.core.store import Store
 from bertkd_ray.corpus.chunks import Chunk, cut, grouped, packed
 from bertkd_ray.corpus.cleaning import REASONS
 from bertkd_ray.corpus.deduplication import bucket_count
@@ -68,12 +69,12 @@ def prepare(work: Draft, config: Config, runtime: Runtime, bert: str) -> Artifac
     runtime.start()
     tally = _clean(work, runtime, chunks)
     vocabulary, tokens_with_unk = _write_tokenizer(work, Segmenter.from_pretrained(bert), tally)
-    _encode(work, runtime, tally)
+    fragments = _encode(work, runtime, tally)
     splits = {split: _counts(work, split, tally.counts[split]) for split in SPLITS}
     _warn(config, splits)
     languages = {key: work.config[key] for key in ("text", "src_lang", "tgt_lang")}
     info = {"vocabulary": vocabulary, "splits": splits, "tokens_with_unk": tokens_with_unk, **languages}
-    return work.commit(metrics=_metrics(info), info=info)
+    return work.commit(made=[TOKENIZER, *fragments], metrics=_metrics(info), info=info)
 
 
 def _clean(work: Draft, runtime: Runtime, chunks: list[Chunk]) -> Tally:
@@ -97,9 +98,9 @@ def _clean(work: Draft, runtime: Runtime, chunks: list[Chunk]) -> Tally:
     return tally
 
 
-def _encode(work: Draft, runtime: Runtime, tally: Tally) -> None:
-    """Writes the fragments of all splits, and adds what was found to the tally."""
-    items = []
+def _encode(work: Draft, runtime: Runtime, tally: Tally) -> list[str]:
+    """Writes the fragments of all splits, whose files it returns, and adds what was found to the tally."""
+    items, files = [], []
     for split in SPLITS:
         rows = [(Chunk.file_name(number), tally.rows[split][number]) for number in sorted(tally.rows[split])]
         for number, parts in enumerate(packed(rows, work.config["fragment_pairs"])):
@@ -110,20 +111,19 @@ def _encode(work: Draft, runtime: Runtime, tally: Tally) -> None:
         "artifact": work.directory,
         "settings": work.config,
     }
-    _each(
-        runtime,
-        items,
-        encode_pack,
-        arguments,
-        "encode",
-        lambda row: tally.counts[row["split"]].update(json.loads(row["counts"])),
-    )
+
+    def take(row: dict[str, Any]) -> None:
+        tally.counts[row["split"]].update(json.loads(row["counts"]))
+        files.extend(row["files"])
+
+    _each(runtime, items, encode_pack, arguments, "encode", take)
+    return files
 
 
 def _each(
     runtime: Runtime,
     items: list[dict[str, Any]],
-    function: Callable[..., dict[str, str]],
+    function: Callable[..., dict[str, Any]],
     arguments: dict[str, Any],
     what: str,
     take: Callable[[dict[str, Any]], None],
@@ -137,19 +137,19 @@ def _each(
 
 def _share_bert(work: Draft, bert: str) -> None:
     """Puts the BERT's tokenizer where every worker finds it."""
-    with tempfile.TemporaryDirectory(prefix="bert-") as directory:
+    with scratch_directory("bert-") as directory:
         for name in _BERT_FILES:
             if (Path(bert) / name).is_file():
                 shutil.copy(Path(bert) / name, directory)
-        work.store.upload(Path(directory), work.work, BERT)
+        work.store.upload(directory, work.work, BERT)
 
 
 def _write_tokenizer(work: Draft, segmenter: Segmenter, tally: Tally) -> tuple[int, int]:
     """Builds the token space; returns V and the tokens without a piece."""
     space = build_token_space(tally.pieces, tally.characters, segmenter, lowercase=work.config["lowercase"])
-    with tempfile.TemporaryDirectory(prefix="tokenizer-") as directory:
+    with scratch_directory("tokenizer-") as directory:
         save_token_space(space, directory)
-        work.store.upload(Path(directory), work.directory, TOKENIZER)
+        work.store.upload(directory, work.directory, TOKENIZER)
     unknown = space.bert_ids == space.bert_ids[UNK_ID]
     return len(space), int(np.count_nonzero(unknown & (space.counts > 0)))
 

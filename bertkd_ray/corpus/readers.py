@@ -21,8 +21,9 @@ from typing import IO, Any, cast
 import pyarrow as pa
 from pyarrow import fs
 
-from bertkd_ray.core.artifact import one_line, redacted
-from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.errors import UserError, one_line
+from bertkd_ray.core.patience import answered
+from bertkd_ray.core.redaction import redacted
 from bertkd_ray.corpus.drift import drift_line
 
 PAIRS = pa.schema([("src", pa.string()), ("tgt", pa.string())])
@@ -142,7 +143,7 @@ def unreadable(path: str, error: Exception) -> UserError:
         return UserError(f"{shown}: no such file; correct the path")
     if isinstance(error, IsADirectoryError):
         return UserError(f"{shown}: is a directory; name a file in it")
-    said = one_line(error).replace(path, shown)
+    said = redacted(one_line(error), secrets_of=path)
     return UserError(f"{shown}: cannot be read ({said}); check the path and its permissions")
 
 
@@ -179,13 +180,14 @@ def _line_blocks(path: str) -> Iterator[pa.StringArray]:
             try:
                 yield pa.array(bare, pa.binary()).cast(pa.string())
             except pa.ArrowInvalid:
-                raise _not_utf8(path, first, lines) from None
+                raise not_utf8(path, first, lines) from None
             first += len(lines)
     if first == 1:
         raise UserError(f"{path}: the file is empty; give a file with one sentence a line")
 
 
-def _not_utf8(path: str, first: int, lines: list[bytes]) -> UserError:
+def not_utf8(path: str, first: int, lines: list[bytes]) -> UserError:
+    """What is wrong with lines of a file of which one is not UTF-8; first: the number of the first of them."""
     for number, line in enumerate(lines, start=first):
         try:
             line.decode("utf-8")
@@ -222,12 +224,16 @@ def _open(path: str) -> IO[bytes]:
     try:
         if "://" not in path:
             return open(path, "rb", buffering=_BUFFER_BYTES)
-        filesystem, inner_path = fs.FileSystem.from_uri(path)
-        kind = filesystem.get_file_info(inner_path).type
-        if kind == fs.FileType.NotFound:
-            raise FileNotFoundError(path)
-        if kind == fs.FileType.Directory:
-            raise IsADirectoryError(path)
-        return io.BufferedReader(filesystem.open_input_stream(inner_path, compression=None), _BUFFER_BYTES)
+        return answered(lambda: _open_uri(path))
     except (OSError, pa.ArrowException) as error:
         raise unreadable(path, error) from error
+
+
+def _open_uri(path: str) -> IO[bytes]:
+    filesystem, inner_path = fs.FileSystem.from_uri(path)
+    kind = filesystem.get_file_info(inner_path).type
+    if kind == fs.FileType.NotFound:
+        raise FileNotFoundError(path)
+    if kind == fs.FileType.Directory:
+        raise IsADirectoryError(path)
+    return io.BufferedReader(filesystem.open_input_stream(inner_path, compression=None), _BUFFER_BYTES)

@@ -92,16 +92,16 @@ def _sample(sample: SamplePair) -> Iterator[str]:
         ("source", sample.src, sample.src_tokens),
         ("target", sample.tgt, sample.tgt_tokens),
     ):
-        yield from _wrapped(f"  {label}", text.split(), whole=True)
-        yield from _wrapped("", tokens, whole=False)
+        yield from wrapped(f"  {label}", text.split(), whole=True)
+        yield from wrapped("", tokens, whole=False)
 
 
-def _wrapped(label: str, words: list[str], *, whole: bool) -> Iterator[str]:
+def wrapped(label: str, words: list[str], *, whole: bool, indent: int = _LABEL) -> Iterator[str]:
     """Words on as many lines as they need, behind a label; directions are kept apart by line, or word by word."""
-    lines = textwrap.wrap(" ".join(words), _WIDTH - _LABEL, break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.wrap(" ".join(words), _WIDTH - indent, break_long_words=False, break_on_hyphens=False)
     for number, line in enumerate(lines or [NOTHING]):
         shown = _isolated(line) if whole else " ".join(map(_isolated, line.split()))
-        yield (label if number == 0 else "").ljust(_LABEL) + shown
+        yield (label if number == 0 else "").ljust(indent) + shown
 
 
 def _visible(character: str) -> str:

@@ -13,14 +13,14 @@ Values that are not finite are left out.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bertkd_ray.report.frame import BLUE, GRID, INK, VERMILION, Drawing, Style, house_style, panels, save, styles
+from bertkd_ray.report.frame import BEST, BLUE, FAINT, GRID, INK, VERMILION, Drawing, Panel, Style, draw_panels, styles
 from bertkd_ray.report.tables import ArmResult
 
 if TYPE_CHECKING:
@@ -59,53 +59,88 @@ def draw_all(
 
 
 def draw_finetuning(history: History, stem: Path) -> Drawing:
+    """`finetuning_panels` as files. stem: the path of the files without their suffix."""
+    return draw_panels(finetuning_panels(history), stem)
+
+
+def finetuning_panels(history: History) -> list[Panel]:
     """Training and validation loss, and masked accuracy, over the steps of the teacher's finetuning.
 
-    The best checkpoint, by validation loss, is ringed. stem: the path of the files without their suffix.
+    The best checkpoint, by validation loss, is ringed.
     """
-    with house_style():
-        figure, (loss, accuracy) = panels(2)
-        training, validation = Style(BLUE, "-", ""), Style(VERMILION, "--", "o")
-        best = _best_step(history, "valid/loss", lowest=True)
-        _draw_training(loss, history, "train/loss", training, "training")
-        _draw_validation(loss, history, "valid/loss", validation, "validation", best)
-        _finish(loss, "C-MLM loss", "nats per masked token")
-        _limit_to_trend(loss, [history], "train/loss")
-        _draw_validation(accuracy, history, "valid/accuracy", validation, "validation", best, scale=100)
-        _finish(accuracy, "Masked accuracy", "masked tokens predicted, %")
-        return save(figure, stem, [loss, accuracy])
+    training, validation = Style(BLUE, "-", ""), Style(VERMILION, "--", "o")
+    best = _best_step(history, "valid/loss", lowest=True)
+
+    def loss(axes: Axes) -> None:
+        _draw_training(axes, history, "train/loss", training, "training")
+        _draw_validation(axes, history, "valid/loss", validation, "validation", best)
+        _finish(axes, "nats per masked token")
+        _limit_to_trend(axes, [history], "train/loss")
+
+    def accuracy(axes: Axes) -> None:
+        _draw_validation(axes, history, "valid/accuracy", validation, "validation", best, scale=100)
+        _finish(axes, "masked tokens predicted, %")
+
+    histories = {"validation": history}
+    return [
+        Panel("C-MLM loss", loss, _told(histories, "valid/loss", "nats per masked token")),
+        Panel("Masked accuracy", accuracy, _told(histories, "valid/accuracy", "% of masked tokens", scale=100)),
+    ]
 
 
 def draw_translation_losses(arms: Mapping[str, History], stem: Path) -> Drawing:
+    """`translation_loss_panels` as files. stem: the path of the files without their suffix."""
+    return draw_panels(translation_loss_panels(arms), stem)
+
+
+def translation_loss_panels(arms: Mapping[str, History]) -> list[Panel]:
     """Negative log-likelihood on training batches and on the validation set, of every arm over the student's steps.
 
     The likelihood of the reference is the part of the loss that all arms share, so the curves compare whatever their
     `kd.alpha`. The validation curve carries its perplexity on the right. The best checkpoint of an arm, by greedy BLEU
     (by likelihood where there is none), is ringed.
     """
-    with house_style():
-        figure, (training, validation) = panels(2)
+    unit = "nats per target token"
+
+    def training(axes: Axes) -> None:
         for (name, history), style in zip(arms.items(), styles(len(arms)), strict=True):
-            _draw_training(training, history, "train/nll", style, name)
-            _draw_validation(validation, history, "valid/nll", style, name, _best_translation_step(history))
-        _finish(training, "Translation loss, training", "nats per target token")
-        _limit_to_trend(training, list(arms.values()), "train/nll")
-        _finish(validation, "Translation loss, validation", "nats per target token")
-        _add_perplexity_axis(validation)
-        return save(figure, stem, [training, validation])
+            _draw_training(axes, history, "train/nll", style, name)
+        _finish(axes, unit)
+        _limit_to_trend(axes, list(arms.values()), "train/nll")
+
+    def validation(axes: Axes) -> None:
+        for (name, history), style in zip(arms.items(), styles(len(arms)), strict=True):
+            _draw_validation(axes, history, "valid/nll", style, name, _best_translation_step(history))
+        _finish(axes, unit)
+        _add_perplexity_axis(axes)
+
+    return [
+        Panel("Translation loss, training", training, _told(arms, "train/nll", unit)),
+        Panel("Translation loss, validation", validation, _told(arms, "valid/nll", unit)),
+    ]
 
 
 def draw_translation_quality(arms: Mapping[str, History], stem: Path) -> Drawing:
+    """`translation_quality_panels` as files. stem: the path of the files without their suffix."""
+    return draw_panels(translation_quality_panels(arms), stem)
+
+
+def translation_quality_panels(arms: Mapping[str, History]) -> list[Panel]:
     """Token accuracy and greedy BLEU on the validation set, of every arm over the student's steps; best ringed."""
-    with house_style():
-        figure, (accuracy, bleu) = panels(2)
-        for (name, history), style in zip(arms.items(), styles(len(arms)), strict=True):
-            best = _best_translation_step(history)
-            _draw_validation(accuracy, history, "valid/accuracy", style, name, best, scale=100)
-            _draw_validation(bleu, history, "valid/bleu", style, name, best)
-        _finish(accuracy, "Token accuracy", "target tokens predicted, %")
-        _finish(bleu, "Greedy BLEU", "BLEU, validation set")
-        return save(figure, stem, [accuracy, bleu])
+
+    def curves(key: str, label: str, scale: float) -> Callable[[Axes], None]:
+        def draw(axes: Axes) -> None:
+            for (name, history), style in zip(arms.items(), styles(len(arms)), strict=True):
+                _draw_validation(axes, history, key, style, name, _best_translation_step(history), scale=scale)
+            _finish(axes, label)
+
+        return draw
+
+    accuracy = _told(arms, "valid/accuracy", "% of target tokens", scale=100)
+    return [
+        Panel("Token accuracy", curves("valid/accuracy", "target tokens predicted, %", 100.0), accuracy),
+        Panel("Greedy BLEU", curves("valid/bleu", "BLEU, validation set", 1.0), _told(arms, "valid/bleu", "BLEU")),
+    ]
 
 
 def draw_seeds(arms: Mapping[str, Sequence[History]], stem: Path) -> Drawing:
@@ -114,8 +149,8 @@ def draw_seeds(arms: Mapping[str, Sequence[History]], stem: Path) -> Drawing:
 
     arms: the histories of each arm, one a seed.
     """
-    with house_style():
-        figure, (axes,) = panels(1, (7.4, 4.4))
+
+    def bleu(axes: Axes) -> None:
         for (name, histories), style in zip(arms.items(), styles(len(arms)), strict=True):
             steps, means, deviations = _over_seeds(histories, "valid/bleu")
             mean = [{"step": step, "valid/bleu": value} for step, value in zip(steps, means, strict=True)]
@@ -123,13 +158,11 @@ def draw_seeds(arms: Mapping[str, Sequence[History]], stem: Path) -> Drawing:
             axes.fill_between(
                 steps, means - deviations, means + deviations, color=style.color, alpha=0.15, linewidth=0, zorder=1
             )
-        several = max((len(histories) for histories in arms.values()), default=0) > 1
-        _finish(
-            axes,
-            "Greedy BLEU, mean ± standard deviation over seeds" if several else "Greedy BLEU",
-            "BLEU, validation set",
-        )
-        return save(figure, stem, [axes])
+        _finish(axes, "BLEU, validation set")
+
+    several = max((len(histories) for histories in arms.values()), default=0) > 1
+    title = "Greedy BLEU, mean ± standard deviation over seeds" if several else "Greedy BLEU"
+    return draw_panels([Panel(title, bleu)], stem, (7.4, 4.4))
 
 
 def draw_fidelity(fidelity: Mapping[str, float], stem: Path) -> Drawing:
@@ -142,26 +175,32 @@ def draw_fidelity(fidelity: Mapping[str, float], stem: Path) -> Drawing:
     shares = {"topk_mass": "probability in the top k", "gold_in_topk": "reference in the top k"}
     shares["gold_first"] = "reference first"
     entropies = {"entropy_t1": "temperature 1", "entropy_t10": "temperature 10"}
-    with house_style():
-        figure, (left, right) = panels(2, (5.2, 2.4))
-        _draw_bars(
-            left, {label: 100 * fidelity[key] for key, label in shares.items() if _is_known(fidelity, key)}, ".1f"
-        )
-        left.set(xlim=(0, 112), xticks=range(0, 101, 20), xlabel="%, mean over target positions")
-        left.set_title("Soft labels: what they keep")
-        _draw_bars(right, {label: fidelity[key] for key, label in entropies.items() if _is_known(fidelity, key)}, ".2f")
-        right.set_xlabel("entropy, nats")
-        right.set_title("Soft labels: how flat they are")
-        return save(figure, stem, [])
+
+    def kept(axes: Axes) -> None:
+        bars = {label: 100 * fidelity[key] for key, label in shares.items() if _is_known(fidelity, key)}
+        _draw_bars(axes, bars, ".1f")
+        axes.set(xlim=(0, 112), xticks=range(0, 101, 20), xlabel="%, mean over target positions")
+
+    def flatness(axes: Axes) -> None:
+        bars = {label: fidelity[key] for key, label in entropies.items() if _is_known(fidelity, key)}
+        _draw_bars(axes, bars, ".2f")
+        axes.set_xlabel("entropy, nats")
+
+    panels = [
+        Panel("Soft labels: what they keep", kept, has_curves=False),
+        Panel("Soft labels: how flat they are", flatness, has_curves=False),
+    ]
+    return draw_panels(panels, stem, (5.2, 2.4))
 
 
 def draw_scores(scores: Mapping[str, float], stem: Path, *, label: str = "BLEU, test set") -> Drawing:
     """The final score of every arm as bars from zero, in the arms' own colours."""
-    with house_style():
-        figure, (axes,) = panels(1, (6.6, 1.3 + 0.42 * len(scores)))
+
+    def bars(axes: Axes) -> None:
         _draw_bars(axes, scores, ".1f", [style.color for style in styles(len(scores))])
         axes.set_xlabel(label)
-        return save(figure, stem, [])
+
+    return draw_panels([Panel("", bars, has_curves=False)], stem, (6.6, 1.3 + 0.42 * len(scores)))
 
 
 # --- curves -----------------------------------------------------------------------------------------------------------
@@ -186,6 +225,17 @@ def _over_seeds(
     means = [np.mean(by_step[step]) for step in steps]
     deviations = [np.std(by_step[step], ddof=1) if len(by_step[step]) > 1 else 0.0 for step in steps]
     return np.asarray(steps), np.asarray(means, dtype=np.float64), np.asarray(deviations, dtype=np.float64)
+
+
+def _told(histories: Mapping[str, History], key: str, unit: str, *, scale: float = 1.0) -> str:
+    """Where every curve of a panel starts and where it ends, in words."""
+    told = []
+    for name, history in histories.items():
+        steps, values = _series(history, key)
+        if len(steps):
+            first, last = (f"{values[place] * scale:.4g} {unit} at step {steps[place]:,.0f}" for place in (0, -1))
+            told.append(f"{name}: {last}" if len(steps) == 1 else f"{name}: from {first} to {last}")
+    return "; ".join(told) or "not measured"
 
 
 def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -260,7 +310,7 @@ def _draw_validation(
             markeredgecolor=INK,
             markeredgewidth=1.3,
             zorder=4,
-            label="best checkpoint",
+            label=BEST,
         )
 
 
@@ -298,15 +348,14 @@ def _add_perplexity_axis(axes: Axes) -> None:
 # --- axes -------------------------------------------------------------------------------------------------------------
 
 
-def _finish(axes: Axes, title: str, label: str) -> None:
+def _finish(axes: Axes, label: str) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    axes.set_title(title)
     axes.set_xlabel("optimizer step")
     axes.set_ylabel(label)
     axes.grid(color=GRID, linewidth=0.8)
     if not axes.get_lines():
-        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color="#767676")
+        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color=FAINT)
         axes.set(xticks=[], yticks=[])
         return
     last_step = max(float(np.max(line.get_xdata())) for line in axes.get_lines())

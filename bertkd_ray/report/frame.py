@@ -1,13 +1,18 @@
 """What every figure shares: colours, fonts, panels, one legend under them, a PNG and an SVG.
 
+A figure is a list of panels. They stand side by side in the files of a report, and one by one in a page, which is
+narrower on a phone than two of them.
+
 Series are told apart by colour (Okabe and Ito's palette, which colour-blind readers can tell apart), by line style and
 by marker. The same input gives the same bytes with the same matplotlib.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -15,12 +20,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 160
+BEST = "best checkpoint"
+"""The legend's last entry."""
 BLUE, VERMILION, GREEN, _PURPLE, _ORANGE, _SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 _COLORS = [BLUE, VERMILION, GREEN, _PURPLE, _ORANGE, _SKY, "#000000"]
 _LINE_STYLES = ["-", "--", "-.", ":"]
 _MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
-INK, GRID = "#333333", "#E3E3E3"
+INK, GRID, FAINT = "#333333", "#E3E3E3", "#767676"
+COLORS = {**{f"series-{place}": color for place, color in enumerate(_COLORS, start=1)}, "ink": INK, "grid": GRID}
+COLORS["faint"] = FAINT
+"""Every colour that figures use, by the name that a page gives its own under."""
 _PANEL_INCHES = (4.9, 3.7)
+_LETTER_POINTS, _HANDLE_POINTS, _LINE_POINTS = 6, 58, 15  # of an entry of the legend
+_MOST_COLUMNS = 4
 _RC: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -48,19 +60,24 @@ class Drawing(NamedTuple):
     svg: Path
 
 
+class Panel(NamedTuple):
+    """One set of axes of a figure."""
+
+    title: str
+    """Above the axes; empty for none."""
+    draw: Callable[[Axes], None]
+    summary: str = ""
+    """What the panel shows, with its main numbers, for those who cannot see it."""
+    has_curves: bool = True
+    """Whether its series stand in the legend."""
+
+
 class Style(NamedTuple):
     """How one series is told apart."""
 
     color: str
     line: str
     marker: str
-
-
-def house_style() -> Any:
-    """A context in which matplotlib draws in the style of these figures; its global state is left alone."""
-    import matplotlib
-
-    return matplotlib.rc_context(_RC)
 
 
 def styles(count: int) -> list[Style]:
@@ -71,38 +88,68 @@ def styles(count: int) -> list[Style]:
     ]
 
 
-def panels(count: int, inches: tuple[float, float] = _PANEL_INCHES) -> tuple[Figure, list[Axes]]:
-    """A figure of panels side by side, each of this width and height."""
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08, wspace=0.04)
-    figure = Figure(figsize=(inches[0] * count, inches[1]), layout=layout)
-    return figure, [figure.add_subplot(1, count, i + 1) for i in range(count)]
-
-
-def save(figure: Figure, stem: Path, with_curves: Sequence[Axes]) -> Drawing:
-    """Write both files, with one legend under the panels for all curves of `with_curves`.
+def draw_panels(panels: Sequence[Panel], stem: Path, inches: tuple[float, float] = _PANEL_INCHES) -> Drawing:
+    """Writes panels side by side, each of this width and height, as a PNG and an SVG.
 
     stem: the path of the files without their suffix.
     """
     import matplotlib
+
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    drawing = Drawing(stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".svg"))
+    software = f"matplotlib {matplotlib.__version__}"
+    with matplotlib.rc_context(_RC):
+        figure = _figure(panels, inches)
+        figure.savefig(drawing.png, dpi=DPI, facecolor="white", metadata={"Software": software})
+        figure.savefig(drawing.svg, facecolor="white", metadata={"Date": None, "Creator": software})
+    return drawing
+
+
+def panel_svg(panel: Panel, inches: tuple[float, float]) -> str:
+    """One panel as an SVG document without title and background, its text as text in a font of the reader's."""
+    import matplotlib
+
+    text = io.StringIO()
+    with matplotlib.rc_context({**_RC, "svg.fonttype": "none"}):
+        figure = _figure([panel._replace(title="")], inches)
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return text.getvalue()
+
+
+def _figure(panels: Sequence[Panel], inches: tuple[float, float]) -> Figure:
+    """The panels, and one legend under them for all their curves."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.lines import Line2D
 
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08, wspace=0.04)
+    figure = Figure(figsize=(inches[0] * len(panels), inches[1]), layout=layout)
     entries: dict[str, Any] = {}
-    for axes in with_curves:
+    for place, panel in enumerate(panels, start=1):
+        axes = figure.add_subplot(1, len(panels), place)
+        panel.draw(axes)
+        if panel.title:
+            axes.set_title(panel.title)
+        if not panel.has_curves:
+            continue
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             # The validation curve shows line and marker, which the training curve of the same arm lacks.
             if label not in entries or (isinstance(handle, Line2D) and handle.get_marker() not in ("", "None")):
                 entries[label] = handle
-    if "best checkpoint" in entries:
-        entries["best checkpoint"] = entries.pop("best checkpoint")
+    if BEST in entries:
+        entries[BEST] = entries.pop(BEST)
     if entries:
-        columns = min(len(entries), 4)
-        figure.legend(entries.values(), entries, loc="outside lower center", ncols=columns, handlelength=3)
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    drawing = Drawing(stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".svg"))
-    software = f"matplotlib {matplotlib.__version__}"
-    figure.savefig(drawing.png, dpi=DPI, facecolor="white", metadata={"Software": software})
-    figure.savefig(drawing.svg, facecolor="white", metadata={"Date": None, "Creator": software})
-    return drawing
+        _add_legend(figure, entries)
+    return figure
+
+
+def _add_legend(figure: Figure, entries: dict[str, Any]) -> None:
+    """In as many columns as fit; the figure grows by what is below the legend's first line."""
+    width, height = figure.get_size_inches()
+    room = 72 * width
+    columns = int(room / (_LETTER_POINTS * max(map(len, entries)) + _HANDLE_POINTS))
+    columns = max(min(len(entries), columns, _MOST_COLUMNS), 1)
+    labels = [fill(label, int((room / columns - _HANDLE_POINTS) / _LETTER_POINTS)) for label in entries]
+    lines = sum(label.count("\n") + 1 for label in labels) if columns == 1 else -(-len(labels) // columns)
+    figure.set_size_inches(width, height + (lines - 1) * _LINE_POINTS / 72)
+    figure.legend(entries.values(), labels, loc="outside lower center", ncols=columns, handlelength=3)

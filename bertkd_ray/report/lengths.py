@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bertkd_ray.corpus.inspect import LengthCounts
-from bertkd_ray.report.frame import GRID, Drawing, house_style, panels, save, styles
+from bertkd_ray.core.artifact import Artifact
+from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.corpus.inspect import SIDES, LengthCounts
+from bertkd_ray.report.frame import GRID, Drawing, Panel, draw_panels, styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,36 +24,82 @@ _PANEL_INCHES = (3.9, 3.3)
 _LENGTH_BINS = 40
 _RATIO_BINS_AN_OCTAVE = 6
 _MOST_RATIO_TICKS = 7
+MOST_PAIRS = 200_000
+"""Of a split, whose lengths are read for a page; more would not change the picture."""
 _SHOWN = 0.99
 """The share of every split's pairs that the axes reach; a few very long sentences would press the rest flat."""
 
 
+def read_lengths(corpus: Artifact, split: str, *, most: int = MOST_PAIRS) -> LengthCounts:
+    """The lengths of a split's pairs; of a split of more than `most` pairs, those of row groups all over it."""
+    groups = [
+        (entry["path"], index) for entry in corpus.files(f"{split}/") for index in range(len(entry["row_groups"]))
+    ]
+    pairs = sum(sum(entry["row_groups"]) for entry in corpus.files(f"{split}/"))
+    every = math.ceil(pairs / most)
+    lengths: dict[str, list[NDArray[np.int64]]] = {side: [] for side in SIDES}
+    for path, chosen in groupby(groups[::every], key=lambda group: group[0]):
+        with corpus.store.fs.open_input_file(corpus.path(path)) as source:
+            columns = [f"{side}_ids" for side in SIDES]
+            table = pq.ParquetFile(source).read_row_groups([index for _, index in chosen], columns=columns)
+        for side in SIDES:
+            lengths[side].append(Ragged.from_arrow(table[f"{side}_ids"]).lengths)
+    both, counts = np.unique(np.stack([np.concatenate(lengths[side]) for side in SIDES]), axis=1, return_counts=True)
+    return LengthCounts(both[0], both[1], counts)
+
+
 def draw_lengths(splits: Mapping[str, LengthCounts], stem: Path) -> Drawing:
+    """`length_panels` as files. stem: the path of the files without their suffix."""
+    return draw_panels(length_panels(splits), stem, _PANEL_INCHES)
+
+
+def length_panels(splits: Mapping[str, LengthCounts]) -> list[Panel]:
     """Histograms of source length, target length (tokens a sentence) and source tokens a target token, by split.
 
     Heights are percent of a split's pairs, so that splits of any size compare. The axes end where 99% of every
-    split are shown; pairs with an empty side have no ratio. stem: the path of the files without their suffix.
+    split are shown; pairs with an empty side have no ratio.
     """
-    with house_style():
-        figure, axes = panels(3, _PANEL_INCHES)
-        for panel, side, title in zip(axes, ("src", "tgt"), ("Source length", "Target length"), strict=False):
-            _draw_sides(panel, {name: lengths.histogram(side) for name, lengths in splits.items()}, _longest(splits))
-            _finish(panel, title, "tokens a sentence")
-        highest = max(panel.get_ylim()[1] for panel in axes[:2])
-        for panel in axes[:2]:
-            panel.set_ylim(0, highest)
-        _draw_ratios(axes[2], splits)
-        _finish(axes[2], "Length ratio", "source tokens a target token")
-        return save(figure, stem, axes)
+    shares = {side: _shares({name: one.histogram(side) for name, one in splits.items()}, splits) for side in SIDES}
+    highest = 1.05 * max(float(share.max()) for side in shares.values() for share in side[0])
+
+    def side(name: str) -> Callable[[Axes], None]:
+        def draw(axes: Axes) -> None:
+            _draw_stairs(axes, list(splits), *shares[name])
+            axes.set_xlim(0, shares[name][1][-1])
+            _finish(axes, "tokens a sentence")
+            axes.set_ylim(0, highest)
+
+        return draw
+
+    def ratio(axes: Axes) -> None:
+        _draw_ratios(axes, splits)
+        _finish(axes, "source tokens a target token")
+
+    told = {name: {side: _median(one.histogram(side)) for side in SIDES} for name, one in splits.items()}
+    src, tgt = ("; ".join(f"{name}: median {one[side]} tokens" for name, one in told.items()) for side in SIDES)
+    return [
+        Panel("Source length", side("src"), src),
+        Panel("Target length", side("tgt"), tgt),
+        Panel("Length ratio", ratio, f"source tokens a target token, by split: {', '.join(splits)}"),
+    ]
+
+
+def _median(histogram: NDArray[np.int64]) -> int:
+    running = np.cumsum(histogram)
+    return int(np.searchsorted(running, running[-1] / 2))
 
 
 def _longest(splits: Mapping[str, LengthCounts]) -> int:
     """The length that ends the axes of both sides."""
-    histograms = [lengths.histogram(side) for lengths in splits.values() for side in ("src", "tgt")]
+    histograms = [lengths.histogram(side) for lengths in splits.values() for side in SIDES]
     return max(int(np.searchsorted(np.cumsum(one), _SHOWN * one.sum())) for one in histograms)
 
 
-def _draw_sides(axes: Axes, histograms: Mapping[str, NDArray[np.int64]], longest: int) -> None:
+def _shares(
+    histograms: Mapping[str, NDArray[np.int64]], splits: Mapping[str, LengthCounts]
+) -> tuple[list[NDArray[np.float64]], NDArray[np.int64]]:
+    """Percent of the pairs of every split in each bin, and the bins' edges."""
+    longest = _longest(splits)
     width = max(math.ceil((longest + 1) / _LENGTH_BINS), 1)
     edges = np.arange(0, longest + width + 1, width)
     shares = []
@@ -57,8 +107,7 @@ def _draw_sides(axes: Axes, histograms: Mapping[str, NDArray[np.int64]], longest
         shown = np.zeros(edges[-1], np.int64)
         shown[: len(histogram)] = histogram[: edges[-1]]
         shares.append(100 * shown.reshape(-1, width).sum(axis=1) / histogram.sum())
-    _draw_stairs(axes, list(histograms), shares, edges)
-    axes.set_xlim(0, edges[-1])
+    return shares, edges
 
 
 def _draw_ratios(axes: Axes, splits: Mapping[str, LengthCounts]) -> None:
@@ -105,10 +154,9 @@ def _draw_stairs(axes: Axes, names: Sequence[str], shares: Sequence[NDArray[np.f
         axes.stairs(share, edges, color=style.color, linestyle=style.line, linewidth=1.6, label=name)
 
 
-def _finish(axes: Axes, title: str, label: str) -> None:
+def _finish(axes: Axes, label: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axes.set_title(title)
     axes.set_xlabel(label)
     axes.set_ylabel("pairs, %")
     axes.grid(color=GRID, linewidth=0.8)

@@ -44,6 +44,20 @@ class ArmResult:
         """The arm's entry in `--json`."""
         return asdict(self)
 
+    def metrics(self) -> dict[str, float]:
+        """The figures as metrics of a run, the same keys for every arm; those that there are."""
+        named = {
+            "valid_bleu": self.valid_bleu,
+            "test_bleu": self.test_bleu,
+            "legacy_bleu": self.legacy_bleu,
+            "chrf": self.chrf,
+            "delta": self.delta,
+            "p": self.p_value,
+            "parameters": self.parameters,
+            "seconds": sum(self.seconds.values()),
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
 
 class HasSeconds(Protocol):
     """An arm, and how long its stages took."""

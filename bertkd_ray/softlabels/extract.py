@@ -1,31 +1,35 @@
 """Stage 2, extract: maps the teacher over the corpus on an actor pool, one shard of soft labels a fragment.
 
-A shard appears under its name in one step, so a run that was cut off goes on with the fragments that have none.
+A shard appears under its name in one step, so a run that was cut off goes on with the fragments that have none. The
+bytes of a shard depend on its fragment, the teacher and the settings alone. Pairs that cannot be scored are not in it,
+so that the distilled arms, which train on the shards, see fewer pairs than the control, which trains on the corpus.
 """
 
 from __future__ import annotations
 
 import json
-import tempfile
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from bertkd_ray.config import Config
-from bertkd_ray.core.artifact import Artifact, Draft, Store, fingerprint, load
+from bertkd_ray.core.artifact import Artifact, Draft, fingerprint, load
+from bertkd_ray.core.attempts import STATS, Attempt, finished, rejects_of
 from bertkd_ray.core.console import Progress
 from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.core.refusals import scratch_directory
+from bertkd_ray.core.rejects import Limit, Rejects
+from bertkd_ray.core.store import Store
 from bertkd_ray.corpus.prepare import TOKENIZER
 from bertkd_ray.teacher.finetune import MODEL, SPECIALS
 
 if TYPE_CHECKING:
     from bertkd_ray.core.runtime import Runtime
-
-_STATS_KEY = b"stats"
 
 
 def draft(config: Config, store: Store, corpus: str, teacher: str) -> Draft:
@@ -37,51 +41,51 @@ def draft(config: Config, store: Store, corpus: str, teacher: str) -> Draft:
     return Draft(store, "softlabels", fingerprint("softlabels", settings, inputs), settings, inputs)
 
 
-def extract(work: Draft, runtime: Runtime, corpus: Artifact, teacher: Artifact) -> Artifact:
-    """Makes the soft-label artifact and measures its fidelity to the references."""
-    from bertkd_ray.softlabels.scoring import Fidelity
+def extract(work: Draft, runtime: Runtime, corpus: Artifact, teacher: Artifact, *, max_rejects: float) -> Artifact:
+    """Makes the soft-label artifact and measures its fidelity to the references.
 
-    stats = {}
+    max_rejects: the share of the pairs that may be left out because scoring them raises or kills its process. Raises
+    UserError when there are more; what is scored is kept, and a greater share finishes it.
+    """
+    total = int(corpus.metrics["train/pairs"])
+    rejects = Rejects(work, Limit("extract", max_rejects, total))
+    stats: dict[str, dict[str, Any]] = {}
     missing = []
+
+    def take(shard: str, found: dict[str, Any]) -> None:
+        stats[shard] = found
+        if found["rejects"]:
+            rejects.add(rejects_of(work.store, work.work, shard))
+
     for entry in corpus.files("train/"):
         shard = Path(entry["path"]).name
-        if work.store.exists(work.directory, shard):
-            stats[shard] = _shard_stats(work.store, work.store.path(work.directory, shard))
+        if found := finished(work.store, work.work, shard, work.directory, shard):
+            take(shard, found)
         else:
-            missing.append({"fragment": entry["path"], "shard": shard, "pairs": sum(entry["row_groups"])})
+            missing.append({"fragment": entry["path"], "shard": shard})
     if missing:
         runtime.start()
         arguments = {
             "storage": work.store.uri,
             "artifact": work.directory,
+            "work": work.work,
             "corpus": corpus.directory,
             "teacher": teacher.directory,
             "settings": work.config,
+            "limit": rejects.limit,
         }
-        done = int(corpus.metrics["train/pairs"]) - sum(item["pairs"] for item in missing)
-        with Progress(int(corpus.metrics["train/pairs"]), "extract", "pairs", initial=done) as progress:
+        with Progress(total, "extract", "pairs", initial=_pairs(stats)) as progress:
             for result in runtime.map(missing, ShardWriter, arguments):
-                stats[result["shard"]] = json.loads(result["stats"])
-                done += stats[result["shard"]]["pairs"]
-                progress.update(done)
-    totals = [stats[shard] for shard in sorted(stats)]
-    fidelity = sum((Fidelity(**item["fidelity"]) for item in totals), Fidelity())
-    size = sum(size for _, size in work.store.files(work.directory))
-    report = fidelity.report()
-    metrics = {
-        **{f"fidelity/{name}": value for name, value in report.items() if name != "positions"},
-        "positions": report["positions"],
-        "pairs": sum(item["pairs"] for item in totals),
-        "bytes_per_position": size / report["positions"],
-        "compute_seconds": sum(item["seconds"] for item in totals),
-    }
+                take(result["shard"], json.loads(result["stats"]))
+                progress.update(_pairs(stats))
     return work.commit(
-        metrics=metrics,
+        made=[*stats, *rejects.keep()],
+        metrics={**_measured(work, stats), "rejects": len(rejects)},
         info={
             "k": work.config["topk"],
             "mask_scheme": f"strided, {work.config['passes']} passes",
             "vocabulary": corpus.info["vocabulary"],
-            "topk_ids": str(_schema_of(work).field("topk_ids").type),
+            "topk_ids": str(_schema_of(work, min(stats)).field("topk_ids").type),
             "topk_logits": "float16",
             "logsumexp": "float32",
         },
@@ -91,7 +95,16 @@ def extract(work: Draft, runtime: Runtime, corpus: Artifact, teacher: Artifact) 
 class ShardWriter:
     """An actor that holds the teacher and turns fragments into shards."""
 
-    def __init__(self, storage: str, artifact: str, corpus: str, teacher: str, settings: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        storage: str,
+        artifact: str,
+        work: str,
+        corpus: str,
+        teacher: str,
+        settings: dict[str, Any],
+        limit: Limit,
+    ) -> None:
         from bertkd_ray.core.devices import best_device, resolve_attention, resolve_precision
         from bertkd_ray.corpus.tokenizer import load_bert_ids
         from bertkd_ray.softlabels.scoring import Scorer
@@ -99,14 +112,14 @@ class ShardWriter:
         from bertkd_ray.teacher.masking import BertSpecials
         from bertkd_ray.teacher.model import load_teacher
 
-        self._store, self._artifact = Store(storage), artifact
+        self._store, self._artifact, self._work, self._limit = Store(storage), artifact, work, limit
         self._corpus = load(self._store, corpus)
         device = best_device()
-        with tempfile.TemporaryDirectory(prefix="teacher-") as scratch:
-            directory = load(self._store, teacher).local(MODEL, Path(scratch))
+        with scratch_directory("teacher-") as scratch:
+            directory = load(self._store, teacher).local(MODEL, scratch)
             model = load_teacher(directory, attention=resolve_attention("auto", device))
             specials = BertSpecials(**json.loads((directory / SPECIALS).read_text(encoding="utf-8")))
-            bert_ids = load_bert_ids(self._corpus.local(TOKENIZER, Path(scratch)))
+            bert_ids = load_bert_ids(self._corpus.local(TOKENIZER, scratch))
         self._scorer = Scorer(
             model,
             bert_ids,
@@ -120,37 +133,73 @@ class ShardWriter:
         self._schema = shard_schema(len(bert_ids), settings["topk"], {"passes": str(settings["passes"])})
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
-        """Writes one shard, its row groups those of the fragment."""
+        """Writes one shard unless it is there; its row groups are those of the fragment, less the rejected pairs."""
+        shard = item["shard"]
+        stats = finished(self._store, self._work, shard, self._artifact, shard) or self._write(item["fragment"], shard)
+        return {"shard": shard, "stats": json.dumps(stats)}
+
+    def _write(self, fragment: str, name: str) -> dict[str, Any]:
+        from bertkd_ray.core.devices import synchronise
+        from bertkd_ray.core.sieve import Sieve
         from bertkd_ray.softlabels.scoring import fidelity
         from bertkd_ray.softlabels.shards import encode_shard, parquet_bytes
 
-        started = time.perf_counter()
+        attempt = Attempt(self._store, self._work, name)
+        table, groups = self._read(fragment)
+        src, tgt, ids = Ragged.from_arrow(table["src_ids"]), Ragged.from_arrow(table["tgt_ids"]), table["id"].to_numpy()
+        sieve = Sieve(
+            ids,
+            attempt,
+            fragment,
+            require=lambda rejects: self._limit.require(rejects, self._store, self._work),
+            synchronise=lambda: synchronise(self._scorer.device),
+        )
+        labels = self._scorer.score(src, tgt, ids, sieve)
+        if sieve.rejects:
+            kept = np.flatnonzero(sieve.kept)
+            ids, src, tgt, labels = ids[kept], src.take(kept), tgt.take(kept), labels.take(kept)
+            groups = _kept_groups(groups, sieve.kept)
+        stats = {"rows": len(ids), "rejects": len(sieve.rejects), "fidelity": asdict(fidelity(labels, tgt))}
+        shard = encode_shard(ids, src, tgt, labels, self._schema)
+        shard = shard.replace_schema_metadata({**(shard.schema.metadata or {}), STATS: json.dumps(stats)})
+        attempt.finish(sieve.rejects)
+        self._store.write(parquet_bytes(shard, groups), self._artifact, name)
+        return stats
+
+    def _read(self, fragment: str) -> tuple[pa.Table, list[int]]:
+        """The pairs of a fragment and the rows of its row groups."""
         columns = ["id", "src_ids", "tgt_ids"]
-        with self._store.fs.open_input_file(self._corpus.path(item["fragment"])) as source:
+        with self._store.fs.open_input_file(self._corpus.path(fragment)) as source:
             file = pq.ParquetFile(source)
             groups = [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
-            table = file.read(columns=columns).combine_chunks()
-        src, tgt, ids = Ragged.from_arrow(table["src_ids"]), Ragged.from_arrow(table["tgt_ids"]), table["id"].to_numpy()
-        labels = self._scorer.score(src, tgt, ids)
-        shard = encode_shard(ids, src, tgt, labels, self._schema)
-        stats = {
-            "pairs": len(ids),
-            "fidelity": asdict(fidelity(labels, tgt)),
-            "seconds": time.perf_counter() - started,
-        }
-        shard = shard.replace_schema_metadata({**(shard.schema.metadata or {}), _STATS_KEY: json.dumps(stats)})
-        self._store.write(parquet_bytes(shard, groups), self._artifact, item["shard"])
-        return {"shard": item["shard"], "stats": json.dumps(stats)}
+            return file.read(columns=columns).combine_chunks(), groups
 
 
-def _shard_stats(store: Store, path: str) -> dict[str, Any]:
-    """What an earlier run measured of a finished shard."""
-    with store.fs.open_input_file(path) as source:
-        metadata = pq.read_schema(source).metadata
-    return dict(json.loads(metadata[_STATS_KEY]))
+def _pairs(stats: dict[str, dict[str, Any]]) -> int:
+    """Pairs of finished fragments, rejected ones too."""
+    return sum(item["rows"] + item["rejects"] for item in stats.values())
 
 
-def _schema_of(work: Draft) -> pa.Schema:
-    name = next(name for name, _ in work.store.files(work.directory))
-    with work.store.fs.open_input_file(work.store.path(work.directory, name)) as source:
+def _measured(work: Draft, stats: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """The metrics of all shards."""
+    from bertkd_ray.softlabels.scoring import Fidelity
+
+    report = sum((Fidelity(**stats[shard]["fidelity"]) for shard in sorted(stats)), Fidelity()).report()
+    size = sum(size for name, size in work.store.files(work.directory) if name in stats)
+    return {
+        **{f"fidelity/{name}": value for name, value in report.items() if name != "positions"},
+        "positions": report["positions"],
+        "pairs": sum(item["rows"] for item in stats.values()),
+        "bytes_per_position": size / report["positions"],
+    }
+
+
+def _kept_groups(groups: list[int], kept: NDArray[np.bool_]) -> list[int]:
+    """Pairs that are left of each row group, of groups of which any is left."""
+    left = [int(part.sum()) for part in np.split(kept, np.cumsum(groups)[:-1])]
+    return [pairs for pairs in left if pairs]
+
+
+def _schema_of(work: Draft, shard: str) -> pa.Schema:
+    with work.store.fs.open_input_file(work.store.path(work.directory, shard)) as source:
         return pq.read_schema(source)

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged, flat_positions, offsets_of
+from bertkd_ray.core.sieve import Sieve
 from bertkd_ray.softlabels.shards import SoftLabels, index_dtype
 from bertkd_ray.teacher.masking import FRAME_TOKENS, BertSpecials, cmlm_batch, expand_passes, with_eos
 from bertkd_ray.teacher.model import ConditionalMaskedLM
@@ -62,7 +63,7 @@ def topk_scores(
     return ids_Mk, logits_Mk, logsumexp_M
 
 
-def row_batches(widths: NDArray[np.int64], batch_tokens: int, pad_to: int = PAD_TO) -> Iterator[slice]:
+def row_batches(widths: NDArray[np.int64], batch_tokens: int, pad_to: int = PAD_TO) -> Iterator[NDArray[np.int64]]:
     """Cut rows, longest first, into batches of at most `batch_tokens` padded places, of one row at least.
 
     widths: int64[R], places of each row, falling. All full batches of one padded length have the same shape.
@@ -70,8 +71,8 @@ def row_batches(widths: NDArray[np.int64], batch_tokens: int, pad_to: int = PAD_
     start = 0
     while start < len(widths):
         padded = -(-int(widths[start]) // pad_to) * pad_to
-        stop = start + max(1, batch_tokens // padded)
-        yield slice(start, stop)
+        stop = min(start + max(1, batch_tokens // padded), len(widths))
+        yield np.arange(start, stop)
         start = stop
 
 
@@ -118,10 +119,12 @@ class Scorer:
         self.pad_to = PAD_TO if self.max_places % PAD_TO == 0 else 1
 
     @torch.inference_mode()
-    def score(self, src: Ragged, tgt: Ragged, ids: NDArray[np.int64]) -> SoftLabels:
+    def score(self, src: Ragged, tgt: Ragged, ids: NDArray[np.int64], sieve: Sieve | None = None) -> SoftLabels:
         """The soft labels of n pairs, in their order. ids: int64[n], for messages alone.
 
-        Raises UserError when a pair is longer than the BERT's positions, OverflowError when a logit is beyond float16.
+        sieve: leaves out pairs that cannot be scored; their rows of the result mean nothing. Without it what they raise
+        is raised, and OverflowError when a logit is beyond float16. Raises UserError in any case when a pair is longer
+        than the BERT's positions.
         """
         positions = tgt.lengths + 1
         places = src.lengths + tgt.lengths + FRAME_TOKENS
@@ -133,19 +136,31 @@ class Scorer:
         mask_offsets = offsets_of(positions[pair_of_pass])
         position_of_mask = flat_positions(offsets[:-1][pair_of_pass], positions[pair_of_pass])
 
-        ids_Pk = torch.empty((int(offsets[-1]), self.topk), dtype=torch.int32, device=self.device)
-        logits_Pk = torch.empty(ids_Pk.shape, dtype=torch.float32, device=self.device)
-        logsumexp_P = torch.empty(len(ids_Pk), dtype=torch.float32, device=self.device)
-        for rows in row_batches(places[pair_of_pass], self.batch_tokens, self.pad_to):
+        ids_Pk = torch.zeros((int(offsets[-1]), self.topk), dtype=torch.int32, device=self.device)
+        logits_Pk = torch.zeros(ids_Pk.shape, dtype=torch.float32, device=self.device)
+        logsumexp_P = torch.zeros(len(ids_Pk), dtype=torch.float32, device=self.device)
+
+        def compute(rows: NDArray[np.int64]) -> None:
             pairs = pair_of_pass[rows]
-            flat = slice(mask_offsets[rows.start], mask_offsets[min(rows.stop, len(pair_of_pass))])
+            flat = flat_positions(mask_offsets[:-1][rows], positions[pairs])
             to = torch.from_numpy(position_of_mask[flat][mask[flat]]).to(self.device)
             best_Mk, scores_Mk, logsumexp_M = self._score_batch(src.take(pairs), tgt.take(pairs), mask[flat])
             ids_Pk[to] = best_Mk.int()
             logits_Pk[to] = scores_Mk
             logsumexp_P[to] = logsumexp_M
+
+        batches = row_batches(places[pair_of_pass], self.batch_tokens, self.pad_to)
+        if sieve is None:
+            for rows in batches:
+                compute(rows)
+        else:
+            sieve.run(batches, pair_of_pass, compute)
         logits = logits_Pk.cpu().numpy()
-        _check_float16(logits, offsets, ids)
+        for pair, error in _beyond_float16(logits, offsets, ids):
+            if sieve is None:
+                raise error
+            sieve.reject(pair, f"OverflowError: {error}")
+            logits[offsets[pair] : offsets[pair + 1]] = 0
         return SoftLabels(
             topk_ids=ids_Pk.cpu().numpy().astype(index_dtype(len(self.bert_ids))),
             topk_logits=logits.astype(np.float16),
@@ -223,12 +238,17 @@ def _entropy_sum(logits_Pk: NDArray[np.float64]) -> float:
     return float(-(probabilities * logs).sum())
 
 
-def _check_float16(logits_Pk: NDArray[np.float32], offsets: NDArray[np.int64], ids: NDArray[np.int64]) -> None:
-    fits_P = (np.abs(logits_Pk) <= _FLOAT16_MAX).all(axis=1)
-    if not fits_P.all():
-        position = int(np.argmin(fits_P))
-        pair = int(np.searchsorted(offsets, position, side="right")) - 1
-        raise OverflowError(
-            f"pair {ids[pair]}, target position {position - offsets[pair]}: the teacher's logits "
-            f"{logits_Pk[position].tolist()} do not fit float16; the teacher has diverged"
+def _beyond_float16(
+    logits_Pk: NDArray[np.float32], offsets: NDArray[np.int64], ids: NDArray[np.int64]
+) -> Iterator[tuple[int, OverflowError]]:
+    """The pairs with logits that float16 cannot hold, and what there is to say of the first such position of each."""
+    beyond = np.flatnonzero(~(np.abs(logits_Pk) <= _FLOAT16_MAX).all(axis=1))
+    pairs, first = np.unique(np.searchsorted(offsets, beyond, side="right") - 1, return_index=True)
+    for pair, position in zip(pairs.tolist(), beyond[first].tolist(), strict=True):
+        yield (
+            pair,
+            OverflowError(
+                f"pair {ids[pair]}, target position {position - offsets[pair]}: the teacher has diverged, its logits "
+                f"do not fit float16: {logits_Pk[position].tolist()}"
+            ),
         )

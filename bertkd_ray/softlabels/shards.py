@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.core.ragged import Ragged, flat_positions, offsets_of
 
 MASK_SCHEME = "strided"
 """Pass j masks target positions j, j + passes, j + 2 · passes, …; each position is predicted once."""
@@ -33,6 +33,14 @@ class SoftLabels:
     topk_logits: NDArray[np.float16]
     logsumexp: NDArray[np.float32]
     offsets: NDArray[np.int64]
+
+    def take(self, pairs: NDArray[np.integer]) -> SoftLabels:
+        """The labels of the given pairs, in the given order."""
+        lengths = np.diff(self.offsets)[pairs]
+        positions = flat_positions(self.offsets[:-1][pairs], lengths)
+        return SoftLabels(
+            self.topk_ids[positions], self.topk_logits[positions], self.logsumexp[positions], offsets_of(lengths)
+        )
 
 
 def index_dtype(vocab_size: int) -> np.dtype[Any]:

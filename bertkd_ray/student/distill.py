@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertkd_ray.config import Config
-from bertkd_ray.core.artifact import Artifact, Draft, Store, fingerprint, load
+from bertkd_ray.core.artifact import Artifact, Draft, fingerprint, load
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.refusals import scratch_directory
+from bertkd_ray.core.store import Store
 from bertkd_ray.corpus.prepare import TOKENIZER
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def distill(
     }
     runtime.train(work, _worker, arguments, on_rows)
     summary = json.loads(work.store.read(work.directory, HISTORY))["summary"]
-    return work.commit(metrics=summary, info={"vocabulary": corpus.info["vocabulary"]})
+    return work.commit(made=[MODEL, HISTORY], metrics=summary, info={"vocabulary": corpus.info["vocabulary"]})
 
 
 def _require_same_corpus(corpus: Artifact, softlabels: Artifact) -> None:
@@ -100,8 +100,8 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
     corpus = load(store, arguments["corpus"])
     device = context.workers.device
     precision = resolve_precision(config.precision, device)
-    with tempfile.TemporaryDirectory(prefix="corpus-") as scratch:
-        tokenizer = load_tokenizer(corpus.local(TOKENIZER, Path(scratch)))
+    with scratch_directory("corpus-") as scratch:
+        tokenizer = load_tokenizer(corpus.local(TOKENIZER, scratch))
     valid = pq.read_table(corpus.path("valid"), filesystem=store.fs)
     text, tgt_lang = corpus.info.get("text", "raw"), corpus.info.get("tgt_lang", "en")
     validation = Validation(
@@ -150,8 +150,8 @@ def _save(
     store: Store, arguments: dict[str, Any], corpus: Artifact, model: Any, trained: Trained, averaged: dict[str, float]
 ) -> None:
     """Writes the student as an ordinary `save_pretrained` directory with its tokenizer, and the training curves."""
-    with tempfile.TemporaryDirectory(prefix="student-") as scratch:
-        directory = Path(scratch) / MODEL
+    with scratch_directory("student-") as scratch:
+        directory = scratch / MODEL
         model.save_pretrained(directory)
         for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
             if store.exists(corpus.directory, TOKENIZER, name):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertkd_ray.config import Config
-from bertkd_ray.core.artifact import Artifact, Draft, Store, fingerprint, load
+from bertkd_ray.core.artifact import Artifact, Draft, fingerprint, load
+from bertkd_ray.core.refusals import scratch_directory
+from bertkd_ray.core.store import Store
 from bertkd_ray.corpus.prepare import TOKENIZER
 
 if TYPE_CHECKING:
@@ -51,7 +51,11 @@ def finetune(
     }
     runtime.train(work, _worker, arguments, on_rows)
     summary = json.loads(work.store.read(work.directory, HISTORY))["summary"]
-    return work.commit(metrics=summary, info={"bert": config.teacher.model, "vocabulary": corpus.info["vocabulary"]})
+    return work.commit(
+        made=[MODEL, HISTORY],
+        metrics=summary,
+        info={"bert": config.teacher.model, "vocabulary": corpus.info["vocabulary"]},
+    )
 
 
 def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
@@ -72,8 +76,8 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
     corpus = load(store, arguments["corpus"])
     device = context.workers.device
     bert = resolve_model(arguments["model"])
-    with tempfile.TemporaryDirectory(prefix="corpus-") as scratch:
-        bert_ids = load_bert_ids(corpus.local(TOKENIZER, Path(scratch)))
+    with scratch_directory("corpus-") as scratch:
+        bert_ids = load_bert_ids(corpus.local(TOKENIZER, scratch))
     specials = bert_specials(bert)
     model = build_teacher(
         bert,
@@ -106,8 +110,8 @@ def _save(
     store: Store, artifact: str, corpus: Artifact, model: Any, specials: dict[str, int], trained: Trained
 ) -> None:
     """Writes the teacher as a `save_pretrained` directory with the tokenizer of its output, and the training curves."""
-    with tempfile.TemporaryDirectory(prefix="teacher-") as scratch:
-        directory = Path(scratch) / MODEL
+    with scratch_directory("teacher-") as scratch:
+        directory = scratch / MODEL
         model.save_pretrained(directory)
         (directory / SPECIALS).write_text(json.dumps(specials), encoding="utf-8")
         store.upload(directory, artifact, MODEL)

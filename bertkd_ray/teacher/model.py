@@ -5,14 +5,11 @@ Shapes: N rows, L places, M masked positions, H hidden size, V tokens of the tok
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -22,6 +19,7 @@ from transformers import BertConfig, BertModel, BertPreTrainedModel
 from transformers.models.bert.modeling_bert import BertPredictionHeadTransform
 
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.quiet import quiet_transformers
 from bertkd_ray.teacher.families import as_bert_state
 from bertkd_ray.teacher.source import bert_config, own_config, weight_files
 
@@ -182,7 +180,7 @@ def _from_pretrained(
             state.update(load_file(path))
         except (OSError, SafetensorError) as error:
             raise UserError(f"teacher.model: {path} is damaged ({error}); fetch or save the model again") from error
-    with _quiet_transformers():
+    with quiet_transformers():
         loaded: Any = ConditionalMaskedLM.from_pretrained(
             None,
             config=config,
@@ -194,18 +192,3 @@ def _from_pretrained(
         )
     model, info = loaded
     return model, sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Keep progress bars and the report of expected differences (pooler, output layer) off the user's terminal."""
-    logging = transformers.utils.logging
-    verbosity, progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if progress:
-            logging.enable_progress_bar()

@@ -83,6 +83,13 @@ def length_batches(lengths: NDArray[np.integer], budget: int) -> list[NDArray[np
     return batches
 
 
+def length_limits(
+    lengths: NDArray[np.integer], positions: int, factor: float = 2.0, offset: int = 10
+) -> NDArray[np.int64]:
+    """int64[n]: tokens that the translation of a source of each length may have, `</s>` included, 1 to `positions`."""
+    return np.clip((lengths * factor).astype(np.int64) + offset, 1, positions)
+
+
 def translate_ids(
     model: M2M100ForConditionalGeneration,
     src: Ragged,
@@ -118,8 +125,9 @@ def translate_ids(
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             for batch in length_batches(src.lengths[rows] + 1, max(1, batch_tokens // beam)):
                 chosen = rows[batch]
-                limits = (src.lengths[chosen] * max_length_factor).astype(np.int64) + max_length_offset
-                limits = np.clip(limits, 1, model.config.max_position_embeddings)
+                limits = length_limits(
+                    src.lengths[chosen], model.config.max_position_embeddings, max_length_factor, max_length_offset
+                )
                 found = _translate_batch(model, src.take(chosen), limits, beam, alpha, n_best, device)
                 for row, translations in zip(chosen.tolist(), found, strict=True):
                     results[row] = translations

@@ -1,24 +1,33 @@
-"""Stage 4, translate: beam search over the test split on an actor pool, then the scores."""
+"""Stage 4, translate: beam search over the test split on an actor pool, then the scores.
+
+Parts that an earlier run has finished are kept. A sentence that cannot be translated has an empty translation, since a
+score is over every line.
+"""
 
 from __future__ import annotations
 
-import tempfile
+import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from bertkd_ray.config import Config
-from bertkd_ray.core.artifact import Artifact, Draft, Store, fingerprint, load
+from bertkd_ray.core.artifact import Artifact, Draft, fingerprint, load
+from bertkd_ray.core.attempts import STATS, Attempt, finished, rejects_of
 from bertkd_ray.core.console import Progress
 from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.core.refusals import scratch_directory
+from bertkd_ray.core.rejects import Limit, Reject, Rejects
+from bertkd_ray.core.store import Store
 from bertkd_ray.student.distill import MODEL
 
 if TYPE_CHECKING:
     from bertkd_ray.core.runtime import Runtime
+    from bertkd_ray.translation.decoding import Translation
 
 TRANSLATIONS = "translations.parquet"
 _PART_ROWS = 256
@@ -35,27 +44,20 @@ def draft(config: Config, store: Store, corpus: str, student: str) -> Draft:
     return Draft(store, "translation", fingerprint("translation", settings, inputs), settings, inputs)
 
 
-def translate(work: Draft, runtime: Runtime, corpus: Artifact, student: Artifact) -> Artifact:
-    """Translates the test split and scores it; sources, references and hypotheses stand side by side in one table."""
+def translate(work: Draft, runtime: Runtime, corpus: Artifact, student: Artifact, *, max_rejects: float) -> Artifact:
+    """Translates the test split and scores it; sources, references and hypotheses stand side by side in one table.
+
+    max_rejects: the share of the sentences whose translation may be empty because translating them raises or kills its
+    process. Raises UserError when there are more; what is translated is kept, and a greater share finishes it.
+    """
     from bertkd_ray.translation.metrics import score, tokenizer_for
 
     tokenize = tokenizer_for(corpus.info.get("tgt_lang", "en"))
-    runtime.start()
     parts = _parts(corpus)
-    arguments = {
-        "storage": work.store.uri,
-        "corpus": corpus.directory,
-        "student": student.directory,
-        "work": work.work,
-        "settings": work.config,
-    }
-    total, done = sum(part["rows"] for part in parts), 0
-    with Progress(total, "translate", "sentences") as progress:
-        for result in runtime.map(parts, PartTranslator, arguments):
-            done += result["rows"]
-            progress.update(done)
+    rejects = Rejects(work, Limit("translate", max_rejects, sum(part["rows"] for part in parts)))
+    _translate_parts(work, runtime, parts, rejects, {"corpus": corpus.directory, "student": student.directory})
     tables = [_read(work.store, work.store.path(work.work, part["name"])) for part in parts]
-    table = pa.concat_tables(tables).combine_chunks()
+    table = pa.concat_tables(tables).combine_chunks().replace_schema_metadata(None)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     work.store.write(bytes(sink.getvalue()), work.directory, TRANSLATIONS)
@@ -63,8 +65,38 @@ def translate(work: Draft, runtime: Runtime, corpus: Artifact, student: Artifact
         score(best_hypotheses(table), table["reference"].to_pylist(), tokenize=tokenize, tokens=_tokens(table))
     )
     metrics = {f"test/{name}": value for name, value in scores.items() if isinstance(value, int | float)}
+    metrics["rejects"] = len(rejects)
     signatures = {name: value for name, value in scores.items() if isinstance(value, str)}
-    return work.commit(metrics=metrics, info={"signatures": signatures, "tokenize": tokenize})
+    info = {"signatures": signatures, "tokenize": tokenize}
+    return work.commit(made=[TRANSLATIONS, *rejects.keep()], metrics=metrics, info=info)
+
+
+def _translate_parts(
+    work: Draft, runtime: Runtime, parts: list[dict[str, Any]], rejects: Rejects, inputs: dict[str, str]
+) -> None:
+    """Leaves a file for every part in the directory of unfinished work."""
+    done, missing = 0, []
+
+    def take(found: dict[str, Any]) -> None:
+        nonlocal done
+        done += found["rows"]
+        if found["rejects"]:
+            rejects.add(rejects_of(work.store, work.work, found["part"]["name"]))
+
+    for part in parts:
+        if found := _finished(work.store, work.work, part):
+            take(found)
+        else:
+            missing.append(part)
+    if not missing:
+        return
+    runtime.start()
+    place = {"storage": work.store.uri, "work": work.work}
+    arguments = {**inputs, **place, "settings": work.config, "limit": rejects.limit}
+    with Progress(rejects.limit.pairs, "translate", "sentences", initial=done) as progress:
+        for result in runtime.map(missing, PartTranslator, arguments):
+            take(json.loads(result["stats"]))
+            progress.update(done)
 
 
 def best_hypotheses(table: pa.Table, column: str = "hypotheses") -> list[str]:
@@ -84,17 +116,19 @@ def read_translations(artifact: Artifact) -> pa.Table:
 class PartTranslator:
     """An actor that holds the student and translates parts of the test split."""
 
-    def __init__(self, storage: str, corpus: str, student: str, work: str, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, storage: str, corpus: str, student: str, work: str, settings: dict[str, Any], limit: Limit
+    ) -> None:
         from transformers import AutoModelForSeq2SeqLM
 
         from bertkd_ray.core.devices import best_device, resolve_precision
         from bertkd_ray.corpus.tokenizer import load_tokenizer
 
-        self._store, self._work = Store(storage), work
+        self._store, self._work, self._limit = Store(storage), work, limit
         self._corpus = load(self._store, corpus)
         self._device = best_device()
-        with tempfile.TemporaryDirectory(prefix="student-") as scratch:
-            directory = load(self._store, student).local(MODEL, Path(scratch))
+        with scratch_directory("student-") as scratch:
+            directory = load(self._store, student).local(MODEL, scratch)
             model = AutoModelForSeq2SeqLM.from_pretrained(directory, attn_implementation="eager")
             self._tokenizer = load_tokenizer(directory)
         self._model = model.eval().to(self._device)
@@ -102,24 +136,19 @@ class PartTranslator:
         self._precision = resolve_precision(settings["precision"], self._device)
 
     def __call__(self, part: dict[str, Any]) -> dict[str, Any]:
-        """Writes the translations of one part."""
+        """Writes the translations of one part, unless they are there."""
+        stats = _finished(self._store, self._work, part) or self._write(part)
+        return {"stats": json.dumps(stats)}
+
+    def _write(self, part: dict[str, Any]) -> dict[str, Any]:
         from bertkd_ray.corpus.moses import to_raw
         from bertkd_ray.corpus.tokenizer import decode
-        from bertkd_ray.translation.decoding import translate_ids
 
+        attempt = Attempt(self._store, self._work, part["name"])
         info = self._corpus.info
         text, src_lang, tgt_lang = info.get("text", "raw"), info.get("src_lang", "de"), info.get("tgt_lang", "en")
         rows = _read(self._store, self._corpus.path(part["file"])).slice(part["start"], part["rows"])
-        found = translate_ids(
-            self._model,
-            Ragged.from_arrow(rows["src_ids"]),
-            beam=self._settings["beam"],
-            alpha=self._settings["length_penalty"],
-            n_best=self._settings["n_best"],
-            batch_tokens=self._settings["batch_tokens"],
-            precision=self._precision,
-            device=self._device,
-        )
+        found, rejects = self._translate(rows, attempt, part["file"])
         texts = decode(self._tokenizer, [one.ids for hypotheses in found for one in hypotheses])
         counts = np.asarray([0, *(len(hypotheses) for hypotheses in found)]).cumsum()
         scores = [one.score for hypotheses in found for one in hypotheses]
@@ -138,11 +167,55 @@ class PartTranslator:
         if text != "raw":
             columns["source_tokens"], columns["reference_tokens"] = rows["src"], rows["tgt"]
             columns["hypotheses_tokens"] = by_sentence(texts, pa.string())
-        table = pa.table(columns)
+        stats = {"rows": part["rows"], "rejects": len(rejects), "part": part}
+        table = pa.table(columns).replace_schema_metadata({STATS: json.dumps(stats)})
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
+        attempt.finish(rejects)
         self._store.write(bytes(sink.getvalue()), self._work, part["name"])
-        return {"rows": part["rows"]}
+        return stats
+
+    def _translate(
+        self, rows: pa.Table, attempt: Attempt, fragment: str
+    ) -> tuple[list[list[Translation]], list[Reject]]:
+        """The translations of every row, and the rows that cannot be translated, whose translations are empty."""
+        from bertkd_ray.core.devices import synchronise
+        from bertkd_ray.core.sieve import Sieve
+        from bertkd_ray.translation.decoding import Translation, translate_ids
+
+        src = Ragged.from_arrow(rows["src_ids"])
+        found = [[Translation([], 0.0)] for _ in range(len(src))]
+
+        def compute(chosen: NDArray[np.int64]) -> None:
+            translations = translate_ids(
+                self._model,
+                src.take(chosen),
+                beam=self._settings["beam"],
+                alpha=self._settings["length_penalty"],
+                n_best=self._settings["n_best"],
+                batch_tokens=self._settings["batch_tokens"],
+                precision=self._precision,
+                device=self._device,
+            )
+            for row, of_row in zip(chosen.tolist(), translations, strict=True):
+                found[row] = of_row
+
+        sieve = Sieve(
+            rows["id"].to_numpy(),
+            attempt,
+            fragment,
+            require=lambda rejects: self._limit.require(rejects, self._store, self._work),
+            synchronise=lambda: synchronise(self._device),
+        )
+        everything = np.arange(len(src))
+        sieve.run([everything], everything, compute)
+        return found, sieve.rejects
+
+
+def _finished(store: Store, work: str, part: dict[str, Any]) -> dict[str, Any] | None:
+    """What the file of a part says of itself, or None when it has to be made."""
+    stats = finished(store, work, part["name"], work, part["name"])
+    return stats if stats and stats.get("part") == part else None
 
 
 def _tokens(table: pa.Table) -> tuple[list[str], list[str]] | None:

@@ -9,15 +9,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from bertkd_ray.core import artifact as artifacts
-from bertkd_ray.core.artifact import Artifact, Draft, Store, fingerprint, redacted
+from bertkd_ray.core.artifact import Artifact, Draft, fingerprint
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.store import Store
 
 
 def make(store: Store, stage: str = "corpus", text: bytes = b"hello") -> Artifact:
     work = Draft(store, stage, fingerprint(stage, {"x": 1}, {}), {"x": 1}, {})
     store.write(text, work.directory, "sub", "file.txt")
     store.write(b"unfinished", work.work, "checkpoint")
-    return work.commit(metrics={"rows": 3.0}, info={"note": "n"})
+    return work.commit(made=["sub"], metrics={"rows": 3.0}, info={"note": "n"})
 
 
 def test_fingerprint_depends_on_everything_and_on_nothing_else():
@@ -51,7 +52,7 @@ def test_an_artifact_exists_only_with_its_manifest(tmp_path):
     store.write(b"x", work.directory, "part")
     assert work.resumed
     assert artifacts.find(store, "corpus", "0" * 16) is None
-    work.commit(metrics={}, info={})
+    work.commit(made=["part"], metrics={}, info={})
     assert artifacts.find(store, "corpus", "0" * 16) is not None
 
 
@@ -61,7 +62,7 @@ def test_commit_lists_files_with_sizes_checksums_and_row_groups(tmp_path):
     store.fs.create_dir(store.path(work.directory))
     pq.write_table(pa.table({"a": list(range(5))}), store.path(work.directory, "p.parquet"), row_group_size=2)
     store.write(b"hello", work.directory, "sub", "file.txt")
-    done = work.commit(metrics={}, info={})
+    done = work.commit(made=["p.parquet", "sub"], metrics={}, info={})
     by_path = {entry["path"]: entry for entry in done.files()}
     assert by_path["p.parquet"]["row_groups"] == [2, 2, 1]
     assert by_path["sub/file.txt"]["bytes"] == 5
@@ -177,22 +178,97 @@ def test_contents_are_read_unless_sizes_are_enough(tmp_path):
     assert artifacts.find(store, "corpus", done.fingerprint, checksums=False) is not None
 
 
-def test_a_write_leaves_no_partial_file(tmp_path):
+def test_commit_takes_what_was_made_and_removes_the_rest(tmp_path, capsys):
     store = Store(str(tmp_path))
-    store.write(b"one", "a", "b")
-    store.write(b"two", "a", "b")
-    assert store.read("a", "b") == b"two"
-    assert store.files() == [("a/b", 3)]
+    work = Draft(store, "corpus", "2" * 16, {}, {})
+    for name in ("model/a", "model/sub/b", "model.old/c", "history.json", "part-7.parquet"):
+        store.write(b"x", work.directory, *name.split("/"))
+    left = tmp_path / work.directory / "model" / ".a.0123456789ab.partial"
+    left.write_bytes(b"half")
+    done = work.commit(made=["model", "history.json"], metrics={}, info={})
+    kept = ["history.json", "model/a", "model/sub/b"]
+    assert [entry["path"] for entry in done.files()] == kept
+    assert [name for name, _ in store.files(work.directory)] == sorted([*kept, "manifest.json"])
+    assert not left.exists()
+    said = f"{work.directory}: removed model.old/c, part-7.parquet, left by an earlier attempt\n"
+    assert capsys.readouterr().err == said
 
 
-def test_a_store_that_cannot_be_written_says_so(tmp_path):
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(UserError, match=r"storage: .* cannot be written"):
-        Store(str(tmp_path / "file" / "below")).require_writable()
-    with pytest.raises(UserError, match="storage: nosuch://host/x cannot be opened"):
-        Store("nosuch://user:secret@host/x?key=secret")
+@pytest.mark.parametrize("made", [["part", "more"], ["part", "par"], ["sub"]])
+def test_commit_misses_what_was_made(tmp_path, made):
+    store = Store(str(tmp_path))
+    work = Draft(store, "corpus", "3" * 16, {}, {})
+    store.write(b"x", work.directory, "part")
+    with pytest.raises(ValueError, match=f"lacks {made[-1]}, which was made"):
+        work.commit(made=made, metrics={}, info={})
+    assert store.files(work.directory) == [("part", 1)]
 
 
-def test_secrets_are_redacted():
-    assert redacted("s3://key:secret@bucket/path?region=x") == "s3://bucket/path"
-    assert redacted("plain/path") == "plain/path"
+def test_a_writer_that_is_killed_after_the_commit_does_no_harm(tmp_path):
+    store = Store(str(tmp_path))
+    done = make(store)
+    (tmp_path / done.directory / "sub" / ".file.txt.0123456789ab.partial").write_bytes(b"half")
+    assert list(done.problems(checksums=True)) == []
+    assert artifacts.find(store, "corpus", done.fingerprint) is not None
+
+
+def test_work_of_a_finished_artifact_is_removed_by_who_finds_it(tmp_path):
+    """Its driver was killed between the manifest and the end of the commit."""
+    store = Store(str(tmp_path))
+    done = make(store)
+    store.write(b"", "work", done.directory, "checkpoint", "model.bin")
+    store.write(b"", "work", "corpus-of-another", "checkpoint")
+    artifacts.load(store, done.directory)
+    assert store.exists("work", done.directory, "checkpoint", "model.bin")
+    artifacts.find(store, "corpus", done.fingerprint)
+    assert store.files("work") == [("corpus-of-another/checkpoint", 0)]
+
+
+OPERATIONS = ("write", "keep_only", "delete", "sha256", "files")
+
+
+def test_a_kill_between_any_two_operations_of_a_commit(tmp_path, monkeypatch):
+    """Before the manifest the same files are committed again; after it the artifact is found, and its work removed."""
+
+    class Killed(BaseException):
+        pass
+
+    def commit(store: Store) -> Artifact:
+        work = Draft(store, "corpus", "4" * 16, {}, {})
+        return work.commit(made=["part", "sub"], metrics={}, info={})
+
+    outcomes = []
+    for moment in range(20):
+        store = Store(str(tmp_path / f"{moment}"))
+        store.write(b"x", f"corpus-{'4' * 16}", "part")
+        store.write(b"y", f"corpus-{'4' * 16}", "sub", "part")
+        store.write(b"z", f"corpus-{'4' * 16}", "stranger")
+        store.write(b"unfinished", "work", f"corpus-{'4' * 16}", "checkpoint")
+        left = moment
+        with monkeypatch.context() as patch:
+            for name in OPERATIONS:
+                original = getattr(Store, name)
+
+                def operation(self, *arguments, original=original):
+                    nonlocal left
+                    if left == 0:
+                        raise Killed
+                    left -= 1
+                    return original(self, *arguments)
+
+                patch.setattr(Store, name, operation)
+            try:
+                commit(store)
+                killed = False
+            except Killed:
+                killed = True
+        found = artifacts.find(store, "corpus", "4" * 16)
+        outcomes.append((killed, found is not None))
+        again = found or commit(store)
+        assert [entry["path"] for entry in again.files()] == ["part", "sub/part"]
+        assert list(again.problems(checksums=True)) == []
+        assert store.files("work") == []
+        if not killed:
+            break
+    # Six operations before the manifest is there, one after it, and the moment that is too late.
+    assert outcomes == [(True, False)] * 5 + [(True, True), (False, True)]

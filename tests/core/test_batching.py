@@ -159,9 +159,16 @@ def test_resuming_reads_nothing_that_was_used():
     assert set(expected[:2]) <= set(source.reads)
 
 
-def test_workers_must_divide_the_micro_batches():
-    with pytest.raises(ValueError, match="3 micro-batches cannot be shared by 2 workers"):
-        streams_of(plan_of(4, 3), Source(), 0, 2)
+def test_workers_share_as_evenly_as_they_can_and_none_is_left_without_a_micro_batch():
+    plan = plan_of(12, 4)
+    shares = []
+    for rank in range(3):
+        streams = streams_of(plan, Source(), rank, 3)
+        shares.append([micro.stream for micro in streams.step()])
+        streams.close()
+    assert shares == [[0, 3], [1], [2]]
+    with pytest.raises(ValueError, match="3 micro-batches cannot be shared by 4 workers"):
+        streams_of(plan_of(4, 3), Source(), 0, 4)
 
 
 def test_ragged_take_matches_python_lists():

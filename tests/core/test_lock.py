@@ -14,9 +14,9 @@ import pytest
 from pyarrow import fs
 
 from bertkd_ray.core import lock
-from bertkd_ray.core.artifact import Store
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.lock import HEARTBEAT_SECONDS, STALE_SECONDS, Owner, held
+from bertkd_ray.core.store import Store
 
 NAME = "corpus-0123456789abcdef"
 
@@ -196,7 +196,7 @@ def test_of_many_that_start_at_once_one_gets_it(tmp_path):
     owner(Store(str(tmp_path / "store")), pid=pid, process_start=start)
     script = (
         "import pathlib, sys, time\n"
-        "from bertkd_ray.core.artifact import Store\n"
+        "from bertkd_ray.core.store import Store\n"
         "from bertkd_ray.core.errors import UserError\n"
         "from bertkd_ray.core.lock import held\n"
         "root = pathlib.Path(sys.argv[1])\n"

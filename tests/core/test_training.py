@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from bertkd_ray.core.batching import Lengths, MicroBatch, Plan, Position, Streams
+from bertkd_ray.core.preemption import LeavingError, Notice
 from bertkd_ray.core.training import HistoryRow, Settings, Trainer, TrainingDivergedError, Workers
 
 
@@ -88,6 +91,11 @@ class Alone:
     restore: Path | None = None
     directory: Path | None = None
     rows: list[HistoryRow] = field(default_factory=list)
+    notices: dict[int, Notice] = field(default_factory=dict)
+    updates: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def notice(self) -> Notice:
+        return self.notices.get(next(self.updates), Notice.NONE)
 
     def on_rows(self, rows: list[HistoryRow]) -> None:
         self.rows += rows
@@ -155,6 +163,29 @@ def test_a_resumed_run_equals_an_undisturbed_one(tmp_path):
     assert [row["step"] for row in again.rows if "train/loss" in row] == list(range(1, 10))
 
 
+def test_a_worker_told_to_go_writes_the_checkpoint_of_its_last_update_and_goes(tmp_path):
+    whole = trainer(FitTask(dropout=0.5), Alone(), steps=9).run()
+    host = Alone(directory=tmp_path, notices={5: Notice.LEAVE})
+    with pytest.raises(LeavingError, match="the checkpoint of step 5 is written"):
+        trainer(FitTask(dropout=0.5), host, steps=9).run()
+    assert [path.name for path in tmp_path.iterdir()] == ["5"]
+    resumed = trainer(FitTask(dropout=0.5), Alone(restore=tmp_path / "5"), steps=9).run()
+    assert resumed.weights["weight"] == whole.weights["weight"]
+
+
+def test_a_worker_told_to_go_at_the_last_step_has_finished(tmp_path):
+    whole = trainer(FitTask(), Alone(), steps=5).run()
+    told = trainer(FitTask(), Alone(directory=tmp_path, notices={5: Notice.LEAVE}), steps=5).run()
+    assert told.weights == whole.weights
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_node_that_ends_soon_gets_a_checkpoint_and_training_goes_on(tmp_path):
+    trained = trainer(FitTask(), Alone(directory=tmp_path, notices={3: Notice.CHECKPOINT}), steps=9).run()
+    assert [path.name for path in tmp_path.iterdir()] == ["3"]
+    assert trained.progress.step == 9
+
+
 def test_checkpoints_hold_nothing_but_tensors_and_json(tmp_path):
     trainer(FitTask(), Alone(directory=tmp_path), steps=5, checkpoint_every=2).run()
     saved = torch.load(tmp_path / "2" / "training.pt", weights_only=True)
@@ -218,20 +249,21 @@ def _worker(rank: int, size: int, port: int, directory: str) -> None:
 
 
 @pytest.mark.slow
-def test_two_workers_have_the_curve_of_one(tmp_path, free_port):
+@pytest.mark.parametrize("size", [2, 3])  # three cannot share four micro-batches equally
+def test_many_workers_have_the_curve_of_one(size, tmp_path, free_port):
     alone_directory = tmp_path / "alone"
     alone = Alone(directory=alone_directory)
     one = trainer(FitTask(dropout=0.3), alone, streams=4, steps=20, checkpoint_every=10).run()
-    mp.start_processes(_worker, args=(2, free_port, str(tmp_path)), nprocs=2, start_method="spawn")
-    two = json.loads((tmp_path / "curve.json").read_text())
-    curves = [[row["train/loss"] for row in rows if "train/loss" in row] for rows in (one.progress.history, two)]
+    mp.start_processes(_worker, args=(size, free_port, str(tmp_path)), nprocs=size, start_method="spawn")
+    many = json.loads((tmp_path / "curve.json").read_text())
+    curves = [[row["train/loss"] for row in rows if "train/loss" in row] for rows in (one.progress.history, many)]
     assert len(curves[0]) == 20
     assert curves[1] == pytest.approx(curves[0], rel=1e-5)
     positions = [
         json.loads((place / "10" / "progress.json").read_text())["positions"] for place in (alone_directory, tmp_path)
     ]
     assert positions[0] == positions[1]
-    # One worker goes on where two stopped.
+    # One worker goes on where many stopped.
     rest = trainer(FitTask(dropout=0.3), Alone(restore=tmp_path / "10"), streams=4, steps=20).run()
     curve = [row["train/loss"] for row in rest.progress.history if "train/loss" in row]
     assert curve == pytest.approx(curves[0], rel=1e-5)

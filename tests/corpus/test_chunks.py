@@ -5,7 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from bertkd_ray.config.corpus import CorpusConfig
-from bertkd_ray.core.artifact import Draft, Store
+from bertkd_ray.core.artifact import Draft
+from bertkd_ray.core.store import Store
 from bertkd_ray.corpus.chunks import (
     Chunk,
     cut,

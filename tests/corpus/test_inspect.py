@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from bertkd_ray.core.artifact import MANIFEST, Draft, Store
+from bertkd_ray.core.artifact import MANIFEST, Draft
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.store import Store, store_above
 from bertkd_ray.corpus import inspect
 from bertkd_ray.corpus.inspect import LengthCounts, inspect_corpus, open_corpus
 from tests.corpora import Pair, write_corpus_artifact
@@ -179,7 +180,7 @@ def test_what_is_no_sound_corpus_is_told_in_one_line(tmp_path):
     store, name = corpus.store, corpus.directory
     teacher = Draft(store, "teacher", "0" * 16, {}, {})
     store.write(b"x", teacher.directory, "a.txt")
-    teacher.commit(metrics={}, info={})
+    teacher.commit(made=["a.txt"], metrics={}, info={})
 
     def said(path: str) -> str:
         with pytest.raises(UserError) as caught:
@@ -206,5 +207,5 @@ def test_what_is_no_sound_corpus_is_told_in_one_line(tmp_path):
 
 
 def test_a_remote_store_is_the_one_above(tmp_path):
-    store, name = inspect._store_of(f"file://{tmp_path}/store/corpus-0/")
+    store, name = store_above(f"file://{tmp_path}/store/corpus-0/")
     assert (store.root, name) == (Store(f"{tmp_path}/store").root, "corpus-0")

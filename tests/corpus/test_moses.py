@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertkd_ray.corpus.moses import detokenise, escape_moses, to_raw, tokenise, unescape_moses
+from bertkd_ray.corpus.moses import detokenise, escape_moses, from_raw, to_raw, tokenise, unescape_moses
 from bertkd_ray.corpus.segmentation import count_words, normalise
 from bertkd_ray.corpus.tokenizer import PieceCounter, build_token_space, decode
 from tests.corpus.berts import bert_of, golden_vocabulary, segmenter_of
@@ -88,6 +88,14 @@ def test_tokens_are_joined(lang: str, tokens: str, raw: str) -> None:
     for form in ("moses", "paper"):
         assert to_raw([tokens, tokens], form, lang) == [raw, raw]
     assert to_raw([tokens], "raw", lang) == [tokens]
+
+
+def test_raw_text_as_the_student_of_a_form_reads_it():
+    line = 'O\'Neills "Σας" & Co.'
+    assert from_raw([line, ""], "raw", "de") == [line, ""]
+    assert from_raw([line, ""], "moses", "de") == ['O \' Neills " Σας " & Co .', ""]
+    assert from_raw([line], "paper", "de") == ['o \' neills " σας " & co .']
+    assert to_raw(from_raw(["Sie sagt: er ist da."], "moses", "de"), "moses", "de") == ["Sie sagt: er ist da."]
 
 
 # --- real text -------------------------------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from bertkd_ray.config import Config
-from bertkd_ray.core.artifact import Store
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.store import Store
 from bertkd_ray.corpus import prepare, sources
 from bertkd_ray.corpus.prepare import CORPUS_SCHEMA, TOKENIZER
 from bertkd_ray.corpus.segmentation import Segmenter, normalise

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from bertkd_ray.config import Config
-from bertkd_ray.core.artifact import Artifact, Store
+from bertkd_ray.core.artifact import Artifact
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.store import Store
 from bertkd_ray.corpus import deduplication, prepare
 from bertkd_ray.corpus.cleaning import copies, held_out_splits
 from bertkd_ray.corpus.moses import unescape_moses

@@ -19,6 +19,8 @@ from bertkd_ray.report.figures import (
     draw_seeds,
     draw_translation_losses,
     draw_translation_quality,
+    finetuning_panels,
+    translation_loss_panels,
 )
 from bertkd_ray.report.frame import DPI, Drawing, styles
 from bertkd_ray.report.tables import ArmResult
@@ -169,3 +171,20 @@ assert matplotlib.rcParams["axes.spines.top"]
     )
     assert done.stderr == ""
     assert done.returncode == 0
+
+
+def test_every_panel_is_told_in_words() -> None:
+    loss, accuracy = finetuning_panels(finetuning())
+    assert loss.summary == (
+        "validation: from 2.75 nats per masked token at step 100 to 2.5 nats per masked token at step 600"
+    )
+    assert accuracy.summary == "validation: from 10 % of masked tokens at step 100 to 60 % of masked tokens at step 600"
+    assert [panel.summary for panel in finetuning_panels([])] == ["not measured"] * 2
+    one = [{"step": 5, "train/nll": 2.0}]
+    training, _ = translation_loss_panels({"a": one, "b": []})
+    assert training.summary == "a: 2 nats per target token at step 5"
+
+
+def test_long_names_stand_below_each_other_in_the_legend(tmp_path: Path) -> None:
+    arms = {f"{'an arm with quite a long name ' * 2}{place}": arm(30.0) for place in range(4)}
+    check(draw_translation_quality(arms, tmp_path / "q"), *arms)

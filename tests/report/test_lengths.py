@@ -7,7 +7,8 @@ import pytest
 
 from bertkd_ray.corpus.inspect import LengthCounts
 from bertkd_ray.report import lengths
-from bertkd_ray.report.lengths import draw_lengths
+from bertkd_ray.report.lengths import draw_lengths, length_panels, read_lengths
+from tests.corpora import write_corpus_artifact
 from tests.report.test_figures import check
 
 
@@ -95,3 +96,22 @@ def test_ratios_far_apart_have_few_ticks(tmp_path: Path) -> None:
     drawing = draw_lengths({"train": counts((1, 150, 1), (2000, 1, 1))}, tmp_path / "l")
     check(drawing, "1/64", "1/8", "1", "512")
     assert "<!-- 2 -->" not in drawing.svg.read_text()
+
+
+def test_lengths_of_a_split_are_read_from_the_artifact(tmp_path: Path) -> None:
+    pair = ("a", ["▁a"], "b", ["▁b"])
+    long = ("a a a", ["▁a"] * 3, "b b", ["▁b"] * 2)
+    corpus = write_corpus_artifact(tmp_path / "store", train=[*[pair] * 6, *[long] * 3])
+    found = read_lengths(corpus, "train")
+    assert list(zip(found.src, found.tgt, found.pairs, strict=True)) == [(1, 1, 6), (3, 2, 3)]
+    # Row groups of two in fragments of four: every third of the five groups is read.
+    found = read_lengths(corpus, "train", most=4)
+    assert list(zip(found.src, found.tgt, found.pairs, strict=True)) == [(1, 1, 2), (3, 2, 2)]
+
+
+def test_panels_tell_their_medians() -> None:
+    panels = length_panels({"train": counts((4, 2, 3), (9, 7, 1)), "test": counts((5, 6, 1))})
+    assert [panel.summary for panel in panels[:2]] == [
+        "train: median 4 tokens; test: median 5 tokens",
+        "train: median 2 tokens; test: median 6 tokens",
+    ]

@@ -13,6 +13,7 @@ import pytest
 from bertkd_ray.core.artifact import Artifact, Draft
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.core.rejects import Limit
 from bertkd_ray.softlabels.extract import ShardWriter, extract
 from bertkd_ray.softlabels.scoring import Fidelity, fidelity
 from bertkd_ray.softlabels.shards import decode_labels
@@ -41,9 +42,11 @@ def writer(project: Project, artifact: str, **settings: Any) -> ShardWriter:
     return ShardWriter(
         storage=project.store.uri,
         artifact=artifact,
+        work=f"work/{artifact}",
         corpus=project.corpus().directory,
         teacher=project.teacher().directory,
         settings={**project.labels_draft().config, **settings},
+        limit=Limit("extract", 0.0, 1),
     )
 
 
@@ -77,10 +80,10 @@ def test_the_measured_figures_stand_in_the_schema_and_sum_up_to_the_report(label
         tgt, soft = Ragged.from_arrow(table["tgt_ids"]), decode_labels(table)
         measured = Fidelity(**stats["fidelity"])
         assert measured == fidelity(soft, tgt)
-        assert stats["pairs"] == len(tgt)
-        assert stats["seconds"] > 0
-        total, pairs = total + measured, pairs + stats["pairs"]
+        assert (stats["rows"], stats["rejects"]) == (len(tgt), 0)
+        total, pairs = total + measured, pairs + stats["rows"]
     assert labels.metrics["pairs"] == pairs == 242
+    assert labels.metrics["rejects"] == 0
     for name, value in total.report().items():
         assert labels.metrics["positions" if name == "positions" else f"fidelity/{name}"] == value
 
@@ -100,21 +103,19 @@ def test_the_manifest_says_how_the_labels_were_made(project, labels):
     }
 
 
-def test_rows_are_bit_for_bit_the_same_when_computed_again(project, corpus, labels):
+def test_a_shard_is_byte_for_byte_the_same_when_computed_again(project, corpus, labels):
     entry = corpus.files("train/")[1]
-    item = {"fragment": entry["path"], "shard": "again.parquet", "pairs": sum(entry["row_groups"])}
-    result = writer(project, "scratch")(item)
+    result = writer(project, "scratch")({"fragment": entry["path"], "shard": "again.parquet"})
     assert result["shard"] == "again.parquet"
-    assert json.loads(result["stats"])["pairs"] == 64
-    again = pq.read_table(project.store.path("scratch", "again.parquet"))
-    assert again.equals(pq.read_table(labels.path(Path(entry["path"]).name)))
+    assert json.loads(result["stats"])["rows"] == 64
+    again = project.store.read("scratch", "again.parquet")
+    assert again == project.store.read(labels.directory, Path(entry["path"]).name)
 
 
 def test_the_budget_changes_the_batches_and_not_the_labels(project, corpus, labels):
     """Float32 sums over other paddings differ in the last bits alone."""
     entry = corpus.files("train/")[3]
-    item = {"fragment": entry["path"], "shard": "small.parquet", "pairs": sum(entry["row_groups"])}
-    writer(project, "scratch", batch_tokens=300)(item)
+    writer(project, "scratch", batch_tokens=300)({"fragment": entry["path"], "shard": "small.parquet"})
     soft = [
         decode_labels(pq.read_table(path))
         for path in (project.store.path("scratch", "small.parquet"), labels.path(Path(entry["path"]).name))
@@ -132,7 +133,7 @@ def test_only_what_is_missing_is_computed(project, labels):
     for name in kept:
         work.store.write(work.store.read(labels.directory, name), elsewhere.directory, name)
     runtime: Any = InProcess()
-    made = extract(elsewhere, runtime, project.corpus(), project.teacher())
+    made = extract(elsewhere, runtime, project.corpus(), project.teacher(), max_rejects=0)
     assert [item["shard"] for item in runtime.seen] == [names[1], names[3]]
     for name in names:
         assert pq.read_table(made.path(name)).equals(pq.read_table(labels.path(name)))
@@ -147,7 +148,7 @@ def test_nothing_missing_computes_nothing(project, labels):
     for entry in labels.files("part-"):
         work.store.write(work.store.read(labels.directory, entry["path"]), elsewhere.directory, entry["path"])
     runtime: Any = InProcess()
-    made = extract(elsewhere, runtime, project.corpus(), project.teacher())
+    made = extract(elsewhere, runtime, project.corpus(), project.teacher(), max_rejects=0)
     assert runtime.seen == []
     assert made.metrics == labels.metrics
 
@@ -160,9 +161,11 @@ def test_a_teacher_of_another_corpus_is_refused(project, labels, tmp_path):
         ShardWriter(
             storage=project.store.uri,
             artifact="scratch",
+            work="work/scratch",
             corpus=other.directory,
             teacher=project.teacher().directory,
             settings=project.labels_draft().config,
+            limit=Limit("extract", 0.0, 1),
         )
 
 

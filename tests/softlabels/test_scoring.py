@@ -119,7 +119,7 @@ def test_bf16_product_gives_exact_logits_of_candidates_within_its_rounding() -> 
 def test_batches_keep_the_budget_and_every_row(widths: list[int], budget: int) -> None:
     falling = np.asarray(sorted(widths, reverse=True), np.int64)
     batches = list(row_batches(falling, budget))
-    assert [row for batch in batches for row in range(len(falling))[batch]] == list(range(len(falling)))
+    assert [row for batch in batches for row in batch.tolist()] == list(range(len(falling)))
     for batch in batches:
         rows = falling[batch]
         assert len(rows) == 1 or len(rows) * (-(-int(rows[0]) // 8) * 8) <= budget

@@ -10,7 +10,7 @@ from transformers import M2M100Config, M2M100ForConditionalGeneration
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.student.collate import collate
 from bertkd_ray.translation import decoding
-from bertkd_ray.translation.decoding import Seq2SeqStep, Translation, length_batches, translate_ids
+from bertkd_ray.translation.decoding import Seq2SeqStep, Translation, length_batches, length_limits, translate_ids
 
 PAD, BOS, EOS, VOCABULARY = 0, 2, 3, 40
 
@@ -276,3 +276,8 @@ def test_the_encoder_reads_what_it_was_trained_on(
     ((source, mask),) = encoded
     torch.testing.assert_close(source, trained.src_ids_NS)
     torch.testing.assert_close(mask, trained.src_mask_NS)
+
+
+def test_limits_of_translations_by_hand():
+    assert length_limits(np.array([1, 3, 40]), 64).tolist() == [12, 16, 64]
+    assert length_limits(np.array([3]), 64, factor=0.5, offset=-5).tolist() == [1]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import json
+import os
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +16,17 @@ import pytest
 import sacrebleu
 
 from bertkd_ray.core.artifact import Artifact, Draft
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.rejects import Limit
 from bertkd_ray.corpus import tokenizer
 from bertkd_ray.corpus.moses import tokenise, unescape_moses
 from bertkd_ray.translation import decoding, translate
 from bertkd_ray.translation.decoding import Translation
 from bertkd_ray.translation.metrics import legacy_bleu
 from bertkd_ray.translation.translate import PartTranslator, best_hypotheses, read_translations
-from tests.inprocess import Project
+from tests.inprocess import InProcess, Project
+from tests.mortal import deaths_until_done
+from tests.poison import NO_TOKEN, beside, poisoned
 
 ROWS = 20
 
@@ -44,6 +51,7 @@ def translator(project: Project, work: str = "scratch", **settings: Any) -> Part
         student=project.control().directory,
         work=work,
         settings={**draft.config, "translate": {**draft.config["translate"], **settings}},
+        limit=Limit("translate", 0.0, ROWS),
     )
 
 
@@ -54,7 +62,8 @@ def part(project: Project, start: int = 0, rows: int = ROWS) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def table(project):
-    assert translator(project)(part(project)) == {"rows": ROWS}
+    stats = json.loads(translator(project)(part(project))["stats"])
+    assert stats == {"rows": ROWS, "rejects": 0, "part": part(project)}
     return pq.read_table(project.store.path("scratch", f"0-{ROWS}.parquet"))
 
 
@@ -93,7 +102,7 @@ def test_the_settings_reach_the_search(project, monkeypatch):
         return [[Translation([], 0.0)]] * len(src)
 
     monkeypatch.setattr(decoding, "translate_ids", recorded)
-    translator(project, beam=3, n_best=1, length_penalty=0.9, batch_tokens=77)(part(project))
+    translator(project, "settings", beam=3, n_best=1, length_penalty=0.9, batch_tokens=77)(part(project))
     assert {name: seen[name] for name in ("beam", "alpha", "n_best", "batch_tokens", "precision")} == {
         "beam": 3,
         "alpha": 0.9,
@@ -116,7 +125,9 @@ def test_parts_cover_the_split_once(project, monkeypatch, rows):
 def translation(project) -> Artifact:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(translate, "_PART_ROWS", 6)
-        return translate.translate(project.translation_draft(), project.runtime, project.corpus(), project.control())
+        return translate.translate(
+            project.translation_draft(), project.runtime, project.corpus(), project.control(), max_rejects=0
+        )
 
 
 def test_the_parts_come_together_in_the_order_of_the_input(translation, table):
@@ -138,7 +149,7 @@ def test_a_chinese_target_is_scored_by_characters(project):
     corpus = project.corpus()
     chinese = replace(corpus, manifest={**corpus.manifest, "info": {**corpus.info, "tgt_lang": "zh"}})
     work = Draft(project.store, "translation", "0123456789abcdef", project.translation_draft().config, {})
-    found = translate.translate(work, project.runtime, chinese, project.control())
+    found = translate.translate(work, project.runtime, chinese, project.control(), max_rejects=0)
     assert found.info["tokenize"] == "zh"
     assert "|tok:zh|" in found.info["signatures"]["bleu_signature"]
     shutil.rmtree(found.uri)
@@ -159,7 +170,9 @@ def moses(tmp_path_factory) -> Project:
 def test_translations_of_moses_text_are_raw_with_their_tokens_beside_them(project, moses, monkeypatch):
     written = "the man &apos;s here , she says ."
     monkeypatch.setattr(tokenizer, "decode", lambda _, ids: [unescape_moses(written)] * len(list(ids)))
-    found = translate.translate(moses.translation_draft(), moses.runtime, moses.corpus(), moses.control())
+    found = translate.translate(
+        moses.translation_draft(), moses.runtime, moses.corpus(), moses.control(), max_rejects=0
+    )
     table = read_translations(found)
     raw = pq.read_table(project.variant(moses.directory / "raw").corpus().path("test"))
     tokens = pq.read_table(moses.corpus().path("test"))
@@ -174,6 +187,85 @@ def test_translations_of_moses_text_are_raw_with_their_tokens_beside_them(projec
     assert found.metrics["test/chrf"] == sacrebleu.corpus_chrf(hypotheses, [references]).score
     lines = [[line.lower() for line in side] for side in translate._tokens(table)]
     assert found.metrics["test/legacy_bleu"] == legacy_bleu(*lines).bleu
+
+
+@pytest.fixture(scope="module")
+def poison(project) -> tuple[Artifact, list[int]]:
+    """The corpus with two test sentences that hold a token that there is not."""
+    return poisoned(project.corpus(), "test", "src_ids", [7, 12], "a" * 16)
+
+
+def test_sentences_that_raise_have_an_empty_translation(project, poison, translation, monkeypatch, capsys):
+    monkeypatch.setattr(translate, "_PART_ROWS", 6)
+    corpus, ids = poison
+    work = beside(corpus, project.translation_draft(), "b" * 16)
+    runtime = InProcess()
+    with pytest.raises(
+        UserError, match=r"^translate: 1 of 20 pairs rejected \(5\.000%\), .*; pair 7: IndexError: index out of"
+    ):
+        translate.translate(work, runtime, corpus, project.control(), max_rejects=0.001)
+    with pytest.raises(UserError, match=r"^translate: 2 of 20 pairs rejected"):
+        translate.translate(work, runtime, corpus, project.control(), max_rejects=0.05)
+    # What is translated is not translated again: the part with the second sentence was finished before it was counted.
+    capsys.readouterr()
+    last = InProcess()
+    found = translate.translate(work, last, corpus, project.control(), max_rejects=0.1)
+    assert [one["start"] for one in last.seen] == [18]
+    rejects = pq.read_table(found.path("rejects.parquet")).to_pylist()
+    assert [(one["id"], one["fragment"]) for one in rejects] == [(pair, "test/part-000000.parquet") for pair in ids]
+    assert found.metrics["rejects"] == 2
+    assert "translate  2 of 20 pairs rejected (10.000%); pair 7: IndexError" in capsys.readouterr().err
+    # A score is over every line.
+    assert found.metrics["test/sentences"] == ROWS
+    ours, theirs = read_translations(found).to_pylist(), read_translations(translation).to_pylist()
+    for row in set(range(ROWS)) - {7, 12}:
+        assert ours[row]["hypotheses"] == theirs[row]["hypotheses"]
+        assert ours[row]["scores"] == pytest.approx(theirs[row]["scores"], rel=1e-5)
+    for row in (7, 12):
+        assert (ours[row]["hypotheses"], ours[row]["scores"]) == ([""], [0.0])
+        assert ours[row]["reference"] == theirs[row]["reference"] != ""
+    hypotheses, references = [row["hypotheses"][0] for row in ours], [row["reference"] for row in ours]
+    assert found.metrics["test/chrf"] == sacrebleu.corpus_chrf(hypotheses, [references]).score
+    assert project.store.files(work.work) == []
+
+
+def test_a_sentence_that_kills_has_an_empty_translation(project, poison, monkeypatch):
+    corpus, _ = poison
+    plain = decoding.translate_ids
+
+    def deadly(model: Any, src: Any, **options: Any) -> list[list[Translation]]:
+        if NO_TOKEN in src.values:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return plain(model, src, **options)
+
+    monkeypatch.setattr(decoding, "translate_ids", deadly)
+    work = beside(corpus, project.translation_draft(), "c" * 16)
+
+    def drive() -> None:
+        translate.translate(work, InProcess(), corpus, project.control(), max_rejects=0.1)
+
+    assert deaths_until_done(drive) == 6
+    found = Artifact(project.store, work.directory, {})
+    rejects = pq.read_table(found.path("rejects.parquet")).to_pylist()
+    assert [one["reason"] for one in rejects] == ["its process died 4 times", "its process died 6 times"]
+    # Line 3 has no source text.
+    scores = read_translations(found)["scores"].to_pylist()
+    assert [row for row in range(ROWS) if 0.0 in scores[row]] == [3, 7, 12]
+
+
+def test_only_parts_that_are_missing_or_of_other_rows_are_translated(project, translation, monkeypatch):
+    monkeypatch.setattr(translate, "_PART_ROWS", 6)
+    work = beside(project.corpus(), project.translation_draft(), "d" * 16)
+    actor = translator(project, work.work)
+    first, second, third, fourth = translate._parts(project.corpus())
+    for one in ({**first, "rows": 5}, second, third):
+        actor(one)
+    data = project.store.read(work.work, third["name"])
+    project.store.write(data[:-20], work.work, third["name"])
+    runtime = InProcess()
+    found = translate.translate(work, runtime, project.corpus(), project.control(), max_rejects=0)
+    assert runtime.seen == [first, third, fourth]
+    assert read_translations(found).equals(read_translations(translation))
 
 
 def test_nothing_but_the_table_and_the_manifest_is_left(project, translation):

@@ -8,6 +8,7 @@ its workers and other users of mlflow in the same process stay apart.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -21,11 +22,12 @@ from bertkd_ray.core.tracking.interface import (
     Run,
     RunRef,
     Status,
+    StudentModel,
     Tracker,
     now_ms,
-    redact,
 )
 from bertkd_ray.core.tracking.runs import CHANGED_TAG, KEY_TAG, LOGGED_STEP_TAG, MlflowRun, MlflowTracker
+from bertkd_ray.core.tracking.search import FoundRun, RunFinder
 from bertkd_ray.core.tracking.store import connect, experiment_id_of, short_timeouts, store_errors
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "KEY_TAG",
     "LOGGED_STEP_TAG",
     "NO_TRACKING",
+    "FoundRun",
     "InputArtifact",
     "MetricRow",
     "MlflowRun",
@@ -40,13 +43,14 @@ __all__ = [
     "NullRun",
     "NullTracker",
     "Run",
+    "RunFinder",
     "RunRef",
     "Status",
+    "StudentModel",
     "Tracker",
     "default_uri",
     "now_ms",
     "open_tracker",
-    "redact",
 ]
 
 
@@ -69,15 +73,18 @@ def open_tracker(uri: str | None, experiment: str) -> Tracker:
 
 
 def default_uri(storage: str) -> str:
-    """The tracking URI of a local storage directory: `sqlite:///<absolute directory>/mlflow.db`.
+    """The tracking URI where a configuration has none: MLFLOW_TRACKING_URI, as MLflow's own clients, else a local
+    storage directory's `sqlite:///<absolute directory>/mlflow.db`.
 
     Raises UserError for storage that is not a local directory, where an sqlite file cannot live.
     """
+    if named := os.environ.get("MLFLOW_TRACKING_URI"):
+        return named
     parts = urlsplit(storage)
     if parts.scheme not in ("", "file"):
         raise UserError(
-            f"tracking.uri: storage {redact(storage)} is no local directory; give a tracking server (http://…), "
-            "sqlite:///FILE or none"
+            f"tracking.uri: storage {storage} is no local directory; give a tracking server (http://…, or "
+            "MLFLOW_TRACKING_URI), sqlite:///FILE or none"
         )
     directory = Path(unquote(parts.path) if parts.scheme == "file" else storage).expanduser()
     return f"sqlite:///{directory.absolute() / 'mlflow.db'}"

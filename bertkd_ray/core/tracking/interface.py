@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
+
+from bertkd_ray.core.redaction import redacted
 
 NO_TRACKING = "none"
 """The tracking URI under which nothing is tracked."""
@@ -28,7 +29,7 @@ class RunRef:
     run_id: str
 
     def __str__(self) -> str:
-        return f"run {self.run_id} of {redact(self.uri)}"
+        return f"run {self.run_id} of {redacted(self.uri)}"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,26 @@ class InputArtifact:
     source: str
     counts: Mapping[str, int] = field(default_factory=dict)
     context: str = "input"
+
+
+@dataclass(frozen=True)
+class StudentModel:
+    """A student as it is logged and registered as a model.
+
+    name: what the model is called, the arm; fingerprint: of the student artifact; fetch: gives a local
+    `save_pretrained` directory, for which it may use the scratch directory that it is given; example: a sentence to
+    translate; settings: `text`, `src_lang` and `tgt_lang` of the corpus; code: modules beside the student, needed where
+    `text` is not raw; scores: `valid_bleu` and others; tags: of the model and its versions, `bertkd.corpus` among them.
+    """
+
+    name: str
+    fingerprint: str
+    fetch: Callable[[Path], Path]
+    example: str
+    settings: Mapping[str, str]
+    code: Sequence[Path]
+    scores: Mapping[str, float]
+    tags: Mapping[str, str]
 
 
 class Run(Protocol):
@@ -93,6 +114,13 @@ class Run(Protocol):
 
     def log_inputs(self, inputs: Sequence[InputArtifact]) -> None:
         """Log the run's input artifacts as MLflow datasets."""
+        ...
+
+    def log_model(self, student: StudentModel, *, register: str | None = None) -> str | None:
+        """Log a student as a model, once an experiment, with this run as a source of it; its URI, `models:/m-…`.
+
+        register: the registered model of which it becomes a version, once; stderr says whether it is the champion.
+        """
         ...
 
     def finish(self, status: Status = "FINISHED") -> None:
@@ -155,6 +183,10 @@ class NullRun:
     def log_inputs(self, inputs: Sequence[InputArtifact]) -> None:
         """Log nothing."""
 
+    def log_model(self, student: StudentModel, *, register: str | None = None) -> str | None:
+        """Log nothing."""
+        return None
+
     def finish(self, status: Status = "FINISHED") -> None:
         """Log nothing."""
 
@@ -177,12 +209,6 @@ class NullTracker:
     ) -> Run:
         """A run that logs nothing."""
         return NullRun()
-
-
-def redact(uri: str) -> str:
-    """The URI without user, password and the values of its query, for logs and tags."""
-    uri = re.sub(r"(?<=://)[^/?#]*@", "***@", uri)
-    return re.sub(r"(?<=[?&])([^=&#]+)=[^&#]*", r"\1=***", uri)
 
 
 def now_ms() -> int:

@@ -20,7 +20,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from bertkd_ray.core.tracking.interface import InputArtifact, MetricRow, Run, RunRef, Status, redact
+from bertkd_ray.core.console import say
+from bertkd_ray.core.redaction import redacted
+from bertkd_ray.core.tracking.interface import InputArtifact, MetricRow, Run, RunRef, Status, StudentModel
+from bertkd_ray.core.tracking.models import logged_model
+from bertkd_ray.core.tracking.registry import register as register_version
 
 KEY_TAG = "bertkd.key"
 LOGGED_STEP_TAG = "bertkd.logged_step."
@@ -46,9 +50,10 @@ class MlflowRun:
         self._client = client
         self._uri = uri
         self._run_id = run_id
-        data = client.get_run(run_id).data
-        self._params: dict[str, str] = dict(data.params)
-        self._tags: dict[str, str] = dict(data.tags)
+        found = client.get_run(run_id)
+        self._experiment_id: str = found.info.experiment_id
+        self._params: dict[str, str] = dict(found.data.params)
+        self._tags: dict[str, str] = dict(found.data.tags)
         self._is_new = is_new
         self._last_step_of_key: dict[str, int] = {}
 
@@ -160,11 +165,18 @@ class MlflowRun:
                 name=artifact.name[:_MAX_DATASET_NAME_LENGTH],
                 digest=artifact.fingerprint[:_MAX_DIGEST_LENGTH],
                 source_type=urlsplit(artifact.source).scheme or "local",
-                source=json.dumps({"uri": redact(artifact.source)}),
+                source=json.dumps({"uri": redacted(artifact.source)}),
                 profile=json.dumps(profile)[:_MAX_PROFILE_LENGTH],
             )
             datasets.append(DatasetInput(dataset, [InputTag(_DATASET_CONTEXT_TAG, artifact.context)]))
         self._client.log_inputs(self._run_id, datasets)
+
+    def log_model(self, student: StudentModel, *, register: str | None = None) -> str | None:
+        """See `Run.log_model`."""
+        uri = logged_model(self._client, self._experiment_id, self._run_id, student)
+        if register is not None:
+            say(register_version(self._client, register, uri, self._run_id, student), stage="register")
+        return uri
 
     def finish(self, status: Status = "FINISHED") -> None:
         """See `Run.finish`."""
@@ -182,9 +194,9 @@ class MlflowTracker:
     @property
     def how_to_open(self) -> str | None:
         if urlsplit(self._uri).scheme in ("http", "https"):
-            return f"{redact(self._uri).rstrip('/')}/#/experiments/{self._experiment_id}"
+            return f"{redacted(self._uri).rstrip('/')}/#/experiments/{self._experiment_id}"
         # By the interpreter: the environment that has mlflow need not be the one whose commands the shell finds.
-        return f"{shlex.quote(sys.executable)} -m mlflow ui --backend-store-uri {shlex.quote(redact(self._uri))}"
+        return f"{shlex.quote(sys.executable)} -m mlflow ui --backend-store-uri {shlex.quote(redacted(self._uri))}"
 
     def run(
         self,
@@ -225,9 +237,8 @@ def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 def _as_text(value: Any) -> str:
     if isinstance(value, (str, os.PathLike)):
-        text = os.fspath(value)
-        return redact(text) if "://" in text else text
-    return json.dumps(value, ensure_ascii=False)
+        return redacted(os.fspath(value))
+    return redacted(json.dumps(value, ensure_ascii=False))
 
 
 def _shorten(text: str, limit: int) -> str:

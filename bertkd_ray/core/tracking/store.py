@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.core.tracking.interface import redact
+from bertkd_ray.core.redaction import redacted
+from bertkd_ray.core.refusals import is_out_of_room, refusal
 
 _OPEN_TIMEOUT_S = 10
 
@@ -21,9 +22,10 @@ def connect(uri: str) -> Any:
 
     A tracking server is first spoken to by the client's first call.
     """
-    # mlflow would send usage statistics out, and print "View run … at …" to stdout, which belongs to results.
+    # mlflow would send usage statistics, draw bars, and print "View run … at …" to stdout, which belongs to results.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
         from mlflow import MlflowClient
     except ModuleNotFoundError as error:
@@ -33,6 +35,8 @@ def connect(uri: str) -> Any:
     if "MLFLOW_LOGGING_LEVEL" not in os.environ:
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.WARNING)
+        # It logs pages of what it raises.
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     with store_errors(uri):
         _check_database(uri)
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
@@ -54,7 +58,7 @@ def experiment_id_of(client: Any, uri: str, experiment: str) -> str:
         found = client.get_experiment_by_name(experiment)
     if found.lifecycle_stage == "deleted":
         raise UserError(
-            f"tracking.uri: experiment {experiment!r} of {redact(uri)} is deleted; "
+            f"tracking.uri: experiment {experiment!r} of {uri} is deleted; "
             f"`mlflow experiments restore -x {found.experiment_id}` or choose another name"
         )
     return str(found.experiment_id)
@@ -95,11 +99,14 @@ def store_errors(uri: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise UserError(
-            f"tracking.uri: {redact(uri)} needs the package {error.name}; install it or set tracking.uri: none"
+            f"tracking.uri: {uri} needs the package {error.name}; install it or set tracking.uri: none"
         ) from error
     except (MlflowException, SQLAlchemyError, OSError) as error:
+        if is_out_of_room(error):
+            file = sqlite_file(uri)
+            raise refusal(f"tracking.uri: {uri}", "written", error, str(file) if file else None) from error
         raise UserError(
-            f"tracking.uri: cannot use {redact(uri)} ({_reason(error, uri)}); start the server, name another one, or "
+            f"tracking.uri: cannot use {uri} ({_reason(error, uri)}); start the server, name another one, or "
             "set tracking.uri: none"
         ) from error
 
@@ -113,9 +120,7 @@ def _reason(error: BaseException, uri: str) -> str:
             reason = inner
         inner = inner.__cause__ or inner.__context__
     text = (str(reason).strip() or type(reason).__name__).splitlines()[0]
-    password = urlsplit(uri).password
-    for secret in (uri, password, unquote(password or "")):
-        text = text.replace(secret, "***") if secret else text
+    text = redacted(text, secrets_of=uri)
     return text if len(text) <= 200 else text[:199] + "…"
 
 

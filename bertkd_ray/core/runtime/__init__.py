@@ -1,0 +1,157 @@
+"""Ray: one session for a whole pipeline, jobs of Ray Train and maps of Ray Data.
+
+Nothing is started before the first stage that has something to compute. Workers are silent; what they have to say goes
+through a board that the driver reads, so that progress and curves have one writer.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from bertkd_ray.core.artifact import Draft
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.runtime.mapping import ActorPool, map_items
+from bertkd_ray.core.runtime.training import TrainContext, train
+
+if TYPE_CHECKING:
+    from bertkd_ray.config import Config
+    from bertkd_ray.core.training import HistoryRow
+
+__all__ = ["Runtime", "TrainContext"]
+
+# Worker memory: glibc's many arenas and oneDNN's cache of kernels for ever-changing shapes otherwise grow for hours.
+_WORKER_ENV = {
+    "MALLOC_ARENA_MAX": "2",
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256",
+    # Threads that wait must not spin: beside other work on the same cores a teacher's step of two threads took twice as
+    # long. A very small student pays for it (half the speed); it is faster on one thread anyway (`cpus_per_worker: 1`).
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
+
+
+class Runtime:
+    """The Ray session of one command; started by the first stage that computes."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._ours = False
+
+    def start(self) -> None:
+        """Attaches to the cluster of `RAY_ADDRESS`, or starts a session on this machine; once."""
+        if ray.is_initialized():
+            return
+        # The notice that tokens are on is for whoever starts a cluster; this session ends with the command.
+        logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+        address = None if "RAY_ADDRESS" in os.environ else "local"
+        self._ours = True
+        # A submitted job may have set the same variables: its values stand, and naming them twice is no conflict.
+        os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
+        variables = {name: os.environ.get(name, value) for name, value in _WORKER_ENV.items()}
+        with _quiet_core(), _kept_sigterm():
+            ray.init(
+                address=address,
+                log_to_driver=bool(os.environ.get("BERTKD_WORKER_LOGS")),
+                logging_level=logging.WARNING,
+                runtime_env={"env_vars": variables},
+            )
+        # After the import, which configures these loggers itself.
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        for name in ("ray.data", "ray.train"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+    def close(self) -> None:
+        """Ends the session if this command began it."""
+        if self._ours and ray.is_initialized():
+            ray.shutdown()
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the stages compute on GPUs. Raises UserError when `device: gpu` finds none."""
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        if self._config.device == "gpu" and gpus == 0:
+            raise UserError("device: gpu, but the cluster has no GPU; set device=auto or device=cpu")
+        return self._config.device != "cpu" and gpus > 0
+
+    def train(
+        self,
+        draft: Draft,
+        worker: Callable[[dict[str, Any], TrainContext], None],
+        arguments: dict[str, Any],
+        on_rows: Callable[[list[HistoryRow]], None],
+    ) -> None:
+        """Runs a training function on the configured workers; see `runtime.training.train`."""
+        resources = {"CPU": self._cpus(), **({"GPU": 1} if self._on_enough_gpus() else {})}
+        train(draft, self._config, resources, worker, arguments, on_rows)
+
+    def map(
+        self,
+        items: list[dict[str, Any]],
+        function: Callable[..., dict[str, Any]] | type,
+        arguments: dict[str, Any] | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Maps small items over the cluster, giving results as they come; see `runtime.mapping.map_items`."""
+        slots = int(ray.cluster_resources().get("GPU" if self.on_gpu else "CPU", 1))
+        pool = ActorPool(size=max(1, slots), gpus=1 if self.on_gpu else 0)
+        yield from map_items(items, function, arguments or {}, pool, self._config.max_failures)
+
+    def _cpus(self) -> int:
+        """CPUs of a train worker: as configured, else an equal share of the largest node."""
+        if self._config.cpus_per_worker:
+            return self._config.cpus_per_worker
+        nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+        least, most = self._config.worker_range
+        if sum(nodes) < least:
+            raise UserError(f"workers: {least}, but the cluster has {sum(nodes)} CPUs; lower workers")
+        return max(1, min(sum(nodes) // most, max(nodes)))
+
+    def _on_enough_gpus(self) -> bool:
+        gpus, least = int(ray.cluster_resources().get("GPU", 0)), self._config.worker_range[0]
+        if self.on_gpu and gpus < least:
+            raise UserError(f"workers: {least}, but the cluster has {gpus} GPUs; lower workers")
+        return self.on_gpu
+
+
+@contextmanager
+def _kept_sigterm() -> Iterator[None]:
+    """Keeps this program's answer to SIGTERM, which `ray.init` replaces by an exit without a word."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
+def _quiet_core() -> Iterator[None]:
+    """Keeps remarks of Ray's C++ core (on restartable actors of Ray's own) off the terminal for this session.
+
+    The core reads its level when the session starts, and says on the terminal that it did; what fails raises.
+    """
+    if "RAY_BACKEND_LOG_LEVEL" in os.environ:
+        yield
+        return
+    os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        del os.environ["RAY_BACKEND_LOG_LEVEL"]

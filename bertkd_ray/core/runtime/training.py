@@ -1,0 +1,248 @@
+"""Training with Ray Train: worker groups that go on from the newest checkpoint, and are told when they have to go."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from bertkd_ray.core.artifact import WORK, Draft
+from bertkd_ray.core.console import say
+from bertkd_ray.core.errors import ReportedError
+from bertkd_ray.core.preemption import Notice, listen, told_to_leave, training
+from bertkd_ray.core.refusals import scratch_directory
+from bertkd_ray.core.store import Store
+
+if TYPE_CHECKING:
+    from bertkd_ray.config import Config
+    from bertkd_ray.core.training import HistoryRow, Workers
+
+_POLL_SECONDS = 1.0
+_NOTICE_EVERY = 10
+"""Updates between two questions whether a node is to end: an answer takes a round trip between all workers."""
+
+
+def train(
+    draft: Draft,
+    config: Config,
+    resources: dict[str, int],
+    worker: Callable[[dict[str, Any], TrainContext], None],
+    arguments: dict[str, Any],
+    on_rows: Callable[[list[HistoryRow]], None],
+) -> None:
+    """Runs a training function on the configured workers, each with these resources, until it has ended everywhere.
+
+    A lost worker starts the job again from its newest checkpoint, at most `max_failures` times (drained nodes do not
+    count); a lost driver goes on from it when the same command runs again. Raises the worker's own error when it is a
+    ReportedError, and TrainingDivergedError, which no restart would mend, at once.
+    """
+    from ray import train as ray_train
+    from ray.train.torch import TorchTrainer
+
+    from bertkd_ray.core.training import TrainingDivergedError
+
+    # Ray's classes are typed as those of Ray Train's first version, which lacks these settings.
+    settings: Any = ray_train
+    board = _board_of_this_node()
+    trainer = TorchTrainer(
+        _enter,
+        train_loop_config={
+            "worker": worker,
+            "arguments": arguments,
+            "board": board,
+            "threads": resources["CPU"],
+            "storage": draft.store.uri,
+        },
+        torch_config=_listening(config.preemption_grace),
+        scaling_config=settings.ScalingConfig(
+            num_workers=config.workers,
+            elastic_resize_monitor_interval_s=config.resize_every,
+            use_gpu="GPU" in resources,
+            resources_per_worker=resources,
+        ),
+        run_config=settings.RunConfig(
+            name=draft.directory,
+            storage_path=draft.store.uri_of(WORK),
+            failure_config=settings.FailureConfig(
+                max_failures=config.max_failures, preemption_grace_s=config.preemption_grace
+            ),
+            checkpoint_config=settings.CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    with _reading(board, on_rows):
+        try:
+            trainer.fit()
+        except ray.train.TrainingFailedError as error:
+            raise ray.get(board.error.remote()) or error from None
+    if isinstance(final := ray.get(board.error.remote()), TrainingDivergedError):
+        raise final
+
+
+@dataclass(frozen=True)
+class TrainContext:
+    """What a training function needs of Ray: its place in the group, its checkpoint and where to report."""
+
+    workers: Workers
+    restore: Path | None
+    board: Any
+    store: Store
+    _updates: Iterator[int] = field(default_factory=itertools.count)
+    _ends_soon: threading.Event = field(default_factory=threading.Event)
+
+    def notice(self) -> Notice:
+        """SIGTERM, or the announced end of the node of one of the workers; the latter is told once."""
+        ends_soon = self._node_ends_soon()
+        if told_to_leave():
+            return Notice.LEAVE
+        return Notice.CHECKPOINT if ends_soon else Notice.NONE
+
+    def _node_ends_soon(self) -> bool:
+        """Asks Ray now and then; all workers do so at the same updates, since they wait for each other's question."""
+        if next(self._updates) % _NOTICE_EVERY or self._ends_soon.is_set():
+            return False
+        from ray.train import get_preemption_info
+
+        if get_preemption_info() is not None:
+            self._ends_soon.set()
+        return self._ends_soon.is_set()
+
+    def on_rows(self, rows: list[HistoryRow]) -> None:
+        """Hands rows of the curves to the driver."""
+        self.board.add.remote(rows)
+
+    def on_checkpoint(self, save: Callable[[Path], None], row: HistoryRow) -> None:
+        """Makes Ray Train keep a checkpoint; every worker calls it, rank 0 writes."""
+        from ray.train import Checkpoint, report
+
+        if self.workers.rank:
+            report(row)
+            return
+        with scratch_directory("checkpoint-") as directory:
+            save(directory)
+            with self.store.refusals("written", WORK):
+                report(row, checkpoint=Checkpoint.from_directory(directory))
+
+
+def _enter(config: dict[str, Any]) -> None:
+    """The train function that Ray runs in every worker."""
+    import torch
+    from ray.train import get_checkpoint, get_context
+    from ray.train.torch import get_device
+
+    from bertkd_ray.core.training import TrainingDivergedError, Workers
+
+    torch.set_num_threads(config["threads"])
+    context = get_context()
+    workers = Workers(context.get_world_rank(), context.get_world_size(), get_device())
+    store = Store(config["storage"])
+    with scratch_directory("restore-") as scratch:
+        checkpoint = get_checkpoint()
+        with store.refusals("read", WORK):
+            restore = Path(checkpoint.to_directory(scratch)) if checkpoint else None
+        if workers.rank == 0:
+            config["board"].begin.remote(workers.size)
+        try:
+            with training():
+                config["worker"](config["arguments"], TrainContext(workers, restore, config["board"], store))
+        except ReportedError as error:
+            ray.get(config["board"].fail.remote(error))
+            # All workers have the same gradient, so all end here; an error would make Ray train to it again.
+            if not isinstance(error, TrainingDivergedError):
+                raise
+
+
+def _listening(grace: float) -> Any:
+    """Ray's settings of a torch process group whose workers take SIGTERM as a notice."""
+    from ray.train.torch import TorchConfig
+
+    usual = TorchConfig().backend_cls
+
+    class Backend(usual):  # type: ignore[misc, valid-type] # which class it is depends on Ray's version
+        def on_start(self, worker_group: Any, backend_config: Any) -> None:
+            super().on_start(worker_group, backend_config)
+            # Runs in the main thread of each worker, where alone signals can be listened to.
+            worker_group.execute(listen, grace)
+
+    class Listening(TorchConfig):
+        @property
+        def backend_cls(self) -> type[Backend]:
+            return Backend
+
+    return Listening()
+
+
+def _board_of_this_node() -> Any:
+    """A board that no other node can take away."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return _Board.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined] # a handle by the decorator
+
+
+@ray.remote(num_cpus=0)
+class _Board:
+    """Rows that workers have pinned up and the driver has not yet taken, and the last error that the user must see."""
+
+    def __init__(self) -> None:
+        self._rows: list[HistoryRow] = []
+        self._sizes: list[int] = []
+        self._error: BaseException | None = None
+
+    def begin(self, workers: int) -> None:
+        self._sizes.append(workers)
+
+    def fail(self, error: BaseException) -> None:
+        self._error = error
+
+    def error(self) -> BaseException | None:
+        return self._error
+
+    def add(self, rows: list[HistoryRow]) -> None:
+        self._rows += rows
+
+    def take(self) -> tuple[list[int], list[HistoryRow]]:
+        """The sizes of the worker groups that have begun since the last call, and the new rows."""
+        taken = self._sizes, self._rows
+        self._sizes, self._rows = [], []
+        return taken
+
+
+@contextmanager
+def _reading(board: Any, on_rows: Callable[[list[HistoryRow]], None]) -> Iterator[None]:
+    """Passes the board's rows to `on_rows` while the block runs, and what is left after it."""
+    ended = threading.Event()
+    failures: list[BaseException] = []
+    groups = 0
+
+    def take() -> None:
+        nonlocal groups
+        sizes, rows = ray.get(board.take.remote())
+        for size in sizes:
+            groups += 1
+            if groups > 1:
+                say(f"training goes on from the newest checkpoint, with {size} worker{'s' * (size > 1)}")
+        on_rows(rows)
+
+    def read() -> None:
+        try:
+            while not ended.wait(_POLL_SECONDS):
+                take()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=read, name="board", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    if failures:
+        raise failures[0]
+    take()

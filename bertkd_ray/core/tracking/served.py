@@ -1,0 +1,84 @@
+"""The student as MLflow serves it: this file is copied beside the student and runs there without this package.
+
+Input: a column `text`, one sentence a row; output: a column `translation`. Text that is empty or white space stays
+empty. Translated as `generate` of the saved student does, so with its generation_config.json (beam 5). Not supported:
+splitting text of several sentences.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas
+
+BATCH = 32
+
+
+def make_model() -> Any:
+    """An `mlflow.pyfunc.PythonModel`, of the artifact `student`: a `save_pretrained` directory.
+
+    Its configuration names the form of the text that the student has learnt (`text`: raw, moses or paper) and its
+    languages (`src_lang`, `tgt_lang`); raw text goes in and comes out whatever the form.
+    """
+    from mlflow.pyfunc.model import PythonModel
+
+    class Student(PythonModel):
+        """Translates the rows of a table."""
+
+        def load_context(self, context: Any) -> None:
+            """Reads the student, onto a GPU where there is one."""
+            import torch
+            from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+            directory = context.artifacts["student"]
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+            self.tokenizer = AutoTokenizer.from_pretrained(directory)
+            self.model = AutoModelForSeq2SeqLM.from_pretrained(directory).eval().to(device)
+
+        def predict(self, context: Any, model_input: pandas.DataFrame, params: Any = None) -> pandas.DataFrame:
+            """`text` to `translation`, row for row."""
+            import torch
+
+            settings = context.model_config
+            texts = [str(text).strip() for text in model_input["text"]]
+            # Longest first, so that a batch has sentences of about one length.
+            order = sorted((i for i, text in enumerate(texts) if text), key=lambda i: -len(texts[i]))
+            found = [""] * len(texts)
+            for start in range(0, len(order), BATCH):
+                batch = order[start : start + BATCH]
+                sources = self._in_form([texts[i] for i in batch], settings)
+                inputs = self.tokenizer(sources, return_tensors="pt", padding=True).to(self.model.device)
+                with torch.inference_mode():
+                    ids = self.model.generate(**inputs)
+                lines = self._raw(self.tokenizer.batch_decode(ids, skip_special_tokens=True), settings)
+                for i, line in zip(batch, lines, strict=True):
+                    found[i] = line
+            return pandas.DataFrame({"translation": found})
+
+        def _in_form(self, texts: list[str], settings: dict[str, str]) -> list[str]:
+            """Raw text as the student has learnt to read it."""
+            if settings["text"] == "raw":
+                return texts
+            from moses import from_raw
+
+            return list(from_raw(texts, settings["text"], settings["src_lang"]))
+
+        def _raw(self, lines: list[str], settings: dict[str, str]) -> list[str]:
+            """What the student has written as people write it."""
+            if settings["text"] == "raw":
+                return lines
+            from moses import to_raw
+
+            return list(to_raw(lines, settings["text"], settings["tgt_lang"]))
+
+    return Student()
+
+
+def _serve() -> None:
+    from mlflow.models import set_model
+
+    set_model(make_model())
+
+
+if not __name__.startswith("bertkd_ray."):  # MLflow runs its copy of this file under a name of its own.
+    _serve()

@@ -1,0 +1,87 @@
+"""A run of MLflow for every arm of a pipeline: all that two arms have to be compared by, in one place.
+
+Keys are the same in all arms; which arm it is, name and tags say. `valid/*` are curves, their step the student's
+updates; the scores (`valid_bleu`, `test_bleu`, `chrf`, …) stand at step 0. A run is complete whoever made the student
+and when: a stage that was cached has its own run below another pipeline.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bertkd_ray.core.artifact import Artifact
+from bertkd_ray.core.tracking import Run, RunRef, StudentModel, Tracker, now_ms
+from bertkd_ray.report.results import HistoryRow, Results
+from bertkd_ray.report.tables import ArmResult
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_RAW_TEXT = {"text": "raw", "src_lang": "de", "tgt_lang": "en"}
+"""What a manifest that does not say means."""
+
+
+def record_arms(results: Results, tracker: Tracker, parent: RunRef) -> None:
+    """A run for every finished arm below the pipeline's, with its model where `tracking.log_model` says so."""
+    for scores in results.arms:
+        arm, config = scores.arm, results.arm_configs[scores.arm]
+        student, translation = results.stages[f"distill/{arm}"], results.stages[f"translate/{arm}"]
+        run = tracker.run(
+            f"{config.name}/{arm}",
+            key=f"arm:{arm}:{translation.fingerprint}",
+            parent=parent,
+            params=config.model_dump(exclude={"arms", "tracking", "storage"}),
+            tags={"bertkd.kind": "arm", "bertkd.pipeline": config.name, "bertkd.arm": arm},
+        )
+        try:
+            record_student(run, scores, student, translation, results.histories[arm])
+            if config.tracking.log_model:
+                model = _model(scores, student, results.stages["prepare"], results.translations[arm])
+                run.log_model(model, register=config.tracking.registered_model)
+        except BaseException as error:
+            run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            raise
+        run.finish()
+
+
+def record_student(
+    run: Run, scores: ArmResult, student: Artifact, translation: Artifact, history: list[HistoryRow]
+) -> None:
+    """Curve and scores of a student in its run, and the tags by which it is searched and found again."""
+    curve = [
+        (int(row["step"]), {key: row[key] for key in row if key.startswith("valid/")}, int(row["time"] * 1000))
+        for row in history
+        if "valid/bleu" in row
+    ]
+    run.log_metrics(curve, series="valid")
+    run.log_metrics([(0, scores.metrics(), now_ms())], series="scores")
+    run.set_tags(
+        {
+            "bertkd.corpus": student.manifest["inputs"]["corpus"],
+            "bertkd.student": student.fingerprint,
+            "bertkd.translation": translation.fingerprint,
+            "bertkd.artifact": translation.uri,
+        }
+    )
+
+
+def _model(scores: ArmResult, student: Artifact, corpus: Artifact, translations: pa.Table) -> StudentModel:
+    from bertkd_ray.corpus import moses
+    from bertkd_ray.student.distill import MODEL
+
+    settings = {key: str(corpus.info.get(key, default)) for key, default in _RAW_TEXT.items()}
+    return StudentModel(
+        name=scores.arm,
+        fingerprint=student.fingerprint,
+        fetch=lambda scratch: student.local(MODEL, scratch),
+        example=next((str(source) for source in translations["source"] if str(source)), ""),
+        settings=settings,
+        code=[Path(moses.__file__)],
+        scores=scores.metrics(),
+        tags={
+            "bertkd.arm": scores.arm,
+            "bertkd.corpus": corpus.fingerprint,
+            "bertkd.languages": f"{settings['src_lang']}-{settings['tgt_lang']}",
+        },
+    )

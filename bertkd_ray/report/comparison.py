@@ -1,0 +1,287 @@
+"""Finished students side by side: what they were made with, how they score, and which sentences tell them apart.
+
+Every other student is compared with the first by `translation.significance`, as arms are in a study of one seed: a
+bootstrap over the sentences whose p-value counts both tails. (The table of `bertkd run` has sacrebleu's, which counts
+one.) Sentences are compared by chrF. Only manifests and translations are read; nothing is made.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+import pyarrow as pa
+
+from bertkd_ray.config import Config, TranslateConfig, dotted
+from bertkd_ray.core import artifact as artifacts
+from bertkd_ray.core.artifact import MANIFEST, Artifact
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.redaction import redacted
+from bertkd_ray.core.store import Store
+from bertkd_ray.core.tracking import RunFinder, default_uri
+from bertkd_ray.report.sentences import Sentence, most_different, sentences_of
+from bertkd_ray.student.source import Lineage, artifact_at, lineage_of
+from bertkd_ray.translation.metrics import DEFAULT_TOKENIZER
+from bertkd_ray.translation.significance import compare, resample
+from bertkd_ray.translation.translate import read_translations
+
+SENTENCES = 5
+SAMPLES: int = TranslateConfig.model_fields["bootstrap_samples"].default
+_SECTIONS = {"corpus": "corpus", "teacher": "teacher", "softlabels": "extract", "student": "student"}
+"""Sections of the configuration by kind of artifact."""
+_ORDER = ("corpus", "teacher", "extract", "kd", "student", "translate")
+_HASH_DIGITS = 12
+_FIDELITY = "fidelity/"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the students that are compared."""
+
+    label: str
+    """A, B, C, …"""
+    name: str
+    """Of the run, or the directory."""
+    run_id: str
+    """MLflow's; empty where a directory was given."""
+    lineage: Lineage
+    translation: Artifact
+
+    def as_json(self) -> dict[str, str]:
+        """The side's entry in `--json`."""
+        return {
+            "name": self.name,
+            "run_id": self.run_id,
+            "student": self.lineage.student.fingerprint,
+            "translation": self.translation.fingerprint,
+            "path": self.translation.shown,
+        }
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A student against the first."""
+
+    delta: float
+    """Test BLEU, this minus the first's."""
+    p_value: float
+    """Two-sided."""
+    interval: tuple[float, float]
+    """Of delta, central 95% of the resamples."""
+    better: int
+    """Sentences with a higher chrF than the first's."""
+    worse: int
+    equal: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All of it; values by label, in the order in which the students were given."""
+
+    sides: list[Side]
+    configuration: dict[str, dict[str, Any]]
+    """Dotted keys that differ; a side that has no such key is absent."""
+    metrics: dict[str, dict[str, float]]
+    differences: dict[str, Difference]
+    """Of every side but the first."""
+    sentences: list[Sentence]
+    """Those of which the hypotheses' chrF differs most, the most first."""
+    test_sentences: int
+    signatures: dict[str, str]
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `--json` prints."""
+        return {
+            "runs": {side.label: side.as_json() for side in self.sides},
+            "configuration": self.configuration,
+            "metrics": self.metrics,
+            "bootstrap": {label: asdict(one) for label, one in self.differences.items()},
+            "sentences": [asdict(one) for one in self.sentences],
+            "signatures": self.signatures,
+        }
+
+
+def open_sides(names: Sequence[str], *, tracking: str | None = None, storage: str | None = None) -> list[Side]:
+    """The finished students that names, ids and directories stand for.
+
+    names: a run's name or id, or the directory or URI of a student or translation artifact. tracking: the MLflow store
+    of the runs, opened only if one is named; None is that of `storage`. storage: where the runs' artifacts are; None is
+    where they were made, with the MLflow store of the configuration's default.
+
+    Raises UserError, in one line, for fewer than two or more than 26 names, a name that is unknown or stands for
+    several runs, and a student that is not finished, not translated or translated in several ways.
+    """
+    if not 2 <= len(names) <= len(string.ascii_uppercase):
+        raise UserError(f"compare takes 2 to {len(string.ascii_uppercase)} runs, got {len(names)}; give names or paths")
+
+    @cache
+    def finder() -> RunFinder:
+        return RunFinder(tracking or default_uri(storage or Config.model_fields["storage"].default))
+
+    return [_open(label, name, finder, storage) for label, name in zip(string.ascii_uppercase, names, strict=False)]
+
+
+def compare_sides(sides: Sequence[Side], *, sentences: int = SENTENCES, samples: int = SAMPLES) -> Comparison:
+    """Compares every student with the first. Raises UserError for translations of different test sets."""
+    first = sides[0]
+    tables = {side.label: read_translations(side.translation) for side in sides}
+    for side in sides[1:]:
+        _require_same_test_set(first, tables[first.label], side, tables[side.label])
+    every = sentences_of(tables)
+    references = [sentence.reference for sentence in every]
+    tokenize = first.translation.info.get("tokenize", DEFAULT_TOKENIZER)
+    resampled = {
+        side.label: resample(
+            [sentence.hypotheses[side.label] for sentence in every], references, samples=samples, tokenize=tokenize
+        )
+        for side in sides
+    }
+    differences = {}
+    for side in sides[1:]:
+        found = compare([resampled[first.label]], [resampled[side.label]])
+        signs = [_sign(one.chrf[side.label] - one.chrf[first.label]) for one in every]
+        differences[side.label] = Difference(
+            found.delta, found.p_value, found.interval, signs.count(1), signs.count(-1), signs.count(0)
+        )
+    return Comparison(
+        sides=list(sides),
+        configuration=_that_differ({side.label: dict(_settings(side)) for side in sides}),
+        metrics=_by_key({side.label: dict(_metrics(side)) for side in sides}),
+        differences=differences,
+        sentences=most_different(every, sentences),
+        test_sentences=len(references),
+        signatures={
+            **first.translation.info["signatures"],
+            "bootstrap": f"samples:{samples}|over:sentences|tails:2|tok:{tokenize}",
+        },
+    )
+
+
+# --- the students -----------------------------------------------------------------------------------------------------
+
+
+def _open(label: str, name: str, finder: Callable[[], RunFinder], storage: str | None) -> Side:
+    found, run_id = artifact_at(name), ""
+    if found is not None:
+        name = found.directory
+    elif "://" in name:
+        raise UserError(f"{redacted(name)}: no finished artifact is here; give that of a student or a translation")
+    else:
+        run = finder().find(name)
+        location = _place_of(str(run.artifact), storage)
+        found, name, run_id = artifact_at(location), run.name, run.run_id
+        if found is None:
+            raise UserError(
+                f"{name}: its artifact {redacted(location)} is not there, or not finished; say where with --storage DIR"
+            )
+    if found.stage == "translation":
+        return Side(label, name, run_id, lineage_of(_student_of(found)), found)
+    if found.stage != "student":
+        raise UserError(f"{name}: is a {found.stage}; give a student or a translation")
+    lineage = lineage_of(found)
+    return Side(label, name, run_id, lineage, _only_translation(name, lineage))
+
+
+def _place_of(artifact: str, storage: str | None) -> str:
+    return artifact if storage is None else Store(storage).uri_of(artifact.rstrip("/").rpartition("/")[2])
+
+
+def _student_of(translation: Artifact) -> Artifact:
+    directory = f"student-{translation.manifest['inputs']['student']}"
+    if not translation.store.exists(directory, MANIFEST):
+        raise UserError(f"{translation.shown}: its student {directory} is not beside it; copy it there")
+    return artifacts.load(translation.store, directory)
+
+
+def _only_translation(name: str, lineage: Lineage) -> Artifact:
+    if not lineage.translations:
+        raise UserError(f"{name}: {lineage.student.directory} has not been translated; run bertkd translate")
+    if len(lineage.translations) > 1:
+        listed = ", ".join(one.shown for one in lineage.translations)
+        raise UserError(f"{name}: {lineage.student.directory} has several translations; give one of {listed}")
+    return lineage.translations[0]
+
+
+def _require_same_test_set(first: Side, ours: pa.Table, side: Side, theirs: pa.Table) -> None:
+    why = ""
+    if len(ours) != len(theirs):
+        why = f"{len(theirs):,} sentences against {len(ours):,}"
+    else:
+        for column in ("source", "reference"):
+            pairs = zip(ours[column].to_pylist(), theirs[column].to_pylist(), strict=True)
+            row = next((row for row, (one, other) in enumerate(pairs) if one != other), None)
+            if row is not None:
+                why = f"the {column} of sentence {ours['id'][row]} is another one"
+                break
+    if why:
+        raise UserError(
+            f"{side.name}: its test set is not that of {first.name} ({why}), so that they do not compare; "
+            "translate the same corpus.test with both"
+        )
+
+
+# --- what they are ----------------------------------------------------------------------------------------------------
+
+
+def _settings(side: Side) -> Iterator[tuple[str, Any]]:
+    """The configuration behind a student by dotted keys, and its inputs (texts and models) by their hashes."""
+    lineage = side.lineage
+    for artifact in (lineage.corpus, lineage.teacher, lineage.softlabels, lineage.student):
+        if artifact is not None:
+            section = _SECTIONS[artifact.stage]
+            yield from dotted(_sectioned(artifact.manifest["config"], section))
+            if "bert" in artifact.info:
+                yield f"{section}.model", artifact.info["bert"]
+            for name, print_ in artifact.manifest["inputs"].items():
+                if name not in _SECTIONS:
+                    yield f"{section}.input.{name}", str(print_)[:_HASH_DIGITS]
+    yield from dotted(_sectioned(side.translation.manifest["config"], "translate"))
+    yield "translate.tokenize", side.translation.info.get("tokenize", DEFAULT_TOKENIZER)
+
+
+def _sectioned(tree: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """A manifest's settings under sections of the configuration: what stands outside of any goes below `section`."""
+    if not isinstance(tree.get(section), dict):
+        return {section: dict(tree)}
+    below = {key: value for key, value in tree.items() if not isinstance(value, dict)}
+    return {**{key: value for key, value in tree.items() if key not in below}, section: {**tree[section], **below}}
+
+
+def _that_differ(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Keys of which the values differ. Of a section that some side lacks altogether (a control has no teacher), only
+    that, and what differs among the others.
+    """
+    differing: dict[str, dict[str, Any]] = {}
+    for key, values in _by_key(settings).items():
+        section = key.partition(".")[0]
+        with_section = [label for label, of in settings.items() if any(one.startswith(f"{section}.") for one in of)]
+        if len(with_section) < len(settings):
+            differing[section] = dict.fromkeys(with_section, "yes")
+        distinct = [value for n, value in enumerate(values.values()) if value not in list(values.values())[:n]]
+        if len(distinct) > 1 or len(values) < len(with_section):
+            differing[key] = values
+    return dict(sorted(differing.items(), key=lambda item: _ORDER.index(item[0].partition(".")[0])))
+
+
+def _by_key(of_sides: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    keys = dict.fromkeys(key for of in of_sides.values() for key in of)
+    return {key: {label: of[key] for label, of in of_sides.items() if key in of} for key in keys}
+
+
+def _metrics(side: Side) -> Iterator[tuple[str, float]]:
+    """Figures of the translations, of the student, and of the teacher where there is one."""
+    lineage = side.lineage
+    yield from side.translation.metrics.items()
+    yield from lineage.student.metrics.items()
+    yield "seconds", lineage.student.manifest["seconds"]
+    if lineage.teacher is not None:
+        yield from ((f"teacher/{key}", value) for key, value in lineage.teacher.metrics.items() if "/" in key)
+    if lineage.softlabels is not None:
+        yield from ((key, value) for key, value in lineage.softlabels.metrics.items() if key.startswith(_FIDELITY))
+
+
+def _sign(number: float) -> int:
+    return (number > 0) - (number < 0)

@@ -1,0 +1,298 @@
+"""What stands in the tables of a page: rows of text and numbers, without a word of HTML."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bertkd_ray.config import Config
+from bertkd_ray.core.artifact import Artifact
+from bertkd_ray.core.console import human_bytes, human_count, human_seconds
+from bertkd_ray.corpus.cleaning import REASONS
+from bertkd_ray.corpus.prepare import SPLITS
+from bertkd_ray.report.lineage import Node
+from bertkd_ray.report.results import Results
+from bertkd_ray.report.tables import NOTHING, ArmResult, format_p, number
+
+CHANCE = 0.05
+"""From this p-value on a difference is called one that may be chance."""
+_KINDS = {
+    "corpus": "Corpus",
+    "teacher": "Teacher",
+    "softlabels": "Soft labels",
+    "student": "Student",
+    "translation": "Translations",
+}
+_COUNTED_APART = {"pairs", "read", "src_tokens", "tgt_tokens", "src_unknown", "tgt_unknown", *REASONS}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One of the few numbers that stand first."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Of a table."""
+
+    text: str
+    is_best: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure of every arm, or of every split."""
+
+    label: str
+    note: str
+    cells: list[Cell]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A value beside others of its kind."""
+
+    label: str
+    value: str
+    share: float
+    """Of the bar's whole length, 0 to 1."""
+    note: str = ""
+
+
+def kind(name: str, artifact: Artifact) -> str:
+    """What an artifact is called: `Student, control`."""
+    _, _, arm = name.partition("/")
+    return f"{_KINDS[artifact.stage]}, {arm}" if arm else _KINDS[artifact.stage]
+
+
+# --- scores -----------------------------------------------------------------------------------------------------------
+
+
+def best_arm(results: Results) -> ArmResult | None:
+    """The arm of the highest test BLEU among those that are compared with the control; without any, of all."""
+    compared = [arm for arm in results.arms if arm.delta is not None] or results.arms
+    return max(compared, key=lambda arm: arm.test_bleu, default=None)
+
+
+def verdict(results: Results) -> str:
+    """The outcome in one sentence; empty where no arm is finished."""
+    best = best_arm(results)
+    if best is None:
+        return ""
+    said = f"The student “{best.arm}” scores {best.test_bleu:.2f} BLEU on the test set"
+    if best.delta is None or results.control is None:
+        return f"{said}."
+    than = f"{abs(best.delta):.2f} {'more' if best.delta >= 0 else 'less'} than “{results.control}”"
+    if best.p_value is None or math.isnan(best.p_value) or best.p_value >= CHANCE:
+        return f"{said}, {than}: a difference that may be chance ({_p(best.p_value)})."
+    return f"{said}, {than}, which was trained without the teacher ({_p(best.p_value)})."
+
+
+def _p(p_value: float | None) -> str:
+    """`p < 0.001`, `p = 0.042`."""
+    told = format_p(p_value)
+    return f"p < {told[1:]}" if told.startswith("<") else f"p = {told}"
+
+
+def tiles(results: Results) -> list[Tile]:
+    """The numbers that matter most, as far as there are any."""
+    return list(_tiles(results))
+
+
+def _tiles(results: Results) -> Iterator[Tile]:
+    best = best_arm(results)
+    if best is not None:
+        control = next((arm for arm in results.arms if arm.arm == results.control and arm is not best), None)
+        beside = f"{control.arm}: {control.test_bleu:.2f}" if control else ""
+        yield Tile(f"Test BLEU, {best.arm}", f"{best.test_bleu:.2f}", beside)
+        if best.delta is not None:
+            samples = results.config.translate.bootstrap_samples
+            yield Tile(
+                f"Against {results.control}",
+                f"{best.delta:+.2f}",
+                f"{_p(best.p_value)}, {samples:,} bootstrap samples",
+            )
+    teacher = results.stages.get("finetune")
+    if best is not None:
+        size = f"teacher: {human_count(teacher.metrics['parameters'])}" if teacher else ""
+        yield Tile("Parameters of the student", human_count(best.parameters), size)
+    elif teacher is not None:
+        accuracy = f"{100 * teacher.metrics['valid/accuracy']:.1f}%"
+        yield Tile("Masked accuracy of the teacher", accuracy, "validation set")
+    seconds = sum(artifact.manifest["seconds"] for artifact in results.stages.values())
+    count = len(results.stages)
+    yield Tile("Time for all stages", human_seconds(seconds), f"{count} artifact{'s' if count > 1 else ''}")
+
+
+def score_rows(results: Results) -> list[Row]:
+    """The figures of every arm, best ones marked where more is better and there is more than one arm."""
+    arms = results.arms
+    students = [results.stages[f"distill/{arm.arm}"].metrics for arm in arms]
+    translations = [results.stages[f"translate/{arm.arm}"].metrics for arm in arms]
+    beam = results.config.translate.beam
+    labels = [_soft_labels(results.arm_configs[arm.arm]) for arm in arms]
+
+    def row(label: str, note: str, values: Sequence[float | None], form: str, best: Callable[..., Any] | None) -> Row:
+        known = [value for value in values if value is not None and not math.isnan(value)]
+        top = best(known) if best and len(set(known)) > 1 else None
+        return Row(label, note, [Cell(number(value, form), top is not None and value == top) for value in values])
+
+    compared = [
+        row("Difference", f"test BLEU against {results.control}", [arm.delta for arm in arms], "+.2f", None),
+        Row("p", "of the difference, paired bootstrap", [Cell(format_p(arm.p_value)) for arm in arms]),
+    ]
+    return [
+        Row("Soft labels", "weight α, temperature T, k logits", [Cell(label) for label in labels]),
+        row("Test BLEU", f"beam {beam}", [arm.test_bleu for arm in arms], ".2f", max),
+        *(compared if len(arms) > 1 and results.control else []),
+        row("Test chrF", f"beam {beam}", [arm.chrf for arm in arms], ".2f", max),
+        row("Test BLEU, legacy", "tokenised, lower case", [arm.legacy_bleu for arm in arms], ".2f", max),
+        row("Length ratio", "output over reference", [one["test/length_ratio"] for one in translations], ".3f", None),
+        row("Valid BLEU", "greedy", [arm.valid_bleu for arm in arms], ".2f", max),
+        row("Valid accuracy", "target tokens, %", [100 * one["valid/accuracy"] for one in students], ".1f", max),
+        row("Valid perplexity", "of the references", [one["valid/perplexity"] for one in students], ".2f", min),
+        Row("Parameters", "of the student", [Cell(human_count(arm.parameters)) for arm in arms]),
+    ]
+
+
+def _soft_labels(config: Config) -> str:
+    return f"α {config.kd.alpha:g}, T {config.kd.temperature:g}, k {config.kd.topk}" if config.kd.alpha else "none"
+
+
+def signature_rows(results: Results) -> list[tuple[str, str]]:
+    """Metric and signature."""
+    titles = {"bleu_signature": "BLEU", "chrf_signature": "chrF", "paired bootstrap": "p"}
+    return [(titles.get(name, name), signature) for name, signature in results.signatures.items()]
+
+
+# --- training, soft labels --------------------------------------------------------------------------------------------
+
+
+def validation_rows(
+    histories: Mapping[str, Sequence[Mapping[str, float]]], columns: Mapping[str, tuple[str, float]]
+) -> list[tuple[int, list[str]]]:
+    """Step and values, history by history, at every step at which one of them was validated.
+
+    columns: key of the history to format and factor.
+    """
+    by_step: dict[int, dict[str, Mapping[str, float]]] = {}
+    for name, history in histories.items():
+        for row in history:
+            if any(key in row for key in columns):
+                by_step.setdefault(int(row["step"]), {})[name] = row
+    return [
+        (step, [_scaled(found.get(name, {}).get(key), *columns[key]) for name in histories for key in columns])
+        for step, found in sorted(by_step.items())
+    ]
+
+
+def _scaled(value: float | None, form: str, factor: float) -> str:
+    return number(None if value is None else factor * value, form)
+
+
+def fidelity_bars(labels: Artifact) -> list[Bar]:
+    """What the soft labels keep of the teacher, and how flat they are."""
+    k, metrics = labels.info["k"], labels.metrics
+    flattest = math.log(k)
+    shares = {
+        "topk_mass": (f"Probability in the top {k}", f"of the teacher, carried by the {k} logits that are stored"),
+        "gold_in_topk": (f"Reference among the top {k}", "share of target positions"),
+        "gold_first": ("Reference first", "share of target positions"),
+    }
+    entropies = {"entropy_t1": "Entropy at temperature 1", "entropy_t10": "Entropy at temperature 10"}
+    bars = [
+        Bar(label, f"{100 * metrics[f'fidelity/{name}']:.1f}%", metrics[f"fidelity/{name}"], note)
+        for name, (label, note) in shares.items()
+    ]
+    for name, label in entropies.items():
+        value = metrics[f"fidelity/{name}"]
+        share = value / flattest if flattest else 0.0
+        bars.append(Bar(label, f"{value:.2f} nats", share, f"of at most {flattest:.2f}, all {k} alike"))
+    return bars
+
+
+# --- corpus -----------------------------------------------------------------------------------------------------------
+
+
+def corpus_rows(corpus: Artifact) -> list[Row]:
+    """Counts by split; reasons that no pair was dropped for are left out."""
+    counts: dict[str, dict[str, int]] = corpus.info["splits"]
+    languages = [corpus.info.get(f"{side}_lang", "") for side in ("src", "tgt")]
+
+    def row(label: str, note: str, of: Callable[[dict[str, int]], int | None]) -> Row:
+        values = [of(counts[split]) for split in SPLITS]
+        return Row(label, note, [Cell(NOTHING if value is None else f"{value:,}") for value in values])
+
+    def named(name: str) -> Callable[[dict[str, int]], int | None]:
+        return lambda split: split.get(name)
+
+    def dropped(split: dict[str, int]) -> int:
+        return sum(split.get(reason, 0) for reason in REASONS)
+
+    reasons = [reason for reason in REASONS if any(counts[split].get(reason) for split in SPLITS)]
+    others = sorted({name for split in SPLITS for name, count in counts[split].items() if count} - _COUNTED_APART)
+    return [
+        row("Pairs read", "", named("read")),
+        row("Pairs dropped", "", dropped),
+        *(row(_words(reason), "dropped", named(reason)) for reason in reasons),
+        row("Pairs kept", "", named("pairs")),
+        *(row(_words(name), "", named(name)) for name in others),
+        row("Source tokens", languages[0], named("src_tokens")),
+        row("Target tokens", languages[1], named("tgt_tokens")),
+        row("Unknown source tokens", "", named("src_unknown")),
+        row("Unknown target tokens", "", named("tgt_unknown")),
+    ]
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def rejects(results: Results) -> list[tuple[str, int]]:
+    """What was made, and how many pairs could not be computed, where there are any."""
+    counted = [(kind(name, one), int(one.metrics.get("rejects", 0))) for name, one in results.stages.items()]
+    return [(name, count) for name, count in counted if count]
+
+
+# --- time, artifacts, versions ----------------------------------------------------------------------------------------
+
+
+def time_bars(nodes: Sequence[Node]) -> list[Bar]:
+    """The seconds of every artifact, the longest of them the whole bar; in the order in which they were finished."""
+    ordered = sorted(nodes, key=lambda node: node.artifact.manifest["created"])
+    total, longest = sum(node.seconds for node in nodes), max(node.seconds for node in nodes)
+    return [
+        Bar(
+            kind(node.name, node.artifact),
+            human_seconds(node.seconds),
+            node.seconds / longest if longest else 0.0,
+            f"{100 * node.seconds / total:.0f}%" if total else "",
+        )
+        for node in ordered
+    ]
+
+
+def sizes(nodes: Sequence[Node]) -> str:
+    """Of all artifacts together."""
+    return human_bytes(sum(node.bytes for node in nodes))
+
+
+def versions(stages: Mapping[str, Artifact]) -> list[tuple[str, str]]:
+    """Library and version; where artifacts were made with several, each with what it made."""
+    by_library: dict[str, dict[str, list[str]]] = {}
+    for name, artifact in stages.items():
+        for library, version in sorted(artifact.manifest["libraries"].items()):
+            by_library.setdefault(library, {}).setdefault(version, []).append(kind(name, artifact))
+    told = []
+    for library, found in by_library.items():
+        if len(found) == 1:
+            told.append((library, next(iter(found))))
+        else:
+            told.append((library, "; ".join(f"{version} ({', '.join(made)})" for version, made in found.items())))
+    return told

@@ -1,0 +1,69 @@
+"""Figures as SVG inside a page: in the page's font and colours, with ids that no other figure has."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+
+from bertkd_ray.report.frame import COLORS, Panel, panel_svg
+
+_SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
+_REFERENCE = re.compile(r"url\(#([^)]+)\)")
+_COLOR = re.compile(r"#[0-9a-fA-F]{6}\b")
+_DIGITS = re.compile(r"-?\d+\.\d{3,}")
+_UNTURNED = "rotate(-0 "
+_INCHES = (4.5, 3.3)
+_NAMES = {color.lower(): name for name, color in COLORS.items()}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A panel in a page."""
+
+    title: str
+    svg: str
+    """An `svg` element with its label."""
+
+
+def figure(panel: Panel, id_: str, inches: tuple[float, float] = _INCHES) -> Figure:
+    """A panel as an element of a page, with the panel's colours as the page's variables (`var(--series-1)`).
+
+    id_: of the element, and the start of all ids in it. Raises KeyError for a colour that is not the figures' own.
+    """
+    root = ET.fromstring(panel_svg(panel, inches))
+    for parent in list(root.iter()):
+        for child in list(parent):
+            # A style sheet would be the whole page's.
+            if child.tag in (f"{_SVG}metadata", f"{_SVG}style"):
+                parent.remove(child)
+    wanted = {found for element in root.iter() for found in _references(element)}
+    for element in root.iter():
+        element.tag = element.tag.removeprefix(_SVG)
+        element.text, element.tail = (text if text and text.strip() else None for text in (element.text, element.tail))
+        _rewrite(element, id_, wanted)
+    label = f"{panel.title}. {panel.summary}."
+    root.attrib = {"id": id_, "viewBox": root.attrib["viewBox"], "role": "img", "aria-label": label}
+    return Figure(panel.title, ET.tostring(root, encoding="unicode"))
+
+
+def _references(element: ET.Element) -> list[str]:
+    link = element.get(f"{_XLINK}href", "").removeprefix("#")
+    return [link, *(found for value in element.attrib.values() for found in _REFERENCE.findall(value))]
+
+
+def _rewrite(element: ET.Element, prefix: str, wanted: set[str]) -> None:
+    """Ids that something refers to get the prefix, the others go; links and colours become those of a page."""
+    attributes = {}
+    for name, value in element.attrib.items():
+        if name == "id":
+            if value in wanted:
+                attributes[name] = f"{prefix}-{value}"
+        elif name == f"{_XLINK}href":
+            attributes["href"] = f"#{prefix}-{value.removeprefix('#')}"
+        elif name == "style":
+            attributes[name] = _COLOR.sub(lambda found: f"var(--{_NAMES[found[0].lower()]})", value)
+        elif not value.startswith(_UNTURNED):
+            short = _DIGITS.sub(lambda found: f"{float(found[0]):.2f}", value)
+            attributes[name] = " ".join(_REFERENCE.sub(rf"url(#{prefix}-\1)", short).split())
+    element.attrib = attributes

@@ -1,0 +1,74 @@
+"""Which artifact was made from which, as a tree: every artifact hangs below the newest thing it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from bertkd_ray.core.artifact import Artifact
+
+
+@dataclass(frozen=True)
+class Node:
+    """An artifact in the tree."""
+
+    name: str
+    """Stage, or stage/arm."""
+    artifact: Artifact
+    depth: int
+    """Of the tree; 0 for the corpus."""
+    sources: dict[str, str]
+    """Stage of each artifact that it was made from, and the input's fingerprint."""
+    texts: dict[str, str]
+    """What else it was made from, by name and content hash: text, a BERT."""
+
+    @property
+    def bytes(self) -> int:
+        """Of all its files."""
+        return sum(entry["bytes"] for entry in self.artifact.files())
+
+    @property
+    def seconds(self) -> float:
+        """How long it took to make."""
+        return float(self.artifact.manifest["seconds"])
+
+
+def lineage(stages: Mapping[str, Artifact]) -> list[Node]:
+    """The artifacts of a pipeline, by stage or stage/arm, from the top of the tree downwards.
+
+    An artifact hangs below that of its inputs which was itself made last, counted in steps from the text; its other
+    inputs are only named. An artifact without inputs among these (its maker's are not given) stands at the top.
+    """
+    by_print = {artifact.fingerprint: name for name, artifact in stages.items()}
+    depths: dict[str, int] = {}
+
+    def inputs(name: str) -> list[str]:
+        return [by_print[print_] for print_ in stages[name].manifest["inputs"].values() if print_ in by_print]
+
+    def depth(name: str) -> int:
+        if name not in depths:
+            depths[name] = 1 + max((depth(source) for source in inputs(name)), default=-1)
+        return depths[name]
+
+    parents = {name: max(inputs(name), key=depth, default=None) for name in stages}
+
+    def below(parent: str | None) -> Iterator[str]:
+        # The order of the mapping within a parent: arms stay in theirs.
+        for name in stages:
+            if parents[name] == parent:
+                yield name
+                yield from below(name)
+
+    def level(name: str) -> int:
+        parent = parents[name]
+        return 0 if parent is None else 1 + level(parent)
+
+    return [_node(name, stages[name], level(name), by_print) for name in below(None)]
+
+
+def _node(name: str, artifact: Artifact, depth: int, by_print: Mapping[str, str]) -> Node:
+    # Sorted: a manifest that was read back has them in another order than one that was just made.
+    inputs: dict[str, str] = dict(sorted(artifact.manifest["inputs"].items()))
+    sources = {by_print[print_]: print_ for print_ in inputs.values() if print_ in by_print}
+    texts = {source: print_ for source, print_ in inputs.items() if print_ not in by_print}
+    return Node(name, artifact, depth, sources, texts)

@@ -1,0 +1,133 @@
+"""What a pipeline has come to: its finished artifacts, and what they say together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from bertkd_ray.config import Config
+from bertkd_ray.core.artifact import Artifact, fingerprint
+from bertkd_ray.report.tables import ArmResult
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+HistoryRow = dict[str, float]
+_FIDELITY = "fidelity/"
+_SHARED = ("prepare", "finetune", "extract")
+_OF_TEACHER = ("finetune", "extract")
+
+
+@dataclass(frozen=True)
+class Results:
+    """The finished stages of one configuration; those that are not finished are absent, and so is what needs them."""
+
+    config: Config
+    stages: Mapping[str, Artifact]
+    """By stage, or stage/arm."""
+    unfinished: Mapping[str, str] = field(default_factory=dict)
+    """What is not finished, by stage or stage/arm, and the command that makes it."""
+    command: str = ""
+    """What makes all of it; empty where it is not known."""
+
+    @property
+    def directory(self) -> str:
+        """Where in the store figures, tables and page go."""
+        names = sorted(artifact.fingerprint for artifact in self.stages.values())
+        samples = {"bootstrap_samples": self.config.translate.bootstrap_samples}
+        return f"report-{fingerprint('report', samples, {str(i): name for i, name in enumerate(names)})}"
+
+    @cached_property
+    def arm_configs(self) -> dict[str, Config]:
+        """The configuration of every arm, finished or not."""
+        return self.config.arm_configs()
+
+    @cached_property
+    def translations(self) -> dict[str, pa.Table]:
+        """The translations of every arm that is finished, see `translation.translate.read_translations`."""
+        from bertkd_ray.translation.translate import read_translations
+
+        finished = [arm for arm in self.arm_configs if f"translate/{arm}" in self.stages]
+        return {arm: read_translations(self.stages[f"translate/{arm}"]) for arm in finished}
+
+    @property
+    def control(self) -> str | None:
+        """The first finished arm without a teacher, with which the others are compared."""
+        return next((arm for arm in self.translations if self.arm_configs[arm].kd.alpha == 0), None)
+
+    @property
+    def arms(self) -> list[ArmResult]:
+        """The scores of every finished arm."""
+        return self._scored[0]
+
+    @property
+    def signatures(self) -> dict[str, str]:
+        """What the scores are, by metric."""
+        return self._scored[1]
+
+    @cached_property
+    def _scored(self) -> tuple[list[ArmResult], dict[str, str]]:
+        from bertkd_ray.translation.metrics import DEFAULT_TOKENIZER, paired_bootstrap
+        from bertkd_ray.translation.translate import best_hypotheses
+
+        arms: list[ArmResult] = []
+        signatures: dict[str, str] = {}
+        for arm, table in self.translations.items():
+            student, translation = self.stages[f"distill/{arm}"], self.stages[f"translate/{arm}"]
+            compared = None
+            if self.control is not None and arm != self.control:
+                compared = paired_bootstrap(
+                    best_hypotheses(self.translations[self.control]),
+                    best_hypotheses(table),
+                    table["reference"].to_pylist(),
+                    samples=self.config.translate.bootstrap_samples,
+                    tokenize=translation.info.get("tokenize", DEFAULT_TOKENIZER),
+                )
+            arms.append(
+                ArmResult(
+                    arm=arm,
+                    parameters=int(student.metrics["parameters"]),
+                    valid_bleu=student.metrics["valid/bleu"],
+                    test_bleu=translation.metrics["test/bleu"],
+                    chrf=translation.metrics["test/chrf"],
+                    legacy_bleu=translation.metrics["test/legacy_bleu"],
+                    delta=compared.delta_bleu if compared else None,
+                    p_value=compared.p_value if compared else None,
+                    seconds=self._seconds(arm),
+                )
+            )
+            signatures.update(sorted(translation.info["signatures"].items()))
+            if compared:
+                signatures["paired bootstrap"] = compared.signature
+        return arms, signatures
+
+    def _seconds(self, arm: str) -> dict[str, float]:
+        """How long every stage behind an arm took when it was done."""
+        names = [*_SHARED, f"distill/{arm}", f"translate/{arm}"]
+        needed = [name for name in names if name in self.stages]
+        if self.arm_configs[arm].kd.alpha == 0:
+            needed = [name for name in needed if name not in _OF_TEACHER]
+        return {name.partition("/")[0]: self.stages[name].manifest["seconds"] for name in needed}
+
+    @cached_property
+    def histories(self) -> dict[str, list[HistoryRow]]:
+        """The curves of the teacher, under `finetune`, and of every arm."""
+        from bertkd_ray.student.distill import HISTORY
+
+        names = {"finetune": "finetune", **{f"distill/{arm}": arm for arm in self.arm_configs}}
+        found = {label: self.stages[name] for name, label in names.items() if name in self.stages}
+        return {label: artifact.read_json(HISTORY)["rows"] for label, artifact in found.items()}
+
+    @property
+    def fidelity(self) -> dict[str, float]:
+        """What the soft labels keep of the teacher, see `figures.draw_fidelity`; empty where there are none."""
+        if "extract" not in self.stages:
+            return {}
+        metrics = self.stages["extract"].metrics
+        return {name.removeprefix(_FIDELITY): metrics[name] for name in metrics if name.startswith(_FIDELITY)}
+
+    def arm_metrics(self) -> dict[str, float]:
+        """The scores as metrics of a run, `arm/test_bleu`."""
+        return {f"{arm.arm}/{name}": value for arm in self.arms for name, value in arm.metrics().items()}

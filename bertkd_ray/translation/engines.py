@@ -1,0 +1,155 @@
+"""What translates token ids: a student in PyTorch, or its export in CTranslate2, behind one call.
+
+Both search with the same beam and rank what they find by the same GNMT length penalty (`search.length_penalty`).
+CTranslate2 has no such penalty: its own divides by length^exponent. So it is asked for as many hypotheses as the beam
+holds, with their plain sums of log-probabilities, and these are ranked here. It ends a search later, when so many
+hypotheses are complete, and fills the place of a complete one at once: it finds what `beam_search` finds, and at times
+something better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from bertkd_ray.core.devices import resolve_precision
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.quiet import quiet_transformers
+from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.corpus.tokenizer import BOS_TOKEN, EOS_TOKEN, PAD_TOKEN, load_tokenizer
+from bertkd_ray.translation.decoding import length_batches, length_limits, translate_ids
+from bertkd_ray.translation.search import length_penalty
+
+BATCH_TOKENS = 8192
+"""Padded source tokens times beam in a batch."""
+CT2_MODEL = "model.bin"
+_NEVER = [[PAD_TOKEN], [BOS_TOKEN]]
+
+
+class Engine(Protocol):
+    """A model with its search."""
+
+    @property
+    def positions(self) -> int:
+        """Tokens that a source may have, `</s>` included."""
+        ...
+
+    def translate(self, src: Ragged) -> list[list[int]]:
+        """The best translation of every row, without special tokens; that of an empty row is empty.
+
+        src: source tokens without special tokens, at most `positions` - 1 a row.
+        """
+        ...
+
+
+class TorchEngine:
+    """A student in PyTorch: a `save_pretrained` directory."""
+
+    def __init__(
+        self, directory: Path, *, beam: int, alpha: float, device: torch.device, precision: str = "float32"
+    ) -> None:
+        """precision: `auto`, `bf16` or `float32`, as in the configuration."""
+        from transformers import AutoModelForSeq2SeqLM
+
+        with quiet_transformers():
+            model = AutoModelForSeq2SeqLM.from_pretrained(directory, attn_implementation="eager")
+        self._model = model.eval().to(device)
+        self._beam, self._alpha, self._device = beam, alpha, device
+        self._precision = resolve_precision(precision, device)  # type: ignore[arg-type]
+
+    @property
+    def positions(self) -> int:
+        return int(self._model.config.max_position_embeddings)
+
+    def translate(self, src: Ragged) -> list[list[int]]:
+        found = translate_ids(
+            self._model,
+            src,
+            beam=self._beam,
+            alpha=self._alpha,
+            batch_tokens=BATCH_TOKENS,
+            precision=self._precision,
+            device=self._device,
+        )
+        return [hypotheses[0].ids for hypotheses in found]
+
+
+class CTranslate2Engine:
+    """An export in CTranslate2: a directory that its converter wrote, with the student's `tokenizer.json`."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        beam: int,
+        alpha: float,
+        device: torch.device,
+        positions: int,
+        own_penalty: bool = False,
+    ) -> None:
+        """positions: those of the student. own_penalty: rank by CTranslate2's penalty, as `translate_batch` does."""
+        self.positions = positions
+        self._translator = require_ctranslate2().Translator(
+            str(directory),
+            device=device.type,
+            device_index=device.index or 0,
+            intra_threads=torch.get_num_threads(),
+        )
+        tokenizer = load_tokenizer(directory)
+        self._tokens = np.array([tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size())], dtype=object)
+        self._ids = {token: i for i, token in enumerate(self._tokens.tolist())}
+        self._beam, self._alpha, self._own_penalty = beam, alpha, own_penalty
+
+    @property
+    def compute_type(self) -> str:
+        """The numbers that CTranslate2 computes with on this device, which may not be those that were saved."""
+        return str(self._translator.compute_type)
+
+    def translate(self, src: Ragged) -> list[list[int]]:
+        results: list[list[int]] = [[] for _ in range(len(src))]
+        rows = np.flatnonzero(src.lengths)
+        for batch in length_batches(src.lengths[rows] + 1, max(1, BATCH_TOKENS // self._beam)):
+            chosen = rows[batch]
+            sources = [[*self._tokens[src.take(chosen[i : i + 1]).values], EOS_TOKEN] for i in range(len(chosen))]
+            limits = length_limits(src.lengths[chosen], self.positions)
+            found = self._search(sources, int(limits.max()))
+            for row, tokens, limit in zip(chosen.tolist(), found, limits.tolist(), strict=True):
+                # CTranslate2 has one limit a batch; what never ends would be longer in longer company.
+                results[row] = [self._ids[token] for token in tokens[:limit]]
+        return results
+
+    def _search(self, sources: list[list[str]], limit: int) -> list[Sequence[str]]:
+        ranked = self._beam > 1 and not self._own_penalty
+        found = self._translator.translate_batch(
+            sources,
+            beam_size=self._beam,
+            num_hypotheses=self._beam if ranked else 1,
+            length_penalty=0 if ranked else self._alpha,
+            max_decoding_length=limit,
+            max_input_length=0,
+            suppress_sequences=_NEVER,
+            return_scores=ranked,
+        )
+        return [self._best(one) if ranked else one.hypotheses[0] for one in found]
+
+    def _best(self, result: Any) -> Sequence[str]:
+        """By the GNMT penalty, whose lengths count `</s>` and the start symbol."""
+        ranks = [
+            score / length_penalty(len(tokens) + 2.0, self._alpha)
+            for tokens, score in zip(result.hypotheses, result.scores, strict=True)
+        ]
+        best: Sequence[str] = result.hypotheses[int(np.argmax(ranks))]
+        return best
+
+
+def require_ctranslate2() -> Any:
+    """The `ctranslate2` module. Raises UserError where it is not installed."""
+    try:
+        import ctranslate2
+    except ModuleNotFoundError:
+        raise UserError('ctranslate2 is not installed; pip install "bertkd-ray[export]"') from None
+    return ctranslate2

@@ -1,0 +1,163 @@
+"""A student as a directory of its own, for CTranslate2 or plain `transformers`, with its tokenizer and a model card.
+
+The directory appears under its name in one step. What it holds is enough to translate raw text without this package.
+Not supported: writing to a URI.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertkd_ray.core.console import human_bytes
+from bertkd_ray.core.errors import UserError, one_line
+from bertkd_ray.core.quiet import quiet_transformers
+from bertkd_ray.corpus.tokenizer import TOKENIZER_FILE
+from bertkd_ray.student.distill import MODEL
+from bertkd_ray.student.source import Lineage
+from bertkd_ray.translation.engines import require_ctranslate2
+from bertkd_ray.translation.lines import LineSettings
+from bertkd_ray.translation.measure import Measurement, measure, require_test_text
+from bertkd_ray.translation.model_card import CARD, Form, model_card
+from bertkd_ray.translation.models import SETTINGS, settings_of
+
+QUANTIZATIONS = ("float32", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16", "float16", "bfloat16")
+SENTENCES = 200
+_TOKENIZER_CONFIG, _GENERATION_CONFIG = "tokenizer_config.json", "generation_config.json"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An export, and what was measured of it."""
+
+    path: Path
+    form: Form
+    bytes: int
+    measurement: Measurement | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `bertkd export --json` prints."""
+        measured = self.measurement.as_json() if self.measurement else None
+        return {"path": str(self.path), "to": self.form, "bytes": self.bytes, "measured": measured}
+
+    def text(self) -> str:
+        """The same for people."""
+        told = f"{self.path} ({human_bytes(self.bytes)})\nTranslate: bertkd translate {self.path} FILE"
+        return f"Export:    {told}" + (f"\n\n{self.measurement.table()}" if self.measurement else "")
+
+
+def default_output(student: str, form: Form, quantization: str) -> Path:
+    """In the working directory, named after the student and the form."""
+    kind = "" if quantization == "float32" else f"-{quantization}"
+    return Path(f"{student}-{form}{kind}")
+
+
+def export_huggingface(lineage: Lineage, output: Path, *, license: str | None, force: bool) -> Exported:
+    """Writes the student as a model directory of `transformers` with a model card.
+
+    license: of the card; None leaves it open. Raises UserError for an output that exists, unless `force` replaces it.
+    """
+    settings = settings_of(lineage)
+    with _new_directory(output, force=force) as directory, tempfile.TemporaryDirectory(prefix="student-") as scratch:
+        shutil.copytree(lineage.student.local(MODEL, Path(scratch)), directory, dirs_exist_ok=True)
+        _change_json(directory / _TOKENIZER_CONFIG, model_max_length=settings.max_tokens + 1)
+        _change_json(directory / _GENERATION_CONFIG, **_generation(settings))
+        _finish(directory, lineage, settings, "huggingface", license)
+    return Exported(output, "huggingface", _size(output))
+
+
+def export_ctranslate2(
+    lineage: Lineage, output: Path, *, quantization: str, sentences: int, license: str | None, force: bool
+) -> Exported:
+    """Converts the student for CTranslate2, and measures the export beside the student in PyTorch.
+
+    quantization: one of `QUANTIZATIONS`. sentences: of the test split that are translated to measure; 0 measures
+    nothing. Raises UserError as `export_huggingface`, without CTranslate2, and where the corpus to measure on is gone.
+    """
+    require_ctranslate2()
+    if sentences:
+        require_test_text(lineage)
+    settings = settings_of(lineage)
+    with tempfile.TemporaryDirectory(prefix="student-") as scratch:
+        student = lineage.student.local(MODEL, Path(scratch))
+        with _new_directory(output, force=force) as directory:
+            _convert(student, directory, quantization)
+            shutil.copy(student / TOKENIZER_FILE, directory)
+            _finish(directory, lineage, settings, "ctranslate2", license)
+        measurement = measure(lineage, student, output, settings, sentences) if sentences else None
+    return Exported(output, "ctranslate2", _size(output), measurement)
+
+
+def _convert(student: Path, directory: Path, quantization: str) -> None:
+    from ctranslate2.converters import TransformersConverter
+
+    class Converter(TransformersConverter):
+        """Reads a student's positions where they begin."""
+
+        def load_model(self, *arguments: Any, **options: Any) -> Any:
+            model = super().load_model(*arguments, **options)
+            for stack in (model.get_encoder(), model.get_decoder()):
+                # The converter takes the rows from `offset` on, which fits M2M100's own padding id, 1. A student's is
+                # 0, so its first token stands at row 1; taken from row 2 on, all would be one place further on.
+                stack.embed_positions.offset = stack.embed_positions.padding_idx + 1
+            return model
+
+    with quiet_transformers():
+        Converter(str(student)).convert(str(directory), quantization=quantization, force=True)
+
+
+def _generation(settings: LineSettings) -> dict[str, Any]:
+    """`generate` warns of a length penalty where there is no beam."""
+    if settings.beam == 1:
+        return {"num_beams": 1, "length_penalty": None, "early_stopping": None}
+    return {"num_beams": settings.beam, "length_penalty": settings.length_penalty}
+
+
+def _finish(directory: Path, lineage: Lineage, settings: LineSettings, form: Form, license: str | None) -> None:
+    (directory / SETTINGS).write_text(settings.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    (directory / CARD).write_text(model_card(lineage, settings, form, license=license), encoding="utf-8")
+
+
+def _change_json(path: Path, **changes: Any) -> None:
+    """Sets keys of a JSON object; None removes one."""
+    tree = json.loads(path.read_text(encoding="utf-8")) | changes
+    tree = {key: value for key, value in tree.items() if value is not None}
+    path.write_text(json.dumps(tree, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _size(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+@contextmanager
+def _new_directory(target: Path, *, force: bool) -> Iterator[Path]:
+    """A directory to fill, which stands at `target` once all is done; an earlier one stays until then."""
+    _require_free(target, force=force)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-")
+    except OSError as error:
+        raise UserError(f"--output {target}: cannot be written: {one_line(error)}") from None
+    with scratch as aside:
+        directory = Path(aside) / "new"
+        directory.mkdir()
+        yield directory
+        if target.exists():
+            os.rename(target, Path(aside) / "old")
+        os.rename(directory, target)
+
+
+def _require_free(target: Path, *, force: bool) -> None:
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not force:
+        raise UserError(f"--output {target}: exists already; give another, or --force to replace it")
+    if not (target / SETTINGS).is_file():
+        raise UserError(f"--output {target}: --force replaces exports only, and this is none; give another")

@@ -1,0 +1,139 @@
+"""What an export is worth: its BLEU and speed beside those of the student in PyTorch, on the student's own test text.
+
+Both translate the same token ids in the same batches on the same device, in float32 where the export is not quantised,
+and both search as `translation.engines` says; so a difference is the export's.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from bertkd_ray.core.artifact import Artifact
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.corpus.moses import to_raw
+from bertkd_ray.corpus.tokenizer import decode, load_tokenizer
+from bertkd_ray.report.tables import aligned
+from bertkd_ray.student.source import Lineage
+from bertkd_ray.translation.engines import CTranslate2Engine, Engine, TorchEngine
+from bertkd_ray.translation.lines import LineSettings
+from bertkd_ray.translation.metrics import score, tokenizer_for
+
+_WARM_UP = 8  # sentences
+_ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One way to translate."""
+
+    name: str
+    bleu: float
+    sentences_per_second: float
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """All of them on the same sentences."""
+
+    split: str
+    sentences: int
+    beam: int
+    length_penalty: float
+    """Exponent of the GNMT penalty."""
+    threads: int
+    signature: str
+    """Of BLEU."""
+    rows: tuple[Measured, ...]
+    """The student in PyTorch, the export, and the export as a plain `translate_batch` has it."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The `measured` of `bertkd export --json`."""
+        return asdict(self)
+
+    def table(self) -> str:
+        """For people."""
+        cells = [[row.name, f"{row.bleu:.2f}", f"{row.sentences_per_second:,.1f}"] for row in self.rows]
+        penalty = f", GNMT length penalty {self.length_penalty:g}" if self.beam > 1 else ""
+        threads = f"{self.threads} CPU thread{'s' if self.threads > 1 else ''}"
+        return "\n".join(
+            [
+                f"{self.sentences:,} sentences of the {self.split} split, beam {self.beam}{penalty}, {threads}",
+                "",
+                *aligned([["", "BLEU", "sentences/s"], *cells]),
+                "",
+                f"BLEU: {self.signature}",
+            ]
+        )
+
+
+def require_test_text(lineage: Lineage) -> Artifact:
+    """The corpus of a student. Raises UserError where its store holds it no longer."""
+    if lineage.corpus is None:
+        missing = f"corpus-{lineage.student.manifest['inputs']['corpus']}"
+        raise UserError(
+            f"{lineage.student.shown}: its corpus {missing} is not in the store, and the export cannot be measured; "
+            "--sentences 0 exports without measuring"
+        )
+    return lineage.corpus
+
+
+def measure(lineage: Lineage, student: Path, export: Path, settings: LineSettings, sentences: int) -> Measurement:
+    """Translates the first `sentences` of the test split (of valid, where there is no test) with student and export.
+
+    On the CPU, with torch's number of threads. The third row is CTranslate2 with a length penalty of its own
+    (length^x, `</s>` not counted) at the same exponent, which is what its plain `translate_batch` gives.
+    """
+    corpus = require_test_text(lineage)
+    split = "test" if corpus.files("test/") else "valid"
+    table = _first_rows(corpus, split, sentences)
+    src, cpu = Ragged.from_arrow(table["src_ids"]), torch.device("cpu")
+    references = to_raw(table["tgt"].to_pylist(), settings.text, settings.tgt_lang or "en")
+    tokenizer, tokenize = load_tokenizer(student), tokenizer_for(settings.tgt_lang or "en")
+    search: dict[str, Any] = {"beam": settings.beam, "alpha": settings.length_penalty, "device": cpu}
+    exported = CTranslate2Engine(export, **search, positions=settings.positions)
+    plain = CTranslate2Engine(export, **search, positions=settings.positions, own_penalty=True)
+    name = f"CTranslate2, {exported.compute_type}"
+    engines: dict[str, Engine] = {"PyTorch, float32": TorchEngine(student, **search), name: exported}
+    if settings.beam > 1:
+        engines[f"{name}, its own length penalty"] = plain
+    found, seconds = _translated(engines, src)
+    rows, signature = [], ""
+    for of_engine, rows_of_ids in found.items():
+        hypotheses = to_raw(decode(tokenizer, rows_of_ids), settings.text, settings.tgt_lang or "en")
+        scores = score(hypotheses, references, tokenize=tokenize)
+        rows.append(Measured(of_engine, scores.bleu, len(src) / seconds[of_engine]))
+        signature = scores.bleu_signature
+    return Measurement(
+        split, len(src), settings.beam, settings.length_penalty, torch.get_num_threads(), signature, tuple(rows)
+    )
+
+
+def _translated(engines: dict[str, Engine], src: Ragged) -> tuple[dict[str, list[list[int]]], dict[str, float]]:
+    """The translations of every engine, and its seconds: the best of rounds in turn, as other work comes and goes."""
+    found: dict[str, list[list[int]]] = {}
+    seconds = dict.fromkeys(engines, float("inf"))
+    for engine in engines.values():
+        engine.translate(src.take(np.arange(min(_WARM_UP, len(src)))))
+    for name, engine in [*engines.items()] * _ROUNDS:
+        started = time.perf_counter()
+        found[name] = engine.translate(src)
+        seconds[name] = min(seconds[name], time.perf_counter() - started)
+    return found, seconds
+
+
+def _first_rows(corpus: Artifact, split: str, count: int) -> pa.Table:
+    tables: list[pa.Table] = []
+    for entry in corpus.files(f"{split}/"):
+        if sum(map(len, tables)) < count:
+            with corpus.store.fs.open_input_file(corpus.path(entry["path"])) as source:
+                tables.append(pq.read_table(source, columns=["src_ids", "tgt"]))
+    return pa.concat_tables(tables).slice(0, count).combine_chunks()

@@ -1,0 +1,136 @@
+"""Opens what a user wants to translate with: a student artifact, its model directory, or an export."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bertkd_ray.config import validated
+from bertkd_ray.core.artifact import Artifact
+from bertkd_ray.core.devices import best_device
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.corpus.tokenizer import load_tokenizer
+from bertkd_ray.student.distill import MODEL
+from bertkd_ray.student.source import Lineage, artifact_at, lineage_of, student_at
+from bertkd_ray.translation.engines import (
+    CT2_MODEL,
+    CTranslate2Engine,
+    Engine,
+    TorchEngine,
+    require_ctranslate2,
+)
+from bertkd_ray.translation.lines import LineSettings, LineTranslator
+
+SETTINGS = "translation.json"
+"""In an export: its `LineSettings`."""
+_CONFIG = "config.json"
+_MODEL_TYPE = "m2m_100"
+
+
+def settings_of(lineage: Lineage) -> LineSettings:
+    """How a student translates: its corpus' languages and text, the search of its newest translation artifact."""
+    tree: dict[str, Any] = {"positions": _positions(lineage.student.read_json(MODEL, _CONFIG))}
+    if lineage.corpus is not None:
+        tree |= {key: lineage.corpus.info[key] for key in ("src_lang", "tgt_lang", "text")}
+        tree["max_tokens"] = lineage.corpus.manifest["config"]["max_side_tokens"]
+    if lineage.translations:
+        search = lineage.translations[-1].manifest["config"]["translate"]
+        tree |= {key: search[key] for key in ("beam", "length_penalty")}
+    return LineSettings(**tree)
+
+
+def open_translator(location: str, *, beam: int | None = None, device: str = "auto") -> LineTranslator:
+    """Translates lines with what lies at a directory or URI; beam: instead of its own.
+
+    device: `auto`, `cpu`, `cuda` or `cuda:N`. Raises UserError, in one line, for what is no model of this package, and
+    for a device that is not there.
+    """
+    if artifact_at(location) is not None:
+        return _of_student(student_at(location), beam, device)
+    directory = Path(location)
+    if not directory.is_dir():
+        raise UserError(
+            f"{location}: there is no such directory; give a student artifact, its model directory, an export, or a "
+            "CONFIG.yaml"
+        )
+    settings = _with_beam(_settings_in(directory), beam)
+    if (directory / CT2_MODEL).is_file():
+        engine: Engine = CTranslate2Engine(
+            directory,
+            beam=settings.beam,
+            alpha=settings.length_penalty,
+            device=_ctranslate2_device(device),
+            positions=settings.positions,
+        )
+    else:
+        engine = _torch_engine(directory, settings, device)
+    return LineTranslator(engine, load_tokenizer(directory), settings)
+
+
+def _of_student(student: Artifact, beam: int | None, device: str) -> LineTranslator:
+    settings = _with_beam(settings_of(lineage_of(student)), beam)
+    with tempfile.TemporaryDirectory(prefix="student-") as scratch:
+        directory = student.local(MODEL, Path(scratch))
+        return LineTranslator(_torch_engine(directory, settings, device), load_tokenizer(directory), settings)
+
+
+def _torch_engine(directory: Path, settings: LineSettings, device: str) -> TorchEngine:
+    return TorchEngine(
+        directory, beam=settings.beam, alpha=settings.length_penalty, device=_torch_device(device), precision="auto"
+    )
+
+
+def _settings_in(directory: Path) -> LineSettings:
+    """Those that an export carries, else the defaults for a student's model."""
+    if (directory / SETTINGS).is_file():
+        return validated(LineSettings, _json(directory / SETTINGS), str(directory / SETTINGS))
+    config = _json(directory / _CONFIG) if (directory / _CONFIG).is_file() else {}
+    if config.get("model_type") != _MODEL_TYPE:
+        raise UserError(f"{directory}: is no student of this package; give one, its model directory, or an export")
+    return LineSettings(positions=_positions(config))
+
+
+def _with_beam(settings: LineSettings, beam: int | None) -> LineSettings:
+    if beam is None:
+        return settings
+    return validated(LineSettings, {**settings.model_dump(), "beam": beam}, "--beam")
+
+
+def _positions(config: dict[str, Any]) -> int:
+    return int(config["max_position_embeddings"])
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        tree = json.loads(path.read_bytes())
+    except ValueError:
+        raise UserError(f"{path}: not JSON; make the export again") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: not a JSON object; make the export again")
+    return tree
+
+
+def _torch_device(name: str) -> torch.device:
+    if name == "auto":
+        return best_device()
+    return _checked_device(name, torch.cuda.device_count())
+
+
+def _ctranslate2_device(name: str) -> torch.device:
+    gpus = int(require_ctranslate2().get_cuda_device_count())
+    if name == "auto":
+        return torch.device("cuda" if gpus else "cpu")
+    return _checked_device(name, gpus)
+
+
+def _checked_device(name: str, gpus: int) -> torch.device:
+    kind, _, index = name.partition(":")
+    if name != "cpu" and (kind != "cuda" or not (index or "0").isdecimal()):
+        raise UserError(f"--device {name}: give auto, cpu, cuda or cuda:N")
+    if kind == "cuda" and int(index or 0) >= gpus:
+        raise UserError(f"--device {name}: this machine has {gpus} GPUs that can be used; give another, or auto")
+    return torch.device(name)

@@ -1,0 +1,74 @@
+"""Training functions on a real Ray session: told to go, and diverging."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from bertkd_ray.config import config_of
+from bertkd_ray.core.artifact import Draft
+from bertkd_ray.core.preemption import LeavingError, Notice
+from bertkd_ray.core.runtime import TrainContext
+from bertkd_ray.core.runtime.training import train
+from bertkd_ray.core.store import Store
+from bertkd_ray.core.training import TrainingDivergedError
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+CONFIG = config_of({"name": "runtime", "corpus": {"source": "demo"}}, "test")
+
+
+def _count(arguments: dict[str, str], context: TrainContext) -> None:
+    """Trains nothing: counts to 40, and writes down where it started and what it was told."""
+    start = 0 if context.restore is None else json.loads((context.restore / "step.json").read_text())
+    log = Path(arguments["log"])
+    with log.open("a") as file:
+        file.write(json.dumps({"pid": os.getpid(), "start": start}) + "\n")
+    for step in range(start + 1, 41):
+        time.sleep(0.2)
+        notice = context.notice()
+        if notice:
+            context.on_checkpoint(lambda place, at=step: (place / "step.json").write_text(str(at)), {"step": step})
+        if notice is Notice.LEAVE:
+            with log.open("a") as file:
+                file.write(json.dumps({"left": step}) + "\n")
+            raise LeavingError(f"left at {step}")
+
+
+def _rows(log: Path) -> list[dict[str, int]]:
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def test_a_worker_told_to_go_leaves_a_checkpoint_that_the_next_goes_on_from(tmp_path, ray_session, capsys):
+    log = tmp_path / "log"
+
+    def terminate_once(_: list[dict[str, float]]) -> None:
+        if len(found := _rows(log)) == 1:
+            os.kill(found[0]["pid"], signal.SIGTERM)
+
+    draft = Draft(Store(str(tmp_path)), "teacher", "0" * 16, {}, {})
+    train(draft, CONFIG, {"CPU": 1}, _count, {"log": str(log)}, terminate_once)
+    started, left, again = _rows(log)
+    assert started["start"] == 0
+    assert left["left"] > 0
+    assert again["start"] == left["left"]
+    assert again["pid"] != started["pid"]
+    assert "training goes on from the newest checkpoint, with 1 worker\n" in capsys.readouterr().err
+
+
+def _diverge(arguments: dict[str, str], context: TrainContext) -> None:
+    with Path(arguments["log"]).open("a") as file:
+        file.write("{}\n")
+    raise TrainingDivergedError("not a number at step 7")
+
+
+def test_training_that_diverges_is_not_tried_again(tmp_path, ray_session):
+    draft = Draft(Store(str(tmp_path)), "teacher", "1" * 16, {}, {})
+    with pytest.raises(TrainingDivergedError, match=r"^not a number at step 7$"):
+        train(draft, CONFIG, {"CPU": 1}, _diverge, {"log": str(tmp_path / "log")}, lambda rows: None)
+    assert len(_rows(tmp_path / "log")) == 1

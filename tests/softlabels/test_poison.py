@@ -1,0 +1,312 @@
+"""Pairs that raise or kill in stage 2: they end in the table of rejects, and the rest is scored."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from bertkd_ray.core.artifact import Artifact, Draft
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.core.rejects import Limit
+from bertkd_ray.softlabels import scoring
+from bertkd_ray.softlabels.extract import ShardWriter, extract
+from bertkd_ray.softlabels.shards import decode_labels
+from bertkd_ray.student import distill
+from tests.inprocess import InProcess, Project
+from tests.mortal import deaths_until_done, dies
+from tests.poison import beside, bytes_of, deadly, poisoned
+
+PAIRS = 242
+FRAGMENT = 64
+ROWS = [3, 40, 70]
+"""Two pairs of the first fragment, one in each of its row groups, and one of the second."""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Project:
+    project = Project(tmp_path_factory.mktemp("project"))
+    project.labels()
+    return project
+
+
+@pytest.fixture(scope="module")
+def corpus(project) -> Artifact:
+    return poisoned(project.corpus(), "train", "tgt_ids", ROWS, "a" * 16)[0]
+
+
+def draft(project: Project, corpus: Artifact, fingerprint: str) -> Draft:
+    return beside(corpus, project.labels_draft(), fingerprint)
+
+
+def made(project: Project, corpus: Artifact, fingerprint: str, share: float, runtime: Any = None) -> Artifact:
+    work = draft(project, corpus, fingerprint)
+    return extract(work, runtime or InProcess(), corpus, project.teacher(), max_rejects=share)
+
+
+def table_of(artifact: Artifact) -> list[dict[str, Any]]:
+    return pq.read_table(artifact.path("rejects.parquet")).to_pylist()
+
+
+@pytest.fixture(scope="module")
+def labels(project, corpus) -> Artifact:
+    return made(project, corpus, "b" * 16, 0.02)
+
+
+def test_raising_pairs_end_in_the_table(labels, corpus):
+    rejects = table_of(labels)
+    # An id is the line's position in the input, and none of the first lines is dropped.
+    assert [one["id"] for one in rejects] == ROWS
+    for one in rejects:
+        assert one["reason"].startswith("IndexError: index 60000 is out of bounds for axis 0 with size ")
+        assert one["tries"] > 1
+        assert one["fragment"] == f"train/part-{one['id'] // FRAGMENT:06d}.parquet"
+        assert "in cmlm_batch" in one["traceback"]
+    assert labels.metrics["rejects"] == 3
+    assert labels.metrics["pairs"] == PAIRS - 3
+
+
+def test_the_rest_is_scored_as_it_would_be_without_them(project, labels):
+    for entry in project.labels().files("part-"):
+        ours = pq.read_table(labels.path(entry["path"]))
+        theirs = pq.read_table(project.labels().path(entry["path"]))
+        keep = [row for row, pair in enumerate(theirs["id"].to_pylist()) if pair not in ROWS]
+        theirs = theirs.take(keep).combine_chunks()
+        assert ours.select(["id", "src_ids", "tgt_ids"]).equals(theirs.select(["id", "src_ids", "tgt_ids"]))
+        soft, expected = decode_labels(ours), decode_labels(theirs)
+        assert np.array_equal(soft.offsets, expected.offsets)
+        # Float32 sums over other paddings differ in the last bits alone.
+        np.testing.assert_allclose(soft.logsumexp, expected.logsumexp, rtol=1e-5)
+        np.testing.assert_allclose(soft.topk_logits, expected.topk_logits, rtol=2.0**-10, atol=1e-5)
+
+
+def test_the_row_groups_lose_the_rejected_pairs_and_the_manifest_says_so(labels):
+    groups = {entry["path"]: entry["row_groups"] for entry in labels.files("part-")}
+    assert groups == {
+        "part-000000.parquet": [31, 31],
+        "part-000001.parquet": [31, 32],
+        "part-000002.parquet": [32, 32],
+        "part-000003.parquet": [32, 18],
+    }
+    assert list(labels.problems(checksums=True)) == []
+
+
+def test_making_it_again_gives_the_same_bytes(project, corpus, labels):
+    assert bytes_of(made(project, corpus, "c" * 16, 0.5).uri) == bytes_of(labels.uri)
+
+
+def test_it_is_said_on_the_terminal(project, corpus, capsys):
+    work = draft(project, corpus, "d" * 16)
+    extract(work, InProcess(), corpus, project.teacher(), max_rejects=0.02)
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "rejected" in line]
+    assert said.startswith(
+        "extract  3 of 242 pairs rejected (1.240%); pair 3: IndexError: index 60000 is out of bounds"
+    )
+    assert said.endswith(f"; all of them: {project.store.root}/{work.directory}/rejects.parquet")
+
+
+def test_without_rejects_there_is_no_table(project):
+    assert project.labels().metrics["rejects"] == 0
+    assert not Path(project.labels().path("rejects.parquet")).exists()
+
+
+def test_too_many_fail_the_stage_and_a_greater_share_finishes_it(project, corpus, labels):
+    work = draft(project, corpus, "e" * 16)
+    runtime = InProcess()
+    with pytest.raises(UserError) as error:
+        # Two are borne, so the first fragment is finished, and the second is not.
+        extract(work, runtime, corpus, project.teacher(), max_rejects=2 / PAIRS)
+    said = str(error.value)
+    assert said.startswith(
+        "extract: 3 of 242 pairs rejected (1.240%), more than max_rejects 0.00826446; pair 3: IndexError: index"
+    )
+    table = f"{project.store.root}/{work.work}/rejects.parquet"
+    assert said.endswith(f"; all of them: {table}; mend the cause, or raise max_rejects, and run again to go on")
+    assert "\n" not in said
+    assert pq.read_table(table)["id"].to_pylist() == ROWS
+    assert "manifest.json" not in bytes_of(work.store.path(work.directory))
+    # The same limit fails again at once, and a greater one has two fragments left to score.
+    again = InProcess()
+    with pytest.raises(UserError, match=r"^extract: 3 of 242 pairs rejected"):
+        extract(work, again, corpus, project.teacher(), max_rejects=2 / PAIRS)
+    assert again.seen == []
+    raised = InProcess()
+    found = extract(work, raised, corpus, project.teacher(), max_rejects=3 / PAIRS)
+    assert [item["shard"] for item in raised.seen] == ["part-000002.parquet", "part-000003.parquet"]
+    assert bytes_of(found.uri) == bytes_of(labels.uri)
+    assert work.store.files(work.work) == []
+
+
+def test_one_fragment_with_too_many_is_given_up_at_once(project, monkeypatch):
+    """A teacher that can score nothing is no matter of single pairs, and should not cost days."""
+    calls = []
+
+    def nothing_works(self: Any, *arrays: Any) -> None:
+        calls.append(arrays)
+        raise RuntimeError("cuBLAS\nis not there")
+
+    monkeypatch.setattr(scoring.Scorer, "_score_batch", nothing_works)
+    with pytest.raises(
+        UserError, match=r"^extract: 1 of 242 pairs rejected .*: RuntimeError: cuBLAS is not there; all"
+    ):
+        made(project, project.corpus(), "f" * 16, 0.001)
+    assert len(calls) < 12
+
+
+def test_a_fragment_without_any_pair_left_is_an_empty_shard_and_distil_can_be_run(project):
+    rows = [*range(FRAGMENT), FRAGMENT + 32, *range(FRAGMENT + 33, 2 * FRAGMENT)]
+    empty, ids = poisoned(project.corpus(), "train", "tgt_ids", rows, "1" * 16)
+    labels = made(project, empty, "2" * 16, 0.9)
+    assert [entry["row_groups"] for entry in labels.files("part-")][:2] == [[], [32]]
+    assert len(pq.read_table(labels.path("part-000000.parquet"))) == 0
+    assert [one["id"] for one in table_of(labels)] == ids
+    arm = project.config.arm_configs()["distilled"]
+    work = distill.draft(arm, project.store, empty.fingerprint, labels.fingerprint)
+    student = distill.distill(work, arm, InProcess(), empty, labels, lambda rows: None)
+    assert student.metrics["steps"] == 2
+
+
+def test_a_pair_whose_logits_do_not_fit_float16_is_rejected(project, monkeypatch):
+    plain = scoring.Scorer._score_batch
+
+    def too_large(self: Any, src: Ragged, tgt: Ragged, mask: Any) -> Any:
+        ids, logits, sums = plain(self, src, tgt, mask)
+        if any(np.array_equal(tgt.row(row), target) for row in range(len(tgt))):
+            logits = torch.full_like(logits, 1e5)
+        return ids, logits, sums
+
+    entry = project.corpus().files("train/")[0]
+    target = np.asarray(pq.read_table(project.corpus().path(entry["path"]))["tgt_ids"][5].as_py())
+    monkeypatch.setattr(scoring.Scorer, "_score_batch", too_large)
+    # One row a batch, so that the other pairs of a batch keep their logits.
+    settings = {**project.labels_draft().config, "batch_tokens": 1}
+    work = Draft(project.store, "softlabels", "3" * 16, settings, project.labels_draft().inputs)
+    labels = extract(work, InProcess(), project.corpus(), project.teacher(), max_rejects=0.5)
+    rejects = table_of(labels)
+    assert 5 in [one["id"] for one in rejects]
+    for one in rejects:
+        said = f"OverflowError: pair {one['id']}, target position 0: the teacher has diverged, its logits do not fit "
+        assert one["reason"].startswith(said)
+
+
+def writer(project: Project, corpus: Artifact, artifact: str, share: float = 0.5) -> ShardWriter:
+    work = Draft(project.store, "softlabels", artifact, project.labels_draft().config, {})
+    return ShardWriter(
+        storage=project.store.uri,
+        artifact=work.directory,
+        work=work.work,
+        corpus=corpus.directory,
+        teacher=project.teacher().directory,
+        settings=work.config,
+        limit=Limit("extract", share, PAIRS),
+    )
+
+
+def item(corpus: Artifact, number: int) -> dict[str, str]:
+    path = corpus.files("train/")[number]["path"]
+    return {"fragment": path, "shard": Path(path).name}
+
+
+@pytest.fixture
+def kills(monkeypatch) -> None:
+    """From now on a token that there is not ends the process."""
+    from bertkd_ray.teacher import masking
+
+    monkeypatch.setattr(masking, "cmlm_batch", masking.cmlm_batch)
+    deadly()
+    monkeypatch.setattr(scoring, "cmlm_batch", masking.cmlm_batch)
+
+
+def test_killing_pairs_end_in_the_table_of_the_next_driver(project, corpus, labels, kills):
+    work = draft(project, corpus, "4" * 16)
+
+    def drive() -> None:
+        extract(work, InProcess(), corpus, project.teacher(), max_rejects=0.02)
+
+    # A driver that is its own actor: two pairs in one batch, the longer one first, and one in the other fragment.
+    assert deaths_until_done(drive) == 6 + 4
+    found = Artifact(project.store, work.directory, {})
+    rejects = table_of(found)
+    assert [one["id"] for one in rejects] == ROWS
+    assert [one["tries"] for one in rejects] == [6, 4, 4]
+    assert [one["reason"] for one in rejects] == [f"its process died {one['tries']} times" for one in rejects]
+    ours = bytes_of(found.uri)
+    for entry in labels.files("part-"):
+        assert entry["path"] in ours
+        rows = pq.read_table(found.path(entry["path"]))
+        assert rows["id"].equals(pq.read_table(labels.path(entry["path"]), columns=["id"])["id"])
+    # Fragments without poison have the bytes of any other run.
+    assert ours["part-000002.parquet"] == project.store.read(labels.directory, "part-000002.parquet")
+
+
+def test_an_actor_goes_on_where_the_one_before_it_died(project, corpus, kills):
+    """The same with an actor alone, which begins the fragment again as often as Ray lets it."""
+    actor = writer(project, corpus, "5" * 16)
+    assert deaths_until_done(lambda: actor(item(corpus, 1))) == 4
+    # The shard is there: another call computes nothing.
+    actor._scorer = None
+    assert actor(item(corpus, 1))["shard"] == "part-000001.parquet"
+    assert '"rejects": 1' in actor(item(corpus, 1))["stats"]
+
+
+def test_what_kills_again_and_again_ends_in_the_limit(project, corpus, kills):
+    actor = writer(project, corpus, "6" * 16, share=0.001)
+    for _ in range(4):
+        assert dies(lambda: actor(item(corpus, 1)))
+    with pytest.raises(
+        UserError, match=r"^extract: 1 of 242 pairs rejected \(0\.413%\), .*; pair 70: its process died 4 times"
+    ):
+        actor(item(corpus, 1))
+    # With a greater share the fragment is finished, and does not kill again.
+    assert not dies(lambda: writer(project, corpus, "6" * 16)(item(corpus, 1)))
+
+
+@pytest.mark.parametrize("moments", [[1], [2, 1], [1, 3, 2], [1, 2, 3, 4]])
+def test_a_fragment_whose_process_was_taken_away_has_the_same_bytes(project, labels, monkeypatch, moments):
+    """Killed at some batch, again and again: an innocent fragment comes out as if nothing had happened."""
+    actor = writer(project, project.corpus(), f"{len(moments)}" * 16)
+    actor._scorer.batch_tokens = 700
+    plain = scoring.Scorer._score_batch
+
+    def killed_at(moment: int) -> Callable[..., Any]:
+        calls = itertools.count(1)
+
+        def score_batch(self: Any, *arrays: Any) -> Any:
+            if next(calls) == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return plain(self, *arrays)
+
+        return score_batch
+
+    for moment in moments:
+        with monkeypatch.context() as patch:
+            patch.setattr(scoring.Scorer, "_score_batch", killed_at(moment))
+            assert dies(lambda: actor(item(project.corpus(), 0)))
+    actor(item(project.corpus(), 0))
+    undisturbed = writer(project, project.corpus(), "7" * 16)
+    undisturbed._scorer.batch_tokens = 700
+    undisturbed(item(project.corpus(), 0))
+    name = "part-000000.parquet"
+    assert project.store.read(actor._artifact, name) == project.store.read(undisturbed._artifact, name)
+
+
+@pytest.mark.parametrize("size", [0, 7, 4000])
+def test_a_shard_that_was_cut_off_is_made_again(project, size):
+    work = Draft(project.store, "softlabels", "8" * 16, project.labels_draft().config, {})
+    for entry in project.labels().files("part-"):
+        data = project.store.read(project.labels().directory, entry["path"])
+        cut = entry["path"] == "part-000001.parquet"
+        project.store.write(data[:size] if cut else data, work.directory, entry["path"])
+    runtime = InProcess()
+    found = extract(work, runtime, project.corpus(), project.teacher(), max_rejects=0)
+    assert [one["shard"] for one in runtime.seen] == ["part-000001.parquet"]
+    assert bytes_of(found.uri) == bytes_of(project.labels().uri)

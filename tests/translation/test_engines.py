@@ -1,0 +1,145 @@
+"""PyTorch and CTranslate2 compute the same model, and search alike."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.corpus.tokenizer import load_tokenizer
+from bertkd_ray.student.distill import MODEL
+from bertkd_ray.translation.engines import CTranslate2Engine, TorchEngine, require_ctranslate2
+from bertkd_ray.translation.export import export_ctranslate2
+from bertkd_ray.translation.search import length_penalty
+
+CPU = torch.device("cpu")
+EOS = 3
+
+
+@pytest.fixture(scope="module")
+def directories(distilled, tmp_path_factory) -> tuple[Path, Path]:
+    """A student that has learned next to nothing, and its export."""
+    pytest.importorskip("ctranslate2", reason="the export needs it: pip install bertkd-ray[export]")
+    path = tmp_path_factory.mktemp("export") / "ct2"
+    export_ctranslate2(distilled, path, quantization="float32", sentences=0, license=None, force=False)
+    return Path(distilled.student.uri, MODEL), path
+
+
+@pytest.fixture(scope="module")
+def rows(directories) -> list[list[int]]:
+    """Sources of 1 to 40 tokens, one of them empty, in no order of length."""
+    size = load_tokenizer(directories[0]).get_vocab_size()
+    rng = np.random.default_rng(3)
+    found = [rng.integers(4, size, length).tolist() for length in rng.integers(1, 41, 16)]
+    return [*found[:7], [], *found[7:]]
+
+
+def log_prob(directory: Path, source: list[int], target: list[int]) -> float:
+    """Sum of the log-probabilities of a translation and its `</s>`, in one pass of the student in transformers."""
+    from transformers import AutoModelForSeq2SeqLM
+
+    model = AutoModelForSeq2SeqLM.from_pretrained(directory).eval()
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([[*source, EOS]]), decoder_input_ids=torch.tensor([[2, *target]])).logits
+    return float(torch.log_softmax(logits[0], -1)[torch.arange(len(target) + 1), torch.tensor([*target, EOS])].sum())
+
+
+def test_the_export_gives_the_students_probabilities(directories, rows):
+    """Token by token; with positions that begin one place further on, as the bare converter has them, none is right."""
+    student, export = directories
+    tokenizer, translator = load_tokenizer(student), require_ctranslate2().Translator(str(export))
+    source, target = rows[0], rows[1]
+    tokens = [[tokenizer.id_to_token(i) for i in ids] for ids in (source, target)]
+    (scored,) = translator.score_batch([[*tokens[0], "</s>"]], [tokens[1]])
+    assert len(scored.log_probs) == len(target) + 1
+    assert sum(scored.log_probs) == pytest.approx(log_prob(student, source, target), abs=2e-4)
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+def test_an_empty_row_has_an_empty_translation_and_no_order_is_lost(directories, rows, beam):
+    student, export = directories
+    engines = [
+        TorchEngine(student, beam=beam, alpha=0.6, device=CPU),
+        CTranslate2Engine(export, beam=beam, alpha=0.6, device=CPU, positions=512),
+    ]
+    for engine in engines:
+        together = engine.translate(Ragged.from_lists(rows))
+        assert together[7] == []
+        assert len(together) == len(rows)
+        alone = [engine.translate(Ragged.from_lists([row]))[0] for row in rows]
+        assert sum(map(list.__eq__, together, alone)) >= len(rows) - 1
+        assert engine.translate(Ragged.from_lists([[]])) == [[]]
+
+
+def test_greedy_search_is_the_same(directories, rows):
+    student, export = directories
+    src = Ragged.from_lists(rows)
+    ours = TorchEngine(student, beam=1, alpha=0.6, device=CPU).translate(src)
+    theirs = CTranslate2Engine(export, beam=1, alpha=0.6, device=CPU, positions=512).translate(src)
+    assert ours == theirs
+
+
+def test_a_translation_has_no_more_tokens_than_the_students(directories, rows):
+    """Of a student that never ends, every row gets all it may have, whatever stands beside it in the batch."""
+    src = Ragged.from_lists(rows)
+    found = CTranslate2Engine(directories[1], beam=1, alpha=0.6, device=CPU, positions=30).translate(src)
+    limits = [min(2 * len(row) + 10, 30) if row else 0 for row in rows]
+    assert all(len(ids) <= limit for ids, limit in zip(found, limits, strict=True))
+    assert any(len(ids) == limit for ids, limit in zip(found, limits, strict=True) if limit)
+
+
+class Result:
+    """What `translate_batch` returns of a sentence."""
+
+    def __init__(self, *ranked: tuple[int, float]) -> None:
+        self.hypotheses = [[f"t{length}"] * length for length, _ in ranked]
+        self.scores = [score for _, score in ranked]
+
+
+def test_hypotheses_are_ranked_by_the_gnmt_penalty(directories):
+    engine = CTranslate2Engine(directories[1], beam=2, alpha=1.0, device=CPU, positions=512)
+    # Lengths with </s> and the start symbol are 6 and 12, the penalties 11 / 6 and 17 / 6.
+    assert length_penalty(6.0, 1.0) == pytest.approx(11 / 6)
+    assert engine._best(Result((4, -11.0), (10, -16.9))) == ["t10"] * 10
+    assert engine._best(Result((4, -11.0), (10, -17.1))) == ["t4"] * 4
+
+
+def test_the_search_that_is_asked_for(directories, monkeypatch):
+    seen: list[dict[str, Any]] = []
+
+    class Recorder:
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            seen.append(options)
+
+        def translate_batch(self, sources: list[list[str]], **options: Any) -> list[Result]:
+            seen.append(options)
+            return [Result((0, 0.0))] * len(sources)
+
+    monkeypatch.setattr(require_ctranslate2(), "Translator", Recorder)
+    wanted = ("beam_size", "num_hypotheses", "length_penalty", "max_decoding_length")
+    for beam, own, expected in ((3, False, (3, 3, 0, 14)), (3, True, (3, 1, 0.5, 14)), (1, False, (1, 1, 0.5, 14))):
+        engine = CTranslate2Engine(directories[1], beam=beam, alpha=0.5, device=CPU, positions=512, own_penalty=own)
+        assert engine.translate(Ragged.from_lists([[5, 6]])) == [[]]
+        assert tuple(seen[-1][name] for name in wanted) == expected
+        assert seen[-2]["intra_threads"] == torch.get_num_threads()
+
+
+def test_without_ctranslate2_the_user_is_told_what_to_install(monkeypatch):
+    real = builtins.__import__
+
+    def missing(name: str, *arguments: Any, **options: Any) -> Any:
+        if name == "ctranslate2":
+            raise ModuleNotFoundError(name)
+        return real(name, *arguments, **options)
+
+    monkeypatch.delitem(sys.modules, "ctranslate2", raising=False)
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(UserError, match=r'ctranslate2 is not installed; pip install "bertkd-ray\[export\]"'):
+        require_ctranslate2()

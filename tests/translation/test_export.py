@@ -1,0 +1,251 @@
+"""The directories that a user leaves with: what is in them, how they come to be, and that they work alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.corpus.tokenizer import load_tokenizer
+from bertkd_ray.translation import export as exports
+from bertkd_ray.translation.export import (
+    QUANTIZATIONS,
+    Exported,
+    default_output,
+    export_ctranslate2,
+    export_huggingface,
+)
+from bertkd_ray.translation.lines import LineSettings
+from tests.inprocess import Project
+from tests.translation.conftest import KNOWN
+from tests.translation.test_measure import MEASUREMENT
+
+HUGGINGFACE = {
+    "README.md",
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "translation.json",
+}
+CTRANSLATE2 = {
+    "README.md",
+    "config.json",
+    "model.bin",
+    "shared_vocabulary.json",
+    "tokenizer.json",
+    "translation.json",
+}
+
+
+def names(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
+
+
+def to_huggingface(lineage: Any, output: Path, *, force: bool = False) -> Exported:
+    return export_huggingface(lineage, output, license=None, force=force)
+
+
+def to_ctranslate2(lineage: Any, output: Path, quantization: str = "float32") -> Exported:
+    pytest.importorskip("ctranslate2", reason="the export needs it: pip install bertkd-ray[export]")
+    return export_ctranslate2(lineage, output, quantization=quantization, sentences=0, license=None, force=False)
+
+
+def json_of(*parts: str | Path) -> dict[str, Any]:
+    return dict(json.loads(Path(*parts).read_text(encoding="utf-8")))
+
+
+def test_what_a_huggingface_export_holds(distilled, tmp_path):
+    exported = to_huggingface(distilled, tmp_path / "deep" / "er")
+    assert exported.path == tmp_path / "deep" / "er"
+    assert names(exported.path) == HUGGINGFACE
+    assert exported.bytes == sum(path.stat().st_size for path in exported.path.iterdir())
+    assert json_of(exported.path, "tokenizer_config.json")["model_max_length"] == 101
+    generation = json_of(exported.path, "generation_config.json")
+    assert (generation["num_beams"], generation["length_penalty"], generation["max_length"]) == (5, 0.6, 512)
+    assert names(exported.path.parent) == {"er"}
+
+
+def test_what_a_ctranslate2_export_holds(distilled, tmp_path):
+    exported = to_ctranslate2(distilled, tmp_path / "ct2")
+    assert names(exported.path) == CTRANSLATE2
+    vocabulary = json.loads((exported.path / "shared_vocabulary.json").read_text())
+    tokenizer = load_tokenizer(exported.path)
+    assert vocabulary == [tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size())]
+
+
+def test_an_export_is_as_readable_as_any_directory(distilled, tmp_path):
+    before = os.umask(0o022)
+    try:
+        exported = to_huggingface(distilled, tmp_path / "export")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(exported.path.stat().st_mode) == 0o755
+
+
+def test_int8_is_smaller(distilled, tmp_path):
+    sizes = [to_ctranslate2(distilled, tmp_path / kind, kind).path / "model.bin" for kind in ("float32", "int8")]
+    # Positions and biases, a third of so small a student, stay as they are; the rest needs a quarter.
+    assert sizes[1].stat().st_size < 0.6 * sizes[0].stat().st_size
+
+
+def test_the_quantizations_are_the_librarys():
+    pytest.importorskip("ctranslate2", reason="the export needs it: pip install bertkd-ray[export]")
+    from ctranslate2.specs.model_spec import ACCEPTED_MODEL_TYPES
+
+    assert set(QUANTIZATIONS) == set(ACCEPTED_MODEL_TYPES)
+
+
+@pytest.mark.parametrize(
+    ("beam", "expected"),
+    [
+        (1, {"num_beams": 1, "length_penalty": None, "early_stopping": None}),
+        (3, {"num_beams": 3, "length_penalty": 0.2}),
+    ],
+)
+def test_generation_settings(beam, expected):
+    assert exports._generation(LineSettings(beam=beam, length_penalty=0.2)) == expected
+
+
+def test_nothing_is_overwritten_without_force(distilled, tmp_path):
+    to_huggingface(distilled, tmp_path / "export")
+    (tmp_path / "export" / "README.md").write_text("mine")
+    with pytest.raises(UserError, match=r"--output .*export: exists already; give another, or --force to replace it"):
+        to_huggingface(distilled, tmp_path / "export")
+    assert (tmp_path / "export" / "README.md").read_text() == "mine"
+    to_huggingface(distilled, tmp_path / "export", force=True)
+    assert (tmp_path / "export" / "README.md").read_text() != "mine"
+    assert names(tmp_path) == {"export"}
+
+
+def test_force_replaces_exports_alone(distilled, tmp_path):
+    (tmp_path / "letters").mkdir()
+    to_huggingface(distilled, tmp_path / "letters")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "letter.txt").write_text("dear")
+    with pytest.raises(UserError, match=r"--force replaces exports only, and this is none"):
+        to_huggingface(distilled, other, force=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"--force replaces exports only"):
+        to_huggingface(distilled, tmp_path / "file", force=True)
+    assert (other / "letter.txt").read_text() == "dear"
+
+
+def test_a_place_that_cannot_be_written(distilled, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"--output .*/file/export: cannot be written: "):
+        to_huggingface(distilled, tmp_path / "file" / "export")
+
+
+def test_what_fails_leaves_nothing_and_what_stood_there_stays(distilled, tmp_path, monkeypatch):
+    to_huggingface(distilled, tmp_path / "export")
+
+    def fail(*_: Any, **__: Any) -> str:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(exports, "model_card", fail)
+    for output in ("export", "other"):
+        with pytest.raises(RuntimeError, match="a defect"):
+            to_huggingface(distilled, tmp_path / output, force=True)
+    assert names(tmp_path) == {"export"}
+    assert names(tmp_path / "export") == HUGGINGFACE
+
+
+def test_text_and_json_of_an_export():
+    exported = Exported(Path("out"), "ctranslate2", 1536, MEASUREMENT)
+    assert exported.text().startswith(
+        "Export:    out (1.50 KiB)\nTranslate: bertkd translate out FILE\n\n1,200 sentences"
+    )
+    assert exported.as_json() == {
+        "path": "out",
+        "to": "ctranslate2",
+        "bytes": 1536,
+        "measured": MEASUREMENT.as_json(),
+    }
+    assert Exported(Path("out"), "huggingface", 1).as_json()["measured"] is None
+
+
+def test_default_outputs():
+    assert default_output("demo-distilled", "huggingface", "float32") == Path("demo-distilled-huggingface")
+    assert default_output("demo-distilled", "ctranslate2", "int8") == Path("demo-distilled-ctranslate2-int8")
+
+
+def test_a_student_of_moses_text_exports_with_a_word_of_warning(tmp_path, moses):
+    card = to_huggingface(moses, tmp_path / "export").path / "README.md"
+    assert "**The model reads and writes Moses tokens**" in card.read_text()
+    assert json_of(card.parent, "translation.json")["text"] == "moses"
+
+
+@pytest.fixture(scope="module")
+def moses(tmp_path_factory) -> Any:
+    from bertkd_ray.student.source import lineage_of
+
+    return lineage_of(Project(tmp_path_factory.mktemp("moses"), "corpus.text=moses").control())
+
+
+ALONE = """
+import json, sys
+class Nothing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "bertkd_ray":
+            raise ImportError(name)
+sys.meta_path.insert(0, Nothing())
+directory, lines = sys.argv[1], json.loads(sys.argv[2])
+{translate}
+print(json.dumps(found))
+"""
+TRANSFORMERS = """
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(directory), AutoTokenizer.from_pretrained(directory)
+ids = model.generate(**tokenizer(lines, return_tensors="pt", padding=True))
+found = tokenizer.batch_decode(ids, skip_special_tokens=True)
+"""
+CTRANSLATE2_ALONE = """
+import ctranslate2, tokenizers
+translator = ctranslate2.Translator(directory)
+tokenizer = tokenizers.Tokenizer.from_file(f"{directory}/tokenizer.json")
+results = translator.translate_batch([tokenizer.encode(line).tokens for line in lines], beam_size=4, length_penalty=0.6)
+found = [tokenizer.decode([tokenizer.token_to_id(token) for token in one.hypotheses[0]]) for one in results]
+"""
+
+
+def alone(script: str, directory: Path, lines: list[str], cwd: Path) -> list[str]:
+    """Translates in a process that cannot import this package."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", ALONE.replace("{translate}", script), str(directory), json.dumps(lines)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return list(json.loads(done.stdout))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["huggingface", "ctranslate2"])
+def test_an_export_translates_raw_text_without_this_package(known, translated, tmp_path, form):
+    import gzip
+
+    texts = [
+        gzip.decompress((known.directory / "text" / f"test.{side}.gz").read_bytes()).decode().splitlines()
+        for side in ("de", "en")
+    ]
+    sources, references = texts[0][:20], texts[1][:20]
+    if form == "huggingface":
+        directory, script = to_huggingface(translated, tmp_path / "export").path, TRANSFORMERS
+    else:
+        directory, script = to_ctranslate2(translated, tmp_path / "export").path, CTRANSLATE2_ALONE
+    assert KNOWN >= 20
+    found = alone(script, directory, sources, tmp_path)
+    assert sum(map(str.__eq__, found, references)) >= 16

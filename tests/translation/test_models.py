@@ -1,0 +1,119 @@
+"""What `bertkd translate` can be given, and what it says of anything else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.student.distill import MODEL
+from bertkd_ray.translation import models
+from bertkd_ray.translation.engines import CTranslate2Engine, TorchEngine
+from bertkd_ray.translation.export import export_ctranslate2, export_huggingface
+from bertkd_ray.translation.lines import LineSettings
+from bertkd_ray.translation.models import SETTINGS, open_translator, settings_of
+
+LINES = ["Der Hund schläft.", "", "Die Katze sieht den Hund."]
+
+
+@pytest.fixture(scope="module")
+def exports(distilled, tmp_path_factory) -> dict[str, Path]:
+    pytest.importorskip("ctranslate2", reason="the export needs it: pip install bertkd-ray[export]")
+    directory = tmp_path_factory.mktemp("exports")
+    found = {form: directory / form for form in ("huggingface", "ctranslate2")}
+    export_huggingface(distilled, found["huggingface"], license=None, force=False)
+    export_ctranslate2(distilled, found["ctranslate2"], quantization="float32", sentences=0, license=None, force=False)
+    return found
+
+
+def test_settings_come_from_the_lineage(distilled):
+    settings = settings_of(distilled)
+    assert settings == LineSettings(src_lang="de", tgt_lang="en", max_tokens=100, positions=512)
+    assert settings_of(replace(distilled, corpus=None)) == LineSettings(positions=512)
+
+
+@pytest.mark.slow
+def test_the_search_is_that_of_the_newest_translations(translated):
+    assert (settings_of(translated).beam, settings_of(translated).length_penalty) == (4, 0.6)
+
+
+def test_everything_that_holds_the_student_translates_alike(distilled, exports, tmp_path):
+    bare = tmp_path / "bare"
+    shutil.copytree(Path(distilled.student.uri, MODEL), bare)
+    uri = f"file://{distilled.student.uri}"
+    places = [distilled.student.uri, f"{distilled.student.uri}/model", uri, str(bare), *map(str, exports.values())]
+    found = [open_translator(place, beam=1, device="cpu").translate(LINES) for place in places]
+    assert [lines[1] for lines in found] == [""] * len(places)
+    # The export computes in float32 what the others compute in bfloat16 where the machine multiplies it.
+    assert found[:-1] == [found[0]] * (len(places) - 1)
+
+
+def test_an_export_carries_its_settings(distilled, exports):
+    expected = settings_of(distilled)
+    for directory in exports.values():
+        assert LineSettings(**json.loads((directory / SETTINGS).read_text())) == expected
+
+
+def test_the_engine_is_that_of_the_directory(distilled, exports):
+    assert isinstance(open_translator(distilled.student.uri, device="cpu")._engine, TorchEngine)
+    assert isinstance(open_translator(str(exports["huggingface"]), device="cpu")._engine, TorchEngine)
+    assert isinstance(open_translator(str(exports["ctranslate2"]), device="cpu")._engine, CTranslate2Engine)
+
+
+def test_a_beam_of_ones_own(exports):
+    for directory in exports.values():
+        assert open_translator(str(directory), device="cpu")._settings.beam == 5
+        assert open_translator(str(directory), beam=2, device="cpu")._settings.beam == 2
+    with pytest.raises(UserError, match=r"^--beam: beam: .* greater than or equal to 1 \(got 0\)$"):
+        open_translator(str(exports["huggingface"]), beam=0)
+
+
+def test_what_is_no_model_is_refused_in_one_line(distilled, exports, tmp_path):
+    def said(place: Path | str) -> str:
+        with pytest.raises(UserError) as refused:
+            open_translator(str(place))
+        assert "\n" not in str(refused.value)
+        return str(refused.value)
+
+    assert "there is no such directory; give a student artifact" in said(tmp_path / "nowhere")
+    assert "is no student of this package" in said(tmp_path)
+    assert "is a corpus, not a student" in said(distilled.corpus.uri)
+    (tmp_path / "config.json").write_text('{"model_type": "marian"}')
+    assert "is no student of this package" in said(tmp_path)
+    (tmp_path / "config.json").write_text("not json")
+    assert "config.json: not JSON" in said(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    assert "config.json: not a JSON object" in said(tmp_path)
+    shutil.copytree(exports["huggingface"], tmp_path / "copy")
+    (tmp_path / "copy" / SETTINGS).write_text('{"beem": 3}')
+    assert "unknown key beem; did you mean beam?" in said(tmp_path / "copy")
+    shutil.copytree(exports["huggingface"], tmp_path / "torn")
+    (tmp_path / "torn" / "tokenizer.json").unlink()
+    assert "tokenizer.json: no such file" in said(tmp_path / "torn")
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "device"),
+    [("cpu", 0, "cpu"), ("cuda", 1, "cuda"), ("cuda:1", 2, "cuda:1"), ("cpu", 2, "cpu")],
+)
+def test_devices(name, gpus, device):
+    assert models._checked_device(name, gpus) == torch.device(device)
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "said"),
+    [
+        ("tpu", 1, "give auto, cpu, cuda or cuda:N"),
+        ("cuda:x", 1, "give auto, cpu, cuda or cuda:N"),
+        ("cuda", 0, "this machine has 0 GPUs"),
+        ("cuda:2", 2, "this machine has 2 GPUs"),
+    ],
+)
+def test_devices_that_are_not_there(name, gpus, said):
+    with pytest.raises(UserError, match=f"--device {name}: {said}"):
+        models._checked_device(name, gpus)
