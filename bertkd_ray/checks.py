@@ -10,10 +10,12 @@ import pyarrow.compute as pc
 from bertkd_ray.config import Config
 from bertkd_ray.config.corpus import SPLITS, CorpusConfig
 from bertkd_ray.core import artifact as artifacts
+from bertkd_ray.core.console import say
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.store import Store
 from bertkd_ray.corpus.bert_tokenizer import load_bert_tokenizer
+from bertkd_ray.corpus.sides import swapped_names, swapped_splits
 from bertkd_ray.corpus.sources import read_sources
 from bertkd_ray.teacher.source import check_bert, resolve_model
 
@@ -40,12 +42,17 @@ def check_config(config: Config) -> Iterator[str]:
         raise UserError(f"kd.topk: {config.stored_topk()} is more than the vocabulary of {vocabulary} pieces; lower it")
     yield f"teacher    {config.teacher.model}: {bert['num_hidden_layers']} layers, {vocabulary:,} pieces"
     yield f"device     {_device(config)}"
+    for remark in swapped_names(config.corpus):
+        say(f"warning: {remark}", stage="validate")
+    samples: dict[str, pa.Table] = {}
     for split in SPLITS:
-        yield f"{split:<10} {_pairs(config.corpus, split)}"
+        yield f"{split:<10} {_pairs(config.corpus, split, samples)}"
+    for remark in swapped_splits(samples):
+        say(f"warning: {remark}", stage="validate")
 
 
-def _pairs(corpus: CorpusConfig, split: str) -> str:
-    """What a split holds; every line of it is read."""
+def _pairs(corpus: CorpusConfig, split: str, samples: dict[str, pa.Table]) -> str:
+    """What a split holds; every line of it is read, and the first ones become its sample."""
     share = corpus.held_out().get(split)
     if share is not None:
         return f"{share:.2%} of train, held out"
@@ -54,6 +61,7 @@ def _pairs(corpus: CorpusConfig, split: str) -> str:
         counts.append(0)
         for table in tables:
             counts[-1] += len(table)
+            samples.setdefault(split, table)
             full = full or _has_full_pair(table)
     if not full:
         said = f"each of the {sum(counts)} pairs has an empty side" if sum(counts) else "the files are empty"

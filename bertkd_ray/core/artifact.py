@@ -175,7 +175,8 @@ def load(store: Store, directory: str) -> Artifact:
             f"{where}: schema {manifest.get('schema')}, this version reads {SCHEMA_VERSION}; "
             "use another storage or the version that wrote it"
         )
-    manifest.pop(_CHECKSUM, None)
+    if manifest.pop(_CHECKSUM, None) is None:
+        raise UserError(f"{where}: has no checksum of its own, as those of earlier versions; {remedy}")
     if not _is_sealed(manifest, data):
         raise UserError(f"{where}: its content differs from its own checksum; {remedy}")
     name = f"{manifest['stage']}-{manifest['fingerprint']}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
-_AFTER_SCHEME = re.compile(r"(?<=://)[^\s\"'<>]+")
+_AFTER_SCHEME = re.compile(r"(?<=://)[^\s\"'<>]*[^\s\"'<>:;,.)\]}]")  # a sentence's punctuation is not the URI's
 _QUERY_VALUE = re.compile(r"(?<=[?&])([^=&#]+)=[^&#]*")
 _SECRET_VALUE = re.compile(r"[?&]([^=&#]*(?:pass|secret|token|key|sig|cred)[^=&#]*)=([^&#]*)", re.IGNORECASE)
 _SHORTEST_SECRET = 3  # shorter ones are parts of ordinary words

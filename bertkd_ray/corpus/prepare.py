@@ -23,7 +23,7 @@ from bertkd_ray.core.console import Progress, say
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.refusals import scratch_directory
 from bertkd_ray.core.store import Store
-from bertkd_ray.corpus.chunks import Chunk, cut, grouped, packed
+from bertkd_ray.corpus.chunks import Chunk, cut, grouped, packed, read_table
 from bertkd_ray.corpus.cleaning import REASONS
 from bertkd_ray.corpus.deduplication import bucket_count
 from bertkd_ray.corpus.passes import (
@@ -38,6 +38,7 @@ from bertkd_ray.corpus.passes import (
     settle_group,
 )
 from bertkd_ray.corpus.segmentation import Segmenter
+from bertkd_ray.corpus.sides import swapped_names, swapped_splits
 from bertkd_ray.corpus.sources import source_hashes, source_settings
 from bertkd_ray.corpus.tokenizer import UNK_ID, build_token_space, save_token_space
 
@@ -65,6 +66,7 @@ def prepare(work: Draft, config: Config, runtime: Runtime, bert: str) -> Artifac
     """
     work.store.delete(work.work)
     chunks = cut(work, config.corpus)
+    _warn_of_swapped_sides(work, config, chunks)
     _share_bert(work, bert)
     runtime.start()
     tally = _clean(work, runtime, chunks)
@@ -163,6 +165,13 @@ def _counts(work: Draft, split: str, found: Counter[str]) -> dict[str, int]:
         empty = f"held_out: {share} took none of train, raise it" if share else "the files are empty"
         raise UserError(f"corpus.{split}: no pair is left ({told or empty})")
     return {"read": found["read"], "pairs": found["pairs"], **dropped, **found}
+
+
+def _warn_of_swapped_sides(work: Draft, config: Config, chunks: list[Chunk]) -> None:
+    first = {chunk.split: chunk for chunk in reversed(chunks)}
+    samples = {split: read_table(work.store, work.work, "raw", chunk.name) for split, chunk in first.items()}
+    for remark in (*swapped_names(config.corpus), *swapped_splits(samples)):
+        say(f"warning: {remark}", stage="prepare")
 
 
 def _warn(config: Config, splits: dict[str, dict[str, int]]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertkd_ray.config import Config
 from bertkd_ray.core.artifact import Artifact, Draft, fingerprint, load
+from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.refusals import scratch_directory
 from bertkd_ray.core.store import Store
 from bertkd_ray.corpus.prepare import TOKENIZER
@@ -41,6 +42,10 @@ def finetune(
     on_rows: Callable[[list[HistoryRow]], None],
 ) -> Artifact:
     """Makes the teacher artifact. bert: directory of the BERT to start from, on every node."""
+    vocabulary = corpus.info["vocabulary"]
+    if config.stored_topk() > vocabulary:
+        # Extraction would find it, hours later.
+        raise UserError(f"kd.topk: {config.stored_topk()} is more than the {vocabulary} tokens of the corpus; lower it")
     runtime.start()
     arguments = {
         "config": config.model_dump(),
@@ -54,7 +59,7 @@ def finetune(
     return work.commit(
         made=[MODEL, HISTORY],
         metrics=summary,
-        info={"bert": config.teacher.model, "vocabulary": corpus.info["vocabulary"]},
+        info={"bert": config.teacher.model, "vocabulary": vocabulary},
     )
 
 

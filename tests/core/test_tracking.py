@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -314,3 +315,27 @@ def test_how_to_open_and_references_show_no_credentials(tracker: Any, uri: str) 
     assert MlflowTracker(None, "https://u:p@host/", "7").how_to_open == "https://***@host/#/experiments/7"
     ref = RunRef("https://u:pa55@host", "abc")
     assert "pa55" not in f"{ref!r} {ref}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.0, 0.2])
+def test_a_store_whose_maker_was_killed_can_be_used(tmp_path, seconds):
+    """mlflow makes its tables one by one, and cannot go on with half of them."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    code = "import sys; from bertkd_ray.core.tracking import open_tracker; open_tracker(sys.argv[1], 'tests')"
+    process = subprocess.Popen([sys.executable, "-c", code, uri])
+    while not list(tmp_path.iterdir()):
+        assert process.poll() is None
+        time.sleep(0.001)
+    time.sleep(seconds)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "mlflow.db").exists()
+    open_tracker(uri, "tests").run("one", key="one").finish()
+    assert (tmp_path / "mlflow.db").exists()
+
+
+def test_an_empty_file_that_sqlite_has_left_is_a_store_not_yet_made(tmp_path):
+    (tmp_path / "mlflow.db").touch()
+    open_tracker(f"sqlite:///{tmp_path}/mlflow.db", "tests").run("one", key="one").finish()
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +40,8 @@ def connect(uri: str) -> Any:
         # It logs pages of what it raises.
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     with store_errors(uri):
+        if (file := sqlite_file(uri)) is not None:
+            _make_database(file)
         _check_database(uri)
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
@@ -72,6 +76,27 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(uri.removeprefix(prefix).partition("?")[0]).absolute()
 
 
+def _make_database(file: Path) -> None:
+    """Makes the store of an SQLite file that is not there; it appears with all of its tables.
+
+    A process that is killed while mlflow makes them leaves some, and mlflow cannot go on from there.
+    """
+    from mlflow import MlflowClient
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    directory = os.open(file.parent, os.O_RDONLY)
+    scratch = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        if not file.exists() or file.stat().st_size == 0:
+            _check_database(f"sqlite:///{scratch}")
+            MlflowClient(f"sqlite:///{scratch}", f"sqlite:///{scratch}").search_experiments(max_results=1)
+            scratch.replace(file)
+    finally:
+        scratch.unlink(missing_ok=True)
+        os.close(directory)
+
+
 def _check_database(uri: str) -> None:
     """Connect once to a database, because mlflow tries for minutes before it gives up."""
     scheme = urlsplit(uri).scheme.partition("+")[0]
@@ -79,9 +104,6 @@ def _check_database(uri: str) -> None:
         return
     import sqlalchemy
 
-    file = sqlite_file(uri)
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
     takes_timeout = sqlalchemy.make_url(uri).get_driver_name() in ("psycopg", "psycopg2", "pymysql", "mysqldb")
     options = {"connect_timeout": _OPEN_TIMEOUT_S} if takes_timeout else {}
     engine = sqlalchemy.create_engine(uri, connect_args=options, poolclass=sqlalchemy.pool.NullPool)

@@ -1,0 +1,63 @@
+"""Whether source and target have changed places, as far as names and text can tell. Remarks, never errors.
+
+Without a model of languages one side of a corpus is as good as the other. What can be told is that files are named after
+the other side's language, and that one split reads the other way round than train.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+
+import pyarrow as pa
+
+from bertkd_ray.config.corpus import SPLITS, CorpusConfig
+
+SAMPLE_PAIRS = 1000
+"""Pairs of each split that are enough to look at."""
+_GRAM = 3
+_TIMES = 2
+_COMPRESSED = (".gz", ".zst")
+
+
+def swapped_names(corpus: CorpusConfig) -> Iterator[str]:
+    """A remark for every source whose files are named after each other's language (`train.en` as the German side)."""
+    for split in SPLITS:
+        for files in corpus.sources(split):
+            if files.src is None or files.tgt is None:
+                continue
+            if (_language(files.src), _language(files.tgt)) == (corpus.tgt_lang, corpus.src_lang):
+                yield (
+                    f"corpus.{split}: {files.src} is the source, in {corpus.src_lang}, and {files.tgt} the target, in "
+                    f"{corpus.tgt_lang}; swap the files, or src_lang and tgt_lang"
+                )
+
+
+def swapped_splits(samples: Mapping[str, pa.Table]) -> Iterator[str]:
+    """A remark for every split that reads like train the other way round; samples: `src` and `tgt` by split."""
+    if "train" not in samples:
+        return
+    src, tgt = (set(_grams(samples["train"], side)) for side in ("src", "tgt"))
+    of_src, of_tgt = src - tgt, tgt - src
+    for split in SPLITS:
+        if split != "train" and split in samples:
+            hits = {
+                (side, name): sum(gram in own for gram in _grams(samples[split], side))
+                for side in ("src", "tgt")
+                for name, own in (("src", of_src), ("tgt", of_tgt))
+            }
+            if hits["src", "tgt"] > _TIMES * hits["src", "src"] and hits["tgt", "src"] > _TIMES * hits["tgt", "tgt"]:
+                yield f"corpus.{split}: its source reads like the target of train, and its target like the source; swap them"
+
+
+def _grams(table: pa.Table, side: str) -> Iterator[str]:
+    """The runs of three characters of a side's first lines; they tell languages apart in any script."""
+    for line in table[side][:SAMPLE_PAIRS].to_pylist():
+        text = f" {line.lower()} "
+        yield from (text[start : start + _GRAM] for start in range(len(text) - _GRAM + 1))
+
+
+def _language(path: str) -> str:
+    """What a file is named after: `en` of `train.en.gz`."""
+    name = PurePosixPath(path.partition("?")[0])
+    return (name.with_suffix("") if name.suffix in _COMPRESSED else name).suffix[1:].lower()
