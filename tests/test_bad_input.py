@@ -9,7 +9,12 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import shutil
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +23,8 @@ import torch
 
 from bertkd_ray.cli import main
 from bertkd_ray.corpus.demo import demo_corpus
+from bertkd_ray.pipeline import Pipeline
+from tests.inprocess import QUICK, InProcess
 from tests.small import write_config
 
 
@@ -106,11 +113,11 @@ VALUES = {
     ),
     # storage
     "storage=nosuch://user:secret@host/x": (
-        "storage: nosuch://host/x cannot be opened: Unrecognized filesystem type in URI: nosuch://host/x"
+        "storage: nosuch://***@host/x cannot be opened: Unrecognized filesystem type in URI: nosuch://***@host/x"
     ),
     "corpus.train.src=nosuch://user:secret@host/x?key=secret": (
-        "nosuch://host/x: cannot be read (Unrecognized filesystem type in URI: nosuch://host/x); "
-        "check the path and its permissions"
+        "nosuch://***@host/x?key=***: cannot be read (Unrecognized filesystem type in URI: nosuch://***@host/x?key=***)"
+        "; check the path and its permissions"
     ),
     "storage=/proc/nowhere": (
         "storage: /proc/nowhere cannot be written: [Errno 2] Cannot create directory '/proc/nowhere'. "
@@ -281,12 +288,35 @@ def test_compressed_text(said, bad, data, expected):
     assert said(*files(bad, ".gz")) == f"{{text}}/a.gz: {expected}" + ("; copy the file again" if data else "")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.fixture
+def permissions(tmp_path) -> None:
+    """They say something to this user."""
+    (tmp_path / "closed").touch(mode=0)
+    if os.access(tmp_path / "closed", os.R_OK):
+        pytest.skip("this user may read everything")
+
+
+@pytest.mark.usefixtures("permissions")
 def test_text_that_may_not_be_read(said, bad):
     (bad / "a").write_bytes(THREE)
     (bad / "a").chmod(0)
     expected = "{text}/a: cannot be read ([Errno 13] Permission denied: '{text}/a'); check the path and its permissions"
     assert said(*files(bad)) == expected
+
+
+@pytest.mark.usefixtures("permissions")
+def test_what_else_may_not_be_read_or_written(said, bad, project):
+    config, store, bert = bad / "c.yaml", bad / "store", bad / "bert"
+    config.write_bytes((project / "small.yaml").read_bytes())
+    config.chmod(0)
+    assert said(config=config) == (
+        "{yaml}: Permission denied; give a YAML configuration, for example configs/demo.yaml"
+    )
+    store.mkdir(mode=0o500)
+    assert said(f"storage={store}").startswith("storage: {text}/store cannot be written: [Errno 13]")
+    shutil.copytree(project / "bert", bert)
+    (bert / "model.safetensors").chmod(0)
+    assert said(f"teacher.model={bert}").startswith("teacher.model: {text}/bert/model.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -420,6 +450,122 @@ def test_a_bert(said, project, change, expected):
         assert said(f"teacher.model={bert}") == f"teacher.model: {expected}"
     finally:
         shutil.rmtree(bert)
+
+
+def test_swapped_languages_are_told_where_names_or_text_tell(project, bad, capsys):
+    for name, of in (("a.en", ENGLISH), ("a.de", GERMAN), ("b", ENGLISH[:30]), ("c", GERMAN[:30])):
+        (bad / name).write_bytes(lines(of))
+    train = [f"corpus.train.src={bad}/a.en", f"corpus.train.tgt={bad}/a.de"]
+    valid = [f"corpus.valid.src={bad}/b", f"corpus.valid.tgt={bad}/c"]
+    assert main(["validate", str(project / "small.yaml"), *train, *valid]) == 0
+    named, *rest = capsys.readouterr().err.splitlines()
+    assert named == (
+        f"validate  warning: corpus.train: {bad}/a.en is the source, in de, and {bad}/a.de the target, in en; "
+        "swap the files, or src_lang and tgt_lang"
+    )
+    # The test set is right, and train is not.
+    assert [line.partition("corpus.")[2].partition(":")[0] for line in rest] == ["test"]
+
+
+@pytest.fixture
+def computed(project, tmp_path, monkeypatch, capsys) -> Callable[..., list[str]]:
+    """What a command says on stderr that computes in this process, its last line the mistake."""
+    monkeypatch.setattr(Pipeline, "runtime", InProcess())
+    monkeypatch.setattr(InProcess, "close", lambda self: None, raising=False)
+
+    def call(command: str, code: int, *overrides: str) -> list[str]:
+        given = [str(project / "small.yaml"), *QUICK, f"storage={tmp_path}/store", "tracking=none", *overrides]
+        assert main([*command.split(), *given]) == code
+        err = capsys.readouterr().err
+        assert "Traceback" not in err
+        return err.splitlines()
+
+    return call
+
+
+@pytest.mark.parametrize("stage", ["teacher", "student"])
+def test_a_loss_that_is_no_number(computed, stage):
+    """Steps and rate are told; there is no artifact, and with a rate that works the rest is used as it is."""
+    command = {"teacher": "finetune", "student": "distill --arm control"}[stage]
+    wild = [f"{stage}.lr=1e30", f"{stage}.warmup={0 if stage == 'teacher' else 1}", f"{stage}.steps=8"]
+    line = computed(command, 1, *wild)[-1]
+    assert re.fullmatch(
+        r"bertkd: error: the (gradient|loss) is not a number at step [2-8] \(learning rate [\d.e+]+\); "
+        "the last checkpoint is kept; lower the learning rate or raise its warm-up",
+        line,
+    )
+    said = computed(command, 0)
+    assert any(line.startswith("prepare  cached") for line in said)
+
+
+def test_k_larger_than_the_corpus_is_told_before_a_teacher_is_trained(computed, bad):
+    for name in ("a", "b"):
+        (bad / name).write_bytes(b"a\nb\n" * 20)
+    few = [f"corpus.{split}.{side}={bad}/{name}" for split in ("train", "valid", "test") for side, name in SIDES]
+    *before, line = computed("extract", 2, *few, "kd.topk=300")
+    tokens = re.fullmatch(r"bertkd: error: kd\.topk: 300 is more than the (\d+) tokens of the corpus; lower it", line)
+    assert tokens
+    assert int(tokens[1]) < 300
+    assert [said.partition("  ")[0] for said in before if "step" in said] == []
+
+
+@pytest.mark.parametrize(
+    ("src", "tgt"), [(b"Der Hund\n", b"The dog\n"), (b"a b\n" * 3, b"a b\n" * 3)], ids=["one pair", "equal sides"]
+)
+def test_a_corpus_that_teaches_nothing_is_carried_through(computed, bad, src, tgt):
+    (bad / "a").write_bytes(src)
+    (bad / "b").write_bytes(tgt)
+    few = [f"corpus.{split}.{side}={bad}/{name}" for split in ("train", "valid", "test") for side, name in SIDES]
+    computed("translate", 0, *few, "kd.topk=2")
+
+
+SIDES = (("src", "a"), ("tgt", "b"))
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """The port of a server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+UNREACHABLE = """
+import sys
+from bertkd_ray.core import patience
+patience.PATIENCE_SECONDS = 2.0
+from bertkd_ray.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("key", ["storage", "corpus.train.src"])
+def test_a_storage_that_never_answers_is_given_up(project, silent, key):
+    """And the process ends, which pyarrow's own end would put off until S3 answers."""
+    uri = f"s3://KEY:secret@bucket/x?endpoint_override=127.0.0.1:{silent}&scheme=http&region=us-east-1"
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", UNREACHABLE, "validate", str(project / "small.yaml"), f"{key}={uri}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    shown = "s3://***@bucket/x?endpoint_override=***&scheme=***&region=***"
+    told = {
+        "storage": f"storage: {shown} cannot be written: no answer within 2 seconds",
+        "corpus.train.src": (
+            f"{shown}: cannot be read (no answer within 2 seconds); check the path and its permissions"
+        ),
+    }
+    assert (done.returncode, done.stderr) == (2, f"bertkd: error: {told[key]}\n")
+    assert time.perf_counter() - started < 60
+
+
+def test_a_storage_out_of_reach(said):
+    """Nobody listens there: the library tries a few times."""
+    line = said("storage=s3://KEY:secret@bucket/x?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1")
+    assert line.startswith("storage: s3://***@bucket/x?endpoint_override=***&scheme=***&region=*** cannot be written: ")
+    assert "Could not connect to server" in line or "no answer within 30 seconds" in line
 
 
 def test_the_table_has_forty_rows():

@@ -1,7 +1,7 @@
 """Whether source and target have changed places, as far as names and text can tell. Remarks, never errors.
 
-Without a model of languages one side of a corpus is as good as the other. What can be told is that files are named after
-the other side's language, and that one split reads the other way round than train.
+Without a model of languages one side of a corpus is as good as the other. What can be told is that files are named
+after the other side's language, and that one split reads the other way round than train.
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ def swapped_splits(samples: Mapping[str, pa.Table]) -> Iterator[str]:
                 for name, own in (("src", of_src), ("tgt", of_tgt))
             }
             if hits["src", "tgt"] > _TIMES * hits["src", "src"] and hits["tgt", "src"] > _TIMES * hits["tgt", "tgt"]:
-                yield f"corpus.{split}: its source reads like the target of train, and its target like the source; swap them"
+                yield (
+                    f"corpus.{split}: its source reads like the target of train, and its target like the source; "
+                    "swap them"
+                )
 
 
 def _grams(table: pa.Table, side: str) -> Iterator[str]:

@@ -133,12 +133,10 @@ def test_a_manifest_of_another_schema_is_refused(tmp_path):
         lambda data: data.replace(b'"rows": 3.0', b'"rows": 4.0'),
         lambda data: data.replace(b'"rows": 3.0', b'"rows": NaN'),
         lambda data: data.replace(b'"note": "n"', b'"note": "\\ud800"'),
-        lambda data: data.replace(b'"checksum"', b'"checksun"'),
         lambda data: json.dumps(json.loads(data), indent=2, sort_keys=True).encode(),
         lambda data: data + b"\n",
-        lambda data: b'{"schema": 1}',
     ],
-    ids=["value", "not a number", "half a surrogate", "its key", "other white space", "line end", "nothing else"],
+    ids=["value", "not a number", "half a surrogate", "other white space", "line end"],
 )
 def test_a_manifest_that_was_changed_is_refused(tmp_path, damage):
     store = Store(str(tmp_path))
@@ -148,6 +146,20 @@ def test_a_manifest_that_was_changed_is_refused(tmp_path, damage):
     path.write_bytes(damage(data))
     assert path.read_bytes() != data
     with pytest.raises(UserError, match=r"manifest\.json: its content differs from its own checksum; remove the dir"):
+        artifacts.find(store, "corpus", done.fingerprint)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data.replace(b'"checksum"', b'"checksun"'), lambda _: b'{"schema": 1}']
+)
+def test_a_manifest_without_a_checksum_is_refused(tmp_path, damage):
+    store = Store(str(tmp_path))
+    done = make(store)
+    path = tmp_path / done.directory / "manifest.json"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(
+        UserError, match=r"has no checksum of its own, as those of earlier versions; remove the directory"
+    ):
         artifacts.find(store, "corpus", done.fingerprint)
 
 

@@ -59,7 +59,8 @@ def test_names_of_the_other_side_are_told(suffix):
     told = list(swapped_names(corpus(src, tgt)))
     assert [line.partition(":")[0] for line in told] == ["corpus.train", "corpus.test"]
     assert told[0] == (
-        f"corpus.train: {src} is the source, in de, and {tgt} the target, in en; swap the files, or src_lang and tgt_lang"
+        f"corpus.train: {src} is the source, in de, and {tgt} the target, in en; "
+        "swap the files, or src_lang and tgt_lang"
     )
 
 
