@@ -376,7 +376,8 @@ def _sections(model: type[BaseModel] = Config) -> Iterator[type[BaseModel]]:
 
 def test_every_field_says_what_it_is():
     sections = {*_sections(), *_sections(StudyConfig)}
-    assert sections == set(Section.__subclasses__())
+    # Others describe an export, say; they are no part of a configuration.
+    assert sections == {kind for kind in Section.__subclasses__() if kind.__module__.startswith("bertkd_ray.config")}
     missing = [
         f"{section.__name__}.{name}"
         for section in sections

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -62,19 +63,24 @@ def test_the_export_gives_the_students_probabilities(directories, rows):
     assert sum(scored.log_probs) == pytest.approx(log_prob(student, source, target), abs=2e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beam", [1, 4])
-def test_an_empty_row_has_an_empty_translation_and_no_order_is_lost(directories, rows, beam):
-    student, export = directories
+def test_an_empty_row_has_an_empty_translation_and_no_order_is_lost(known, translated, tmp_path, beam):
+    """With a student that is sure of what it writes: where two tokens are as good, batches may choose differently."""
+    pytest.importorskip("ctranslate2", reason="the export needs it: pip install bertkd-ray[export]")
+    export = tmp_path / "ct2"
+    export_ctranslate2(translated, export, quantization="float32", sentences=0, license=None, force=False)
+    corpus = known.corpus()
+    sources = pq.read_table(corpus.path("test"), filesystem=corpus.store.fs)["src_ids"].to_pylist()[:16]
+    rows = [*sources[:7], [], *sources[7:]]
     engines = [
-        TorchEngine(student, beam=beam, alpha=0.6, device=CPU),
+        TorchEngine(Path(translated.student.uri, MODEL), beam=beam, alpha=0.6, device=CPU),
         CTranslate2Engine(export, beam=beam, alpha=0.6, device=CPU, positions=512),
     ]
     for engine in engines:
         together = engine.translate(Ragged.from_lists(rows))
         assert together[7] == []
-        assert len(together) == len(rows)
-        alone = [engine.translate(Ragged.from_lists([row]))[0] for row in rows]
-        assert sum(map(list.__eq__, together, alone)) >= len(rows) - 1
+        assert together == [engine.translate(Ragged.from_lists([row]))[0] for row in rows]
         assert engine.translate(Ragged.from_lists([[]])) == [[]]
 
 
