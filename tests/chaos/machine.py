@@ -17,6 +17,8 @@ import psutil
 from ray.cluster_utils import Cluster
 
 VICTIMS = ("driver", "worker", "node")
+_NOT_WORKERS = ("", "IDLE", "DashboardAgent", "RuntimeEnvAgent")
+"""A node ends with its agents, and the whole cluster with the head's: that is another victim."""
 _ROOT = Path(__file__).resolve().parents[2]
 _DRIVER_SECONDS = 300
 
@@ -72,7 +74,7 @@ class Machine:
             except psutil.Error:
                 continue  # it has just ended
             name = title.partition("::")[2].split("(")[0].split(".")[0].strip()
-            if title.startswith("ray::") and name and name != "IDLE":
+            if title.startswith("ray::") and name not in _NOT_WORKERS:
                 found.append((process, name))
         return sorted(found, key=lambda pair: (pair[1], pair[0].pid))
 
