@@ -127,6 +127,23 @@ class Project:
             "control", lambda: distill.distill(work, config, self.runtime, corpus, None, lambda rows: None)
         )
 
+    def distilled(self) -> Artifact:
+        """Stage 3 with the teacher, two steps of it."""
+        corpus, labels = self.corpus(), self.labels()
+        config = self.config.arm_configs()["distilled"]
+        work = distill.draft(config, self.store, corpus.fingerprint, labels.fingerprint)
+        return self._once(
+            "distilled", lambda: distill.distill(work, config, self.runtime, corpus, labels, lambda rows: None)
+        )
+
     def translation_draft(self) -> Draft:
         """What stage 4 is to make of the control."""
         return translate.draft(self.config, self.store, self.corpus().fingerprint, self.control().fingerprint)
+
+    def translation(self) -> Artifact:
+        """Stage 4 of the control."""
+        corpus, control = self.corpus(), self.control()
+        work = self.translation_draft()
+        return self._once(
+            "translation", lambda: translate.translate(work, self.runtime, corpus, control, max_rejects=0)
+        )

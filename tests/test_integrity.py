@@ -11,7 +11,6 @@ import pytest
 from bertkd_ray.cli import main
 from bertkd_ray.core.lock import held
 from bertkd_ray.core.runtime import Runtime
-from bertkd_ray.translation import translate
 from tests.inprocess import QUICK, Project
 
 TRIALS = 200
@@ -34,9 +33,7 @@ def project(tmp_path_factory) -> Project:
     """All five artifacts, finished; nobody may compute any of them again."""
     project = Project(tmp_path_factory.mktemp("project"))
     project.labels()
-    translate.translate(
-        project.translation_draft(), project.runtime, project.corpus(), project.control(), max_rejects=0
-    )
+    project.translation()
     return project
 
 

@@ -15,7 +15,6 @@ import pytest
 
 from bertkd_ray.cli import main
 from bertkd_ray.core.artifact import Artifact
-from bertkd_ray.student import distill
 from bertkd_ray.student.distill import MODEL
 from tests.inprocess import QUICK, Project
 
@@ -54,10 +53,8 @@ def project(tmp_path_factory) -> Project:
 @pytest.fixture(scope="module")
 def student(project) -> Artifact:
     """That of the arm `distilled`; both arms are finished."""
-    config, corpus, labels = project.config.arm_configs()["distilled"], project.corpus(), project.labels()
-    work = distill.draft(config, project.store, corpus.fingerprint, labels.fingerprint)
     project.control()
-    return distill.distill(work, config, project.runtime, corpus, labels, lambda rows: None)
+    return project.distilled()
 
 
 @pytest.fixture

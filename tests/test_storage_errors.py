@@ -12,7 +12,6 @@ import pytest
 
 from bertkd_ray.cli import main
 from bertkd_ray.pipeline import Pipeline
-from bertkd_ray.translation import translate
 from tests.faulty import FaultyStorage
 from tests.full_disk import ROOT, run_with_disk, why_none
 from tests.inprocess import QUICK, InProcess, Project
@@ -40,9 +39,7 @@ def project(tmp_path_factory) -> Project:
     """All five artifacts, made undisturbed."""
     project = Project(tmp_path_factory.mktemp("project"))
     project.labels()
-    translate.translate(
-        project.translation_draft(), project.runtime, project.corpus(), project.control(), max_rejects=0
-    )
+    project.translation()
     return project
 
 

@@ -9,7 +9,6 @@ import pytest
 from bertkd_ray.config import load_config
 from bertkd_ray.core.artifact import Artifact
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.student import distill
 from bertkd_ray.student.source import artifact_at, distilled_arm, lineage_of, student_at, student_of
 from bertkd_ray.translation import translate
 from tests.inprocess import QUICK, Project
@@ -23,9 +22,7 @@ def project(tmp_path_factory) -> Project:
 @pytest.fixture(scope="module")
 def taught(project) -> Artifact:
     """The student of the arm `distilled`."""
-    config, corpus, labels = project.config.arm_configs()["distilled"], project.corpus(), project.labels()
-    work = distill.draft(config, project.store, corpus.fingerprint, labels.fingerprint)
-    return distill.distill(work, config, project.runtime, corpus, labels, lambda rows: None)
+    return project.distilled()
 
 
 def test_by_directory_model_directory_and_uri(taught):

@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from bertkd_ray.core.artifact import Artifact
-from bertkd_ray.student import distill
 from bertkd_ray.student.source import Lineage, lineage_of
-from bertkd_ray.translation import translate
 from tests.inprocess import Project
 
 KNOWN = 240
@@ -57,15 +55,11 @@ def student(known) -> Artifact:
 @pytest.fixture(scope="session")
 def translated(known, student) -> Lineage:
     """The same with its scores."""
-    translate.translate(known.translation_draft(), known.runtime, known.corpus(), student, max_rejects=0)
+    known.translation()
     return lineage_of(student)
 
 
 @pytest.fixture(scope="session")
 def distilled(known) -> Lineage:
     """A student with a teacher; both have seen two batches."""
-    project = known.variant(known.directory / "artifacts")
-    config = project.config.arm_configs()["distilled"]
-    corpus, labels = project.corpus(), project.labels()
-    work = distill.draft(config, project.store, corpus.fingerprint, labels.fingerprint)
-    return lineage_of(distill.distill(work, config, project.runtime, corpus, labels, lambda rows: None))
+    return lineage_of(known.variant(known.directory / "artifacts").distilled())
