@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from bertkd_ray import __version__
+from bertkd_ray.completion import COMPLETION_EPILOG, SHELLS, completion_script
 from bertkd_ray.config import Config, config_of, load_config
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.patience import leaving
@@ -27,6 +27,7 @@ from bertkd_ray.model_commands import (
     export_student,
     translate_text,
 )
+from bertkd_ray.versions import ShowVersions
 
 if TYPE_CHECKING:
     from bertkd_ray.core.artifact import Artifact
@@ -150,7 +151,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=formatter,
     )
-    parser.add_argument("--version", action="version", version=f"bertkd {__version__}")
+    parser.add_argument("--version", action=ShowVersions, help="the versions of bertkd and of what it stands on")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     text = "all stages, for every arm, and the table of scores"
     run = commands.add_parser("run", help=text, description=text, epilog=_EXIT_CODES, formatter_class=formatter)
@@ -244,6 +245,12 @@ def make_parser() -> argparse.ArgumentParser:
     validate.add_argument("--artifacts", metavar="DIR", help="a storage directory or URI whose files are checked")
     validate.add_argument("--json", action="store_true", help="print one JSON object")
     validate.set_defaults(call=_validate)
+    text = "a script that makes your shell complete commands, options and files"
+    completion = commands.add_parser(
+        "completion", help=text, description=text, epilog=COMPLETION_EPILOG, formatter_class=formatter
+    )
+    completion.add_argument("shell", choices=SHELLS, metavar="SHELL", help="%(choices)s")
+    completion.set_defaults(call=_completion, overrides=[])
     return parser
 
 
@@ -443,6 +450,11 @@ def _validate(options: argparse.Namespace) -> int:
     else:
         print("\n".join(problems) or f"ok  {count} artifacts, every file as its manifest says")
     return 2 if problems else 0
+
+
+def _completion(options: argparse.Namespace) -> int:
+    print(completion_script(make_parser(), options.shell))
+    return 0
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bertkd_ray.config import Config
@@ -19,9 +18,9 @@ if TYPE_CHECKING:
     from bertkd_ray.translation.export import Exported
 
 LINES_EPILOG = """\
-With a MODEL in the place of CONFIG.yaml (a student artifact's DIR or URI, its model directory, an export) it translates
-text: a line for a line, from FILE (.gz and .zst too) or stdin to stdout, while the input still comes. Long lines are
-split into sentences and joined again.
+With a MODEL in the place of CONFIG.yaml (the DIR or URI of a student artifact, its model directory or an export) it
+translates text: a line for a line, from FILE (.gz and .zst too) or stdin to stdout, while the input still comes. Long
+lines are split into sentences and joined again.
 
   bertkd translate configs/demo.yaml
   bertkd translate artifacts/student-4ef9fb1b8af97cbe news.de > news.en
@@ -49,7 +48,9 @@ def add_export_options(command: ArgumentParser) -> None:
     """Those of `bertkd export MODEL`."""
     command.add_argument("--arm", metavar="NAME", help="of the configuration (default: the first with a teacher)")
     command.add_argument("--to", required=True, choices=("ctranslate2", "huggingface"), help="the form")
-    command.add_argument("--output", metavar="DIR", help="what is made (default: in this directory, named for MODEL)")
+    command.add_argument(
+        "--output", metavar="DIR", help="or a URI: what is made (default: named for MODEL, in this directory)"
+    )
     command.add_argument("--force", action="store_true", help="replace an earlier export")
     command.add_argument(
         "--license", metavar="ID", help="of the model card, as the hub calls it: apache-2.0, cc-by-4.0, …"
@@ -76,18 +77,16 @@ def export_student(options: Namespace, config: Config | None) -> Exported:
         student = student_at(options.config)
         name = student.directory
     quantization = options.quantization or "float32"
-    output = Path(options.output or exports.default_output(name, options.to, quantization))
-    lineage = lineage_of(student)
+    output = options.output or str(exports.default_output(name, options.to, quantization))
+    given = {"license": options.license, "force": options.force}
     if options.to == "huggingface":
-        return exports.export_huggingface(lineage, output, license=options.license, force=options.force)
-    return exports.export_ctranslate2(
-        lineage,
-        output,
-        quantization=quantization,
-        sentences=exports.SENTENCES if options.sentences is None else options.sentences,
-        license=options.license,
-        force=options.force,
-    )
+        export = partial(exports.export_huggingface, lineage_of(student), **given)
+    else:
+        sentences = exports.SENTENCES if options.sentences is None else options.sentences
+        export = partial(
+            exports.export_ctranslate2, lineage_of(student), quantization=quantization, sentences=sentences, **given
+        )
+    return exports.export_to(output, export, force=options.force)
 
 
 def _check(options: Namespace, config: Config | None, quantizations: Sequence[str]) -> None:
@@ -100,8 +99,6 @@ def _check(options: Namespace, config: Config | None, quantizations: Sequence[st
             raise UserError(f"--{name} belongs to --to ctranslate2; remove it")
     if options.quantization is not None and options.quantization not in quantizations:
         raise UserError(f"--quantization {options.quantization}: give one of {', '.join(quantizations)}")
-    if "://" in (options.output or ""):
-        raise UserError(f"--output {options.output}: exports are written to a local directory; copy it from there")
     if options.sentences is not None and options.sentences < 0:
         raise UserError(f"--sentences {options.sentences}: give a number of sentences, or 0 to measure nothing")
 

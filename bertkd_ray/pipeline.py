@@ -342,11 +342,16 @@ class Pipeline:
         self, name: str, steps: int, run: Run, train: Callable[[Callable[[list[HistoryRow]], None]], Artifact]
     ) -> Artifact:
         """Trains while the curves go to the terminal and to the tracker."""
+        started, is_training = time.time(), False
         with Progress(steps, name, "steps") as progress:
 
             def on_rows(rows: list[HistoryRow]) -> None:
+                nonlocal is_training
+                # The start of the workers is no part of the rate, nor are rows that a checkpoint hands out again.
+                told = progress.update if is_training else progress.resume
                 for row in rows:
-                    progress.update(int(row["step"]), **_shown(row))
+                    told(int(row["step"]), **_shown(row))
+                    is_training = row["time"] >= started
                 _log_rows(run, rows)
 
             return train(on_rows)

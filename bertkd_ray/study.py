@@ -7,12 +7,10 @@ next finds. A study that was cut off goes on with the same command. Not supporte
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from bertkd_ray.config import NOT_PART_OF_A_RESULT
@@ -20,6 +18,7 @@ from bertkd_ray.config.study import Study, Trial
 from bertkd_ray.core.artifact import Artifact, Draft, fingerprint
 from bertkd_ray.core.console import human_seconds, say
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.refusals import scratch_directory
 from bertkd_ray.core.tracking import Run, Tracker, now_ms
 from bertkd_ray.pipeline import Pipeline, StageResult
 from bertkd_ray.report.arm_runs import record_student
@@ -190,8 +189,7 @@ class StudyRunner:
         if not self._store.exists(directory, "table.md"):
             from bertkd_ray.report.figures import draw_seeds
 
-            with tempfile.TemporaryDirectory(prefix="report-") as scratch:
-                here = Path(scratch)
+            with scratch_directory("report-") as here:
                 histories = {
                     arm.arm: [one.history for one in students if one.trial.arm == arm.arm] for arm in outcome.arms
                 }

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import os
 import shlex
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -27,6 +26,7 @@ from bertkd_ray.config import Config, load_config, read_tree
 from bertkd_ray.config.study import load_study
 from bertkd_ray.core.console import human_bytes, say
 from bertkd_ray.core.errors import ReportedError, UserError, one_line
+from bertkd_ray.core.refusals import scratch_directory
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -200,8 +200,8 @@ def packed(working_dir: str, excludes: list[str]) -> Iterator[Package]:
     from ray._private.ray_constants import get_runtime_env_default_excludes
     from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE, create_package
 
-    with tempfile.TemporaryDirectory(prefix="submit-") as scratch:
-        path = Path(scratch) / "working_dir.zip"
+    with scratch_directory("submit-") as scratch:
+        path = scratch / "working_dir.zip"
         create_package(
             working_dir,
             path,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bertkd_ray import __version__, cli
+from bertkd_ray import cli
 from bertkd_ray.cli import main
 from bertkd_ray.core.errors import UserError
 from tests.small import write_config
@@ -103,10 +103,6 @@ def test_the_help_of_every_command(bertkd, command):
     assert ("--artifacts DIR" in out) == (command == "validate")
     # More than a usage line: a sentence of what the command does.
     assert len(out.split("\n\n")[1].split()) > 5
-
-
-def test_version(bertkd):
-    assert bertkd("--version") == (0, f"bertkd {__version__}\n", "")
 
 
 MISTAKES: dict[str, tuple[list[str], str]] = {

@@ -16,6 +16,7 @@ import pytest
 from bertkd_ray.cli import main
 from bertkd_ray.core.artifact import Artifact
 from bertkd_ray.student.distill import MODEL
+from tests.faulty import FaultyStorage
 from tests.inprocess import QUICK, Project
 
 LINES = "Der Hund schläft.\n\n  \nDie Katze sieht den Hund.\n"
@@ -88,6 +89,18 @@ def test_the_last_line_needs_no_end_and_files_may_be_compressed(bertkd, student,
 def test_an_export_translates_as_its_student(bertkd, student, text, tmp_path):
     assert bertkd("export", student.uri, "--to", "huggingface", "--output", tmp_path / "hf").code == 0
     assert bertkd("translate", tmp_path / "hf", text).out == bertkd("translate", student.uri, text).out
+
+
+def test_an_export_in_an_object_store_translates_as_its_student(bertkd, student, text, tmp_path):
+    with FaultyStorage():
+        uri = f"faulty://KEY:secret@{tmp_path}/bucket/hf?token=secret"
+        code, out, err = bertkd("export", student.uri, "--to", "huggingface", "--output", uri, "--json")
+        assert (code, err) == (0, "")
+        assert json.loads(out)["path"] == f"faulty://***@{tmp_path}/bucket/hf?token=***"
+        assert bertkd("translate", uri, text).out == bertkd("translate", student.uri, text).out
+        code, _, err = bertkd("export", student.uri, "--to", "huggingface", "--output", uri)
+        assert (code, err.count("\n"), "secret" in err) == (2, 1, False)
+        assert "/bucket/hf?token=***: exists already; give another, or --force to replace it" in err
 
 
 @pytest.mark.slow
@@ -209,8 +222,8 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         "--sentences -1: give a number",
     ),
     "remote output": (
-        ["export", "MODEL", "--to", "huggingface", "--output", "s3://bucket/x"],
-        "--output s3://bucket/x: exports are written to a local directory",
+        ["export", "MODEL", "--to", "huggingface", "--output", "nosuch://bucket/x"],
+        "storage: nosuch://bucket/x cannot be opened",
     ),
 }
 

@@ -68,7 +68,19 @@ def ours(module: str) -> Iterator[Import]:
 
 
 LEVELS = {PACKAGE: 0, "core": 1, "config": 2, **dict.fromkeys(ROOMS, 3)}
-LEVELS.update({"checks": 4, "submit": 4, "pipeline": 4, "model_commands": 4, "finished": 5, "study": 5, "cli": 6})
+LEVELS.update(
+    {
+        "checks": 4,
+        "submit": 4,
+        "pipeline": 4,
+        "model_commands": 4,
+        "versions": 4,
+        "completion": 4,
+        "finished": 5,
+        "study": 5,
+        "cli": 6,
+    }
+)
 
 
 def test_every_module_has_its_place():

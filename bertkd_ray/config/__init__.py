@@ -233,7 +233,7 @@ class Config(Section):
     """`auto` is bf16 where the hardware multiplies bf16 (CUDA; CPUs with AMX or AVX512-BF16), else float32."""
     workers: Annotated[int | tuple[int, int], PlainValidator(_worker_count)] = 1
     """Train workers, a number that divides the micro-batches of an update; or `[least, most]`: as many as the cluster
-    has room for, again whenever nodes leave or join. Not part of the result."""
+    has room for, again whenever nodes leave or join."""
     resize_every: float = Field(60.0, gt=0)
     """Seconds between two looks whether the cluster has room for another number of `workers: [least, most]`; a change
     starts the training again from a checkpoint."""

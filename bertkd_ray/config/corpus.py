@@ -229,6 +229,11 @@ class CorpusConfig(Section):
         return {split: files.held_out for split, files in given.items() if files is not None and files.held_out}
 
     def whole(self, path: str) -> str:
-        """A path of the configuration, with the directory in front unless it is absolute or a URI."""
-        absolute = path.startswith("/") or "://" in path
-        return path if absolute or self.directory is None else f"{self.directory.rstrip('/')}/{path}"
+        """A path of the configuration, with the directory in front unless it is absolute or a URI.
+
+        The query of a directory's URI stays at the end.
+        """
+        if path.startswith("/") or "://" in path or self.directory is None:
+            return path
+        above, mark, query = self.directory.partition("?") if "://" in self.directory else (self.directory, "", "")
+        return f"{above.rstrip('/')}/{path}{mark}{query}"

@@ -8,9 +8,7 @@ follow from this.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
-import platform
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,10 +19,30 @@ from typing import Any
 
 from bertkd_ray.core.console import say
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.libraries import library_versions
 from bertkd_ray.core.store import Store
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+"""What makes an artifact finished: JSON of one fixed form, keys sorted.
+
+schema: version of this form; a manifest of another one is refused.
+stage: kind of the artifact.
+fingerprint: 16 hex digits, a hash of `schema`, `stage`, `config` and `inputs`; with `stage` the directory's name.
+created: when it was finished, UTC.
+seconds: how long it took since the last start, waiting included.
+config: the part of the configuration that it depends on.
+inputs: fingerprints of the artifacts, SHA-256 of the text and models that it was made from.
+files: every other file of the directory, an object each.
+path: relative to the directory, with `/`.
+bytes: size.
+sha256: of the content, in hex.
+row_groups: of a Parquet file, the rows of each row group: all that the batch plan needs.
+metrics: the figures that the stage measured.
+info: what else the stage recorded (vocabulary size, drops by reason, signatures).
+libraries: versions of Python, of this package and of the libraries below it.
+checksum: SHA-256 of the manifest without this key, in the same form.
+"""
 WORK = "work"
 """The directory of a store that holds checkpoints and partial results, a directory an artifact."""
 _CHECKSUM = "checksum"
@@ -256,7 +274,7 @@ class Draft:
             "files": [self._entry(name, size) for name, size in files],
             "metrics": metrics,
             "info": info,
-            "libraries": _library_versions(),
+            "libraries": library_versions(("bertkd-ray", *_LIBRARIES)),
         }
         self.store.write(seal(manifest), self.directory, MANIFEST)
         self.store.delete(self.work)
@@ -292,13 +310,3 @@ def _row_groups(store: Store, *parts: str) -> list[int]:
     with store.fs.open_input_file(store.path(*parts)) as source:
         footer = pq.read_metadata(source)
     return [footer.row_group(index).num_rows for index in range(footer.num_row_groups)]
-
-
-def _library_versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in ("bertkd-ray", *_LIBRARIES):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions

@@ -1,4 +1,4 @@
-"""What people see on stderr while it runs: one live bar on a terminal, a plain line every so often elsewhere.
+"""What people see on stderr while it runs: one live line on a terminal, a plain line every so often elsewhere.
 
 Results go to stdout and are none of this module's business. Nothing here is global, so a Ray worker may use it too.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,7 +16,12 @@ from typing import Any, Self, TextIO
 
 from bertkd_ray.core.redaction import redacted
 
-_RATE_WINDOW = 6  # plain lines that the printed rate looks back over
+_RATE_WINDOW = 6  # plain lines that the rate looks back over
+_REDRAWN_EVERY = 1.0  # seconds between drawings of a live line while nothing happens
+_DRAWN_EVERY = 0.1  # and at the least between any two
+_IDLE_LINES = 6  # a plain line that says nothing new comes this many times as late
+_COLUMNS = 80  # of a terminal that does not say how wide it is
+_ERASE = "\r\x1b[K"
 
 
 def human_seconds(seconds: float) -> str:
@@ -77,25 +83,22 @@ def say(message: str, *, stage: str = "", stream: TextIO | None = None, quiet: b
     text = " ".join(redacted(message).splitlines())
     if stage:
         text = f"\x1b[1m{stage}\x1b[0m  {text}" if has_color(stream) else f"{stage}  {text}"
-    if is_live(stream):
-        from tqdm import tqdm
-
-        # A bar may be standing on this line.
-        tqdm.write(text, file=stream)
-    else:
-        print(text, file=stream, flush=True)
+    # A live line may be standing here; it is drawn again below this one.
+    print(f"{_ERASE if is_live(stream) else ''}{text}", file=stream, flush=True)
 
 
 class Progress:
-    """Progress of one piece of work, drawn to stderr; a context manager.
+    """Progress of one piece of work, told on stderr; a context manager.
 
     total: units of the whole work, None where unknown; what: e.g. "finetune"; unit: e.g. "steps"; initial: units that
-    were done before (a resumed run), which do not count for the rate; every: seconds between plain lines.
+    were done before, which do not count for the rate; every: seconds between plain lines.
 
         with Progress(900, "finetune", "steps") as progress:
             progress.update(120, loss=3.21)
 
-    prints `finetune  120/900 steps  13%  2.1 steps/s  left 6m12s  loss 3.21` every 10 s where stderr is no terminal.
+    prints `finetune  120/900 steps  13%  2.1 steps/s  left 6m12s  loss 3.21` every 10 s where stderr is no terminal,
+    once a minute while nothing changes. On a terminal one line says the same, as far as it fits, and is drawn over. The
+    rate is that of the last minute or so. `update` may be called by any thread.
     """
 
     def __init__(
@@ -112,34 +115,79 @@ class Progress:
     ) -> None:
         self._total, self._what, self._unit = total, what, unit
         self._stream = sys.stderr if stream is None else stream
-        self._initial, self._done = initial, initial
+        self._done = initial
         self._every, self._quiet, self._clock = every, quiet, clock
         self._figures: dict[str, Any] = {}
-        self._start = clock()
-        self._printed: deque[tuple[float, int]] = deque([(self._start, initial)], maxlen=_RATE_WINDOW)
-        self._bar = self._open_bar() if not quiet and is_live(self._stream) else None
-
-    def _open_bar(self) -> Any:
-        from tqdm import tqdm
-
-        return tqdm(
-            total=self._total,
-            initial=self._initial,
-            desc=self._what,
-            unit=f" {self._unit}",
-            file=self._stream,
-            dynamic_ncols=True,
-        )
+        self._start = self._told = clock()
+        self._changed = False
+        self._points: deque[tuple[float, int]] = deque([(self._start, initial)], maxlen=_RATE_WINDOW)
+        self._is_live = not quiet and is_live(self._stream)
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        if not quiet:
+            # The work may take minutes for a unit, or wait for a cluster.
+            threading.Thread(target=self._tell_now_and_then, name="progress", daemon=True).start()
 
     def update(self, done: int, **figures: Any) -> None:
         """Say that `done` units are done in all, with newest figures to show (numbers or text)."""
-        self._done = done
-        self._figures.update(figures)
-        if self._bar is not None:
-            self._bar.set_postfix_str("  ".join(self._figure_texts()), refresh=False)
-            self._bar.update(done - self._bar.n)
-        elif not self._quiet and self._clock() - self._printed[-1][0] >= self._every:
-            self._print_line()
+        with self._lock:
+            if done < self._done:
+                # Work was lost with a worker and is done again.
+                self._count_from(done)
+            self._done, self._changed = done, True
+            self._figures.update(figures)
+            self._tell()
+
+    def resume(self, done: int, **figures: Any) -> None:
+        """The same of units that were done before, so that they make no rate."""
+        with self._lock:
+            self._count_from(done)
+            self._done, self._changed = done, True
+            self._figures.update(figures)
+
+    def _count_from(self, done: int) -> None:
+        self._points.clear()
+        self._points.append((self._clock(), done))
+
+    def _tell_now_and_then(self) -> None:
+        while not self._ended.wait(_REDRAWN_EVERY if self._is_live else self._every):
+            with self._lock:
+                if not self._ended.is_set():
+                    self._tell()
+
+    def _tell(self) -> None:
+        """Draws or prints a line if it is time for one."""
+        if self._quiet:
+            return
+        now = self._clock()
+        rate = self._rate(now)
+        if self._changed and now - self._points[-1][0] >= self._every:
+            self._points.append((now, self._done))
+        pause = _DRAWN_EVERY if self._is_live else self._every * (1 if self._changed else _IDLE_LINES)
+        if now - self._told < pause:
+            return
+        (self._draw if self._is_live else self._print)(self._parts(now, rate))
+        self._told, self._changed = now, False
+
+    def _rate(self, now: float) -> float:
+        """Units a second, of late; 0 where nothing has been done."""
+        since, done_then = self._points[0]
+        return (self._done - done_then) / (now - since) if now > since else 0.0
+
+    def _parts(self, now: float, rate: float) -> list[str]:
+        """The line's parts, in the order in which they are read."""
+        if rate > 0:
+            pace = [f"{_rate_text(rate)} {self._unit}/s"]
+            if self._total is not None:
+                pace.append(f"left {human_seconds(max(self._total - self._done, 0) / rate)}")
+        else:
+            pace = [f"after {human_seconds(now - self._start)}"]
+        return [self._what, *self._counted(), *pace, *self._figure_texts()]
+
+    def _counted(self) -> list[str]:
+        if self._total is None:
+            return [f"{self._done:,} {self._unit}"]
+        percent = [f"{100 * self._done // self._total}%"] if self._total else []
+        return [f"{self._done:,}/{self._total:,} {self._unit}", *percent]
 
     def _figure_texts(self) -> list[str]:
         return [
@@ -147,30 +195,29 @@ class Progress:
             for name, value in self._figures.items()
         ]
 
-    def _counted(self) -> str:
-        if self._total is None:
-            return f"{self._done:,} {self._unit}"
-        percent = f"  {100 * self._done // self._total}%" if self._total else ""
-        return f"{self._done:,}/{self._total:,} {self._unit}{percent}"
+    def _print(self, parts: list[str]) -> None:
+        print("  ".join(parts), file=self._stream, flush=True)
 
-    def _print_line(self) -> None:
-        now = self._clock()
-        since, done_then = self._printed[0]
-        self._printed.append((now, self._done))
-        rate = (self._done - done_then) / (now - since) if now > since else 0.0
-        parts = [self._what, self._counted(), f"{_rate_text(rate)} {self._unit}/s"]
-        if rate > 0 and self._total is not None:
-            parts.append(f"left {human_seconds(max(self._total - self._done, 0) / rate)}")
-        print("  ".join([*parts, *self._figure_texts()]), file=self._stream, flush=True)
+    def _draw(self, parts: list[str], end: str = "") -> None:
+        """Over what stands on the line. In its last column some terminals would go on to the next one."""
+        line = _fitting(parts, len(self._figures), _columns(self._stream) - 1)
+        print(f"{_ERASE}{line}", end=end, file=self._stream, flush=True)
 
     def close(self, *, failed: bool = False) -> None:
-        """End the bar, or print the last line (not after a failure)."""
-        if self._bar is not None:
-            self._bar.close()
-        elif not self._quiet and not failed:
-            seconds = self._clock() - self._start
-            parts = [self._what, self._counted(), f"in {human_seconds(seconds)}", *self._figure_texts()]
-            print("  ".join(parts), file=self._stream, flush=True)
+        """End the live line, or print the last plain one (not after a failure)."""
+        self._ended.set()
+        with self._lock:
+            now = self._clock()
+            if self._quiet or (failed and not self._is_live):
+                return
+            if failed:
+                self._draw(self._parts(now, self._rate(now)), end="\n")
+                return
+            parts = [self._what, *self._counted(), f"in {human_seconds(now - self._start)}", *self._figure_texts()]
+            if self._is_live:
+                self._draw(parts, end="\n")
+            else:
+                self._print(parts)
 
     def __enter__(self) -> Self:
         return self
@@ -179,6 +226,27 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close(failed=kind is not None)
+
+
+def _fitting(parts: list[str], figures: int, columns: int) -> str:
+    """As many parts as have room. figures: how many of them are figures; these go first, the last before the others,
+    then what is counted from its left; the name and the time left stay, cut off if need be.
+    """
+    kept = list(parts)
+    while len(kept) > 2 and len("  ".join(kept)) > columns:
+        if figures:
+            kept.pop()
+            figures -= 1
+        else:
+            kept.pop(1)
+    return "  ".join(kept)[:columns]
+
+
+def _columns(stream: TextIO) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _COLUMNS
+    except OSError:
+        return _COLUMNS
 
 
 def _rate_text(rate: float) -> str:

@@ -29,6 +29,7 @@ from bertkd_ray.core.errors import StorageError, UserError, one_line
 from bertkd_ray.core.store import Store
 
 LOCKS = "locks"
+"""The directory of a store that holds locks, a file an artifact that is being made."""
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
 """Age of the last heartbeat at which the owner on another machine counts as dead."""

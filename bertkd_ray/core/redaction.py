@@ -6,14 +6,15 @@ import re
 from urllib.parse import unquote
 
 _AFTER_SCHEME = re.compile(r"(?<=://)[^\s\"'<>]*[^\s\"'<>:;,.)\]}]")  # a sentence's punctuation is not the URI's
-_QUERY_VALUE = re.compile(r"(?<=[?&])([^=&#]+)=[^&#]*")
+_QUERY_VALUE = re.compile(r"(?<=[?&])([^=&#]+)=([^&#]*)")
 _SECRET_VALUE = re.compile(r"[?&]([^=&#]*(?:pass|secret|token|key|sig|cred)[^=&#]*)=([^&#]*)", re.IGNORECASE)
+_HARMLESS = frozenset({"endpoint_override", "region", "scheme"})  # without them the URI cannot be opened as it is shown
 _SHORTEST_SECRET = 3  # shorter ones are parts of ordinary words
 _HIDDEN = "***"
 
 
 def redacted(text: str, *, secrets_of: str = "") -> str:
-    """A text in which no URI shows user, password or the values of its query.
+    """A text in which no URI shows user, password or the values of its query, but where and how a server is reached.
 
     secrets_of: a URI whose password, and the values of its query that are secret by name, are hidden wherever they
     stand, as libraries repeat them. Not recognised: secrets outside a URI that nobody has named.
@@ -25,7 +26,12 @@ def redacted(text: str, *, secrets_of: str = "") -> str:
 
 
 def _without_credentials(found: re.Match[str]) -> str:
-    return _QUERY_VALUE.sub(rf"\1={_HIDDEN}", _without_user(found[0]))
+    return _QUERY_VALUE.sub(_without_value, _without_user(found[0]))
+
+
+def _without_value(found: re.Match[str]) -> str:
+    name, value = found.groups()
+    return found[0] if name in _HARMLESS and "@" not in unquote(value) else f"{name}={_HIDDEN}"
 
 
 def _without_user(rest: str) -> str:

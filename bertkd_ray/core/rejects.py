@@ -15,7 +15,7 @@ from bertkd_ray.core.store import Store
 
 REJECTS = "rejects.parquet"
 """The table in an artifact; there is none where nothing was rejected."""
-_SCHEMA = pa.schema(
+REJECTS_SCHEMA = pa.schema(
     [
         ("id", pa.int64()),
         ("reason", pa.string()),
@@ -97,7 +97,7 @@ class Rejects:
 
 def _write(rejects: Sequence[Reject], store: Store, directory: str) -> None:
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist([asdict(reject) for reject in _sorted(rejects)], schema=_SCHEMA), sink)
+    pq.write_table(pa.Table.from_pylist([asdict(reject) for reject in _sorted(rejects)], schema=REJECTS_SCHEMA), sink)
     store.write(bytes(sink.getvalue()), directory, REJECTS)
 
 

@@ -53,10 +53,18 @@ from bertkd_ray.corpus.segmentation import Piece, Segmenter, count_words, normal
 from bertkd_ray.corpus.tokenizer import UNK_ID, PieceCounter, encode, load_tokenizer
 
 TOKENIZER = "tokenizer"
+"""The student's tokenizer: `tokenizer.json` and `tokenizer_config.json`, which `AutoTokenizer` loads without this
+package, and a table of what stands behind its tokens."""
 BERT = "bert"
 
 TEXT_SCHEMA = pa.schema([("id", pa.int64()), ("src", pa.string()), ("tgt", pa.string())])
 CORPUS_SCHEMA = pa.schema([*TEXT_SCHEMA, ("src_ids", pa.list_(pa.int32())), ("tgt_ids", pa.list_(pa.int32()))])
+"""A row is a sentence pair.
+
+id: unique and stable: `copy << 56 | source << 40 | line`, each from 0; with one source of weight 1 the line's number.
+src, tgt: text, normalised.
+src_ids, tgt_ids: its tokens, without BOS and EOS.
+"""
 
 _PLACE_BITS = 32  # a pair's place is its chunk's number and its row in it
 _COUNTS_KEY = b"counts"

@@ -28,6 +28,13 @@ PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
 PAD_TOKEN, UNK_TOKEN, BOS_TOKEN, EOS_TOKEN = SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>")
 VOCABULARY_MULTIPLE = 8  # matrix units want multiples of 8
 BERT_IDS_FILE = "bert_ids.parquet"
+BERT_IDS_SCHEMA = pa.schema([("token", pa.string()), ("bert_id", pa.int32()), ("count", pa.int64())])
+"""A row is a token, in the order of the ids.
+
+token: the surface with its mark (`▁` starts a word, `##` continues a piece's word), or a special token.
+bert_id: id of the BERT piece behind it.
+count: occurrences in the training text, as BERT segments it.
+"""
 TOKENIZER_FILE = "tokenizer.json"
 
 _KNOWN_WORDS = 1 << 17  # words whose pieces are remembered, besides those of the newest text
@@ -173,10 +180,7 @@ def decode(tokenizer: Tokenizer, rows: Iterable[Iterable[int]]) -> list[str]:
 
 
 def save_token_space(space: TokenSpace, directory: str | Path, *, model_max_length: int = 512) -> None:
-    """Write a tokenizer that `transformers.AutoTokenizer` loads without this package, and `bert_ids.parquet`.
-
-    The Parquet file has one row a token in id order: token string, bert_id int32, count int64.
-    """
+    """Write a tokenizer that `transformers.AutoTokenizer` loads without this package, and `bert_ids.parquet`."""
     from transformers import PreTrainedTokenizerFast
 
     pretrained = PreTrainedTokenizerFast(
@@ -190,7 +194,7 @@ def save_token_space(space: TokenSpace, directory: str | Path, *, model_max_leng
         model_max_length=model_max_length,
     )
     pretrained.save_pretrained(str(directory))
-    table = pa.table({"token": list(space.tokens), "bert_id": space.bert_ids, "count": space.counts})
+    table = pa.table([list(space.tokens), space.bert_ids, space.counts], schema=BERT_IDS_SCHEMA)
     pq.write_table(table, Path(directory) / BERT_IDS_FILE)
 
 

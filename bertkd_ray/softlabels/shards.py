@@ -49,7 +49,17 @@ def index_dtype(vocab_size: int) -> np.dtype[Any]:
 
 
 def shard_schema(vocab_size: int, k: int, metadata: Mapping[str, str] | None = None) -> pa.Schema:
-    """The schema of a soft-label table; `vocab_size`, `k`, `mask_scheme` and `metadata` become its metadata."""
+    """The schema of a soft-label table; `vocab_size`, `k`, `mask_scheme` and `metadata` become its metadata.
+
+    A row is a sentence pair of T target tokens: T + 1 positions, the tokens and the end of the sentence.
+
+    id: the pair's id in the corpus.
+    src_ids, tgt_ids: its tokens, as in the corpus.
+    topk_ids: [(T + 1) · k] row by row, the teacher's k best tokens of every position, best first; in the smallest
+    unsigned type that holds the vocabulary.
+    topk_logits: [(T + 1) · k] their raw logits, sorted downwards.
+    logsumexp: [T + 1] of the teacher's logits over the whole vocabulary, in nats.
+    """
     fields = [
         pa.field("id", pa.int64()),
         pa.field("src_ids", pa.list_(pa.int32())),

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from bertkd_ray.core.training import HistoryRow, Trained
 
 MODEL = "model"
+"""A `save_pretrained` directory with its tokenizer, safetensors: `AutoModelForSeq2SeqLM` and `AutoTokenizer` load it
+without this package."""
 HISTORY = "history.json"
+"""The figures of the chosen checkpoint and the curves, as a teacher's."""
 _MAX_POSITIONS = 512
 """Length at which the saved student stops generating; its positions are computed, so this costs nothing."""
 _PAIR_COLUMNS = ["src_ids", "tgt_ids"]
@@ -150,9 +153,12 @@ def _save(
     store: Store, arguments: dict[str, Any], corpus: Artifact, model: Any, trained: Trained, averaged: dict[str, float]
 ) -> None:
     """Writes the student as an ordinary `save_pretrained` directory with its tokenizer, and the training curves."""
+    from bertkd_ray.core.quiet import quiet_transformers
+
     with scratch_directory("student-") as scratch:
         directory = scratch / MODEL
-        model.save_pretrained(directory)
+        with quiet_transformers():
+            model.save_pretrained(directory)
         for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
             if store.exists(corpus.directory, TOKENIZER, name):
                 (directory / name).write_bytes(store.read(corpus.directory, TOKENIZER, name))

@@ -18,8 +18,13 @@ if TYPE_CHECKING:
     from bertkd_ray.core.training import HistoryRow, Trained
 
 MODEL = "model"
+"""A `save_pretrained` directory, safetensors: BERT's encoder and MLM transform under transformers' names, and the
+output layer `output.weight` [V, H], `output.bias` [V] over the student's vocabulary."""
 HISTORY = "history.json"
+"""`summary`: the chosen checkpoint's figures; `rows`: the curves, an object a point with `step`, `time` (seconds since
+1970) and `train/…` or `valid/…` figures."""
 SPECIALS = "specials.json"
+"""In the model's directory: BERT's ids of `[PAD]`, `[CLS]`, `[SEP]` and `[MASK]`."""
 
 
 def draft(config: Config, store: Store, corpus: str, bert_hash: str) -> Draft:
@@ -115,9 +120,12 @@ def _save(
     store: Store, artifact: str, corpus: Artifact, model: Any, specials: dict[str, int], trained: Trained
 ) -> None:
     """Writes the teacher as a `save_pretrained` directory with the tokenizer of its output, and the training curves."""
+    from bertkd_ray.core.quiet import quiet_transformers
+
     with scratch_directory("teacher-") as scratch:
         directory = scratch / MODEL
-        model.save_pretrained(directory)
+        with quiet_transformers():
+            model.save_pretrained(directory)
         (directory / SPECIALS).write_text(json.dumps(specials), encoding="utf-8")
         store.upload(directory, artifact, MODEL)
     history = trained.progress.history

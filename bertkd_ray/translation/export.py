@@ -1,7 +1,7 @@
 """A student as a directory of its own, for CTranslate2 or plain `transformers`, with its tokenizer and a model card.
 
-The directory appears under its name in one step. What it holds is enough to translate raw text without this package.
-Not supported: writing to a URI.
+The directory appears under its name in one step; at a URI each file does, `translation.json` as the last. What it holds
+is enough to translate raw text without this package.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bertkd_ray.core.console import human_bytes
-from bertkd_ray.core.errors import UserError, one_line
+from bertkd_ray.core.errors import ReportedError, UserError, one_line
 from bertkd_ray.core.quiet import quiet_transformers
+from bertkd_ray.core.redaction import redacted
+from bertkd_ray.core.refusals import refusal, refusal_number, scratch_directory
+from bertkd_ray.core.store import Store
 from bertkd_ray.corpus.tokenizer import TOKENIZER_FILE
 from bertkd_ray.student.distill import MODEL
 from bertkd_ray.student.source import Lineage
@@ -37,7 +40,8 @@ _TOKENIZER_CONFIG, _GENERATION_CONFIG = "tokenizer_config.json", "generation_con
 class Exported:
     """An export, and what was measured of it."""
 
-    path: Path
+    path: Path | str
+    """The directory, or the URI without credentials."""
     form: Form
     bytes: int
     measurement: Measurement | None = None
@@ -59,17 +63,37 @@ def default_output(student: str, form: Form, quantization: str) -> Path:
     return Path(f"{student}-{form}{kind}")
 
 
+def export_to(output: str, export: Callable[[Path], Exported], *, force: bool) -> Exported:
+    """Makes an export at a directory or a URI; `export` makes it in a directory.
+
+    Raises UserError for what exists, unless it is an export and `force` replaces it, and what `export` raises. One that
+    was cut off on its way to a URI counts as none.
+    """
+    if "://" not in output:
+        return export(Path(output))
+    store = Store(output)
+    if store.files():
+        _require_replaceable(redacted(output), is_export=store.exists(SETTINGS), force=force)
+    store.require_writable()
+    with scratch_directory("export-") as scratch:
+        made = export(scratch / "export")
+        store.upload(scratch / "export")
+    return replace(made, path=store.shown())
+
+
 def export_huggingface(lineage: Lineage, output: Path, *, license: str | None, force: bool) -> Exported:
     """Writes the student as a model directory of `transformers` with a model card.
 
     license: of the card; None leaves it open. Raises UserError for an output that exists, unless `force` replaces it.
     """
     settings = settings_of(lineage)
-    with _new_directory(output, force=force) as directory, tempfile.TemporaryDirectory(prefix="student-") as scratch:
-        shutil.copytree(lineage.student.local(MODEL, Path(scratch)), directory, dirs_exist_ok=True)
-        _change_json(directory / _TOKENIZER_CONFIG, model_max_length=settings.max_tokens + 1)
-        _change_json(directory / _GENERATION_CONFIG, **_generation(settings))
-        _finish(directory, lineage, settings, "huggingface", license)
+    with scratch_directory("student-") as scratch:
+        student = lineage.student.local(MODEL, scratch)
+        with _new_directory(output, force=force) as directory:
+            shutil.copytree(student, directory, dirs_exist_ok=True)
+            _change_json(directory / _TOKENIZER_CONFIG, model_max_length=settings.max_tokens + 1)
+            _change_json(directory / _GENERATION_CONFIG, **_generation(settings))
+            _finish(directory, lineage, settings, "huggingface", license)
     return Exported(output, "huggingface", _size(output))
 
 
@@ -85,8 +109,8 @@ def export_ctranslate2(
     if sentences:
         require_test_text(lineage)
     settings = settings_of(lineage)
-    with tempfile.TemporaryDirectory(prefix="student-") as scratch:
-        student = lineage.student.local(MODEL, Path(scratch))
+    with scratch_directory("student-") as scratch:
+        student = lineage.student.local(MODEL, scratch)
         with _new_directory(output, force=force) as directory:
             _convert(student, directory, quantization)
             shutil.copy(student / TOKENIZER_FILE, directory)
@@ -148,16 +172,26 @@ def _new_directory(target: Path, *, force: bool) -> Iterator[Path]:
     with scratch as aside:
         directory = Path(aside) / "new"
         directory.mkdir()
-        yield directory
+        try:
+            yield directory
+        except ReportedError:
+            raise
+        except Exception as error:
+            if refusal_number(error) is None:
+                raise
+            raise refusal(f"--output {target}", "written", error, str(target.parent)) from error
         if target.exists():
             os.rename(target, Path(aside) / "old")
         os.rename(directory, target)
 
 
 def _require_free(target: Path, *, force: bool) -> None:
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-        return
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        _require_replaceable(str(target), is_export=(target / SETTINGS).is_file(), force=force)
+
+
+def _require_replaceable(output: str, *, is_export: bool, force: bool) -> None:
     if not force:
-        raise UserError(f"--output {target}: exists already; give another, or --force to replace it")
-    if not (target / SETTINGS).is_file():
-        raise UserError(f"--output {target}: --force replaces exports only, and this is none; give another")
+        raise UserError(f"--output {output}: exists already; give another, or --force to replace it")
+    if not is_export:
+        raise UserError(f"--output {output}: --force replaces exports only, and this is none; give another")

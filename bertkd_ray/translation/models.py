@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ from bertkd_ray.config import validated
 from bertkd_ray.core.artifact import Artifact
 from bertkd_ray.core.devices import best_device
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.refusals import scratch_directory
+from bertkd_ray.core.store import Store
 from bertkd_ray.corpus.tokenizer import load_tokenizer
 from bertkd_ray.student.distill import MODEL
 from bertkd_ray.student.source import Lineage, artifact_at, lineage_of, student_at
@@ -51,12 +52,20 @@ def open_translator(location: str, *, beam: int | None = None, device: str = "au
     """
     if artifact_at(location) is not None:
         return _of_student(student_at(location), beam, device)
-    directory = Path(location)
-    if not directory.is_dir():
+    if "://" in location and (store := Store(location)).exists(SETTINGS):
+        with scratch_directory("export-") as scratch:
+            store.download(scratch)
+            return _of_directory(scratch, beam, device)
+    if not Path(location).is_dir():
         raise UserError(
             f"{location}: there is no such directory; give a student artifact, its model directory, an export, or a "
             "CONFIG.yaml"
         )
+    return _of_directory(Path(location), beam, device)
+
+
+def _of_directory(directory: Path, beam: int | None, device: str) -> LineTranslator:
+    """A model directory of a student, or an export."""
     settings = _with_beam(_settings_in(directory), beam)
     if (directory / CT2_MODEL).is_file():
         engine: Engine = CTranslate2Engine(
@@ -73,8 +82,8 @@ def open_translator(location: str, *, beam: int | None = None, device: str = "au
 
 def _of_student(student: Artifact, beam: int | None, device: str) -> LineTranslator:
     settings = _with_beam(settings_of(lineage_of(student)), beam)
-    with tempfile.TemporaryDirectory(prefix="student-") as scratch:
-        directory = student.local(MODEL, Path(scratch))
+    with scratch_directory("student-") as scratch:
+        directory = student.local(MODEL, scratch)
         return LineTranslator(_torch_engine(directory, settings, device), load_tokenizer(directory), settings)
 
 

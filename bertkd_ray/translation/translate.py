@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bertkd_ray.translation.decoding import Translation
 
 TRANSLATIONS = "translations.parquet"
+"""Sources, references and hypotheses side by side."""
 _PART_ROWS = 256
 """Sentences an actor translates at a time: enough for length batches, few enough to share a test set out."""
 
@@ -104,12 +105,34 @@ def best_hypotheses(table: pa.Table, column: str = "hypotheses") -> list[str]:
     return [hypotheses[0] for hypotheses in table[column].to_pylist()]
 
 
-def read_translations(artifact: Artifact) -> pa.Table:
-    """The table of a translation artifact: id, source, reference, hypotheses and their scores, best first.
+def translation_schema(text: str) -> pa.Schema:
+    """The schema of a table of translations, a row a sentence; longer unless text, the corpus's `corpus.text`, is raw.
 
-    The text is raw. Of a corpus of Moses text, `source_tokens`, `reference_tokens` and `hypotheses_tokens` stand
-    beside it: what the student read, what it should have written, and what it wrote.
+    id: the pair's id in the corpus.
+    source, reference: raw text.
+    hypotheses: raw text, best first, `translate.n_best` of them.
+    scores: of the hypotheses, by which they are ranked: log probability over the length penalty.
+    source_tokens, reference_tokens: unless `corpus.text` is raw: what the student read, and should have written.
+    hypotheses_tokens: unless `corpus.text` is raw: what it wrote.
     """
+    fields = [
+        ("id", pa.int64()),
+        ("source", pa.string()),
+        ("reference", pa.string()),
+        ("hypotheses", pa.list_(pa.string())),
+        ("scores", pa.list_(pa.float32())),
+    ]
+    if text != "raw":
+        fields += [
+            ("source_tokens", pa.string()),
+            ("reference_tokens", pa.string()),
+            ("hypotheses_tokens", pa.list_(pa.string())),
+        ]
+    return pa.schema(fields)
+
+
+def read_translations(artifact: Artifact) -> pa.Table:
+    """The table of a translation artifact (`translation_schema`)."""
     return _read(artifact.store, artifact.path(TRANSLATIONS))
 
 
@@ -159,8 +182,8 @@ class PartTranslator:
 
         columns = {
             "id": rows["id"],
-            "source": pa.array(to_raw(rows["src"].to_pylist(), text, src_lang), pa.string()),
-            "reference": pa.array(to_raw(rows["tgt"].to_pylist(), text, tgt_lang), pa.string()),
+            "source": to_raw(rows["src"].to_pylist(), text, src_lang),
+            "reference": to_raw(rows["tgt"].to_pylist(), text, tgt_lang),
             "hypotheses": by_sentence(to_raw(texts, text, tgt_lang), pa.string()),
             "scores": by_sentence(scores, pa.float32()),
         }
@@ -168,7 +191,7 @@ class PartTranslator:
             columns["source_tokens"], columns["reference_tokens"] = rows["src"], rows["tgt"]
             columns["hypotheses_tokens"] = by_sentence(texts, pa.string())
         stats = {"rows": part["rows"], "rejects": len(rejects), "part": part}
-        table = pa.table(columns).replace_schema_metadata({STATS: json.dumps(stats)})
+        table = pa.table(columns, schema=translation_schema(text)).replace_schema_metadata({STATS: json.dumps(stats)})
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
         attempt.finish(rejects)

@@ -50,7 +50,7 @@ def test_what_the_image_copies_is_there_and_reaches_the_build():
     copied = [
         word for line in re.findall(r"^COPY (?!--from)(.+) \S+$", text, flags=re.MULTILINE) for word in line.split()
     ]
-    assert {"constraints.txt", "pyproject.toml", "README.md", "bertkd_ray", "configs", "jobs"} == set(copied)
+    assert {"constraints.txt", "pyproject.toml", "README.md", "LICENSE", "bertkd_ray", "configs", "jobs"} == set(copied)
     admitted = DOCKERFILE.with_name("Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
     for name in copied:
         assert (ROOT / name).exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.errors import StorageError, UserError
 from bertkd_ray.corpus.tokenizer import load_tokenizer
 from bertkd_ray.translation import export as exports
 from bertkd_ray.translation.export import (
@@ -21,8 +22,10 @@ from bertkd_ray.translation.export import (
     default_output,
     export_ctranslate2,
     export_huggingface,
+    export_to,
 )
 from bertkd_ray.translation.lines import LineSettings
+from tests.faulty import FaultyStorage
 from tests.inprocess import Project
 from tests.translation.conftest import KNOWN
 from tests.translation.test_measure import MEASUREMENT
@@ -158,6 +161,59 @@ def test_what_fails_leaves_nothing_and_what_stood_there_stays(distilled, tmp_pat
             to_huggingface(distilled, tmp_path / output, force=True)
     assert names(tmp_path) == {"export"}
     assert names(tmp_path / "export") == HUGGINGFACE
+
+
+def test_a_full_disk_is_named_as_the_outputs(distilled, tmp_path, monkeypatch):
+    def fail(*_: Any, **__: Any) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(exports, "model_card", fail)
+    with pytest.raises(StorageError, match=r"^--output .*/export cannot be written \(No space left on device"):
+        to_huggingface(distilled, tmp_path / "export")
+    assert names(tmp_path) == set()
+
+
+def to_uri(lineage: Any, uri: str, *, force: bool = False) -> Exported:
+    return export_to(uri, lambda output: to_huggingface(lineage, output), force=force)
+
+
+def test_an_export_to_an_object_store(distilled, tmp_path):
+    bucket, uri = tmp_path / "bucket", FaultyStorage.uri(tmp_path / "bucket")
+    with FaultyStorage() as storage:
+        exported = to_uri(distilled, uri)
+    assert (exported.path, exported.form) == (uri, "huggingface")
+    assert names(bucket) == HUGGINGFACE
+    assert exported.bytes == sum(path.stat().st_size for path in bucket.iterdir())
+    # The file by which it is known comes last, so that half an export is none.
+    assert Path(storage.written[-1]).name == "translation.json"
+    assert {path.read_bytes() for path in bucket.iterdir()} == {
+        path.read_bytes() for path in Path(to_huggingface(distilled, tmp_path / "local").path).iterdir()
+    }
+
+
+def test_force_replaces_exports_alone_in_an_object_store_too(distilled, tmp_path):
+    (tmp_path / "bucket").mkdir()
+    letter, uri = tmp_path / "bucket" / "letter.txt", FaultyStorage.uri(tmp_path / "bucket")
+    letter.write_text("dear")
+    with FaultyStorage():
+        for force, said in ((False, "exists already; give another"), (True, "--force replaces exports only")):
+            with pytest.raises(UserError, match=rf"^--output {uri}: {said}"):
+                to_uri(distilled, uri, force=force)
+        assert names(tmp_path / "bucket") == {"letter.txt"}
+        letter.unlink()
+        to_uri(distilled, uri)
+        letter.write_text("stays not: an export holds its own files only")
+        to_uri(distilled, uri, force=True)
+    assert names(tmp_path / "bucket") == HUGGINGFACE
+
+
+def test_an_object_store_that_refuses(distilled, tmp_path):
+    (tmp_path / "bucket").mkdir()
+    with (
+        FaultyStorage(writes=3),
+        pytest.raises(StorageError, match=r"^storage: faulty://.*/bucket/\S+ cannot be written"),
+    ):
+        to_uri(distilled, FaultyStorage.uri(tmp_path / "bucket"))
 
 
 def test_text_and_json_of_an_export():

@@ -1,0 +1,41 @@
+"""`bertkd completion SHELL`: the script that makes a shell complete commands, options, their choices and file names."""
+
+from __future__ import annotations
+
+from argparse import Action, ArgumentParser, _SubParsersAction
+from collections.abc import Iterator
+
+SHELLS = ("bash", "zsh", "tcsh")
+COMPLETION_EPILOG = """\
+For this session of bash: eval "$(bertkd completion bash)"
+Once, for good:
+
+  bash   bertkd completion bash > ~/.bertkd.bash; echo source ~/.bertkd.bash >> ~/.bashrc
+  zsh    bertkd completion zsh > DIR/_bertkd      # DIR: one of $fpath
+  tcsh   bertkd completion tcsh > ~/.bertkd.tcsh; echo source ~/.bertkd.tcsh >> ~/.tcshrc
+"""
+_FILES = {"CONFIG.yaml", "STUDY.yaml", "MODEL", "CORPUS", "RUN", "FILE"}
+_DIRECTORIES = {"DIR"}
+"""What stands for a path in the usage of a command."""
+
+
+def completion_script(parser: ArgumentParser, shell: str) -> str:
+    """The script of one of `SHELLS` for a command line. Not completed: names of arms, keys of the configuration."""
+    import shtab
+
+    for action in _actions(parser):
+        if action.metavar in _FILES:
+            action.complete = shtab.FILE  # type: ignore[attr-defined] # shtab's own place for it
+        elif action.metavar in _DIRECTORIES:
+            action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+    return str(shtab.complete(parser, shell))
+
+
+def _actions(parser: ArgumentParser) -> Iterator[Action]:
+    """Arguments and options of a parser and of its commands."""
+    for action in parser._actions:
+        if isinstance(action, _SubParsersAction):
+            for command in action.choices.values():
+                yield from _actions(command)
+        else:
+            yield action

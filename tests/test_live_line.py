@@ -1,0 +1,90 @@
+"""What a user sees of every stage while it runs: on a terminal, and in a file."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bertkd_ray.cli import main
+from bertkd_ray.core import console
+from bertkd_ray.core.console import Progress
+from bertkd_ray.pipeline import Pipeline
+from tests.inprocess import InProcess
+from tests.small import write_config
+
+STAGES = (
+    "prepare, clean",
+    "prepare, encode",
+    "finetune",
+    "extract",
+    "distill/distilled",
+    "distill/control",
+    "translate",
+)
+PACE = r"\d+(,\d+)?/[\d,]+ \w+  \d+%  [\d.,]+[kM]? \w+/s  left [\dhms.]+"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class RowByRow(InProcess):
+    """Hands out the curves a row at a time, as a long training does."""
+
+    def train(self, draft: Any, worker: Any, arguments: Any, on_rows: Callable[[list[Any]], None]) -> None:
+        super().train(draft, worker, arguments, lambda rows: [on_rows([row]) for row in rows])
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
+@pytest.mark.parametrize("stream", [Terminal, io.StringIO])
+def test_every_stage_tells_its_rate_and_the_time_left(tmp_path, monkeypatch, stream):
+    """Lines that usually come every 0.1 s or every 10 s come at every step here, and at no other time."""
+    config = write_config(tmp_path, log_every=1)
+    monkeypatch.setattr(Pipeline, "runtime", RowByRow())
+    monkeypatch.setattr(console, "_DRAWN_EVERY", 0.0)
+    monkeypatch.setattr(Progress, "_tell_now_and_then", lambda self: None)
+    monkeypatch.setattr(Progress.__init__, "__kwdefaults__", {**Progress.__init__.__kwdefaults__, "every": 1e-9})
+    monkeypatch.setenv("TERM", "xterm")
+    stderr = stream()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    assert main(["run", str(config), "teacher.steps=4", "student.steps=4", "tracking=none"]) == 0
+    lines = re.split(r"\r\x1b\[K|\n", stderr.getvalue())
+    told = {line.split("  ")[0] for line in lines if re.match(rf".+?  {PACE}", line)}
+    assert set(STAGES) <= told
+
+
+class NoRun:
+    """Stands for a tracked run."""
+
+    def log_metrics(self, *_: Any, **__: Any) -> None:
+        """Keeps nothing."""
+
+
+def test_neither_the_start_of_the_workers_nor_what_a_checkpoint_held_makes_a_rate(monkeypatch):
+    """500 steps of an earlier run, 10 that came after nobody knows how long, 10 in ten seconds."""
+    stderr, now = io.StringIO(), [100.0]
+    monkeypatch.setattr(sys, "stderr", stderr)
+    defaults = {**Progress.__init__.__kwdefaults__, "clock": lambda: now[0]}
+    monkeypatch.setattr(Progress.__init__, "__kwdefaults__", defaults)
+
+    def train(on_rows: Any) -> Any:
+        long_ago = time.time() - 1000
+        on_rows([{"step": step, "time": long_ago, "train/loss": 2.0} for step in (490, 500)])
+        for step in (510, 520):
+            now[0] += 10
+            on_rows([{"step": step, "time": time.time(), "train/loss": 1.5}])
+
+    Pipeline._training(object.__new__(Pipeline), "finetune", 600, NoRun(), train)
+    assert stderr.getvalue().splitlines() == [
+        "finetune  520/600 steps  86%  1.0 steps/s  left 1m20s  loss 1.5",
+        "finetune  520/600 steps  86%  in 20s  loss 1.5",
+    ]
