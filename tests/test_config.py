@@ -123,7 +123,8 @@ def test_an_override_reaches_below_a_section_that_the_file_leaves_out_or_shorten
 @pytest.mark.parametrize("arm", [{"kd.alpha": 0.2}, {"kd": {"alpha": 0.2}}], ids=["dotted", "nested"])
 def test_an_arm_differs_in_the_keys_it_names_alone(load, arm):
     config = load({**DEMO, "kd": {"temperature": 2.0, "topk": 3}, "arms": {"a": arm}}).arm_configs()["a"]
-    assert config.kd.model_dump() == {"alpha": 0.2, "temperature": 2.0, "topk": 3, "tail": "renormalise"}
+    told = {"alpha": 0.2, "temperature": 2.0, "topk": 3}
+    assert config.kd.model_dump() == {**told, "symmetric": False, "tail": "renormalise"}
 
 
 def test_an_arm_overridden_on_the_command_line_keeps_its_other_keys(load):
@@ -490,10 +491,14 @@ EFFECTS: dict[str, set[str]] = {
     "teacher.lr=1e-3": {"finetune"},
     "teacher.pretrained=false": {"finetune"},
     "teacher.micro_batches=4": {"finetune"},
+    "teacher.left_to_right=true": {"finetune"},
+    "teacher.left_to_right=false": set(),  # the default of an option that came later
     "extract.passes=5": {"extract"},
     "extract.topk=16": {"extract"},
     "kd.topk=4": {"extract", "distill/distilled"},
     "kd.temperature=2": {"distill/distilled"},
+    "kd.symmetric=true": {"distill/distilled"},
+    "kd.symmetric=false": set(),
     "kd.alpha=0.9": {"distill/distilled"},
     "student.steps=5": STUDENTS,
     "student.seed=2": STUDENTS,
@@ -511,6 +516,15 @@ def test_what_enters_a_fingerprint(load, tmp_path, text_corpus, override, change
     store = Store(str(tmp_path / "store"))
     before, after = _drafts(load(tree), store), _drafts(load(tree, override), store)
     assert {name for name in before if before[name] != after[name]} == changed
+
+
+def test_options_that_came_later_are_in_no_fingerprint_at_their_defaults(load, tmp_path):
+    config, store = load(DEMO), Store(str(tmp_path))
+    assert "left_to_right" not in finetune.draft(config, store, "corpus", "bert").config["teacher"]
+    assert "symmetric" not in distill.draft(config, store, "corpus", "labels").config["kd"]
+    changed = load(DEMO, "kd.symmetric=true", "teacher.left_to_right=true")
+    assert finetune.draft(changed, store, "corpus", "bert").config["teacher"]["left_to_right"] is True
+    assert distill.draft(changed, store, "corpus", "labels").config["kd"]["symmetric"] is True
 
 
 def test_text_enters_by_content_not_by_path(load, tmp_path, text_corpus):

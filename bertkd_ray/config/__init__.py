@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, ValidationError, model_validator
@@ -43,12 +43,16 @@ AnySection = TypeVar("AnySection", bound=Section)
 class TeacherConfig(Section):
     """Stage 1, finetune: the conditional masked language model."""
 
+    added_later: ClassVar[frozenset[str]] = frozenset({"left_to_right"})
+
     model: str = "bert-base-multilingual-cased"
     """Any BERT: a directory, a hub id, or `package:NAME/DIRECTORY` for one that a Python package carries."""
     pretrained: bool = True
     """False: only the configuration and vocabulary are taken and the weights start at random (the ablation)."""
     layers: int | None = Field(None, ge=1)
     """Keep only the first so many layers; null keeps all."""
+    left_to_right: bool = False
+    """True: a target position sees the source and the target up to itself, the source only itself (the ablation)."""
     attention: Literal["auto", "eager", "sdpa"] = "auto"
     """Attention kernels; `auto` is plain attention on CPU, where its backward is faster, and fused attention on GPU."""
     dropout: float | None = Field(None, ge=0, lt=1)
@@ -93,10 +97,14 @@ class ExtractConfig(Section):
 class KdConfig(Section):
     """The distillation loss of stage 3."""
 
+    added_later: ClassVar[frozenset[str]] = frozenset({"symmetric"})
+
     alpha: float = Field(0.5, ge=0, le=1)
     """Weight of the soft labels; 0 trains without the teacher."""
     temperature: float = Field(10.0, gt=0)
-    """Divides the teacher's logits (the student stays at 1)."""
+    """Divides the teacher's logits (the student stays at 1, unless `symmetric`)."""
+    symmetric: bool = False
+    """True: the temperature divides the student's logits too, and the loss is scaled by its square (Hinton et al.)."""
     topk: int = Field(8, ge=1)
     """Teacher logits used a position."""
     tail: Literal["renormalise", "exact"] = "renormalise"

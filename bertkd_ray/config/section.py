@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
@@ -11,6 +11,17 @@ class Section(BaseModel):
     """A frozen part of the configuration that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    added_later: ClassVar[frozenset[str]] = frozenset()
+    """Fields that came after artifacts had been made: at their defaults they are in no fingerprint."""
+
+    def fingerprinted(self, *, exclude: frozenset[str] = frozenset()) -> dict[str, Any]:
+        """What enters a fingerprint: every value, but for `exclude` and later fields that are at their defaults.
+
+        So an artifact keeps its name when a new version of the package has a new option.
+        """
+        at_default = {name for name in self.added_later if getattr(self, name) == type(self).model_fields[name].default}
+        return self.model_dump(exclude={*exclude, *at_default})
 
     @field_validator("*", mode="before")
     @classmethod

@@ -34,9 +34,9 @@ def draft(config: Config, store: Store, corpus: str, softlabels: str | None) -> 
     corpus, softlabels: the fingerprints of its inputs. With alpha 0 the teacher is no input: changing it does not
     train the control again.
     """
-    kd = config.kd.model_dump() if config.kd.alpha > 0 else {"alpha": 0.0}
+    kd = config.kd.fingerprinted() if config.kd.alpha > 0 else {"alpha": 0.0}
     settings = {
-        "student": config.student.model_dump(exclude={"seed"}),
+        "student": config.student.fingerprinted(exclude=frozenset({"seed"})),
         "kd": kd,
         "seed": config.student_seed,
         "precision": config.precision,

@@ -7,7 +7,9 @@ probabilities q over k kept tokens:
 
 The mass ε is spread over *all* V entries with weight 1 / (V - 2), as the distillation trainer of "Distilling Knowledge
 Learned in BERT for Text Generation" (Chen et al., ACL 2020) does, for α = 0 too, so that two arms differ in α alone.
-Only the teacher is divided by the temperature; there is no T² factor and no teacher entropy term.
+Only the teacher is divided by the temperature; there is no T² factor and no teacher entropy term. The `symmetric` form
+is that of "Distilling the Knowledge in a Neural Network" (Hinton et al., 2015, section 2): the soft part is
+α · T² · Σ_k q_k · (-log p'_k), with p' the student's softmax of its scores divided by T.
 
 Shapes: N positions, D width, V vocabulary, k kept teacher entries. Losses are sums over positions, in nats; the caller
 divides by the number of target tokens of the whole global batch.
@@ -64,6 +66,7 @@ def kd_loss(
     *,
     alpha: float,
     temperature: float = 1.0,
+    symmetric: bool = False,
     label_smoothing: float = 0.0,
     tail: Tail = "renormalise",
 ) -> Tensor:
@@ -87,7 +90,9 @@ def kd_loss(
     if alpha == 0:
         return loss_N.sum()
     ids_Nk, q_Nk, tail_N = _teacher(topk_ids_Nk, topk_logits_Nk, logsumexp_N, temperature, tail, vocabulary)
-    kd_N = -(q_Nk.to(log_p_NV.dtype) * log_p_NV.gather(1, ids_Nk)).sum(dim=-1)
+    scale = temperature if symmetric else 1.0
+    soft_log_p_NV = log_p_NV if scale == 1 else torch.log_softmax(scores_NV / scale, dim=-1)
+    kd_N = -(scale**2) * (q_Nk.to(log_p_NV.dtype) * soft_log_p_NV.gather(1, ids_Nk)).sum(dim=-1)
     if tail_N is not None:
         tail_log_p_N = log_p_NV.scatter(1, ids_Nk, -torch.inf).logsumexp(dim=-1)
         kd_N = kd_N - tail_N.to(log_p_NV.dtype) * tail_log_p_N
@@ -104,6 +109,7 @@ def fused_kd_loss(
     *,
     alpha: float,
     temperature: float = 1.0,
+    symmetric: bool = False,
     label_smoothing: float = 0.0,
     tail: Tail = "renormalise",
     matmul_dtype: torch.dtype | None = None,
@@ -125,9 +131,9 @@ def fused_kd_loss(
     soft = None
     if alpha > 0:
         ids_Nk, q_Nk, tail_N = _teacher(topk_ids_Nk, topk_logits_Nk, logsumexp_N, temperature, tail, vocabulary)
-        soft = _SoftLabels(ids_Nk, alpha * q_Nk, None if tail_N is None else alpha * tail_N)
-    mass = gold + uniform * vocabulary + alpha
-    objective = _Objective(targets_N, gold, uniform, mass, soft)
+        scale = temperature if symmetric else 1.0
+        soft = _SoftLabels(ids_Nk, alpha * q_Nk, None if tail_N is None else alpha * tail_N, alpha, scale)
+    objective = _Objective(targets_N, gold, uniform, gold + uniform * vocabulary, soft)
     chunk = chunk_rows or _CHUNK_ROWS.get(hidden_ND.device.type, _CHUNK_ROWS_ELSEWHERE)
     dtype = matmul_dtype or hidden_ND.dtype
     if torch.is_grad_enabled() and (hidden_ND.requires_grad or weight_VD.requires_grad):
@@ -188,32 +194,44 @@ def _teacher(
 
 @dataclass(frozen=True)
 class _SoftLabels:
-    """The teacher's share of the objective, α included; `tail_N` is the weight of the student's remaining mass."""
+    """The teacher's share of the objective, α included; `tail_N` is the weight of the student's remaining mass.
+
+    scale: divides the student's scores; above 1 the loss of this share is multiplied by its square.
+    """
 
     ids_Nk: Tensor
     weight_Nk: Tensor
     tail_N: Tensor | None
+    mass: float
+    """Σ of a row's weights, the tail's included"""
+    scale: float
 
     def part(self, rows: slice) -> _SoftLabels:
-        return _SoftLabels(self.ids_Nk[rows], self.weight_Nk[rows], None if self.tail_N is None else self.tail_N[rows])
+        tail_N = None if self.tail_N is None else self.tail_N[rows]
+        return _SoftLabels(self.ids_Nk[rows], self.weight_Nk[rows], tail_N, self.mass, self.scale)
 
 
 @dataclass(frozen=True)
 class _Objective:
     """Σ over positions of Σ_v t_v · (-log p_v): t is `gold` at the target, `uniform` everywhere, plus the soft labels.
 
-    mass = Σ_v t_v, an exact tail's weight included, is the same in every row.
+    hard: Σ_v t_v of all but the soft labels, the same in every row.
     """
 
     targets_N: Tensor
     gold: float
     uniform: float
-    mass: float
+    hard: float
     soft: _SoftLabels | None
+
+    @property
+    def mass(self) -> float:
+        """What p weighs in a row of the gradient, an exact tail's weight included."""
+        return self.hard if self.soft is None else self.hard + self.soft.mass * self.soft.scale
 
     def part(self, rows: slice) -> _Objective:
         soft = None if self.soft is None else self.soft.part(rows)
-        return _Objective(self.targets_N[rows], self.gold, self.uniform, self.mass, soft)
+        return _Objective(self.targets_N[rows], self.gold, self.uniform, self.hard, soft)
 
 
 class _FusedLoss(torch.autograd.Function):
@@ -314,22 +332,34 @@ def _loss_and_gradient_(s_CV: Tensor, score_sum_C: Tensor, objective: _Objective
     targets_C1, soft = objective.targets_N[:, None], objective.soft
     gold_C = s_CV.gather(1, targets_C1).squeeze(1)
     soft_scores_Ck = None if soft is None else s_CV.gather(1, soft.ids_Nk)
+    softened = None if soft is None or soft.scale == 1 else _softened(s_CV, soft.scale)
     peak_C = s_CV.amax(dim=1)
     # In place, a row at a time in the first-level cache: faster than a pass of exp over the whole buffer.
     torch.softmax(s_CV, dim=1, out=s_CV)
     # The largest probability is at least 1 / V, so this logarithm is safe.
     lse_C = peak_C - s_CV.amax(dim=1).log()
-    loss_C = objective.mass * lse_C - objective.gold * gold_C - objective.uniform * score_sum_C
+    loss_C = objective.hard * lse_C - objective.gold * gold_C - objective.uniform * score_sum_C
     if soft is not None and soft_scores_Ck is not None:
         weight_Ck = soft.weight_Nk.to(s_CV.dtype)
-        loss_C -= (weight_Ck * soft_scores_Ck).sum(dim=1)
+        soft_lse_C = lse_C
+        if softened is not None:
+            soft_lse_C, soft_p_CV = softened
+            s_CV.mul_(objective.hard / objective.mass).add_(soft_p_CV, alpha=soft.mass * soft.scale / objective.mass)
+        soft_loss_C = soft.mass * soft_lse_C - (weight_Ck * soft_scores_Ck).sum(dim=1) / soft.scale
+        loss_C += soft.scale**2 * soft_loss_C
         if soft.tail_N is not None:
             tail_C = soft.tail_N.to(s_CV.dtype)
             loss_C -= tail_C * (lse_C + _subtract_tail_(s_CV, soft.ids_Nk, tail_C / objective.mass).log())
-        s_CV.scatter_add_(1, soft.ids_Nk, weight_Ck / -objective.mass)
+        s_CV.scatter_add_(1, soft.ids_Nk, weight_Ck * (-soft.scale / objective.mass))
     if objective.gold:
         s_CV.scatter_add_(1, targets_C1, torch.full_like(gold_C, -objective.gold / objective.mass)[:, None])
     return loss_C, lse_C - gold_C, gold_C >= peak_C
+
+
+def _softened(s_CV: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """The log of Σ exp(s / scale), and the softmax of s / scale in a buffer of its own."""
+    scaled_CV = s_CV / scale
+    return scaled_CV.logsumexp(dim=1), torch.softmax(scaled_CV, dim=1)
 
 
 def _subtract_tail_(p_CV: Tensor, ids_Ck: Tensor, share_C: Tensor) -> Tensor:

@@ -63,6 +63,7 @@ class DistillationLoss(nn.Module):
             batch.logsumexp_P,
             alpha=self._kd.alpha,
             temperature=self._kd.temperature,
+            symmetric=self._kd.symmetric,
             label_smoothing=self._label_smoothing,
             tail=self._kd.tail,
             matmul_dtype=self._matmul_dtype,

@@ -30,7 +30,7 @@ SPECIALS = "specials.json"
 def draft(config: Config, store: Store, corpus: str, bert_hash: str) -> Draft:
     """The teacher artifact; the BERT enters by content, not by name."""
     settings = {
-        "teacher": config.teacher.model_dump(exclude={"model"}),
+        "teacher": config.teacher.fingerprinted(exclude=frozenset({"model"})),
         "seed": config.seed,
         "precision": config.precision,
     }
@@ -97,6 +97,7 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
         dropout=teacher.dropout,
         attention_dropout=teacher.attention_dropout,
         layers=teacher.layers,
+        left_to_right=teacher.left_to_right,
         seed=config.seed,
     )
     torch.nn.Module.to(model, device)  # transformers' own `to` is untyped

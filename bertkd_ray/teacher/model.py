@@ -30,9 +30,9 @@ _OUTPUT = "output."
 class ConditionalMaskedLM(BertPreTrainedModel):
     """BERT's encoder and MLM transform, then a linear layer of its own (tied to nothing) over the token space.
 
-    `config.target_vocab_size` is V. Parameter names are those of transformers' BERT models (`bert.…`,
-    `cls.predictions.transform.…`), so that their checkpoints load here and `AutoModel` loads the encoder of a teacher.
-    Not supported: decoding, pooling, next-sentence prediction.
+    `config.target_vocab_size` is V; with `config.left_to_right` a target position sees no later one. Parameters have
+    the names of transformers' BERT models (`bert.…`, `cls.predictions.transform.…`), so that their checkpoints load
+    here and `AutoModel` loads the encoder of a teacher. Not supported: decoding, pooling, next-sentence prediction.
     """
 
     def __init__(self, config: BertConfig) -> None:
@@ -55,6 +55,8 @@ class ConditionalMaskedLM(BertPreTrainedModel):
 
         masked_index_M: int64, places in the flattened [N * L] input. The other arguments are those of BERT.
         """
+        if self.config.left_to_right:
+            attention_mask_NL = left_to_right_mask(token_type_ids_NL, attention_mask_NL)
         encoded_NLH = self.bert(
             input_ids=input_ids_NL, token_type_ids=token_type_ids_NL, attention_mask=attention_mask_NL
         ).last_hidden_state
@@ -79,6 +81,19 @@ class ConditionalMaskedLM(BertPreTrainedModel):
         return functional.cross_entropy(logits_MV, labels_M, reduction="sum"), correct
 
 
+def left_to_right_mask(token_type_ids_NL: Tensor, attention_mask_NL: Tensor) -> Tensor:
+    """float32[N, 1, L, L], what to add to attention scores: 0 where query (rows) may see key, -1e9 elsewhere.
+
+    The source (type 0) sees the source; a target place (type 1) sees the source, and the target up to itself.
+    """
+    target_NL = token_type_ids_NL.bool()
+    places = torch.arange(target_NL.shape[1], device=target_NL.device)
+    up_to_itself_LL = places[:, None] >= places
+    seen_NLL = (~target_NL)[:, None, :] | (target_NL[:, :, None] & up_to_itself_LL)
+    seen_NLL &= attention_mask_NL[:, None, :]
+    return torch.where(seen_NLL, 0.0, -1e9)[:, None]
+
+
 def build_teacher(
     model_path: str | Path,
     bert_ids: NDArray[np.integer],
@@ -88,6 +103,7 @@ def build_teacher(
     dropout: float | None = None,
     attention_dropout: float = 0.1,
     layers: int | None = None,
+    left_to_right: bool = False,
     seed: int = 0,
 ) -> ConditionalMaskedLM:
     """A teacher from the directory of a BERT, or of a model that is one under other names, in float32, training mode.
@@ -96,7 +112,7 @@ def build_teacher(
     starts at zero). pretrained: load the weights, else draw all of them from `seed` by the configuration alone.
     attention: "eager" or "sdpa"; with padding and bf16 on a CPU, eager is 4 to 6 times faster (166 against 692 ms for
     4,080 places of a six-layer MiniLM on two cores). dropout: of hidden states, None keeps the checkpoint's. layers:
-    keep the first so many layers of the encoder, None keeps all.
+    keep the first so many layers of the encoder, None keeps all. left_to_right: see `left_to_right_mask`.
 
     Raises UserError when the directory is no BERT, has no usable safetensors weights, or has fewer layers.
     """
@@ -114,6 +130,7 @@ def build_teacher(
     config.hidden_dropout_prob = config.hidden_dropout_prob if dropout is None else dropout
     config.attention_probs_dropout_prob = attention_dropout
     config.target_vocab_size = len(bert_ids)
+    config.left_to_right = left_to_right
     config.tie_word_embeddings = False
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -130,7 +147,7 @@ def load_teacher(directory: str | Path, *, attention: str = "eager") -> Conditio
 
     attention: "eager" or "sdpa", see `build_teacher`.
     """
-    config = bert_config(directory)
+    config = {"left_to_right": False, **bert_config(directory)}
     if "target_vocab_size" not in config:
         raise UserError(
             f"{directory} is a BERT but not a trained teacher (no target_vocab_size); run the finetune stage"

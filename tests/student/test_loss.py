@@ -44,6 +44,25 @@ def test_soft_labels_by_hand():
     assert loss.item() == pytest.approx(math.log(2) * (0.75 * gold + 0.25 * soft), rel=1e-12)
 
 
+def test_symmetric_temperature_by_hand():
+    # The student's scores at temperature 2 stand 2 : 1 : 1, the teacher's 3 : 1; the soft share counts fourfold.
+    p = torch.tensor([[4.0, 1.0, 1.0]], dtype=torch.float64) / 6
+    logits = torch.tensor([[2 * math.log(3), 0.0]], dtype=torch.float64)
+    options = {"alpha": 0.25, "temperature": 2.0, "symmetric": True}
+    loss = kd_loss(p.log() + 3.0, torch.tensor([0]), torch.tensor([[0, 2]]), logits, **options)
+    soft = -(0.75 * math.log(0.5) + 0.25 * math.log(0.25))
+    assert loss.item() == pytest.approx(0.75 * math.log(1.5) + 0.25 * 4 * soft, rel=1e-12)
+
+
+def test_symmetric_temperature_is_least_where_the_student_equals_the_teacher():
+    teacher = torch.randn(1, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    kept = teacher.topk(12)
+    scores = teacher.clone().requires_grad_()
+    options = {"alpha": 1.0, "temperature": 4.0, "symmetric": True}
+    kd_loss(scores, torch.tensor([0]), kept.indices, kept.values, **options).backward()
+    assert scores.grad.abs().max() < 1e-12
+
+
 def test_exact_tail_by_hand():
     p = torch.tensor([[0.5, 0.25, 0.125, 0.125]], dtype=torch.float64)
     ids = torch.tensor([[0, 2]])
@@ -176,6 +195,8 @@ OBJECTIVES = [
     {"alpha": 0.0, "label_smoothing": 0.1},
     {"alpha": 0.5, "temperature": 10.0, "label_smoothing": 0.1},
     {"alpha": 1.0, "temperature": 2.0, "label_smoothing": 0.1},
+    {"alpha": 0.5, "temperature": 3.0, "label_smoothing": 0.1, "symmetric": True},
+    {"alpha": 1.0, "temperature": 0.5, "symmetric": True},
     {"alpha": 0.5, "label_smoothing": 0.1, "tail": "exact"},
     {"alpha": 1.0, "tail": "exact"},
 ]
