@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +26,7 @@ from bertkd_ray.core.artifact import Artifact
 from bertkd_ray.core.keyed import keyed_permutation
 
 WINDOW_PAIRS = 8192
+_KEPT_ORDERS = 2
 
 
 class Position(NamedTuple):
@@ -46,8 +49,9 @@ class Plan:
     streams: int
     seed: int
     window_pairs: int = WINDOW_PAIRS
+    _orders: dict[int, NDArray[np.int64]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    @property
+    @cached_property
     def windows_per_epoch(self) -> int:
         """Windows an epoch: enough that none is much over `window_pairs`, a multiple of B where the groups suffice."""
         wanted = -(-int(self.group_rows.sum()) // self.window_pairs)
@@ -56,17 +60,27 @@ class Plan:
 
     def epoch_windows(self, epoch: int) -> list[NDArray[np.int64]]:
         """The row groups of every window of an epoch; together each group once."""
-        order = keyed_permutation(len(self.group_rows), self.seed, epoch)
-        return np.array_split(order, self.windows_per_epoch)
+        return np.array_split(self._order(epoch), self.windows_per_epoch)
 
     def start(self, stream: int) -> Position:
         """Where a stream begins."""
         return Position(stream, 0)
 
     def window(self, position: Position) -> tuple[int, NDArray[np.int64]]:
-        """The epoch and the row groups of the window at a position."""
+        """The epoch and the row groups of the window at a position, as `epoch_windows` has them."""
         epoch, index = divmod(position.window, self.windows_per_epoch)
-        return epoch, self.epoch_windows(epoch)[index]
+        size, longer = divmod(len(self.group_rows), self.windows_per_epoch)
+        start = index * size + min(index, longer)
+        return epoch, self._order(epoch)[start : start + size + (index < longer)]
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        """The row groups of an epoch in its order."""
+        if epoch not in self._orders:
+            # Two are in use while the streams cross from an epoch to the next, one at any other time.
+            while len(self._orders) >= _KEPT_ORDERS:
+                del self._orders[min(self._orders)]
+            self._orders[epoch] = keyed_permutation(len(self.group_rows), self.seed, epoch)
+        return self._orders[epoch]
 
 
 def length_batches(
@@ -161,18 +175,18 @@ class RowGroups:
 
     def __init__(self, artifact: Artifact, below: str, columns: list[str]) -> None:
         self._artifact, self._columns = artifact, columns
-        self._places: list[tuple[str, int]] = []
-        rows: list[int] = []
-        for entry in artifact.files(below):
-            if entry["path"].endswith(".parquet"):
-                self._places += [(entry["path"], index) for index in range(len(entry["row_groups"]))]
-                rows += entry["row_groups"]
-        self.rows: NDArray[np.int64] = np.asarray(rows, dtype=np.int64)
+        files = [entry for entry in artifact.files(below) if entry["path"].endswith(".parquet")]
+        self._paths: list[str] = [entry["path"] for entry in files]
+        self._first_groups: NDArray[np.int64] = np.cumsum([0, *(len(entry["row_groups"]) for entry in files)])
+        self.rows: NDArray[np.int64] = np.fromiter(
+            chain.from_iterable(entry["row_groups"] for entry in files), np.int64
+        )
 
     def read(self, groups: NDArray[np.int64]) -> pa.Table:
         """The rows of the given row groups, group after group, as a table of one chunk a column."""
         tables: list[Any] = []
-        for path, index in (self._places[group] for group in groups):
-            with self._artifact.store.fs.open_input_file(self._artifact.path(path)) as source:
+        for group, file in zip(groups, np.searchsorted(self._first_groups, groups, side="right") - 1, strict=True):
+            index = int(group - self._first_groups[file])
+            with self._artifact.store.fs.open_input_file(self._artifact.path(self._paths[file])) as source:
                 tables.append(pq.ParquetFile(source).read_row_group(index, columns=self._columns))
         return pa.concat_tables(tables).combine_chunks()

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from bertkd_ray.core.batching import Lengths, Plan, Position, Streams, length_batches
+from bertkd_ray.core import batching
+from bertkd_ray.core.artifact import Draft, fingerprint
+from bertkd_ray.core.batching import Lengths, Plan, Position, RowGroups, Streams, length_batches
+from bertkd_ray.core.keyed import keyed_permutation
 from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.core.store import Store
 
 GROUP = 50
 
@@ -41,13 +47,70 @@ def test_fewer_groups_than_streams_starve_no_stream():
     assert [plan.window(plan.start(stream)) for stream in range(4)] == [(epoch, np.array([0])) for epoch in range(4)]
 
 
+LARGE = np.full(-(-100_000_000 // 1024), 1024, np.int64)
+"""Row groups of 100 million pairs, as prepare cuts them unless told otherwise."""
+
+
 def test_the_plan_for_100_million_pairs_needs_row_counts_alone():
-    plan = Plan(np.full(100_000_000 // 1024, 1024, np.int64), 64, seed=1)
+    plan = Plan(LARGE, 64, seed=1)
     assert plan.windows_per_epoch % 64 == 0
     windows = plan.epoch_windows(5)
     rows = np.asarray([plan.group_rows[window].sum() for window in windows])
     assert rows.max() <= 8192 + 1024
     assert np.array_equal(np.sort(np.concatenate(windows)), np.arange(len(plan.group_rows)))
+
+
+@pytest.mark.parametrize(("groups", "streams", "window_pairs"), [(1, 4, 8192), (10, 2, 120), (23, 3, 170), (64, 1, 50)])
+def test_a_window_is_the_one_that_its_epoch_has(groups, streams, window_pairs):
+    plan = plan_of(groups, streams, window_pairs=window_pairs)
+    size = plan.windows_per_epoch
+    expected = {epoch: Plan(plan.group_rows, streams, 3, window_pairs).epoch_windows(epoch) for epoch in range(4)}
+    # In turn, backwards, and leaping between epochs, as streams do of which one is ahead.
+    for ordinal in [*range(4 * size), *reversed(range(4 * size)), 0, 3 * size, size, 2 * size]:
+        epoch, window = plan.window(Position(ordinal, 0))
+        assert epoch == ordinal // size
+        assert window.tolist() == expected[epoch][ordinal % size].tolist()
+
+
+def test_an_epoch_of_100_million_pairs_is_shuffled_once_in_bounded_memory(monkeypatch):
+    shuffled: list[tuple[int, ...]] = []
+
+    def permutation(size: int, *key: int) -> np.ndarray:
+        shuffled.append(key)
+        return keyed_permutation(size, *key)
+
+    monkeypatch.setattr(batching, "keyed_permutation", permutation)
+    plan = Plan(LARGE, 64, seed=1)
+    plan.window(plan.start(0))
+    tracemalloc.start()
+    try:
+        for position in (Position(window, 0) for window in range(1, 3 * plan.windows_per_epoch, 64)):
+            plan.window(position)
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert shuffled == [(1, 0), (1, 1), (1, 2)]
+    order = LARGE.nbytes
+    assert held <= 2.1 * order
+    assert peak <= 10 * order  # while one is made: the bits of its keys, and what sorting them takes
+
+
+def test_row_groups_are_found_in_the_files_that_hold_them(tmp_path):
+    store = Store(str(tmp_path))
+    work = Draft(store, "corpus", fingerprint("corpus", {}, {}), {}, {})
+    first = 0
+    for number, sizes in enumerate([[3, 3, 1], [2], [3, 2]]):
+        sink = pa.BufferOutputStream()
+        schema = pa.schema([("id", pa.int64())])
+        with pq.ParquetWriter(sink, schema) as writer:
+            for size in sizes:
+                writer.write_table(pa.table({"id": np.arange(first, first + size)}, schema=schema))
+                first += size
+        store.write(bytes(sink.getvalue()), work.directory, f"train/part-{number}.parquet")
+    store.write(b"{}", work.directory, "train/notes.json")
+    groups = RowGroups(work.commit(made=["train"], metrics={}, info={}), "train/", ["id"])
+    assert groups.rows.tolist() == [3, 3, 1, 2, 3, 2]
+    assert groups.read(np.array([3, 0, 5, 2]))["id"].to_pylist() == [7, 8, 0, 1, 2, 12, 13, 6]
 
 
 def test_length_batches_keep_the_budget_and_every_row():
