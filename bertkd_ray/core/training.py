@@ -32,6 +32,7 @@ from bertkd_ray.core.errors import ReportedError
 from bertkd_ray.core.keyed import keyed_seed
 from bertkd_ray.core.optimization import set_learning_rate
 from bertkd_ray.core.preemption import LeavingError, Notice
+from bertkd_ray.core.timeline import span
 
 HistoryRow = dict[str, float]
 StateDict = dict[str, Tensor]
@@ -425,4 +426,6 @@ def fit(
         )
 
     starts = [plan.start(stream) for stream in range(plan.streams)]
-    return Trainer(task, settings, streams, starts, host, precision).run()
+    trainer = Trainer(task, settings, streams, starts, host, precision)
+    with span("fit"):
+        return trainer.run()

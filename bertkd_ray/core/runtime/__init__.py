@@ -21,6 +21,7 @@ from bertkd_ray.core.artifact import Draft
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.runtime.mapping import ActorPool, map_items
 from bertkd_ray.core.runtime.training import TrainContext, train
+from bertkd_ray.core.timeline import span
 
 if TYPE_CHECKING:
     from bertkd_ray.config import Config
@@ -58,7 +59,7 @@ class Runtime:
         # A submitted job may have set the same variables: its values stand, and naming them twice is no conflict.
         os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
         variables = {name: os.environ.get(name, value) for name, value in _WORKER_ENV.items()}
-        with _quiet_core(), _kept_sigterm():
+        with _quiet_core(), _kept_sigterm(), span("ray.init"):
             ray.init(
                 address=address,
                 log_to_driver=bool(os.environ.get("BERTKD_WORKER_LOGS")),
@@ -73,7 +74,13 @@ class Runtime:
     def close(self) -> None:
         """Ends the session if this command began it."""
         if self._ours and ray.is_initialized():
-            ray.shutdown()
+            with span("ray.shutdown"):
+                ray.shutdown()
+
+    @property
+    def address(self) -> str:
+        """Where other processes find the session, as `RAY_ADDRESS` wants it."""
+        return str(ray.get_runtime_context().gcs_address)
 
     @property
     def on_gpu(self) -> bool:

@@ -12,6 +12,7 @@ import ray
 from bertkd_ray.core import errors
 from bertkd_ray.core.console import say
 from bertkd_ray.core.errors import ReportedError
+from bertkd_ray.core.timeline import span
 
 _NUMBER, _ERROR = "item_number", "reported_error"
 _ACTOR_RESTARTS = 4
@@ -93,7 +94,8 @@ def _call_numbered(row: dict[str, Any], function: Callable[..., Any], arguments:
     """A task of `Runtime.map`. What the user has to be told comes back as a row: Ray Data keeps only its traceback."""
     number = row.pop(_NUMBER)
     try:
-        return {**function(row, **arguments), _NUMBER: number}
+        with span("map"):
+            return {**function(row, **arguments), _NUMBER: number}
     except ReportedError as error:
         return {_ERROR: type(error).__name__, "message": str(error)}
 
@@ -102,7 +104,8 @@ class _NumberedActor:
     """An actor of `Runtime.map`."""
 
     def __init__(self, make: Callable[..., Any], arguments: dict[str, Any]) -> None:
-        self._call = make(**arguments)
+        with span("start of an actor"):
+            self._call = make(**arguments)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         return _call_numbered(row, self._call, {})

@@ -18,6 +18,7 @@ from bertkd_ray.core.errors import ReportedError
 from bertkd_ray.core.preemption import Notice, listen, told_to_leave, training
 from bertkd_ray.core.refusals import scratch_directory
 from bertkd_ray.core.store import Store
+from bertkd_ray.core.timeline import span
 
 if TYPE_CHECKING:
     from bertkd_ray.config import Config
@@ -77,7 +78,8 @@ def train(
     )
     with _reading(board, on_rows):
         try:
-            trainer.fit()
+            with span("Ray Train"):
+                trainer.fit()
         except ray.train.TrainingFailedError as error:
             raise ray.get(board.error.remote()) or error from None
     if isinstance(final := ray.get(board.error.remote()), TrainingDivergedError):
@@ -148,7 +150,7 @@ def _enter(config: dict[str, Any]) -> None:
         if workers.rank == 0:
             config["board"].begin.remote(workers.size)
         try:
-            with training():
+            with training(), span("train function"):
                 config["worker"](config["arguments"], TrainContext(workers, restore, config["board"], store))
         except ReportedError as error:
             ray.get(config["board"].fail.remote(error))
