@@ -128,7 +128,11 @@ class Pipeline:
 
     @cached_property
     def runtime(self) -> Any:
-        """The Ray session, started by the first stage that computes."""
+        """The Ray session, started by the first stage that computes, or this process."""
+        if self.config.runtime == "local":
+            from bertkd_ray.core.local import LocalRuntime
+
+            return LocalRuntime(self.config)
         from bertkd_ray.core.runtime import Runtime
 
         return Runtime(self.config)

@@ -1,14 +1,14 @@
 """Runs a study: every arm under every seed, one after the other, then the comparison of all.
 
 Each is a pipeline of its own on the store, the Ray session and the tracker of the study, so what one has made the
-next finds. A study that was cut off goes on with the same command. Not supported: students side by side in one command.
+next finds. A study that was cut off goes on with the same command. `side_by_side` makes students at the same time.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -19,11 +19,14 @@ from bertkd_ray.core.artifact import Artifact, Draft, fingerprint
 from bertkd_ray.core.console import human_seconds, say
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.refusals import scratch_directory
-from bertkd_ray.core.tracking import Run, Tracker, now_ms
-from bertkd_ray.pipeline import Pipeline, StageResult
+from bertkd_ray.core.tracking import Run, RunRef, Tracker, now_ms
+from bertkd_ray.pipeline import Pipeline, StageResult, Status
 from bertkd_ray.report.arm_runs import record_student
 from bertkd_ray.report.results import HistoryRow
-from bertkd_ray.report.study import SeedResult, StudyArm, students_csv, study_csv, study_markdown
+from bertkd_ray.report.study import SeedResult, StudyArm, Teacher, students_csv, study_csv, study_markdown, study_text
+
+Made = dict[str, tuple[Status, float]]
+"""What was made: by directory, whether it was begun anew or gone on with, and the seconds it took."""
 
 _SHARED = ("prepare", "finetune", "extract")
 
@@ -41,6 +44,12 @@ class StudyOutcome:
     files: list[str] = field(default_factory=list)
     """What lies there."""
     how_to_open: str | None = None
+
+    def text(self) -> str:
+        """What the terminal shows: the tables, where they are, and how to open the runs."""
+        lines = [study_text(self.arms, self.run_id, self.signatures), ""]
+        lines.append(f"Report: {self.report} ({', '.join(self.files)})")
+        return "\n".join([*lines, *([f"Runs:   {self.how_to_open}"] if self.how_to_open else [])])
 
     def as_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
@@ -67,9 +76,10 @@ class _Student:
 class StudyRunner:
     """One study; a context manager, which ends the Ray session and the study's run."""
 
-    def __init__(self, study: Study) -> None:
-        """Opens storage; raises UserError when it cannot be used."""
+    def __init__(self, study: Study, made: Made | None = None) -> None:
+        """Opens storage; raises UserError when it cannot be used. made: what was made for this study a moment ago."""
         self.study = study
+        self._made = made or {}
         self.outcome = StudyOutcome()
         self.found: dict[str, Artifact] = {}
         """Artifacts by directory that this command has checked or made: one check serves all arms."""
@@ -120,7 +130,7 @@ class StudyRunner:
         """The student of one arm under one seed, translated and scored."""
         started = time.perf_counter()
         say(f"{place} of {len(self.study.trials)}: {trial.arm}, seed {trial.seed}", stage="study")
-        pipeline = _TrialPipeline(trial, self)
+        pipeline = _TrialInStudy(trial, self)
         with pipeline:
             student = pipeline.student()
         scores = student.result.scores
@@ -136,7 +146,9 @@ class StudyRunner:
     def _keep_stages(self, trial: Trial, stages: dict[str, StageResult]) -> None:
         """Stages of one arm and seed by `stage/arm/seed`; shared ones once, with the first arm where several differ."""
         kept = self.outcome.stages
-        for name, result in stages.items():
+        for name, found in stages.items():
+            status, seconds = self._made.get(found.artifact.directory, (found.status, found.seconds))
+            result = replace(found, status=status, seconds=seconds)
             if name not in _SHARED:
                 kept[f"{name}/{trial.seed}"] = result
             elif all(other.artifact.directory != result.artifact.directory for other in kept.values()):
@@ -208,12 +220,58 @@ class StudyRunner:
         outcome.files = [file for file, _ in self._store.files(directory)]
 
 
-class _TrialPipeline(Pipeline):
-    """The pipeline of one arm under one seed, in the session and the tracker of its study."""
+class TrialPipeline(Pipeline):
+    """The pipeline of one arm under one seed."""
+
+    def __init__(self, trial: Trial, study_run: RunRef) -> None:
+        """study_run: the study's run, below which this one's hangs."""
+        super().__init__(trial.config)
+        self.trial, self._study_run = trial, study_run
+
+    @cached_property
+    def parent(self) -> Run:
+        """The run of this arm and seed; the stages that it had to make hang below it."""
+        trial = self.trial
+        return self.tracker.run(
+            f"{trial.arm}/seed-{trial.seed}",
+            key=f"trial:{trial.arm}:{trial.seed}:{_print_of(trial)}",
+            parent=self._study_run,
+            params=self.config.model_dump(exclude={"arms", "tracking", "storage"}),
+            tags={
+                "bertkd.kind": "trial",
+                "bertkd.pipeline": self.config.name,
+                "bertkd.arm": trial.arm,
+                "bertkd.seed": trial.seed,
+            },
+        )
+
+    @property
+    def made(self) -> Made:
+        """The stages that this pipeline had to make."""
+        results = self.outcome.stages.values()
+        return {one.artifact.directory: (one.status, one.seconds) for one in results if one.status != "cached"}
+
+    def student(self) -> _Student:
+        """The student, its translations and scores, and its curve and scores in its run, whoever made them when."""
+        arm, outcome = self.trial.arm, self.outcome
+        translation = self.translate(arm)
+        results = self.results
+        (scores,) = results.arms
+        outcome.signatures.update(results.signatures)
+        student = outcome.stages[f"distill/{arm}"].artifact
+        history = results.histories[arm]
+        record_student(self.parent, scores, student, translation, history)
+        places = (student.shown, translation.shown, self.parent.ref.run_id)
+        result = SeedResult(self.trial.seed, scores, *places, teacher=_teacher(outcome.stages))
+        return _Student(self.trial, result, history, translation)
+
+
+class _TrialInStudy(TrialPipeline):
+    """One in the session and the tracker of its study, which checks every artifact once."""
 
     def __init__(self, trial: Trial, runner: StudyRunner) -> None:
-        super().__init__(trial.config)
-        self._trial, self._runner = trial, runner
+        super().__init__(trial, runner.parent.ref)
+        self._runner = runner
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         # The session is the study's, which ends it.
@@ -230,36 +288,6 @@ class _TrialPipeline(Pipeline):
         """The study's."""
         return self._runner.tracker
 
-    @cached_property
-    def parent(self) -> Run:
-        """The run of this arm and seed; the stages that it had to make hang below it."""
-        trial = self._trial
-        return self.tracker.run(
-            f"{trial.arm}/seed-{trial.seed}",
-            key=f"trial:{trial.arm}:{trial.seed}:{_print_of(trial)}",
-            parent=self._runner.parent.ref,
-            params=self.config.model_dump(exclude={"arms", "tracking", "storage"}),
-            tags={
-                "bertkd.kind": "trial",
-                "bertkd.pipeline": self.config.name,
-                "bertkd.arm": trial.arm,
-                "bertkd.seed": trial.seed,
-            },
-        )
-
-    def student(self) -> _Student:
-        """The student, its translations and scores, and its curve and scores in its run, whoever made them when."""
-        arm, outcome = self._trial.arm, self.outcome
-        translation = self.translate(arm)
-        results = self.results
-        (scores,) = results.arms
-        outcome.signatures.update(results.signatures)
-        student = outcome.stages[f"distill/{arm}"].artifact
-        history = results.histories[arm]
-        record_student(self.parent, scores, student, translation, history)
-        result = SeedResult(self._trial.seed, scores, student.shown, translation.shown, self.parent.ref.run_id)
-        return _Student(self._trial, result, history, translation)
-
     def _find(self, work: Draft) -> Artifact | None:
         known = self._runner.found
         if work.directory not in known:
@@ -268,6 +296,17 @@ class _TrialPipeline(Pipeline):
                 return None
             known[work.directory] = found
         return known[work.directory]
+
+
+def _teacher(stages: Mapping[str, StageResult]) -> Teacher | None:
+    """The figures of what a student learned from."""
+    if "extract" not in stages:
+        return None
+    teacher, labels = stages["finetune"].artifact, stages["extract"].artifact
+    fidelity = {
+        name: labels.metrics[f"fidelity/{name}"] for name in ("gold_first", "gold_in_topk", "entropy_t1", "entropy_t10")
+    }
+    return Teacher(labels.shown, int(teacher.metrics["steps"]), teacher.metrics["valid/accuracy"], **fidelity)
 
 
 def _print_of(trial: Trial) -> str:

@@ -1,17 +1,15 @@
-"""Whole stages in this process: the same stage functions as under Ray, on a runtime that starts nothing."""
+"""Whole stages in this process, on the local runtime."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bertkd_ray.config import Config, load_config
 from bertkd_ray.core.artifact import Artifact, Draft
-from bertkd_ray.core.preemption import Notice
+from bertkd_ray.core.local import LocalRuntime
 from bertkd_ray.core.store import Store
-from bertkd_ray.core.training import Workers
 from bertkd_ray.corpus import prepare
 from bertkd_ray.softlabels import extract
 from bertkd_ray.student import distill
@@ -23,52 +21,18 @@ from tests.small import write_config
 QUICK = ["teacher.steps=2", "teacher.eval_every=2", "student.steps=2", "student.eval_every=2"]
 
 
-@dataclass
-class Context:
-    """The only worker of a training run that nobody watches."""
-
-    workers: Workers = field(default_factory=Workers)
-    restore: Path | None = None
-    rows: list[dict[str, float]] = field(default_factory=list)
-
-    def notice(self) -> Notice:
-        """Nobody sends it away."""
-        return Notice.NONE
-
-    def on_rows(self, rows: list[dict[str, float]]) -> None:
-        self.rows += rows
-
-    def on_checkpoint(self, save: Callable[[Path], None], row: dict[str, float]) -> None:
-        """Keeps none."""
-
-
-class InProcess:
-    """Stands for `core.runtime.Runtime`; `seen` lists the items that were mapped."""
+class InProcess(LocalRuntime):
+    """The local runtime without a configuration of its own; `seen` lists the items that were mapped."""
 
     def __init__(self) -> None:
+        super().__init__(Config.model_validate({"name": "in-process", "corpus": {"source": "demo"}}))
         self.seen: list[dict[str, Any]] = []
 
-    def start(self) -> None:
-        """There is nothing to start."""
-
     def map(
-        self, items: list[dict[str, Any]], function: Callable[..., Any], arguments: dict[str, Any]
+        self, items: list[dict[str, Any]], function: Callable[..., Any], arguments: dict[str, Any] | None = None
     ) -> Iterator[dict[str, Any]]:
         self.seen += items
-        actor = function(**arguments) if isinstance(function, type) else None
-        for item in items:
-            yield actor(item) if actor else function(item, **arguments)
-
-    def train(
-        self,
-        draft: Draft,
-        worker: Callable[[dict[str, Any], Context], None],
-        arguments: dict[str, Any],
-        on_rows: Callable[[list[dict[str, float]]], None],
-    ) -> None:
-        context = Context()
-        worker(arguments, context)
-        on_rows(context.rows)
+        yield from super().map(items, function, arguments)
 
 
 class Project:

@@ -463,6 +463,7 @@ EFFECTS: dict[str, set[str]] = {
     "storage=elsewhere": set(),
     "workers=2": set(),
     "device=cpu": set(),
+    "runtime=local": set(),
     "cpus_per_worker=1": set(),
     "max_failures=0": set(),
     "preemption_grace=1": set(),

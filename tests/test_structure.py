@@ -78,6 +78,7 @@ LEVELS.update(
         "completion": 4,
         "finished": 5,
         "study": 5,
+        "side_by_side": 5,
         "cli": 6,
     }
 )

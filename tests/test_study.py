@@ -243,11 +243,77 @@ def test_arms_with_other_references_are_refused(rewritten):
         runner.run()
 
 
+def test_a_teacher_is_described_once_for_the_arms_that_share_it(finished):
+    _, k2, fewer = finished["scores"]
+    teachers = [one["teacher"] for arm in (k2, fewer) for one in arm["seeds"]]
+    assert teachers[0] == teachers[1] != teachers[2] == teachers[3]
+    assert (teachers[0]["steps"], teachers[2]["steps"]) == (2, 1)
+    assert 0 <= teachers[0]["gold_first"] <= teachers[0]["gold_in_topk"] <= 1
+    table = Path(finished["report"], "table.md").read_text()
+    assert [line for line in table.splitlines() if line.startswith("| k2 | 2 |")]
+    assert finished["scores"][0]["seeds"][0]["teacher"] is None
+
+
+def test_studies_side_by_side_are_the_same_as_one_after_the_other(project, finished, tmp_path, capsys):
+    other = {
+        "name": "other",
+        "base": "small.yaml",
+        "arms": {"control": ARMS["control"], "k2": {"kd.topk": 2}},
+        "seeds": [2],
+    }
+    (project / "other.yaml").write_text(yaml.safe_dump(other, sort_keys=False), encoding="utf-8")
+    files = [str(project / name) for name in ("tiny.yaml", "other.yaml")]
+    assert main(["study", *files, *QUICK, f"storage={tmp_path}", "runtime=local", "--jobs", "2", "--json"]) == 0
+    outcomes = {one["scores"][0]["arm"] and len(one["scores"]): one for one in json.loads(capsys.readouterr().out)}
+    tiny, small = outcomes[3], outcomes[2]
+    assert set(tiny["stages"]) == set(finished["stages"])
+    assert {entry["status"] for entry in tiny["stages"].values()} == {"done"}
+    for name, entry in tiny["stages"].items():
+        assert entry["fingerprint"] == finished["stages"][name]["fingerprint"]
+    for ours, theirs in zip(tiny["scores"], finished["scores"], strict=True):
+        for score in ("valid_bleu", "test_bleu", "chrf", "delta", "p_value"):
+            assert ours[score] == theirs[score], score
+    # Of the seed that they share the two studies have the same student.
+    assert small["scores"][1]["seeds"][0]["student"] == tiny["scores"][1]["seeds"][1]["student"]
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    for outcome in outcomes.values():
+        assert client.get_run(outcome["run_id"]).info.status == "FINISHED"
+        runs = client.search_runs([client.get_run(outcome["run_id"]).info.experiment_id])
+        assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def test_what_does_not_need_a_failed_task_is_made(project, tmp_path, capsys):
+    # A teacher that diverges at once: its arm and the study fail, the control and the other teacher's student do not.
+    arms = {**ARMS, "fewer": {"teacher.lr": 1e30, "teacher.steps": 3}}
+    command = ["study", str(project / "tiny.yaml"), *QUICK, f"storage={tmp_path}", "tracking=none", "runtime=local"]
+    assert main([*command, "seeds=[1]", f"arms={json.dumps(arms)}", "--jobs", "2"]) == 1
+    said = capsys.readouterr().err
+    assert re.search(r"finetune of tiny: fewer, seed 1  failed: the gradient is not a number at step \d", said)
+    kinds = [path.name.partition("-")[0] for path in tmp_path.iterdir() if (path / "manifest.json").exists()]
+    assert sorted(kinds) == ["corpus", "softlabels", "student", "student", "teacher", "translation", "translation"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--jobs", "0"], "--jobs 0: give 1 or more"),
+        (["tiny.yaml", "--jobs", "2"], "tiny: two of the studies have this name"),
+    ],
+)
+def test_wrong_words_are_one_line(project, words, message, capsys):
+    paths = [str(project / word) if word.endswith(".yaml") else word for word in words]
+    assert main(["study", str(project / "tiny.yaml"), *paths]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
 @pytest.mark.ray
 def test_a_study_under_ray(project, ray_session, capsys, tmp_path):
     arguments = ["study", str(project / "tiny.yaml"), *QUICK, "seeds=[1]", f"storage={tmp_path}", "tracking=none"]
     two = {arm: ARMS[arm] for arm in ("control", "k2")}
-    assert main([*arguments, f"arms={json.dumps(two)}", "--json"]) == 0
+    assert main([*arguments, f"arms={json.dumps(two)}", "--jobs", "2", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {entry["status"] for entry in found["stages"].values()} == {"done"}
     assert [arm["arm"] for arm in found["scores"]] == ["control", "k2"]

@@ -26,6 +26,7 @@ NOT_PART_OF_A_RESULT = {
     "resize_every",
     "cpus_per_worker",
     "device",
+    "runtime",
     "max_failures",
     "max_rejects",
     "preemption_grace",
@@ -249,6 +250,8 @@ class Config(Section):
     """CPUs, and torch threads, a train worker; null shares out the largest node."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """`auto` takes GPUs where the cluster has them."""
+    runtime: Literal["ray", "local"] = "ray"
+    """`local` runs every stage in the command's own process, without Ray: for a debugger or a bare machine."""
     max_failures: int = Field(3, ge=0)
     """Times that a training job starts again from its checkpoint after a lost worker, and that a map goes on after
     actors that died for good without anything done in between. Nodes that are drained do not count."""
@@ -283,6 +286,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Config:
+        if self.runtime == "local" and self.worker_range[0] > 1:
+            raise ValueError(f"workers: {self.workers} need Ray; set workers=1 or runtime=ray")
         for section in ("teacher", "student"):
             self._check_micro_batches(section, getattr(self, section).micro_batches)
         teacher_budget = self.teacher.batch_tokens // self.teacher.micro_batches

@@ -96,6 +96,9 @@ class Results:
                     delta=compared.delta_bleu if compared else None,
                     p_value=compared.p_value if compared else None,
                     seconds=self._seconds(arm),
+                    valid_perplexity=student.metrics["valid/perplexity"],
+                    valid_accuracy=student.metrics["valid/accuracy"],
+                    length_ratio=translation.metrics["test/length_ratio"],
                 )
             )
             signatures.update(sorted(translation.info["signatures"].items()))

@@ -45,6 +45,26 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """What a student learned from: shares from 0 to 1, entropies in nats."""
+
+    softlabels: str
+    """URI of the artifact."""
+    steps: int
+    """Updates of its finetuning."""
+    accuracy: float
+    """Of masked tokens, on the valid set."""
+    gold_first: float
+    """Positions of the training text whose reference token is the first of the k."""
+    gold_in_topk: float
+    """Positions whose reference token is one of the k."""
+    entropy_t1: float
+    """Of the k entries renormalised at temperature 1."""
+    entropy_t10: float
+    """The same at temperature 10."""
+
+
+@dataclass(frozen=True)
 class SeedResult:
     """One student: an arm under one seed."""
 
@@ -57,10 +77,13 @@ class SeedResult:
     """URI of the translation artifact."""
     run_id: str
     """MLflow's; empty where nothing is tracked."""
+    teacher: Teacher | None = None
+    """None for a student without one."""
 
     def as_json(self) -> dict[str, Any]:
         """The student's entry in `--json`."""
-        return {"seed": self.seed, **_without_arm(self.scores), **_places(self)}
+        teacher = asdict(self.teacher) if self.teacher else None
+        return {"seed": self.seed, **_without_arm(self.scores), **_places(self), "teacher": teacher}
 
 
 @dataclass(frozen=True)
@@ -92,7 +115,7 @@ class StudyArm:
         return {stage: fmean(one.scores.seconds[stage] for one in self.seeds) for stage in stages}
 
     def spread(self, name: str) -> Spread:
-        """Of a score: `valid_bleu`, `test_bleu`, `chrf` or `legacy_bleu`."""
+        """Of a score: `valid_bleu`, `test_bleu`, `chrf` or another of `ArmResult`'s."""
         return Spread.of([getattr(one.scores, name) for one in self.seeds])
 
     def as_json(self) -> dict[str, Any]:
@@ -110,7 +133,7 @@ class StudyArm:
         }
 
 
-_SCORES = ("valid_bleu", "test_bleu", "legacy_bleu", "chrf")
+_SCORES = ("valid_bleu", "test_bleu", "legacy_bleu", "chrf", "valid_perplexity", "valid_accuracy", "length_ratio")
 
 
 def study_text(arms: Sequence[StudyArm], run_id: str, signatures: Mapping[str, str]) -> str:
@@ -118,6 +141,8 @@ def study_text(arms: Sequence[StudyArm], run_id: str, signatures: Mapping[str, s
     return join(
         [
             aligned(_scores(arms)),
+            aligned(_more_scores(arms)),
+            aligned(_teachers(arms)),
             aligned(seconds_table(arms)),
             _notes(arms, run_id),
             signature_lines(signatures, "{}  {}"),
@@ -127,7 +152,8 @@ def study_text(arms: Sequence[StudyArm], run_id: str, signatures: Mapping[str, s
 
 def study_markdown(arms: Sequence[StudyArm], run_id: str, signatures: Mapping[str, str]) -> str:
     """The same as GitHub-flavoured Markdown, and below it every student with the id of its run."""
-    blocks = [piped(_scores(arms)), _notes(arms, run_id), piped(seconds_table(arms)), piped(_students(arms))]
+    tables = [_more_scores(arms), _teachers(arms), seconds_table(arms), _students(arms)]
+    blocks = [piped(_scores(arms)), _notes(arms, run_id), *map(piped, tables)]
     return join([*blocks, signature_lines(signatures, "- {}: `{}`")], "\n")
 
 
@@ -169,6 +195,32 @@ def _scores(arms: Sequence[StudyArm]) -> list[Row]:
         scores = [arm.spread(name).text() for name in ("valid_bleu", "test_bleu", "chrf")]
         delta = arm.delta.text("+.2f") if arm.delta else NOTHING
         rows.append([arm.arm, human_count(arm.parameters), *scores, delta, format_p(arm.p_value)])
+    return rows
+
+
+def _more_scores(arms: Sequence[StudyArm]) -> list[Row]:
+    """How well the references are predicted, and how long the translations are: what explains a score."""
+    rows = [["arm", "valid perplexity", "valid accuracy", "length ratio", "legacy BLEU"]]
+    for arm in arms:
+        accuracy = number(100 * arm.spread("valid_accuracy").mean, ".1f")
+        others = [arm.spread("length_ratio").text(".3f"), arm.spread("legacy_bleu").text()]
+        rows.append([arm.arm, arm.spread("valid_perplexity").text(), f"{accuracy}%", *others])
+    return rows
+
+
+def _teachers(arms: Sequence[StudyArm]) -> list[Row]:
+    """One line a set of soft labels; nothing for a study without any."""
+    of_arms: dict[Teacher, list[str]] = {}
+    for arm in arms:
+        if arm.seeds[0].teacher is not None:
+            of_arms.setdefault(arm.seeds[0].teacher, []).append(arm.arm)
+    if not of_arms:
+        return []
+    rows = [["teacher of", "steps", "accuracy", "gold first", "gold in k", "entropy T=1", "T=10"]]
+    for teacher, names in of_arms.items():
+        shares = [f"{100 * share:.1f}%" for share in (teacher.accuracy, teacher.gold_first, teacher.gold_in_topk)]
+        entropies = [f"{value:.2f}" for value in (teacher.entropy_t1, teacher.entropy_t10)]
+        rows.append([", ".join(names), f"{teacher.steps:,}", *shares, *entropies])
     return rows
 
 

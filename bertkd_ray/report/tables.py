@@ -39,6 +39,12 @@ class ArmResult:
     """Of delta, by paired bootstrap; None for the control."""
     seconds: dict[str, float] = field(default_factory=dict)
     """By stage."""
+    valid_perplexity: float | None = None
+    """Of the references, a token, at the best checkpoint."""
+    valid_accuracy: float | None = None
+    """Share of the references' tokens that score highest, at the best checkpoint."""
+    length_ratio: float | None = None
+    """Tokens of the translations over tokens of the references, on the test set."""
 
     def as_json(self) -> dict[str, Any]:
         """The arm's entry in `--json`."""
@@ -55,6 +61,9 @@ class ArmResult:
             "p": self.p_value,
             "parameters": self.parameters,
             "seconds": sum(self.seconds.values()),
+            "valid_perplexity": self.valid_perplexity,
+            "valid_accuracy": self.valid_accuracy,
+            "length_ratio": self.length_ratio,
         }
         return {name: value for name, value in named.items() if value is not None}
 

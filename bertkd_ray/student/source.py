@@ -8,7 +8,7 @@ from pyarrow import fs
 
 from bertkd_ray.config import Config
 from bertkd_ray.core import artifact as artifacts
-from bertkd_ray.core.artifact import MANIFEST, Artifact
+from bertkd_ray.core.artifact import MANIFEST, Artifact, Draft
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.store import Store, store_above
 from bertkd_ray.corpus import prepare
@@ -71,17 +71,37 @@ def student_of(config: Config, arm: str, origin: str) -> Artifact:
     arms = config.arm_configs()
     if arm not in arms:
         raise UserError(f"--arm {arm}: the configuration has the arms {', '.join(arms)}")
-    store, bert = Store(config.storage), resolve_model(config.teacher.model)
-    corpus = prepare.draft(config, store, tokenizer_hash(bert)).fingerprint
-    softlabels = None
-    if arms[arm].kd.alpha > 0:
-        teacher = finetune.draft(config, store, corpus, model_hash(bert)).fingerprint
-        softlabels = extract.draft(config, store, corpus, teacher).fingerprint
-    work = distill.draft(arms[arm], store, corpus, softlabels)
+    store = Store(config.storage)
+    work = shared_drafts(config, store).student(arms[arm], store)
     found = artifacts.find(store, work.stage, work.fingerprint, checksums=config.verify == "checksums")
     if found is None:
         raise UserError(f"{origin}: the student of arm {arm} is not finished; run bertkd distill {origin} --arm {arm}")
     return found
+
+
+@dataclass(frozen=True)
+class SharedDrafts:
+    """What the students of a configuration are made from, finished or not."""
+
+    corpus: Draft
+    teacher: Draft
+    softlabels: Draft
+
+    def student(self, config: Config, store: Store) -> Draft:
+        """The student of an arm, given by its configuration."""
+        softlabels = self.softlabels.fingerprint if config.kd.alpha > 0 else None
+        return distill.draft(config, store, self.corpus.fingerprint, softlabels)
+
+
+def shared_drafts(config: Config, store: Store) -> SharedDrafts:
+    """The names of the corpus, teacher and soft labels of a configuration; nothing is made.
+
+    Text and BERT are read for their hashes. Raises UserError where they cannot be.
+    """
+    bert = resolve_model(config.teacher.model)
+    corpus = prepare.draft(config, store, tokenizer_hash(bert))
+    teacher = finetune.draft(config, store, corpus.fingerprint, model_hash(bert))
+    return SharedDrafts(corpus, teacher, extract.draft(config, store, corpus.fingerprint, teacher.fingerprint))
 
 
 def lineage_of(student: Artifact) -> Lineage:

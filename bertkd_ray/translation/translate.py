@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 TRANSLATIONS = "translations.parquet"
 """Sources, references and hypotheses side by side."""
 _PART_ROWS = 256
-"""Sentences an actor translates at a time: enough for length batches, few enough to share a test set out."""
+"""Sentences an actor translates at a time, at the least: enough for length batches, few enough to share a test set."""
+_MANY_PARTS, _MOST_PART_ROWS = 8, 2048
+"""With more parts than this they grow instead, up to so many sentences: larger batches are faster."""
 
 
 def draft(config: Config, store: Store, corpus: str, student: str) -> Draft:
@@ -250,13 +252,12 @@ def _tokens(table: pa.Table) -> tuple[list[str], list[str]] | None:
 
 def _parts(corpus: Artifact) -> list[dict[str, Any]]:
     parts: list[dict[str, Any]] = []
-    for entry in corpus.files("test/"):
-        rows = sum(entry["row_groups"])
-        for start in range(0, rows, _PART_ROWS):
-            size = min(_PART_ROWS, rows - start)
-            parts.append(
-                {"file": entry["path"], "start": start, "rows": size, "name": f"part-{len(parts):06d}.parquet"}
-            )
+    files = {entry["path"]: sum(entry["row_groups"]) for entry in corpus.files("test/")}
+    part_rows = max(_PART_ROWS, min(-(-sum(files.values()) // _MANY_PARTS), _MOST_PART_ROWS))
+    for file, rows in files.items():
+        for start in range(0, rows, part_rows):
+            size = min(part_rows, rows - start)
+            parts.append({"file": file, "start": start, "rows": size, "name": f"part-{len(parts):06d}.parquet"})
     return parts
 
 

@@ -50,6 +50,8 @@ class Runtime:
 
     def start(self) -> None:
         """Attaches to the cluster of `RAY_ADDRESS`, or starts a session on this machine; once."""
+        # Even with log_to_driver=False Ray prints its node's warnings on stdout, which belongs to results.
+        ray._private.worker._worker_logs_enabled = bool(os.environ.get("BERTKD_WORKER_LOGS"))
         if ray.is_initialized():
             return
         # The notice that tokens are on is for whoever starts a cluster; this session ends with the command.
