@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -27,10 +27,13 @@ from bertkd_ray.model_commands import (
     export_student,
     translate_text,
 )
+from bertkd_ray.plan import PLAN_EPILOG, add_plan_options, plan_command
 from bertkd_ray.versions import ShowVersions
 
 if TYPE_CHECKING:
+    from bertkd_ray.config.study import Study
     from bertkd_ray.core.artifact import Artifact
+    from bertkd_ray.study import StudyOutcome
 
 _STAGES = {
     "prepare": "stage 0: parallel text to token ids, with the student's tokenizer",
@@ -51,12 +54,14 @@ what was cut off. Results go to stdout, progress to stderr.
 """
 _STUDY_EPILOG = f"""\
 Arms and seeds share every corpus, teacher and pass of a teacher over the corpus whose settings agree. Students are made
-one after the other; the same command goes on with a study that was cut off. Keys of the base are set for all arms;
-seeds=[1,2], control=NAME and arms.NAME.section.key=value change the study.
+one after the other, with --jobs N in N processes at a time (of one thread each: cpus_per_worker=1); the same command
+goes on with a study that was cut off. Keys of the base are set for all arms; seeds=[1,2], control=NAME and
+arms.NAME.section.key=value change the study.
 {_EXIT_CODES}
 
   bertkd study configs/studies/demo-temperature.yaml
   bertkd study configs/studies/multi30k-paper.yaml seeds=[1] student.steps=3000
+  bertkd study configs/studies/multi30k-*.yaml --jobs 2 cpus_per_worker=1
 """
 _INSPECT_EPILOG = f"""\
 A finished corpus is checked against its manifest first. Only storage, where the figure goes, and tracking can be set
@@ -160,7 +165,14 @@ def make_parser() -> argparse.ArgumentParser:
     text = "a study: arms of one base configuration under several seeds, and the table that compares them"
     study = commands.add_parser("study", help=text, description=text, epilog=_STUDY_EPILOG, formatter_class=formatter)
     study.add_argument("config", metavar="STUDY.yaml", help="the study: base (a CONFIG.yaml), overrides, arms, seeds")
-    _add_overrides(study)
+    study.add_argument(
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="section.key=value",
+        help="changes to it, values read as YAML; further STUDY.yaml files are studies that share the artifacts",
+    )
+    study.add_argument("--jobs", type=int, default=1, metavar="N", help="processes at a time (default: %(default)s)")
     study.add_argument("--json", action="store_true", help="print one JSON object with stages and scores")
     study.set_defaults(call=_study)
     for stage, text in _STAGES.items():
@@ -245,6 +257,12 @@ def make_parser() -> argparse.ArgumentParser:
     validate.add_argument("--artifacts", metavar="DIR", help="a storage directory or URI whose files are checked")
     validate.add_argument("--json", action="store_true", help="print one JSON object")
     validate.set_defaults(call=_validate)
+    text = "what a configuration and its corpus will take: steps, tokens, operations, device hours, gigabytes"
+    epilog = f"{PLAN_EPILOG}\n{_EXIT_CODES}"
+    plan = commands.add_parser("plan", help=text, description=text, epilog=epilog, formatter_class=formatter)
+    _add_config(plan)
+    add_plan_options(plan)
+    plan.set_defaults(call=plan_command)
     text = "a script that makes your shell complete commands, options and files"
     completion = commands.add_parser(
         "completion", help=text, description=text, epilog=COMPLETION_EPILOG, formatter_class=formatter
@@ -306,19 +324,33 @@ def _given(options: argparse.Namespace) -> list[str]:
 
 def _study(options: argparse.Namespace) -> int:
     from bertkd_ray.config.study import load_study
-    from bertkd_ray.report.study import study_text
+
+    if options.jobs < 1:
+        raise UserError(f"--jobs {options.jobs}: give 1 or more")
+    overrides = [word for word in options.overrides if not _is_config(word)]
+    files = [options.config, *(word for word in options.overrides if _is_config(word))]
+    studies = [load_study(file, overrides) for file in files]
+    outcomes = []
+    for outcome in _outcomes(studies, options.jobs):
+        outcomes.append(outcome.as_json())
+        if not options.json:
+            print(outcome.text(), flush=True)
+    if options.json:
+        print(json.dumps(outcomes[0] if len(studies) == 1 else outcomes, indent=1))
+    return 0
+
+
+def _outcomes(studies: list[Study], jobs: int) -> Iterator[StudyOutcome]:
+    if jobs > 1:
+        from bertkd_ray.side_by_side import run_studies
+
+        yield from run_studies(studies, jobs)
+        return
     from bertkd_ray.study import StudyRunner
 
-    with StudyRunner(load_study(options.config, options.overrides)) as runner:
-        outcome = runner.run()
-    if options.json:
-        print(json.dumps(outcome.as_json(), indent=1))
-        return 0
-    print(study_text(outcome.arms, outcome.run_id, outcome.signatures))
-    print(f"\nReport: {outcome.report} ({', '.join(outcome.files)})")
-    if outcome.how_to_open:
-        print(f"Runs:   {outcome.how_to_open}")
-    return 0
+    for study in studies:
+        with StudyRunner(study) as runner:
+            yield runner.run()
 
 
 def _stage(options: argparse.Namespace) -> int:
