@@ -203,8 +203,9 @@ def _more_scores(arms: Sequence[StudyArm]) -> list[Row]:
     rows = [["arm", "valid perplexity", "valid accuracy", "length ratio", "legacy BLEU"]]
     for arm in arms:
         accuracy = number(100 * arm.spread("valid_accuracy").mean, ".1f")
-        others = [arm.spread("length_ratio").text(".3f"), arm.spread("legacy_bleu").text()]
-        rows.append([arm.arm, arm.spread("valid_perplexity").text(), f"{accuracy}%", *others])
+        length = number(arm.spread("length_ratio").mean, ".3f")
+        perplexity, legacy = arm.spread("valid_perplexity").text(), arm.spread("legacy_bleu").text()
+        rows.append([arm.arm, perplexity, f"{accuracy}%", length, legacy])
     return rows
 
 

@@ -6,9 +6,19 @@ import math
 
 import pytest
 
-from bertkd_ray.report.study import SeedResult, Spread, StudyArm, students_csv, study_csv, study_markdown, study_text
+from bertkd_ray.report.study import (
+    SeedResult,
+    Spread,
+    StudyArm,
+    Teacher,
+    students_csv,
+    study_csv,
+    study_markdown,
+    study_text,
+)
 from bertkd_ray.report.tables import ArmResult
 
+TEACHER = Teacher("/a/softlabels", 1200, 0.7342, 0.79, 0.92, 0.69, 2.05)
 SIGNATURES = {"BLEU": "nrefs:1|tok:13a"}
 
 
@@ -16,8 +26,10 @@ def student(arm: str, seed: int, valid: float, test: float, delta: float | None 
     seconds = {"prepare": 2.0, "distill": 10.0 * seed}
     if delta is not None:
         seconds = {"prepare": 2.0, "finetune": 100.0, "distill": 20.0 * seed}
-    scores = ArmResult(arm, 9_170_000, valid, test, 54.0 + seed, test + 0.25, delta, None, seconds)
-    return SeedResult(seed, scores, f"/a/student-{arm}{seed}", f"/a/translation-{arm}{seed}", f"run{seed}{arm}")
+    explained = {"valid_perplexity": 6.0 + seed, "valid_accuracy": 0.65, "length_ratio": 0.9 + seed / 100}
+    scores = ArmResult(arm, 9_170_000, valid, test, 54.0 + seed, test + 0.25, delta, None, seconds, **explained)
+    places = (f"/a/student-{arm}{seed}", f"/a/translation-{arm}{seed}", f"run{seed}{arm}")
+    return SeedResult(seed, scores, *places, teacher=None if delta is None else TEACHER)
 
 
 CONTROL = StudyArm("control", [student("control", 1, 30, 34), student("control", 2, 32, 35)])
@@ -36,6 +48,15 @@ def test_text() -> None:
         "───────  ──────  ────────────  ────────────  ────────────  ────────────  ─────",
         "control   9.17M  31.00 ± 1.41  34.50 ± 0.71  55.50 ± 0.71             –      –",
         "hot       9.17M  32.00 ± 1.41  36.00 ± 1.41  55.50 ± 0.71  +1.50 ± 0.71  0.031",
+        "",
+        "arm      valid perplexity  valid accuracy  length ratio   legacy BLEU",
+        "───────  ────────────────  ──────────────  ────────────  ────────────",
+        "control       7.50 ± 0.71           65.0%         0.915  34.75 ± 0.71",
+        "hot           7.50 ± 0.71           65.0%         0.915  36.25 ± 1.41",
+        "",
+        "teacher of  steps  accuracy  gold first  gold in k  entropy T=1  T=10",
+        "──────────  ─────  ────────  ──────────  ─────────  ───────────  ────",
+        "hot         1,200     73.4%       79.0%      92.0%         0.69  2.05",
         "",
         "seconds  prepare  finetune  distill    all",
         "───────  ───────  ────────  ───────  ─────",
@@ -83,4 +104,7 @@ def test_json() -> None:
     assert found["delta"] == {"mean": 1.5, "sd": pytest.approx(math.sqrt(0.5))}
     assert found["seeds"][1]["test_bleu"] == 37
     assert "arm" not in found["seeds"][0]
+    assert found["length_ratio"] == {"mean": pytest.approx(0.915), "sd": pytest.approx(math.sqrt(0.5) / 100)}
+    assert found["seeds"][0]["teacher"]["gold_first"] == 0.79
     assert CONTROL.as_json()["delta"] is None
+    assert CONTROL.as_json()["seeds"][0]["teacher"] is None
