@@ -28,6 +28,7 @@ COMMANDS = (
     "translate",
     "export",
     "report",
+    "plan",
     "inspect",
     "validate",
     "study",

@@ -75,6 +75,7 @@ LEVELS.update(
         "pipeline": 4,
         "model_commands": 4,
         "versions": 4,
+        "plan": 4,
         "completion": 4,
         "finished": 5,
         "study": 5,

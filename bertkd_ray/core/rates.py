@@ -1,0 +1,95 @@
+"""How fast devices multiply matrices, and which share of that the stages reach: what a plan divides operations by.
+
+A rate is that of plain bf16 matrix products of the models' own shapes, which any machine can measure of itself; a
+utilisation is a stage's matrix FLOP/s, end to end, over that rate. Not modelled: storage and networks that are slower
+than the devices, and the time in which devices wait for each other.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+
+from bertkd_ray.core.devices import Precision
+from bertkd_ray.core.errors import UserError
+
+STAGES = ("finetune", "extract", "distill", "translate")
+"""The stages that compute on a device."""
+Shape = tuple[int, int, int]
+"""Of a product: rows, inner size, columns."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """One device's speed."""
+
+    name: str
+    flops: Mapping[str, float]
+    """FLOP/s of matrix products as the stage has them, by stage."""
+    utilisation: Mapping[str, float]
+    """By stage; `translate` is all decoding, that of validation too."""
+    source: str
+    """Where the figures are from, for people to read."""
+    is_measured: bool
+    """Whether rate and utilisation were measured on such a device with this package."""
+
+    def with_rate(self, flops: float) -> Device:
+        """The same device at another rate, whatever the stage."""
+        return replace(
+            self, flops=dict.fromkeys(STAGES, flops), source=f"{flops / 1e12:g} TFLOP/s as given", is_measured=False
+        )
+
+
+_GOALS = {"finetune": 0.45, "extract": 0.55, "distill": 0.40, "translate": 0.05}
+_GPU_SOURCE = "assumed: two thirds of the peak of 989 TFLOP/s, and the utilisation that the package aims at"
+
+DEVICES: dict[str, Device] = {
+    "h100": Device("H100", dict.fromkeys(STAGES, 660e12), _GOALS, _GPU_SOURCE, is_measured=False),
+    "h200": Device("H200", dict.fromkeys(STAGES, 660e12), _GOALS, _GPU_SOURCE, is_measured=False),
+}
+"""Devices by the name that `--device` takes: one GPU each."""
+
+CPU_UTILISATION: Mapping[str, float] = {"finetune": 0.45, "extract": 0.50, "distill": 0.35, "translate": 0.10}
+"""What stages reach of a CPU's own product rate, whatever that is."""
+
+
+def known_device(name: str) -> Device:
+    """A device of the table. Raises UserError for another name."""
+    if name.lower() not in DEVICES:
+        raise UserError(f"--device {name}: known are {', '.join(DEVICES)}; or give --rate TFLOPS")
+    return DEVICES[name.lower()]
+
+
+def own_device(device: torch.device, flops: Mapping[str, float]) -> Device:
+    """This machine's device with measured product rates."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {os.cpu_count()} cores"
+    told = ", ".join(f"{stage} {rate / 1e12:.3g}" for stage, rate in flops.items())
+    shares = _GOALS if device.type == "cuda" else CPU_UTILISATION
+    return Device(name, flops, shares, f"TFLOP/s of products measured here just now: {told}", is_measured=True)
+
+
+def product_rate(shape: Shape, precision: Precision, device: torch.device, *, seconds: float = 0.3) -> float:
+    """FLOP/s of this machine for products of one shape, the median of as many as the seconds allow, three at least."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    rows, inner, columns = shape
+    generator = torch.Generator().manual_seed(0)
+    left = torch.randn(rows, inner, generator=generator).to(device, dtype)
+    right = torch.randn(inner, columns, generator=generator).to(device, dtype)
+    out = left @ right
+    spent: list[float] = []
+    while sum(spent) < seconds or len(spent) < 3:
+        _wait(device)
+        started = time.perf_counter()
+        torch.mm(left, right, out=out)
+        _wait(device)
+        spent.append(time.perf_counter() - started)
+    return 2.0 * rows * inner * columns / sorted(spent)[len(spent) // 2]
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,360 @@
+"""What each stage of a configuration costs: steps, tokens, matrix operations, device hours and bytes of artifacts."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pyarrow.fs import FileSelector
+
+from bertkd_ray.config import Config, StudentConfig, TeacherConfig
+from bertkd_ray.config.corpus import SPLITS
+from bertkd_ray.core.artifact import MANIFEST, Artifact, load
+from bertkd_ray.core.batching import RowGroups
+from bertkd_ray.core.devices import best_device, resolve_precision
+from bertkd_ray.core.rates import Device, known_device, own_device, product_rate
+from bertkd_ray.core.store import Store
+from bertkd_ray.corpus import prepare
+from bertkd_ray.corpus.estimate import CorpusShape, SplitShape, look_at_text, shape_as_given, shape_of_artifact
+from bertkd_ray.plan import GivenCorpus, GivenDevice
+from bertkd_ray.plan.batches import (
+    Batch,
+    Batches,
+    Lengths,
+    both_padded,
+    both_sides,
+    extraction_batches,
+    full_groups,
+    teacher_padded,
+    teacher_places,
+    training_batches,
+)
+from bertkd_ray.plan.flops import TRAINING, decoding, student_forward, teacher_forward
+from bertkd_ray.plan.models import StudentShape, TeacherShape, student_shape, teacher_shape
+from bertkd_ray.teacher.source import resolve_model, tokenizer_hash
+from bertkd_ray.translation.decoding import length_batches as decoding_batches
+
+PREPARED_TOKENS_A_CORE_SECOND = 100_000
+"""Tokens of both sides that a CPU core prepares a second."""
+KEPT_OF_IDS, KEPT_OF_LOGITS, KEPT_OF_LOGSUMEXP, KEPT_OF_TOKENS = 0.80, 0.65, 0.77, 0.95
+"""What zstd leaves of a shard: of the log2(V) bits of an id among the best k and of a token, of the 16 bits of a logit
+and the 32 of a logsumexp. Measured in shards of trained teachers: those of Multi30k, 28.9 bytes a position, and of the
+demo, 26.3, are 1% larger than these shares say. A teacher that knows nothing has smaller ones."""
+TRANSLATED_BYTES_A_TOKEN = 2.5
+"""Parquet bytes of a translation table a token of its texts."""
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage, of one arm where it has several."""
+
+    name: str
+    steps: int | None
+    """Updates in training, batches elsewhere; None for prepare."""
+    epochs: float | None
+    """How often training sees the corpus."""
+    tokens: float
+    """Tokens of both sides that are computed or written, special tokens and repeated sight included, padding not."""
+    padding: float | None
+    """Share of the computed places that are padding."""
+    flops: float
+    """Of matrix products, validation included."""
+    device_hours: float
+    bytes: float
+    """Of the artifact."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All stages of all arms."""
+
+    name: str
+    corpus: CorpusShape
+    device: Device
+    devices: int
+    stages: list[StagePlan]
+    prepare_core_hours: float
+    assumptions: list[str]
+
+    @property
+    def total(self) -> StagePlan:
+        """The sum."""
+        figures = {
+            name: sum(getattr(stage, name) for stage in self.stages)
+            for name in ("tokens", "flops", "device_hours", "bytes")
+        }
+        return StagePlan("all", None, None, padding=None, **figures)
+
+    @property
+    def wall_seconds(self) -> float:
+        """On the devices, shared without loss, one stage after the other."""
+        return 3600 * self.total.device_hours / self.devices
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `--json` prints."""
+        corpus = self.corpus
+        splits = {
+            name: {"pairs": split.pairs, "src_tokens": round(split.src_tokens), "tgt_tokens": round(split.tgt_tokens)}
+            for name, split in corpus.splits.items()
+        }
+        return {
+            "name": self.name,
+            "corpus": {
+                "basis": corpus.basis,
+                "is_estimate": corpus.is_estimate,
+                "vocabulary": corpus.vocabulary,
+                "splits": splits,
+            },
+            "device": {**asdict(self.device), "utilisation": dict(self.device.utilisation), "devices": self.devices},
+            "stages": {stage.name: _without_name(stage) for stage in self.stages},
+            "total": _without_name(self.total),
+            "prepare_core_hours": self.prepare_core_hours,
+            "wall_hours": self.wall_seconds / 3600,
+            "assumptions": self.assumptions,
+        }
+
+
+def plan(config: Config, given: GivenCorpus | None, device: GivenDevice) -> Plan:
+    """The plan of a configuration. Raises UserError for a corpus or BERT that cannot be had, and an unknown device."""
+    corpus, groups = _corpus(config, given)
+    teacher = teacher_shape(config.teacher, corpus.vocabulary)
+    arms = config.arm_configs()
+    student = student_shape(next(iter(arms.values())).student, corpus.vocabulary)
+    chosen = _device(config, device, teacher, student)
+    planner = _Planner(config, corpus, groups, chosen, teacher)
+    stages = [planner.prepare()]
+    if any(arm.kd.alpha > 0 for arm in arms.values()):
+        stages += [planner.finetune(), planner.extract()]
+    stages += [planner.distill(name, arm) for name, arm in arms.items()]
+    stages += [planner.translate(name, arm) for name, arm in arms.items()]
+    return Plan(
+        config.name,
+        corpus,
+        chosen,
+        device.count or config.worker_range[1],
+        stages,
+        planner.prepare().tokens / PREPARED_TOKENS_A_CORE_SECOND / 3600,
+        _assumptions(config, corpus, chosen),
+    )
+
+
+class _Planner:
+    """The stages of one configuration over one corpus."""
+
+    def __init__(
+        self, config: Config, corpus: CorpusShape, groups: NDArray[np.int64], device: Device, teacher: TeacherShape
+    ) -> None:
+        self._config, self._corpus, self._groups, self._device, self._teacher = config, corpus, groups, device, teacher
+        self._train, self._valid, self._test = (corpus.splits[split] for split in SPLITS)
+
+    def prepare(self) -> StagePlan:
+        tokens = sum(split.src_tokens + split.tgt_tokens for split in self._corpus.splits.values())
+        return StagePlan("prepare", None, None, tokens, None, 0.0, 0.0, self._corpus.bytes)
+
+    def finetune(self) -> StagePlan:
+        teacher, shape = self._config.teacher, self._teacher
+        batches = self._batches(teacher, self._config.seed, of_teacher=True)
+
+        def forward(batch: Batch) -> float:
+            return teacher_forward(shape, batch, _masked(batch, teacher.mask_probability))
+
+        validation = _validations(teacher) * _whole(self._valid, teacher, forward, of_teacher=True)
+        work = _Work(batches, forward, teacher_places, teacher_padded)
+        return self._training(
+            "finetune", teacher, work, validation, self._hours("finetune", validation), shape.parameters
+        )
+
+    def extract(self) -> StagePlan:
+        extract, train = self._config.extract, self._train
+        batches = extraction_batches(
+            train,
+            fragment_pairs=self._config.corpus.fragment_pairs,
+            passes=extract.passes,
+            budget=extract.batch_tokens,
+        )
+        # Over all passes of a pair each of its positions is predicted once.
+        shares = [float(np.sum((one.tgt + 1) / np.minimum(extract.passes, one.tgt + 1))) for one in batches.some]
+        flops = [teacher_forward(self._teacher, one, shares[index]) for index, one in enumerate(batches.some)]
+        total = batches.a_pass * batches.mean(flops)
+        return StagePlan(
+            "extract",
+            round(batches.a_pass),
+            None,
+            batches.a_pass * batches.mean([float(teacher_places(one.src, one.tgt).sum()) for one in batches.some]),
+            batches.padding(teacher_places, teacher_padded),
+            total,
+            self._hours("extract", total),
+            self._shard_bytes(),
+        )
+
+    def distill(self, arm: str, config: Config) -> StagePlan:
+        student, shape = config.student, student_shape(config.student, self._corpus.vocabulary)
+        batches = self._batches(student, config.student_seed, of_teacher=False)
+
+        def forward(batch: Batch) -> float:
+            return student_forward(shape, batch)
+
+        looks = _validations(student)
+        likelihood = looks * _whole(self._valid, student, forward, of_teacher=False)
+        greedy = looks * self._valid.pairs / len(self._valid.src) * decoding(shape, _rows(self._valid), 1)
+        hours = self._hours("distill", likelihood) + self._hours("translate", greedy)
+        work = _Work(batches, forward, both_sides, both_padded)
+        return self._training(f"distill/{arm}", student, work, likelihood + greedy, hours, shape.parameters)
+
+    def translate(self, arm: str, config: Config) -> StagePlan:
+        shape, settings = student_shape(config.student, self._corpus.vocabulary), self._config.translate
+        test = self._test
+        widths = np.sort(test.src + 1)[::-1]
+        steps = len(decoding_batches(widths, max(1, settings.batch_tokens // settings.beam)))
+        share = test.pairs / len(test.src)
+        flops = share * decoding(shape, _rows(test), settings.beam)
+        tokens = test.src_tokens + settings.beam * test.tgt_tokens + (1 + settings.beam) * test.pairs
+        size = TRANSLATED_BYTES_A_TOKEN * (test.src_tokens + (1 + settings.n_best) * test.tgt_tokens)
+        hours = self._hours("translate", flops)
+        return StagePlan(f"translate/{arm}", max(1, round(share * steps)), None, tokens, None, flops, hours, size)
+
+    def _training(
+        self,
+        name: str,
+        settings: TeacherConfig | StudentConfig,
+        work: _Work,
+        validation: float,
+        validation_hours: float,
+        parameters: int,
+    ) -> StagePlan:
+        micro = settings.steps * settings.micro_batches
+        batches = work.batches
+        updates = micro * TRAINING * batches.mean([work.forward(one) for one in batches.some])
+        tokens = micro * batches.mean([float(work.places(one.src, one.tgt).sum()) for one in batches.some])
+        hours = self._hours(name.partition("/")[0], updates) + validation_hours
+        return StagePlan(
+            name,
+            settings.steps,
+            micro / batches.a_pass,
+            tokens,
+            batches.padding(work.places, work.padded),
+            updates + validation,
+            hours,
+            4.0 * parameters,
+        )
+
+    def _batches(self, settings: TeacherConfig | StudentConfig, seed: int, *, of_teacher: bool) -> Batches:
+        budget = settings.batch_tokens // settings.micro_batches
+        streams = settings.micro_batches
+        return training_batches(
+            self._train, self._groups, budget=budget, streams=streams, seed=seed, of_teacher=of_teacher
+        )
+
+    def _shard_bytes(self) -> float:
+        """Bytes of the soft labels: measured shares of what their values take as they are."""
+        positions = self._train.tgt_tokens + self._train.pairs
+        id_bytes = math.log2(self._corpus.vocabulary) / 8
+        entry = KEPT_OF_IDS * id_bytes + KEPT_OF_LOGITS * 2
+        tokens = self._train.src_tokens + self._train.tgt_tokens
+        of_position = self._config.stored_topk() * entry + KEPT_OF_LOGSUMEXP * 4
+        return positions * of_position + KEPT_OF_TOKENS * id_bytes * tokens
+
+    def _hours(self, stage: str, flops: float) -> float:
+        return flops / (self._device.flops[stage] * self._device.utilisation[stage]) / 3600
+
+
+@dataclass(frozen=True)
+class _Work:
+    """How a training stage's batches are counted."""
+
+    batches: Batches
+    forward: Callable[[Batch], float]
+    places: Callable[[Lengths, Lengths], Lengths]
+    padded: Callable[[Batch], int]
+
+
+def _validations(settings: TeacherConfig | StudentConfig) -> int:
+    """Validations of a training that is not stopped early: at every `eval_every` steps and at the end."""
+    return -(-settings.steps // settings.eval_every)
+
+
+def _whole(
+    split: SplitShape, settings: TeacherConfig | StudentConfig, forward: Callable[[Batch], float], *, of_teacher: bool
+) -> float:
+    """A figure summed over the batches of a split that is read once."""
+    budget = settings.batch_tokens // settings.micro_batches
+    groups = np.full(1, split.pairs, np.int64)
+    batches = training_batches(split, groups, budget=budget, streams=1, seed=0, of_teacher=of_teacher)
+    return batches.a_pass * batches.mean([forward(one) for one in batches.some])
+
+
+def _masked(batch: Batch, probability: float) -> float:
+    """Expected masked positions of a batch: each with this probability, one of a pair at least."""
+    positions = batch.tgt + 1
+    return float(np.sum(probability * positions + (1 - probability) ** positions))
+
+
+def _rows(split: SplitShape) -> Batch:
+    return Batch(split.src, split.tgt)
+
+
+def _without_name(stage: StagePlan) -> dict[str, Any]:
+    return {name: value for name, value in asdict(stage).items() if name != "name"}
+
+
+def _corpus(config: Config, given: GivenCorpus | None) -> tuple[CorpusShape, NDArray[np.int64]]:
+    """The corpus's shape, and the rows of train's row groups."""
+    fragment, group = config.corpus.fragment_pairs, config.corpus.group_pairs
+    if given is not None:
+        shape = shape_as_given(given.pairs, given.src_tokens, given.tgt_tokens, given.vocabulary, given.held)
+    else:
+        bert = resolve_model(config.teacher.model)
+        found = _finished_corpus(config, bert)
+        if found is not None:
+            return shape_of_artifact(found), RowGroups(found, "train/", []).rows
+        shape = look_at_text(config.corpus, bert)
+    return shape, full_groups(shape.splits["train"].pairs, fragment, group)
+
+
+def _finished_corpus(config: Config, bert: str) -> Artifact | None:
+    """The corpus that prepare has made of this configuration, its files unchecked."""
+    store = Store(config.storage)
+    kinds = store.fs.get_file_info(FileSelector(store.root, allow_not_found=True))
+    # The text is read as a whole for its fingerprint, so only where some corpus is finished.
+    if not any(info.base_name.startswith("corpus-") for info in kinds):
+        return None
+    work = prepare.draft(config, store, tokenizer_hash(bert))
+    return load(store, work.directory) if store.exists(work.directory, MANIFEST) else None
+
+
+def _device(config: Config, given: GivenDevice, teacher: TeacherShape, student: StudentShape) -> Device:
+    """The named device, one with the given rate, or this machine's own."""
+    if given.name is not None:
+        device = known_device(given.name)
+        return device if given.tflops is None else device.with_rate(1e12 * given.tflops)
+    own = torch.device("cpu") if config.device == "cpu" else best_device()
+    if given.tflops is not None:
+        return own_device(own, {}).with_rate(1e12 * given.tflops)
+    precision = resolve_precision(config.precision, own)
+    before = torch.get_num_threads()
+    torch.set_num_threads(config.cpus_per_worker or os.cpu_count() or 1)
+    try:
+        rates = {
+            stage: product_rate((rows, shape.width, shape.ffn), precision, own)
+            for stage, rows, shape in (
+                ("finetune", config.teacher.batch_tokens // config.teacher.micro_batches, teacher),
+                ("distill", config.student.batch_tokens // config.student.micro_batches, student),
+            )
+        }
+    finally:
+        torch.set_num_threads(before)
+    return own_device(own, {**rates, "extract": rates["finetune"], "translate": rates["distill"]})
+
+
+def _assumptions(config: Config, corpus: CorpusShape, device: Device) -> list[str]:
+    shares = ", ".join(f"{stage} {share:.0%}" for stage, share in device.utilisation.items())
+    told = [f"utilisation of the product rate: {shares}", "no stage stops early; no work is repeated after failures"]
+    if corpus.is_estimate and (config.corpus.clean.duplicates or config.corpus.clean.test_overlap):
+        told.append("duplicates and overlaps with test are not taken off")
+    return told

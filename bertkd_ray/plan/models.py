@@ -1,0 +1,87 @@
+"""The models' sizes, from configurations alone: nothing is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bertkd_ray.config import StudentConfig, TeacherConfig
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.teacher.source import bert_config, resolve_model
+
+
+@dataclass(frozen=True)
+class TeacherShape:
+    """A BERT with the student's vocabulary behind it."""
+
+    layers: int
+    width: int
+    ffn: int
+    pieces: int
+    """Rows of BERT's own embedding."""
+    vocabulary: int
+    """Columns of the output layer."""
+    positions: int = 512
+
+    @property
+    def parameters(self) -> int:
+        """Of encoder, transform and output layer, biases and LayerNorms included."""
+        h, f = self.width, self.ffn
+        embeddings = (self.pieces + self.positions + 2) * h + 2 * h
+        layer = 4 * (h * h + h) + 2 * h * f + f + h + 4 * h
+        transform = h * h + 3 * h
+        return embeddings + self.layers * layer + transform + self.vocabulary * (h + 1)
+
+
+@dataclass(frozen=True)
+class StudentShape:
+    """A Transformer with one embedding for both sides and the output."""
+
+    encoder_layers: int
+    decoder_layers: int
+    width: int
+    ffn: int
+    vocabulary: int
+
+    @property
+    def parameters(self) -> int:
+        """Biases and LayerNorms included; positions are computed."""
+        d, f = self.width, self.ffn
+        attention, feed_forward, norm = 4 * (d * d + d), 2 * d * f + f + d, 2 * d
+        encoder = self.encoder_layers * (attention + feed_forward + 2 * norm)
+        decoder = self.decoder_layers * (2 * attention + feed_forward + 3 * norm)
+        return self.vocabulary * d + encoder + decoder + 2 * norm
+
+
+# (layers, width, inner size, pieces) of checkpoints on the hub.
+_KNOWN = {
+    "bert-base-multilingual-cased": (12, 768, 3072, 119_547),
+    "bert-base-multilingual-uncased": (12, 768, 3072, 105_879),
+    "bert-base-cased": (12, 768, 3072, 28_996),
+    "bert-base-uncased": (12, 768, 3072, 30_522),
+    "bert-large-cased": (24, 1024, 4096, 28_996),
+    "bert-large-uncased": (24, 1024, 4096, 30_522),
+    "distilbert-base-multilingual-cased": (6, 768, 3072, 119_547),
+}
+
+
+def teacher_shape(teacher: TeacherConfig, vocabulary: int) -> TeacherShape:
+    """The teacher of a configuration; a well-known hub id is not fetched.
+
+    Raises UserError for a BERT that cannot be had, and for more layers than it has.
+    """
+    known = _KNOWN.get(teacher.model.removeprefix("google-bert/"))
+    if known is None:
+        bert = bert_config(resolve_model(teacher.model))
+        known = bert["num_hidden_layers"], bert["hidden_size"], bert.get("intermediate_size", 3072), bert["vocab_size"]
+        positions = bert["max_position_embeddings"]
+    else:
+        positions = 512
+    layers, width, ffn, pieces = known
+    if teacher.layers is not None and teacher.layers > layers:
+        raise UserError(f"teacher.layers: {teacher.layers}, but {teacher.model} has {layers}")
+    return TeacherShape(teacher.layers or layers, width, ffn, pieces, vocabulary, positions)
+
+
+def student_shape(student: StudentConfig, vocabulary: int) -> StudentShape:
+    """The student of a configuration."""
+    return StudentShape(student.encoder_layers, student.decoder_layers, student.width, student.ffn, vocabulary)

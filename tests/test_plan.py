@@ -1,0 +1,276 @@
+"""`bertkd plan`: what it says against what the stages then do, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bertkd_ray.cli import main
+from bertkd_ray.config import load_config
+from bertkd_ray.core.artifact import Artifact
+from bertkd_ray.core.batching import Plan as BatchPlan
+from bertkd_ray.core.batching import RowGroups, Streams
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.corpus.estimate import count_lines, shape_as_given
+from bertkd_ray.pipeline import Pipeline
+from bertkd_ray.plan import GivenCorpus, GivenDevice
+from bertkd_ray.plan.batches import full_groups
+from bertkd_ray.plan.costs import Plan, plan
+from bertkd_ray.plan.models import student_shape, teacher_shape
+from bertkd_ray.student.model import build_student
+from bertkd_ray.student.task import lengths as student_lengths
+from bertkd_ray.teacher.model import build_teacher
+from bertkd_ray.teacher.task import lengths as teacher_lengths
+from tests.small import write_config
+
+ONE_TFLOP = GivenDevice(tflops=1.0)
+TED = GivenCorpus(160_239, 27, 25)
+"""As many pairs as IWSLT14 German-English has."""
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory) -> Path:
+    return write_config(tmp_path_factory.mktemp("project"), runtime="local", device="cpu", tracking="none")
+
+
+@pytest.fixture(scope="module")
+def made(path) -> tuple[Plan, dict[str, Artifact]]:
+    """The plan before anything is made, and the artifacts that are made then."""
+    config = load_config(path)
+    estimate = plan(config, None, ONE_TFLOP)
+    with Pipeline(config) as pipeline:
+        pipeline.extract()
+        pipeline.distill("distilled")
+        pipeline.translate("distilled")
+    return estimate, {name: stage.artifact for name, stage in pipeline.outcome.stages.items()}
+
+
+def planned(found: Plan) -> dict:
+    return found.as_json()["stages"]
+
+
+@pytest.mark.slow
+def test_the_text_tells_what_prepare_will_make_of_it(made):
+    estimate, artifacts = made
+    corpus = artifacts["prepare"]
+    assert estimate.corpus.is_estimate
+    # The whole of this text is looked at, so only what is written can differ.
+    assert estimate.corpus.vocabulary == corpus.info["vocabulary"]
+    for split, counts in corpus.info["splits"].items():
+        shape = estimate.corpus.splits[split]
+        assert shape.pairs == counts["pairs"]
+        assert shape.src_tokens == pytest.approx(counts["src_tokens"])
+        assert shape.tgt_tokens == pytest.approx(counts["tgt_tokens"])
+
+
+@pytest.mark.slow
+def test_a_finished_corpus_is_taken_as_it_is(made, path):
+    estimate, artifacts = made
+    again = plan(load_config(path), None, ONE_TFLOP)
+    corpus = artifacts["prepare"]
+    assert not again.corpus.is_estimate
+    assert again.corpus.basis == f"{corpus.directory} is finished"
+    assert again.corpus.bytes == sum(entry["bytes"] for entry in corpus.manifest["files"])
+    assert again.corpus.vocabulary == estimate.corpus.vocabulary
+    for name, stage in planned(again).items():
+        if name != "prepare":
+            before = {key: value for key, value in planned(estimate)[name].items() if value is not None}
+            assert {key: stage[key] for key in before} == pytest.approx(before, rel=0.02), name
+
+
+@pytest.mark.slow
+def test_another_text_is_not_the_finished_one(made, path):
+    assert plan(load_config(path, ["corpus.lowercase=true"]), None, ONE_TFLOP).corpus.is_estimate
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["finetune", "extract", "distill/distilled", "translate/distilled"])
+def test_the_sizes_of_artifacts(made, stage):
+    estimate, artifacts = made
+    size = sum(entry["bytes"] for entry in artifacts[stage].manifest["files"])
+    # Beside weights there are tokenizer and curves, beside columns footers; they count in artifacts as small as these.
+    assert planned(estimate)[stage]["bytes"] == pytest.approx(size, rel=0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stage", "lengths"), [("finetune", teacher_lengths), ("distill/distilled", student_lengths)])
+def test_epochs_and_tokens_are_those_of_the_streams(made, path, stage, lengths):
+    estimate, artifacts = made
+    config = load_config(path)
+    settings = config.teacher if stage == "finetune" else config.student
+    groups = RowGroups(artifacts["prepare"], "train/", ["id", "src_ids", "tgt_ids"])
+    batches = BatchPlan(groups.rows, settings.micro_batches, config.seed)
+    streams = Streams(
+        batches, budget=settings.batch_tokens // settings.micro_batches, read=groups.read, lengths=lengths
+    )
+    pairs = tokens = 0
+    for _ in range(settings.steps):
+        for micro in streams.step():
+            pairs += len(micro.rows)
+            sides = [sum(map(len, micro.rows[side].to_pylist())) for side in ("src_ids", "tgt_ids")]
+            tokens += sum(sides) + len(micro.rows) * (3 if stage == "finetune" else 2)
+    streams.close()
+    told = planned(estimate)[stage]
+    assert told["steps"] == settings.steps
+    # The last batch of a window is not full, and which windows come is chance.
+    assert told["epochs"] == pytest.approx(pairs / groups.rows.sum(), rel=0.1)
+    assert told["tokens"] == pytest.approx(tokens, rel=0.1)
+
+
+def test_nothing_is_written(tmp_path):
+    config = load_config(write_config(tmp_path))
+    before = sorted(tmp_path.rglob("*"))
+    plan(config, None, ONE_TFLOP)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_parameters_are_those_of_the_models(path):
+    config = load_config(path)
+    student = build_student(
+        vocab_size=408,
+        layers=(1, 1),
+        width=32,
+        ffn=64,
+        heads=2,
+        dropout=0.0,
+        attention_dropout=0.0,
+        activation_dropout=0.0,
+        max_positions=64,
+        seed=1,
+    )
+    teacher = build_teacher(config.teacher.model, np.zeros(408, np.int64), pretrained=False)
+    assert student_shape(config.student, 408).parameters == sum(p.numel() for p in student.parameters())
+    assert teacher_shape(config.teacher, 408).parameters == sum(p.numel() for p in teacher.parameters())
+
+
+def test_more_steps_devices_and_operations_scale_as_they_should(path):
+    def of(*overrides: str, device: GivenDevice = ONE_TFLOP) -> Plan:
+        return plan(load_config(path, list(overrides)), TED, device)
+
+    once, twice = of("teacher.steps=200"), of("teacher.steps=400")
+    assert planned(twice)["finetune"]["tokens"] == pytest.approx(2 * planned(once)["finetune"]["tokens"])
+    assert planned(twice)["finetune"]["flops"] == pytest.approx(2 * planned(once)["finetune"]["flops"])
+    assert planned(twice)["extract"] == planned(once)["extract"]
+    assert planned(once)["distill/control"] == planned(once)["distill/distilled"]
+    fast = of("teacher.steps=200", device=GivenDevice(tflops=2.0))
+    assert fast.total.device_hours == pytest.approx(once.total.device_hours / 2)
+    many = of("teacher.steps=200", device=GivenDevice(tflops=1.0, count=8))
+    assert many.wall_seconds == pytest.approx(once.wall_seconds / 8)
+    assert many.total.device_hours == once.total.device_hours
+    total = sum(stage["device_hours"] for stage in planned(once).values())
+    assert once.total.device_hours == pytest.approx(total)
+
+
+def test_without_a_teacher_none_is_planned(path):
+    found = plan(load_config(path, ["arms={control: {kd.alpha: 0}}"]), TED, ONE_TFLOP)
+    assert set(planned(found)) == {"prepare", "distill/control", "translate/control"}
+
+
+def test_extraction_sees_each_pair_as_often_as_it_has_positions_at_the_most(path):
+    # Of the seven passes a pair takes part in as many as its target has positions, the end of the sentence included.
+    short = plan(load_config(path), GivenCorpus(10_000, 5, 3), ONE_TFLOP)
+    train = short.corpus.splits["train"]
+    seen = np.minimum(7, train.tgt + 1)
+    assert 2 < seen.mean() < 5
+    tokens = 10_000 * np.mean(seen * (train.src + train.tgt + 3))
+    assert planned(short)["extract"]["tokens"] == pytest.approx(tokens, rel=0.05)
+
+
+def test_given_lengths_have_the_given_means_and_the_spread_of_talks():
+    train = shape_as_given(1_000_000, 27, 25, 40_000, 5_000).splits["train"]
+    assert (train.pairs, train.src.mean(), train.tgt.mean()) == (
+        1_000_000,
+        pytest.approx(27, rel=0.01),
+        pytest.approx(25, rel=0.01),
+    )
+    size = (np.log(train.src) + np.log(train.tgt)) / 2
+    ratio = np.log(train.src) - np.log(train.tgt)
+    assert size.std() == pytest.approx(0.65, abs=0.02)
+    assert ratio.std() == pytest.approx(0.26, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "rows"),
+    [(0, []), (1, [1]), (7, [3, 3, 1]), (8, [3, 3, 2]), (9, [3, 3, 2, 1]), (20, [3, 3, 2, 3, 3, 2, 3, 1])],
+)
+def test_row_groups_as_prepare_cuts_them(pairs, rows):
+    assert full_groups(pairs, 8, 3).tolist() == rows
+
+
+def test_lines_are_counted_or_worked_out_from_the_size(tmp_path, monkeypatch):
+    file = tmp_path / "a.txt"
+    file.write_bytes(b"0123456\n" * 1000 + b"end")
+    assert count_lines(str(file)) == (1001, True)
+    (tmp_path / "empty.txt").touch()
+    assert count_lines(str(tmp_path / "empty.txt")) == (0, True)
+    monkeypatch.setattr("bertkd_ray.corpus.estimate._CHUNK_BYTES", 800)
+    monkeypatch.setattr("bertkd_ray.corpus.estimate._COUNTED_BYTES", 1600)
+    assert count_lines(str(file)) == (1000, False)
+
+
+@pytest.fixture
+def bertkd(capsys):
+    def call(*words: str) -> tuple[int, str, str]:
+        return main(list(words)), *capsys.readouterr()
+
+    return call
+
+
+def test_the_command_prints_a_table_or_json(bertkd, path):
+    given = ["--pairs", "160239", "--src-tokens", "27", "--tgt-tokens", "25", "--device", "h100"]
+    code, out, err = bertkd("plan", str(path), *given)
+    assert (code, err) == (0, "")
+    assert "as given: 160,239 pairs of 27 and 25 tokens" in out
+    assert [line.split()[0] for line in out.split("\n\n")[1].splitlines()[2:]] == [
+        *("prepare", "finetune", "extract"),
+        *("distill/distilled", "distill/control", "translate/distilled", "translate/control", "all"),
+    ]
+    code, out, err = bertkd("plan", str(path), *given, "--json", "teacher.steps=7")
+    found = json.loads(out)
+    assert found["stages"]["finetune"]["steps"] == 7
+    assert found["device"]["name"] == "H100"
+    assert found["total"]["flops"] == pytest.approx(sum(stage["flops"] for stage in found["stages"].values()))
+
+
+def test_a_well_known_bert_is_not_fetched(bertkd, monkeypatch):
+    monkeypatch.setattr("bertkd_ray.plan.models.resolve_model", lambda source: pytest.fail(f"fetches {source}"))
+    given = ["--pairs", "160239", "--src-tokens", "27", "--tgt-tokens", "25", "--device", "h200"]
+    code, out, _ = bertkd("plan", "configs/iwslt14.yaml", *given)
+    assert code == 0
+    assert "vocabulary  40,000 tokens" in out
+
+
+def test_this_machine_is_measured_where_no_device_is_named(bertkd, path):
+    code, out, _ = bertkd("plan", str(path), "--pairs", "1000", "--src-tokens", "9", "--tgt-tokens", "9", "--json")
+    device = json.loads(out)["device"]
+    assert code == 0
+    assert device["is_measured"]
+    assert all(rate > 1e8 for rate in device["flops"].values())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--pairs", "9"], "a corpus without its text needs --src-tokens and --tgt-tokens too"),
+        (["--vocabulary", "9"], "a corpus without its text needs --pairs and --src-tokens and --tgt-tokens too"),
+        (["--pairs", "0", "--src-tokens", "1", "--tgt-tokens", "1"], "--pairs 0: give 1 or more"),
+        (["--pairs", "1", "--src-tokens", "nan", "--tgt-tokens", "1"], "--src-tokens nan: give 1 or more"),
+        (["--device", "tpu"], "--device tpu: known are h100, h200; or give --rate TFLOPS"),
+        (["--rate", "0"], "--rate 0: give TFLOP/s above 0"),
+        (["--devices", "0"], "--devices 0: give 1 or more"),
+        (["teacher.layers=9"], "teacher.layers: 9, but "),
+    ],
+)
+def test_a_mistake_is_one_line(bertkd, path, words, said):
+    code, out, err = bertkd("plan", str(path), *words)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"bertkd: error: {said}")
+    assert err.count("\n") == 1
+
+
+def test_text_that_is_not_there(path):
+    with pytest.raises(UserError, match=r"nothing\.de: no such file"):
+        plan(load_config(path, ["corpus.train.src=nothing.de"]), None, ONE_TFLOP)
