@@ -32,29 +32,30 @@ class Device:
     """FLOP/s of matrix products as the stage has them, by stage."""
     utilisation: Mapping[str, float]
     """By stage; `translate` is all decoding, that of validation too."""
-    source: str
-    """Where the figures are from, for people to read."""
-    is_measured: bool
-    """Whether rate and utilisation were measured on such a device with this package."""
+    rate_source: str
+    """Where the rate is from, for people to read."""
+    utilisation_source: str
+    """Where the shares are from."""
 
     def with_rate(self, flops: float) -> Device:
         """The same device at another rate, whatever the stage."""
-        return replace(
-            self, flops=dict.fromkeys(STAGES, flops), source=f"{flops / 1e12:g} TFLOP/s as given", is_measured=False
-        )
+        return replace(self, flops=dict.fromkeys(STAGES, flops), rate_source="as given")
 
 
-_GOALS = {"finetune": 0.45, "extract": 0.55, "distill": 0.40, "translate": 0.05}
-_GPU_SOURCE = "assumed: two thirds of the peak of 989 TFLOP/s, and the utilisation that the package aims at"
+_AIMS = "what the package aims at, not measured"
+_GPU_UTILISATION = {"finetune": 0.45, "extract": 0.55, "distill": 0.40, "translate": 0.05}
+_GPU_RATE = "assumed: two thirds of the data sheet's 989 TFLOP/s"
 
-DEVICES: dict[str, Device] = {
-    "h100": Device("H100", dict.fromkeys(STAGES, 660e12), _GOALS, _GPU_SOURCE, is_measured=False),
-    "h200": Device("H200", dict.fromkeys(STAGES, 660e12), _GOALS, _GPU_SOURCE, is_measured=False),
-}
-"""Devices by the name that `--device` takes: one GPU each."""
+
+def _gpu(name: str, flops: float) -> Device:
+    return Device(name, dict.fromkeys(STAGES, flops), _GPU_UTILISATION, _GPU_RATE, _AIMS)
+
+
+DEVICES: dict[str, Device] = {"h100": _gpu("H100", 660e12), "h200": _gpu("H200", 660e12)}
+"""Devices by the name that `--device` takes: one GPU each, an SXM module."""
 
 CPU_UTILISATION: Mapping[str, float] = {"finetune": 0.45, "extract": 0.50, "distill": 0.35, "translate": 0.10}
-"""What stages reach of a CPU's own product rate, whatever that is."""
+"""What stages reach of a CPU's own product rate."""
 
 
 def known_device(name: str) -> Device:
@@ -67,9 +68,8 @@ def known_device(name: str) -> Device:
 def own_device(device: torch.device, flops: Mapping[str, float]) -> Device:
     """This machine's device with measured product rates."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {os.cpu_count()} cores"
-    told = ", ".join(f"{stage} {rate / 1e12:.3g}" for stage, rate in flops.items())
-    shares = _GOALS if device.type == "cuda" else CPU_UTILISATION
-    return Device(name, flops, shares, f"TFLOP/s of products measured here just now: {told}", is_measured=True)
+    shares = _GPU_UTILISATION if device.type == "cuda" else CPU_UTILISATION
+    return Device(name, flops, shares, "measured here just now", _AIMS)
 
 
 def product_rate(shape: Shape, precision: Precision, device: torch.device, *, seconds: float = 0.3) -> float:

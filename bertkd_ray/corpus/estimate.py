@@ -133,7 +133,7 @@ def look_at_text(corpus: CorpusConfig, bert: str) -> CorpusShape:
             reasons = admit(ids["src"].lengths, ids["tgt"].lengths, corpus.max_side_tokens, corpus.max_pair_tokens)
             kept = np.flatnonzero(reasons == ADMITTED)
         if not len(kept):
-            raise UserError(f"corpus.{split}: no pair of the {len(look.text)} looked at is left; see corpus.clean")
+            raise _none_left(split, len(look.text))
         pairs = look.pairs * len(kept) / len(look.text)
         src, tgt = ids["src"].take(kept), ids["tgt"].take(kept)
         splits[split] = SplitShape(round(pairs), src.lengths, tgt.lengths)
@@ -177,8 +177,16 @@ def _look(corpus: CorpusConfig, split: str) -> _Look:
     text = _normalised(pa.concat_tables(parts), corpus)
     reasons = judge(text["src"].combine_chunks(), text["tgt"].combine_chunks(), corpus.clean)
     left = text.filter(pa.array(reasons == ADMITTED)) if split != "test" else text
+    if not len(left):
+        raise _none_left(split, len(text))
     counted = all(is_counted for _, _, is_counted in looks)
     return _Look(left, float(taken.sum()) * len(left) / len(text), sum(rows for _, rows, _ in looks), counted)
+
+
+def _none_left(split: str, looked_at: int) -> UserError:
+    return UserError(
+        f"corpus.{split}: no pair of the {looked_at} looked at is left; loosen corpus.clean and corpus.max_side_tokens"
+    )
 
 
 def _look_at_source(tables: Iterator[pa.Table], files: SplitFiles | None) -> tuple[pa.Table, int, bool]:

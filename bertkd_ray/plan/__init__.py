@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
 
 from bertkd_ray.config import load_config
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.plan.given import HELD_PAIRS, VOCABULARY, GivenCorpus, GivenDevice
 
 PLAN_EPILOG = """\
 The corpus is the finished one, or else an estimate: the first 131,072 pairs of each source are looked at, 16,384 of
@@ -21,29 +21,6 @@ about a second, unless --device names one of the table or --rate gives TFLOP/s o
   bertkd plan mine.yaml student.steps=20000 --device h100 --devices 8
   bertkd plan configs/iwslt14.yaml --pairs 160239 --src-tokens 27 --tgt-tokens 25 --device h200
 """
-VOCABULARY = 40_000
-HELD_PAIRS = 5_000
-
-
-@dataclass(frozen=True)
-class GivenCorpus:
-    """A corpus that is described, not read."""
-
-    pairs: int
-    src_tokens: float
-    tgt_tokens: float
-    vocabulary: int = VOCABULARY
-    held: int = HELD_PAIRS
-    """Pairs of valid, and of test."""
-
-
-@dataclass(frozen=True)
-class GivenDevice:
-    """What is said of the devices; None is found out."""
-
-    name: str | None = None
-    tflops: float | None = None
-    count: int | None = None
 
 
 def add_plan_options(parser: argparse.ArgumentParser) -> None:

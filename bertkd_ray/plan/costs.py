@@ -22,7 +22,6 @@ from bertkd_ray.core.rates import Device, known_device, own_device, product_rate
 from bertkd_ray.core.store import Store
 from bertkd_ray.corpus import prepare
 from bertkd_ray.corpus.estimate import CorpusShape, SplitShape, look_at_text, shape_as_given, shape_of_artifact
-from bertkd_ray.plan import GivenCorpus, GivenDevice
 from bertkd_ray.plan.batches import (
     Batch,
     Batches,
@@ -36,6 +35,7 @@ from bertkd_ray.plan.batches import (
     training_batches,
 )
 from bertkd_ray.plan.flops import TRAINING, decoding, student_forward, teacher_forward
+from bertkd_ray.plan.given import GivenCorpus, GivenDevice
 from bertkd_ray.plan.models import StudentShape, TeacherShape, student_shape, teacher_shape
 from bertkd_ray.teacher.source import resolve_model, tokenizer_hash
 from bertkd_ray.translation.decoding import length_batches as decoding_batches
@@ -140,7 +140,7 @@ def plan(config: Config, given: GivenCorpus | None, device: GivenDevice) -> Plan
         device.count or config.worker_range[1],
         stages,
         planner.prepare().tokens / PREPARED_TOKENS_A_CORE_SECOND / 3600,
-        _assumptions(config, corpus, chosen),
+        _assumptions(config, corpus),
     )
 
 
@@ -352,9 +352,8 @@ def _device(config: Config, given: GivenDevice, teacher: TeacherShape, student: 
     return own_device(own, {**rates, "extract": rates["finetune"], "translate": rates["distill"]})
 
 
-def _assumptions(config: Config, corpus: CorpusShape, device: Device) -> list[str]:
-    shares = ", ".join(f"{stage} {share:.0%}" for stage, share in device.utilisation.items())
-    told = [f"utilisation of the product rate: {shares}", "no stage stops early; no work is repeated after failures"]
+def _assumptions(config: Config, corpus: CorpusShape) -> list[str]:
+    told = ["no stage ends early, nothing is done twice, devices share the work without loss"]
     if corpus.is_estimate and (config.corpus.clean.duplicates or config.corpus.clean.test_overlap):
-        told.append("duplicates and overlaps with test are not taken off")
+        told.append("there are no duplicates and no overlaps with test to drop")
     return told

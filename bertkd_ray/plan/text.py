@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from bertkd_ray.core.console import human_count, human_seconds
 from bertkd_ray.plan.costs import Plan, StagePlan
 from bertkd_ray.report.tables import NOTHING, Row, aligned
@@ -11,19 +13,27 @@ _HEADINGS = ["stage", "steps", "epochs", "tokens", "padding", "PFLOP", "device h
 
 def plan_text(plan: Plan) -> str:
     """What the corpus is taken for, a table of the stages with their sum, and what was assumed."""
-    corpus = plan.corpus
-    splits = ", ".join(
-        f"{name} {split.pairs:,} pairs of {split.src.mean():.1f} and {split.tgt.mean():.1f} tokens"
-        for name, split in corpus.splits.items()
-    )
-    head = [f"corpus      {corpus.basis}", f"splits      {splits}", f"vocabulary  {corpus.vocabulary:,} tokens"]
-    head.append(f"device      {plan.devices} × {plan.device.name}: {plan.device.source}")
-    table = [_HEADINGS, *(_row(stage) for stage in plan.stages), _sum(plan)]
-    lines = [line.rstrip() for line in aligned(table)]
-    wall = (
-        f"{human_seconds(plan.wall_seconds)} on {plan.devices} device(s), and {plan.prepare_core_hours:.3g} core hours"
-    )
-    return "\n".join([*head, "", *lines, "", f"In all {wall} of prepare.", *(f"- {one}" for one in plan.assumptions)])
+    corpus, device = plan.corpus, plan.device
+    head = [f"corpus       {corpus.basis}"]
+    for name, split in corpus.splits.items():
+        mean = f"{split.src.mean():.1f} and {split.tgt.mean():.1f}"
+        head.append(f"{name:<11}  {split.pairs:,} pairs of {mean} tokens")
+    head.append(f"vocabulary   {corpus.vocabulary:,} tokens")
+    head.append(f"devices      {plan.devices} × {device.name}")
+    head.append(f"products     {_by_stage(device.flops, 1e-12, '.3g')} TFLOP/s, {device.rate_source}")
+    head.append(f"utilisation  {_by_stage(device.utilisation, 1, '.0%')}: {device.utilisation_source}")
+    table = aligned([_HEADINGS, *(_row(stage) for stage in plan.stages), _sum(plan)])
+    devices = "1 device" if plan.devices == 1 else f"{plan.devices} devices"
+    wall = f"{human_seconds(plan.wall_seconds)} on {devices}, after {_figure(plan.prepare_core_hours)} core hours"
+    end = [f"In all {wall} of prepare.", *(f"Assumed: {one}." for one in plan.assumptions)]
+    return "\n".join([*head, "", *(line.rstrip() for line in table), "", *end])
+
+
+def _by_stage(figures: Mapping[str, float], factor: float, form: str) -> str:
+    """One figure where all stages have the same, else one a stage."""
+    shown = {stage: format(factor * value, form) for stage, value in figures.items()}
+    same = set(shown.values())
+    return same.pop() if len(same) == 1 else ", ".join(f"{stage} {text}" for stage, text in shown.items())
 
 
 def _row(stage: StagePlan) -> Row:

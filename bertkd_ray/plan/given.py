@@ -1,0 +1,29 @@
+"""What a user says of a corpus and of devices that are not at hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+VOCABULARY = 40_000
+HELD_PAIRS = 5_000
+
+
+@dataclass(frozen=True)
+class GivenCorpus:
+    """A corpus that is described, not read."""
+
+    pairs: int
+    src_tokens: float
+    tgt_tokens: float
+    vocabulary: int = VOCABULARY
+    held: int = HELD_PAIRS
+    """Pairs of valid, and of test."""
+
+
+@dataclass(frozen=True)
+class GivenDevice:
+    """What is said of the devices; None is found out."""
+
+    name: str | None = None
+    tflops: float | None = None
+    count: int | None = None
