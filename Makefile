@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE ?= 1
 N ?= 20
 SEED ?= 1
 
-.PHONY: demo test test-fast test-golden chaos docs lint clean help
+.PHONY: demo test test-fast test-golden chaos bench docs lint clean help
 
 help:
 	@echo "make demo         install into .venv and run the whole pipeline on the embedded corpus (minutes)"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-fast    the tests that take less than a few seconds each"
 	@echo "make test-golden  the recorded vectors of the original implementation (GOLDEN_DIR=/other/place)"
 	@echo "make chaos        kill things at random moments of a tiny pipeline and compare (N=20 SEED=1; half an hour)"
+	@echo "make bench        how fast every stage is, against plain code and the machine's limit (half an hour)"
 	@echo "make docs         the documentation as HTML, in docs/_build/html"
 	@echo "make lint         ruff and mypy"
 
@@ -47,6 +48,9 @@ test-golden: $(INSTALLED)
 
 chaos: $(INSTALLED)
 	$(BIN)/python -m tests.chaos --runs $(N) --seed $(SEED)
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks
 
 docs: $(INSTALLED)
 	$(BIN)/python -m sphinx --fresh-env --fail-on-warning --keep-going --quiet docs docs/_build/html

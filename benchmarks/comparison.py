@@ -1,0 +1,67 @@
+"""Ours against a baseline and against the machine's matrix products, in one process and in turn."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from benchmarks.products import Replay, flops, recorded
+from benchmarks.timing import Spread, interleaved, rates, ratios
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Seconds by contestant and round, ours under `OURS`, and what the products of ours take alone."""
+
+    seconds: dict[str, list[float]]
+    product_seconds: list[float]
+    product_flops: int
+
+    def rate(self, name: str, amount: float) -> Spread:
+        """What a contestant does a second, when a round of it does `amount`."""
+        return Spread.of(rates(amount, self.seconds[name]))
+
+    def ratio(self, name: str, ours: float, theirs: float) -> Spread:
+        """Our rate over a contestant's; ours, theirs: what a round of each does."""
+        return ratios(rates(ours, self.seconds[OURS]), rates(theirs, self.seconds[name]))
+
+    @property
+    def product_rate(self) -> Spread:
+        """FLOP/s of our products alone."""
+        return Spread.of(rates(self.product_flops, self.product_seconds))
+
+    @property
+    def utilisation(self) -> Spread:
+        """Our FLOP/s over `product_rate`: the share of our time that the products would take alone."""
+        return ratios(self.product_seconds, self.seconds[OURS])
+
+    def details(self) -> dict[str, object]:
+        """What the row's JSON keeps of it."""
+        return {
+            "seconds": self.seconds,
+            "product_seconds": self.product_seconds,
+            "product_flops": self.product_flops,
+            "load_after": os.getloadavg()[0],
+        }
+
+
+OURS = "ours"
+_PRODUCTS = "products"
+
+
+def compare(
+    ours: Callable[[], object],
+    others: Mapping[str, Callable[[], object]],
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Compared:
+    """Runs ours once to see its products, then all in turn: a round to warm up and `rounds` that count."""
+    products = recorded(ours)
+    replay = Replay(products)
+    alone: list[float] = []
+    contestants = {OURS: ours, **others, _PRODUCTS: lambda: alone.append(replay.seconds(clock))}
+    seconds = interleaved(contestants, rounds, clock=clock)
+    del seconds[_PRODUCTS]
+    return Compared(seconds, alone[-rounds:], flops(products))

@@ -1,0 +1,89 @@
+"""Extraction: from a fragment of the corpus to the bytes of its shard of soft labels."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from benchmarks.baselines import OriginalExtraction
+from benchmarks.comparison import OURS, compare
+from benchmarks.setting import Setting
+from benchmarks.table import Row
+from benchmarks.timing import Spread
+from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.core.refusals import scratch_directory
+from bertkd_ray.core.rejects import Limit
+from bertkd_ray.softlabels.extract import ShardWriter
+from bertkd_ray.teacher.finetune import MODEL
+from bertkd_ray.teacher.model import load_teacher
+
+TOPK = 8
+_PLACE, _WORK = "benchmark-shards", "benchmark-work"
+_ORIGINAL = "original"
+
+
+def measure(setting: Setting, rounds: int) -> list[Row]:
+    """Pairs a second and the shard's size, for the corpus's first fragment."""
+    corpus, teacher, config = setting.corpus, setting.teacher, setting.config
+    store = corpus.store
+    entry = corpus.files("train/")[0]
+    pairs = sum(entry["row_groups"])
+    settings = {"topk": TOPK, "passes": 7, "batch_tokens": config.extract.batch_tokens, "precision": config.precision}
+    limit = Limit("extract", 0.0, pairs)
+    writer = ShardWriter(store.uri, _PLACE, _WORK, corpus.directory, teacher.directory, settings, limit)
+    shards = (f"part-{number:06d}.parquet" for number in itertools.count())
+
+    def ours() -> None:
+        writer({"fragment": entry["path"], "shard": next(shards)})
+
+    with scratch_directory("teacher-") as scratch:
+        model = load_teacher(teacher.local(MODEL, scratch))
+    original = OriginalExtraction(model, setting.bert_ids, setting.specials, TOPK)
+
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as directory:
+
+        def theirs() -> None:
+            with store.fs.open_input_file(corpus.path(entry["path"])) as source:
+                table = pq.read_table(source).combine_chunks()
+            original(Ragged.from_arrow(table["src_ids"]), Ragged.from_arrow(table["tgt_ids"]), Path(directory))
+
+        try:
+            compared = compare(ours, {_ORIGINAL: theirs}, rounds, setting.clock)
+            sizes = [size for name, size in store.files(_PLACE) if name.endswith(".parquet")]
+        finally:
+            store.delete(_PLACE)
+            store.delete(_WORK)
+        stored = sum(path.stat().st_size for path in Path(directory).iterdir())
+    targets = _targets(setting, entry["path"])
+    positions = targets + pairs
+    speed = Row(
+        "extract",
+        "pairs/s",
+        ours=compared.rate(OURS, pairs),
+        baseline=compared.rate(_ORIGINAL, pairs),
+        ratio=compared.ratio(_ORIGINAL, pairs, pairs),
+        goal="≥ 8; ≥ 50% of the products",
+        product_rate=compared.product_rate,
+        utilisation=compared.utilisation,
+        details={"pairs": pairs, "positions": positions, "topk": TOPK, **compared.details()},
+    )
+    ours_size, their_size = Spread.of([size / positions for size in sizes]), Spread.of([stored / positions])
+    size = Row(
+        "soft labels on disk",
+        "bytes a target position",
+        ours=ours_size,
+        baseline=their_size,
+        ratio=Spread.of([size / stored for size in sizes]),
+        goal="≤ 40 bytes",
+        details={"note": "the baseline has hidden states in float16 and k float16 logits with int32 ids, no logsumexp"},
+    )
+    return [speed, size]
+
+
+def _targets(setting: Setting, fragment: str) -> int:
+    """Target tokens of a fragment."""
+    with setting.corpus.store.fs.open_input_file(setting.corpus.path(fragment)) as source:
+        return int(Ragged.from_arrow(pq.read_table(source, columns=["tgt_ids"])["tgt_ids"]).lengths.sum())

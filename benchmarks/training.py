@@ -1,0 +1,268 @@
+"""Training of teacher and student: updates on the same batches, and the time a worker waits for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.baselines import PlainDistillation, PlainFinetuning
+from benchmarks.comparison import OURS, compare
+from benchmarks.setting import CPU, Setting
+from benchmarks.table import Row
+from benchmarks.timing import Spread
+from bertkd_ray.config import KdConfig
+from bertkd_ray.core.batching import MicroBatch
+from bertkd_ray.core.devices import Precision, autocast
+from bertkd_ray.core.dropout import seeded_dropout
+from bertkd_ray.core.optimization import set_learning_rate
+from bertkd_ray.core.preemption import Notice
+from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.core.training import HistoryRow, Settings, Task, Workers, fit
+from bertkd_ray.student import task as student_task
+from bertkd_ray.student.collate import SoftLabels, StudentBatch, collate
+from bertkd_ray.student.model import build_student
+from bertkd_ray.student.task import StudentTask, Validation
+from bertkd_ray.teacher import task as teacher_task
+from bertkd_ray.teacher.task import TeacherBatch, TeacherTask
+
+BATCHES = 2
+"""Updates a round."""
+_RATE = 1e-5
+_WHOLE, _MASKED, _PADDED = "whole", "masked", "padded"
+
+
+def finetune(setting: Setting, rounds: int) -> list[Row]:
+    """Non-padding tokens a second of the teacher, against both plain loops."""
+    task, config = teacher_of(setting), setting.config.teacher
+    plain: dict[str, Any] = {"lr": _RATE, "weight_decay": config.weight_decay, "clip": config.clip}
+    loops = {
+        name: PlainFinetuning(deepcopy(task.model), **plain, whole=whole)
+        for name, whole in ((_WHOLE, True), (_MASKED, False))
+    }
+    micros = setting.micro_batches(teacher_task.lengths, config.batch_tokens, BATCHES)
+    batches = [task.collate(micro) for micro in micros]
+    tokens = sum(int(batch.attention_mask.sum()) for batch in batches)
+    ours = Updates(task, setting.precision)
+    compared = compare(
+        lambda: [ours(batch) for batch in batches],
+        {name: _steps(loop.step, batches) for name, loop in loops.items()},
+        rounds,
+        setting.clock,
+    )
+    shape = {"tokens": tokens, "padded": sum(batch.padded_tokens for batch in batches)}
+    common: dict[str, Any] = {
+        "unit": "non-padding tokens/s",
+        "ours": compared.rate(OURS, tokens),
+        "product_rate": compared.product_rate,
+        "utilisation": compared.utilisation,
+        "details": {**shape, "masked": sum(batch.count for batch in batches), **compared.details()},
+    }
+    goals = {_WHOLE: ("finetune", "≥ 4 on AMX"), _MASKED: ("finetune, masked places alone", "")}
+    return [
+        Row(
+            what,
+            goal=goal,
+            baseline=compared.rate(name, tokens),
+            ratio=compared.ratio(name, tokens, tokens),
+            **common,
+        )
+        for name, (what, goal) in goals.items()
+    ]
+
+
+def distill(setting: Setting, rounds: int) -> list[Row]:
+    """Target tokens a second of the student."""
+    task, config = student_of(setting), setting.config
+    plain = PlainDistillation(deepcopy(task.model), config.kd, label_smoothing=config.student.label_smoothing, lr=_RATE)
+    micros = setting.micro_batches(student_task.lengths, config.student.batch_tokens, BATCHES)
+    batches = [task.collate(micro) for micro in micros]
+    tokens = sum(batch.count for batch in batches)
+    ours = Updates(task, setting.precision)
+    compared = compare(
+        lambda: [ours(batch) for batch in batches], {_PADDED: _steps(plain.step, batches)}, rounds, setting.clock
+    )
+    row = Row(
+        "distill",
+        "target tokens/s",
+        ours=compared.rate(OURS, tokens),
+        baseline=compared.rate(_PADDED, tokens),
+        ratio=compared.ratio(_PADDED, tokens, tokens),
+        goal="≥ 4 on AMX",
+        product_rate=compared.product_rate,
+        utilisation=compared.utilisation,
+        details={"tokens": tokens, "padded": sum(batch.padded_tokens for batch in batches), **compared.details()},
+    )
+    return [row]
+
+
+def _steps(step: Callable[[Any], object], batches: list[Any]) -> Callable[[], object]:
+    return lambda: [step(batch) for batch in batches]
+
+
+class Updates:
+    """An update as `core.training` makes it with one worker and one micro-batch, without the curves."""
+
+    def __init__(self, task: Task, precision: Precision) -> None:
+        self._task, self._precision = task, precision
+        self._parameters = [p for p in task.objective.parameters() if p.requires_grad]
+        set_learning_rate(task.optimizer, _RATE)
+
+    def __call__(self, batch: Any, seed: int = 1) -> float:
+        """Gives the norm of the gradient."""
+        task = self._task
+        task.optimizer.zero_grad(set_to_none=True)
+        with autocast(CPU, self._precision), seeded_dropout(seed, CPU):
+            loss_sum, _ = task.objective(batch)
+            (loss_sum / batch.count).backward()
+        norm = float(task.clip(self._parameters))
+        task.optimizer.step()
+        return norm
+
+
+def teacher_of(setting: Setting) -> TeacherTask:
+    """The teacher as finetune trains it, with the settings of configs/multi30k.yaml."""
+    config = setting.config
+    return TeacherTask(
+        setting.new_teacher(),
+        config.teacher,
+        config.seed,
+        setting.bert_ids,
+        setting.specials,
+        setting.rows("valid"),
+        setting.precision,
+    )
+
+
+def student_of(setting: Setting) -> LabelledStudentTask:
+    """The student as distill trains it, with the settings of configs/multi30k.yaml."""
+    student, config = setting.config.student, setting.config
+    model = build_student(
+        vocab_size=setting.vocabulary,
+        layers=(student.encoder_layers, student.decoder_layers),
+        width=student.width,
+        ffn=student.ffn,
+        heads=student.heads,
+        dropout=student.dropout,
+        attention_dropout=student.attention_dropout,
+        activation_dropout=student.activation_dropout,
+        max_positions=512,
+        seed=1,
+    )
+    nothing = Ragged.from_lists([])
+    validation = Validation(nothing, nothing, [], tokenizer=None)  # type: ignore[arg-type]
+    return LabelledStudentTask(model, student, config.kd, validation, setting.precision, setting.vocabulary)
+
+
+class LabelledStudentTask(StudentTask):
+    """A student's task whose soft labels are drawn, not extracted: their values do not change what there is to do."""
+
+    def __init__(
+        self, model: Any, student: Any, kd: KdConfig, validation: Validation, precision: Precision, vocabulary: int
+    ) -> None:
+        super().__init__(model, student, kd, validation, precision)
+        self._k, self._vocabulary = kd.topk, vocabulary
+
+    def collate(self, micro: MicroBatch) -> StudentBatch:
+        """A batch with labels."""
+        src, tgt = Ragged.from_arrow(micro.rows["src_ids"]), Ragged.from_arrow(micro.rows["tgt_ids"])
+        return collate(src, tgt, drawn_labels(len(tgt.values) + len(tgt), self._k, self._vocabulary))
+
+
+def drawn_labels(positions: int, k: int, vocabulary: int) -> SoftLabels:
+    """k distinct ids a position, logits sorted downwards, and a logsumexp that leaves a tenth of the mass."""
+    draw = np.random.default_rng(1)
+    ids = (draw.integers(0, vocabulary, (positions, 1)) + np.arange(k) * (vocabulary // k)) % vocabulary
+    logits = -np.sort(draw.exponential(2.0, (positions, k)).astype(np.float32), axis=1)
+    return ids, logits, np.log(np.exp(logits).sum(axis=1) / 0.9)
+
+
+class Unjudged:
+    """A task without validation, whose batches are collated `times` over."""
+
+    def __init__(self, task: Any, times: int) -> None:
+        self._task, self._times = task, times
+        self.stat_names, self.optimizer = task.stat_names, task.optimizer
+        self.objective, self.model = task.objective, task.model
+        self.clip, self.learning_rate = task.clip, task.learning_rate
+
+    def collate(self, micro: MicroBatch) -> TeacherBatch | StudentBatch:
+        """The last of the batches."""
+        return [self._task.collate(micro) for _ in range(self._times)][-1]
+
+    def evaluate(self, workers: Workers) -> dict[str, float]:
+        """Nothing is looked at."""
+        return {}
+
+    def rank_of(self, figures: dict[str, float]) -> float:
+        """Every checkpoint is as good as any."""
+        return 0.0
+
+
+@dataclass
+class Alone:
+    """The host of a training in this process; keeps the curves and nothing else."""
+
+    rows: list[HistoryRow]
+    workers: Workers = field(default_factory=Workers)
+    restore: Path | None = None
+
+    def notice(self) -> Notice:
+        """None."""
+        return Notice.NONE
+
+    def on_rows(self, rows: list[HistoryRow]) -> None:
+        """Kept."""
+        self.rows += [row for row in rows if "train/data_wait" in row]
+
+    def on_checkpoint(self, save: Callable[[Path], None], row: HistoryRow) -> None:
+        """There is none."""
+
+
+COLLATE_LOAD = 10
+
+
+def data_wait(setting: Setting, rounds: int) -> list[Row]:
+    """The share of its time that the training loop waits for its next batch, once it has begun."""
+    threads = torch.get_num_threads()
+    teacher, student = teacher_of(setting), student_of(setting)
+    tokens = setting.config.teacher.batch_tokens, setting.config.student.batch_tokens
+    cases: list[tuple[str, Any, Any, int, int, int]] = [
+        ("finetune waits for data", teacher, teacher_task.lengths, tokens[0], threads, 1),
+        ("distill waits for data", student, student_task.lengths, tokens[1], threads, 1),
+        ("distill waits, 1 thread", student, student_task.lengths, tokens[1], 1, 1),
+        (f"distill waits, collating {COLLATE_LOAD} times", student, student_task.lengths, tokens[1], 1, COLLATE_LOAD),
+    ]
+    found = []
+    for what, task, lengths, budget, own_threads, times in cases:
+        torch.set_num_threads(own_threads)
+        try:
+            shares = _shares(setting, Unjudged(task, times), lengths, budget, rounds)
+        finally:
+            torch.set_num_threads(threads)
+        spread = Spread.of([100 * share for share in shares])
+        details = {"threads": own_threads, "collated": times, "shares": shares}
+        found.append(Row(what, "% of step time", ours=spread, goal="< 2%", details=details))
+    return found
+
+
+def _shares(setting: Setting, task: Any, lengths: Any, budget: int, rounds: int) -> list[float]:
+    """`train/data_wait` of every step but the first, which waits for the first window to be read."""
+    steps = rounds + 1
+    settings = Settings(
+        steps=steps,
+        batch_tokens=budget,
+        micro_batches=1,
+        seed=1,
+        eval_every=steps,
+        checkpoint_every=steps + 1,
+        log_every=1,
+    )
+    host = Alone([])
+    fit(task, setting.groups(), lengths, settings, host, setting.precision)
+    return [row["train/data_wait"] for row in host.rows[1:]]

@@ -1,0 +1,113 @@
+"""Beam search: the student in PyTorch and its CTranslate2 export, against `generate` called sentence by sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import AutoModelForSeq2SeqLM
+
+from benchmarks.baselines import generate_each
+from benchmarks.comparison import OURS, compare
+from benchmarks.setting import CPU, Setting
+from benchmarks.table import Row
+from bertkd_ray.core.quiet import quiet_transformers
+from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.core.refusals import scratch_directory
+from bertkd_ray.student.distill import MODEL
+from bertkd_ray.student.source import lineage_of
+from bertkd_ray.translation.decoding import length_limits, translate_ids
+from bertkd_ray.translation.engines import CTranslate2Engine
+from bertkd_ray.translation.export import export_ctranslate2
+
+BEAM, ALPHA = 5, 0.6
+SENTENCES, OF_THE_BASELINE = 256, 32
+"""A round of ours is what an actor translates at a time; the baseline takes every eighth of these sentences."""
+_GENERATE = "generate"
+EXPORTS = ("float32", "int8")
+
+
+def measure(setting: Setting, rounds: int) -> list[Row]:
+    """Output tokens a second, and how long outputs and references are."""
+    with scratch_directory("student-") as scratch, quiet_transformers():
+        directory = setting.student.local(MODEL, scratch)
+        eager = AutoModelForSeq2SeqLM.from_pretrained(directory, attn_implementation="eager").eval()
+        plain = AutoModelForSeq2SeqLM.from_pretrained(directory).eval()
+    table = setting.rows("test").slice(0, SENTENCES)
+    src = Ragged.from_arrow(table["src_ids"])
+    some = np.arange(0, len(src), max(1, len(src) // OF_THE_BASELINE))
+    limits = length_limits(src.lengths, eager.config.max_position_embeddings)
+    made: dict[str, list[list[int]]] = {}
+
+    def ours() -> None:
+        found = translate_ids(
+            eager,
+            src,
+            beam=BEAM,
+            alpha=ALPHA,
+            batch_tokens=setting.config.translate.batch_tokens,
+            precision=setting.precision,
+            device=CPU,
+        )
+        made[OURS] = [hypotheses[0].ids for hypotheses in found]
+
+    def theirs() -> None:
+        made[_GENERATE] = generate_each(plain, src.take(some), beam=BEAM, limits=limits[some].tolist())
+
+    with scratch_directory("exports-") as scratch:
+        engines = {f"CTranslate2, {form}": _export(setting, scratch / form, form) for form in EXPORTS}
+
+        def exported(name: str) -> None:
+            made[name] = engines[name].translate(src)
+
+        others: dict[str, Any] = {name: (lambda name=name: exported(name)) for name in engines}
+        compared = compare(ours, {_GENERATE: theirs, **others}, rounds, setting.clock)
+    tokens = {name: _tokens(rows) for name, rows in made.items()}
+    details = {
+        "sentences": {name: len(rows) for name, rows in made.items()},
+        "output_tokens": tokens,
+        "tokens_a_sentence": {name: tokens[name] / len(rows) for name, rows in made.items()},
+        "reference_tokens_a_sentence": float(Ragged.from_arrow(table["tgt_ids"]).lengths.mean()) + 1,
+        "same_as_generate": _same(made[OURS], made[_GENERATE], some),
+        **compared.details(),
+    }
+    unit = "output tokens/s"
+    speed = Row(
+        f"translate, beam {BEAM}",
+        unit,
+        ours=compared.rate(OURS, tokens[OURS]),
+        baseline=compared.rate(_GENERATE, tokens[_GENERATE]),
+        ratio=compared.ratio(_GENERATE, tokens[OURS], tokens[_GENERATE]),
+        goal="≥ 8",
+        product_rate=compared.product_rate,
+        utilisation=compared.utilisation,
+        details=details,
+    )
+    faster = [
+        Row(
+            f"{name}, against translate",
+            unit,
+            ours=compared.rate(name, tokens[name]),
+            baseline=compared.rate(OURS, tokens[OURS]),
+            ratio=compared.ratio(name, tokens[OURS], tokens[name]).inverse(),
+            goal="> 1",
+        )
+        for name in engines
+    ]
+    return [speed, *faster]
+
+
+def _export(setting: Setting, directory: Path, form: str) -> CTranslate2Engine:
+    export_ctranslate2(lineage_of(setting.student), directory, quantization=form, sentences=0, license=None, force=True)
+    return CTranslate2Engine(directory, beam=BEAM, alpha=ALPHA, device=CPU, positions=512)
+
+
+def _tokens(rows: list[list[int]]) -> int:
+    """The end of each sentence counts as one."""
+    return sum(map(len, rows)) + len(rows)
+
+
+def _same(ours: list[list[int]], theirs: list[list[int]], some: np.ndarray) -> float:
+    """The share of sentences that both translate alike; the length penalties of the two differ a little."""
+    return float(np.mean([ours[place] == other for place, other in zip(some.tolist(), theirs, strict=True)]))
