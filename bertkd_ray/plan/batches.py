@@ -16,8 +16,8 @@ from bertkd_ray.teacher.masking import FRAME_TOKENS
 
 PAD_TO = 8
 """Batches are padded to a multiple of so many places."""
-_WINDOWS = 4
-"""Windows that are cut into batches; more than these differ little."""
+_SAMPLED_PAIRS = 1 << 14
+"""Pairs that are cut into batches, in whole windows or fragments."""
 
 Lengths = NDArray[np.int64]
 
@@ -76,7 +76,7 @@ def training_batches(
     windows = Plan(groups, streams, seed).windows_per_epoch
     rows = max(1, min(len(split.src), round(split.pairs / windows)))
     batches: list[Batch] = []
-    made = min(_WINDOWS, max(1, len(split.src) // rows))
+    made = max(1, min(len(split.src), _SAMPLED_PAIRS) // rows)
     order = keyed_permutation(len(split.src), seed, 0)
     for window in range(made):
         chosen = order[window * rows : (window + 1) * rows]
@@ -90,13 +90,18 @@ def training_batches(
 def extraction_batches(split: SplitShape, *, fragment_pairs: int, passes: int, budget: int) -> Batches:
     """Batches of the teacher's pass over the corpus: a fragment's pairs, each as often as it is seen."""
     rows = min(fragment_pairs, len(split.src))
-    chosen = keyed_permutation(len(split.src), 0)[:rows]
-    seen = np.minimum(passes, split.tgt[chosen] + 1)
-    src, tgt = np.repeat(split.src[chosen], seen), np.repeat(split.tgt[chosen], seen)
-    places = teacher_places(src, tgt)
-    order = np.argsort(-places, kind="stable")
-    batches = [Batch(src[order[index]], tgt[order[index]]) for index in row_batches(places[order], budget, PAD_TO)]
-    return Batches(batches, len(batches) * split.pairs / rows)
+    order = keyed_permutation(len(split.src), 0)
+    fragments = max(1, min(len(order), _SAMPLED_PAIRS) // rows)
+    batches: list[Batch] = []
+    for fragment in range(fragments):
+        chosen = order[fragment * rows : (fragment + 1) * rows]
+        seen = np.minimum(passes, split.tgt[chosen] + 1)
+        src, tgt = np.repeat(split.src[chosen], seen), np.repeat(split.tgt[chosen], seen)
+        places = teacher_places(src, tgt)
+        falling = np.argsort(-places, kind="stable")
+        found = row_batches(places[falling], budget, PAD_TO)
+        batches += [Batch(src[falling[index]], tgt[falling[index]]) for index in found]
+    return Batches(batches, len(batches) * split.pairs / (fragments * rows))
 
 
 def both_sides(src: Lengths, tgt: Lengths) -> Lengths:
