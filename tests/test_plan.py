@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from bertkd_ray.cli import main
 from bertkd_ray.config import load_config
@@ -14,12 +16,15 @@ from bertkd_ray.core.artifact import Artifact
 from bertkd_ray.core.batching import Plan as BatchPlan
 from bertkd_ray.core.batching import RowGroups, Streams
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.pipeline import Pipeline
-from bertkd_ray.plan.batches import full_groups
+from bertkd_ray.plan.batches import Batch, full_groups
 from bertkd_ray.plan.costs import Plan, plan
+from bertkd_ray.plan.flops import TRAINING, decoding, student_forward, teacher_forward
 from bertkd_ray.plan.given import GivenCorpus, GivenDevice
 from bertkd_ray.plan.models import student_shape, teacher_shape
-from bertkd_ray.student.model import build_student
+from bertkd_ray.student.collate import collate
+from bertkd_ray.student.model import build_student, decoder_hidden
 from bertkd_ray.student.task import lengths as student_lengths
 from bertkd_ray.teacher.model import build_teacher
 from bertkd_ray.teacher.task import lengths as teacher_lengths
@@ -249,3 +254,58 @@ def test_a_mistake_is_one_line(bertkd, path, words, said):
 def test_text_that_is_not_there(path):
     with pytest.raises(UserError, match=r"nothing\.de: no such file"):
         plan(load_config(path, ["corpus.train.src=nothing.de"]), None, ONE_TFLOP)
+
+
+@pytest.fixture(scope="module")
+def batch() -> Batch:
+    """Three pairs of unequal lengths."""
+    return Batch(np.array([5, 9, 3]), np.array([4, 2, 11]))
+
+
+def test_a_teachers_operations_are_those_that_torch_counts(path, batch):
+    config = load_config(path)
+    model = build_teacher(config.teacher.model, np.zeros(408, np.int64), pretrained=False, attention="eager")
+    masked = torch.arange(7)
+    width = 24  # 3 + 11 tokens and three special ones, in eights
+    inputs = [torch.zeros(3, width, dtype=torch.long) for _ in range(2)]
+    with FlopCounterMode(display=False) as counted:
+        model.loss_sum(*inputs, torch.ones(3, width, dtype=torch.bool), masked, torch.zeros(7, dtype=torch.long))[
+            0
+        ].backward()
+    shape = teacher_shape(config.teacher, 408)
+    # Torch leaves out the gradient of what needs none: the first layer's inputs do.
+    assert TRAINING * teacher_forward(shape, batch, 7) == pytest.approx(counted.get_total_flops(), rel=0.01)
+
+
+def test_a_students_operations_are_those_that_torch_counts(path, batch):
+    config = load_config(path)
+    student = config.student
+    model = build_student(
+        vocab_size=408,
+        layers=(student.encoder_layers, student.decoder_layers),
+        width=student.width,
+        ffn=student.ffn,
+        heads=student.heads,
+        dropout=0.0,
+        attention_dropout=0.0,
+        activation_dropout=0.0,
+        max_positions=64,
+        seed=1,
+    )
+    rows = [Ragged.from_lists([[4] * int(length) for length in lengths]) for lengths in (batch.src, batch.tgt)]
+    with FlopCounterMode(display=False) as counted:
+        logits = decoder_hidden(model, collate(*rows)) @ model.get_output_embeddings().weight.T
+        logits.sum().backward()
+    shape = student_shape(student, 408)
+    assert TRAINING * student_forward(shape, batch) == pytest.approx(counted.get_total_flops(), rel=0.01)
+
+
+def test_decoding_by_hand(path):
+    shape = student_shape(load_config(path).student, 400)
+    d, f, layers = shape.width, shape.ffn, shape.decoder_layers
+    one = Batch(np.array([3]), np.array([1]))
+    # Encoder: four places. Decoder: two steps, the mean of them seeing one token of its own, all four of the source.
+    encoder = shape.encoder_layers * 4 * (2 * (4 * d * d + 2 * d * f) + 4 * 4 * d) + layers * 4 * 4 * d * d
+    step = layers * (2 * (6 * d * d + 2 * d * f) + 4 * d * (4 + 1)) + 2 * d * 400
+    assert decoding(shape, one, 1) == encoder + 2 * step
+    assert decoding(shape, one, 5) == encoder + 10 * step
