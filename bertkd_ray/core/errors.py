@@ -34,6 +34,10 @@ class StorageError(ReportedError):
     """
 
 
+class TrainingDivergedError(ReportedError):
+    """The loss or the gradient is no longer a number."""
+
+
 def one_line(error: BaseException) -> str:
     """An error's message without line breaks."""
     return " ".join(str(error).split()) or type(error).__name__

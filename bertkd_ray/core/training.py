@@ -28,7 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 from bertkd_ray.core.batching import Lengths, MicroBatch, Plan, Position, RowGroups, Streams
 from bertkd_ray.core.devices import Precision, autocast
 from bertkd_ray.core.dropout import seeded_dropout
-from bertkd_ray.core.errors import ReportedError
+from bertkd_ray.core.errors import TrainingDivergedError
 from bertkd_ray.core.keyed import keyed_seed
 from bertkd_ray.core.optimization import set_learning_rate
 from bertkd_ray.core.preemption import LeavingError, Notice
@@ -144,10 +144,6 @@ class Trained:
     weights: StateDict
     progress: Progress
     stopped_early: bool
-
-
-class TrainingDivergedError(ReportedError):
-    """The loss or the gradient is no longer a number."""
 
 
 class Trainer:

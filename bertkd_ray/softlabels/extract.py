@@ -141,7 +141,7 @@ class ShardWriter:
     def _write(self, fragment: str, name: str) -> dict[str, Any]:
         from bertkd_ray.core.devices import synchronise
         from bertkd_ray.core.sieve import Sieve
-        from bertkd_ray.softlabels.scoring import fidelity
+        from bertkd_ray.softlabels.fidelity import fidelity
         from bertkd_ray.softlabels.shards import encode_shard, parquet_bytes
 
         attempt = Attempt(self._store, self._work, name)
@@ -182,7 +182,7 @@ def _pairs(stats: dict[str, dict[str, Any]]) -> int:
 
 def _measured(work: Draft, stats: dict[str, dict[str, Any]]) -> dict[str, float]:
     """The metrics of all shards."""
-    from bertkd_ray.softlabels.scoring import Fidelity
+    from bertkd_ray.softlabels.fidelity import Fidelity
 
     report = sum((Fidelity(**stats[shard]["fidelity"]) for shard in sorted(stats)), Fidelity()).report()
     size = sum(size for name, size in work.store.files(work.directory) if name in stats)

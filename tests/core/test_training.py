@@ -17,8 +17,9 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from bertkd_ray.core.batching import Lengths, MicroBatch, Plan, Position, Streams
+from bertkd_ray.core.errors import TrainingDivergedError
 from bertkd_ray.core.preemption import LeavingError, Notice
-from bertkd_ray.core.training import HistoryRow, Settings, Trainer, TrainingDivergedError, Workers
+from bertkd_ray.core.training import HistoryRow, Settings, Trainer, Workers
 
 
 @dataclass(frozen=True)

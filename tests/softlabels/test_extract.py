@@ -15,7 +15,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.core.rejects import Limit
 from bertkd_ray.softlabels.extract import ShardWriter, extract
-from bertkd_ray.softlabels.scoring import Fidelity, fidelity
+from bertkd_ray.softlabels.fidelity import Fidelity, fidelity
 from bertkd_ray.softlabels.shards import decode_labels
 from tests.inprocess import InProcess, Project
 

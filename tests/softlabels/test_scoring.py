@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.softlabels import scoring
-from bertkd_ray.softlabels.scoring import Fidelity, Scorer, fidelity, row_batches, topk_scores
-from bertkd_ray.softlabels.shards import SoftLabels
+from bertkd_ray.softlabels.scoring import Scorer, row_batches, topk_scores
 from bertkd_ray.teacher.masking import BertSpecials, cmlm_batch, expand_passes, strided_passes
 from bertkd_ray.teacher.model import ConditionalMaskedLM, build_teacher
 from bertkd_ray.teacher.source import bert_specials
@@ -209,47 +208,6 @@ def test_wrong_corpus_and_wrong_topk_are_refused(model: ConditionalMaskedLM) -> 
     for topk in (0, 29):
         with pytest.raises(UserError, match=r"kd\.topk must be from 1 to the vocabulary's 28"):
             scorer(model, topk=topk)
-
-
-def test_fidelity_by_hand() -> None:
-    """Two positions, k = 2: target token 5 and EOS (3)."""
-    logits = np.log([[0.5, 0.25], [0.4, 0.4]]).astype(np.float16)
-    labels = SoftLabels(np.asarray([[5, 6], [7, 3]], np.uint8), logits, np.zeros(2, np.float32), np.asarray([0, 2]))
-    sums = fidelity(labels, Ragged.from_lists([[5]]))
-    thirds = -(2 / 3 * np.log(2 / 3) + 1 / 3 * np.log(1 / 3))
-    warm = 1 / (1 + 0.5**0.1)  # the larger of the two at temperature 10
-    tempered = -(warm * np.log(warm) + (1 - warm) * np.log(1 - warm))
-    assert (sums.positions, sums.gold_first, sums.gold_in_topk) == (2, 1, 2)
-    assert sums.topk_mass == pytest.approx(0.75 + 0.8, abs=2e-3)
-    assert sums.entropy_t1 == pytest.approx(thirds + np.log(2), abs=1e-3)
-    assert sums.entropy_t10 == pytest.approx(tempered + np.log(2), abs=1e-4)
-    report = (sums + Fidelity(positions=2)).report()
-    assert report == {
-        "positions": 4.0,
-        "topk_mass": sums.topk_mass / 4,
-        "gold_first": 0.25,
-        "gold_in_topk": 0.5,
-        "entropy_t1": sums.entropy_t1 / 4,
-        "entropy_t10": sums.entropy_t10 / 4,
-    }
-
-
-def test_fidelity_of_certainty_and_of_nothing() -> None:
-    """A vanishing entry adds no entropy; mass is never above one although float16 rounds the logits up."""
-    labels = SoftLabels(
-        np.asarray([[3, 4]], np.uint8),
-        np.asarray([[2000.0, -2000.0]], np.float16),
-        np.asarray([1999.9], np.float32),
-        np.asarray([0, 1]),
-    )
-    sums = fidelity(labels, Ragged.from_lists([[]]))
-    assert (sums.topk_mass, sums.entropy_t1) == (1.0, 0.0)
-    assert sums.entropy_t10 == pytest.approx(0.0, abs=1e-12)
-    nothing = SoftLabels(
-        np.zeros((0, 2), np.uint8), np.zeros((0, 2), np.float16), np.zeros(0, np.float32), np.asarray([0])
-    )
-    assert fidelity(nothing, Ragged.from_lists([])) == Fidelity()
-    assert np.isnan(Fidelity().report()["topk_mass"])
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ import ray
 from bertkd_ray.core.artifact import Draft
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.runtime.mapping import ActorPool, map_items
-from bertkd_ray.core.runtime.training import TrainContext, train
+from bertkd_ray.core.runtime.training import TrainContext, clean_board, train
 from bertkd_ray.core.timeline import span
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Runtime", "TrainContext"]
 
+# Of a session with this machine alone: nobody watches for the end of other nodes, and the end of a training is noticed
+# within half a second.
+_ALONE_ENV = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
 # Worker memory: glibc's many arenas and oneDNN's cache of kernels for ever-changing shapes otherwise grow for hours.
 _WORKER_ENV = {
     "MALLOC_ARENA_MAX": "2",
@@ -47,6 +50,8 @@ class Runtime:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._ours = False
+        self._alone = False
+        self._board: Any = None
 
     def start(self) -> None:
         """Attaches to the cluster of `RAY_ADDRESS`, or starts a session on this machine; once."""
@@ -56,18 +61,23 @@ class Runtime:
             return
         # The notice that tokens are on is for whoever starts a cluster; this session ends with the command.
         logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-        address = None if "RAY_ADDRESS" in os.environ else "local"
         self._ours = True
         # A submitted job may have set the same variables: its values stand, and naming them twice is no conflict.
         os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
         variables = {name: os.environ.get(name, value) for name, value in _WORKER_ENV.items()}
+        common: Any = {
+            "log_to_driver": bool(os.environ.get("BERTKD_WORKER_LOGS")),
+            "logging_level": logging.WARNING,
+        }
         with _quiet_core(), _kept_sigterm(), span("ray.init"):
-            ray.init(
-                address=address,
-                log_to_driver=bool(os.environ.get("BERTKD_WORKER_LOGS")),
-                logging_level=logging.WARNING,
-                runtime_env={"env_vars": variables},
-            )
+            if "RAY_ADDRESS" in os.environ:
+                ray.init(runtime_env={"env_vars": variables}, **common)
+            else:
+                self._alone = True
+                # No dashboard: its dozen processes take as long to start as all the rest.
+                # Inherited variables need no runtime environment, with which no process could start ahead of its work.
+                with _variables(variables):
+                    ray.init(address="local", include_dashboard=False, **common)
         # After the import, which configures these loggers itself.
         ray.data.DataContext.get_current().enable_progress_bars = False
         for name in ("ray.data", "ray.train"):
@@ -101,7 +111,9 @@ class Runtime:
     ) -> None:
         """Runs a training function on the configured workers; see `runtime.training.train`."""
         resources = {"CPU": self._cpus(), **({"GPU": 1} if self._on_enough_gpus() else {})}
-        train(draft, self._config, resources, worker, arguments, on_rows)
+        self._board = clean_board(self._board)
+        with _variables(_ALONE_ENV if self._alone else {}):
+            train(draft, self._config, resources, worker, arguments, on_rows, self._board)
 
     def map(
         self,
@@ -129,6 +141,18 @@ class Runtime:
         if self.on_gpu and gpus < least:
             raise UserError(f"workers: {least}, but the cluster has {gpus} GPUs; lower workers")
         return self.on_gpu
+
+
+@contextmanager
+def _variables(values: dict[str, str]) -> Iterator[None]:
+    """Sets those environment variables that are not set while the block runs, for the processes that it starts."""
+    new = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            del os.environ[name]
 
 
 @contextmanager

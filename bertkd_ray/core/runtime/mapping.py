@@ -82,12 +82,23 @@ def _mapped(
         return dataset.map(
             _NumberedActor,
             fn_constructor_kwargs={"make": function, "arguments": arguments},
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(pool.size, len(items))),
+            compute=_strategy(min(pool.size, len(items))),
             num_cpus=1,
             num_gpus=pool.gpus,
             max_restarts=_ACTOR_RESTARTS,
             max_task_retries=_ACTOR_RESTARTS,
         )
+
+
+def _strategy(size: int) -> ray.data.ActorPoolStrategy:
+    """So many actors where there is room, all started at once; an item is given only to one that is free.
+
+    Ray's own way is to begin with one actor, which is given several items before the next one starts: of two fragments
+    both.
+    """
+    return ray.data.ActorPoolStrategy(
+        min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=1, max_concurrent_calls_per_actor=1
+    )
 
 
 def _call_numbered(row: dict[str, Any], function: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:

@@ -5,22 +5,25 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
+from ray.train.backend import Backend, BackendConfig
 
 from bertkd_ray.core.artifact import WORK, Draft
 from bertkd_ray.core.console import say
-from bertkd_ray.core.errors import ReportedError
+from bertkd_ray.core.errors import ReportedError, TrainingDivergedError
 from bertkd_ray.core.preemption import Notice, listen, told_to_leave, training
 from bertkd_ray.core.refusals import scratch_directory
 from bertkd_ray.core.store import Store
 from bertkd_ray.core.timeline import span
 
 if TYPE_CHECKING:
+    import torch
+
     from bertkd_ray.config import Config
     from bertkd_ray.core.training import HistoryRow, Workers
 
@@ -36,31 +39,31 @@ def train(
     worker: Callable[[dict[str, Any], TrainContext], None],
     arguments: dict[str, Any],
     on_rows: Callable[[list[HistoryRow]], None],
+    board: Any,
 ) -> None:
     """Runs a training function on the configured workers, each with these resources, until it has ended everywhere.
 
+    board: a clean one (`clean_board`), through which the workers speak.
     A lost worker starts the job again from its newest checkpoint, at most `max_failures` times (drained nodes do not
     count); a lost driver goes on from it when the same command runs again. Raises the worker's own error when it is a
     ReportedError, and TrainingDivergedError, which no restart would mend, at once.
     """
     from ray import train as ray_train
-    from ray.train.torch import TorchTrainer
-
-    from bertkd_ray.core.training import TrainingDivergedError
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
     # Ray's classes are typed as those of Ray Train's first version, which lacks these settings.
     settings: Any = ray_train
-    board = _board_of_this_node()
-    trainer = TorchTrainer(
+    trainer = DataParallelTrainer(
         _enter,
         train_loop_config={
             "worker": worker,
             "arguments": arguments,
             "board": board,
             "threads": resources["CPU"],
+            "on_gpu": "GPU" in resources,
             "storage": draft.store.uri,
         },
-        torch_config=_listening(config.preemption_grace),
+        backend_config=_Backend(config.preemption_grace, on_gpu="GPU" in resources),
         scaling_config=settings.ScalingConfig(
             num_workers=config.workers,
             elastic_resize_monitor_interval_s=config.resize_every,
@@ -135,13 +138,12 @@ def _enter(config: dict[str, Any]) -> None:
     """The train function that Ray runs in every worker."""
     import torch
     from ray.train import get_checkpoint, get_context
-    from ray.train.torch import get_device
 
-    from bertkd_ray.core.training import TrainingDivergedError, Workers
+    from bertkd_ray.core.training import Workers
 
     torch.set_num_threads(config["threads"])
     context = get_context()
-    workers = Workers(context.get_world_rank(), context.get_world_size(), get_device())
+    workers = Workers(context.get_world_rank(), context.get_world_size(), _device(on_gpu=config["on_gpu"]))
     store = Store(config["storage"])
     with scratch_directory("restore-") as scratch:
         checkpoint = get_checkpoint()
@@ -159,24 +161,72 @@ def _enter(config: dict[str, Any]) -> None:
                 raise
 
 
-def _listening(grace: float) -> Any:
-    """Ray's settings of a torch process group whose workers take SIGTERM as a notice."""
-    from ray.train.torch import TorchConfig
+def _device(*, on_gpu: bool) -> torch.device:
+    import torch
 
-    usual = TorchConfig().backend_cls
+    if not on_gpu:
+        return torch.device("cpu")
+    from ray.train.torch import get_device
 
-    class Backend(usual):  # type: ignore[misc, valid-type] # which class it is depends on Ray's version
-        def on_start(self, worker_group: Any, backend_config: Any) -> None:
-            super().on_start(worker_group, backend_config)
-            # Runs in the main thread of each worker, where alone signals can be listened to.
-            worker_group.execute(listen, grace)
+    return get_device()
 
-    class Listening(TorchConfig):
-        @property
-        def backend_cls(self) -> type[Backend]:
-            return Backend
 
-    return Listening()
+class _Processes(Backend):
+    """Ray's torch process group, and workers that take SIGTERM as a notice.
+
+    A group of one without a GPU has nobody to talk to, so that neither it nor the controller need load torch for it.
+    """
+
+    share_cuda_visible_devices = True
+
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+        """Runs in the controller when the workers are there."""
+        if torch_config := backend_config.of_torch(len(worker_group)):
+            torch_config.backend_cls().on_start(worker_group, torch_config)
+        # Runs in the main thread of each worker, where alone signals can be listened to.
+        worker_group.execute(listen, backend_config.grace)
+
+    def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
+        """Runs in the controller before the workers end."""
+        if torch_config := backend_config.of_torch(len(worker_group)):
+            torch_config.backend_cls().on_shutdown(worker_group, torch_config)
+
+
+@dataclass
+class _Backend(BackendConfig):
+    """How `_Processes` are set up."""
+
+    grace: float
+    """Seconds from SIGTERM to the end."""
+    on_gpu: bool
+
+    @property
+    def backend_cls(self) -> type[Backend]:
+        """What Ray Train calls."""
+        return _Processes
+
+    @property
+    def train_func_context(self) -> Any:
+        """Entered in each worker around the training function."""
+        torch_config = self.of_torch(1)
+        return torch_config.train_func_context if torch_config else nullcontext
+
+    def of_torch(self, workers: int) -> Any:
+        """Ray's settings of a torch process group, or None where none is needed."""
+        if workers == 1 and not self.on_gpu:
+            return None
+        from ray.train.torch import TorchConfig
+
+        return TorchConfig(backend="nccl" if self.on_gpu else "gloo")
+
+
+def clean_board(board: Any = None) -> Any:
+    """A board with nothing on it, for `train`: the given one while it lives, else a new one."""
+    if board is not None:
+        with suppress(ray.exceptions.RayActorError):
+            ray.get(board.clear.remote())
+            return board
+    return _board_of_this_node()
 
 
 def _board_of_this_node() -> Any:
@@ -192,6 +242,9 @@ class _Board:
     """Rows that workers have pinned up and the driver has not yet taken, and the last error that the user must see."""
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
         self._rows: list[HistoryRow] = []
         self._sizes: list[int] = []
         self._error: BaseException | None = None

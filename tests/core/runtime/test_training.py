@@ -9,14 +9,15 @@ import time
 from pathlib import Path
 
 import pytest
+import ray
 
 from bertkd_ray.config import config_of
 from bertkd_ray.core.artifact import Draft
+from bertkd_ray.core.errors import TrainingDivergedError
 from bertkd_ray.core.preemption import LeavingError, Notice
 from bertkd_ray.core.runtime import TrainContext
-from bertkd_ray.core.runtime.training import train
+from bertkd_ray.core.runtime.training import clean_board, train
 from bertkd_ray.core.store import Store
-from bertkd_ray.core.training import TrainingDivergedError
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -52,7 +53,7 @@ def test_a_worker_told_to_go_leaves_a_checkpoint_that_the_next_goes_on_from(tmp_
             os.kill(found[0]["pid"], signal.SIGTERM)
 
     draft = Draft(Store(str(tmp_path)), "teacher", "0" * 16, {}, {})
-    train(draft, CONFIG, {"CPU": 1}, _count, {"log": str(log)}, terminate_once)
+    train(draft, CONFIG, {"CPU": 1}, _count, {"log": str(log)}, terminate_once, clean_board())
     started, left, again = _rows(log)
     assert started["start"] == 0
     assert left["left"] > 0
@@ -70,5 +71,28 @@ def _diverge(arguments: dict[str, str], context: TrainContext) -> None:
 def test_training_that_diverges_is_not_tried_again(tmp_path, ray_session):
     draft = Draft(Store(str(tmp_path)), "teacher", "1" * 16, {}, {})
     with pytest.raises(TrainingDivergedError, match=r"^not a number at step 7$"):
-        train(draft, CONFIG, {"CPU": 1}, _diverge, {"log": str(tmp_path / "log")}, lambda rows: None)
+        train(draft, CONFIG, {"CPU": 1}, _diverge, {"log": str(tmp_path / "log")}, lambda rows: None, clean_board())
     assert len(_rows(tmp_path / "log")) == 1
+
+
+def _report_rank(arguments: dict[str, str], context: TrainContext) -> None:
+    import torch
+
+    total = context.workers.sum(torch.ones(1))
+    context.on_rows([{"step": 1, "time": 0.0, "size": float(total)}])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_add_up_and_their_rows_arrive_on_one_board_after_another(workers, tmp_path, ray_session):
+    two = {"micro_batches": 2}
+    tree = {"name": "runtime", "corpus": {"source": "demo"}, "workers": workers, "teacher": two, "student": two}
+    config = config_of(tree, "test")
+    board = clean_board()
+    for attempt in "23":
+        rows: list[dict[str, float]] = []
+        draft = Draft(Store(str(tmp_path)), "teacher", attempt * 16, {}, {})
+        train(draft, config, {"CPU": 1}, _report_rank, {}, rows.extend, board)
+        assert [row["size"] for row in rows] == [workers] * workers
+        assert clean_board(board) is board
+    ray.kill(board)
+    assert clean_board(board) is not board

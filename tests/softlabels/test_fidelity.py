@@ -1,0 +1,51 @@
+"""Fidelity, counted by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.softlabels.fidelity import Fidelity, fidelity
+from bertkd_ray.softlabels.shards import SoftLabels
+
+
+def test_fidelity_by_hand() -> None:
+    """Two positions, k = 2: target token 5 and EOS (3)."""
+    logits = np.log([[0.5, 0.25], [0.4, 0.4]]).astype(np.float16)
+    labels = SoftLabels(np.asarray([[5, 6], [7, 3]], np.uint8), logits, np.zeros(2, np.float32), np.asarray([0, 2]))
+    sums = fidelity(labels, Ragged.from_lists([[5]]))
+    thirds = -(2 / 3 * np.log(2 / 3) + 1 / 3 * np.log(1 / 3))
+    warm = 1 / (1 + 0.5**0.1)  # the larger of the two at temperature 10
+    tempered = -(warm * np.log(warm) + (1 - warm) * np.log(1 - warm))
+    assert (sums.positions, sums.gold_first, sums.gold_in_topk) == (2, 1, 2)
+    assert sums.topk_mass == pytest.approx(0.75 + 0.8, abs=2e-3)
+    assert sums.entropy_t1 == pytest.approx(thirds + np.log(2), abs=1e-3)
+    assert sums.entropy_t10 == pytest.approx(tempered + np.log(2), abs=1e-4)
+    report = (sums + Fidelity(positions=2)).report()
+    assert report == {
+        "positions": 4.0,
+        "topk_mass": sums.topk_mass / 4,
+        "gold_first": 0.25,
+        "gold_in_topk": 0.5,
+        "entropy_t1": sums.entropy_t1 / 4,
+        "entropy_t10": sums.entropy_t10 / 4,
+    }
+
+
+def test_fidelity_of_certainty_and_of_nothing() -> None:
+    """A vanishing entry adds no entropy; mass is never above one although float16 rounds the logits up."""
+    labels = SoftLabels(
+        np.asarray([[3, 4]], np.uint8),
+        np.asarray([[2000.0, -2000.0]], np.float16),
+        np.asarray([1999.9], np.float32),
+        np.asarray([0, 1]),
+    )
+    sums = fidelity(labels, Ragged.from_lists([[]]))
+    assert (sums.topk_mass, sums.entropy_t1) == (1.0, 0.0)
+    assert sums.entropy_t10 == pytest.approx(0.0, abs=1e-12)
+    nothing = SoftLabels(
+        np.zeros((0, 2), np.uint8), np.zeros((0, 2), np.float16), np.zeros(0, np.float32), np.asarray([0])
+    )
+    assert fidelity(nothing, Ragged.from_lists([])) == Fidelity()
+    assert np.isnan(Fidelity().report()["topk_mass"])
