@@ -12,11 +12,15 @@ TRAINING = 3.0
 
 
 def teacher_forward(shape: TeacherShape, batch: Batch, positions: float) -> float:
-    """FLOPs of a forward pass over a padded batch, with so many positions through the output layer."""
+    """FLOPs of a forward pass over a padded batch, with so many positions through the output layer.
+
+    These alone go through the last layer too, but for keys and values, which are of all places.
+    """
     rows, places = len(batch.src), padded(teacher_places(batch.src, batch.tgt))
     h, f = shape.width, shape.ffn
     layer = rows * places * (2 * (4 * h * h + 2 * h * f) + 4 * places * h)
-    return float(shape.layers * layer + positions * 2 * (h * h + h * shape.vocabulary))
+    last = rows * places * 4 * h * h + positions * (2 * (2 * h * h + 2 * h * f) + 4 * places * h)
+    return float((shape.layers - 1) * layer + last + positions * 2 * (h * h + h * shape.vocabulary))
 
 
 def student_forward(shape: StudentShape, batch: Batch) -> float:
