@@ -19,6 +19,7 @@ from bertkd_ray.core.lock import held
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.refusals import scratch_directory
 from bertkd_ray.core.store import Store
+from bertkd_ray.core.timeline import span
 from bertkd_ray.core.tracking import InputArtifact, Run, Tracker, default_uri, now_ms, open_tracker
 from bertkd_ray.report.results import HistoryRow, Results
 from bertkd_ray.report.tables import ArmResult
@@ -141,7 +142,8 @@ class Pipeline:
     def tracker(self) -> Tracker:
         """Where runs are recorded."""
         uri = self.config.tracking.uri or default_uri(self.store.uri)
-        return open_tracker(uri, self.config.tracking.experiment or self.config.name)
+        with span("tracker"):
+            return open_tracker(uri, self.config.tracking.experiment or self.config.name)
 
     @cached_property
     def parent(self) -> Run:
@@ -251,7 +253,8 @@ class Pipeline:
         self.outcome.how_to_open = self.tracker.how_to_open  # opened first: a server out of reach is found at once
         for arm in self._arms:
             self.translate(arm)
-        self._report()
+        with span("report"):
+            self._report()
         return self.outcome
 
     def inspect(self, corpus: Artifact | None = None, *, seed: int = 1) -> Inspection:

@@ -1,7 +1,8 @@
 """Marks of what every process did from when to when, to find out where a command's time goes.
 
 Off unless the environment variable `BERTKD_TIMELINE` names a file: every process then appends a line of JSON a span to
-it, with `name`, `pid`, `begin` and `end` (seconds since 1970). Other machines write where it is set there too.
+it, with `name`, `pid`, `begin` and `end` (seconds since 1970) and `cpu`, the seconds of CPU that the process took
+meanwhile. Other machines write where it is set there too.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ def span(name: str) -> Iterator[None]:
     if not path:
         yield
         return
-    begin = time.time()
+    begin, cpu = time.time(), time.process_time()
     try:
         yield
     finally:
-        line = json.dumps({"name": name, "pid": os.getpid(), "begin": begin, "end": time.time()}) + "\n"
+        spent = {"begin": begin, "end": time.time(), "cpu": round(time.process_time() - cpu, 4)}
+        line = json.dumps({"name": name, "pid": os.getpid(), **spent}) + "\n"
         # One write in append mode: lines of many processes do not mix.
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:

@@ -22,6 +22,7 @@ def test_a_span_is_a_line_with_its_begin_and_end(tmp_path: Path, monkeypatch: py
     inner, outer = (json.loads(line) for line in (tmp_path / "spans").read_text().splitlines())
     assert [inner["name"], outer["name"]] == ["inner", "outer"]
     assert inner["pid"] == outer["pid"] == os.getpid()
+    assert 0 <= inner["cpu"] <= outer["cpu"]
     assert before <= outer["begin"] <= inner["begin"] <= inner["end"] - 0.02 <= outer["end"] <= time.time()
 
 

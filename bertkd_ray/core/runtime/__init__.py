@@ -124,7 +124,8 @@ class Runtime:
         """Maps small items over the cluster, giving results as they come; see `runtime.mapping.map_items`."""
         slots = int(ray.cluster_resources().get("GPU" if self.on_gpu else "CPU", 1))
         pool = ActorPool(size=max(1, slots), gpus=1 if self.on_gpu else 0)
-        yield from map_items(items, function, arguments or {}, pool, self._config.max_failures)
+        with span("Ray Data"):
+            yield from map_items(items, function, arguments or {}, pool, self._config.max_failures)
 
     def _cpus(self) -> int:
         """CPUs of a train worker: as configured, else an equal share of the largest node."""
