@@ -16,11 +16,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import BertConfig, BertModel, BertPreTrainedModel
+from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.bert.modeling_bert import BertPredictionHeadTransform
 
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.quiet import quiet_transformers
 from bertkd_ray.teacher.families import as_bert_state
+from bertkd_ray.teacher.last_layer import masked_positions
 from bertkd_ray.teacher.source import bert_config, own_config, weight_files
 
 _TRANSFORM = "cls.predictions.transform."
@@ -57,11 +59,12 @@ class ConditionalMaskedLM(BertPreTrainedModel):
         """
         if self.config.left_to_right:
             attention_mask_NL = left_to_right_mask(token_type_ids_NL, attention_mask_NL)
-        encoded_NLH = self.bert(
-            input_ids=input_ids_NL, token_type_ids=token_type_ids_NL, attention_mask=attention_mask_NL
-        ).last_hidden_state
-        # Gathered before the transform: about one position in eight is masked, the others are never projected.
-        return self.transform(encoded_NLH.flatten(0, 1).index_select(0, masked_index_M))
+        hidden_NLH = self.bert.embeddings(input_ids=input_ids_NL, token_type_ids=token_type_ids_NL)
+        mask = create_bidirectional_mask(config=self.config, inputs_embeds=hidden_NLH, attention_mask=attention_mask_NL)
+        *layers, last = self.bert.encoder.layer
+        for layer in layers:
+            hidden_NLH = layer(hidden_NLH, mask)
+        return self.transform(masked_positions(last, hidden_NLH, mask, masked_index_M))
 
     def logits(self, hidden_MH: Tensor) -> Tensor:
         """Unnormalised scores [M, V] over the token space."""
