@@ -1,0 +1,131 @@
+"""Matrix operations of teacher and student, from lengths and sizes alone; a multiplication with its addition is two.
+
+Counted are the linear layers, the two products of attention, and the output layer. Not counted are embeddings,
+LayerNorm, softmax, activations and the optimizer, which are passes over memory rather than products. A causal mask
+saves nothing: products above the diagonal are computed and thrown away.
+
+With H the width, F the inner size, V the output's tokens, L places of a row, a linear layer from a to b numbers takes
+2ab a place, so that a layer of an encoder takes 8H² + 4HF a place (four projections, two feed-forward layers) and 4LH a
+place for attention (scores and their sum).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Lengths = NDArray[np.integer]
+
+_TRAINING = 3
+"""Backwards, a product of two matrices becomes two: one for the gradient of each factor."""
+
+
+class Operations(NamedTuple):
+    """What is computed for a padded batch, and the part of it that is not for padding."""
+
+    computed: float
+    useful: float
+
+    def plus(self, other: Operations) -> Operations:
+        """Both together."""
+        return Operations(self.computed + other.computed, self.useful + other.useful)
+
+    def times(self, factor: float) -> Operations:
+        """So many times over."""
+        return Operations(self.computed * factor, self.useful * factor)
+
+
+def training(forward: Operations) -> Operations:
+    """Forward and backward pass of what takes `forward` in a forward pass.
+
+    Fused attention computes its scores again in the backward pass; that is not counted.
+    """
+    return forward.times(_TRAINING)
+
+
+@dataclass(frozen=True)
+class TeacherSize:
+    """A BERT with an output layer over V tokens of its own."""
+
+    layers: int
+    width: int
+    ffn: int
+    vocabulary: int
+
+
+@dataclass(frozen=True)
+class StudentSize:
+    """A Transformer with encoder and decoder whose output layer has V tokens."""
+
+    encoder_layers: int
+    decoder_layers: int
+    width: int
+    ffn: int
+    vocabulary: int
+
+
+def teacher_forward(size: TeacherSize, lengths_N: Lengths, width: int, masked_N: Lengths) -> Operations:
+    """A forward pass of the teacher over N rows padded to L = `width` places, with M masked positions in all.
+
+    lengths_N: places of each row, its three special tokens included; masked_N: masked positions of each row. All layers
+    but the last take L · (8H² + 4HF + 4LH) a row. The last makes keys and values of all places (4H² each), everything
+    else for the masked positions: 4H² + 4HF each, and 4LH each for attention, where rows are padded to the Q masked
+    positions of the fullest. Then the transform, 2H², and the output layer, 2HV, for each masked position.
+    """
+    h, f = size.width, size.ffn
+    rows, masked = len(lengths_N), float(masked_N.sum())
+    real = lengths_N.astype(np.float64)
+    inner = _layer(real, h, f, width).times(size.layers - 1)
+    keys = _places(real, width).times(4 * h * h)
+    slots = rows * int(masked_N.max(initial=0)) * width
+    attention = Operations(4 * h * slots, 4 * h * float((masked_N * real).sum()))
+    each = masked * (4 * h * h + 4 * h * f + 2 * h * h + 2 * h * size.vocabulary)
+    return inner.plus(keys).plus(attention).plus(Operations(each, each))
+
+
+def student_forward(size: StudentSize, src_N: Lengths, tgt_N: Lengths, src_width: int, tgt_width: int) -> Operations:
+    """A forward pass of the student over N pairs padded to S = `src_width` and T = `tgt_width` tokens.
+
+    src_N, tgt_N: tokens of each side with its one `</s>` (or `<s>`). A layer of the encoder takes 8H² + 4HF + 4SH a
+    source token; one of the decoder 12H² + 4HF + 4(T + S)H a target token, and 4H² a source token for the keys and
+    values of cross-attention. The output layer takes 2HV for every target token that is not padding.
+    """
+    h, f = size.width, size.ffn
+    src, tgt = src_N.astype(np.float64), tgt_N.astype(np.float64)
+    encoder = _layer(src, h, f, src_width)
+    crossing = Operations(4.0 * h * len(src) * src_width * tgt_width, 4.0 * h * float((src * tgt).sum()))
+    decoder = (
+        _layer(tgt, h, f, tgt_width)
+        .plus(_places(tgt, tgt_width).times(4 * h * h))
+        .plus(_places(src, src_width).times(4 * h * h))
+        .plus(crossing)
+    )
+    output = 2.0 * h * size.vocabulary * float(tgt.sum())
+    return encoder.times(size.encoder_layers).plus(decoder.times(size.decoder_layers)).plus(Operations(output, output))
+
+
+def beam_search(size: StudentSize, src_N: Lengths, tgt_N: Lengths, beam: int) -> float:
+    """Translating N sentences by beam search with kept keys and values, without padding and finished beams.
+
+    src_N, tgt_N: tokens with `</s>`. The encoder and the keys and values of cross-attention once a sentence; the rest
+    of the decoder and the output layer `beam` times for every target token, which sees half of T on the average.
+    """
+    h, f = size.width, size.ffn
+    src, tgt = src_N.astype(np.float64), tgt_N.astype(np.float64)
+    encoder = size.encoder_layers * _layer(src, h, f, 0).useful
+    crossed = size.decoder_layers * 4 * h * h * float(src.sum())
+    step_N = size.decoder_layers * (12 * h * h + 4 * h * f + 4 * h * (src + (tgt + 1) / 2)) + 2 * h * size.vocabulary
+    return encoder + crossed + beam * float((tgt * step_N).sum())
+
+
+def _places(real: NDArray[np.float64], width: int) -> Operations:
+    return Operations(float(len(real) * width), float(real.sum()))
+
+
+def _layer(real: NDArray[np.float64], h: int, f: int, width: int) -> Operations:
+    """Self-attention and feed-forward part of one layer."""
+    attention = Operations(4.0 * h * len(real) * width * width, 4.0 * h * float((real * real).sum()))
+    return _places(real, width).times(8 * h * h + 4 * h * f).plus(attention)
