@@ -1,0 +1,151 @@
+"""Memory of an extraction actor and of a train worker, for a corpus and for one ten times as large.
+
+Models are small, so that it is the data that shows: one layer of the BERT, a student of width 32. Both read the corpus
+as the real ones do. Memory is what a process does not share, its largest value.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+
+from benchmarks.copies import grown
+from benchmarks.setting import Setting
+from benchmarks.table import Row
+from benchmarks.timing import Spread
+from bertkd_ray.config import Config
+from bertkd_ray.core.artifact import Artifact, Draft
+from bertkd_ray.core.rejects import Limit
+from bertkd_ray.core.runtime import Runtime
+from bertkd_ray.softlabels.extract import ShardWriter
+from bertkd_ray.student import distill
+from bertkd_ray.teacher import finetune
+
+TIMES = 10
+GOAL = "< 5% more"
+FRAGMENT_PAIRS = 512
+EVERY = 16
+"""Of the fragments every so-manieth is extracted, of both corpora: the larger one keeps the actor ten times longer."""
+STEPS = 600
+_INTERVAL = 0.05
+
+
+def measure(setting: Setting, rounds: int) -> list[Row]:
+    """A row for each of the two; every round has both corpora once."""
+    corpora = [grown(setting.corpus, copies, fragment_pairs=FRAGMENT_PAIRS) for copies in (1, TIMES)]
+    config = _config(setting.config)
+    runtime = Runtime(config)
+    runtime.start()
+    try:
+        teacher = _teacher(config, runtime, corpora[0], setting.bert)
+        actors = [_extracting(runtime, corpus, teacher) for corpus in corpora]
+        workers = [_training(config, runtime, corpus) for corpus in corpora]
+    finally:
+        runtime.close()
+    pairs = [corpus.metrics["train/pairs"] for corpus in corpora]
+    return [_row("extraction actor", pairs, actors), _row("train worker (distill)", pairs, workers)]
+
+
+def _row(what: str, pairs: list[float], mib: list[float]) -> Row:
+    small, large = mib
+    return Row(
+        f"memory of an {what}" if what[0] in "aeiou" else f"memory of a {what}",
+        "MiB",
+        Spread.of([large]),
+        Spread.of([small]),
+        Spread.of([large / small]),
+        GOAL,
+        details={"pairs": pairs, "mib": mib, "ours": "the larger corpus", "baseline": "the smaller one"},
+    )
+
+
+def _config(config: Config) -> Config:
+    tree: dict[str, Any] = config.model_dump(exclude_unset=True)
+    tree |= {"runtime": "ray", "workers": 1, "cpus_per_worker": 1, "log_every": 50, "checkpoint_every": 10 * STEPS}
+    tree["teacher"] |= {"layers": 1, "steps": 2, "eval_every": 2, "batch_tokens": 512}
+    tree["student"] |= {"encoder_layers": 1, "decoder_layers": 1, "width": 32, "ffn": 64, "heads": 2}
+    tree["student"] |= {"steps": STEPS, "eval_every": STEPS, "batch_tokens": 1024}
+    tree["arms"] = {"only": {}}
+    tree["kd"] = {**tree.get("kd", {}), "alpha": 0.0}
+    return Config.model_validate(tree)
+
+
+def _teacher(config: Config, runtime: Runtime, corpus: Artifact, bert: str) -> Artifact:
+    work = _fresh(corpus, "teacher")
+    return finetune.finetune(work, config, runtime, corpus, bert, lambda rows: None)
+
+
+def _extracting(runtime: Runtime, corpus: Artifact, teacher: Artifact) -> float:
+    """The largest memory (MiB) of an actor that extracts every `EVERY`th fragment."""
+    work = _fresh(corpus, "softlabels")
+    arguments = {
+        "storage": corpus.store.uri,
+        "artifact": work.directory,
+        "work": work.work,
+        "corpus": corpus.directory,
+        "teacher": teacher.directory,
+        "settings": {"topk": 8, "passes": 7, "precision": "auto", "batch_tokens": 2048},
+        "limit": Limit("extract", 0.0, int(corpus.metrics["train/pairs"])),
+    }
+    items = [
+        {"fragment": entry["path"], "shard": entry["path"].removeprefix("train/")}
+        for entry in corpus.files("train/")[::EVERY]
+    ]
+    with peak("ray::MapWorker", "ray::_MapWorker", "ray::Map(") as largest:
+        for _ in runtime.map(items, ShardWriter, arguments):
+            pass
+    corpus.store.delete(work.directory)
+    corpus.store.delete(work.work)
+    return largest()
+
+
+def _training(config: Config, runtime: Runtime, corpus: Artifact) -> float:
+    """The largest memory (MiB) of a train worker."""
+    work = _fresh(corpus, "student")
+    with peak("ray::RayTrainWorker") as largest:
+        distill.distill(work, config, runtime, corpus, None, lambda rows: None)
+    corpus.store.delete(work.directory)
+    return largest()
+
+
+def _fresh(corpus: Artifact, stage: str) -> Draft:
+    work = Draft(corpus.store, stage, f"{0xBE7C:016x}", {}, {})
+    corpus.store.delete(work.directory)
+    corpus.store.delete(work.work)
+    return work
+
+
+@contextmanager
+def peak(*names: str) -> Iterator[Any]:
+    """Watches this process' descendants whose name begins so; gives a function for the largest of them in MiB."""
+    found = [0.0]
+    ended = threading.Event()
+
+    def watch() -> None:
+        driver = psutil.Process()
+        while not ended.wait(_INTERVAL):
+            for child in driver.children(recursive=True):
+                try:
+                    if child.name().startswith(names):
+                        memory = child.memory_info()
+                        found[0] = max(found[0], (memory.rss - memory.shared) / 2**20)
+                except psutil.NoSuchProcess:
+                    continue
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield lambda: _seen(found[0], names)
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _seen(mib: float, names: tuple[str, ...]) -> float:
+    if mib == 0:
+        raise ValueError(f"no process named {' or '.join(names)} was seen")
+    return mib

@@ -1,0 +1,117 @@
+"""Two workers of one thread against one, through Ray Train; and what the machine itself gives two processes."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from benchmarks.copies import grown
+from benchmarks.setting import Setting
+from benchmarks.table import Row
+from benchmarks.timing import Spread, ratios
+from bertkd_ray.config import Config
+from bertkd_ray.core.artifact import Artifact, Draft
+from bertkd_ray.core.runtime import Runtime
+from bertkd_ray.core.training import HistoryRow
+from bertkd_ray.student import distill
+from bertkd_ray.teacher import finetune
+
+STEPS = {"finetune": 14, "distill": 20}
+WARM_UP = 2
+"""Rows of the curves, two updates each, that do not count."""
+GOAL = "≥ 1.8"
+_RATE = "train/positions_per_second"
+_numbers = itertools.count(1)
+
+
+def measure(setting: Setting, rounds: int) -> list[Row]:
+    """A row a stage. A round is a training of one worker, one of two, and two of one worker at the same time."""
+    return [_measure(stage, setting, min(rounds, 3)) for stage in STEPS]
+
+
+def _measure(stage: str, setting: Setting, rounds: int) -> Row:
+    corpus = grown(setting.corpus, 1)
+    one, two = (_config(setting.config, stage, workers) for workers in (1, 2))
+    runtime = Runtime(one)
+    runtime.start()
+    train = partial(_train, stage, corpus, setting.bert)
+    alone: list[float] = []
+    together: list[float] = []
+    apart: list[float] = []
+    try:
+        for _ in range(rounds):
+            alone.append(_rate(train(one)))
+            together.append(_rate(train(two)))
+            with ThreadPoolExecutor(2) as threads:
+                apart.append(rate_of_both(*threads.map(train, (one, one))))
+    finally:
+        runtime.close()
+    return Row(
+        f"{stage}, two workers of one thread against one worker of one thread",
+        "positions/s",
+        Spread.of(together),
+        Spread.of(alone),
+        ratios(together, alone),
+        GOAL,
+        details={
+            "positions_per_second": {"one": alone, "two": together, "two trainings of one at once": apart},
+            "two processes that exchange nothing, against one": ratios(apart, alone).median,
+            "two workers against two processes that exchange nothing": ratios(together, apart).median,
+            "micro_batches": 2,
+            "batch_tokens": getattr(one, "teacher" if stage == "finetune" else "student").batch_tokens,
+        },
+    )
+
+
+def _config(config: Config, stage: str, workers: int) -> Config:
+    section = "teacher" if stage == "finetune" else "student"
+    steps = STEPS[stage]
+    tree: dict[str, Any] = config.model_dump(exclude_unset=True)
+    tree |= {"runtime": "ray", "workers": workers, "cpus_per_worker": 1, "log_every": 2, "checkpoint_every": 10 * steps}
+    for name in ("teacher", "student"):
+        tree[name] = {**tree.get(name, {}), "micro_batches": 2, "batch_tokens": 4096}
+    tree[section] |= {"steps": steps, "eval_every": steps}
+    tree["arms"] = {"only": {}}
+    tree["kd"] = {**tree.get("kd", {}), "alpha": 0.0}
+    return Config.model_validate(tree)
+
+
+def _train(stage: str, corpus: Artifact, bert: str, config: Config) -> list[HistoryRow]:
+    """The curves of one training, whose artifact is removed."""
+    rows: list[HistoryRow] = []
+    runtime = Runtime(config)
+    work = Draft(corpus.store, "teacher" if stage == "finetune" else "student", f"{next(_numbers):016x}", {}, {})
+    for directory in (work.directory, work.work):
+        corpus.store.delete(directory)
+    if stage == "finetune":
+        finetune.finetune(work, config, runtime, corpus, bert, rows.extend)
+    else:
+        distill.distill(work, config, runtime, corpus, None, rows.extend)
+    corpus.store.delete(work.directory)
+    return [row for row in rows if _RATE in row][WARM_UP:]
+
+
+def _rate(rows: list[HistoryRow]) -> float:
+    return statistics.median(row[_RATE] for row in rows)
+
+
+@dataclass(frozen=True)
+class _Span:
+    begin: float
+    end: float
+
+
+def rate_of_both(first: list[HistoryRow], second: list[HistoryRow]) -> float:
+    """Positions a second of two trainings together, while both went on: of each its median, added up.
+
+    Raises ValueError when they did not overlap.
+    """
+    span = _Span(max(first[0]["time"], second[0]["time"]), min(first[-1]["time"], second[-1]["time"]))
+    within = [[row for row in rows if span.begin <= row["time"] <= span.end] for rows in (first, second)]
+    if not all(within):
+        raise ValueError("the two trainings were not at work at the same time; train longer")
+    return sum(_rate(rows) for rows in within)
