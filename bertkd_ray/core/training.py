@@ -171,7 +171,10 @@ class Trainer:
         self._ddp: nn.Module = task.objective
         if host.workers.size > 1:
             device_ids = [host.workers.device] if host.workers.device.type == "cuda" else None
-            self._ddp = DistributedDataParallel(task.objective, device_ids=device_ids)
+            # Buffers are constants (positions), equal everywhere; gradients lie where they are exchanged, without a copy.
+            self._ddp = DistributedDataParallel(
+                task.objective, device_ids=device_ids, gradient_as_bucket_view=True, broadcast_buffers=False
+            )
 
     def run(self) -> Trained:
         """Trains to the last step or the early stop.
