@@ -171,7 +171,7 @@ class Trainer:
         self._ddp: nn.Module = task.objective
         if host.workers.size > 1:
             device_ids = [host.workers.device] if host.workers.device.type == "cuda" else None
-            # Buffers are constants (positions), equal everywhere; gradients lie where they are exchanged, without a copy.
+            # Buffers are constants, equal everywhere; gradients lie where they are exchanged, without a copy.
             self._ddp = DistributedDataParallel(
                 task.objective, device_ids=device_ids, gradient_as_bucket_view=True, broadcast_buffers=False
             )
