@@ -173,6 +173,9 @@ def make_parser() -> argparse.ArgumentParser:
         help="changes to it, values read as YAML; further STUDY.yaml files are studies that share the artifacts",
     )
     study.add_argument("--jobs", type=int, default=1, metavar="N", help="processes at a time (default: %(default)s)")
+    study.add_argument(
+        "--finished", action="store_true", help="train nothing, compare the arms that are finished under all seeds"
+    )
     study.add_argument("--json", action="store_true", help="print one JSON object with stages and scores")
     study.set_defaults(call=_study)
     for stage, text in _STAGES.items():
@@ -330,6 +333,10 @@ def _study(options: argparse.Namespace) -> int:
     overrides = [word for word in options.overrides if not _is_config(word)]
     files = [options.config, *(word for word in options.overrides if _is_config(word))]
     studies = [load_study(file, overrides) for file in files]
+    if options.finished:
+        from bertkd_ray.side_by_side import finished_part
+
+        studies = [finished_part(study) for study in studies]
     outcomes = []
     for outcome in _outcomes(studies, options.jobs):
         outcomes.append(outcome.as_json())

@@ -17,10 +17,11 @@ from multiprocessing import get_context
 from typing import Any
 
 from bertkd_ray.config.study import Study, Trial
+from bertkd_ray.core.artifact import MANIFEST
 from bertkd_ray.core.console import Progress, say
 from bertkd_ray.core.errors import UserError, one_line
 from bertkd_ray.core.store import Store
-from bertkd_ray.core.tracking import RunRef
+from bertkd_ray.core.tracking import NO_TRACKING, RunRef
 from bertkd_ray.student.source import SharedDrafts, shared_drafts
 from bertkd_ray.study import Made, StudyOutcome, StudyRunner, TrialPipeline
 from bertkd_ray.translation import translate
@@ -75,6 +76,29 @@ class _Graph:
             self.tasks.setdefault(draft.directory, _Task(stage, (trial, parent), needs))
             needs = (draft.directory,)
         return translation.directory
+
+
+def finished_part(study: Study) -> Study:
+    """The study with the arms alone that are finished under all of its seeds.
+
+    Raises UserError where the control is not among them, or nothing but it is.
+    """
+    graph = _Graph()
+    graph.add(study, RunRef(NO_TRACKING, ""))
+    store = Store(study.config.storage)
+    unfinished = {
+        trial.arm
+        for trial, translation in zip(study.trials, graph.tasks[_name(study)].needs, strict=True)
+        if not store.exists(translation, MANIFEST)
+    }
+    arms = {arm: keys for arm, keys in study.settings.arms.items() if arm not in unfinished}
+    if study.control in unfinished or len(arms) < 2:
+        raise UserError(
+            f"{study.settings.name}: of its arms {', '.join(arms) or 'none'} is finished under all seeds, which leaves "
+            "nothing to compare; run the study without --finished"
+        )
+    settings = study.settings.model_copy(update={"arms": arms})
+    return Study(settings, study.control, [trial for trial in study.trials if trial.arm in arms])
 
 
 def run_studies(studies: Sequence[Study], jobs: int) -> Iterator[StudyOutcome]:

@@ -27,7 +27,7 @@ from bertkd_ray.corpus.tokenizer import decode, encode
 from bertkd_ray.translation.engines import Engine
 
 _READ_BYTES = 1 << 16
-_WINDOW_LINES = 256
+_WINDOW_LINES = 1024
 _BOM = b"\xef\xbb\xbf"
 _UNSPACED = ("zh", "ja", "th", "lo", "km", "my")
 """Languages without spaces between sentences."""

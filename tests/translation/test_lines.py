@@ -70,8 +70,8 @@ def test_a_window_is_what_a_read_completes():
 
 
 def test_a_large_read_is_cut_into_windows():
-    found = windows(b"x\n" * 600)
-    assert [len(window) for window in found] == [256, 256, 88]
+    found = windows(b"x\n" * 2136)
+    assert [len(window) for window in found] == [1024, 1024, 88]
 
 
 def test_line_ends_and_a_byte_order_mark():
