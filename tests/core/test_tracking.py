@@ -339,3 +339,30 @@ def test_an_empty_file_that_sqlite_has_left_is_a_store_not_yet_made(tmp_path):
     (tmp_path / "mlflow.db").touch()
     open_tracker(f"sqlite:///{tmp_path}/mlflow.db", "tests").run("one", key="one").finish()
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_two_processes_that_enter_the_same_input_at_once_both_have_it(
+    uri: str, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One enters its row between the other's look and insert, which is what the database refuses.
+    artifact = InputArtifact("corpus", "0123456789abcdef", "/a/corpus")
+    ours = open_tracker(uri, "race").run("ours", key="ours")
+    theirs = open_tracker(uri, "race").run("theirs", key="theirs")
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    real = SqlAlchemyStore.log_inputs
+    calls: list[str] = []
+
+    def raced(self: Any, run_id: str, *arguments: Any, **named: Any) -> Any:
+        calls.append(run_id)
+        if len(calls) == 1:
+            theirs.log_inputs([artifact])
+            raise RuntimeError("(sqlite3.IntegrityError) UNIQUE constraint failed: datasets.experiment_id, …")
+        return real(self, run_id, *arguments, **named)
+
+    monkeypatch.setattr(SqlAlchemyStore, "log_inputs", raced)
+    ours.log_inputs([artifact])
+    assert calls == [ours.ref.run_id, theirs.ref.run_id, ours.ref.run_id]
+    for run in (ours, theirs):
+        (found,) = client.get_run(run.ref.run_id).inputs.dataset_inputs
+        assert found.dataset.digest == "0123456789abcdef"

@@ -169,7 +169,12 @@ class MlflowRun:
                 profile=json.dumps(profile)[:_MAX_PROFILE_LENGTH],
             )
             datasets.append(DatasetInput(dataset, [InputTag(_DATASET_CONTEXT_TAG, artifact.context)]))
-        self._client.log_inputs(self._run_id, datasets)
+        try:
+            self._client.log_inputs(self._run_id, datasets)
+        except Exception as error:
+            if not _is_race(error):
+                raise
+            self._client.log_inputs(self._run_id, datasets)
 
     def log_model(self, student: StudentModel, *, register: str | None = None) -> str | None:
         """See `Run.log_model`."""
@@ -239,6 +244,11 @@ def _as_text(value: Any) -> str:
     if isinstance(value, (str, os.PathLike)):
         return redacted(os.fspath(value))
     return redacted(json.dumps(value, ensure_ascii=False))
+
+
+def _is_race(error: Exception) -> bool:
+    """Whether another process has entered the same row between MLflow's look and its insert; the row is there now."""
+    return any(words in str(error).lower() for words in ("unique constraint", "duplicate key", "duplicate entry"))
 
 
 def _shorten(text: str, limit: int) -> str:
