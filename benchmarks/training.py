@@ -171,7 +171,9 @@ class LabelledStudentTask(StudentTask):
     def collate(self, micro: MicroBatch) -> StudentBatch:
         """A batch with labels."""
         src, tgt = Ragged.from_arrow(micro.rows["src_ids"]), Ragged.from_arrow(micro.rows["tgt_ids"])
-        return collate(src, tgt, drawn_labels(len(tgt.values) + len(tgt), self._k, self._vocabulary))
+        return collate(
+            src, tgt, drawn_labels(len(tgt.values) + len(tgt), self._k, self._vocabulary), pad_to=self._pad_to
+        )
 
 
 def drawn_labels(positions: int, k: int, vocabulary: int) -> SoftLabels:

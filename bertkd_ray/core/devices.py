@@ -40,6 +40,15 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
+def padding_multiple(device: torch.device) -> int:
+    """Batches are padded to a multiple of so many places: 8 where the hardware multiplies in tiles of 8, on CPUs 1.
+
+    On a CPU a place of a teacher's batch takes as long at 41, 42 or 43 places a row as at 40, and rounding up to 8 was
+    8% more places.
+    """
+    return 1 if device.type == "cpu" else 8
+
+
 def resolve_attention(wanted: Literal["auto", "eager", "sdpa"], device: torch.device) -> Literal["eager", "sdpa"]:
     """`auto` is plain attention on CPU, where the backward of the fused kernel is the slower one, else `sdpa`."""
     if wanted != "auto":

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from bertkd_ray.core.devices import padding_multiple
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged, flat_positions, offsets_of
 from bertkd_ray.core.sieve import Sieve
@@ -26,9 +27,6 @@ Precision = Literal["bf16", "float32"]
 CPU_CHUNK_ELEMENTS, GPU_CHUNK_ELEMENTS = 1 << 21, 1 << 23
 """Scores that `topk_scores` holds at once: few enough for a CPU's caches (29 against 52 ms for 600 positions of 14,136
 tokens in bf16), enough to fill a GPU (32 MiB in float32)."""
-
-PAD_TO = 8
-"""Batches are padded to multiples of so many places."""
 
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
@@ -61,7 +59,7 @@ def topk_scores(
     return ids_Mk, logits_Mk, logsumexp_M
 
 
-def row_batches(widths: NDArray[np.int64], batch_tokens: int, pad_to: int = PAD_TO) -> Iterator[NDArray[np.int64]]:
+def row_batches(widths: NDArray[np.int64], batch_tokens: int, pad_to: int = 8) -> Iterator[NDArray[np.int64]]:
     """Cut rows, longest first, into batches of at most `batch_tokens` padded places, of one row at least.
 
     widths: int64[R], places of each row, falling. All full batches of one padded length have the same shape.
@@ -114,7 +112,8 @@ class Scorer:
         self.precision: Precision = precision
         self.max_places = int(model.config.max_position_embeddings)
         # A padded row must not pass the last position embedding; only odd configurations have to give up round lengths.
-        self.pad_to = PAD_TO if self.max_places % PAD_TO == 0 else 1
+        multiple = padding_multiple(self.device)
+        self.pad_to = multiple if self.max_places % multiple == 0 else 1
 
     @torch.inference_mode()
     def score(self, src: Ragged, tgt: Ragged, ids: NDArray[np.int64], sieve: Sieve | None = None) -> SoftLabels:

@@ -14,7 +14,7 @@ from transformers import M2M100ForConditionalGeneration
 
 from bertkd_ray.config import KdConfig, StudentConfig
 from bertkd_ray.core.batching import Lengths, MicroBatch, length_batches
-from bertkd_ray.core.devices import Precision, autocast
+from bertkd_ray.core.devices import Precision, autocast, padding_multiple
 from bertkd_ray.core.optimization import build_optimizer, global_grad_norm_clip, noam
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.core.training import Workers
@@ -108,6 +108,7 @@ class StudentTask:
         self.objective: nn.Module = DistillationLoss(student, kd, config.label_smoothing, precision).train()
         self.optimizer = build_optimizer(student, kind="adamw", betas=(0.9, 0.98), eps=1e-9, weight_decay=0.0)
         self._config, self._kd, self._validation, self._precision = config, kd, validation, precision
+        self._pad_to = padding_multiple(student.device)
 
     def clip(self, parameters: list[nn.Parameter]) -> Tensor:
         """Scales the gradients down to the configured norm, if there is one."""
@@ -121,7 +122,8 @@ class StudentTask:
         """Padded tensors of the rows, with the first k teacher logits where the loss uses them."""
         rows = micro.rows
         soft = soft_labels(rows, self._kd.topk) if self._kd.alpha > 0 else None
-        return collate(Ragged.from_arrow(rows["src_ids"]), Ragged.from_arrow(rows["tgt_ids"]), soft)
+        src, tgt = Ragged.from_arrow(rows["src_ids"]), Ragged.from_arrow(rows["tgt_ids"])
+        return collate(src, tgt, soft, pad_to=self._pad_to)
 
     def evaluate(self, workers: Workers) -> dict[str, float]:
         """Perplexity and token accuracy with the references as history, BLEU of greedy translations."""
@@ -148,7 +150,8 @@ class StudentTask:
         weight = self.model.get_output_embeddings().weight
         dtype = torch.bfloat16 if self._precision == "bf16" else None
         for rows in batches:
-            batch = collate(self._validation.src.take(rows), self._validation.tgt.take(rows)).to(device)
+            src, tgt = self._validation.src.take(rows), self._validation.tgt.take(rows)
+            batch = collate(src, tgt, pad_to=self._pad_to).to(device)
             with autocast(device, self._precision):
                 hidden_PD = decoder_hidden(self.model, batch)
             sums = evaluation_sums(hidden_PD, weight, batch.targets_P, matmul_dtype=dtype)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bertkd_ray.config import TeacherConfig
 from bertkd_ray.core.batching import Lengths, MicroBatch, length_batches
-from bertkd_ray.core.devices import Precision, autocast
+from bertkd_ray.core.devices import Precision, autocast, padding_multiple
 from bertkd_ray.core.optimization import build_optimizer, global_grad_norm_clip, linear_warmup_decay
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.core.training import Workers
@@ -103,6 +103,7 @@ class TeacherTask:
         )
         self._config, self._seed, self._bert_ids, self._specials = config, seed, bert_ids, specials
         self._valid, self._precision = valid, precision
+        self._pad_to = padding_multiple(teacher.device)
         self._limit = math.inf if each_tensor else config.clip  # BertAdam clips every tensor by itself
 
     def clip(self, parameters: list[nn.Parameter]) -> Tensor:
@@ -141,4 +142,4 @@ class TeacherTask:
         src, tgt = Ragged.from_arrow(rows["src_ids"]), Ragged.from_arrow(rows["tgt_ids"])
         ids = rows["id"].to_numpy()
         mask = random_masks(ids, tgt.lengths + 1, seed=seed, epoch=epoch, probability=self._config.mask_probability)
-        return TeacherBatch.of(cmlm_batch(src, tgt, mask, self._bert_ids, self._specials))
+        return TeacherBatch.of(cmlm_batch(src, tgt, mask, self._bert_ids, self._specials, self._pad_to))

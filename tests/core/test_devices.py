@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bertkd_ray.core.devices import autocast, best_device, resolve_attention, resolve_precision
+from bertkd_ray.core.devices import autocast, best_device, padding_multiple, resolve_attention, resolve_precision
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -64,3 +64,8 @@ def test_attention():
     assert resolve_attention("auto", GPU) == "sdpa"
     assert resolve_attention("sdpa", CPU) == "sdpa"
     assert resolve_attention("eager", GPU) == "eager"
+
+
+@pytest.mark.parametrize(("device", "multiple"), [("cpu", 1), ("cuda", 8)])
+def test_batches_are_rounded_up_for_tiles_of_the_hardware_alone(device: str, multiple: int) -> None:
+    assert padding_multiple(torch.device(device)) == multiple

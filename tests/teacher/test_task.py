@@ -85,7 +85,7 @@ def test_a_collated_batch_is_padded_and_predicts_what_is_masked(make):
     src, tgt = Ragged.from_arrow(rows["src_ids"]), Ragged.from_arrow(rows["tgt_ids"])
     longest = int((src.lengths + tgt.lengths + 3).max())
     assert batch.input_ids.shape == batch.token_type_ids.shape == batch.attention_mask.shape
-    assert batch.input_ids.shape == (5, -(-longest // 8) * 8)
+    assert batch.input_ids.shape == (5, longest)  # no rounding up on a CPU
     assert batch.padded_tokens == batch.input_ids.numel()
     assert batch.attention_mask.sum(1).tolist() == (src.lengths + tgt.lengths + 3).tolist()
     assert batch.count == len(batch.labels) == len(batch.masked_index) >= 5

@@ -1,0 +1,68 @@
+"""The update that is timed is the training loop's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from benchmarks.training import Alone, Unjudged, Updates
+from bertkd_ray.config import TeacherConfig
+from bertkd_ray.core.batching import MicroBatch, Position
+from bertkd_ray.core.training import Settings, fit
+from bertkd_ray.teacher.masking import BertSpecials
+from bertkd_ray.teacher.model import build_teacher
+from bertkd_ray.teacher.task import TeacherTask, lengths
+from tests.teacher.tiny import write_bert
+
+V, PAIRS = 24, 6
+BERT_IDS = np.concatenate([[0, 2, 2, 3], np.arange(5, 25)]).astype(np.int32)
+SPECIALS = BertSpecials(pad=0, cls=2, sep=3, mask=4)
+LISTS = pa.list_(pa.int32())
+ROWS = pa.table(
+    {
+        "id": np.arange(PAIRS),
+        "src_ids": pa.array([[4 + row, 5, 6] for row in range(PAIRS)], LISTS),
+        "tgt_ids": pa.array([[7, 8, 9 + row] for row in range(PAIRS)], LISTS),
+    }
+)
+
+
+class Group:
+    """One row group: the whole table."""
+
+    rows = np.asarray([PAIRS])
+
+    def read(self, groups: np.ndarray) -> pa.Table:
+        return pa.concat_tables([ROWS] * len(groups)).combine_chunks()
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[[], TeacherTask]:
+    bert = write_bert(tmp_path / "bert")
+
+    def task() -> TeacherTask:
+        model = build_teacher(bert, BERT_IDS, pretrained=True, dropout=0.0, attention_dropout=0.0)
+        config = TeacherConfig(batch_tokens=1024, steps=1, lr=1e-5, warmup=0.0)
+        return TeacherTask(model, config, 1, BERT_IDS, SPECIALS, ROWS, "float32")
+
+    return task
+
+
+def test_an_update_is_that_of_the_training_loop(make: Callable[[], TeacherTask]) -> None:
+    """Rows come in another order there, so sums of float32 may differ in their last digits."""
+    looped, timed, host = make(), make(), Alone([])
+    settings = Settings(1, 1024, 1, seed=1, eval_every=1, checkpoint_every=2, log_every=1)
+    fit(Unjudged(looped, times=3), Group(), lengths, settings, host, "float32")
+    norm = Updates(timed, "float32")(timed.collate(MicroBatch(0, 0, ROWS, Position(0, 1))))
+    assert host.rows[0]["train/grad_norm"] == pytest.approx(norm, rel=1e-4)
+    assert 0 <= host.rows[0]["train/data_wait"] <= 1
+    before = dict(make().model.named_parameters())
+    expected = dict(looped.model.named_parameters())
+    for name, parameter in timed.model.named_parameters():
+        assert name.startswith("bert.embeddings.word") or not torch.equal(parameter, before[name]), name
+        torch.testing.assert_close(parameter, expected[name], rtol=0, atol=1e-7, msg=name)
