@@ -132,7 +132,7 @@ def importers(package: str, *, at_import: bool = False) -> set[str]:
 
 def test_ray_is_imported_by_the_runtime_and_by_the_client_of_its_job_server():
     """`submit` is on the other side of the network: it runs where no Ray session is."""
-    runtime = {f"bertkd_ray.core.runtime{module}" for module in ("", ".mapping", ".training")}
+    runtime = {f"bertkd_ray.core.runtime{module}" for module in ("", ".mapping", ".processes", ".training")}
     assert importers("ray") == {*runtime, "bertkd_ray.submit"}
     assert importers("ray", at_import=True) == runtime
 

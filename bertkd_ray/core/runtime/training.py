@@ -5,18 +5,17 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.train.backend import Backend, BackendConfig
 
 from bertkd_ray.core.artifact import WORK, Draft
 from bertkd_ray.core.console import say
 from bertkd_ray.core.errors import ReportedError, TrainingDivergedError
-from bertkd_ray.core.preemption import Notice, listen, told_to_leave, training
+from bertkd_ray.core.preemption import Notice, told_to_leave, training
 from bertkd_ray.core.refusals import scratch_directory
 from bertkd_ray.core.store import Store
 from bertkd_ray.core.timeline import span
@@ -51,6 +50,8 @@ def train(
     from ray import train as ray_train
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+    from bertkd_ray.core.runtime.processes import Processes
+
     # Ray's classes are typed as those of Ray Train's first version, which lacks these settings.
     settings: Any = ray_train
     trainer = DataParallelTrainer(
@@ -63,7 +64,7 @@ def train(
             "on_gpu": "GPU" in resources,
             "storage": draft.store.uri,
         },
-        backend_config=_Backend(config.preemption_grace, on_gpu="GPU" in resources),
+        backend_config=Processes(config.preemption_grace, on_gpu="GPU" in resources),
         scaling_config=settings.ScalingConfig(
             num_workers=config.workers,
             elastic_resize_monitor_interval_s=config.resize_every,
@@ -169,55 +170,6 @@ def _device(*, on_gpu: bool) -> torch.device:
     from ray.train.torch import get_device
 
     return get_device()
-
-
-class _Processes(Backend):
-    """Ray's torch process group, and workers that take SIGTERM as a notice.
-
-    A group of one without a GPU has nobody to talk to, so that neither it nor the controller need load torch for it.
-    """
-
-    share_cuda_visible_devices = True
-
-    def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        """Runs in the controller when the workers are there."""
-        if torch_config := backend_config.of_torch(len(worker_group)):
-            torch_config.backend_cls().on_start(worker_group, torch_config)
-        # Runs in the main thread of each worker, where alone signals can be listened to.
-        worker_group.execute(listen, backend_config.grace)
-
-    def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
-        """Runs in the controller before the workers end."""
-        if torch_config := backend_config.of_torch(len(worker_group)):
-            torch_config.backend_cls().on_shutdown(worker_group, torch_config)
-
-
-@dataclass
-class _Backend(BackendConfig):
-    """How `_Processes` are set up."""
-
-    grace: float
-    """Seconds from SIGTERM to the end."""
-    on_gpu: bool
-
-    @property
-    def backend_cls(self) -> type[Backend]:
-        """What Ray Train calls."""
-        return _Processes
-
-    @property
-    def train_func_context(self) -> Any:
-        """Entered in each worker around the training function."""
-        torch_config = self.of_torch(1)
-        return torch_config.train_func_context if torch_config else nullcontext
-
-    def of_torch(self, workers: int) -> Any:
-        """Ray's settings of a torch process group, or None where none is needed."""
-        if workers == 1 and not self.on_gpu:
-            return None
-        from ray.train.torch import TorchConfig
-
-        return TorchConfig(backend="nccl" if self.on_gpu else "gloo")
 
 
 def clean_board(board: Any = None) -> Any:

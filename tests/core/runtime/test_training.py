@@ -95,4 +95,7 @@ def test_workers_add_up_and_their_rows_arrive_on_one_board_after_another(workers
         assert [row["size"] for row in rows] == [workers] * workers
         assert clean_board(board) is board
     ray.kill(board)
+    with pytest.raises(ray.exceptions.RayActorError):
+        while True:  # it dies in a moment
+            ray.get(board.error.remote())
     assert clean_board(board) is not board
