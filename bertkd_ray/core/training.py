@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -164,6 +164,7 @@ class Trainer:
         self.progress = Progress(positions=starts)
         self._best: StateDict = {}
         self._recent: deque[StateDict] = deque(maxlen=settings.average)
+        self._norms: list[tuple[int, float, Tensor]] = []
         self._parameters = [p for p in task.objective.parameters() if p.requires_grad]
         if host.restore is not None:
             self._load(host.restore)
@@ -185,16 +186,22 @@ class Trainer:
         window = _Window()
         if self.progress.history:
             self._emit([])
-        prefetched = _prefetch(self._streams, self._task.collate)
+        prefetched = _prefetch(self._streams, self._collate)
         while self.progress.step < self._settings.steps and not self._exhausted_patience():
             notice = self._update(prefetched, window)
             step = self.progress.step
             last = step == self._settings.steps
-            if step % self._settings.log_every == 0 or last:
+            log, evaluate = (
+                step % every == 0 or last for every in (self._settings.log_every, self._settings.eval_every)
+            )
+            checkpoint = (step % self._settings.checkpoint_every == 0 or bool(notice)) and not last
+            if log or evaluate or checkpoint:
+                self._check_norms()
+            if log:
                 self._emit([window.row(step, self._workers, self._task.stat_names)])
-            if step % self._settings.eval_every == 0 or last:
+            if evaluate:
                 self._evaluate()
-            if (step % self._settings.checkpoint_every == 0 or notice) and not last:
+            if checkpoint:
                 self._gather_positions()
                 self._host.on_checkpoint(self._save, {"step": step})
             if notice is Notice.LEAVE and not last:
@@ -213,7 +220,9 @@ class Trainer:
         own = self._host.notice()
         count = float(sum(batch.count for _, batch in micros))
         told = [float(own is notice) for notice in Notice]
-        total, *sums = workers.sum(torch.tensor([count, *told], device=device)).tolist()
+        # One worker asks nobody, and so does not wait for its GPU.
+        where = device if workers.size > 1 else None
+        total, *sums = workers.sum(torch.tensor([count, *told], device=where)).tolist()
         rate = task.learning_rate(step)
         set_learning_rate(task.optimizer, rate)
         task.optimizer.zero_grad(set_to_none=True)
@@ -227,16 +236,35 @@ class Trainer:
             window.add(loss_sum.detach(), stats.detach(), batch)
         norm = task.clip(self._parameters)
         window.norm, window.rate = norm, rate
-        if not math.isfinite(float(norm)):
-            raise TrainingDivergedError(
-                f"the gradient is not a number at step {step} (learning rate {rate:.3g}); the last checkpoint is kept; "
-                "lower the learning rate or raise its warm-up"
-            )
+        self._norms.append((step, rate, norm))
+        if device.type == "cpu":
+            self._check_norms()
         task.optimizer.step()
         self.progress.step = step
         for micro, _ in micros:
             self.progress.positions[micro.stream] = micro.after
         return max(notice for notice, workers_told in zip(Notice, sums, strict=True) if workers_told)
+
+    def _collate(self, micro: MicroBatch) -> Batch:
+        batch = self._task.collate(micro)
+        return _pinned(batch) if self._workers.device.type == "cuda" else batch
+
+    def _check_norms(self) -> None:
+        """Raises TrainingDivergedError for the first step since the last look whose gradient was not a number.
+
+        To look is to wait until a GPU has done all that it was given. So there it happens where that is waited for in
+        any case, and before weights are evaluated or kept.
+        """
+        norms, self._norms = self._norms, []
+        if not norms:
+            return
+        finite = torch.stack([norm for _, _, norm in norms]).isfinite().tolist()
+        for (step, rate, _), is_finite in zip(norms, finite, strict=True):
+            if not is_finite:
+                raise TrainingDivergedError(
+                    f"the gradient is not a number at step {step} (learning rate {rate:.3g}); the last checkpoint is "
+                    "kept; lower the learning rate or raise its warm-up"
+                )
 
     def _gather_positions(self) -> None:
         """Every worker knows its own streams' positions; a checkpoint needs those of all."""
@@ -348,6 +376,12 @@ class _Window:
             "train/padded_tokens_per_second": tokens / seconds,
             "train/data_wait": waited / workers.size,
         }
+
+
+def _pinned(batch: Any) -> Any:
+    """A dataclass of tensors again, in memory from which a GPU copies while this process goes on."""
+    tensors = {name: value.pin_memory() for name, value in vars(batch).items() if isinstance(value, Tensor)}
+    return replace(batch, **tensors)
 
 
 def _prefetch(streams: Streams, collate: Callable[[MicroBatch], Batch]) -> Iterator[list[tuple[MicroBatch, Batch]]]:

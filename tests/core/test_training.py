@@ -16,6 +16,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
+from bertkd_ray.core import training as training_module
 from bertkd_ray.core.batching import Lengths, MicroBatch, Plan, Position, Streams
 from bertkd_ray.core.errors import TrainingDivergedError
 from bertkd_ray.core.preemption import LeavingError, Notice
@@ -229,6 +230,47 @@ def test_averaging_takes_the_mean_of_the_last_validated_weights():
 def test_a_loss_that_is_no_number_stops_with_step_and_rate():
     with pytest.raises(TrainingDivergedError, match=r"not a number at step \d+ \(learning rate 1e\+30\)"):
         trainer(FitTask(rate=1e30), Alone(), steps=50).run()
+
+
+def test_on_other_devices_gradients_are_looked_at_before_anything_is_kept(monkeypatch):
+    task = FitTask(rate=1e30)
+    training = trainer(task, Alone(), steps=50, log_every=50, eval_every=50, checkpoint_every=7)
+    looked_at = []
+    check = training._check_norms
+    at_once = [True]
+
+    def looks() -> None:
+        # The loop of a CPU looks within the step; a GPU's does not.
+        if not at_once[0]:
+            looked_at.append(training.progress.step)
+            check()
+
+    monkeypatch.setattr(training, "_check_norms", looks)
+    update = training._update
+
+    def updated(*arguments):
+        at_once[0] = True
+        notice = update(*arguments)
+        at_once[0] = False
+        return notice
+
+    monkeypatch.setattr(training, "_update", updated)
+    with pytest.raises(TrainingDivergedError, match=r"not a number at step \d+ \(learning rate 1e\+30\)") as raised:
+        training.run()
+    assert looked_at == [7]
+    with pytest.raises(TrainingDivergedError) as at_once_raised:
+        trainer(FitTask(rate=1e30), Alone(), steps=50, log_every=50, eval_every=50, checkpoint_every=7).run()
+    assert str(raised.value) == str(at_once_raised.value)
+
+
+def test_a_pinned_batch_has_the_same_numbers(monkeypatch):
+    copies = []
+    monkeypatch.setattr(Tensor, "pin_memory", lambda tensor: copies.append(tensor.clone()) or copies[-1])
+    batch = Numbers(torch.arange(3.0))
+    pinned = training_module._pinned(batch)
+    assert type(pinned) is Numbers
+    assert pinned.x_N is copies[0]
+    assert torch.equal(pinned.x_N, batch.x_N)
 
 
 def test_an_error_in_collation_reaches_the_loop():
