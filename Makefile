@@ -7,6 +7,7 @@ INSTALLED := $(VENV)/.installed
 
 export HF_HUB_OFFLINE ?= 1
 
+PROCESSES ?= 2
 N ?= 20
 SEED ?= 1
 
@@ -37,8 +38,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# A module's tests stay together: they share what is dear to make.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
 
 test-fast: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow and not ray"
