@@ -66,8 +66,7 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
         baseline=compared.rate(_ORIGINAL, pairs),
         ratio=compared.ratio(_ORIGINAL, pairs, pairs),
         goal="≥ 8; ≥ 50% of the products",
-        product_rate=compared.product_rate,
-        utilisation=compared.utilisation,
+        **compared.columns,
         details={"pairs": pairs, "positions": positions, "topk": TOPK, **compared.details()},
     )
     ours_size, their_size = Spread.of([size / positions for size in sizes]), Spread.of([stored / positions])

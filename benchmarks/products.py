@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -88,7 +88,13 @@ def flops(products: Counter[Product]) -> int:
 class Replay:
     """Products without the work around them."""
 
-    def __init__(self, products: Counter[Product]) -> None:
+    def __init__(self, products: Counter[Product], dtype: torch.dtype | None = None) -> None:
+        """dtype: of all products instead of their own."""
+        if dtype is not None:
+            of_dtype: Counter[Product] = Counter()
+            for product, count in products.items():
+                of_dtype[replace(product, dtype=dtype)] += count
+            products = of_dtype
         self._products = products
         self._ready = {product: product.operands() for product in products}
 

@@ -7,7 +7,16 @@ from typing import Any
 
 from benchmarks.timing import Spread
 
-HEADINGS = ["what", "unit", "ours", "baseline", "ratio (min–max)", "goal", "GFLOP/s of products", "utilisation"]
+HEADINGS = [
+    "what",
+    "unit",
+    "ours",
+    "baseline",
+    "ratio (min–max)",
+    "goal",
+    "products, GFLOP/s (× f32)",
+    "utilisation",
+]
 _NOTHING = "–"
 
 
@@ -24,6 +33,8 @@ class Row:
     goal: str = ""
     product_rate: Spread | None = None
     """FLOP/s of the machine for the same matrix products as ours and nothing else, in the same rounds."""
+    product_gain: Spread | None = None
+    """`product_rate` over that of float32."""
     utilisation: Spread | None = None
     """Our FLOP/s over `product_rate`."""
     details: dict[str, Any] = field(default_factory=dict)
@@ -43,9 +54,15 @@ class Row:
             number(self.baseline.median) if self.baseline else _NOTHING,
             ratio,
             self.goal or _NOTHING,
-            f"{self.product_rate.median / 1e9:,.0f}" if self.product_rate else _NOTHING,
+            self._products(),
             f"{self.utilisation.median:.0%}" if self.utilisation else _NOTHING,
         ]
+
+    def _products(self) -> str:
+        if self.product_rate is None:
+            return _NOTHING
+        gain = f" ({self.product_gain.median:.1f})" if self.product_gain else ""
+        return f"{self.product_rate.median / 1e9:,.0f}{gain}"
 
 
 def number(value: float) -> str:

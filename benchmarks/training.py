@@ -59,8 +59,7 @@ def finetune(setting: Setting, rounds: int) -> list[Row]:
     common: dict[str, Any] = {
         "unit": "non-padding tokens/s",
         "ours": compared.rate(OURS, tokens),
-        "product_rate": compared.product_rate,
-        "utilisation": compared.utilisation,
+        **compared.columns,
         "details": {**shape, "masked": sum(batch.count for batch in batches), **compared.details()},
     }
     goals = {_WHOLE: ("finetune", "≥ 4 on AMX"), _MASKED: ("finetune, masked places alone", "")}
@@ -94,8 +93,7 @@ def distill(setting: Setting, rounds: int) -> list[Row]:
         baseline=compared.rate(_PADDED, tokens),
         ratio=compared.ratio(_PADDED, tokens, tokens),
         goal="≥ 4 on AMX",
-        product_rate=compared.product_rate,
-        utilisation=compared.utilisation,
+        **compared.columns,
         details={"tokens": tokens, "padded": sum(batch.padded_tokens for batch in batches), **compared.details()},
     )
     return [row]

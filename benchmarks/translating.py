@@ -80,8 +80,7 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
         baseline=compared.rate(_GENERATE, tokens[_GENERATE]),
         ratio=compared.ratio(_GENERATE, tokens[OURS], tokens[_GENERATE]),
         goal="≥ 8",
-        product_rate=compared.product_rate,
-        utilisation=compared.utilisation,
+        **compared.columns,
         details=details,
     )
     faster = [

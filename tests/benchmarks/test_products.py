@@ -55,3 +55,9 @@ def test_a_replay_counts_a_frequent_product_in_full() -> None:
     looks = iter(range(100))
     once, often = (Product(1, 2, 2, size, left_t=False, right_t=False, dtype=F32) for size in (2, 3))
     assert Replay(Counter({once: 1, often: 12})).seconds(lambda: float(next(looks))) == 1 + 12 / 3
+
+
+def test_a_replay_in_float32_joins_what_differs_in_dtype_alone() -> None:
+    looks = iter(range(100))
+    one, other = (Product(1, 2, 2, 2, left_t=False, right_t=False, dtype=dtype) for dtype in (F32, BF16))
+    assert Replay(Counter({one: 3, other: 3}), F32).seconds(lambda: float(next(looks))) == 6 / 3

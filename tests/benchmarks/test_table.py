@@ -15,6 +15,7 @@ FULL = Row(
     ratio=Spread(4.0, 3.5, 4.25),
     goal="≥ 8",
     product_rate=Spread(4.2e11, 4e11, 4.3e11),
+    product_gain=Spread(2.46, 2.4, 2.5),
     utilisation=Spread(0.714, 0.7, 0.72),
     details={"pairs": 192},
 )
@@ -22,7 +23,7 @@ BARE = Row("wait", "% of step time", ours=Spread(0.01234, 0.0, 0.1))
 
 
 def test_cells_by_hand() -> None:
-    assert FULL.cells() == ["extract", "pairs/s", "48.0", "12.0", "4.00 (3.50–4.25)", "≥ 8", "420", "71%"]
+    assert FULL.cells() == ["extract", "pairs/s", "48.0", "12.0", "4.00 (3.50–4.25)", "≥ 8", "420 (2.5)", "71%"]
     assert BARE.cells() == ["wait", "% of step time", "0.0123", "–", "–", "–", "–", "–"]
     assert [number(value) for value in (12345.6, 99.96, 0.5)] == ["12,346", "100.0", "0.5"]
 
