@@ -24,27 +24,30 @@ class Slots(NamedTuple):
     """Places within the row; a free slot has place 0."""
 
     @staticmethod
-    def of(masked_index_M: Tensor, rows: int, places: int) -> Slots:
-        """masked_index_M: int64, places in the flattened [N * L] array, rising."""
+    def of(masked_index_M: Tensor, rows: int, places: int, most: int | None = None) -> Slots:
+        """masked_index_M: int64, places in the flattened [N * L] array, rising. most: Q; None asks the device."""
         row_M = masked_index_M // places
         counts_N = torch.bincount(row_M, minlength=rows)
         starts_N = counts_N.cumsum(0) - counts_N
         slot_M = torch.arange(len(row_M), device=row_M.device) - starts_N[row_M]
-        place_NQ = row_M.new_zeros(rows, int(counts_N.max()) if rows else 0)
+        place_NQ = row_M.new_zeros(rows, most if most is not None else int(counts_N.max()) if rows else 0)
         place_NQ[row_M, slot_M] = masked_index_M % places
         return Slots(row_M, slot_M, place_NQ)
 
 
-def masked_positions(layer: Any, hidden_NLH: Tensor, mask: Tensor | None, masked_index_M: Tensor) -> Tensor:
+def masked_positions(
+    layer: Any, hidden_NLH: Tensor, mask: Tensor | None, masked_index_M: Tensor, most: int | None = None
+) -> Tensor:
     """[M, H]: what `layer`, a BertLayer, gives at the masked positions, by plain attention.
 
     mask: as transformers makes it, [N, 1, 1 or L, L]: bool, True where a query may see a key, or a number to add to the
     score; None lets every place see every other. masked_index_M: int64, places in the flattened [N * L] array, rising.
+    most: Q where it is known, at least the masked positions of every row; a GPU is waited for to find it out.
     Dropout is the layer's, drawn for these positions alone. Not supported: cross-attention, relative positions.
     """
     rows, places, _ = hidden_NLH.shape
     attention = layer.attention.self
-    slots = Slots.of(masked_index_M, rows, places)
+    slots = Slots.of(masked_index_M, rows, places, most)
     hidden_MH = hidden_NLH.flatten(0, 1).index_select(0, masked_index_M)
     query_MH = attention.query(hidden_MH)
     # Free slots have a query of zeros; what they attend to is dropped below.
