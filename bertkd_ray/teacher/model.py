@@ -60,7 +60,9 @@ class ConditionalMaskedLM(BertPreTrainedModel):
         if self.config.left_to_right:
             attention_mask_NL = left_to_right_mask(token_type_ids_NL, attention_mask_NL)
         hidden_NLH = self.bert.embeddings(input_ids=input_ids_NL, token_type_ids=token_type_ids_NL)
-        mask = create_bidirectional_mask(config=self.config, inputs_embeds=hidden_NLH, attention_mask=attention_mask_NL)
+        mask: Any = create_bidirectional_mask(
+            config=self.config, inputs_embeds=hidden_NLH, attention_mask=attention_mask_NL
+        )
         *layers, last = self.bert.encoder.layer
         for layer in layers:
             hidden_NLH = layer(hidden_NLH, mask)
