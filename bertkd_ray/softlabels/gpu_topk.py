@@ -1,8 +1,8 @@
 """The k best of many scores on a GPU, where the general selection reads every row several times.
 
 A row is cut into groups. Each of its k best scores stands in one of the k groups with the largest peaks: were k other
-groups better, each would have a score above it. So one reading gives the peak of every group, and the selection is among
-the scores of k groups.
+groups better, each would have a score above it. So one reading gives the peak of every group, and the selection is
+among the scores of k groups.
 
 Shapes: M rows, V scores of a row, G groups of W scores, k entries that are looked for.
 """

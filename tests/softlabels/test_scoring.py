@@ -16,6 +16,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.softlabels import scoring
 from bertkd_ray.softlabels.scoring import Scorer, row_batches, topk_scores
+from bertkd_ray.teacher.gpu_inference import GpuEncoder
 from bertkd_ray.teacher.masking import BertSpecials, cmlm_batch, expand_passes, strided_passes
 from bertkd_ray.teacher.model import ConditionalMaskedLM, build_teacher
 from bertkd_ray.teacher.source import bert_specials
@@ -161,13 +162,19 @@ def test_row_order_does_not_matter(model: ConditionalMaskedLM, pairs: tuple[Ragg
     np.testing.assert_allclose(moved.logsumexp, labels.logsumexp[positions], rtol=1e-5)
 
 
-def test_bf16_agrees_within_its_rounding(model: ConditionalMaskedLM, pairs: tuple[Ragged, Ragged, np.ndarray]) -> None:
+@pytest.mark.parametrize("as_on_gpus", [False, True])
+def test_bf16_agrees_within_its_rounding(
+    model: ConditionalMaskedLM, pairs: tuple[Ragged, Ragged, np.ndarray], as_on_gpus: bool
+) -> None:
     """The top-k sets are equal but for ties within the tolerance: 2^-8 of the largest logit for each rounding.
 
     Sixteen roundings: six products and the residual in each of two layers, the transform, and the vocabulary.
     """
     src, tgt, ids = pairs
-    fast = scorer(model, precision="bf16").score(src, tgt, ids)
+    scoring_fast = scorer(model, precision="bf16")
+    if as_on_gpus:
+        scoring_fast.encoder = GpuEncoder(model)
+    fast = scoring_fast.score(src, tgt, ids)
     exact = plain_logits(model, src, tgt, BERT_IDS, SPECIALS)
     tolerance = 16 * 2.0**-8 * float(exact.abs().max())
     chosen = exact.gather(1, torch.from_numpy(fast.topk_ids.astype(np.int64))).numpy()
