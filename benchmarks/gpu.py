@@ -1,0 +1,124 @@
+"""Measures extraction, finetuning, distillation and translation on one GPU, in one process, without Ray and MLflow.
+
+python -m benchmarks.gpu                       random weights of the real sizes, at most three minutes
+python -m benchmarks.gpu --only distill,check  some of the rows
+python -m benchmarks.gpu --device cpu --tiny   the same code in miniature, to see that it works
+
+Rows come in the order of their importance; the JSON is written after each. What a row raises is in it too.
+"""
+
+from __future__ import annotations
+
+import time
+
+STARTED = time.monotonic()
+
+# Importing torch takes a part of the time that there is, and is counted.
+# ruff: noqa: E402
+import argparse
+import importlib
+import platform
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.gpu_board import Board
+from benchmarks.gpu_setting import REAL, TINY, GpuSetting
+from benchmarks.gpu_timing import ProductRate, Products, Shape
+from benchmarks.machine import ROOT, commit
+
+DEADLINE, TINY_DEADLINE = 170.0, 30.0
+MEASURES = {
+    "products": "gpu:products",
+    "extract": "gpu_extract:measure",
+    "finetune": "gpu_train:finetune",
+    "distill": "gpu_train:distill",
+    "topk": "gpu_checks:topk",
+    "losses": "gpu_checks:losses",
+    "translate": "gpu_translate:measure",
+    "wait": "gpu_train:data_wait",
+    "variants": "gpu_variants:measure",
+}
+"""Rows and the functions that measure them, in their order."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measures what is asked for; 1 when something was raised."""
+    options = _options(arguments)
+    device = torch.device(options.device)
+    board = Board(
+        options.output,
+        {**commit(), "machine": machine(device), "tiny": options.tiny, "deadline": options.deadline},
+        STARTED + options.deadline,
+        product_seconds=0.001 if options.tiny else 0.03,
+    )
+    board.watch()
+    setting = GpuSetting(TINY if options.tiny else REAL, device)
+    for name in options.only:
+        board.run(name, partial(_function(MEASURES[name]), setting, board))
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    print(f"\n{board.table()}\n\nJSON: {options.output}; {time.monotonic() - STARTED:.0f} s", flush=True)
+    return 1 if board.failed else 0
+
+
+def products(setting: GpuSetting, board: Board) -> None:
+    """What the device can do: one large product."""
+    side = setting.sizes.square
+    rate, _ = ProductRate(setting.device, training=False, spent=10 * board.product_seconds)(
+        Products({Shape(side, side, side): 1})
+    )
+    board.add("products", f"bf16, {side}³", {"TFLOP/s": rate / 1e12}, flops=rate)
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """The device and the libraries."""
+    found: dict[str, Any] = {
+        "device": platform.processor() or platform.machine(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": importlib.import_module("transformers").__version__,
+    }
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        found |= {
+            "device": properties.name,
+            "memory_gib": round(properties.total_memory / 2**30, 1),
+            "multiprocessors": properties.multi_processor_count,
+            "cuda": torch.version.cuda,
+        }
+    return found
+
+
+def _function(name: str) -> Callable[[GpuSetting, Board], None]:
+    module, _, function = name.partition(":")
+    # The module that was started as a program is not imported again.
+    found: Any = sys.modules[__name__] if module == "gpu" else importlib.import_module(f"benchmarks.{module}")
+    return getattr(found, function)  # type: ignore[no-any-return]
+
+
+def _rows(text: str) -> list[str]:
+    chosen = text.split(",")
+    if unknown := set(chosen) - set(MEASURES):
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: choose from {', '.join(MEASURES)}")
+    return [name for name in MEASURES if name in chosen]
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", type=_rows, default=list(MEASURES), help=f"rows, of {','.join(MEASURES)}")
+    parser.add_argument("--device", default="cuda", help="where to measure (default: cuda)")
+    parser.add_argument("--tiny", action="store_true", help="miniature models, to see that everything works")
+    parser.add_argument("--deadline", type=float, help="seconds after which this ends (default: 170; tiny: 30)")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "gpu.json", help="the JSON")
+    options = parser.parse_args(arguments)
+    options.deadline = options.deadline or (TINY_DEADLINE if options.tiny else DEADLINE)
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

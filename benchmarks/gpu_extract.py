@@ -1,0 +1,125 @@
+"""Extraction on a GPU: the scorer end to end, from token ids to soft labels in the process's memory."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+import numpy as np
+
+from benchmarks.gpu_board import Board
+from benchmarks.gpu_setting import TOPK, GpuSetting
+from benchmarks.gpu_timing import ProductRate, kernels, seconds, teacher_products
+from bertkd_ray.core.operations import Operations, TeacherSize, teacher_forward
+from bertkd_ray.core.ragged import Ragged, offsets_of
+from bertkd_ray.softlabels.scoring import Precision, Scorer, row_batches
+from bertkd_ray.teacher.gpu_inference import GpuEncoder
+from bertkd_ray.teacher.masking import FRAME_TOKENS, expand_passes
+
+PASSES = 7
+ROUNDS = 5
+GOAL = 0.55
+
+
+def measure(setting: GpuSetting, board: Board) -> None:
+    """Budgets as the product scores them, the first one profiled; then by autocast, with fused and plain attention."""
+    model = setting.teacher(dropout=0.0)
+    first = setting.sizes.extract_budgets[0]
+    for budget in setting.sizes.extract_budgets:
+        if board.has_time("extract", f"{budget:,}"):
+            scorer = scorer_of(setting, model, budget)
+            report(setting, board, scorer, f"{budget:,} places", profiled=budget == first)
+    for attention in ("sdpa", "eager"):
+        if board.has_time("extract", f"autocast, {attention}"):
+            model.set_attn_implementation(attention)
+            scorer = scorer_of(setting, model, first)
+            scorer.encoder = None
+            report(setting, board, scorer, f"{first:,} places, autocast, {attention}")
+
+
+def scorer_of(
+    setting: GpuSetting, model: Any, budget: int, precision: Precision | None = None, topk: int = TOPK
+) -> Scorer:
+    """The product's scorer; on a CPU it is made to go the GPU's way."""
+    scorer = Scorer(
+        model,
+        setting.bert_ids,
+        setting.specials,
+        topk=topk,
+        passes=PASSES,
+        batch_tokens=budget,
+        precision=precision or setting.precision,
+        device=setting.device,
+    )
+    if scorer.precision == "bf16" and scorer.encoder is None:
+        scorer.encoder = GpuEncoder(model)
+    return scorer
+
+
+def report(setting: GpuSetting, board: Board, scorer: Scorer, variant: str, *, profiled: bool = False) -> None:
+    """Measures a scorer over some fragments and writes the row down."""
+    src, tgt = setting.pairs
+    fragments = [
+        np.arange(start, start + setting.sizes.fragment_pairs)
+        for start in range(0, ROUNDS * setting.sizes.fragment_pairs, setting.sizes.fragment_pairs)
+    ]
+    taken = [(src.take(rows), tgt.take(rows), rows) for rows in fragments]
+    scorer.score(*taken[0])
+    spent = [seconds(lambda one=one: scorer.score(*one), setting.device, 1, warm_up=0)[0] for one in taken]  # type: ignore[misc]
+    work = [Work.of(setting.sizes.teacher, one[0], one[1], scorer) for one in taken]
+    rate = statistics.median(one.operations.computed / took for one, took in zip(work, spent, strict=True))
+    biggest = work[0]
+    products = teacher_products(setting.sizes.teacher, biggest.places_a_batch, biggest.masked_a_batch)
+    product_rate, shapes = ProductRate(setting.device, training=False, spent=board.product_seconds)(products)
+    details: dict[str, Any] = {
+        "seconds": spent,
+        "places": sum(one.places for one in work),
+        "padding": 1 - sum(one.real for one in work) / sum(one.places for one in work),
+        "flops": sum(one.operations.computed for one in work),
+        "useful": sum(one.operations.useful for one in work) / sum(one.operations.computed for one in work),
+        "batches_a_fragment": biggest.batches,
+        "products": shapes,
+    }
+    if profiled:
+        details["profile"] = kernels(lambda: scorer.score(*taken[0]), setting.device, statistics.median(spent))
+    pairs = setting.sizes.fragment_pairs
+    positions = statistics.median(
+        int((one[1].lengths + 1).sum()) / took for one, took in zip(taken, spent, strict=True)
+    )
+    board.add(
+        "extract",
+        variant,
+        {"pairs/s": pairs / statistics.median(spent), "positions/s": positions},
+        flops=rate,
+        product_rate=product_rate,
+        goal=GOAL,
+        details=details,
+    )
+
+
+class Work:
+    """What a fragment's batches are made of."""
+
+    def __init__(self) -> None:
+        self.operations = Operations(0.0, 0.0)
+        self.places = self.real = self.batches = self.places_a_batch = self.masked_a_batch = 0
+
+    @staticmethod
+    def of(size: TeacherSize, src: Ragged, tgt: Ragged, scorer: Scorer) -> Work:
+        """As the scorer cuts them."""
+        positions, places = tgt.lengths + 1, src.lengths + tgt.lengths + FRAME_TOKENS
+        order = np.argsort(-places, kind="stable")
+        row_of_pass, mask = expand_passes(positions[order], scorer.passes)
+        pair_of_pass = order[row_of_pass]
+        masked = np.add.reduceat(mask, offsets_of(positions[pair_of_pass])[:-1], dtype=np.int64)
+        found = Work()
+        lengths = places[pair_of_pass]
+        for rows in row_batches(lengths, scorer.batch_tokens, scorer.pad_to):
+            width = -(-int(lengths[rows].max()) // scorer.pad_to) * scorer.pad_to
+            found.operations = found.operations.plus(teacher_forward(size, lengths[rows], width, masked[rows]))
+            found.places += len(rows) * width
+            found.real += int(lengths[rows].sum())
+            found.batches += 1
+            if len(rows) * width > found.places_a_batch:
+                found.places_a_batch, found.masked_a_batch = len(rows) * width, int(masked[rows].sum())
+        return found

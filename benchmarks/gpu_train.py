@@ -1,0 +1,248 @@
+"""Finetuning and distillation on a GPU, by the product's own loop: `core.training.fit` over row groups in memory."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.gpu_board import Board
+from benchmarks.gpu_setting import GpuSetting, MemoryGroups
+from benchmarks.gpu_timing import ProductRate, Products, kernels, student_products, teacher_products
+from bertkd_ray.core.batching import MicroBatch
+from bertkd_ray.core.devices import autocast
+from bertkd_ray.core.dropout import seeded_dropout
+from bertkd_ray.core.operations import Operations, student_forward, teacher_forward, training
+from bertkd_ray.core.preemption import Notice
+from bertkd_ray.core.training import HistoryRow, Settings, Workers, fit
+from bertkd_ray.student import task as student_task
+from bertkd_ray.student.collate import StudentBatch
+from bertkd_ray.teacher import task as teacher_task
+from bertkd_ray.teacher.task import TeacherBatch
+
+FINETUNE_GOAL, DISTILL_GOAL = 0.45, 0.40
+PARTS = 4
+"""Times that the timed updates are looked at; the median counts."""
+PROFILED_UPDATES = 3
+
+
+def finetune(setting: GpuSetting, board: Board) -> None:
+    """Budgets with the device's own attention, the first one profiled; then plain attention."""
+    budgets = setting.sizes.finetune_budgets
+    other = "eager" if setting.attention == "sdpa" else "sdpa"
+    for budget, attention in [*((one, setting.attention) for one in budgets), (budgets[0], other)]:
+        if board.has_time("finetune", f"{budget:,} {attention}"):
+            what = Finetuning(setting.teacher_task(setting.teacher(attention=attention), budget), budget)
+            report(setting, board, what, f"{budget:,} places, {attention}", profiled=budget == budgets[0])
+
+
+def distill(setting: GpuSetting, board: Board) -> None:
+    """All budgets with the device's own attention, profiled; then plain attention with the first."""
+    budgets = setting.sizes.distill_budgets
+    other = "eager" if setting.attention == "sdpa" else "sdpa"
+    for budget, attention in [*((one, setting.attention) for one in budgets), (budgets[0], other)]:
+        if board.has_time("distill", f"{budget} {attention}"):
+            task = setting.student_task(setting.student(attention=attention), budget)
+            report(setting, board, Distilling(task, budget), f"{budget:,} tokens, {attention}", profiled=True)
+
+
+class Finetuning:
+    """What the two trainings differ in."""
+
+    row, goal, unit = "finetune", FINETUNE_GOAL, "non-padding tokens/s"
+    lengths = staticmethod(teacher_task.lengths)
+
+    def __init__(self, task: Any, budget: int) -> None:
+        self.task, self.budget = task, budget
+
+    def operations(self, setting: GpuSetting, batch: TeacherBatch) -> Operations:
+        """Of an update."""
+        rows, width = batch.input_ids.shape
+        real = batch.attention_mask.sum(dim=1).numpy()
+        masked = np.bincount(batch.masked_index.numpy() // width, minlength=rows)
+        return training(teacher_forward(setting.sizes.teacher, real, width, masked))
+
+    def tokens(self, batch: TeacherBatch) -> int:
+        """What the rate counts."""
+        return int(batch.attention_mask.sum())
+
+    def products(self, setting: GpuSetting, batch: TeacherBatch) -> Products:
+        """Of a forward pass."""
+        return teacher_products(setting.sizes.teacher, batch.padded_tokens, batch.count)
+
+
+class Distilling:
+    """What the two trainings differ in."""
+
+    row, goal, unit = "distill", DISTILL_GOAL, "target tokens/s"
+    lengths = staticmethod(student_task.lengths)
+
+    def __init__(self, task: Any, budget: int) -> None:
+        self.task, self.budget = task, budget
+
+    def operations(self, setting: GpuSetting, batch: StudentBatch) -> Operations:
+        """Of an update."""
+        rows, width = batch.decoder_input_ids_NT.shape
+        src = batch.src_mask_NS.sum(dim=1).numpy()
+        tgt = np.bincount(batch.target_index_P.numpy() // width, minlength=rows)
+        return training(student_forward(setting.sizes.student, src, tgt, batch.src_mask_NS.shape[1], width))
+
+    def tokens(self, batch: StudentBatch) -> int:
+        """What the rate counts."""
+        return batch.count
+
+    def products(self, setting: GpuSetting, batch: StudentBatch) -> Products:
+        """Of a forward pass."""
+        src, tgt = batch.src_ids_NS.numel(), batch.decoder_input_ids_NT.numel()
+        return student_products(setting.sizes.student, src, tgt, batch.count)
+
+
+class Recorded:
+    """A task without validation that keeps its batches: the one of update i is `batches[i - 1]`."""
+
+    def __init__(self, task: Any) -> None:
+        self._task = task
+        self.batches: list[Any] = []
+        self.stat_names, self.optimizer = task.stat_names, task.optimizer
+        self.objective, self.clip, self.learning_rate = task.objective, task.clip, task.learning_rate
+        self.model = torch.nn.Identity()  # no weights are kept
+
+    def collate(self, micro: MicroBatch) -> Any:
+        """One micro-batch an update, so these are the updates in their order."""
+        self.batches.append(self._task.collate(micro))
+        return self.batches[-1]
+
+    def evaluate(self, workers: Workers) -> dict[str, float]:
+        """Nothing is looked at."""
+        return {}
+
+    def rank_of(self, figures: dict[str, float]) -> float:
+        """Every checkpoint is as good as any."""
+        return 0.0
+
+
+@dataclass
+class Alone:
+    """The host of a training in this process; keeps the curves and nothing else."""
+
+    workers: Workers
+    rows: list[HistoryRow] = field(default_factory=list)
+    restore: Path | None = None
+
+    def notice(self) -> Notice:
+        """None."""
+        return Notice.NONE
+
+    def on_rows(self, rows: list[HistoryRow]) -> None:
+        """Those of the training curves are kept."""
+        self.rows += [row for row in rows if "train/data_wait" in row]
+
+    def on_checkpoint(self, save: Callable[[Path], None], row: HistoryRow) -> None:
+        """There is none."""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Timed updates."""
+
+    batches: list[list[Any]]
+    """By part."""
+    seconds: list[float]
+    data_wait: list[float]
+    loss: float
+
+
+def timed(setting: GpuSetting, what: Any) -> Timed:
+    """Trains for the sizes' updates, after half as many that do not count, and half as many again to end with."""
+    every = max(1, setting.sizes.steps // PARTS)
+    warm_up = max(1, PARTS // 2)
+    steps = every * (warm_up + PARTS)
+    settings = Settings(
+        steps=steps,
+        batch_tokens=what.budget,
+        micro_batches=1,
+        seed=1,
+        eval_every=steps + 1,
+        checkpoint_every=steps + 1,
+        log_every=every,
+    )
+    recorded, host = Recorded(what.task), Alone(Workers(device=setting.device))
+    groups: Any = MemoryGroups(setting.table)
+    fit(recorded, groups, what.lengths, settings, host, setting.precision)
+    batches = [recorded.batches[start : start + every] for start in range(0, steps, every)]
+    times = [row["time"] for row in host.rows]
+    # The row of a part is written once the device has done its updates.
+    spent = [after - before for before, after in pairwise(times)]
+    waits = [row["train/data_wait"] for row in host.rows]
+    return Timed(batches[warm_up:], spent[warm_up - 1 :], waits[warm_up:], host.rows[-1]["train/loss"])
+
+
+def report(setting: GpuSetting, board: Board, what: Any, variant: str, *, profiled: bool) -> Timed:
+    """Trains, and writes the row down."""
+    found = timed(setting, what)
+    operations = [[what.operations(setting, batch) for batch in part] for part in found.batches]
+    flops = [sum(one.computed for one in part) for part in operations]
+    tokens = [sum(what.tokens(batch) for batch in part) for part in found.batches]
+    spent = found.seconds
+    largest = max((batch for part in found.batches for batch in part), key=lambda batch: batch.padded_tokens)
+    rate = ProductRate(setting.device, training=True, spent=board.product_seconds)
+    product_rate, shapes = rate(what.products(setting, largest))
+    updates = len(found.batches[0])
+    details: dict[str, Any] = {
+        "seconds": spent,
+        "updates": updates,
+        "flops": flops,
+        "useful": sum(one.useful for part in operations for one in part) / sum(flops),
+        "data_wait": found.data_wait,
+        "loss": found.loss,
+        "largest_batch": {"padded_tokens": largest.padded_tokens, "count": largest.count},
+        "products": shapes,
+    }
+    if setting.device.type == "cuda":
+        details["peak_gib"] = torch.cuda.max_memory_allocated(setting.device) / 2**30
+        torch.cuda.reset_peak_memory_stats(setting.device)
+    if profiled:
+        part = found.batches[-1][:PROFILED_UPDATES]
+        share = sum(what.operations(setting, batch).computed for batch in part) / flops[-1]
+        update = Update(setting, what.task)
+        details["profile"] = kernels(lambda: [update(batch) for batch in part], setting.device, share * spent[-1])
+    rates = {
+        what.unit: statistics.median(amount / took for amount, took in zip(tokens, spent, strict=True)),
+        "updates/s": updates / statistics.median(spent),
+        "% wait": 100 * statistics.median(found.data_wait),
+    }
+    achieved = statistics.median(amount / took for amount, took in zip(flops, spent, strict=True))
+    board.add(what.row, variant, rates, flops=achieved, product_rate=product_rate, goal=what.goal, details=details)
+    return found
+
+
+class Update:
+    """An update as `core.training` makes it with one worker and one micro-batch, without the curves."""
+
+    def __init__(self, setting: GpuSetting, task: Any) -> None:
+        self._device, self._precision, self._task = setting.device, setting.precision, task
+        self._parameters = [p for p in task.objective.parameters() if p.requires_grad]
+
+    def __call__(self, batch: Any) -> None:
+        task, device = self._task, self._device
+        task.optimizer.zero_grad(set_to_none=True)
+        with autocast(device, self._precision), seeded_dropout(1, device):
+            loss_sum, _ = task.objective(batch.to(device))
+            (loss_sum / batch.count).backward()
+        task.clip(self._parameters)
+        task.optimizer.step()
+
+
+def data_wait(setting: GpuSetting, board: Board) -> None:
+    """The share of its time that the loop waited for batches, in the rows that are there."""
+    for row in board.rows:
+        if "data_wait" in row["details"]:
+            waits = row["details"]["data_wait"]
+            rates = {"% median": 100 * statistics.median(waits), "% most": 100 * max(waits)}
+            board.add("data wait", f"{row['row']}, {row['variant']}", rates, goal="< 2%")
