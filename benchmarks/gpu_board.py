@@ -19,11 +19,13 @@ _NOTHING = "–"
 class Board:
     """Rows, failures and what there was no time for; every change is written to the file."""
 
-    def __init__(self, path: Path, described: dict[str, Any], ends: float, *, product_seconds: float = 0.03) -> None:
-        """ends: when, by `time.monotonic`. product_seconds: what the timing of one product may take, about."""
+    def __init__(self, path: Path, described: dict[str, Any], ends: float, *, in_miniature: bool = False) -> None:
+        """ends: when, by `time.monotonic`. in_miniature: everything takes a small part of the time."""
         self._path, self._ends = path, ends
         self._started = time.monotonic()
-        self.product_seconds = product_seconds
+        self._pace = 0.1 if in_miniature else 1.0
+        self.product_seconds = 0.001 if in_miniature else 0.03
+        """What the timing of one product may take, about."""
         self._lock = threading.Lock()
         self._now = ""
         self._tree: dict[str, Any] = {**described, "seconds": {}, "rows": [], "failed": {}, "left_out": [], "cut": None}
@@ -45,12 +47,16 @@ class Board:
 
     def has_time(self, row: str, variant: str, needs: float = 6.0) -> bool:
         """Whether something that takes `needs` seconds may still begin; if not, that is written down."""
-        if self.left() > needs:
+        if self.left() > needs * self._pace:
             return True
+        self.leave_out(row, variant)
+        return False
+
+    def leave_out(self, row: str, variant: str) -> None:
+        """Writes down that something is not measured."""
         with self._lock:
             self._tree["left_out"].append(f"{row}: {variant}")
             self._write()
-        return False
 
     def add(
         self,
@@ -113,7 +119,7 @@ class Board:
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
         ]
         ends = [f"failed: {name}: {what['error'][:200]}" for name, what in self._tree["failed"].items()]
-        ends += [f"no time for {what}" for what in self._tree["left_out"]]
+        ends += [f"left out: {what}" for what in self._tree["left_out"]]
         return "\n".join([*lines, *ends])
 
     def _cut(self) -> None:

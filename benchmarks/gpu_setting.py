@@ -63,6 +63,8 @@ class Sizes:
     """Translated by our search, and one at a time."""
     square: int
     """The side of the largest product."""
+    compiles: bool
+    """Whether compiled variants are measured too."""
 
 
 REAL = Sizes(
@@ -78,6 +80,7 @@ REAL = Sizes(
     steps=24,
     sentences=(1_000, 5),
     square=8_192,
+    compiles=True,
 )
 TINY = Sizes(
     teacher=TeacherSize(layers=2, width=32, ffn=64, vocabulary=200),
@@ -92,6 +95,7 @@ TINY = Sizes(
     steps=4,
     sentences=(12, 2),
     square=128,
+    compiles=False,
 )
 
 
