@@ -28,9 +28,9 @@ from bertkd_ray.teacher import finetune
 TIMES = 10
 GOAL = "< 5% more"
 FRAGMENT_PAIRS = 512
-EVERY = 16
+EVERY = 20
 """Of the fragments every so-manieth is extracted, of both corpora: the larger one keeps the actor ten times longer."""
-STEPS = 600
+STEPS = 400
 _INTERVAL = 0.05
 
 
