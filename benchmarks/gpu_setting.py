@@ -120,7 +120,7 @@ class GpuSetting:
     def __init__(self, sizes: Sizes, device: torch.device) -> None:
         self.sizes, self.device = sizes, device
         self.precision: Precision = "bf16" if device.type == "cpu" else resolve_precision("auto", device)
-        self.attention = resolve_attention("auto", device)
+        self.attention = resolve_attention("auto", device, training=True)
         self.bert_ids = np.random.default_rng(1).permutation(sizes.pieces)[: sizes.teacher.vocabulary].astype(np.int32)
         self.specials = BertSpecials(pad=0, cls=1, sep=2, mask=3)
 

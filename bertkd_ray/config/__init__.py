@@ -55,7 +55,7 @@ class TeacherConfig(Section):
     left_to_right: bool = False
     """True: a target position sees the source and the target up to itself, the source only itself (the ablation)."""
     attention: Literal["auto", "eager", "sdpa"] = "auto"
-    """Attention kernels; `auto` is plain attention on CPU, where its backward is faster, and fused attention on GPU."""
+    """Attention kernels; `auto` is plain attention, whose training is faster on CPUs and, with many shapes, on GPUs."""
     dropout: float | None = Field(None, ge=0, lt=1)
     """Dropout on hidden states; null is the checkpoint's own (0.1)."""
     attention_dropout: float = Field(0.1, ge=0, lt=1)

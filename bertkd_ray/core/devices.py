@@ -49,8 +49,14 @@ def padding_multiple(device: torch.device) -> int:
     return 1 if device.type == "cpu" else 8
 
 
-def resolve_attention(wanted: Literal["auto", "eager", "sdpa"], device: torch.device) -> Literal["eager", "sdpa"]:
-    """`auto` is plain attention on CPU, where the backward of the fused kernel is the slower one, else `sdpa`."""
+def resolve_attention(
+    wanted: Literal["auto", "eager", "sdpa"], device: torch.device, *, training: bool
+) -> Literal["eager", "sdpa"]:
+    """`auto` is `sdpa` for inference on a GPU, else plain attention.
+
+    On a CPU the backward of the fused kernel is the slower one. On an H100 updates with ever new shapes were 2.1 to 2.6
+    times as fast with plain attention: the device waits while fused attention is planned for a shape.
+    """
     if wanted != "auto":
         return wanted
-    return "sdpa" if device.type == "cuda" else "eager"
+    return "sdpa" if device.type == "cuda" and not training else "eager"

@@ -117,7 +117,7 @@ class ShardWriter:
         device = best_device()
         with scratch_directory("teacher-") as scratch:
             directory = load(self._store, teacher).local(MODEL, scratch)
-            model = load_teacher(directory, attention=resolve_attention("auto", device))
+            model = load_teacher(directory, attention=resolve_attention("auto", device, training=False))
             specials = BertSpecials(**json.loads((directory / SPECIALS).read_text(encoding="utf-8")))
             bert_ids = load_bert_ids(self._corpus.local(TOKENIZER, scratch))
         self._scorer = Scorer(

@@ -127,7 +127,7 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
         activation_dropout=student.activation_dropout,
         max_positions=max(_MAX_POSITIONS, config.corpus.max_side_tokens + 1),
         seed=config.student_seed,
-        attention=resolve_attention("auto", device),
+        attention=resolve_attention("auto", device, training=True),
     )
     torch.nn.Module.to(model, device)  # transformers' own `to` is untyped
     task = StudentTask(model, student, config.kd, validation, precision)

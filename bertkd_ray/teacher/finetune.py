@@ -93,7 +93,7 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
         bert,
         bert_ids,
         pretrained=teacher.pretrained,
-        attention=resolve_attention(teacher.attention, device),
+        attention=resolve_attention(teacher.attention, device, training=True),
         dropout=teacher.dropout,
         attention_dropout=teacher.attention_dropout,
         layers=teacher.layers,

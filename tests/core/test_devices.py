@@ -60,10 +60,12 @@ def test_autocast_multiplies_in_the_precision():
 
 
 def test_attention():
-    assert resolve_attention("auto", CPU) == "eager"
-    assert resolve_attention("auto", GPU) == "sdpa"
-    assert resolve_attention("sdpa", CPU) == "sdpa"
-    assert resolve_attention("eager", GPU) == "eager"
+    for training in (True, False):
+        assert resolve_attention("auto", CPU, training=training) == "eager"
+        assert resolve_attention("sdpa", CPU, training=training) == "sdpa"
+        assert resolve_attention("eager", GPU, training=training) == "eager"
+    assert resolve_attention("auto", GPU, training=True) == "eager"
+    assert resolve_attention("auto", GPU, training=False) == "sdpa"
 
 
 @pytest.mark.parametrize(("device", "multiple"), [("cpu", 1), ("cuda", 8)])
