@@ -1,4 +1,4 @@
-"""Measures every stage on this machine's CPU, prints one table and writes it as JSON.
+"""Measures every stage on this machine's CPU, and how it scales; prints one table and writes it as JSON.
 
 python -m benchmarks                          all rows, within half an hour on two cores
 python -m benchmarks --only extract,distill   some of them
@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import extracting, training, translating
+from benchmarks import extracting, scale_memory, scale_overhead, scale_workers, training, translating
 from benchmarks.machine import ROOT, commit, machine
 from benchmarks.setting import Setting, find_text
 from benchmarks.table import Row, markdown_table, text_table
@@ -30,6 +30,9 @@ MEASURES: dict[str, Callable[[Setting, int], list[Row]]] = {
     "distill": training.distill,
     "translate": translating.measure,
     "wait": training.data_wait,
+    "workers": scale_workers.measure,
+    "memory": scale_memory.measure,
+    "overhead": scale_overhead.measure,
 }
 
 
