@@ -23,6 +23,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged, offsets_of
 from bertkd_ray.corpus.bert_tokenizer import CONTINUATION, MAX_WORD_LETTERS
 from bertkd_ray.corpus.segmentation import WORD_START, Piece, Segmenter, chunk_pattern, normalizer
+from bertkd_ray.corpus.words import KNOWN_WORDS, WordMemory, words_of
 
 PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
 PAD_TOKEN, UNK_TOKEN, BOS_TOKEN, EOS_TOKEN = SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>")
@@ -36,8 +37,6 @@ bert_id: id of the BERT piece behind it.
 count: occurrences in the training text, as BERT segments it.
 """
 TOKENIZER_FILE = "tokenizer.json"
-
-_KNOWN_WORDS = 1 << 17  # words whose pieces are remembered, besides those of the newest text
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,10 +97,13 @@ class TokenSpace:
 class PieceCounter:
     """Counts the pieces of texts; remembers those of words it has met, which are most of the next text's words."""
 
-    def __init__(self, segmenter: Segmenter) -> None:
+    def __init__(self, segmenter: Segmenter, room: int = KNOWN_WORDS) -> None:
+        """room: as `WordMemory`."""
         self._segmenter = segmenter
-        self._known: dict[str, list[Piece]] = {}
-        self._pieces: dict[Piece, Piece] = {}
+        self._numbers: dict[tuple[str, int], int] = {}
+        self._tokens: list[str] = []
+        self._bert_ids: list[int] = []
+        self._pieces_of = WordMemory(self._cut, room)
 
     def count(self, word_counts: Mapping[str, int]) -> Counter[Piece]:
         """Occurrences of the pieces of a text, given the counts of its words (normalised as the tokenizer normalises).
@@ -109,17 +111,48 @@ class PieceCounter:
         Counts of the parts of a text add up to those of the whole, and there are never more pieces than the token space
         has tokens and BERT ids behind them, while the words of a text grow with it.
         """
-        if len(self._known) > _KNOWN_WORDS:
-            self._known.clear()
-        new = [word for word in word_counts if word not in self._known]
-        for word, pieces in zip(new, self._segmenter.segment(new), strict=True):
-            # One object for equal pieces, since many words share them.
-            self._known[word] = [self._pieces.setdefault(piece, piece) for piece in pieces]
-        counts: Counter[Piece] = Counter()
-        for word, count in word_counts.items():
-            for piece in self._known[word]:
-                counts[piece] += count
-        return counts
+        return pieces_of(self.table(list(word_counts), np.fromiter(word_counts.values(), np.int64, len(word_counts))))
+
+    def table(self, words: Sequence[str], counts: NDArray[np.int64]) -> pa.Table:
+        """The same with the schema `BERT_IDS_SCHEMA`, a row a piece in no fixed order; words: different ones."""
+        pieces = self._pieces_of(words)
+        seen = np.bincount(pieces.values, np.repeat(counts, pieces.lengths), len(self._tokens)).astype(np.int64)
+        numbers = np.flatnonzero(seen)
+        tokens = [self._tokens[number] for number in numbers.tolist()]
+        bert_ids = [self._bert_ids[number] for number in numbers.tolist()]
+        return pa.table([tokens, bert_ids, seen[numbers]], schema=BERT_IDS_SCHEMA)
+
+    def _cut(self, words: Sequence[str]) -> Ragged:
+        """The numbers of the words' pieces."""
+        rows = []
+        for pieces in self._segmenter.cut(words):
+            for piece in pieces:
+                if piece not in self._numbers:
+                    self._numbers[piece] = len(self._tokens)
+                    self._tokens.append(piece[0])
+                    self._bert_ids.append(piece[1])
+            rows.append([self._numbers[piece] for piece in pieces])
+        return Ragged.from_lists(rows)
+
+
+def pieces_of(table: pa.Table) -> Counter[Piece]:
+    """The counts of a table as `PieceCounter.table` makes it, by piece."""
+    pieces = map(Piece, table["token"].to_pylist(), table["bert_id"].to_pylist())
+    return Counter(dict(zip(pieces, table["count"].to_pylist(), strict=True)))
+
+
+class WordEncoder:
+    """Encodes normalised lines word by word, and remembers the words; the same ids as `encode` gives."""
+
+    def __init__(self, tokenizer: Tokenizer, room: int = KNOWN_WORDS) -> None:
+        """room: as `WordMemory`."""
+        self._ids_of = WordMemory(lambda words: encode(tokenizer, words), room)
+
+    def encode(self, lines: pa.StringArray) -> Ragged:
+        """Ids (int32) of every line, without BOS and EOS; the lines are as `normalise` leaves them."""
+        words = words_of(lines)
+        ids = self._ids_of(words.distinct).take(words.places)
+        return Ragged(ids.values, ids.offsets[words.offsets])
 
 
 def build_token_space(
