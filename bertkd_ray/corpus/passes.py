@@ -156,7 +156,9 @@ def _encoded(
     split, name = fragment["split"], _fragment_name(fragment)
     text = pa.concat_tables([read_table(store, work, "kept", split, part) for part in fragment["parts"]])
     encoder = _encoder(store.uri, artifact)
-    ids = {side: encoder.encode(text[side].combine_chunks()) for side in ("src", "tgt")}
+    # Both sides at once, since they share words.
+    both = encoder.encode(_both_sides(text))
+    ids = {"src": both.rows(0, len(text)), "tgt": both.rows(len(text), len(both))}
     counts: Counter[str] = Counter()
     keep = np.ones(len(text), dtype=bool)
     if not is_given_test(split, settings):
@@ -274,9 +276,14 @@ def _keep(
 
 
 def _count_text(counter: PieceCounter, table: pa.Table, times: NDArray[np.int64], tally: Tally) -> None:
-    words = words_of(pa.concat_arrays([chunk for side in ("src", "tgt") for chunk in table[side].chunks]))
+    words = words_of(_both_sides(table))
     tally.pieces.add(counter.table(words.distinct, words.counts(np.tile(times, 2))))
     tally.characters.update("".join(words.distinct))
+
+
+def _both_sides(table: pa.Table) -> pa.StringArray:
+    """The lines of the source, then those of the target."""
+    return pa.chunked_array([*table["src"].chunks, *table["tgt"].chunks], pa.string()).combine_chunks()
 
 
 @lru_cache(maxsize=1)

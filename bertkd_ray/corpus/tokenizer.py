@@ -23,7 +23,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged, offsets_of
 from bertkd_ray.corpus.bert_tokenizer import CONTINUATION, MAX_WORD_LETTERS
 from bertkd_ray.corpus.segmentation import WORD_START, Piece, Segmenter, chunk_pattern, normalizer
-from bertkd_ray.corpus.words import KNOWN_WORDS, WordMemory, words_of
+from bertkd_ray.corpus.words import KNOWN_WORDS, WordMemory, numbering, words_of
 
 PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
 PAD_TOKEN, UNK_TOKEN, BOS_TOKEN, EOS_TOKEN = SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>")
@@ -37,6 +37,7 @@ bert_id: id of the BERT piece behind it.
 count: occurrences in the training text, as BERT segments it.
 """
 TOKENIZER_FILE = "tokenizer.json"
+_LINE_WORDS = 64  # words that are encoded as one text
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,9 +101,7 @@ class PieceCounter:
     def __init__(self, segmenter: Segmenter, room: int = KNOWN_WORDS) -> None:
         """room: as `WordMemory`."""
         self._segmenter = segmenter
-        self._numbers: dict[tuple[str, int], int] = {}
-        self._tokens: list[str] = []
-        self._bert_ids: list[int] = []
+        self._numbers: defaultdict[tuple[str, int], int] = numbering()
         self._pieces_of = WordMemory(self._cut, room)
 
     def count(self, word_counts: Mapping[str, int]) -> Counter[Piece]:
@@ -115,24 +114,15 @@ class PieceCounter:
 
     def table(self, words: Sequence[str], counts: NDArray[np.int64]) -> pa.Table:
         """The same with the schema `BERT_IDS_SCHEMA`, a row a piece in no fixed order; words: different ones."""
-        pieces = self._pieces_of(words)
-        seen = np.bincount(pieces.values, np.repeat(counts, pieces.lengths), len(self._tokens)).astype(np.int64)
-        numbers = np.flatnonzero(seen)
-        tokens = [self._tokens[number] for number in numbers.tolist()]
-        bert_ids = [self._bert_ids[number] for number in numbers.tolist()]
-        return pa.table([tokens, bert_ids, seen[numbers]], schema=BERT_IDS_SCHEMA)
+        numbers = self._pieces_of(words)
+        seen = np.bincount(numbers.values, np.repeat(counts, numbers.lengths), len(self._numbers)).astype(np.int64)
+        pieces = [piece for piece, count in zip(self._numbers, seen.tolist(), strict=True) if count]
+        tokens, bert_ids = zip(*pieces, strict=True) if pieces else ((), ())
+        return pa.table([tokens, bert_ids, seen[seen > 0]], schema=BERT_IDS_SCHEMA)
 
     def _cut(self, words: Sequence[str]) -> Ragged:
         """The numbers of the words' pieces."""
-        rows = []
-        for pieces in self._segmenter.cut(words):
-            for piece in pieces:
-                if piece not in self._numbers:
-                    self._numbers[piece] = len(self._tokens)
-                    self._tokens.append(piece[0])
-                    self._bert_ids.append(piece[1])
-            rows.append([self._numbers[piece] for piece in pieces])
-        return Ragged.from_lists(rows)
+        return Ragged.from_lists([[self._numbers[piece] for piece in pieces] for pieces in self._segmenter.cut(words)])
 
 
 def pieces_of(table: pa.Table) -> Counter[Piece]:
@@ -146,7 +136,7 @@ class WordEncoder:
 
     def __init__(self, tokenizer: Tokenizer, room: int = KNOWN_WORDS) -> None:
         """room: as `WordMemory`."""
-        self._ids_of = WordMemory(lambda words: encode(tokenizer, words), room)
+        self._ids_of = WordMemory(lambda words: _encode_words(tokenizer, words), room)
 
     def encode(self, lines: pa.StringArray) -> Ragged:
         """Ids (int32) of every line, without BOS and EOS; the lines are as `normalise` leaves them."""
@@ -205,6 +195,19 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> Ragged:
     rows = [encoding.ids for encoding in encodings]
     offsets = offsets_of(np.fromiter((len(row) for row in rows), np.int64, len(rows)))
     return Ragged(np.fromiter((i for row in rows for i in row), np.int32, int(offsets[-1])), offsets)
+
+
+def _encode_words(tokenizer: Tokenizer, words: Sequence[str]) -> Ragged:
+    """As `encode` of normalised words, many of them as one text, which takes half the time."""
+    lines = [words[start : start + _LINE_WORDS] for start in range(0, len(words), _LINE_WORDS)]
+    encodings = tokenizer.encode_batch([" ".join(line) for line in lines], add_special_tokens=False)
+    ids = np.fromiter((i for encoding in encodings for i in encoding.ids), np.int32)
+    lengths = []
+    for line, encoding in zip(lines, encodings, strict=True):
+        starts = np.fromiter((start for start, _ in encoding.offsets), np.int64, len(encoding))
+        ends = np.cumsum([len(word) + 1 for word in line])
+        lengths.append(np.diff(np.searchsorted(starts, ends), prepend=0))
+    return Ragged(ids, offsets_of(np.concatenate([np.zeros(0, np.int64), *lengths])))
 
 
 def decode(tokenizer: Tokenizer, rows: Iterable[Iterable[int]]) -> list[str]:

@@ -6,8 +6,9 @@ some lines, Python sees those of them that are new, and numpy puts the results w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -56,7 +57,7 @@ class WordMemory:
     def __init__(self, compute: Callable[[Sequence[str]], Ragged], room: int = KNOWN_WORDS) -> None:
         """compute: gives words their integers, each of them alone; the same for the same word, always."""
         self._compute, self._room = compute, room
-        self._row_of: dict[str, int] = {}
+        self._row_of: defaultdict[str, int] = numbering()
         self._rows = compute([])
         self._met = np.zeros(0, dtype=bool)
 
@@ -65,12 +66,12 @@ class WordMemory:
 
     def __call__(self, words: Sequence[str]) -> Ragged:
         """The integers of different words, in their order."""
-        row_of = self._row_of
-        if new := [word for word in words if word not in row_of]:
-            row_of.update(zip(new, range(len(row_of), len(row_of) + len(new)), strict=True))
+        known = len(self._row_of)
+        rows = np.fromiter(map(self._row_of.__getitem__, words), np.int64, len(words))
+        if len(self._row_of) > known:
+            new = [words[place] for place in np.flatnonzero(rows >= known).tolist()]
             self._rows = _joined(self._rows, self._compute(new))
             self._met = np.concatenate([self._met, np.zeros(len(new), dtype=bool)])
-        rows = np.fromiter(map(row_of.__getitem__, words), np.int64, len(words))
         self._met[rows] = True
         found = self._rows.take(rows)
         if np.count_nonzero(self._met) > self._room:
@@ -80,9 +81,17 @@ class WordMemory:
     def _forget(self) -> None:
         kept = np.flatnonzero(self._met)
         words = list(self._row_of)
-        self._row_of = {words[row]: number for number, row in enumerate(kept.tolist())}
+        self._row_of = numbering(words[row] for row in kept.tolist())
         self._rows = self._rows.take(kept)
         self._met = np.zeros(len(kept), dtype=bool)
+
+
+def numbering(first: Iterable[Hashable] = ()) -> defaultdict[Any, int]:
+    """A dictionary that numbers its keys from 0 in the order in which they are first looked up."""
+    numbers: defaultdict[Any, int] = defaultdict(int)
+    numbers.update((key, number) for number, key in enumerate(first))
+    numbers.default_factory = numbers.__len__
+    return numbers
 
 
 def _joined(first: Ragged, second: Ragged) -> Ragged:
