@@ -66,7 +66,10 @@ class WordMemory:
 
     def __call__(self, words: Sequence[str]) -> Ragged:
         """The integers of different words, in their order."""
-        known = len(self._row_of)
+        known = len(self._rows)
+        if len(self._row_of) > known:
+            # A call was cut off between the two; its words have a row and no integers.
+            self._row_of = numbering(list(self._row_of)[:known])
         rows = np.fromiter(map(self._row_of.__getitem__, words), np.int64, len(words))
         if len(self._row_of) > known:
             new = [words[place] for place in np.flatnonzero(rows >= known).tolist()]
