@@ -295,5 +295,7 @@ def _piece_counter(storage: str, work: str) -> PieceCounter:
 
 @lru_cache(maxsize=1)
 def _encoder(storage: str, artifact: str) -> WordEncoder:
+    # This pass comes last: what the others remember is of no more use.
+    _piece_counter.cache_clear()
     with scratch_directory("tokenizer-") as scratch:
         return WordEncoder(load_tokenizer(Artifact(Store(storage), artifact, {}).local(TOKENIZER, scratch)))
