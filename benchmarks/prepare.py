@@ -1,27 +1,31 @@
-"""How long `prepare` takes and how much memory it holds, by the number of pairs.
+"""How long `prepare` takes, how much of the processors and of memory, by the number of pairs.
 
     python benchmarks/prepare.py --pairs 200000 2000000
     python benchmarks/prepare.py --pairs 200000 --clean duplicates test_overlap
 
 The text is made up: sentences of 6 to 26 words after Zipf's law, from a vocabulary that grows with the text as that of
-real text does. Everything is written below a temporary directory and removed. Memory is what a process does not share,
-its largest value; workers are this machine's.
+real text does. Everything is written below a temporary directory and removed. Processor time is that of the driver, of
+its workers and of Ray itself, start-up left out; on a machine with other work it says more than the clock. Memory is
+what a process does not share, its largest value; workers are this machine's.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-import random
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import accumulate
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from bertkd_ray.config import Config
 from bertkd_ray.core.artifact import Draft
@@ -33,6 +37,7 @@ from bertkd_ray.teacher.source import resolve_model, tokenizer_hash
 
 LETTERS = "etaoinshrdlcumwfgypbvkjxqzäöüß"
 FREQUENT_WORDS = 50_000
+BLOCK_LINES = 1 << 14
 RARE_WORD_EVERY = 50  # words; such a word is new, as names and typing errors are
 REPEATED_EVERY = 20  # lines; such a line stood before
 
@@ -42,7 +47,7 @@ def main() -> None:
     options = _options()
     bert = resolve_model(options.bert)
     print(
-        f"{'pairs':>10} {'cut s':>8} {'cut/s':>9} {'prepare s':>10} {'pairs/s':>9} "
+        f"{'pairs':>10} {'cut s':>7} {'prepare s':>10} {'pairs/s':>9} {'core us a pair':>15} "
         f"{'driver MiB':>11} {'worker MiB':>11}"
     )
     for pairs in options.pairs:
@@ -62,16 +67,16 @@ def _measure(directory: Path, pairs: int, bert: str, options: argparse.Namespace
     runtime = Runtime(config)
     runtime.start()
     try:
-        with _peaks() as peaks:
+        with _use() as use:
             started = time.perf_counter()
             made = prepare.prepare(prepare.draft(config, store, tokenizer_hash(bert)), config, runtime, bert)
             seconds = time.perf_counter() - started
     finally:
         runtime.close()
     print(
-        f"{pairs:>10,} {cut_seconds:>8.1f} {pairs / cut_seconds:>9,.0f} {seconds:>10.1f} {pairs / seconds:>9,.0f} "
-        f"{peaks['driver']:>11,.0f} {peaks['worker']:>11,.0f}   {made.info['splits']['train']['pairs']:,} left, "
-        f"V {made.info['vocabulary']:,}",
+        f"{pairs:>10,} {cut_seconds:>7.1f} {seconds:>10.1f} {pairs / seconds:>9,.0f} "
+        f"{use.cpu_seconds / pairs * 1e6:>15.1f} {use.driver_mib:>11,.0f} {use.worker_mib:>11,.0f}   "
+        f"{made.info['splits']['train']['pairs']:,} left, V {made.info['vocabulary']:,}",
         flush=True,
     )
 
@@ -84,42 +89,88 @@ def _config(directory: Path, options: argparse.Namespace) -> Config:
 
 
 def _write_text(path: Path, lines: int) -> None:
-    draw = random.Random(path.name)
-    words = ["".join(draw.choices(LETTERS, k=draw.randint(2, 10))) for _ in range(FREQUENT_WORDS)]
-    weights = list(accumulate(1 / rank for rank in range(1, FREQUENT_WORDS + 1)))
     for side in ("src", "tgt"):
+        draw = np.random.default_rng([*path.name.encode(), *side.encode()])
         # Both sides repeat the same lines.
-        choose, before = random.Random(1), f"{side} 0"
+        choose = np.random.default_rng(1)
+        words = pa.array([*(_made_up(draw, 1, int(draw.integers(2, 11)))[0] for _ in range(FREQUENT_WORDS)), "."])
+        weights = np.cumsum(1 / np.arange(1, FREQUENT_WORDS + 1))
         with path.with_suffix(f".{side}").open("w", encoding="utf-8") as file:
-            for _ in range(lines):
-                if choose.random() >= 1 / REPEATED_EVERY:
-                    chosen = draw.choices(words, cum_weights=weights, k=draw.randint(5, 25))
-                    if draw.random() < len(chosen) / RARE_WORD_EVERY:
-                        chosen[-1] = "".join(draw.choices(LETTERS, k=9))
-                    before = " ".join(chosen) + " ."
-                file.write(before + "\n")
+            for start in range(0, lines, BLOCK_LINES):
+                block = _lines(draw, choose, min(BLOCK_LINES, lines - start), words, weights / weights[-1])
+                file.write("".join(line + "\n" for line in block.to_pylist()))
+
+
+def _lines(
+    draw: np.random.Generator,
+    choose: np.random.Generator,
+    count: int,
+    words: pa.StringArray,
+    cumulative: NDArray[np.float64],
+) -> pa.StringArray:
+    lengths = draw.integers(5, 26, count)
+    ends = np.cumsum(lengths + 1)
+    chosen = np.searchsorted(cumulative, draw.random(int(ends[-1])))
+    chosen[ends - 1] = FREQUENT_WORDS
+    rare = np.flatnonzero(draw.random(count) < lengths / RARE_WORD_EVERY)
+    chosen[ends[rare] - 2] = FREQUENT_WORDS + 1 + np.arange(len(rare))
+    both = pa.concat_arrays([words, pa.array(_made_up(draw, len(rare), 9), pa.string())])
+    offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
+    lines = pc.binary_join(pa.ListArray.from_arrays(offsets, both.take(pa.array(chosen))), " ")
+    repeats = choose.random(count) < 1 / REPEATED_EVERY
+    return lines.take(pa.array(np.maximum.accumulate(np.where(repeats, 0, np.arange(count)))))
+
+
+def _made_up(draw: np.random.Generator, count: int, letters: int) -> list[str]:
+    alphabet = np.array(list(LETTERS))
+    return ["".join(word) for word in alphabet[draw.integers(0, len(alphabet), (count, letters))]]
+
+
+@dataclass
+class Use:
+    """What the driver and its workers used while a block ran."""
+
+    cpu_seconds: float = 0.0
+    driver_mib: float = 0.0
+    worker_mib: float = 0.0
 
 
 @contextmanager
-def _peaks() -> Iterator[dict[str, float]]:
-    """The largest memory (MiB) that the driver and any of its workers held to itself while the block ran."""
-    peaks = {"driver": 0.0, "worker": 0.0}
-    ended = threading.Event()
+def _use() -> Iterator[Use]:
+    """Watches this process and all below it."""
+    use, ended, driver, own = Use(), threading.Event(), psutil.Process(), [0.0]
+    seconds: dict[int, float] = {}
+
+    def look() -> None:
+        processes = [driver, *driver.children(recursive=True)]
+        seconds.update({process.pid: _cpu_seconds(process) or seconds.get(process.pid, 0.0) for process in processes})
+        use.driver_mib = max(use.driver_mib, _own_mib(driver))
+        use.worker_mib = max([use.worker_mib, *(_own_mib(process) for process in processes if _is_worker(process))])
 
     def watch() -> None:
-        driver = psutil.Process()
-        while not ended.wait(0.2):
-            peaks["driver"] = max(peaks["driver"], _own_mib(driver))
-            workers = [child for child in driver.children(recursive=True) if _is_worker(child)]
-            peaks["worker"] = max([peaks["worker"], *map(_own_mib, workers)])
+        while not ended.wait(0.5):
+            look()
+        own[0] = time.thread_time()
 
+    look()
+    before = sum(seconds.values())
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
-        yield peaks
+        yield use
     finally:
         ended.set()
         thread.join()
+        look()
+        use.cpu_seconds = sum(seconds.values()) - before - own[0]
+
+
+def _cpu_seconds(process: psutil.Process) -> float | None:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return None
+    return float(times.user + times.system)
 
 
 def _is_worker(process: psutil.Process) -> bool:

@@ -31,6 +31,11 @@ class Ragged:
         """The values of one row."""
         return self.values[self.offsets[index] : self.offsets[index + 1]]
 
+    def rows(self, start: int, end: int) -> Ragged:
+        """The rows from `start` to `end`, without copying their values."""
+        offsets = self.offsets[start : end + 1]
+        return Ragged(self.values[offsets[0] : offsets[-1]], offsets - offsets[0])
+
     def take(self, rows: NDArray[np.integer]) -> Ragged:
         """The given rows, in the given order; a row may be named more than once."""
         lengths = self.lengths[rows]

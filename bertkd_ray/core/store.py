@@ -92,12 +92,13 @@ class Store:
         with self.refusals("read", *parts), self.fs.open_input_stream(self.path(*parts)) as stream:
             return bytes(stream.read())
 
-    def write(self, data: bytes, *parts: str) -> None:
+    def write(self, data: bytes, *parts: str, lasting: bool = True) -> None:
         """Writes a file in one step: a reader sees the whole of it or nothing, and what it sees outlasts a crash.
 
         Object stores are so by nature; a directory gets a scratch file of a name of its own, synced and renamed.
+        lasting: False for what is of no use after a crash of the machine, and need not wait for the disk.
         """
-        with self._new_file(*parts) as stream:
+        with self._new_file(*parts, lasting=lasting) as stream:
             stream.write(data)
 
     def upload(self, local: Path, *parts: str) -> None:
@@ -162,11 +163,11 @@ class Store:
         self.fs.delete_file(probe)
 
     @contextmanager
-    def _new_file(self, *parts: str) -> Iterator[IO[bytes]]:
+    def _new_file(self, *parts: str, lasting: bool = True) -> Iterator[IO[bytes]]:
         """A stream whose file stands under its name once the block has ended well."""
         with self.refusals("written", *parts):
             if self.is_local:
-                with _synced_file(Path(self.path(*parts))) as stream:
+                with _whole_file(Path(self.path(*parts)), lasting=lasting) as stream:
                     yield stream
             else:
                 target = self.path(*parts)
@@ -211,21 +212,23 @@ def store_above(directory: str) -> tuple[Store, str]:
 
 
 @contextmanager
-def _synced_file(target: Path) -> Iterator[IO[bytes]]:
-    """A file that appears when the block has ended well, on the disk itself: data first, then its name."""
+def _whole_file(target: Path, *, lasting: bool) -> Iterator[IO[bytes]]:
+    """A file that appears when the block ended well, a lasting one on the disk itself: data first, then its name."""
     _make_directory(target.parent)
     scratch = target.with_name(_scratch_name(target.name))
     try:
         with scratch.open("xb") as stream:
             yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
+            if lasting:
+                stream.flush()
+                os.fsync(stream.fileno())
         os.replace(scratch, target)
     except BaseException:
         # Of a full disk this is the room that the next try needs.
         scratch.unlink(missing_ok=True)
         raise
-    _sync_directory(target.parent)
+    if lasting:
+        _sync_directory(target.parent)
 
 
 def _make_directory(directory: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +19,12 @@ from bertkd_ray.core.store import Store
 from bertkd_ray.corpus.cleaning import ID_SOURCE_BITS
 from bertkd_ray.corpus.sources import read_sources
 
-_MOST_GROUPS = 256  # groups of chunks: enough to share, few enough that every bucket of hashes is read from all
+# Groups of chunks: enough to share, few enough that every bucket of hashes is read from all; of what is handed out with
+# too little to do, the handing out takes longer than the work (25 ms of CPU time a group).
+_MOST_GROUPS, _FEW_GROUPS, _GROUP_CHUNKS = 256, 16, 8
+
+
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,8 @@ class Chunk:
 
     @staticmethod
     def file_name(number: int) -> str:
-        """The name of the file with a number."""
-        return f"part-{number:06d}.parquet"
+        """The name of the chunk with a number."""
+        return f"part-{number:06d}.arrow"
 
     def as_json(self) -> dict[str, Any]:
         """The chunk as a worker gets it."""
@@ -64,9 +69,9 @@ def cut(work: Draft, corpus: CorpusConfig) -> list[Chunk]:
     return chunks
 
 
-def grouped(chunks: list[Chunk]) -> list[list[Chunk]]:
-    """The chunks in order, in at most 256 groups of equal size."""
-    size = max(1, -(-len(chunks) // _MOST_GROUPS))
+def grouped(chunks: list[Part]) -> list[list[Part]]:
+    """Chunks or fragments in order, in at most 256 groups of equal size: of 8 or more where there are 128 of them."""
+    size = max(1, min(_GROUP_CHUNKS, len(chunks) // _FEW_GROUPS), -(-len(chunks) // _MOST_GROUPS))
     return [chunks[start : start + size] for start in range(0, len(chunks), size)]
 
 
@@ -83,30 +88,44 @@ def packed(rows: Iterable[tuple[str, int]], size: int) -> list[list[str]]:
     return packs
 
 
-def write_table(store: Store, table: pa.Table, *parts: str, group_pairs: int = 1 << 20) -> None:
-    """Writes a Parquet file in one step."""
-    write_row_groups(store, [table[start : start + group_pairs] for start in range(0, len(table), group_pairs)], *parts)
+def write_table(store: Store, table: pa.Table, *parts: str) -> None:
+    """Writes what a pass leaves for the next in one step; `read_table` reads it."""
+    write_tables(store, [table], *parts)
 
 
-def write_row_groups(store: Store, groups: list[pa.Table], *parts: str) -> None:
-    """Writes a Parquet file in one step, with these tables as its row groups."""
+def write_tables(store: Store, tables: list[pa.Table], *parts: str) -> None:
+    """The same of several tables with one schema, each of which `read_part` reads alone.
+
+    After a crash of the machine all passes begin anew, so nothing waits for the disk.
+    """
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, groups[0].schema, compression="zstd") as writer:
-        for group in groups:
-            writer.write_table(group, row_group_size=max(1, len(group)))
-    store.write(sink.getvalue().to_pybytes(), *parts)
+    with pa.ipc.new_file(sink, tables[0].schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+        for table in tables:
+            columns = [pa.concat_arrays(column.chunks) if len(table) else [] for column in table.columns]
+            writer.write_batch(pa.record_batch(columns, schema=table.schema))
+    store.write(sink.getvalue(), *parts, lasting=False)
 
 
 def read_table(store: Store, *parts: str) -> pa.Table:
-    """A whole Parquet file."""
+    """All that `write_table` or `write_tables` wrote."""
     with store.fs.open_input_file(store.path(*parts)) as source:
-        return pq.read_table(source)
+        return pa.ipc.open_file(source).read_all()
 
 
-def read_row_group(store: Store, index: int, *parts: str) -> pa.Table:
-    """One row group of a Parquet file."""
+def read_part(store: Store, index: int, *parts: str) -> pa.Table:
+    """One of the tables that `write_tables` wrote."""
     with store.fs.open_input_file(store.path(*parts)) as source:
-        return pq.ParquetFile(source).read_row_group(index)
+        return pa.Table.from_batches([pa.ipc.open_file(source).get_batch(index)])
+
+
+def write_fragment(store: Store, table: pa.Table, *parts: str, group_pairs: int) -> None:
+    """Writes a Parquet file with row groups of `group_pairs` in one step."""
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, table.schema, compression="zstd") as writer:
+        for start in range(0, len(table), group_pairs):
+            group = table[start : start + group_pairs]
+            writer.write_table(group, row_group_size=len(group))
+    store.write(sink.getvalue(), *parts)
 
 
 def _resized(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -20,13 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from bertkd_ray.config.corpus import SPLITS, CleanConfig
 from bertkd_ray.core.artifact import Artifact
 from bertkd_ray.core.refusals import scratch_directory
 from bertkd_ray.core.store import Store
-from bertkd_ray.corpus.chunks import Chunk, read_row_group, read_table, write_row_groups, write_table
+from bertkd_ray.corpus.chunks import Chunk, read_part, read_table, write_fragment, write_table, write_tables
 from bertkd_ray.corpus.cleaning import (
     ADMITTED,
     ID_COPY_BITS,
@@ -49,8 +47,10 @@ from bertkd_ray.corpus.deduplication import (
     resolve,
 )
 from bertkd_ray.corpus.moses import unescape_moses
-from bertkd_ray.corpus.segmentation import Piece, Segmenter, count_words, normalise
-from bertkd_ray.corpus.tokenizer import UNK_ID, PieceCounter, encode, load_tokenizer
+from bertkd_ray.corpus.segmentation import Segmenter, is_plain, lowercased, normalise
+from bertkd_ray.corpus.tally import Tally
+from bertkd_ray.corpus.tokenizer import UNK_ID, PieceCounter, WordEncoder, load_tokenizer
+from bertkd_ray.corpus.words import words_of
 
 TOKENIZER = "tokenizer"
 """The student's tokenizer: `tokenizer.json` and `tokenizer_config.json`, which `AutoTokenizer` loads without this
@@ -71,36 +71,6 @@ _COUNTS_KEY = b"counts"
 _COPIES_KEY = b"copies"
 
 
-@dataclass
-class Tally:
-    """What the cleaning passes found, of a part of the text or of all of it; parts add up."""
-
-    counts: dict[str, Counter[str]] = field(default_factory=lambda: {split: Counter() for split in SPLITS})
-    """By split: pairs read, pairs dropped by reason, odd lines."""
-    rows: dict[str, dict[int, int]] = field(default_factory=lambda: {split: {} for split in SPLITS})
-    """By split: pairs that are left of each chunk, by its number."""
-    pieces: Counter[Piece] = field(default_factory=Counter)
-    """Pieces of the training text."""
-    characters: set[str] = field(default_factory=set)
-    """Characters of the training text."""
-
-    def as_row(self) -> dict[str, str]:
-        """The tally as a row for the driver."""
-        pieces = [[piece.token, piece.bert_id, count] for piece, count in self.pieces.items()]
-        rows = {split: list(of_chunk.items()) for split, of_chunk in self.rows.items()}
-        parts = {"counts": self.counts, "rows": rows, "pieces": pieces, "characters": "".join(sorted(self.characters))}
-        return {"tally": json.dumps(parts)}
-
-    def add(self, row: dict[str, str]) -> None:
-        """Adds another part's tally, as `as_row` gives it."""
-        parts = json.loads(row["tally"])
-        for split in SPLITS:
-            self.counts[split].update(parts["counts"][split])
-            self.rows[split].update(parts["rows"][split])
-        self.pieces.update({Piece(token, bert_id): count for token, bert_id, count in parts["pieces"]})
-        self.characters.update(parts["characters"])
-
-
 def is_given_test(split: str, settings: dict[str, Any]) -> bool:
     """Whether no rule may drop a pair of the split: a score is over every line of a test set with files of its own."""
     return split == "test" and "test" not in settings["held_out"]
@@ -119,20 +89,20 @@ def clean_group(
             else:
                 _keep(store, work, chunk, split, table, settings, tally)
     if buckets:
-        write_row_groups(store, cut_into_buckets(hashes, buckets), work, "hashes", f"{item['group']:06d}.parquet")
+        write_tables(store, cut_into_buckets(hashes, buckets), work, "hashes", f"{item['group']:06d}.arrow")
     return tally.as_row()
 
 
 def resolve_bucket(item: dict[str, Any], storage: str, work: str, group_starts: list[int]) -> dict[str, Any]:
     """Finds what is dropped of a bucket, and writes it in one row group for every group of chunks."""
     store = Store(storage)
-    names = [f"{group:06d}.parquet" for group in range(len(group_starts))]
-    bucket = pa.concat_tables([read_row_group(store, item["bucket"], work, "hashes", name) for name in names])
+    names = [f"{group:06d}.arrow" for group in range(len(group_starts))]
+    bucket = pa.concat_tables([read_part(store, item["bucket"], work, "hashes", name) for name in names])
     drops = resolve(bucket)
     starts = np.asarray(group_starts, np.int64) << _PLACE_BITS
     ends = [*np.searchsorted(drops["place"].to_numpy(), starts).tolist(), len(drops)]
     parts = [drops[start:end] for start, end in pairwise(ends)]
-    write_row_groups(store, parts, work, "drops", f"{item['bucket']:06d}.parquet")
+    write_tables(store, parts, work, "drops", f"{item['bucket']:06d}.arrow")
     return {"drops": len(drops)}
 
 
@@ -141,8 +111,8 @@ def settle_group(
 ) -> dict[str, str]:
     """Drops what `resolve_bucket` found of a group of chunks, and counts the rest."""
     store, tally = Store(storage), Tally()
-    names = [f"{bucket:06d}.parquet" for bucket in range(buckets)]
-    drops = pa.concat_tables([read_row_group(store, item["group"], work, "drops", name) for name in names])
+    names = [f"{bucket:06d}.arrow" for bucket in range(buckets)]
+    drops = pa.concat_tables([read_part(store, item["group"], work, "drops", name) for name in names])
     places, reasons = drops["place"].to_numpy(), drops["reason"].to_numpy()
     for chunk in _chunks(item):
         for split in SPLITS:
@@ -158,23 +128,37 @@ def settle_group(
     return tally.as_row()
 
 
-def encode_pack(
+def encode_group(
     item: dict[str, Any], storage: str, work: str, artifact: str, settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """Tokenises neighbouring chunks, drops pairs that are too long, and writes the fragment with its repetitions.
+    """Makes neighbouring fragments; one that is there is not made again: its counts stand in it, written last."""
+    store, counts, files = Store(storage), {split: Counter[str]() for split in SPLITS}, []
+    for fragment in json.loads(item["fragments"]):
+        made = _finished(store, artifact, fragment) or _encoded(store, work, artifact, fragment, settings)
+        counts[fragment["split"]].update(made[0])
+        files += made[1]
+    return {"counts": json.dumps(counts), "files": files}
 
-    A fragment that is there is not made again: its counts stand in it, and it is written last.
-    """
-    store = Store(storage)
-    split, name = item["split"], f"{item['split']}/{item['name']}"
-    if store.exists(artifact, name):
-        with store.fs.open_input_file(store.path(artifact, name)) as source:
-            said = pq.read_schema(source).metadata
-        copied = int(said[_COPIES_KEY])
-        return {"split": split, "counts": said[_COUNTS_KEY].decode(), "files": _fragment_files(name, copied)}
-    text = pa.concat_tables([read_table(store, work, "kept", split, part) for part in json.loads(item["parts"])])
-    tokenizer = _tokenizer(storage, artifact)
-    ids = {side: encode(tokenizer, text[side].to_pylist()) for side in ("src", "tgt")}
+
+def _finished(store: Store, artifact: str, fragment: dict[str, Any]) -> tuple[dict[str, int], list[str]] | None:
+    """The counts and files of a fragment that an earlier run made."""
+    if not store.exists(artifact, name := _fragment_name(fragment)):
+        return None
+    with store.fs.open_input_file(store.path(artifact, name)) as source:
+        said = pq.read_schema(source).metadata
+    return json.loads(said[_COUNTS_KEY]), _fragment_files(name, int(said[_COPIES_KEY]))
+
+
+def _encoded(
+    store: Store, work: str, artifact: str, fragment: dict[str, Any], settings: dict[str, Any]
+) -> tuple[Counter[str], list[str]]:
+    """Tokenises neighbouring chunks, drops pairs that are too long, and writes the fragment with its repetitions."""
+    split, name = fragment["split"], _fragment_name(fragment)
+    text = pa.concat_tables([read_table(store, work, "kept", split, part) for part in fragment["parts"]])
+    encoder = _encoder(store.uri, artifact)
+    # Both sides at once, since they share words.
+    both = encoder.encode(_both_sides(text))
+    ids = {"src": both.rows(0, len(text)), "tgt": both.rows(len(text), len(both))}
     counts: Counter[str] = Counter()
     keep = np.ones(len(text), dtype=bool)
     if not is_given_test(split, settings):
@@ -200,8 +184,12 @@ def encode_pack(
         taken = table.filter(pa.array(times > copy))
         moved = pc.add(taken["id"], pa.scalar(copy << ID_COPY_BITS, pa.int64()))
         taken = taken.set_column(0, "id", moved)
-        write_table(store, taken, artifact, file, group_pairs=settings["group_pairs"])
-    return {"split": split, "counts": json.dumps(counts), "files": files}
+        write_fragment(store, taken, artifact, file, group_pairs=settings["group_pairs"])
+    return counts, files
+
+
+def _fragment_name(fragment: dict[str, Any]) -> str:
+    return f"{fragment['split']}/part-{fragment['number']:06d}.parquet"
 
 
 def _fragment_files(name: str, copied: int) -> list[str]:
@@ -216,7 +204,8 @@ def _chunks(item: dict[str, Any]) -> list[Chunk]:
 def _cleaned(raw: pa.Table, chunk: Chunk, settings: dict[str, Any], tally: Tally) -> Iterator[tuple[str, pa.Table]]:
     """The normalised pairs of a chunk that no rule for one pair drops, by the split they belong to."""
     lines = {side: raw[side].to_pylist() for side in ("src", "tgt")}
-    texts = {side: _normalised(lines[side], settings) for side in lines}
+    plain = {side: [is_plain(line) for line in lines[side]] for side in lines}
+    texts = {side: _normalised(lines[side], plain[side], settings) for side in lines}
     ids = np.arange(chunk.first_id, chunk.first_id + chunk.rows)
     table = pa.table([ids, texts["src"], texts["tgt"]], schema=TEXT_SCHEMA)
     reasons = judge(table["src"].combine_chunks(), table["tgt"].combine_chunks(), CleanConfig(**settings["clean"]))
@@ -224,18 +213,25 @@ def _cleaned(raw: pa.Table, chunk: Chunk, settings: dict[str, Any], tally: Tally
         counts = tally.counts[split]
         counts["read"] += len(members)
         for side in ("src", "tgt"):
-            counts.update(count_odd_lines([lines[side][row] for row in members]))
+            counts.update(count_odd_lines([lines[side][row] for row in members.tolist() if not plain[side][row]]))
         if not is_given_test(split, settings):
             counts.update(count_reasons(reasons[members], TEXT_REASONS))
             members = members[reasons[members] == ADMITTED]
         if len(members):
-            yield split, table.take(pa.array(members))
+            yield split, table if len(members) == len(table) else table.take(pa.array(members))
 
 
-def _normalised(lines: list[str], settings: dict[str, Any]) -> list[str]:
+def _normalised(lines: list[str], plain: list[bool], settings: dict[str, Any]) -> list[str]:
+    """The lines as `normalise` makes them; plain: whether each is known to be so already, but for its case."""
     if settings["text"] != "raw":
         lines = [unescape_moses(line) for line in lines]
-    return [normalise(line, lowercase=settings["lowercase"]) for line in lines]
+        plain = [is_plain(line) for line in lines]
+    lowercase = settings["lowercase"]
+    of_plain = lowercased if lowercase else str
+    return [
+        of_plain(line) if is_normal else normalise(line, lowercase=lowercase)
+        for line, is_normal in zip(lines, plain, strict=True)
+    ]
 
 
 def _members(given: str, src: list[str], shares: dict[str, float]) -> Iterator[tuple[str, NDArray[np.int64]]]:
@@ -280,13 +276,14 @@ def _keep(
 
 
 def _count_text(counter: PieceCounter, table: pa.Table, times: NDArray[np.int64], tally: Tally) -> None:
-    words: Counter[str] = Counter()
-    for copy in range(int(times.max(initial=0))):
-        repeated = table.filter(pa.array(times > copy))
-        for side in ("src", "tgt"):
-            words.update(count_words(repeated[side].to_pylist()))
-    tally.pieces.update(counter.count(words))
-    tally.characters.update(*words)
+    words = words_of(_both_sides(table))
+    tally.pieces.add(counter.table(words.distinct, words.counts(np.tile(times, 2))))
+    tally.characters.update("".join(words.distinct))
+
+
+def _both_sides(table: pa.Table) -> pa.StringArray:
+    """The lines of the source, then those of the target."""
+    return pa.chunked_array([*table["src"].chunks, *table["tgt"].chunks], pa.string()).combine_chunks()
 
 
 @lru_cache(maxsize=1)
@@ -297,6 +294,8 @@ def _piece_counter(storage: str, work: str) -> PieceCounter:
 
 
 @lru_cache(maxsize=1)
-def _tokenizer(storage: str, artifact: str) -> Tokenizer:
+def _encoder(storage: str, artifact: str) -> WordEncoder:
+    # This pass comes last: what the others remember is of no more use.
+    _piece_counter.cache_clear()
     with scratch_directory("tokenizer-") as scratch:
-        return load_tokenizer(Artifact(Store(storage), artifact, {}).local(TOKENIZER, scratch))
+        return WordEncoder(load_tokenizer(Artifact(Store(storage), artifact, {}).local(TOKENIZER, scratch)))

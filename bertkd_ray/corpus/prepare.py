@@ -30,9 +30,8 @@ from bertkd_ray.corpus.passes import (
     BERT,
     CORPUS_SCHEMA,
     TOKENIZER,
-    Tally,
     clean_group,
-    encode_pack,
+    encode_group,
     is_given_test,
     resolve_bucket,
     settle_group,
@@ -40,7 +39,8 @@ from bertkd_ray.corpus.passes import (
 from bertkd_ray.corpus.segmentation import Segmenter
 from bertkd_ray.corpus.sides import swapped_names, swapped_splits
 from bertkd_ray.corpus.sources import source_hashes, source_settings
-from bertkd_ray.corpus.tokenizer import UNK_ID, build_token_space, save_token_space
+from bertkd_ray.corpus.tally import Tally
+from bertkd_ray.corpus.tokenizer import UNK_ID, build_token_space, pieces_of, save_token_space
 
 if TYPE_CHECKING:
     from bertkd_ray.core.runtime import Runtime
@@ -102,11 +102,12 @@ def _clean(work: Draft, runtime: Runtime, chunks: list[Chunk]) -> Tally:
 
 def _encode(work: Draft, runtime: Runtime, tally: Tally) -> list[str]:
     """Writes the fragments of all splits, whose files it returns, and adds what was found to the tally."""
-    items, files = [], []
+    fragments, files = [], []
     for split in SPLITS:
         rows = [(Chunk.file_name(number), tally.rows[split][number]) for number in sorted(tally.rows[split])]
         for number, parts in enumerate(packed(rows, work.config["fragment_pairs"])):
-            items.append({"split": split, "name": Chunk.file_name(number), "parts": json.dumps(parts)})
+            fragments.append({"split": split, "number": number, "parts": parts})
+    items = [{"fragments": json.dumps(group)} for group in grouped(fragments)]
     arguments = {
         "storage": work.store.uri,
         "work": work.work,
@@ -115,10 +116,11 @@ def _encode(work: Draft, runtime: Runtime, tally: Tally) -> list[str]:
     }
 
     def take(row: dict[str, Any]) -> None:
-        tally.counts[row["split"]].update(json.loads(row["counts"]))
+        for split, counts in json.loads(row["counts"]).items():
+            tally.counts[split].update(counts)
         files.extend(row["files"])
 
-    _each(runtime, items, encode_pack, arguments, "encode", take)
+    _each(runtime, items, encode_group, arguments, "encode", take)
     return files
 
 
@@ -148,7 +150,9 @@ def _share_bert(work: Draft, bert: str) -> None:
 
 def _write_tokenizer(work: Draft, segmenter: Segmenter, tally: Tally) -> tuple[int, int]:
     """Builds the token space; returns V and the tokens without a piece."""
-    space = build_token_space(tally.pieces, tally.characters, segmenter, lowercase=work.config["lowercase"])
+    space = build_token_space(
+        pieces_of(tally.pieces.table()), tally.characters, segmenter, lowercase=work.config["lowercase"]
+    )
     with scratch_directory("tokenizer-") as directory:
         save_token_space(space, directory)
         work.store.upload(directory, work.directory, TOKENIZER)

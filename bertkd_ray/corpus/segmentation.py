@@ -13,6 +13,7 @@ unique words.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -31,6 +32,7 @@ _WHITE_SPACE = "\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u
 CONTROL = "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"
 
 _SEGMENT_BATCH = 10_000  # words; bounds the memory of the encodings alive at once
+_LINE_WORDS = 64  # words that are given to BERT's tokenizer as one text
 _SCANNED_CODE_POINTS = 0x40000  # planes 0 to 3: no character of a later plane is punctuation or CJK
 _Span = tuple[int, int, int]  # start, end, BERT id
 
@@ -59,6 +61,28 @@ def normalise(text: str, *, lowercase: bool = False) -> str:
     word starts in tokens, becomes `_`. Lower-casing is by character, without context (no final sigma). Idempotent.
     """
     return _NORMALIZERS[lowercase].normalize_str(text)
+
+
+def is_plain(line: str) -> bool:
+    """Whether it can be told at a glance that `normalise` leaves the line as it is; False says nothing.
+
+    Printable text holds no control characters, no white space but spaces, and no character that this Python's tables do
+    not know yet and `tokenizers` may.
+    """
+    return (
+        line.isprintable()
+        and WORD_START not in line
+        and "  " not in line
+        and line[:1] != " "
+        and line[-1:] != " "
+        and unicodedata.is_normalized("NFC", line)
+    )
+
+
+def lowercased(line: str) -> str:
+    """`normalise(line, lowercase=True)` of a plain line, at a glance where it is ASCII or lower-case already."""
+    lowered = line.lower()
+    return lowered if line.isascii() or lowered == line else normalise(line, lowercase=True)
 
 
 def count_words(lines: Iterable[str]) -> Counter[str]:
@@ -101,7 +125,24 @@ class Segmenter:
         marks) belong to the surface before, at the start to the one after. A BERT word that is [UNK] is cut into
         characters (`character_id`). A surface never crosses the student's split (`chunk_pattern`).
         """
-        return [pieces for batch in _batches(words) for pieces in self._segment_batch(batch)]
+        return [[Piece(*piece) for piece in pieces] for pieces in self.cut(words)]
+
+    def cut(self, words: Sequence[str]) -> Iterator[list[tuple[str, int]]]:
+        """The same as plain tuples of a piece's token and BERT id, a word at a time."""
+        for batch in _batches(words):
+            # Segmentation is local to words, and one text of many takes half the time of as many texts.
+            lines = [batch[start : start + _LINE_WORDS] for start in range(0, len(batch), _LINE_WORDS)]
+            encodings = self._tokenizer.encode_batch([" ".join(line) for line in lines], add_special_tokens=False)
+            for line, encoding in zip(lines, encodings, strict=True):
+                ids, offsets = encoding.ids, encoding.offsets
+                start = at = 0
+                for word in line:
+                    end, first = start + len(word), at
+                    while at < len(ids) and offsets[at][0] < end:
+                        at += 1
+                    pieces = self._cut_plainly(word, start, ids[first:at], offsets[first:at])
+                    yield self._cut_word(word) if pieces is None else pieces
+                    start = end + 1
 
     def piece_string(self, bert_id: int) -> str:
         """BERT's own string of a piece."""
@@ -125,15 +166,37 @@ class Segmenter:
                 return self._vocabulary[prefix + candidate]
         return self.special_ids.unk
 
-    def _segment_batch(self, words: Sequence[str]) -> Iterator[list[Piece]]:
-        encodings = self._tokenizer.encode_batch(list(words), add_special_tokens=False)
-        for word, encoding in zip(words, encodings, strict=True):
-            spans = self._spans(encoding.ids, encoding.offsets)
-            pieces: list[Piece] = []
-            for chunk in self._chunk.finditer(word):
-                start_mark = "" if chunk.start() else WORD_START
-                pieces += self._chunk_pieces(word, chunk.start(), chunk.end(), start_mark, spans)
-            yield pieces
+    def _cut_plainly(
+        self, word: str, first: int, ids: Sequence[int], offsets: Sequence[tuple[int, int]]
+    ) -> list[tuple[str, int]] | None:
+        """The pieces of a word that BERT's pieces partition, each chunk for itself; None for any other word.
+
+        offsets: what the pieces cover, of a text in which the word stands from `first` on.
+        """
+        marks = {0: WORD_START}
+        if len(word) > MAX_WORD_LETTERS or self._is_isolated.search(word):
+            marks = {match.start(): "" for match in self._chunk.finditer(word)} | marks
+        pieces, at, marked = [], first, 0
+        for bert_id, (start, end) in zip(ids, offsets, strict=True):
+            if start != at or end <= start or bert_id == self.special_ids.unk:
+                return None
+            mark = marks.get(start - first)
+            if mark is None:
+                mark = CONTINUATION
+            else:
+                marked += 1
+            pieces.append((mark + word[start - first : end - first], bert_id))
+            at = end
+        return pieces if at == first + len(word) and marked == len(marks) else None
+
+    def _cut_word(self, word: str) -> list[tuple[str, int]]:
+        encoding = self._tokenizer.encode(word, add_special_tokens=False)
+        spans = self._spans(encoding.ids, encoding.offsets)
+        pieces: list[tuple[str, int]] = []
+        for chunk in self._chunk.finditer(word):
+            start_mark = "" if chunk.start() else WORD_START
+            pieces += self._chunk_pieces(word, chunk.start(), chunk.end(), start_mark, spans)
+        return pieces
 
     def _spans(self, ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[_Span]:
         """What the pieces cover, in order: overlapping pieces merged, pieces that cover nothing left out."""
@@ -148,7 +211,9 @@ class Segmenter:
                 spans.append((start, end, bert_id))
         return spans
 
-    def _chunk_pieces(self, word: str, start: int, end: int, start_mark: str, spans: list[_Span]) -> list[Piece]:
+    def _chunk_pieces(
+        self, word: str, start: int, end: int, start_mark: str, spans: list[_Span]
+    ) -> list[tuple[str, int]]:
         """The pieces of word[start:end], whose first carries `start_mark` and the others `##`."""
         inside = [(max(first, start), last, bert_id) for first, last, bert_id in spans if first < end and last > start]
         starts: list[tuple[int, int]] = []
@@ -162,8 +227,7 @@ class Segmenter:
         marks = [start_mark] + [CONTINUATION] * (len(starts) - 1)
         ends = [at for at, _ in starts[1:]] + [end]
         return [
-            Piece(mark + word[at:until], bert_id)
-            for mark, (at, bert_id), until in zip(marks, starts, ends, strict=True)
+            (mark + word[at:until], bert_id) for mark, (at, bert_id), until in zip(marks, starts, ends, strict=True)
         ]
 
 

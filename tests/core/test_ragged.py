@@ -41,6 +41,14 @@ def test_take_gives_the_rows_named_also_twice(rows, data):
     assert lists_of(taken) == [rows[index] for index in chosen]
 
 
+def test_rows_are_a_part_without_a_copy():
+    ragged = Ragged.from_lists([[1], [], [2, 3], [4]])
+    part = ragged.rows(1, 3)
+    assert (part.values.tolist(), part.offsets.tolist()) == ([2, 3], [0, 0, 2])
+    assert np.shares_memory(part.values, ragged.values)
+    assert [len(ragged.rows(*ends)) for ends in ((2, 2), (4, 4), (0, 4))] == [0, 0, 4]
+
+
 @settings(deadline=None)
 @given(ROWS)
 def test_ended_by_adds_one_token_a_row(rows):

@@ -57,6 +57,15 @@ def test_a_file_is_on_the_disk_before_its_name_and_its_name_before_the_end(store
     ]
 
 
+def test_what_need_not_last_does_not_wait_for_the_disk(store, monkeypatch):
+    store.fs.create_dir(store.path("a"))
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    store.write(b"x", "a", "file", lasting=False)
+    assert (store.read("a", "file"), synced) == (b"x", [])
+    assert store.files() == [("a/file", 1)]
+
+
 def test_a_file_system_that_cannot_sync_names(store, monkeypatch):
     def refuse(number: int) -> None:
         def fsync(descriptor: int) -> None:

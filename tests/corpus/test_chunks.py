@@ -12,10 +12,11 @@ from bertkd_ray.corpus.chunks import (
     cut,
     grouped,
     packed,
-    read_row_group,
+    read_part,
     read_table,
-    write_row_groups,
+    write_fragment,
     write_table,
+    write_tables,
 )
 
 
@@ -57,13 +58,11 @@ def test_chunks_have_their_size_whatever_the_readers_blocks(tmp_path, work, size
     assert lines == [str(number) for number in range(10_000)]
 
 
-def test_groups_are_at_most_256_and_keep_the_order():
-    chunks = [Chunk(number, "train", number, 1) for number in range(1000)]
-    groups = grouped(chunks)
-    assert len(groups) == 250
-    assert [chunk for group in groups for chunk in group] == chunks
-    assert grouped(chunks[:3]) == [[chunk] for chunk in chunks[:3]]
-    assert grouped([]) == []
+def test_groups_are_at_most_256_of_8_chunks_where_there_are_many_and_keep_the_order():
+    chunks = [Chunk(number, "train", number, 1) for number in range(5000)]
+    found = {count: [len(group) for group in grouped(chunks[:count])] for count in (5000, 1000, 100, 31, 3, 0)}
+    assert found == {5000: [20] * 250, 1000: [8] * 125, 100: [6] * 16 + [4], 31: [1] * 31, 3: [1] * 3, 0: []}
+    assert [chunk for group in grouped(chunks) for chunk in group] == chunks
 
 
 def test_neighbours_are_packed_while_they_have_room():
@@ -72,10 +71,17 @@ def test_neighbours_are_packed_while_they_have_room():
     assert packed([], 10) == []
 
 
-def test_tables_come_back_with_their_row_groups(work):
-    table = pa.table({"x": list(range(10))})
-    write_table(work.store, table, "a.parquet", group_pairs=4)
+def test_a_fragment_has_its_row_groups(work):
+    write_fragment(work.store, pa.table({"x": list(range(10))}), "a.parquet", group_pairs=4)
     footer = pq.read_metadata(work.store.path("a.parquet"))
     assert [footer.row_group(i).num_rows for i in range(footer.num_row_groups)] == [4, 4, 2]
-    write_row_groups(work.store, [table[:0], table[3:5], table[:0]], "b.parquet")
-    assert [read_row_group(work.store, i, "b.parquet")["x"].to_pylist() for i in range(3)] == [[], [3, 4], []]
+    assert pq.read_table(work.store.path("a.parquet"))["x"].to_pylist() == list(range(10))
+
+
+def test_tables_come_back_together_and_alone(work):
+    table = pa.concat_tables([pa.table({"x": [str(x)], "y": [x]}) for x in range(10)])
+    write_tables(work.store, [table[:0], table[3:5], table[:0]], "b.arrow")
+    assert [read_part(work.store, i, "b.arrow")["x"].to_pylist() for i in range(3)] == [[], ["3", "4"], []]
+    assert read_table(work.store, "b.arrow").equals(table[3:5])
+    write_table(work.store, table[:0], "c.arrow")
+    assert read_table(work.store, "c.arrow").equals(table[:0])

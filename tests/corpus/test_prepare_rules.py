@@ -309,7 +309,7 @@ def test_moses_text_is_unescaped_and_its_form_recorded(files):
 
 
 @pytest.mark.parametrize(
-    ("function", "items"), [("clean_group", 1), ("resolve_bucket", 0), ("settle_group", 2), ("encode_pack", 3)]
+    ("function", "items"), [("clean_group", 1), ("resolve_bucket", 0), ("settle_group", 2), ("encode_group", 3)]
 )
 def test_a_killed_run_leaves_nothing_finished_and_the_next_one_the_same_files(files, tmp_path, function, items):
     train = [{**files.write("a", many(60)), "weight": 1.5}, files.write("b", many(30, seed=1))]
@@ -327,21 +327,22 @@ def test_a_killed_run_leaves_nothing_finished_and_the_next_one_the_same_files(fi
     assert again.files() == whole.files()
     assert again.info == whole.info
     assert store.files("work") == []
-    if function == "encode_pack":
+    if function == "encode_group":
         assert sum(name.startswith("train/") for name in before) >= 3
 
 
 def test_finished_fragments_are_not_made_again(files, tmp_path, monkeypatch):
     train = files.write("train", many(60))
     with pytest.raises(DriverKilledError):
-        files.make(train, runtime=DiesAt("encode_pack", 3))
+        files.make(train, runtime=DiesAt("encode_group", 3))
     encoded = []
-    real = prepare.encode_pack.__globals__["encode"]
-    monkeypatch.setitem(prepare.encode_pack.__globals__, "encode", lambda *a: encoded.append(len(a[1])) or real(*a))
+    inner = prepare.encode_group.__globals__
+    real = inner["_encoded"]
+    monkeypatch.setitem(inner, "_encoded", lambda *arguments: encoded.append(arguments[3]) or real(*arguments))
     corpus = files.make(train)
     assert len(corpus.files("train/")) == 8
-    # Both sides of the other five fragments, of valid and of test.
-    assert len(encoded) == 2 * (8 - 3 + 1 + 1)
+    found = [(fragment["split"], fragment["number"]) for fragment in encoded]
+    assert found == [*[("train", number) for number in range(3, 8)], ("valid", 0), ("test", 0)]
 
 
 def test_real_text_is_cleaned_as_a_set_of_texts_would(files, bert):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import sys
 import unicodedata
 from collections import Counter
 
@@ -13,7 +14,16 @@ from tokenizers import pre_tokenizers
 
 from bertkd_ray.corpus.bert_tokenizer import CONTINUATION
 from bertkd_ray.corpus.moses import unescape_moses
-from bertkd_ray.corpus.segmentation import WORD_START, Piece, Segmenter, count_words, isolated_characters, normalise
+from bertkd_ray.corpus.segmentation import (
+    WORD_START,
+    Piece,
+    Segmenter,
+    count_words,
+    is_plain,
+    isolated_characters,
+    lowercased,
+    normalise,
+)
 from tests.corpus.berts import HAND_VOCABULARY, bert_of, golden_vocabulary, segmenter_of, trained_cased_bert
 from tests.golden import data_path, golden_path
 
@@ -84,6 +94,32 @@ def test_normalise_handles_every_character() -> None:
     assert {normalise(f"a{character}a") for character in spaces} == {"a a"}
     assert {normalise(f"a{character}a") for character in controls} == {"aa"}
     assert len(normalise(" ".join(f"a{character}a" for character in others)).split(" ")) == len(others)
+
+
+def test_a_plain_character_is_left_alone_whatever_stands_beside_it() -> None:
+    characters = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000]
+    plain = [character for character in characters if is_plain(f"a{character}a")]
+    assert 140_000 < len(plain) < len(characters)
+    for start in range(0, len(plain), 1000):
+        line = "a".join(["", *plain[start : start + 1000], ""])
+        assert normalise(line) == line
+    kept = [character for character in plain if character.lower() == character]
+    for start in range(0, len(kept), 1000):
+        line = "a".join(["", *kept[start : start + 1000], ""])
+        assert lowercased(line) == line == normalise(line, lowercase=True)
+    for line in ("", "a b", "中 文.", "e\u0323\u0302"[:1], "Ünï"):
+        assert is_plain(line)
+    for line in (" ", " a", "a ", "a  b", "a\tb", "a\xa0b", "e\u0301", "\u0323\u0302\u0323", "▁", "a\x00", "a\u200cb"):
+        assert not is_plain(line)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.one_of(TEXT, st.text("eo\u0301\u0323\u0302\u0338<=ΣσςİIi \u1100\u1161\u11a8가", max_size=12)))
+def test_a_plain_line_is_normal(text: str) -> None:
+    for line in (text, normalise(text)):
+        if is_plain(line):
+            assert normalise(line) == line
+            assert lowercased(line) == normalise(line, lowercase=True)
 
 
 def test_count_words() -> None:
@@ -214,6 +250,18 @@ def test_isolated_characters_are_those_of_berts_pre_tokenizer() -> None:
         assert (cased.fullmatch(character) is not None) == isolated, hex(code)
 
 
+def cut_one_by_one(segmenter: Segmenter, words: list[str]) -> list[list[tuple[str, int]]]:
+    """The plain way: each word a text of its own, whose pieces may cover anything."""
+    return [segmenter._cut_word(word) for word in words]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(TEXT, max_size=5), st.sampled_from([UNCASED, CASED]))
+def test_many_words_are_cut_as_one_by_one(texts: list[str], segmenter: Segmenter) -> None:
+    words = [word for text in texts for word in ["man", *normalise(text).split(), "Männer's"]]
+    assert list(segmenter.cut(words)) == cut_one_by_one(segmenter, words)
+
+
 # --- the original's segmentation -------------------------------------------------------------------------------------
 
 MIRRORED_HYPHEN = {"@-@": "-"}
@@ -325,6 +373,8 @@ def test_segmentation_of_real_lines_is_local_to_words(name: str, kind: str) -> N
         "cased_trained": lambda: trained_cased_bert(lines, 800),
     }[kind]()
     words = sorted({word for line in lines for word in line.split()})
+    segmenter = segmenter_of(tokenizer)
+    assert list(segmenter.cut(words)) == cut_one_by_one(segmenter, words)
     ids = {
         word: encoding.ids
         for word, encoding in zip(words, tokenizer.encode_batch(words, add_special_tokens=False), strict=True)

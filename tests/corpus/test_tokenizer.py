@@ -29,6 +29,7 @@ from bertkd_ray.corpus.tokenizer import (
     UNK_ID,
     PieceCounter,
     TokenSpace,
+    WordEncoder,
     decode,
     encode,
     load_bert_ids,
@@ -539,13 +540,60 @@ def test_all_lower_cased_lines_come_back(corpus: str) -> None:
     assert decode(tokenizer, rows(tokenizer, lines)) == [normalise(line, lowercase=True) for line in lines]
 
 
-def test_pieces_of_the_parts_of_a_text_add_up_to_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bertkd_ray.corpus.tokenizer._KNOWN_WORDS", 3)
+def test_pieces_of_the_parts_of_a_text_add_up_to_those_of_the_whole() -> None:
     counts = [count_words([normalise(line)]) for line in LINES]
-    counter, parts = PieceCounter(UNCASED), Counter()
+    counter, parts = PieceCounter(UNCASED, room=3), Counter()
     for part in [*counts, *counts]:
         parts.update(counter.count(part))
     whole = PieceCounter(UNCASED).count(sum(counts, Counter()))
     assert parts == Counter({piece: 2 * count for piece, count in whole.items()})
     words = [word for line in LINES for word in normalise(line).split()]
     assert whole == Counter(piece for pieces in UNCASED.segment(words) for piece in pieces)
+
+
+# --- word by word ----------------------------------------------------------------------------------------------------
+
+
+def same_as_line_by_line(tokenizer: Tokenizer, encoder: WordEncoder, lines: list[str]) -> bool:
+    expected, found = encode(tokenizer, lines), encoder.encode(pa.array(lines, pa.string()))
+    return (
+        found.values.dtype == expected.values.dtype == np.int32
+        and np.array_equal(found.values, expected.values)
+        and np.array_equal(found.offsets, expected.offsets)
+    )
+
+
+@pytest.mark.parametrize("lowercase", [False, True])
+@pytest.mark.parametrize("room", [1, 1000])
+@pytest.mark.parametrize("segmenter", [UNCASED, CASED, NO_CHINESE])
+def test_odd_lines_have_the_same_ids_word_by_word(segmenter: Segmenter, room: int, lowercase: bool) -> None:
+    normal = [normalise(line, lowercase=lowercase) for line in [*LINES, " ".join(LINES), *LINES[::-1]]]
+    # Of every other line, so that some characters are unknown.
+    tokenizer = space_of(LINES[::2], segmenter, lowercase=lowercase).tokenizer()
+    encoder = WordEncoder(tokenizer, room)
+    assert same_as_line_by_line(tokenizer, encoder, normal)
+    for line in normal:
+        assert same_as_line_by_line(tokenizer, encoder, [line, "", line])
+    assert same_as_line_by_line(tokenizer, encoder, [])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(TEXT, max_size=6), TEXT, SEGMENTERS, st.booleans())
+def test_any_lines_have_the_same_ids_word_by_word(
+    texts: list[str], known: str, segmenter: Segmenter, lowercase: bool
+) -> None:
+    normal = [normalise(text, lowercase=lowercase) for text in texts]
+    tokenizer = space_of([*texts[::2], known], segmenter, lowercase=lowercase).tokenizer()
+    encoder = WordEncoder(tokenizer, room=3)
+    assert same_as_line_by_line(tokenizer, encoder, normal)
+    assert same_as_line_by_line(tokenizer, encoder, normal[::-1])
+
+
+@pytest.mark.parametrize("corpus", ["multi30k", "iwslt14"])
+def test_real_lines_have_the_same_ids_word_by_word(corpus: str) -> None:
+    lines = [normalise(line) for line in read_lines(corpus, SPLITS[corpus][0] + SPLITS[corpus][1])]
+    # Tokens of the first lines alone, so that real words are met that are cut as in no line before.
+    tokenizer = space_of(lines[:5000], bert("uncased", lines)).tokenizer()
+    encoder = WordEncoder(tokenizer, room=2000)
+    for start in range(0, len(lines), 2048):
+        assert same_as_line_by_line(tokenizer, encoder, lines[start : start + 2048])

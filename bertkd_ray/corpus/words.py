@@ -1,0 +1,102 @@
+"""The words of many lines at once, and what is remembered of them.
+
+A text says the same words again and again, so what is done to a word is done once: Arrow finds the different words of
+some lines, Python sees those of them that are new, and numpy puts the results where the words stand.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from bertkd_ray.core.ragged import Ragged
+
+KNOWN_WORDS = 1 << 17
+
+
+class Words(NamedTuple):
+    """The words of n lines: `distinct[places[i]]` is the i-th, and a line's are from `offsets[line]` on.
+
+    distinct: K different words, in the order they are met; an empty line holds one empty word.
+    places: int32[sum of words]; offsets: int64[n + 1].
+    """
+
+    distinct: list[str]
+    places: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+
+    def counts(self, times: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """int64[K], how often each word stands there; times: int64[n], how often each line counts, null: once."""
+        if times is None or np.all(times == 1):
+            return np.bincount(self.places, minlength=len(self.distinct))
+        weights = np.repeat(times, np.diff(self.offsets))
+        return np.bincount(self.places, weights, len(self.distinct)).astype(np.int64)
+
+
+def words_of(lines: pa.StringArray) -> Words:
+    """The words of normalised lines, between which one space stands."""
+    by_line = pc.split_pattern(lines, " ")
+    coded = by_line.flatten().dictionary_encode()
+    offsets = by_line.offsets.to_numpy().astype(np.int64)
+    return Words(coded.dictionary.to_pylist(), coded.indices.to_numpy(), offsets - offsets[0])
+
+
+class WordMemory:
+    """Some integers for every word, computed when a word is met and remembered.
+
+    Holds at most twice `room` words, besides those of the newest call twice: when `room` of them were met since the
+    last time, the others are forgotten.
+    """
+
+    def __init__(self, compute: Callable[[Sequence[str]], Ragged], room: int = KNOWN_WORDS) -> None:
+        """compute: gives words their integers, each of them alone; the same for the same word, always."""
+        self._compute, self._room = compute, room
+        self._row_of: defaultdict[str, int] = numbering()
+        self._rows = compute([])
+        self._met = np.zeros(0, dtype=bool)
+
+    def __len__(self) -> int:
+        return len(self._row_of)
+
+    def __call__(self, words: Sequence[str]) -> Ragged:
+        """The integers of different words, in their order."""
+        known = len(self._rows)
+        if len(self._row_of) > known:
+            # A call was cut off between the two; its words have a row and no integers.
+            self._row_of = numbering(list(self._row_of)[:known])
+        rows = np.fromiter(map(self._row_of.__getitem__, words), np.int64, len(words))
+        if len(self._row_of) > known:
+            new = [words[place] for place in np.flatnonzero(rows >= known).tolist()]
+            self._rows = _joined(self._rows, self._compute(new))
+            self._met = np.concatenate([self._met, np.zeros(len(new), dtype=bool)])
+        self._met[rows] = True
+        found = self._rows.take(rows)
+        if np.count_nonzero(self._met) > self._room:
+            self._forget()
+        return found
+
+    def _forget(self) -> None:
+        kept = np.flatnonzero(self._met)
+        words = list(self._row_of)
+        self._row_of = numbering(words[row] for row in kept.tolist())
+        self._rows = self._rows.take(kept)
+        self._met = np.zeros(len(kept), dtype=bool)
+
+
+def numbering(first: Iterable[Hashable] = ()) -> defaultdict[Any, int]:
+    """A dictionary that numbers its keys from 0 in the order in which they are first looked up."""
+    numbers: defaultdict[Any, int] = defaultdict(int)
+    numbers.update((key, number) for number, key in enumerate(first))
+    numbers.default_factory = numbers.__len__
+    return numbers
+
+
+def _joined(first: Ragged, second: Ragged) -> Ragged:
+    values = np.concatenate([first.values, second.values])
+    return Ragged(values, np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]]))
