@@ -16,7 +16,16 @@ from typing import Any
 
 import torch
 
-from benchmarks import extracting, scale_memory, scale_overhead, scale_workers, training, translating
+from benchmarks import (
+    batch_plan,
+    extracting,
+    prepare,
+    scale_memory,
+    scale_overhead,
+    scale_workers,
+    training,
+    translating,
+)
 from benchmarks.machine import ROOT, commit, machine
 from benchmarks.setting import Setting, find_text
 from benchmarks.table import Row, markdown_table, text_table
@@ -33,6 +42,8 @@ MEASURES: dict[str, Callable[[Setting, int], list[Row]]] = {
     "workers": scale_workers.measure,
     "memory": scale_memory.measure,
     "overhead": scale_overhead.measure,
+    "prepare": prepare.measure,
+    "plan": batch_plan.rows,
 }
 
 

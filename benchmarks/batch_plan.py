@@ -1,6 +1,6 @@
 """How long the batch plan of a large corpus takes and how much memory it holds: it reads row counts alone.
 
-    python benchmarks/batch_plan.py --pairs 100000000 1000000000
+    python -m benchmarks.batch_plan --pairs 100000000 1000000000
 
 The corpus is a manifest as prepare writes it, with fragments and row groups of full size and no data behind them. The
 row groups and one worker's first windows are what a train worker needs before its first batch; the windows of an epoch
@@ -18,6 +18,11 @@ import sys
 import tempfile
 import time
 from typing import Any
+
+from benchmarks.machine import ROOT
+from benchmarks.setting import Setting
+from benchmarks.table import Row
+from benchmarks.timing import Spread
 
 PAIRS = 100_000_000
 STREAMS = 64
@@ -45,11 +50,23 @@ def main() -> None:
 
 def measure(pairs: int = PAIRS, fragment_pairs: int = 8192, group_pairs: int = 1024) -> dict[str, float]:
     """The figures of one size, taken in a process of their own so that memory is the plan's."""
-    command = [sys.executable, __file__, "--json", "--pairs", str(pairs)]
+    command = [sys.executable, "-m", "benchmarks.batch_plan", "--json", "--pairs", str(pairs)]
     command += ["--fragment-pairs", str(fragment_pairs), "--group-pairs", str(group_pairs)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     figures: dict[str, float] = json.loads(done.stdout)
     return figures
+
+
+def rows(_: Setting, rounds: int) -> list[Row]:
+    """The first windows of all streams of 100 million pairs, and the memory that they take."""
+    found = [measure() for _ in range(rounds)]
+    milliseconds = Spread.of([1e3 * one["first_windows_s"] for one in found])
+    memory = Spread.of([one["added_mib"] for one in found])
+    details = {"measured": found}
+    return [
+        Row(f"batch plan of {PAIRS:,} pairs, first window of {STREAMS} streams", "ms", milliseconds, details=details),
+        Row("its memory, the manifest included", "MiB", memory, goal="bounded"),
+    ]
 
 
 def _measure(pairs: int, fragment_pairs: int, group_pairs: int) -> dict[str, float]:

