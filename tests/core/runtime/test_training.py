@@ -96,6 +96,10 @@ def test_workers_add_up_and_their_rows_arrive_on_one_board_after_another(workers
         assert clean_board(board) is board
     ray.kill(board)
     with pytest.raises(ray.exceptions.RayActorError):
-        while True:  # it dies in a moment
-            ray.get(board.error.remote())
+        _ask_for_ever(board)  # it dies in a moment
     assert clean_board(board) is not board
+
+
+def _ask_for_ever(board: Any) -> None:
+    while True:
+        ray.get(board.error.remote())
