@@ -23,7 +23,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged, offsets_of
 from bertkd_ray.corpus.bert_tokenizer import CONTINUATION, MAX_WORD_LETTERS
 from bertkd_ray.corpus.segmentation import WORD_START, Piece, Segmenter, chunk_pattern, normalizer
-from bertkd_ray.corpus.words import KNOWN_WORDS, WordMemory, numbering, words_of
+from bertkd_ray.corpus.words import KNOWN_WORDS, Numbering, WordMemory, words_of
 
 PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
 PAD_TOKEN, UNK_TOKEN, BOS_TOKEN, EOS_TOKEN = SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>")
@@ -101,7 +101,7 @@ class PieceCounter:
     def __init__(self, segmenter: Segmenter, room: int = KNOWN_WORDS) -> None:
         """room: as `WordMemory`."""
         self._segmenter = segmenter
-        self._numbers: defaultdict[tuple[str, int], int] = numbering()
+        self._numbers = Numbering()
         self._pieces_of = WordMemory(self._cut, room)
 
     def count(self, word_counts: Mapping[str, int]) -> Counter[Piece]:

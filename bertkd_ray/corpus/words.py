@@ -6,8 +6,7 @@ some lines, Python sees those of them that are new, and numpy puts the results w
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,6 +46,14 @@ def words_of(lines: pa.StringArray) -> Words:
     return Words(coded.dictionary.to_pylist(), coded.indices.to_numpy(), offsets - offsets[0])
 
 
+class Numbering(dict[Any, int]):
+    """Numbers its keys from 0 in the order in which they are first looked up."""
+
+    def __missing__(self, key: Any) -> int:
+        number = self[key] = len(self)
+        return number
+
+
 class WordMemory:
     """Some integers for every word, computed when a word is met and remembered.
 
@@ -57,7 +64,7 @@ class WordMemory:
     def __init__(self, compute: Callable[[Sequence[str]], Ragged], room: int = KNOWN_WORDS) -> None:
         """compute: gives words their integers, each of them alone; the same for the same word, always."""
         self._compute, self._room = compute, room
-        self._row_of: defaultdict[str, int] = numbering()
+        self._row_of = Numbering()
         self._rows = compute([])
         self._met = np.zeros(0, dtype=bool)
 
@@ -69,7 +76,7 @@ class WordMemory:
         known = len(self._rows)
         if len(self._row_of) > known:
             # A call was cut off between the two; its words have a row and no integers.
-            self._row_of = numbering(list(self._row_of)[:known])
+            self._row_of = Numbering(zip(list(self._row_of)[:known], range(known), strict=True))
         rows = np.fromiter(map(self._row_of.__getitem__, words), np.int64, len(words))
         if len(self._row_of) > known:
             new = [words[place] for place in np.flatnonzero(rows >= known).tolist()]
@@ -84,17 +91,9 @@ class WordMemory:
     def _forget(self) -> None:
         kept = np.flatnonzero(self._met)
         words = list(self._row_of)
-        self._row_of = numbering(words[row] for row in kept.tolist())
+        self._row_of = Numbering((words[row], number) for number, row in enumerate(kept.tolist()))
         self._rows = self._rows.take(kept)
         self._met = np.zeros(len(kept), dtype=bool)
-
-
-def numbering(first: Iterable[Hashable] = ()) -> defaultdict[Any, int]:
-    """A dictionary that numbers its keys from 0 in the order in which they are first looked up."""
-    numbers: defaultdict[Any, int] = defaultdict(int)
-    numbers.update((key, number) for number, key in enumerate(first))
-    numbers.default_factory = numbers.__len__
-    return numbers
 
 
 def _joined(first: Ragged, second: Ragged) -> Ragged:

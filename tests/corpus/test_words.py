@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections import Counter
 
 import numpy as np
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.segmentation import count_words, normalise
-from bertkd_ray.corpus.words import WordMemory, numbering, words_of
+from bertkd_ray.corpus.words import Numbering, WordMemory, words_of
 
 
 def test_words_by_hand() -> None:
@@ -82,6 +84,19 @@ def test_words_that_are_no_longer_met_are_forgotten() -> None:
     assert compute.asked.count("000") == 2
 
 
+def test_what_is_forgotten_is_freed_at_once() -> None:
+    """Not at some later collection of cycles, until which a long run would hold it several times over."""
+    memory = WordMemory(Lengths(), room=3)
+    gc.disable()
+    try:
+        memory(["a", "b"])
+        forgotten = weakref.ref(memory._row_of)
+        memory(["c", "d"])
+        assert forgotten() is None
+    finally:
+        gc.enable()
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.lists(st.sampled_from(["", "a", "bb", "ccc", "dddd", "e" * 5]), unique=True)), st.integers(1, 5))
 def test_what_is_forgotten_is_computed_again(calls: list[list[str]], room: int) -> None:
@@ -107,6 +122,6 @@ def test_a_call_that_was_cut_off_leaves_no_wrong_integers() -> None:
 
 
 def test_numbering_is_in_the_order_of_the_first_look() -> None:
-    numbers = numbering(["x", "y"])
+    numbers = Numbering(x=0, y=1)
     assert [numbers[key] for key in ("y", "z", "x", "z", "w")] == [1, 2, 0, 2, 3]
     assert list(numbers) == ["x", "y", "z", "w"]
