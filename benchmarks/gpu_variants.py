@@ -66,7 +66,7 @@ def finetune_compiled(setting: GpuSetting, board: Board, *, in_bf16: bool = Fals
     model = setting.teacher()
     layers: Any = model.bert.encoder.layer
     for layer in layers[:-1]:
-        layer.compile(dynamic=True)
+        layer.forward = torch.compile(layer.forward, dynamic=True)
     task = setting.teacher_task(model, budget)
     if in_bf16:
         task.objective = InBf16(task.objective)  # type: ignore[assignment]
@@ -80,7 +80,7 @@ def distill_compiled(setting: GpuSetting, board: Board, *, in_bf16: bool = False
     for budget in setting.sizes.distill_budgets[:2]:
         model = setting.student()
         for layer in [*model.model.encoder.layers, *model.model.decoder.layers]:
-            layer.compile(dynamic=True)
+            layer.forward = torch.compile(layer.forward, dynamic=True)
         task = setting.student_task(model, budget)
         if in_bf16:
             task.objective = InBf16(task.objective)
