@@ -56,12 +56,12 @@ def main(arguments: list[str] | None = None) -> int:
         STARTED + options.deadline,
         in_miniature=options.tiny,
     )
-    board.watch()
-    setting = GpuSetting(TINY if options.tiny else REAL, device)
-    for name in options.only:
-        board.run(name, partial(_function(MEASURES[name]), setting, board))
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
+    with board.watched():
+        setting = GpuSetting(TINY if options.tiny else REAL, device)
+        for name in options.only:
+            board.run(name, partial(_function(MEASURES[name]), setting, board))
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
     print(f"\n{board.table()}\n\nJSON: {options.output}; {time.monotonic() - STARTED:.0f} s", flush=True)
     return 1 if board.failed else 0
 

@@ -7,7 +7,8 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +106,16 @@ class Board:
             self._tree["seconds"][name] = round(time.monotonic() - started, 1)
             self._write()
 
-    def watch(self) -> None:
-        """Ends this process shortly before the deadline, whatever it does then."""
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Ends this process shortly before the deadline, whatever it does then, unless the block has ended."""
         timer = threading.Timer(max(0.0, self.left() - _GRACE), self._cut)
         timer.daemon = True
         timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def table(self) -> str:
         """All rows, for the terminal."""

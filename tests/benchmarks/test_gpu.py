@@ -205,10 +205,19 @@ def test_a_row_that_outlasts_the_deadline_is_cut(tmp_path, monkeypatch):
     left = []
     monkeypatch.setattr(os, "_exit", left.append)
     found = board(tmp_path, seconds=2.2)
-    found.watch()
-    found.run("endless", lambda: time.sleep(0.6))
+    with found.watched():
+        found.run("endless", lambda: time.sleep(0.6))
     assert left == [3]
     assert written(tmp_path)["cut"] == "endless"
+
+
+def test_a_run_that_has_ended_is_not_cut(tmp_path, monkeypatch):
+    left = []
+    monkeypatch.setattr(os, "_exit", left.append)
+    with board(tmp_path, seconds=2.2).watched():
+        pass
+    time.sleep(0.6)
+    assert left == []
 
 
 def test_rows_are_named(capsys):
