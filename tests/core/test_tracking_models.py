@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from bertkd_ray.core.tracking import NullRun, StudentModel, default_uri, open_tracker
@@ -27,9 +28,18 @@ TEXTS = ["Der Mann sieht das Haus.", "", "  ", "Die Frau geht."]
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A student's `save_pretrained` directory. Trained for two steps, it would say nothing if it were allowed to."""
+    """A student's `save_pretrained` directory; its weights are so large that what it says depends on what it reads."""
+    from transformers import AutoModelForSeq2SeqLM
+
     project = Project(tmp_path_factory.mktemp("project"))
     directory = Path(project.control().path(MODEL))
+    model = AutoModelForSeq2SeqLM.from_pretrained(directory)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weights in model.parameters():
+            if weights.ndim > 1:
+                weights.copy_(torch.randn(weights.shape, generator=generator))
+    model.save_pretrained(directory)
     generation = json.loads((directory / "generation_config.json").read_text())
     (directory / "generation_config.json").write_text(json.dumps({**generation, "min_length": 4, "max_length": 12}))
     return directory

@@ -18,6 +18,7 @@ from tests.small import write_config
 pytestmark = pytest.mark.slow
 
 SCORES = {"valid_bleu", "test_bleu", "legacy_bleu", "chrf", "parameters", "seconds"}
+SCORES |= {"valid_perplexity", "valid_accuracy", "length_ratio"}
 CURVES = {"valid/nll", "valid/perplexity", "valid/accuracy", "valid/bleu"}
 
 
