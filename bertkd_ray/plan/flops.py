@@ -1,4 +1,4 @@
-"""Matrix operations of a batch, by `core.operations`."""
+"""Matrix operations of a plan's batch, by the formulas of `core.operations`, here for expected numbers of positions."""
 
 from __future__ import annotations
 
