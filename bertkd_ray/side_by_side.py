@@ -19,6 +19,7 @@ from typing import Any
 from bertkd_ray.config.study import Study, Trial
 from bertkd_ray.core.artifact import MANIFEST
 from bertkd_ray.core.console import Progress, say
+from bertkd_ray.core.environment import variables
 from bertkd_ray.core.errors import UserError, one_line
 from bertkd_ray.core.store import Store
 from bertkd_ray.core.tracking import NO_TRACKING, RunRef
@@ -185,30 +186,26 @@ def _session(study: Study) -> Iterator[None]:
         return
     from bertkd_ray.core.runtime import Runtime
 
-    runtime, given = Runtime(study.config), os.environ.get("RAY_ADDRESS")
+    runtime = Runtime(study.config)
     runtime.start()
-    os.environ["RAY_ADDRESS"] = runtime.address
     try:
-        yield
+        with variables({"RAY_ADDRESS": runtime.address}):
+            yield
     finally:
-        if given is None:
-            del os.environ["RAY_ADDRESS"]
         runtime.close()
 
 
 @contextmanager
 def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Processes that share the cores out and leave the terminal to this one."""
-    threads = os.environ.get("OMP_NUM_THREADS")
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_be_quiet)
-    try:
-        yield pool
-    finally:
-        # What runs is finished; what has not begun never is.
-        pool.shutdown(cancel_futures=True)
-        if threads is None:
-            del os.environ["OMP_NUM_THREADS"]
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    with variables({"OMP_NUM_THREADS": str(threads)}):
+        pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_be_quiet)
+        try:
+            yield pool
+        finally:
+            # What runs is finished; what has not begun never is.
+            pool.shutdown(cancel_futures=True)
 
 
 def _be_quiet() -> None:

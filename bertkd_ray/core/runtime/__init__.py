@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from bertkd_ray.core.artifact import Draft
+from bertkd_ray.core.environment import variables
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.runtime.mapping import ActorPool, map_items
 from bertkd_ray.core.runtime.training import TrainContext, clean_board, train
@@ -67,19 +68,19 @@ class Runtime:
         self._ours = True
         # A submitted job may have set the same variables: its values stand, and naming them twice is no conflict.
         os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
-        variables = {name: os.environ.get(name, value) for name, value in _WORKER_ENV.items()}
+        settings = {name: os.environ.get(name, value) for name, value in _WORKER_ENV.items()}
         common: Any = {
             "log_to_driver": bool(os.environ.get("BERTKD_WORKER_LOGS")),
             "logging_level": logging.WARNING,
         }
         with _quiet_core(), _kept_sigterm(), span("ray.init"):
             if "RAY_ADDRESS" in os.environ:
-                ray.init(runtime_env={"env_vars": variables}, **common)
+                ray.init(runtime_env={"env_vars": settings}, **common)
             else:
                 self._alone = True
                 # No dashboard: its dozen processes take as long to start as all the rest.
                 # Inherited variables need no runtime environment, with which no process could start ahead of its work.
-                with _variables(variables):
+                with variables(settings):
                     ray.init(address="local", include_dashboard=False, **common)
         # After the import, which configures these loggers itself.
         ray.data.DataContext.get_current().enable_progress_bars = False
@@ -115,7 +116,7 @@ class Runtime:
         """Runs a training function on the configured workers; see `runtime.training.train`."""
         resources = {"CPU": self._cpus(), **({"GPU": 1} if self._on_enough_gpus() else {})}
         self._board = clean_board(self._board)
-        with _variables(_ALONE_ENV if self._alone else {}):
+        with variables(_ALONE_ENV if self._alone else {}):
             train(draft, self._config, resources, worker, arguments, on_rows, self._board)
 
     def map(
@@ -145,18 +146,6 @@ class Runtime:
         if self.on_gpu and gpus < least:
             raise UserError(f"workers: {least}, but the cluster has {gpus} GPUs; lower workers")
         return self.on_gpu
-
-
-@contextmanager
-def _variables(values: dict[str, str]) -> Iterator[None]:
-    """Sets those environment variables that are not set while the block runs, for the processes that it starts."""
-    new = {name: value for name, value in values.items() if name not in os.environ}
-    os.environ.update(new)
-    try:
-        yield
-    finally:
-        for name in new:
-            del os.environ[name]
 
 
 @contextmanager
