@@ -16,11 +16,12 @@ from bertkd_ray.core.artifact import Artifact
 from bertkd_ray.core.batching import Plan as BatchPlan
 from bertkd_ray.core.batching import RowGroups, Streams
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.operations import TRAINING
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.pipeline import Pipeline
 from bertkd_ray.plan.batches import Batch, full_groups
 from bertkd_ray.plan.costs import Plan, plan
-from bertkd_ray.plan.flops import TRAINING, decoding, student_forward, teacher_forward
+from bertkd_ray.plan.flops import decoding, student_forward, teacher_forward
 from bertkd_ray.plan.given import GivenCorpus, GivenDevice
 from bertkd_ray.plan.models import student_shape, teacher_shape
 from bertkd_ray.student.collate import collate

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 Lengths = NDArray[np.integer]
 
-_TRAINING = 3
+TRAINING = 3
 """Backwards, a product of two matrices becomes two: one for the gradient of each factor."""
 
 
@@ -43,7 +43,7 @@ def training(forward: Operations) -> Operations:
 
     Fused attention computes its scores again in the backward pass; that is not counted.
     """
-    return forward.times(_TRAINING)
+    return forward.times(TRAINING)
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,13 @@ class StudentSize:
     vocabulary: int
 
 
-def teacher_forward(size: TeacherSize, lengths_N: Lengths, width: int, masked_N: Lengths) -> Operations:
+def teacher_forward(
+    size: TeacherSize, lengths_N: Lengths, width: int, masked_N: Lengths | NDArray[np.floating]
+) -> Operations:
     """A forward pass of the teacher over N rows padded to L = `width` places, with M masked positions in all.
 
-    lengths_N: places of each row, its three special tokens included; masked_N: masked positions of each row. All layers
+    lengths_N: places of each row, its three special tokens included; masked_N: masked positions of each row, which may
+    be expected numbers. All layers
     but the last take L · (8H² + 4HF + 4LH) a row. The last makes keys and values of all places (4H² each), everything
     else for the masked positions: 4H² + 4HF each, and 4LH each for attention, where rows are padded to the Q masked
     positions of the fullest. Then the transform, 2H², and the output layer, 2HV, for each masked position.
@@ -80,7 +83,7 @@ def teacher_forward(size: TeacherSize, lengths_N: Lengths, width: int, masked_N:
     real = lengths_N.astype(np.float64)
     inner = _layer(real, h, f, width).times(size.layers - 1)
     keys = _places(real, width).times(4 * h * h)
-    slots = rows * int(masked_N.max(initial=0)) * width
+    slots = rows * float(masked_N.max(initial=0)) * width
     attention = Operations(4 * h * slots, 4 * h * float((masked_N * real).sum()))
     each = masked * (4 * h * h + 4 * h * f + 2 * h * h + 2 * h * size.vocabulary)
     return inner.plus(keys).plus(attention).plus(Operations(each, each))

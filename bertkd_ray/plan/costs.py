@@ -18,6 +18,7 @@ from bertkd_ray.config.corpus import SPLITS
 from bertkd_ray.core.artifact import MANIFEST, Artifact, load
 from bertkd_ray.core.batching import RowGroups
 from bertkd_ray.core.devices import best_device, resolve_precision
+from bertkd_ray.core.operations import TRAINING
 from bertkd_ray.core.rates import Device, known_device, own_device, product_rate
 from bertkd_ray.core.store import Store
 from bertkd_ray.corpus import prepare
@@ -34,7 +35,7 @@ from bertkd_ray.plan.batches import (
     teacher_places,
     training_batches,
 )
-from bertkd_ray.plan.flops import TRAINING, decoding, student_forward, teacher_forward
+from bertkd_ray.plan.flops import decoding, student_forward, teacher_forward
 from bertkd_ray.plan.given import GivenCorpus, GivenDevice
 from bertkd_ray.plan.models import StudentShape, TeacherShape, student_shape, teacher_shape
 from bertkd_ray.teacher.source import resolve_model, tokenizer_hash

@@ -6,20 +6,16 @@ from dataclasses import dataclass
 
 from bertkd_ray.config import StudentConfig, TeacherConfig
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.operations import StudentSize, TeacherSize
 from bertkd_ray.teacher.source import bert_config, resolve_model
 
 
 @dataclass(frozen=True)
-class TeacherShape:
+class TeacherShape(TeacherSize):
     """A BERT with the student's vocabulary behind it."""
 
-    layers: int
-    width: int
-    ffn: int
     pieces: int
     """Rows of BERT's own embedding."""
-    vocabulary: int
-    """Columns of the output layer."""
     positions: int = 512
 
     @property
@@ -33,14 +29,8 @@ class TeacherShape:
 
 
 @dataclass(frozen=True)
-class StudentShape:
+class StudentShape(StudentSize):
     """A Transformer with one embedding for both sides and the output."""
-
-    encoder_layers: int
-    decoder_layers: int
-    width: int
-    ffn: int
-    vocabulary: int
 
     @property
     def parameters(self) -> int:
@@ -79,7 +69,7 @@ def teacher_shape(teacher: TeacherConfig, vocabulary: int) -> TeacherShape:
     layers, width, ffn, pieces = known
     if teacher.layers is not None and teacher.layers > layers:
         raise UserError(f"teacher.layers: {teacher.layers}, but {teacher.model} has {layers}")
-    return TeacherShape(teacher.layers or layers, width, ffn, pieces, vocabulary, positions)
+    return TeacherShape(teacher.layers or layers, width, ffn, vocabulary, pieces, positions)
 
 
 def student_shape(student: StudentConfig, vocabulary: int) -> StudentShape:
