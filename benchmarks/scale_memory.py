@@ -31,7 +31,7 @@ FRAGMENT_PAIRS = 128
 EVERY = 10
 """Of the fragments every so-manieth is extracted, of both corpora: the larger one keeps the actor ten times longer."""
 STEPS = 150
-TRAININGS = 3
+RUNS = 3
 """Of each corpus, in turn: the peak of a single one varies by a tenth."""
 _INTERVAL = 0.05
 
@@ -44,8 +44,8 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
     runtime.start()
     try:
         teacher = _teacher(config, runtime, corpora[0], setting.bert)
-        actors = [[_extracting(runtime, corpus, teacher) for corpus in corpora]]
-        workers = [[_training(config, runtime, corpus) for corpus in corpora] for _ in range(TRAININGS)]
+        actors = [[_extracting(runtime, corpus, teacher) for corpus in corpora] for _ in range(RUNS)]
+        workers = [[_training(config, runtime, corpus) for corpus in corpora] for _ in range(RUNS)]
     finally:
         runtime.close()
     pairs = [corpus.metrics["train/pairs"] for corpus in corpora]

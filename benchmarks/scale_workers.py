@@ -1,18 +1,29 @@
-"""Two workers of one thread against one, through Ray Train; and what the machine itself gives two processes."""
+"""Two workers of one thread against one, through Ray Train; and what the machine itself gives two processes.
+
+Beside them stands how long two processes take to add up gradients of this size with nothing else to do.
+"""
 
 from __future__ import annotations
 
 import itertools
 import statistics
+import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
 
 from benchmarks.copies import grown
 from benchmarks.setting import Setting
 from benchmarks.table import Row
 from benchmarks.timing import Spread, ratios
+from benchmarks.training import student_of, teacher_of
 from bertkd_ray.config import Config
 from bertkd_ray.core.artifact import Artifact, Draft
 from bertkd_ray.core.runtime import Runtime
@@ -25,6 +36,9 @@ WARM_UP = 2
 """Rows of the curves, two updates each, that do not count."""
 GOAL = "≥ 1.8"
 _RATE = "train/positions_per_second"
+BUCKET = 25 * 2**20 // 4
+"""Float32 numbers that are exchanged at a time, as by torch's DistributedDataParallel."""
+EXCHANGES = 9
 _numbers = itertools.count(1)
 
 
@@ -35,6 +49,8 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
 
 def _measure(stage: str, setting: Setting, rounds: int) -> Row:
     corpus = grown(setting.corpus, 1)
+    task = (teacher_of if stage == "finetune" else student_of)(setting)
+    gradient = sum(parameter.numel() for parameter in task.objective.parameters() if parameter.requires_grad)
     one, two = (_config(setting.config, stage, workers) for workers in (1, 2))
     runtime = Runtime(one)
     runtime.start()
@@ -42,10 +58,13 @@ def _measure(stage: str, setting: Setting, rounds: int) -> Row:
     alone: list[float] = []
     together: list[float] = []
     apart: list[float] = []
+    updates: list[float] = []
     try:
         for _ in range(rounds):
             alone.append(_rate(train(one)))
-            together.append(_rate(train(two)))
+            rows = train(two)
+            together.append(_rate(rows))
+            updates.append(seconds_an_update(rows))
             with ThreadPoolExecutor(2) as threads:
                 apart.append(rate_of_both(*threads.map(train, (one, one))))
     finally:
@@ -61,6 +80,9 @@ def _measure(stage: str, setting: Setting, rounds: int) -> Row:
             "positions_per_second": {"one": alone, "two": together, "two trainings of one at once": apart},
             "two processes that exchange nothing, against one": ratios(apart, alone).median,
             "two workers against two processes that exchange nothing": ratios(together, apart).median,
+            "seconds of an update of two workers": updates,
+            "seconds to add up gradients": exchange_seconds(gradient),
+            "numbers of a gradient": gradient,
             "micro_batches": 2,
             "batch_tokens": getattr(one, "teacher" if stage == "finetune" else "student").batch_tokens,
         },
@@ -97,6 +119,35 @@ def _train(stage: str, corpus: Artifact, bert: str, config: Config) -> list[Hist
 
 def _rate(rows: list[HistoryRow]) -> float:
     return statistics.median(row[_RATE] for row in rows)
+
+
+def seconds_an_update(rows: list[HistoryRow]) -> float:
+    """The median between two rows of the curves."""
+    pairs = itertools.pairwise(rows)
+    return statistics.median((b["time"] - a["time"]) / (b["step"] - a["step"]) for a, b in pairs)
+
+
+def exchange_seconds(numbers: int) -> float:
+    """The median of how long two processes of one thread take to add up a gradient of so many float32 numbers."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        torch.multiprocessing.spawn(_exchange, (directory, numbers), nprocs=2)  # type: ignore[no-untyped-call]
+        return float((Path(directory) / "seconds").read_text())
+
+
+def _exchange(rank: int, directory: str, numbers: int) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{directory}/meeting", rank=rank, world_size=2)
+    parts = torch.zeros(numbers).split(BUCKET)
+    seconds = []
+    for _ in range(EXCHANGES + 1):
+        dist.barrier()
+        started = time.perf_counter()
+        for work in [dist.all_reduce(part, async_op=True) for part in parts]:
+            work.wait()
+        seconds.append(time.perf_counter() - started)
+    if rank == 0:
+        (Path(directory) / "seconds").write_text(str(statistics.median(seconds[1:])))
+    dist.destroy_process_group()
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 FRAGMENT_PAIRS = 192
 """Of the corpus here: what an extraction of some seconds takes. Otherwise the settings are those of
 configs/multi30k.yaml, where a fragment has 2,048 pairs and length batches are a little fuller."""
-TEACHER_STEPS, STUDENT_STEPS = 20, 300
+TEACHER_STEPS, STUDENT_STEPS = 20, 600
 """The teacher's weights do not matter to speed, and little to the shards' size; the student must end its sentences."""
 
 

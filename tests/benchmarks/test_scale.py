@@ -12,7 +12,7 @@ import pytest
 from benchmarks.copies import COLUMNS, grown
 from benchmarks.scale_memory import peak
 from benchmarks.scale_overhead import COMPUTE, OTHER, Mark, causes
-from benchmarks.scale_workers import rate_of_both
+from benchmarks.scale_workers import exchange_seconds, rate_of_both, seconds_an_update
 from bertkd_ray.core.batching import RowGroups
 from tests.corpora import write_corpus_artifact
 
@@ -57,6 +57,15 @@ def test_two_trainings_count_while_both_go_on() -> None:
     assert rate_of_both(first, second) == 110.0 + 60.0
     with pytest.raises(ValueError, match="not at work at the same time"):
         rate_of_both(_rows((1.0, 1.0), (2.0, 1.0)), _rows((3.0, 1.0), (4.0, 1.0)))
+
+
+def test_seconds_of_an_update_lie_between_rows() -> None:
+    rows = [{"step": step, "time": when} for step, when in ((4, 10.0), (6, 13.0), (8, 15.0), (10, 25.0))]
+    assert seconds_an_update(rows) == 1.5
+
+
+def test_more_numbers_take_longer_to_add_up() -> None:
+    assert 0 < exchange_seconds(1) < exchange_seconds(40_000_000)
 
 
 def test_the_largest_memory_of_a_child_is_seen() -> None:
