@@ -41,8 +41,8 @@ from bertkd_ray.plan.models import StudentShape, TeacherShape, student_shape, te
 from bertkd_ray.teacher.source import resolve_model, tokenizer_hash
 from bertkd_ray.translation.decoding import length_batches as decoding_batches
 
-PREPARED_TOKENS_A_CORE_SECOND = 400_000
-"""Tokens of both sides that a CPU core prepares a second: 80.5 µs a pair of 32 words and more (benchmarks.prepare)."""
+PREPARED_TOKENS_A_CORE_SECOND = 600_000
+"""Tokens of both sides that a CPU core prepares a second: 52 µs a pair of 32 words and more (benchmarks.prepare)."""
 KEPT_OF_IDS, KEPT_OF_LOGITS, KEPT_OF_LOGSUMEXP, KEPT_OF_TOKENS = 0.80, 0.65, 0.77, 0.95
 """What zstd leaves of a shard: of the log2(V) bits of an id among the best k and of a token, of the 16 bits of a logit
 and the 32 of a logsumexp. Measured in shards of trained teachers: those of Multi30k, 28.9 bytes a position, and of the
