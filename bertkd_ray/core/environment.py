@@ -16,4 +16,4 @@ def variables(values: Mapping[str, str]) -> Iterator[None]:
         yield
     finally:
         for name in new:
-            del os.environ[name]
+            os.environ.pop(name, None)

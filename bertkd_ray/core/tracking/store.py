@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from bertkd_ray.core.environment import variables
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.refusals import is_out_of_room, refusal
@@ -150,10 +151,5 @@ def _reason(error: BaseException, uri: str) -> str:
 def short_timeouts() -> Iterator[None]:
     """One retry of ten seconds for a tracking server while opening; mlflow's defaults wait for minutes."""
     wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_OPEN_TIMEOUT_S)}
-    ours = {name: value for name, value in wanted.items() if name not in os.environ}
-    os.environ.update(ours)
-    try:
+    with variables(wanted):
         yield
-    finally:
-        for name in ours:
-            os.environ.pop(name, None)
