@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import Any
 
 from bertkd_ray.config.study import Study, Trial
@@ -203,8 +203,13 @@ def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
         pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_be_quiet)
         try:
             yield pool
+        except KeyboardInterrupt:
+            # They would go on to the end of their tasks: Ctrl-C tells them too, `kill` and `ray job stop` do not.
+            for process in active_children():
+                process.terminate()
+            raise
         finally:
-            # What runs is finished; what has not begun never is.
+            # After another error what runs is finished; what has not begun never is.
             pool.shutdown(cancel_futures=True)
 
 

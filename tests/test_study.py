@@ -5,10 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pytest
 import yaml
@@ -293,6 +297,25 @@ def test_what_does_not_need_a_failed_task_is_made(project, tmp_path, capsys):
     assert re.search(r"finetune of tiny: fewer, seed 1  failed: the gradient is not a number at step \d", said)
     kinds = [path.name.partition("-")[0] for path in tmp_path.iterdir() if (path / "manifest.json").exists()]
     assert sorted(kinds) == ["corpus", "softlabels", "student", "student", "teacher", "translation", "translation"]
+
+
+def test_a_study_that_is_told_to_end_takes_its_processes_along(project, tmp_path):
+    quick = ["teacher.steps=2", "student.steps=1000000", "checkpoint_every=1", "seeds=[1]", "tracking=none"]
+    command = [sys.executable, "-m", "bertkd_ray.cli", "study", str(project / "tiny.yaml"), *quick, "runtime=local"]
+    study = subprocess.Popen([*command, f"storage={tmp_path}", "--jobs", "2"], stderr=subprocess.PIPE, text=True)
+    try:
+        end = time.monotonic() + 120
+        while not list(tmp_path.glob("work/student-*/checkpoint-*")) and time.monotonic() < end:
+            time.sleep(0.1)
+        processes = psutil.Process(study.pid).children(recursive=True)
+        assert len(processes) >= 2
+        study.terminate()
+        _, said = study.communicate(timeout=60)
+    finally:
+        study.kill()
+    assert psutil.wait_procs(processes, timeout=10)[1] == []
+    assert study.returncode == 1
+    assert said.splitlines()[-1] == "bertkd: interrupted; run the same command to go on"
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,8 @@ class KdConfig(Section):
 class StudentConfig(Section):
     """Stage 3, distill: the student and its training."""
 
+    added_later: ClassVar[frozenset[str]] = frozenset({"schedule"})
+
     encoder_layers: int = Field(6, ge=1)
     """Layers of the encoder."""
     decoder_layers: int = Field(6, ge=1)
@@ -147,6 +149,8 @@ class StudentConfig(Section):
     """Factor of the schedule lr · width^-0.5 · min(step^-0.5, step · warmup^-1.5)."""
     warmup: int = Field(8_000, ge=1)
     """Steps in which the rate rises linearly."""
+    schedule: Literal["inverse-sqrt", "linear"] = "inverse-sqrt"
+    """What follows the warm-up: the formula above, or from its peak a linear fall to 0 at the last step."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     """Probability mass that the hard label gives to the other tokens."""
     clip: float | None = Field(None, gt=0)
@@ -164,6 +168,15 @@ class StudentConfig(Section):
     def _heads_divide_width(self) -> StudentConfig:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}; choose heads that divide it")
+        return self
+
+    @model_validator(mode="after")
+    def _linear_fall_follows_the_warmup(self) -> StudentConfig:
+        if self.schedule == "linear" and self.warmup >= self.steps:
+            raise ValueError(
+                f"schedule: linear needs steps after the warm-up, and warmup {self.warmup} is not below steps "
+                f"{self.steps}; lower warmup"
+            )
         return self
 
 

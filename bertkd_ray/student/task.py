@@ -15,7 +15,7 @@ from transformers import M2M100ForConditionalGeneration
 from bertkd_ray.config import KdConfig, StudentConfig
 from bertkd_ray.core.batching import Lengths, MicroBatch, length_batches
 from bertkd_ray.core.devices import Precision, autocast, padding_multiple
-from bertkd_ray.core.optimization import build_optimizer, global_grad_norm_clip, noam
+from bertkd_ray.core.optimization import build_optimizer, global_grad_norm_clip, linear_warmup_decay, noam
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.core.training import Workers
 from bertkd_ray.corpus.moses import to_raw
@@ -115,8 +115,12 @@ class StudentTask:
         return global_grad_norm_clip(parameters, self._config.clip if self._config.clip is not None else math.inf)
 
     def learning_rate(self, step: int) -> float:
-        """The original Transformer's schedule (Vaswani et al., 2017, section 5.3), scaled."""
-        return noam(step, factor=self._config.lr, width=self._config.width, warmup=self._config.warmup)
+        """The original Transformer's schedule (Vaswani et al., 2017, section 5.3), scaled; or a linear fall."""
+        config = self._config
+        if config.schedule == "inverse-sqrt":
+            return noam(step, factor=config.lr, width=config.width, warmup=config.warmup)
+        peak = noam(config.warmup, factor=config.lr, width=config.width, warmup=config.warmup)
+        return linear_warmup_decay(step, peak=peak, warmup_fraction=config.warmup / config.steps, total=config.steps)
 
     def collate(self, micro: MicroBatch) -> StudentBatch:
         """Padded tensors of the rows, with the first k teacher logits where the loss uses them."""
