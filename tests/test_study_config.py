@@ -51,8 +51,9 @@ def test_every_shipped_study_loads(path):
     study = load_study(path)
     assert study.settings.name == path.stem
     assert study.control == "control"
-    passes = {one.config.extract.topk for one in study.trials if one.config.kd.alpha > 0}
-    assert len(passes) == 1, "one pass of the teacher serves all arms"
+    distilled = [one.config for one in study.trials if one.config.kd.alpha > 0]
+    passes = {(config.teacher.model_dump_json(), config.extract.topk) for config in distilled}
+    assert len(passes) == len({teacher for teacher, _ in passes}), "one pass of a teacher serves all its arms"
 
 
 def test_the_shipped_studies_are_there():
@@ -205,3 +206,11 @@ def test_a_mistake_in_the_base_names_the_base(load, tmp_path):
     (tmp_path / "b.yaml").write_text("name: b\ncorpus: {source: demo}\nkd: {alhpa: 1}\n")
     with pytest.raises(UserError, match=r"b\.yaml: unknown key kd\.alhpa"):
         load_study(tmp_path / "s.yaml")
+
+
+def test_a_configuration_and_a_study_are_told_apart(load, tmp_path):
+    load(STUDY)
+    with pytest.raises(UserError, match=r"b\.yaml: this is a configuration, not a study; give it to bertkd run"):
+        load_study(tmp_path / "b.yaml")
+    with pytest.raises(UserError, match=r"s\.yaml: this is a study, not a configuration; give it to bertkd study"):
+        load_config(tmp_path / "s.yaml")

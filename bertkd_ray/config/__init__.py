@@ -433,7 +433,10 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
     Raises UserError, in one line, for a missing or malformed file, an unknown key (with the nearest known one), a wrong
     type or an impossible combination. Relative paths in the file are relative to the working directory.
     """
-    return config_of(read_tree(path), str(path), overrides)
+    tree = read_tree(path)
+    if "base" in tree:
+        raise UserError(f"{path}: this is a study, not a configuration; give it to bertkd study")
+    return config_of(tree, str(path), overrides)
 
 
 def read_tree(path: str | Path) -> dict[str, Any]:

@@ -112,6 +112,8 @@ def load_study(path: str | Path, overrides: list[str] | None = None) -> Study:
 
 def _settings(path: str | Path, overrides: list[str]) -> StudyConfig:
     tree = read_tree(path)
+    if "corpus" in tree and "base" not in tree:
+        raise UserError(f"{path}: this is a configuration, not a study; give it to bertkd run, or make it a base")
     tree["overrides"] = _nested(tree.get("overrides", {}))
     if isinstance(tree.get("arms"), dict):
         tree["arms"] = {arm: _nested(keys) for arm, keys in tree["arms"].items()}
