@@ -117,10 +117,6 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         "unknown key teacher.stepz; did you mean teacher.steps?",
     ),
     "override without value": (["prepare", "CONFIG", "seed"], "'seed': an override is written section.key=value"),
-    "linear": (
-        ["distill", "CONFIG", "student.schedule=linear", "student.steps=5", "student.warmup=5"],
-        "warmup 5 is not below steps 5; lower warmup",
-    ),
     "impossible": (["extract", "CONFIG", "student.heads=7"], "width 512 is not a multiple of heads 7"),
     "unknown arm": (
         ["distill", "CONFIG", "--arm", "best"],

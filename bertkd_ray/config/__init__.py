@@ -150,7 +150,7 @@ class StudentConfig(Section):
     warmup: int = Field(8_000, ge=1)
     """Steps in which the rate rises linearly."""
     schedule: Literal["inverse-sqrt", "linear"] = "inverse-sqrt"
-    """What follows the warm-up: the formula above, or from its peak a linear fall to 0 at the last step."""
+    """What follows the warm-up: the formula above, or from its peak a linear fall to 0 just after the last step."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     """Probability mass that the hard label gives to the other tokens."""
     clip: float | None = Field(None, gt=0)
@@ -168,15 +168,6 @@ class StudentConfig(Section):
     def _heads_divide_width(self) -> StudentConfig:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}; choose heads that divide it")
-        return self
-
-    @model_validator(mode="after")
-    def _linear_fall_follows_the_warmup(self) -> StudentConfig:
-        if self.schedule == "linear" and self.warmup >= self.steps:
-            raise ValueError(
-                f"schedule: linear needs steps after the warm-up, and warmup {self.warmup} is not below steps "
-                f"{self.steps}; lower warmup"
-            )
         return self
 
 
