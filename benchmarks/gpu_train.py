@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +13,10 @@ import torch
 from benchmarks.gpu_board import Board
 from benchmarks.gpu_setting import GpuSetting, MemoryGroups
 from benchmarks.gpu_timing import ProductRate, Products, kernels, student_products, teacher_products
+from benchmarks.loop import Alone, Unjudged, Updates
 from bertkd_ray.core.batching import MicroBatch
-from bertkd_ray.core.devices import autocast
-from bertkd_ray.core.dropout import seeded_dropout
 from bertkd_ray.core.operations import Operations, student_forward, teacher_forward, training
-from bertkd_ray.core.preemption import Notice
-from bertkd_ray.core.training import HistoryRow, Settings, Workers, fit
+from bertkd_ray.core.training import Settings, Workers, fit
 from bertkd_ray.student import task as student_task
 from bertkd_ray.student.collate import StudentBatch
 from bertkd_ray.teacher import task as teacher_task
@@ -103,48 +99,18 @@ class Distilling:
         return student_products(setting.sizes.student, src, tgt, batch.count)
 
 
-class Recorded:
-    """A task without validation that keeps its batches: the one of update i is `batches[i - 1]`."""
+class Recorded(Unjudged):
+    """Without validation; keeps its batches: the one of update i is `batches[i - 1]`."""
 
     def __init__(self, task: Any) -> None:
-        self._task = task
+        super().__init__(task)
         self.batches: list[Any] = []
-        self.stat_names, self.optimizer = task.stat_names, task.optimizer
-        self.objective, self.clip, self.learning_rate = task.objective, task.clip, task.learning_rate
         self.model = torch.nn.Identity()  # no weights are kept
 
     def collate(self, micro: MicroBatch) -> Any:
         """One micro-batch an update, so these are the updates in their order."""
         self.batches.append(self._task.collate(micro))
         return self.batches[-1]
-
-    def evaluate(self, workers: Workers) -> dict[str, float]:
-        """Nothing is looked at."""
-        return {}
-
-    def rank_of(self, figures: dict[str, float]) -> float:
-        """Every checkpoint is as good as any."""
-        return 0.0
-
-
-@dataclass
-class Alone:
-    """The host of a training in this process; keeps the curves and nothing else."""
-
-    workers: Workers
-    rows: list[HistoryRow] = field(default_factory=list)
-    restore: Path | None = None
-
-    def notice(self) -> Notice:
-        """None."""
-        return Notice.NONE
-
-    def on_rows(self, rows: list[HistoryRow]) -> None:
-        """Those of the training curves are kept."""
-        self.rows += [row for row in rows if "train/data_wait" in row]
-
-    def on_checkpoint(self, save: Callable[[Path], None], row: HistoryRow) -> None:
-        """There is none."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +176,7 @@ def report(setting: GpuSetting, board: Board, what: Any, variant: str, *, profil
     if profiled:
         part = found.batches[-1][:PROFILED_UPDATES]
         share = sum(what.operations(setting, batch).computed for batch in part) / flops[-1]
-        update = Update(setting, what.task)
+        update = Updates(what.task, setting.precision, setting.device)
         details["profile"] = kernels(lambda: [update(batch) for batch in part], setting.device, share * spent[-1])
     rates = {
         what.unit: statistics.median(amount / took for amount, took in zip(tokens, spent, strict=True)),
@@ -220,23 +186,6 @@ def report(setting: GpuSetting, board: Board, what: Any, variant: str, *, profil
     achieved = statistics.median(amount / took for amount, took in zip(flops, spent, strict=True))
     board.add(what.row, variant, rates, flops=achieved, product_rate=product_rate, goal=what.goal, details=details)
     return found
-
-
-class Update:
-    """An update as `core.training` makes it with one worker and one micro-batch, without the curves."""
-
-    def __init__(self, setting: GpuSetting, task: Any) -> None:
-        self._device, self._precision, self._task = setting.device, setting.precision, task
-        self._parameters = [p for p in task.objective.parameters() if p.requires_grad]
-
-    def __call__(self, batch: Any) -> None:
-        task, device = self._task, self._device
-        task.optimizer.zero_grad(set_to_none=True)
-        with autocast(device, self._precision), seeded_dropout(1, device):
-            loss_sum, _ = task.objective(batch.to(device))
-            (loss_sum / batch.count).backward()
-        task.clip(self._parameters)
-        task.optimizer.step()
 
 
 def data_wait(setting: GpuSetting, board: Board) -> None:

@@ -31,6 +31,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from benchmarks.machine import ROOT
+from benchmarks.memory import own_mib
 from benchmarks.setting import Setting
 from benchmarks.table import Row
 from benchmarks.timing import Spread
@@ -200,8 +201,8 @@ def _use() -> Iterator[Use]:
     def look() -> None:
         processes = [driver, *driver.children(recursive=True)]
         seconds.update({process.pid: _cpu_seconds(process) or seconds.get(process.pid, 0.0) for process in processes})
-        use.driver_mib = max(use.driver_mib, _own_mib(driver))
-        use.worker_mib = max([use.worker_mib, *(_own_mib(process) for process in processes if _is_worker(process))])
+        use.driver_mib = max(use.driver_mib, own_mib(driver))
+        use.worker_mib = max([use.worker_mib, *(own_mib(process) for process in processes if _is_worker(process))])
 
     def watch() -> None:
         while not ended.wait(0.5):
@@ -234,14 +235,6 @@ def _is_worker(process: psutil.Process) -> bool:
         return process.name().startswith("ray::")
     except psutil.NoSuchProcess:
         return False
-
-
-def _own_mib(process: psutil.Process) -> float:
-    try:
-        memory = process.memory_info()
-    except psutil.NoSuchProcess:
-        return 0.0
-    return (memory.rss - memory.shared) / 2**20
 
 
 def _options(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from benchmarks.copies import grown
+from benchmarks.memory import own_mib
 from benchmarks.setting import Setting
 from benchmarks.table import Row
 from benchmarks.timing import Spread, ratios
@@ -133,8 +134,7 @@ def peak(*names: str) -> Iterator[Any]:
             for child in driver.children(recursive=True):
                 try:
                     if child.name().startswith(names):
-                        memory = child.memory_info()
-                        found[0] = max(found[0], (memory.rss - memory.shared) / 2**20)
+                        found[0] = max(found[0], own_mib(child))
                 except psutil.NoSuchProcess:
                     continue
 

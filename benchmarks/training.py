@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,17 +11,16 @@ import torch
 
 from benchmarks.baselines import PlainDistillation, PlainFinetuning
 from benchmarks.comparison import OURS, compare
+from benchmarks.loop import Alone, Unjudged, Updates
 from benchmarks.setting import CPU, Setting
 from benchmarks.table import Row
 from benchmarks.timing import Spread
 from bertkd_ray.config import KdConfig
 from bertkd_ray.core.batching import MicroBatch
-from bertkd_ray.core.devices import Precision, autocast
-from bertkd_ray.core.dropout import seeded_dropout
+from bertkd_ray.core.devices import Precision
 from bertkd_ray.core.optimization import set_learning_rate
-from bertkd_ray.core.preemption import Notice
 from bertkd_ray.core.ragged import Ragged
-from bertkd_ray.core.training import HistoryRow, Settings, Task, Workers, fit
+from bertkd_ray.core.training import Settings, Task, fit
 from bertkd_ray.student import task as student_task
 from bertkd_ray.student.collate import SoftLabels, StudentBatch, collate
 from bertkd_ray.student.model import build_student
@@ -48,7 +45,7 @@ def finetune(setting: Setting, rounds: int) -> list[Row]:
     micros = setting.micro_batches(teacher_task.lengths, config.batch_tokens, BATCHES)
     batches = [task.collate(micro) for micro in micros]
     tokens = sum(int(batch.attention_mask.sum()) for batch in batches)
-    ours = Updates(task, setting.precision)
+    ours = _updates(setting, task)
     compared = compare(
         lambda: [ours(batch) for batch in batches],
         {name: _steps(loop.step, batches) for name, loop in loops.items()},
@@ -82,7 +79,7 @@ def distill(setting: Setting, rounds: int) -> list[Row]:
     micros = setting.micro_batches(student_task.lengths, config.student.batch_tokens, BATCHES)
     batches = [task.collate(micro) for micro in micros]
     tokens = sum(batch.count for batch in batches)
-    ours = Updates(task, setting.precision)
+    ours = _updates(setting, task)
     compared = compare(
         lambda: [ours(batch) for batch in batches], {_PADDED: _steps(plain.step, batches)}, rounds, setting.clock
     )
@@ -99,28 +96,13 @@ def distill(setting: Setting, rounds: int) -> list[Row]:
     return [row]
 
 
+def _updates(setting: Setting, task: Task) -> Updates:
+    set_learning_rate(task.optimizer, _RATE)
+    return Updates(task, setting.precision, CPU)
+
+
 def _steps(step: Callable[[Any], object], batches: list[Any]) -> Callable[[], object]:
     return lambda: [step(batch) for batch in batches]
-
-
-class Updates:
-    """An update as `core.training` makes it with one worker and one micro-batch, without the curves."""
-
-    def __init__(self, task: Task, precision: Precision) -> None:
-        self._task, self._precision = task, precision
-        self._parameters = [p for p in task.objective.parameters() if p.requires_grad]
-        set_learning_rate(task.optimizer, _RATE)
-
-    def __call__(self, batch: Any, seed: int = 1) -> float:
-        """Gives the norm of the gradient."""
-        task = self._task
-        task.optimizer.zero_grad(set_to_none=True)
-        with autocast(CPU, self._precision), seeded_dropout(seed, CPU):
-            loss_sum, _ = task.objective(batch)
-            (loss_sum / batch.count).backward()
-        norm = float(task.clip(self._parameters))
-        task.optimizer.step()
-        return norm
 
 
 def teacher_of(setting: Setting) -> TeacherTask:
@@ -182,46 +164,16 @@ def drawn_labels(positions: int, k: int, vocabulary: int) -> SoftLabels:
     return ids, logits, np.log(np.exp(logits).sum(axis=1) / 0.9)
 
 
-class Unjudged:
-    """A task without validation, whose batches are collated `times` over."""
+class Repeated(Unjudged):
+    """Without validation, and with batches that are collated `times` over."""
 
     def __init__(self, task: Any, times: int) -> None:
-        self._task, self._times = task, times
-        self.stat_names, self.optimizer = task.stat_names, task.optimizer
-        self.objective, self.model = task.objective, task.model
-        self.clip, self.learning_rate = task.clip, task.learning_rate
+        super().__init__(task)
+        self._times = times
 
     def collate(self, micro: MicroBatch) -> TeacherBatch | StudentBatch:
         """The last of the batches."""
         return [self._task.collate(micro) for _ in range(self._times)][-1]
-
-    def evaluate(self, workers: Workers) -> dict[str, float]:
-        """Nothing is looked at."""
-        return {}
-
-    def rank_of(self, figures: dict[str, float]) -> float:
-        """Every checkpoint is as good as any."""
-        return 0.0
-
-
-@dataclass
-class Alone:
-    """The host of a training in this process; keeps the curves and nothing else."""
-
-    rows: list[HistoryRow]
-    workers: Workers = field(default_factory=Workers)
-    restore: Path | None = None
-
-    def notice(self) -> Notice:
-        """None."""
-        return Notice.NONE
-
-    def on_rows(self, rows: list[HistoryRow]) -> None:
-        """Kept."""
-        self.rows += [row for row in rows if "train/data_wait" in row]
-
-    def on_checkpoint(self, save: Callable[[Path], None], row: HistoryRow) -> None:
-        """There is none."""
 
 
 COLLATE_LOAD = 10
@@ -242,7 +194,7 @@ def data_wait(setting: Setting, rounds: int) -> list[Row]:
     for what, task, lengths, budget, own_threads, times in cases:
         torch.set_num_threads(own_threads)
         try:
-            shares = _shares(setting, Unjudged(task, times), lengths, budget, rounds)
+            shares = _shares(setting, Repeated(task, times), lengths, budget, rounds)
         finally:
             torch.set_num_threads(threads)
         spread = Spread.of([100 * share for share in shares])
@@ -263,6 +215,6 @@ def _shares(setting: Setting, task: Any, lengths: Any, budget: int, rounds: int)
         checkpoint_every=steps + 1,
         log_every=1,
     )
-    host = Alone([])
+    host = Alone()
     fit(task, setting.groups(), lengths, settings, host, setting.precision)
     return [row["train/data_wait"] for row in host.rows[1:]]

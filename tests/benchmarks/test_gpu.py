@@ -19,8 +19,9 @@ from benchmarks.gpu_board import Board
 from benchmarks.gpu_extract import Work, scorer_of
 from benchmarks.gpu_setting import LENGTHS, TINY, TOPK, GpuSetting, MemoryGroups, count_lengths, lengths
 from benchmarks.gpu_timing import ProductRate, Products, Shape, kernels, student_products, teacher_products
-from benchmarks.gpu_train import Distilling, Finetuning, Update, timed
+from benchmarks.gpu_train import Distilling, Finetuning, timed
 from benchmarks.gpu_variants import InBf16
+from benchmarks.loop import Updates
 from bertkd_ray.core.operations import StudentSize, TeacherSize, student_forward, teacher_forward
 from bertkd_ray.softlabels.shards import SoftLabels
 from tests.golden import data_path
@@ -100,7 +101,7 @@ def test_what_is_counted_of_training_is_what_torch_counts(setting, kind):
     found = timed(setting, what)
     batch = found.batches[0][0]
     with FlopCounterMode(display=False) as counter:
-        Update(setting, what.task)(batch)
+        Updates(what.task, setting.precision, setting.device)(batch)
     assert what.operations(setting, batch).computed == pytest.approx(counter.get_total_flops(), rel=1e-3)
     assert len(found.batches) == len(found.seconds) == len(found.data_wait)
     assert all(seconds > 0 for seconds in found.seconds)

@@ -10,9 +10,12 @@ import pyarrow as pa
 import pytest
 import torch
 
-from benchmarks.training import Alone, Unjudged, Updates
+from benchmarks.loop import Alone, Updates
+from benchmarks.setting import CPU
+from benchmarks.training import Repeated
 from bertkd_ray.config import TeacherConfig
 from bertkd_ray.core.batching import MicroBatch, Position
+from bertkd_ray.core.optimization import set_learning_rate
 from bertkd_ray.core.training import Settings, fit
 from bertkd_ray.teacher.masking import BertSpecials
 from bertkd_ray.teacher.model import build_teacher
@@ -55,11 +58,12 @@ def make(tmp_path: Path) -> Callable[[], TeacherTask]:
 
 def test_an_update_is_that_of_the_training_loop(make: Callable[[], TeacherTask]) -> None:
     """Rows come in another order there, so sums of float32 may differ in their last digits."""
-    looped, timed, host = make(), make(), Alone([])
+    looped, timed, host = make(), make(), Alone()
     settings = Settings(1, 1024, 1, seed=1, eval_every=1, checkpoint_every=2, log_every=1)
-    fit(Unjudged(looped, times=3), Group(), lengths, settings, host, "float32")
-    norm = Updates(timed, "float32")(timed.collate(MicroBatch(0, 0, ROWS, Position(0, 1))))
-    assert host.rows[0]["train/grad_norm"] == pytest.approx(norm, rel=1e-4)
+    fit(Repeated(looped, times=3), Group(), lengths, settings, host, "float32")
+    set_learning_rate(timed.optimizer, timed.learning_rate(1))
+    norm = Updates(timed, "float32", CPU)(timed.collate(MicroBatch(0, 0, ROWS, Position(0, 1))))
+    assert host.rows[0]["train/grad_norm"] == pytest.approx(float(norm), rel=1e-4)
     assert 0 <= host.rows[0]["train/data_wait"] <= 1
     before = dict(make().model.named_parameters())
     expected = dict(looped.model.named_parameters())

@@ -1,0 +1,72 @@
+"""What measurements put in place of parts of the training loop: the host, the validation, and a bare update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bertkd_ray.core.devices import Precision, autocast
+from bertkd_ray.core.dropout import seeded_dropout
+from bertkd_ray.core.preemption import Notice
+from bertkd_ray.core.training import HistoryRow, Task, Workers
+
+
+@dataclass
+class Alone:
+    """The host of a training in this process; keeps the training curves and nothing else."""
+
+    workers: Workers = field(default_factory=Workers)
+    rows: list[HistoryRow] = field(default_factory=list)
+    restore: Path | None = None
+
+    def notice(self) -> Notice:
+        """None."""
+        return Notice.NONE
+
+    def on_rows(self, rows: list[HistoryRow]) -> None:
+        """Those of the training curves are kept."""
+        self.rows += [row for row in rows if "train/data_wait" in row]
+
+    def on_checkpoint(self, save: Callable[[Path], None], row: HistoryRow) -> None:
+        """There is none."""
+
+
+class Unjudged:
+    """A task without validation; subclasses say what becomes of a micro-batch."""
+
+    def __init__(self, task: Any) -> None:
+        self._task = task
+        self.stat_names, self.optimizer = task.stat_names, task.optimizer
+        self.objective, self.model = task.objective, task.model
+        self.clip, self.learning_rate = task.clip, task.learning_rate
+
+    def evaluate(self, workers: Workers) -> dict[str, float]:
+        """Nothing is looked at."""
+        return {}
+
+    def rank_of(self, figures: dict[str, float]) -> float:
+        """Every checkpoint is as good as any."""
+        return 0.0
+
+
+class Updates:
+    """An update as `core.training` makes it with one worker and one micro-batch, without the curves."""
+
+    def __init__(self, task: Task, precision: Precision, device: torch.device) -> None:
+        self._task, self._precision, self._device = task, precision, device
+        self._parameters = [p for p in task.objective.parameters() if p.requires_grad]
+
+    def __call__(self, batch: Any, seed: int = 1) -> torch.Tensor:
+        """Gives the norm of the gradient."""
+        task, device = self._task, self._device
+        task.optimizer.zero_grad(set_to_none=True)
+        with autocast(device, self._precision), seeded_dropout(seed, device):
+            loss_sum, _ = task.objective(batch.to(device))
+            (loss_sum / batch.count).backward()
+        norm = task.clip(self._parameters)
+        task.optimizer.step()
+        return norm
