@@ -106,7 +106,7 @@ def _steps(step: Callable[[Any], object], batches: list[Any]) -> Callable[[], ob
 
 
 def teacher_of(setting: Setting) -> TeacherTask:
-    """The teacher as finetune trains it, with the settings of configs/multi30k.yaml."""
+    """The teacher as finetune trains it, with the setting's configuration."""
     config = setting.config
     return TeacherTask(
         setting.new_teacher(),
@@ -120,7 +120,7 @@ def teacher_of(setting: Setting) -> TeacherTask:
 
 
 def student_of(setting: Setting) -> LabelledStudentTask:
-    """The student as distill trains it, with the settings of configs/multi30k.yaml."""
+    """The student as distill trains it, with the setting's configuration."""
     student, config = setting.config.student, setting.config
     model = build_student(
         vocab_size=setting.vocabulary,
