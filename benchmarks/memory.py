@@ -1,4 +1,4 @@
-"""Memory of a process."""
+"""Processes by name, and the memory of one."""
 
 from __future__ import annotations
 
@@ -12,3 +12,11 @@ def own_mib(process: psutil.Process) -> float:
     except psutil.NoSuchProcess:
         return 0.0
     return float(memory.rss - memory.shared) / 2**20
+
+
+def is_named(process: psutil.Process, *beginnings: str) -> bool:
+    """Whether its name begins with one of these; False of one that has ended."""
+    try:
+        return process.name().startswith(beginnings)
+    except psutil.NoSuchProcess:
+        return False

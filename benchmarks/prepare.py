@@ -31,7 +31,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from benchmarks.machine import ROOT
-from benchmarks.memory import own_mib
+from benchmarks.memory import is_named, own_mib
 from benchmarks.setting import Setting
 from benchmarks.table import Row
 from benchmarks.timing import Spread
@@ -202,7 +202,8 @@ def _use() -> Iterator[Use]:
         processes = [driver, *driver.children(recursive=True)]
         seconds.update({process.pid: _cpu_seconds(process) or seconds.get(process.pid, 0.0) for process in processes})
         use.driver_mib = max(use.driver_mib, own_mib(driver))
-        use.worker_mib = max([use.worker_mib, *(own_mib(process) for process in processes if _is_worker(process))])
+        workers = [process for process in processes if is_named(process, "ray::")]
+        use.worker_mib = max([use.worker_mib, *map(own_mib, workers)])
 
     def watch() -> None:
         while not ended.wait(0.5):
@@ -228,13 +229,6 @@ def _cpu_seconds(process: psutil.Process) -> float | None:
     except psutil.NoSuchProcess:
         return None
     return float(times.user + times.system)
-
-
-def _is_worker(process: psutil.Process) -> bool:
-    try:
-        return process.name().startswith("ray::")
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _options(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from benchmarks.copies import grown
-from benchmarks.memory import own_mib
+from benchmarks.memory import is_named, own_mib
 from benchmarks.setting import Setting
 from benchmarks.table import Row
 from benchmarks.timing import Spread, ratios
@@ -132,11 +132,8 @@ def peak(*names: str) -> Iterator[Any]:
         driver = psutil.Process()
         while not ended.wait(_INTERVAL):
             for child in driver.children(recursive=True):
-                try:
-                    if child.name().startswith(names):
-                        found[0] = max(found[0], own_mib(child))
-                except psutil.NoSuchProcess:
-                    continue
+                if is_named(child, *names):
+                    found[0] = max(found[0], own_mib(child))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

@@ -34,7 +34,7 @@ otherwise, a fragment has 2,048 pairs and length batches are a little fuller."""
 TEACHER_STEPS, STUDENT_STEPS = 20, 600
 """The teacher's weights do not matter to speed, and little to the shards' size; the student must end its sentences."""
 
-LIKE_THE_PAPER = (
+LONG_TRAINING = (
     "teacher.batch_tokens=2048",
     "teacher.mask_probability=0.15",
     "extract.topk=8",
@@ -83,7 +83,7 @@ class Setting:
             f"corpus.fragment_pairs={FRAGMENT_PAIRS}",
             f"corpus.group_pairs={FRAGMENT_PAIRS}",
             f"teacher.steps={TEACHER_STEPS}",
-            *LIKE_THE_PAPER,
+            *LONG_TRAINING,
             *more,
         ]
         return load_config(ROOT / "configs" / "multi30k.yaml", [*self.text.overrides, *overrides])

@@ -204,7 +204,7 @@ def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
         try:
             yield pool
         except KeyboardInterrupt:
-            # They would go on to the end of their tasks: Ctrl-C tells them too, `kill` and `ray job stop` do not.
+            # They would go on to the end of their tasks: Ctrl-C tells them too, `kill` does not.
             for process in active_children():
                 process.terminate()
             raise
