@@ -260,7 +260,7 @@ def test_text_that_is_not_there(path):
 @pytest.fixture(scope="module")
 def batch() -> Batch:
     """Three pairs of unequal lengths."""
-    return Batch(np.array([5, 9, 3]), np.array([4, 2, 11]))
+    return Batch(np.array([5, 9, 3]), np.array([4, 2, 11]), multiple=8)
 
 
 def test_a_teachers_operations_are_those_that_torch_counts(path, batch):
@@ -304,7 +304,7 @@ def test_a_students_operations_are_those_that_torch_counts(path, batch):
 def test_decoding_by_hand(path):
     shape = student_shape(load_config(path).student, 400)
     d, f, layers = shape.width, shape.ffn, shape.decoder_layers
-    one = Batch(np.array([3]), np.array([1]))
+    one = Batch(np.array([3]), np.array([1]), multiple=1)
     # Encoder: four places. Decoder: two steps, the mean of them seeing one token of its own, all four of the source.
     encoder = shape.encoder_layers * 4 * (2 * (4 * d * d + 2 * d * f) + 4 * 4 * d) + layers * 4 * 4 * d * d
     step = layers * (2 * (6 * d * d + 2 * d * f) + 4 * d * (4 + 1)) + 2 * d * 400

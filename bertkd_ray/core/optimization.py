@@ -22,11 +22,6 @@ def noam(step: int, *, factor: float, width: int, warmup: int) -> float:
     return rate
 
 
-def inverse_sqrt(step: int, *, peak: float, warmup: int) -> float:
-    """The same curve as `noam`, given by the rate at its highest point, step `warmup`."""
-    return peak * min(step / warmup, (warmup / step) ** 0.5)
-
-
 def linear_warmup_decay(step: int, *, peak: float, warmup_fraction: float, total: int) -> float:
     """Linear rise over the first `warmup_fraction` of `total` steps, then linear fall to 0 just after the last step.
 

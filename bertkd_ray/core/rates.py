@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from bertkd_ray.core.devices import Precision
+from bertkd_ray.core.devices import Precision, padding_multiple
 from bertkd_ray.core.errors import UserError
 
 STAGES = ("finetune", "extract", "distill", "translate")
@@ -36,6 +36,8 @@ class Device:
     """Where the rate is from, for people to read."""
     utilisation_source: str
     """Where the shares are from."""
+    padding_multiple: int
+    """Batches are padded to a multiple of so many places."""
 
     def with_rate(self, flops: float) -> Device:
         """The same device at another rate, whatever the stage."""
@@ -49,7 +51,8 @@ _GPU_FLOPS = {"finetune": 633e12, "extract": 656e12, "distill": 586e12, "transla
 
 
 def _gpu(name: str) -> Device:
-    return Device(name, _GPU_FLOPS, _GPU_UTILISATION, _MEASURED_ON_GPU, _MEASURED_ON_GPU)
+    padding = padding_multiple(torch.device("cuda"))
+    return Device(name, _GPU_FLOPS, _GPU_UTILISATION, _MEASURED_ON_GPU, _MEASURED_ON_GPU, padding)
 
 
 # An H200 is the same chip with more and faster memory; it has not been measured.
@@ -73,7 +76,7 @@ def own_device(device: torch.device, flops: Mapping[str, float]) -> Device:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {os.cpu_count()} cores"
     shares = _GPU_UTILISATION if device.type == "cuda" else CPU_UTILISATION
     source = _MEASURED_ON_GPU if device.type == "cuda" else _MEASURED_ON_CPU
-    return Device(name, flops, shares, "measured here just now", source)
+    return Device(name, flops, shares, "measured here just now", source, padding_multiple(device))
 
 
 def product_rate(shape: Shape, precision: Precision, device: torch.device, *, seconds: float = 0.3) -> float:

@@ -14,8 +14,6 @@ from bertkd_ray.corpus.estimate import SplitShape
 from bertkd_ray.softlabels.scoring import row_batches
 from bertkd_ray.teacher.masking import FRAME_TOKENS
 
-PAD_TO = 8
-"""Batches are padded to a multiple of so many places."""
 _SAMPLED_PAIRS = 1 << 14
 """Pairs that are cut into batches, in whole windows or fragments."""
 
@@ -28,6 +26,12 @@ class Batch:
 
     src: Lengths
     tgt: Lengths
+    multiple: int
+    """The lengths of its sides are padded to a multiple of so many places."""
+
+    def padded(self, lengths: Lengths) -> int:
+        """The padded length of a side with these lengths."""
+        return -(-int(lengths.max(initial=0)) // self.multiple) * self.multiple
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +71,18 @@ def student_places(src: Lengths, tgt: Lengths) -> Lengths:
 
 
 def training_batches(
-    split: SplitShape, groups: NDArray[np.int64], *, budget: int, streams: int, seed: int, of_teacher: bool
+    split: SplitShape,
+    groups: NDArray[np.int64],
+    *,
+    budget: int,
+    streams: int,
+    seed: int,
+    of_teacher: bool,
+    multiple: int,
 ) -> Batches:
     """Micro-batches of a training stage: windows as large as the plan's, cut as the streams cut theirs.
 
-    groups: rows of the row groups. budget: padded places a micro-batch.
+    groups: rows of the row groups. budget: padded places a micro-batch. multiple: what sides are padded to.
     """
     windows = Plan(groups, streams, seed).windows_per_epoch
     rows = max(1, min(len(split.src), round(split.pairs / windows)))
@@ -83,11 +94,11 @@ def training_batches(
         src, tgt = split.src[chosen], split.tgt[chosen]
         counted = teacher_places(src, tgt) if of_teacher else student_places(src, tgt)
         found = length_batches(counted if of_teacher else src + tgt, counted, budget, seed, window)
-        batches += [Batch(src[index], tgt[index]) for index in found]
+        batches += [Batch(src[index], tgt[index], multiple) for index in found]
     return Batches(batches, len(batches) * split.pairs / (made * rows))
 
 
-def extraction_batches(split: SplitShape, *, fragment_pairs: int, passes: int, budget: int) -> Batches:
+def extraction_batches(split: SplitShape, *, fragment_pairs: int, passes: int, budget: int, multiple: int) -> Batches:
     """Batches of the teacher's pass over the corpus: a fragment's pairs, each as often as it is seen."""
     rows = min(fragment_pairs, len(split.src))
     order = keyed_permutation(len(split.src), 0)
@@ -99,8 +110,8 @@ def extraction_batches(split: SplitShape, *, fragment_pairs: int, passes: int, b
         src, tgt = np.repeat(split.src[chosen], seen), np.repeat(split.tgt[chosen], seen)
         places = teacher_places(src, tgt)
         falling = np.argsort(-places, kind="stable")
-        found = row_batches(places[falling], budget, PAD_TO)
-        batches += [Batch(src[falling[index]], tgt[falling[index]]) for index in found]
+        found = row_batches(places[falling], budget, multiple)
+        batches += [Batch(src[falling[index]], tgt[falling[index]], multiple) for index in found]
     return Batches(batches, len(batches) * split.pairs / (fragments * rows))
 
 
@@ -111,14 +122,9 @@ def both_sides(src: Lengths, tgt: Lengths) -> Lengths:
 
 def teacher_padded(batch: Batch) -> int:
     """Places of a teacher's batch."""
-    return len(batch.src) * padded(teacher_places(batch.src, batch.tgt))
+    return len(batch.src) * batch.padded(teacher_places(batch.src, batch.tgt))
 
 
 def both_padded(batch: Batch) -> int:
     """Places of a student's batch, both sides."""
-    return len(batch.src) * (padded(batch.src + 1) + padded(batch.tgt + 1))
-
-
-def padded(lengths: Lengths) -> int:
-    """The padded length of a batch with these lengths."""
-    return -(-int(lengths.max(initial=0)) // PAD_TO) * PAD_TO
+    return len(batch.src) * (batch.padded(batch.src + 1) + batch.padded(batch.tgt + 1))

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -153,6 +154,7 @@ class _Planner:
     ) -> None:
         self._config, self._corpus, self._groups, self._device, self._teacher = config, corpus, groups, device, teacher
         self._train, self._valid, self._test = (corpus.splits[split] for split in SPLITS)
+        self._cut = partial(training_batches, multiple=device.padding_multiple)
 
     def prepare(self) -> StagePlan:
         tokens = sum(split.src_tokens + split.tgt_tokens for split in self._corpus.splits.values())
@@ -165,7 +167,7 @@ class _Planner:
         def forward(batch: Batch) -> float:
             return teacher_forward(shape, batch, _masked(batch, teacher.mask_probability))
 
-        validation = _validations(teacher) * _whole(self._valid, teacher, forward, of_teacher=True)
+        validation = _validations(teacher) * self._whole(self._valid, teacher, forward, of_teacher=True)
         work = _Work(batches, forward, teacher_places, teacher_padded)
         return self._training(
             "finetune", teacher, work, validation, self._hours("finetune", validation), shape.parameters
@@ -178,6 +180,7 @@ class _Planner:
             fragment_pairs=self._config.corpus.fragment_pairs,
             passes=extract.passes,
             budget=extract.batch_tokens,
+            multiple=self._device.padding_multiple,
         )
         # Over all passes of a pair each of its positions is predicted once.
         shares = [float(np.sum((one.tgt + 1) / np.minimum(extract.passes, one.tgt + 1))) for one in batches.some]
@@ -202,7 +205,7 @@ class _Planner:
             return student_forward(shape, batch)
 
         looks = _validations(student)
-        likelihood = looks * _whole(self._valid, student, forward, of_teacher=False)
+        likelihood = looks * self._whole(self._valid, student, forward, of_teacher=False)
         greedy = looks * self._valid.pairs / len(self._valid.src) * decoding(shape, _rows(self._valid), 1)
         hours = self._hours("distill", likelihood) + self._hours("translate", greedy)
         work = _Work(batches, forward, both_sides, both_padded)
@@ -248,9 +251,21 @@ class _Planner:
     def _batches(self, settings: TeacherConfig | StudentConfig, seed: int, *, of_teacher: bool) -> Batches:
         budget = settings.batch_tokens // settings.micro_batches
         streams = settings.micro_batches
-        return training_batches(
-            self._train, self._groups, budget=budget, streams=streams, seed=seed, of_teacher=of_teacher
-        )
+        return self._cut(self._train, self._groups, budget=budget, streams=streams, seed=seed, of_teacher=of_teacher)
+
+    def _whole(
+        self,
+        split: SplitShape,
+        settings: TeacherConfig | StudentConfig,
+        forward: Callable[[Batch], float],
+        *,
+        of_teacher: bool,
+    ) -> float:
+        """A figure summed over the batches of a split that is read once."""
+        budget = settings.batch_tokens // settings.micro_batches
+        groups = np.full(1, split.pairs, np.int64)
+        batches = self._cut(split, groups, budget=budget, streams=1, seed=0, of_teacher=of_teacher)
+        return batches.a_pass * batches.mean([forward(one) for one in batches.some])
 
     def _shard_bytes(self) -> float:
         """Bytes of the soft labels: measured shares of what their values take as they are."""
@@ -280,16 +295,6 @@ def _validations(settings: TeacherConfig | StudentConfig) -> int:
     return -(-settings.steps // settings.eval_every)
 
 
-def _whole(
-    split: SplitShape, settings: TeacherConfig | StudentConfig, forward: Callable[[Batch], float], *, of_teacher: bool
-) -> float:
-    """A figure summed over the batches of a split that is read once."""
-    budget = settings.batch_tokens // settings.micro_batches
-    groups = np.full(1, split.pairs, np.int64)
-    batches = training_batches(split, groups, budget=budget, streams=1, seed=0, of_teacher=of_teacher)
-    return batches.a_pass * batches.mean([forward(one) for one in batches.some])
-
-
 def _masked(batch: Batch, probability: float) -> float:
     """Expected masked positions of a batch: each with this probability, one of a pair at least."""
     positions = batch.tgt + 1
@@ -297,7 +302,8 @@ def _masked(batch: Batch, probability: float) -> float:
 
 
 def _rows(split: SplitShape) -> Batch:
-    return Batch(split.src, split.tgt)
+    """All pairs of a split, unpadded."""
+    return Batch(split.src, split.tgt, multiple=1)
 
 
 def _without_name(stage: StagePlan) -> dict[str, Any]:

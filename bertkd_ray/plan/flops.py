@@ -5,20 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from bertkd_ray.core import operations
-from bertkd_ray.plan.batches import Batch, padded, teacher_places
+from bertkd_ray.plan.batches import Batch, teacher_places
 from bertkd_ray.plan.models import StudentShape, TeacherShape
 
 
 def teacher_forward(shape: TeacherShape, batch: Batch, positions: float) -> float:
     """Of a forward pass over a padded batch, of which so many positions are masked, evenly over its rows."""
     places, rows = teacher_places(batch.src, batch.tgt), len(batch.src)
-    return operations.teacher_forward(shape, places, padded(places), np.full(rows, positions / rows)).computed
+    return operations.teacher_forward(shape, places, batch.padded(places), np.full(rows, positions / rows)).computed
 
 
 def student_forward(shape: StudentShape, batch: Batch) -> float:
     """Of a forward pass over a padded batch."""
     src, tgt = batch.src + 1, batch.tgt + 1
-    return operations.student_forward(shape, src, tgt, padded(src), padded(tgt)).computed
+    return operations.student_forward(shape, src, tgt, batch.padded(src), batch.padded(tgt)).computed
 
 
 def decoding(shape: StudentShape, batch: Batch, beam: int) -> float:

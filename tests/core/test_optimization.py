@@ -12,7 +12,6 @@ from bertkd_ray.core.optimization import (
     BertAdam,
     build_optimizer,
     global_grad_norm_clip,
-    inverse_sqrt,
     linear_warmup_decay,
     noam,
     set_learning_rate,
@@ -30,17 +29,6 @@ def test_noam_is_the_original_schedule():
         for step, expected in zip(case["steps_1_based"], case["lr"], strict=True):
             rate = noam(step, factor=case["learning_rate"], width=case["rnn_size"], warmup=case["warmup_steps"])
             assert rate == pytest.approx(expected, rel=1e-12)
-
-
-def test_inverse_sqrt_peaks_at_the_end_of_warmup_and_is_noam():
-    assert inverse_sqrt(100, peak=3e-4, warmup=100) == pytest.approx(3e-4)
-    assert inverse_sqrt(25, peak=4.0, warmup=100) == pytest.approx(1.0)
-    assert inverse_sqrt(400, peak=4.0, warmup=100) == pytest.approx(2.0)
-    peak = noam(8000, factor=2.0, width=512, warmup=8000)
-    for step in (1, 7999, 8001, 50_000):
-        assert inverse_sqrt(step, peak=peak, warmup=8000) == pytest.approx(
-            noam(step, factor=2.0, width=512, warmup=8000)
-        )
 
 
 def test_linear_schedule_by_hand():
