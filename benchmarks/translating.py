@@ -32,17 +32,16 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
     """Output tokens a second, and how long outputs and references are."""
     with scratch_directory("student-") as scratch, quiet_transformers():
         directory = setting.student.local(MODEL, scratch)
-        eager = AutoModelForSeq2SeqLM.from_pretrained(directory, attn_implementation="eager").eval()
-        plain = AutoModelForSeq2SeqLM.from_pretrained(directory).eval()
+        model = AutoModelForSeq2SeqLM.from_pretrained(directory).eval()
     table = setting.rows("test").slice(0, SENTENCES)
     src = Ragged.from_arrow(table["src_ids"])
     some = np.arange(0, len(src), max(1, len(src) // OF_THE_BASELINE))
-    limits = length_limits(src.lengths, eager.config.max_position_embeddings)
+    limits = length_limits(src.lengths, model.config.max_position_embeddings)
     made: dict[str, list[list[int]]] = {}
 
     def ours() -> None:
         found = translate_ids(
-            eager,
+            model,
             src,
             beam=BEAM,
             alpha=ALPHA,
@@ -53,7 +52,7 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
         made[OURS] = [hypotheses[0].ids for hypotheses in found]
 
     def theirs() -> None:
-        made[_GENERATE] = generate_each(plain, src.take(some), beam=BEAM, limits=limits[some].tolist())
+        made[_GENERATE] = generate_each(model, src.take(some), beam=BEAM, limits=limits[some].tolist())
 
     with scratch_directory("exports-") as scratch:
         engines = {f"CTranslate2, {form}": _export(setting, scratch / form, form) for form in EXPORTS}

@@ -18,6 +18,7 @@ from transformers import M2M100ForConditionalGeneration
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.translation.attention import shared_keys
 from bertkd_ray.translation.search import Hypothesis, Step, beam_search, greedy_search
 
 _WIDTH_MULTIPLE = 8
@@ -34,7 +35,8 @@ class Translation(NamedTuple):
 class Seq2SeqStep(Step):
     """The `Step` of one batch of sources: next-token log-probabilities by a cached decoder.
 
-    Construct it, and search with it, without gradients and with the model in eval mode. `<pad>` and `<s>` never stand
+    Construct it, and search with it, without gradients, with the model in eval mode and `shared_keys`: a source is kept
+    once, however many rows continue it. `<pad>` and `<s>` never stand
     in a translation and get log-probability -inf; the others' log-probabilities are the model's own, in float32.
     """
 
@@ -45,15 +47,16 @@ class Seq2SeqStep(Step):
         never = {_special_id(model, "pad_token_id"), _special_id(model, "bos_token_id")}
         never.discard(_special_id(model, "eos_token_id"))
         self._never = torch.tensor(sorted(never), device=source_NS.device)
-        self._encoded = model.get_encoder()(input_ids=source_NS, attention_mask=mask_NS).last_hidden_state
-        self._mask = mask_NS
+        self._encoded_NSD = model.get_encoder()(input_ids=source_NS, attention_mask=mask_NS).last_hidden_state
+        self._mask_N11S = mask_NS[:, None, None]
+        self._width = 1
         self._cache = EncoderDecoderCache(DynamicCache(config=model.config), DynamicCache(config=model.config))
 
     def log_probs(self, tokens_R: Tensor) -> Tensor:
         hidden_R1D = self._decoder(
             input_ids=tokens_R[:, None],
-            encoder_hidden_states=self._encoded,
-            encoder_attention_mask=self._mask,
+            encoder_hidden_states=self._encoded_NSD,
+            encoder_attention_mask=self._mask_N11S,
             past_key_values=self._cache,
             use_cache=True,
         ).last_hidden_state
@@ -63,9 +66,13 @@ class Seq2SeqStep(Step):
     def reorder(self, rows_R: Tensor) -> None:
         self._cache.self_attention_cache.batch_select_indices(rows_R)
 
-    def keep(self, rows: Tensor) -> None:
-        self._cache.batch_select_indices(rows)
-        self._encoded, self._mask = self._encoded[rows], self._mask[rows]
+    def keep(self, rows_NB: Tensor) -> None:
+        self._cache.self_attention_cache.batch_select_indices(rows_NB.flatten())
+        sentences = rows_NB[:, 0] // self._width
+        self._width = rows_NB.shape[1]
+        if len(sentences) < len(self._encoded_NSD):
+            self._cache.cross_attention_cache.batch_select_indices(sentences)
+            self._encoded_NSD, self._mask_N11S = self._encoded_NSD[sentences], self._mask_N11S[sentences]
 
 
 def length_batches(lengths: NDArray[np.integer], budget: int) -> list[NDArray[np.int64]]:
@@ -122,7 +129,8 @@ def translate_ids(
     model.eval()
     try:
         # Not inference_mode: there autocast casts every weight again at every step.
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        bf16 = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+        with torch.no_grad(), bf16, shared_keys(model):
             for batch in length_batches(src.lengths[rows] + 1, max(1, batch_tokens // beam)):
                 chosen = rows[batch]
                 limits = length_limits(

@@ -56,7 +56,7 @@ class TorchEngine:
         from transformers import AutoModelForSeq2SeqLM
 
         with quiet_transformers():
-            model = AutoModelForSeq2SeqLM.from_pretrained(directory, attn_implementation="eager")
+            model = AutoModelForSeq2SeqLM.from_pretrained(directory)
         self._model = model.eval().to(device)
         self._beam, self._alpha, self._device = beam, alpha, device
         self._precision = resolve_precision(precision, device)  # type: ignore[arg-type]

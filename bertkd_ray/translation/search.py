@@ -37,8 +37,12 @@ class Step(Protocol):
     def reorder(self, rows_R: Tensor) -> None:
         """Row i continues row `rows_R[i]`, which belongs to the same sentence; the number of rows stays."""
 
-    def keep(self, rows: Tensor) -> None:
-        """Row i continues row `rows[i]`: rows may be dropped, repeated and moved, and their number may change."""
+    def keep(self, rows_NB: Tensor) -> None:
+        """Row n * B + b continues row `rows_NB[n, b]` (int64[N, B]); those of one n belong to the same sentence.
+
+        Sentences may have been dropped, those that stay keep their order; the rows of a sentence may be dropped,
+        repeated and moved, and their number may change.
+        """
 
 
 class Hypothesis(NamedTuple):
@@ -129,7 +133,7 @@ def greedy_search(
         if remaining == 0:
             break
         if remaining <= _COMPACT_AT * len(sentence_N):
-            step.keep(open_N.nonzero()[:, 0])
+            step.keep(open_N.nonzero())
             newest_N, sentence_N, limit_N = newest_N[open_N], sentence_N[open_N], limit_N[open_N]
             open_N = open_N[open_N]
     scores = (sums / length_penalty(lengths + 1, alpha)).tolist()
@@ -208,12 +212,12 @@ class _BeamSearch:
             if remaining == 0:
                 return
             if remaining <= _COMPACT_AT * len(row_NB):
-                self._step.keep(row_NB[self._open_N].flatten())
+                self._step.keep(row_NB[self._open_N])
                 self._drop_finished()
             elif row_NB.shape[1] == width:
                 self._step.reorder(row_NB.flatten())
             else:
-                self._step.keep(row_NB.flatten())
+                self._step.keep(row_NB)
 
     def _extend(self, length: int) -> Tensor:
         """Replace the beams by their best continuations, `length` tokens long; int64[N, B] which row each continues."""

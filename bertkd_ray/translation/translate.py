@@ -154,7 +154,7 @@ class PartTranslator:
         self._device = best_device()
         with scratch_directory("student-") as scratch:
             directory = load(self._store, student).local(MODEL, scratch)
-            model = AutoModelForSeq2SeqLM.from_pretrained(directory, attn_implementation="eager")
+            model = AutoModelForSeq2SeqLM.from_pretrained(directory)
             self._tokenizer = load_tokenizer(directory)
         self._model = model.eval().to(self._device)
         self._settings = settings["translate"]

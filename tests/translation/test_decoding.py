@@ -10,6 +10,7 @@ from transformers import M2M100Config, M2M100ForConditionalGeneration
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.student.collate import collate
 from bertkd_ray.translation import decoding
+from bertkd_ray.translation.attention import shared_keys
 from bertkd_ray.translation.decoding import Seq2SeqStep, Translation, length_batches, length_limits, translate_ids
 
 PAD, BOS, EOS, VOCABULARY = 0, 2, 3, 40
@@ -185,6 +186,15 @@ def test_the_training_mode_is_left_as_it_was(model: M2M100ForConditionalGenerati
         model.eval()
 
 
+def test_the_models_attention_is_left_as_it_was(model: M2M100ForConditionalGeneration, sources: Ragged) -> None:
+    before = model.config._attn_implementation
+    translate_ids(model, sources, beam=2)
+    assert model.config._attn_implementation == before
+    with shared_keys(model):
+        assert model.config._attn_implementation != before
+    assert model.config._attn_implementation == before
+
+
 def test_bf16_is_close_and_leaves_an_enclosing_autocast_trainable(
     model: M2M100ForConditionalGeneration, sources: Ragged
 ) -> None:
@@ -205,13 +215,13 @@ def test_bf16_is_close_and_leaves_an_enclosing_autocast_trainable(
 def test_rows_of_a_beam_can_be_moved_and_dropped(model: M2M100ForConditionalGeneration) -> None:
     """Two sentences of two rows each swap their rows, then the first sentence leaves: as if computed alone."""
     source = torch.tensor([[5, 6, 7, EOS], [8, 9, EOS, PAD]])
-    step = Seq2SeqStep(model, source, source != PAD)
-    with torch.no_grad():
+    with torch.no_grad(), shared_keys(model):
+        step = Seq2SeqStep(model, source, source != PAD)
         step.log_probs(torch.tensor([BOS, BOS]))
-        step.keep(torch.tensor([0, 0, 1, 1]))
+        step.keep(torch.tensor([[0, 0], [1, 1]]))
         step.log_probs(torch.tensor([10, 11, 12, 13]))
         step.reorder(torch.tensor([1, 0, 3, 3]))
-        step.keep(torch.tensor([2, 3]))
+        step.keep(torch.tensor([[2, 3]]))
         found = step.log_probs(torch.tensor([14, 15]))
     for row, last in enumerate((14, 15)):
         expected = recomputed_log_probs(model, [8, 9], [13, last, EOS])[-1]

@@ -32,8 +32,11 @@ class Bigrams:
         assert torch.equal(self.sentence_R[rows_R], self.sentence_R)
         self.past_RL = self.past_RL[rows_R]
 
-    def keep(self, rows: Tensor) -> None:
-        self.sentence_R, self.past_RL = self.sentence_R[rows], self.past_RL[rows]
+    def keep(self, rows_NB: Tensor) -> None:
+        sentence_NB = self.sentence_R[rows_NB]
+        assert bool((sentence_NB == sentence_NB[:, :1]).all())
+        assert bool((sentence_NB[1:, 0] > sentence_NB[:-1, 0]).all())
+        self.sentence_R, self.past_RL = sentence_NB.flatten(), self.past_RL[rows_NB.flatten()]
 
 
 class Trigrams(Bigrams):
