@@ -39,7 +39,7 @@ def shared_keys_attention(
     query = query_RHTD.view(sentences, -1, heads, width).transpose(1, 2) if rows != sentences else query_RHTD
     scores = torch.matmul(query * scaling, key_NHSD.transpose(2, 3))
     if mask is not None:
-        scores = scores.masked_fill_(~mask, -torch.inf)
+        scores.masked_fill_(~mask, -torch.inf)
     mixed = torch.matmul(torch.softmax(scores, dim=-1, dtype=torch.float32).to(value_NHSD.dtype), value_NHSD)
     return mixed.transpose(1, 2).reshape(rows, positions, heads, width), None
 

@@ -36,8 +36,8 @@ class Seq2SeqStep(Step):
     """The `Step` of one batch of sources: next-token log-probabilities by a cached decoder.
 
     Construct it, and search with it, without gradients, with the model in eval mode and `shared_keys`: a source is kept
-    once, however many rows continue it. `<pad>` and `<s>` never stand
-    in a translation and get log-probability -inf; the others' log-probabilities are the model's own, in float32.
+    once, however many rows continue it. `<pad>` and `<s>` never stand in a translation and get log-probability -inf;
+    the others' log-probabilities are the model's own, in float32.
     """
 
     def __init__(self, model: M2M100ForConditionalGeneration, source_NS: Tensor, mask_NS: Tensor) -> None:
