@@ -25,6 +25,7 @@ from bertkd_ray.model_commands import (
     add_export_options,
     add_line_options,
     export_student,
+    refuse_line_options,
     translate_text,
 )
 from bertkd_ray.plan import PLAN_EPILOG, add_plan_options, plan_command
@@ -389,12 +390,11 @@ def _calls(pipeline: object, options: argparse.Namespace, config: Config) -> lis
 
 def _translate(options: argparse.Namespace) -> int:
     if _is_config(options.config):
-        if options.beam is not None or options.device is not None:
-            raise UserError("--beam and --device belong to a MODEL; set translate.beam=N or device=cpu instead")
+        refuse_line_options(options)
         return _stage(options)
     if options.arm is not None or options.json:
         raise UserError(f"--arm and --json belong to a CONFIG.yaml; {options.config} is a MODEL, whose output is text")
-    return translate_text(options.config, options.overrides, options.beam, options.device)
+    return translate_text(options)
 
 
 def _export(options: argparse.Namespace) -> int:

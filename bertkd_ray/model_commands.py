@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 LINES_EPILOG = """\
 With a MODEL in the place of CONFIG.yaml (the DIR or URI of a student artifact, its model directory or an export) it
 translates text: a line for a line, from FILE (.gz and .zst too) or stdin to stdout, while the input still comes. Long
-lines are split into sentences and joined again.
+lines are split into sentences and joined again. Lines are raw text, whatever the model's corpus was, or with
+--tokenised Moses tokens, escapes included, as the files of a Moses corpus.
 
   bertkd translate configs/demo.yaml
   bertkd translate artifacts/student-4ef9fb1b8af97cbe news.de > news.en
@@ -42,6 +43,7 @@ def add_line_options(command: ArgumentParser) -> None:
         "--beam", type=int, metavar="N", help="with a MODEL: beam size (default: the model's; 1: greedy)"
     )
     command.add_argument("--device", metavar="NAME", help="with a MODEL: auto, cpu, cuda or cuda:N (default: auto)")
+    command.add_argument("--tokenised", action="store_true", help="with a MODEL: lines are Moses tokens, in and out")
 
 
 def add_export_options(command: ArgumentParser) -> None:
@@ -103,15 +105,26 @@ def _check(options: Namespace, config: Config | None, quantizations: Sequence[st
         raise UserError(f"--sentences {options.sentences}: give a number of sentences, or 0 to measure nothing")
 
 
-def translate_text(model: str, files: Sequence[str], beam: int | None, device: str | None) -> int:
+def refuse_line_options(options: Namespace) -> None:
+    """Raises UserError where a configuration is given the options of a MODEL."""
+    if options.beam is not None or options.device is not None:
+        raise UserError("--beam and --device belong to a MODEL; set translate.beam=N or device=cpu instead")
+    if options.tokenised:
+        raise UserError("--tokenised belongs to a MODEL; corpus.text says what the files of a configuration are")
+
+
+def translate_text(options: Namespace) -> int:
     """Translates a file, or stdin, to stdout; ends quietly when nobody reads on."""
+    files = options.overrides
     if len(files) > 1:
         raise UserError(f"{files[1]}: bertkd translate MODEL takes one FILE, or stdin")
     with _opened(files[0] if files else _STDIN) as (read, name):
         from bertkd_ray.translation.lines import line_windows, translate_stream
         from bertkd_ray.translation.models import open_translator
 
-        translator = open_translator(model, beam=beam, device=device or "auto")
+        translator = open_translator(
+            options.config, beam=options.beam, device=options.device or "auto", tokenised=options.tokenised
+        )
         out = sys.stdout.buffer
         try:
             translate_stream(translator, line_windows(read, name), out.write, out.flush)

@@ -185,6 +185,14 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "json": (["translate", "MODEL", "--json"], "--arm and --json belong to a CONFIG.yaml"),
     "arm": (["translate", "MODEL", "--arm", "x"], "--arm and --json belong to a CONFIG.yaml"),
     "beam of a configuration": (["translate", "CONFIG", "--beam", "3"], "set translate.beam=N or device=cpu instead"),
+    "tokens of a configuration": (
+        ["translate", "CONFIG", "--tokenised"],
+        "--tokenised belongs to a MODEL; corpus.text",
+    ),
+    "tokens of a raw model": (
+        ["translate", "MODEL", "TEXT", "--tokenised"],
+        "--tokenised: this model was trained on raw text, not on Moses tokens; leave it out",
+    ),
     "device": (["translate", "MODEL", "TEXT", "--device", "tpu"], "--device tpu: give auto, cpu, cuda or cuda:N"),
     "no form": (["export", "MODEL"], "the following arguments are required: --to; see bertkd export --help"),
     "unknown form": (["export", "MODEL", "--to", "onnx"], "invalid choice: 'onnx'"),

@@ -89,7 +89,12 @@ def from_raw(texts: Iterable[str], text: str, lang: str) -> list[str]:
     """Sentences that people wrote as a corpus of this form has them, for its student to read; `to_raw`'s inverse."""
     if text == "raw":
         return list(texts)
-    lines = [unescape_moses(tokenise(line, lang)) for line in texts]
+    return from_tokens((tokenise(line, lang) for line in texts), text)
+
+
+def from_tokens(texts: Iterable[str], text: str) -> list[str]:
+    """Moses-tokenised sentences, escapes included, as a corpus of the form `moses` or `paper` has them."""
+    lines = [unescape_moses(line) for line in texts]
     return [lower(line) for line in lines] if text == "paper" else lines
 
 

@@ -19,8 +19,9 @@ from pydantic import Field
 from tokenizers import Tokenizer
 
 from bertkd_ray.config.section import Section
+from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged, offsets_of
-from bertkd_ray.corpus.moses import from_raw, to_raw
+from bertkd_ray.corpus.moses import escape_moses, from_raw, from_tokens, to_raw
 from bertkd_ray.corpus.readers import not_utf8
 from bertkd_ray.corpus.segmentation import WORD_START
 from bertkd_ray.corpus.tokenizer import decode, encode
@@ -49,7 +50,7 @@ class LineSettings(Section):
     tgt_lang: str | None = None
     """Language of the target, ISO 639-1."""
     text: Literal["raw", "moses", "paper"] = "raw"
-    """What the model reads and writes, as `corpus.text`; lines are raw text all the same."""
+    """What the model reads and writes, as `corpus.text`; lines are raw text all the same, unless asked otherwise."""
     max_tokens: int = Field(150, ge=1)
     """Source tokens above which a line is cut: the longest that the model saw in training."""
     positions: int = Field(512, ge=2)
@@ -114,10 +115,18 @@ def _goes_on(text: str, end: int) -> bool:
 
 
 class LineTranslator:
-    """Translates windows of lines with an engine; the tokenizer is the student's."""
+    """Translates windows of lines with an engine; the tokenizer is the student's.
 
-    def __init__(self, engine: Engine, tokenizer: Tokenizer, settings: LineSettings) -> None:
-        self._engine, self._tokenizer, self._settings = engine, tokenizer, settings
+    tokenised: lines are Moses tokens with their escapes, in and out, as the files of a Moses corpus; else they are raw
+    text. Raises UserError where the model's corpus is raw text.
+    """
+
+    def __init__(
+        self, engine: Engine, tokenizer: Tokenizer, settings: LineSettings, *, tokenised: bool = False
+    ) -> None:
+        if tokenised and settings.text == "raw":
+            raise UserError("--tokenised: this model was trained on raw text, not on Moses tokens; leave it out")
+        self._engine, self._tokenizer, self._settings, self._tokenised = engine, tokenizer, settings, tokenised
         self._longest = min(settings.max_tokens, engine.positions - 1)
         self._glue = "" if settings.tgt_lang in _UNSPACED else " "
         self._begins_word = np.zeros(tokenizer.get_vocab_size(), dtype=bool)
@@ -129,9 +138,10 @@ class LineTranslator:
         flat = [ids for of_line in pieces for ids in of_line]
         src = Ragged(np.concatenate(flat), offsets_of(np.array([len(ids) for ids in flat], dtype=np.int64)))
         texts = decode(self._tokenizer, self._engine.translate(src))
-        raw = to_raw(texts, self._settings.text, self._settings.tgt_lang or "en")
+        written = self._written(texts)
         ends = list(accumulate(map(len, pieces)))
-        return [self._glue.join(filter(None, raw[start:end])) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+        joined = zip([0, *ends[:-1]], ends, strict=True)
+        return [self._glue.join(filter(None, written[start:end])) for start, end in joined]
 
     def _pieces(self, lines: Sequence[str]) -> list[list[NDArray[np.integer]]]:
         """The token ids of every line, cut where they are too many; at least one piece a line."""
@@ -144,9 +154,20 @@ class LineTranslator:
         return [piece for sentence in self._rows(sentences(line)) for piece in self._cut(sentence)]
 
     def _rows(self, texts: Sequence[str]) -> list[NDArray[np.integer]]:
-        read = from_raw(texts, self._settings.text, self._settings.src_lang or "de")
-        ids = encode(self._tokenizer, read)
+        ids = encode(self._tokenizer, self._read(texts))
         return [ids.values[ids.offsets[i] : ids.offsets[i + 1]] for i in range(len(ids))]
+
+    def _read(self, texts: Sequence[str]) -> list[str]:
+        """Lines as the model's corpus has them."""
+        if self._tokenised:
+            return from_tokens(texts, self._settings.text)
+        return from_raw(texts, self._settings.text, self._settings.src_lang or "de")
+
+    def _written(self, texts: Sequence[str]) -> list[str]:
+        """What the model wrote as the lines have it."""
+        if self._tokenised:
+            return [escape_moses(text) for text in texts]
+        return to_raw(texts, self._settings.text, self._settings.tgt_lang or "en")
 
     def _cut(self, ids: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:
         """Pieces of nearly equal length, cut before a word where one begins in the last half of a piece."""

@@ -44,27 +44,30 @@ def settings_of(lineage: Lineage) -> LineSettings:
     return LineSettings(**tree)
 
 
-def open_translator(location: str, *, beam: int | None = None, device: str = "auto") -> LineTranslator:
+def open_translator(
+    location: str, *, beam: int | None = None, device: str = "auto", tokenised: bool = False
+) -> LineTranslator:
     """Translates lines with what lies at a directory or URI; beam: instead of its own.
 
-    device: `auto`, `cpu`, `cuda` or `cuda:N`. Raises UserError, in one line, for what is no model of this package, and
-    for a device that is not there.
+    device: `auto`, `cpu`, `cuda` or `cuda:N`. tokenised: lines are Moses tokens (`LineTranslator`). Raises UserError,
+    in one line, for what is no model of this package, for a device that is not there, and for tokens that the model
+    does not know.
     """
     if artifact_at(location) is not None:
-        return _of_student(student_at(location), beam, device)
+        return _of_student(student_at(location), beam, device, tokenised)
     if "://" in location and (store := Store(location)).exists(SETTINGS):
         with scratch_directory("export-") as scratch:
             store.download(scratch)
-            return _of_directory(scratch, beam, device)
+            return _of_directory(scratch, beam, device, tokenised)
     if not Path(location).is_dir():
         raise UserError(
             f"{location}: there is no such directory; give a student artifact, its model directory, an export, or a "
             "CONFIG.yaml"
         )
-    return _of_directory(Path(location), beam, device)
+    return _of_directory(Path(location), beam, device, tokenised)
 
 
-def _of_directory(directory: Path, beam: int | None, device: str) -> LineTranslator:
+def _of_directory(directory: Path, beam: int | None, device: str, tokenised: bool) -> LineTranslator:
     """A model directory of a student, or an export."""
     settings = _with_beam(_settings_in(directory), beam)
     if (directory / CT2_MODEL).is_file():
@@ -77,14 +80,15 @@ def _of_directory(directory: Path, beam: int | None, device: str) -> LineTransla
         )
     else:
         engine = _torch_engine(directory, settings, device)
-    return LineTranslator(engine, load_tokenizer(directory), settings)
+    return LineTranslator(engine, load_tokenizer(directory), settings, tokenised=tokenised)
 
 
-def _of_student(student: Artifact, beam: int | None, device: str) -> LineTranslator:
+def _of_student(student: Artifact, beam: int | None, device: str, tokenised: bool) -> LineTranslator:
     settings = _with_beam(settings_of(lineage_of(student)), beam)
     with scratch_directory("student-") as scratch:
         directory = student.local(MODEL, scratch)
-        return LineTranslator(_torch_engine(directory, settings, device), load_tokenizer(directory), settings)
+        engine = _torch_engine(directory, settings, device)
+        return LineTranslator(engine, load_tokenizer(directory), settings, tokenised=tokenised)
 
 
 def _torch_engine(directory: Path, settings: LineSettings, device: str) -> TorchEngine:

@@ -23,6 +23,7 @@ TOKENS = (
     ".",
     "?",
     "▁.",
+    "▁'",
     "。",
     "▁。",
 )
@@ -46,8 +47,8 @@ class Echo:
 def translator() -> Callable[..., LineTranslator]:
     space = TokenSpace(TOKENS, np.zeros(len(TOKENS), np.int32), np.zeros(len(TOKENS), np.int64), False, ".?。")
 
-    def make(engine: Echo, **settings: object) -> LineTranslator:
-        return LineTranslator(engine, space.tokenizer(), LineSettings(**settings))
+    def make(engine: Echo, *, tokenised: bool = False, **settings: object) -> LineTranslator:
+        return LineTranslator(engine, space.tokenizer(), LineSettings(**settings), tokenised=tokenised)
 
     return make
 
@@ -181,6 +182,18 @@ def test_moses_text_is_made_and_undone(translator):
     assert translator(engine, **settings).translate(["ab cd."]) == ["ab cd."]
     # The full stop is a word of its own to the student.
     assert [TOKENS[token] for token in engine.seen[-1]] == ["▁a", "##b", "▁c", "##d", "▁."]
+
+
+@pytest.mark.parametrize(("text", "line"), [("moses", "a &apos; b ."), ("paper", "a &apos; B .")])
+def test_moses_tokens_are_read_and_written_with_their_escapes(translator, text, line):
+    engine = Echo()
+    assert translator(engine, tokenised=True, text=text).translate([line, ""]) == ["a &apos; b .", ""]
+    assert [TOKENS[token] for token in engine.seen[0]] == ["▁a", "▁'", "▁b", "▁."]
+
+
+def test_a_model_of_raw_text_knows_no_moses_tokens(translator):
+    with pytest.raises(UserError, match="--tokenised: this model was trained on raw text"):
+        translator(Echo(), tokenised=True, text="raw")
 
 
 def test_a_stream_is_written_window_by_window(translator):
