@@ -9,8 +9,8 @@ import torch
 import yaml
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
-from bertkd_ray.corpus.demo import demo_corpus
 from tests.corpus.berts import trained_cased_bert
+from tools.demo_corpus import demo_corpus
 
 ODD_PAIRS = [
     ("Ein @@ Zeichen & ein Emoji 😀.", "An @@ sign & an emoji 😀."),

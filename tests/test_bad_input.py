@@ -22,10 +22,10 @@ import pytest
 import torch
 
 from bertkd_ray.cli import main
-from bertkd_ray.corpus.demo import demo_corpus
 from bertkd_ray.pipeline import Pipeline
 from tests.inprocess import QUICK, InProcess
 from tests.small import write_config
+from tools.demo_corpus import demo_corpus
 
 
 @pytest.fixture(scope="module")

@@ -84,7 +84,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
     wheel = contents(built / "wheel")
     package = [path for path in (ROOT / "bertkd_ray").rglob("*") if path.is_file() and path.suffix != ".pyc"]
     assert {name for name in wheel if ".dist-info/" not in name} == {str(path.relative_to(ROOT)) for path in package}
-    assert {"bertkd_ray/py.typed", "bertkd_ray/report/template/page.html"} < set(wheel)
+    data = {"py.typed", "corpus/demo.tsv.zst", "report/template/page.html"}
+    assert {f"bertkd_ray/{name}" for name in data} < set(wheel)
     information = f"bertkd_ray-{__version__}.dist-info"
     assert wheel[f"{information}/licenses/LICENSE"] == (ROOT / "LICENSE").read_bytes()
     assert b"bertkd = bertkd_ray.cli:main" in wheel[f"{information}/entry_points.txt"]
@@ -101,7 +102,7 @@ def test_the_sdist_builds_the_same_wheel(built, sdist, tmp_path):
 def test_the_sdist_holds_what_a_checkout_does(sdist):
     for name in ("LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "README.md", "Makefile", "constraints.txt"):
         assert (sdist / name).read_bytes() == (ROOT / name).read_bytes()
-    for directory in ("configs", "jobs", "deploy", "tests"):
+    for directory in ("configs", "jobs", "deploy", "tests", "tools"):
         here = {path.relative_to(ROOT) for path in (ROOT / directory).rglob("*") if path.is_file()}
         there = {path.relative_to(sdist) for path in (sdist / directory).rglob("*") if path.is_file()}
         assert {path for path in here if "__pycache__" not in path.parts} == there

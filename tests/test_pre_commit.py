@@ -63,7 +63,13 @@ def test_they_find_what_is_wrong_and_mend_the_form(pre_commit, tmp_path):
     if shutil.which("git") is None:
         pytest.skip("there is no git here")
     tree = tmp_path / "tree"
-    for name in (CONFIG, "pyproject.toml", "bertkd_ray/core/libraries.py", "bertkd_ray/__init__.py"):
+    for name in (
+        CONFIG,
+        "pyproject.toml",
+        "bertkd_ray/core/libraries.py",
+        "bertkd_ray/__init__.py",
+        "tools/__init__.py",
+    ):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tree / name)
 

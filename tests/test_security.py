@@ -24,7 +24,9 @@ from tests.small import write_config
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = [
-    path for room in ("bertkd_ray", "jobs", "benchmarks", "deploy") for path in sorted((ROOT / room).rglob("*.py"))
+    path
+    for room in ("bertkd_ray", "jobs", "benchmarks", "deploy", "tools")
+    for path in sorted((ROOT / room).rglob("*.py"))
 ]
 
 UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "marshal", "shelve", "joblib", "dill", "cloudpickle"}

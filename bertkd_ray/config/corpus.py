@@ -127,7 +127,7 @@ class CorpusConfig(Section):
 
     source: Literal["demo", "text", "tsv", "jsonl", "parquet", "datasets", "mixed", "iwslt14"] = "text"
     """`text`: line-aligned files; `tsv`, `jsonl`, `parquet`, `datasets`: that form; `mixed`: each source in a form of
-    its own; `iwslt14`: the TED talks archive; `demo`: the embedded German-English grammar."""
+    its own; `iwslt14`: the TED talks archive; `demo`: the embedded German-English pairs."""
     text: Literal["raw", "moses", "paper"] = "raw"
     """`moses`: the text is Moses-tokenised; its escapes are undone, and it is detokenised for scoring. `paper`, with
     `source: iwslt14`: tokenised and lower-cased, as the paper had it."""

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from bertkd_ray.config.corpus import SPLITS, CorpusConfig, SplitFiles
 from bertkd_ray.corpus.columnar import dataset_hash, parquet_hash, read_dataset, read_parquet
+from bertkd_ray.corpus.demo import demo_pairs
 from bertkd_ray.corpus.readers import content_hash, read_jsonl, read_text_pairs, read_tsv, tables_of
 
 _CACHE = Path("~/.cache/bertkd_ray").expanduser()
@@ -23,7 +24,7 @@ def read_sources(corpus: CorpusConfig, split: str) -> Iterator[Iterator[pa.Table
     None for a split that is held out of train. Raises UserError, while it is read, for text that cannot be had or read.
     """
     if corpus.source == "demo":
-        yield tables_of(_demo_pairs()[split])
+        yield tables_of(demo_pairs()[split])
     elif corpus.source == "iwslt14":
         yield tables_of(_iwslt14_pairs(corpus, split))
     for files in corpus.sources(split):
@@ -40,7 +41,7 @@ def read_split(corpus: CorpusConfig, split: str) -> Iterator[tuple[str, str]]:
 def source_hashes(corpus: CorpusConfig) -> dict[str, str]:
     """What the text enters the fingerprint by: content hashes, by split (and number, in a list) and key."""
     if corpus.source == "demo":
-        return {"demo": hashlib.sha256(json.dumps(_demo_pairs(), sort_keys=True).encode()).hexdigest()}
+        return {"demo": hashlib.sha256(json.dumps(demo_pairs(), sort_keys=True).encode()).hexdigest()}
     if corpus.source == "iwslt14":
         from bertkd_ray.corpus.iwslt14 import archive_hash
 
@@ -95,13 +96,6 @@ def _read(corpus: CorpusConfig, split: str, files: SplitFiles) -> Iterator[pa.Ta
 
 def _dataset_split(split: str, files: SplitFiles) -> str:
     return files.split or _DATASET_SPLITS[split]
-
-
-def _demo_pairs() -> dict[str, list[tuple[str, str]]]:
-    # Half a second and some memory that no other corpus needs.
-    from bertkd_ray.corpus.demo import demo_corpus
-
-    return demo_corpus()
 
 
 def _iwslt14_pairs(corpus: CorpusConfig, split: str) -> Iterator[tuple[str, str]]:

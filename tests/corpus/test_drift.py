@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bertkd_ray.corpus.demo import demo_corpus
 from bertkd_ray.corpus.drift import drift_line
+from tools.demo_corpus import demo_corpus
 
 PAIRS = demo_corpus(seed=3, train=400, valid=1, test=1)["train"]
 SRC, TGT = [pair[0] for pair in PAIRS], [pair[1] for pair in PAIRS]

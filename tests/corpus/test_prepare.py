@@ -168,7 +168,7 @@ def test_counts_of_words_are_those_of_the_whole_split(project, tmp_path):
 def test_the_demo_corpus_enters_by_its_text(monkeypatch, tmp_path):
     config = Config.model_validate({"name": "demo", "corpus": {"source": "demo"}})
     pairs = {"train": [("a", "b")], "valid": [("c", "d")], "test": [("e", "f")]}
-    monkeypatch.setattr(sources, "_demo_pairs", lambda: pairs)
+    monkeypatch.setattr(sources, "demo_pairs", lambda: pairs)
     assert list(read_split(config.corpus, "valid")) == [("c", "d")]
     before = prepare.draft(config, Store(str(tmp_path)), "bert")
     assert set(before.inputs) == {"bert_tokenizer", "demo"}

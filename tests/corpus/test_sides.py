@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 
 from bertkd_ray.config.corpus import CorpusConfig
-from bertkd_ray.corpus.demo import demo_corpus
 from bertkd_ray.corpus.sides import swapped_names, swapped_splits
+from tools.demo_corpus import demo_corpus
 
 
 def table(pairs: list[tuple[str, str]]) -> pa.Table:

@@ -135,7 +135,7 @@ def test_sources_that_are_not_there_are_told(tmp_path):
 
 
 def test_the_demo_corpus_is_read_when_it_is_asked_for(monkeypatch):
-    monkeypatch.setattr(sources, "_demo_pairs", lambda: {"valid": PAIRS})
+    monkeypatch.setattr(sources, "demo_pairs", lambda: {"valid": PAIRS})
     assert list(read_split(CorpusConfig(source="demo"), "valid")) == PAIRS
 
 

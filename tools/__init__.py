@@ -1,0 +1,1 @@
+"""What writes files of the package; not part of it."""
