@@ -74,9 +74,9 @@ def rows(_: Setting, rounds: int) -> list[Row]:
 def _measure(pairs: int, fragment_pairs: int, group_pairs: int) -> dict[str, float]:
     import psutil
 
-    from bertkd_ray.core import artifact as artifacts
-    from bertkd_ray.core.batching import Plan, Position, RowGroups
-    from bertkd_ray.core.store import Store
+    from bertkd_ray.artifacts import artifact as artifacts
+    from bertkd_ray.artifacts.store import Store
+    from bertkd_ray.training.batch_plan import Plan, Position, RowGroups
 
     figures: dict[str, float] = {"pairs": pairs}
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
@@ -115,8 +115,8 @@ def _write_manifest(directory: str, pairs: int, fragment_pairs: int, group_pairs
 
 _WRITER = """
 import hashlib, sys
-from bertkd_ray.core.artifact import SCHEMA_VERSION, seal
-from bertkd_ray.core.store import Store
+from bertkd_ray.artifacts.artifact import SCHEMA_VERSION, seal
+from bertkd_ray.artifacts.store import Store
 
 directory, (pairs, fragment_pairs, group_pairs) = sys.argv[1], map(int, sys.argv[2:])
 files = []

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bertkd_ray.core.artifact import Artifact, Draft, find, fingerprint
-from bertkd_ray.core.batching import RowGroups
-from bertkd_ray.core.refusals import scratch_directory
+from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, find, fingerprint
+from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.corpus.prepare import TOKENIZER
+from bertkd_ray.training.batch_plan import RowGroups
 
 GROUP_PAIRS = 256
 COLUMNS = ["id", "src", "tgt", "src_ids", "tgt_ids"]
@@ -23,10 +23,10 @@ def grown(corpus: Artifact, copies: int, *, fragment_pairs: int = 2048, valid_pa
     """
     settings = {"copies": copies, "fragment_pairs": fragment_pairs, "valid_pairs": valid_pairs, "group": GROUP_PAIRS}
     inputs = {"corpus": corpus.fingerprint}
-    print_ = fingerprint("corpus", settings, inputs)
-    if found := find(corpus.store, "corpus", print_, checksums=False):
+    digest = fingerprint("corpus", settings, inputs)
+    if found := find(corpus.store, "corpus", digest, checksums=False):
         return found
-    work = Draft(corpus.store, "corpus", print_, settings, inputs)
+    work = PendingArtifact(corpus.store, "corpus", digest, settings, inputs)
     train, valid = _whole(corpus, "train"), _whole(corpus, "valid").slice(0, valid_pairs)
     step = int(pc.max(train["id"]).as_py()) + 1
     for copy in range(copies):
@@ -48,7 +48,7 @@ def _whole(corpus: Artifact, split: str) -> pa.Table:
     return groups.read(np.arange(len(groups.rows)))
 
 
-def _write(work: Draft, table: pa.Table, name: str) -> None:
+def _write(work: PendingArtifact, table: pa.Table, name: str) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, row_group_size=GROUP_PAIRS, compression="zstd")
     work.store.write(bytes(sink.getvalue()), work.directory, name)

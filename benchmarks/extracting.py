@@ -13,9 +13,9 @@ from benchmarks.comparison import OURS, compare
 from benchmarks.setting import Setting
 from benchmarks.table import Row
 from benchmarks.timing import Spread
+from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.core.ragged import Ragged
-from bertkd_ray.core.refusals import scratch_directory
-from bertkd_ray.core.rejects import Limit
+from bertkd_ray.execution.dead_letters import ErrorBudget
 from bertkd_ray.softlabels.extract import ShardWriter
 from bertkd_ray.teacher.finetune import MODEL
 from bertkd_ray.teacher.model import load_teacher
@@ -32,7 +32,7 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
     entry = corpus.files("train/")[0]
     pairs = sum(entry["row_groups"])
     settings = {"topk": TOPK, "passes": 7, "batch_tokens": config.extract.batch_tokens, "precision": config.precision}
-    limit = Limit("extract", 0.0, pairs)
+    limit = ErrorBudget("extract", 0.0, pairs)
     writer = ShardWriter(store.uri, _PLACE, _WORK, corpus.directory, teacher.directory, settings, limit)
     shards = (f"part-{number:06d}.parquet" for number in itertools.count())
 

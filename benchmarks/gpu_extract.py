@@ -10,11 +10,11 @@ import numpy as np
 from benchmarks.gpu_board import Board
 from benchmarks.gpu_setting import TOPK, GpuSetting
 from benchmarks.gpu_timing import ProductRate, kernels, seconds, teacher_products
-from bertkd_ray.core.operations import Operations, TeacherSize, teacher_forward
 from bertkd_ray.core.ragged import Ragged, offsets_of
+from bertkd_ray.plan.operations import Operations, TeacherSize, teacher_forward
 from bertkd_ray.softlabels.scoring import Precision, Scorer, row_batches
 from bertkd_ray.teacher.gpu_inference import GpuEncoder
-from bertkd_ray.teacher.masking import FRAME_TOKENS, expand_passes
+from bertkd_ray.teacher.masking import SPECIAL_TOKENS_PER_PAIR, expand_passes
 
 PASSES = 7
 ROUNDS = 5
@@ -107,7 +107,7 @@ class Work:
     @staticmethod
     def of(size: TeacherSize, src: Ragged, tgt: Ragged, scorer: Scorer) -> Work:
         """As the scorer cuts them."""
-        positions, places = tgt.lengths + 1, src.lengths + tgt.lengths + FRAME_TOKENS
+        positions, places = tgt.lengths + 1, src.lengths + tgt.lengths + SPECIAL_TOKENS_PER_PAIR
         order = np.argsort(-places, kind="stable")
         row_of_pass, mask = expand_passes(positions[order], scorer.passes)
         pair_of_pass = order[row_of_pass]

@@ -26,8 +26,8 @@ from transformers import BertConfig
 
 from bertkd_ray.config import KdConfig, StudentConfig, TeacherConfig
 from bertkd_ray.core.devices import Precision, resolve_attention, resolve_precision
-from bertkd_ray.core.operations import StudentSize, TeacherSize
 from bertkd_ray.core.ragged import Ragged, offsets_of
+from bertkd_ray.plan.operations import StudentSize, TeacherSize
 from bertkd_ray.softlabels.shards import SoftLabels, encode_shard, shard_schema
 from bertkd_ray.student.model import build_student
 from bertkd_ray.student.task import StudentTask, Validation
@@ -100,7 +100,7 @@ TINY = Sizes(
 
 
 class MemoryGroups:
-    """Row groups of a table that is in memory: what `core.training.fit` reads of an artifact."""
+    """Row groups of a table that is in memory: what `training.trainer.fit` reads of an artifact."""
 
     def __init__(self, table: pa.Table, group_pairs: int = GROUP_PAIRS) -> None:
         self._table, self._size = table, group_pairs

@@ -12,7 +12,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from bertkd_ray.core.devices import synchronise
-from bertkd_ray.core.operations import StudentSize, TeacherSize
+from bertkd_ray.plan.operations import StudentSize, TeacherSize
 
 TOP_KERNELS = 12
 

@@ -1,4 +1,4 @@
-"""Finetuning and distillation on a GPU, by the product's own loop: `core.training.fit` over row groups in memory."""
+"""Finetuning and distillation on a GPU, by the product's own loop: `training.trainer.fit` over row groups in memory."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from benchmarks.gpu_board import Board
 from benchmarks.gpu_setting import GpuSetting, MemoryGroups
 from benchmarks.gpu_timing import ProductRate, Products, kernels, student_products, teacher_products
 from benchmarks.loop import Alone, Unjudged, Updates
-from bertkd_ray.core.batching import MicroBatch
-from bertkd_ray.core.operations import Operations, student_forward, teacher_forward, training
-from bertkd_ray.core.training import Settings, Workers, fit
+from bertkd_ray.plan.operations import Operations, student_forward, teacher_forward, training
 from bertkd_ray.student import task as student_task
 from bertkd_ray.student.collate import StudentBatch
 from bertkd_ray.teacher import task as teacher_task
 from bertkd_ray.teacher.task import TeacherBatch
+from bertkd_ray.training.batch_plan import MicroBatch
+from bertkd_ray.training.trainer import Settings, World, fit
 
 FINETUNE_GOAL, DISTILL_GOAL = 0.45, 0.40
 PARTS = 4
@@ -138,7 +138,7 @@ def timed(setting: GpuSetting, what: Any) -> Timed:
         checkpoint_every=steps + 1,
         log_every=every,
     )
-    recorded, host = Recorded(what.task), Alone(Workers(device=setting.device))
+    recorded, host = Recorded(what.task), Alone(World(device=setting.device))
     groups: Any = MemoryGroups(setting.table)
     fit(recorded, groups, what.lengths, settings, host, setting.precision)
     batches = [recorded.batches[start : start + every] for start in range(0, steps, every)]

@@ -10,16 +10,16 @@ from typing import Any
 import torch
 
 from bertkd_ray.core.devices import Precision, autocast
-from bertkd_ray.core.dropout import seeded_dropout
-from bertkd_ray.core.preemption import Notice
-from bertkd_ray.core.training import HistoryRow, Task, Workers
+from bertkd_ray.training.dropout import seeded_dropout
+from bertkd_ray.training.preemption import Notice
+from bertkd_ray.training.trainer import HistoryRow, Task, World
 
 
 @dataclass
 class Alone:
     """The host of a training in this process; keeps the training curves and nothing else."""
 
-    workers: Workers = field(default_factory=Workers)
+    workers: World = field(default_factory=World)
     rows: list[HistoryRow] = field(default_factory=list)
     restore: Path | None = None
 
@@ -44,7 +44,7 @@ class Unjudged:
         self.objective, self.model = task.objective, task.model
         self.clip, self.learning_rate = task.clip, task.learning_rate
 
-    def evaluate(self, workers: Workers) -> dict[str, float]:
+    def evaluate(self, workers: World) -> dict[str, float]:
         """Nothing is looked at."""
         return {}
 
@@ -54,7 +54,7 @@ class Unjudged:
 
 
 class Updates:
-    """An update as `core.training` makes it with one worker and one micro-batch, without the curves."""
+    """An update as `training.trainer` makes it with one worker and one micro-batch, without the curves."""
 
     def __init__(self, task: Task, precision: Precision, device: torch.device) -> None:
         self._task, self._precision, self._device = task, precision, device

@@ -35,12 +35,12 @@ from benchmarks.memory import is_named, own_mib
 from benchmarks.setting import Setting
 from benchmarks.table import Row
 from benchmarks.timing import Spread
+from bertkd_ray.artifacts.artifact import PendingArtifact
+from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
-from bertkd_ray.core.artifact import Draft
-from bertkd_ray.core.runtime import Runtime
-from bertkd_ray.core.store import Store
 from bertkd_ray.corpus import prepare
-from bertkd_ray.corpus.chunks import cut
+from bertkd_ray.corpus.chunks import split_into_chunks
+from bertkd_ray.execution.ray.session import Runtime
 from bertkd_ray.teacher.source import resolve_model, tokenizer_hash
 
 SIZES = (100_000, 1_000_000)
@@ -122,7 +122,7 @@ def _measure(directory: Path, pairs: int, bert: str, options: argparse.Namespace
     config = _config(directory, options)
     store = Store(config.storage)
     started = time.perf_counter()
-    cut(Draft(store, "cut", "0", {}, {}), config.corpus)
+    split_into_chunks(PendingArtifact(store, "cut", "0", {}, {}), config.corpus)
     cut_seconds = time.perf_counter() - started
     store.delete("work")
     runtime = Runtime(config)
@@ -130,7 +130,7 @@ def _measure(directory: Path, pairs: int, bert: str, options: argparse.Namespace
     try:
         with _use() as use:
             started = time.perf_counter()
-            made = prepare.prepare(prepare.draft(config, store, tokenizer_hash(bert)), config, runtime, bert)
+            made = prepare.prepare(prepare.pending_artifact(config, store, tokenizer_hash(bert)), config, runtime, bert)
             seconds = time.perf_counter() - started
     finally:
         runtime.close()

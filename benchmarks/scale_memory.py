@@ -18,10 +18,10 @@ from benchmarks.memory import is_named, own_mib
 from benchmarks.setting import Setting
 from benchmarks.table import Row
 from benchmarks.timing import Spread, ratios
+from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.config import Config
-from bertkd_ray.core.artifact import Artifact, Draft
-from bertkd_ray.core.rejects import Limit
-from bertkd_ray.core.runtime import Runtime
+from bertkd_ray.execution.dead_letters import ErrorBudget
+from bertkd_ray.execution.ray.session import Runtime
 from bertkd_ray.softlabels.extract import ShardWriter
 from bertkd_ray.student import distill
 from bertkd_ray.teacher import finetune
@@ -88,11 +88,11 @@ def _extracting(runtime: Runtime, corpus: Artifact, teacher: Artifact) -> float:
     arguments = {
         "storage": corpus.store.uri,
         "artifact": work.directory,
-        "work": work.work,
+        "work": work.staging,
         "corpus": corpus.directory,
         "teacher": teacher.directory,
         "settings": {"topk": 8, "passes": 7, "precision": "auto", "batch_tokens": 2048},
-        "limit": Limit("extract", 0.0, int(corpus.metrics["train/pairs"])),
+        "limit": ErrorBudget("extract", 0.0, int(corpus.metrics["train/pairs"])),
     }
     items = [
         {"fragment": entry["path"], "shard": entry["path"].removeprefix("train/")}
@@ -102,7 +102,7 @@ def _extracting(runtime: Runtime, corpus: Artifact, teacher: Artifact) -> float:
         for _ in runtime.map(items, ShardWriter, arguments):
             pass
     corpus.store.delete(work.directory)
-    corpus.store.delete(work.work)
+    corpus.store.delete(work.staging)
     return largest()
 
 
@@ -115,10 +115,10 @@ def _training(config: Config, runtime: Runtime, corpus: Artifact) -> float:
     return largest()
 
 
-def _fresh(corpus: Artifact, stage: str) -> Draft:
-    work = Draft(corpus.store, stage, f"{0xBE7C:016x}", {}, {})
+def _fresh(corpus: Artifact, stage: str) -> PendingArtifact:
+    work = PendingArtifact(corpus.store, stage, f"{0xBE7C:016x}", {}, {})
     corpus.store.delete(work.directory)
-    corpus.store.delete(work.work)
+    corpus.store.delete(work.staging)
     return work
 
 

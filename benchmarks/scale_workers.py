@@ -24,12 +24,12 @@ from benchmarks.setting import Setting
 from benchmarks.table import Row
 from benchmarks.timing import Spread, ratios
 from benchmarks.training import student_of, teacher_of
+from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.config import Config
-from bertkd_ray.core.artifact import Artifact, Draft
-from bertkd_ray.core.runtime import Runtime
-from bertkd_ray.core.training import HistoryRow
+from bertkd_ray.execution.ray.session import Runtime
 from bertkd_ray.student import distill
 from bertkd_ray.teacher import finetune
+from bertkd_ray.training.trainer import HistoryRow
 
 STEPS = {"finetune": 14, "distill": 20}
 WARM_UP = 2
@@ -106,8 +106,10 @@ def _train(stage: str, corpus: Artifact, bert: str, config: Config) -> list[Hist
     """The curves of one training, whose artifact is removed."""
     rows: list[HistoryRow] = []
     runtime = Runtime(config)
-    work = Draft(corpus.store, "teacher" if stage == "finetune" else "student", f"{next(_numbers):016x}", {}, {})
-    for directory in (work.directory, work.work):
+    work = PendingArtifact(
+        corpus.store, "teacher" if stage == "finetune" else "student", f"{next(_numbers):016x}", {}, {}
+    )
+    for directory in (work.directory, work.staging):
         corpus.store.delete(directory)
     if stage == "finetune":
         finetune.finetune(work, config, runtime, corpus, bert, rows.extend)

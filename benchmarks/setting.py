@@ -16,16 +16,16 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.machine import ROOT
+from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.config import Config, load_config
-from bertkd_ray.core.artifact import Artifact
-from bertkd_ray.core.batching import MicroBatch, Plan, RowGroups, Streams
 from bertkd_ray.core.devices import Precision, resolve_precision
-from bertkd_ray.core.refusals import scratch_directory
 from bertkd_ray.corpus.prepare import TOKENIZER
 from bertkd_ray.corpus.tokenizer import load_bert_ids
-from bertkd_ray.pipeline import Pipeline
+from bertkd_ray.pipeline.pipeline import Pipeline
 from bertkd_ray.teacher.model import ConditionalMaskedLM, build_teacher
 from bertkd_ray.teacher.source import bert_specials
+from bertkd_ray.training.batch_plan import MicroBatch, Plan, RowGroups, Streams
 
 CPU = torch.device("cpu")
 FRAGMENT_PAIRS = 192

@@ -16,17 +16,17 @@ from benchmarks.setting import CPU, Setting
 from benchmarks.table import Row
 from benchmarks.timing import Spread
 from bertkd_ray.config import KdConfig
-from bertkd_ray.core.batching import MicroBatch
 from bertkd_ray.core.devices import Precision
-from bertkd_ray.core.optimization import set_learning_rate
 from bertkd_ray.core.ragged import Ragged
-from bertkd_ray.core.training import Settings, Task, fit
 from bertkd_ray.student import task as student_task
 from bertkd_ray.student.collate import SoftLabels, StudentBatch, collate
 from bertkd_ray.student.model import build_student
 from bertkd_ray.student.task import StudentTask, Validation
 from bertkd_ray.teacher import task as teacher_task
 from bertkd_ray.teacher.task import TeacherBatch, TeacherTask
+from bertkd_ray.training.batch_plan import MicroBatch
+from bertkd_ray.training.optimization import set_learning_rate
+from bertkd_ray.training.trainer import Settings, Task, fit
 
 BATCHES = 2
 """Updates a round."""

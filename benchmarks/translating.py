@@ -12,12 +12,12 @@ from benchmarks.baselines import generate_each
 from benchmarks.comparison import OURS, compare
 from benchmarks.setting import CPU, Setting
 from benchmarks.table import Row
+from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.core.quiet import quiet_transformers
 from bertkd_ray.core.ragged import Ragged
-from bertkd_ray.core.refusals import scratch_directory
+from bertkd_ray.decoding.decode import length_limits, translate_ids
 from bertkd_ray.student.distill import MODEL
-from bertkd_ray.student.source import lineage_of
-from bertkd_ray.translation.decoding import length_limits, translate_ids
+from bertkd_ray.student.lineage import lineage_of
 from bertkd_ray.translation.engines import CTranslate2Engine
 from bertkd_ray.translation.export import export_ctranslate2
 

@@ -28,16 +28,16 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from sphinx.application import Sphinx
 
+from bertkd_ray.artifacts.artifact import PendingArtifact
+from bertkd_ray.artifacts.store import Store
 from bertkd_ray.cli import make_parser
 from bertkd_ray.config import NOT_PART_OF_A_RESULT, Config
 from bertkd_ray.config.section import Section
 from bertkd_ray.config.study import StudyConfig
-from bertkd_ray.core.artifact import Draft
-from bertkd_ray.core.rejects import REJECTS_SCHEMA
-from bertkd_ray.core.store import Store
 from bertkd_ray.corpus import prepare
 from bertkd_ray.corpus.passes import CORPUS_SCHEMA
 from bertkd_ray.corpus.tokenizer import BERT_IDS_SCHEMA
+from bertkd_ray.execution.dead_letters import DEAD_LETTERS_SCHEMA
 from bertkd_ray.softlabels import extract
 from bertkd_ray.softlabels.shards import shard_schema
 from bertkd_ray.student import distill
@@ -249,7 +249,7 @@ class Part:
     """Of a table; several where a type depends on the artifact."""
 
 
-REJECTS = Part("rejects.parquet", "core.rejects:Reject", (REJECTS_SCHEMA,))
+DEAD_LETTERS = Part("rejects.parquet", "execution.dead_letters:DeadLetter", (DEAD_LETTERS_SCHEMA,))
 KINDS: dict[str, tuple[Part, ...]] = {
     "corpus": (
         Part("{train,valid,test}/part-*.parquet", "corpus.passes:CORPUS_SCHEMA", (CORPUS_SCHEMA,)),
@@ -267,14 +267,14 @@ KINDS: dict[str, tuple[Part, ...]] = {
             "softlabels.shards:shard_schema",
             tuple(shard_schema(vocabulary, 1) for vocabulary in (1 << 8, 1 << 16, 1 << 32)),
         ),
-        REJECTS,
+        DEAD_LETTERS,
     ),
     "student": (Part("model/", "student.distill:MODEL"), Part("history.json", "student.distill:HISTORY")),
     "translation": (
         Part(
             "translations.parquet", "translation.translate:translation_schema", (translate.translation_schema("moses"),)
         ),
-        REJECTS,
+        DEAD_LETTERS,
     ),
 }
 """What an artifact of each kind holds beside its manifest."""
@@ -283,7 +283,7 @@ KINDS: dict[str, tuple[Part, ...]] = {
 def artifacts() -> Iterator[str]:
     """The manifest, then every kind of artifact with its files and tables."""
     yield "## `manifest.json`"
-    yield from _described_fields("core.artifact:MANIFEST", list(_manifest_fields()))
+    yield from _described_fields("artifacts.artifact:MANIFEST", list(_manifest_fields()))
     for draft, makes in zip(_drafts(), ("prepare", "finetune", "extract", "distill", "translate"), strict=True):
         yield f"## {draft.stage}"
         yield f"`{draft.stage}-FINGERPRINT/`, made by `bertkd {makes}`."
@@ -296,8 +296,8 @@ def artifacts() -> Iterator[str]:
             else:
                 yield docstring_of(part.described)
     yield "## Beside the artifacts"
-    yield _definition("`work/`", docstring_of("core.artifact:WORK"))
-    yield _definition("`locks/`", docstring_of("core.lock:LOCKS"))
+    yield _definition("`work/`", docstring_of("artifacts.artifact:STAGING"))
+    yield _definition("`locks/`", docstring_of("artifacts.lock:LOCKS"))
 
 
 def _manifest_fields() -> Iterator[str]:
@@ -306,7 +306,7 @@ def _manifest_fields() -> Iterator[str]:
         sink = pa.BufferOutputStream()
         pq.write_table(pa.table({"id": [0]}), sink)
         store = Store(directory)
-        draft = Draft(store, "corpus", "0" * 16, {}, {})
+        draft = PendingArtifact(store, "corpus", "0" * 16, {}, {})
         store.write(bytes(sink.getvalue()), draft.directory, "part.parquet")
         draft.commit(made=["part.parquet"], metrics={}, info={})
         manifest = json.loads(store.read(draft.directory, "manifest.json"))
@@ -316,14 +316,14 @@ def _manifest_fields() -> Iterator[str]:
             yield from (f"files[].{name}" for name in sorted(manifest["files"][0]))
 
 
-def _drafts() -> Iterator[Draft]:
+def _drafts() -> Iterator[PendingArtifact]:
     """An unmade artifact of every kind, for what its fingerprint is of."""
     config, store = Config.model_validate({"name": "any", "corpus": {"source": "demo"}}), Store("artifacts")
-    yield prepare.draft(config, store, "")
-    yield finetune.draft(config, store, "", "")
-    yield extract.draft(config, store, "", "")
-    yield distill.draft(config, store, "", "")
-    yield translate.draft(config, store, "", "")
+    yield prepare.pending_artifact(config, store, "")
+    yield finetune.pending_artifact(config, store, "", "")
+    yield extract.pending_artifact(config, store, "", "")
+    yield distill.pending_artifact(config, store, "", "")
+    yield translate.pending_artifact(config, store, "", "")
 
 
 def _described_fields(where: str, names: list[str], schemas: tuple[pa.Schema, ...] = ()) -> Iterator[str]:

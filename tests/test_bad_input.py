@@ -22,9 +22,9 @@ import pytest
 import torch
 
 from bertkd_ray.cli import main
-from bertkd_ray.pipeline import Pipeline
-from tests.inprocess import QUICK, InProcess
-from tests.small import write_config
+from bertkd_ray.pipeline.pipeline import Pipeline
+from tests.helpers.local_project import QUICK, InProcess
+from tests.helpers.small_config import write_config
 from tools.demo_corpus import demo_corpus
 
 
@@ -531,7 +531,7 @@ def silent() -> Iterator[int]:
 
 UNREACHABLE = """
 import sys
-from bertkd_ray.core import patience
+from bertkd_ray.core import timeouts as patience
 patience.PATIENCE_SECONDS = 2.0
 from bertkd_ray.cli import main
 sys.exit(main(sys.argv[1:]))

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from bertkd_ray.core.store import Store
-from tests.services import ROOT, environment, mlflow_server, postgresql, ray_nodes, s3_server
-from tests.small import write_config
+from bertkd_ray.artifacts.store import Store
+from tests.helpers.services import ROOT, environment, mlflow_server, postgresql, ray_nodes, s3_server
+from tests.helpers.small_config import write_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -59,7 +59,7 @@ def place(tmp_path, monkeypatch) -> Iterator[Place]:
 
 def run(place: Place, config: Path) -> dict[str, Any]:
     """`bertkd run` as a driver of its own, which knows the services from its environment alone."""
-    command = [sys.executable, "-m", "bertkd_ray.cli", "run", str(config), "--json"]
+    command = [sys.executable, "-m", "bertkd_ray", "run", str(config), "--json"]
     done = subprocess.run(command, cwd=ROOT, env=place.env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     assert CREDENTIALS["AWS_SECRET_ACCESS_KEY"] not in done.stdout + done.stderr

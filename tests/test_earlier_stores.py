@@ -22,11 +22,11 @@ from typing import Any
 import pytest
 import yaml
 
+from bertkd_ray.artifacts.store import Store
 from bertkd_ray.cli import main
 from bertkd_ray.config import load_config
-from bertkd_ray.core.local import LocalRuntime
-from bertkd_ray.core.store import Store
-from bertkd_ray.student.source import shared_drafts
+from bertkd_ray.execution.local import LocalRuntime
+from bertkd_ray.student.lineage import shared_inputs
 from bertkd_ray.translation import translate
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,12 +46,14 @@ def demo_fingerprints(overrides: list[str], storage: Path) -> dict[str, str]:
     """The fingerprint of each stage of the demo, and arm; nothing is made."""
     config = load_config(ROOT / "configs" / "demo.yaml", [*overrides, f"storage={storage}"])
     store = Store(config.storage)
-    drafts = shared_drafts(config, store)
-    found = {"prepare": drafts.corpus, "finetune": drafts.teacher, "extract": drafts.softlabels}
+    inputs = shared_inputs(config, store)
+    found = {"prepare": inputs.corpus, "finetune": inputs.teacher, "extract": inputs.softlabels}
     for arm, of_arm in config.arm_configs().items():
-        student = drafts.student(of_arm, store)
+        student = inputs.student(of_arm, store)
         found[f"distill/{arm}"] = student
-        found[f"translate/{arm}"] = translate.draft(of_arm, store, drafts.corpus.fingerprint, student.fingerprint)
+        found[f"translate/{arm}"] = translate.pending_artifact(
+            of_arm, store, inputs.corpus.fingerprint, student.fingerprint
+        )
     return {name: draft.fingerprint for name, draft in found.items()}
 
 

@@ -14,9 +14,9 @@ import pytest
 from bertkd_ray.cli import main
 from bertkd_ray.core import console
 from bertkd_ray.core.console import Progress
-from bertkd_ray.pipeline import Pipeline
-from tests.inprocess import InProcess
-from tests.small import write_config
+from bertkd_ray.pipeline.pipeline import Pipeline
+from tests.helpers.local_project import InProcess
+from tests.helpers.small_config import write_config
 
 STAGES = (
     "prepare, clean",

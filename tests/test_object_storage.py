@@ -11,16 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bertkd_ray.checks import check_store
+from bertkd_ray.artifacts.artifact import find, load
+from bertkd_ray.artifacts.lock import held
+from bertkd_ray.artifacts.store import Store
 from bertkd_ray.cli import main
-from bertkd_ray.core.artifact import find, load
 from bertkd_ray.core.errors import ReportedError, UserError
-from bertkd_ray.core.lock import held
-from bertkd_ray.core.store import Store
+from bertkd_ray.pipeline.checks import check_store
 from bertkd_ray.softlabels import extract
 from bertkd_ray.translation import translate
-from tests.inprocess import InProcess, Project
-from tests.services import environment, free_port, s3_server
+from tests.helpers.local_project import InProcess, Project
+from tests.helpers.services import environment, free_port, s3_server
 
 pytestmark = pytest.mark.slow
 SECRET = "secret-of-the-tests"
@@ -82,7 +82,7 @@ def test_a_uri_made_here_opens_there(storage):
     Store(storage).write(b"x", "artifact", "file")
     assert Store(Store(storage).uri_of("artifact")).read("file") == b"x"
     assert Store(Store(storage).uri).read("artifact", "file") == b"x"
-    assert SECRET not in Store(storage).shown("artifact")
+    assert SECRET not in Store(storage).display_uri("artifact")
 
 
 def test_directories_go_up_and_down(storage, tmp_path):

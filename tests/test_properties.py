@@ -16,12 +16,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from bertkd_ray.core.artifact import Artifact
+from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.cleaning import REASONS
 from bertkd_ray.corpus.segmentation import normalise
 from bertkd_ray.softlabels.shards import decode_labels
-from tests.inprocess import Project
+from tests.helpers.local_project import Project
 
 pytestmark = pytest.mark.slow
 

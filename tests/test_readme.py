@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bertkd_ray.checks import check_config
 from bertkd_ray.cli import make_parser
 from bertkd_ray.config import load_config
 from bertkd_ray.config.study import load_study
-from bertkd_ray.student.source import distilled_arm
+from bertkd_ray.pipeline.checks import check_config
+from bertkd_ray.student.lineage import distilled_arm
 from bertkd_ray.translation.export import default_output
-from tests.small import write_corpus, write_small_bert
+from tests.helpers.small_config import write_corpus, write_small_bert
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -16,11 +16,11 @@ import torch
 import yaml
 
 from bertkd_ray.cli import main
-from bertkd_ray.pipeline import Pipeline
+from bertkd_ray.pipeline.pipeline import Pipeline
 from bertkd_ray.teacher.model import build_teacher
-from tests.faulty import FaultyStorage
-from tests.inprocess import QUICK, InProcess
-from tests.small import write_config
+from tests.helpers.failing_storage import FaultyStorage
+from tests.helpers.local_project import QUICK, InProcess
+from tests.helpers.small_config import write_config
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = [
@@ -136,7 +136,7 @@ def test_the_bomb_is_one(mark):
 
 
 def test_a_checkpoint_with_objects_in_it_is_refused(tmp_path, mark):
-    from bertkd_ray.core.training import Trainer
+    from bertkd_ray.training.trainer import Trainer
 
     torch.save({"model": Bomb(mark)}, tmp_path / "training.pt")
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
@@ -191,7 +191,7 @@ import glob, os, re, sys
 from bertkd_ray.cli import main
 main(["validate", "nowhere.yaml"])  # sets the environment as every command does
 from bertkd_ray.config import load_config
-from bertkd_ray.core.runtime import Runtime
+from bertkd_ray.execution.ray.session import Runtime
 runtime = Runtime(load_config("configs/demo.yaml"))
 runtime.start()
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from bertkd_ray.cli import main
-from bertkd_ray.pipeline import Pipeline
-from tests.faulty import FaultyStorage
-from tests.full_disk import ROOT, run_with_disk, why_none
-from tests.inprocess import QUICK, InProcess, Project
+from bertkd_ray.pipeline.pipeline import Pipeline
+from tests.helpers.failing_storage import FaultyStorage
+from tests.helpers.full_disk import ROOT, run_with_disk, why_none
+from tests.helpers.local_project import QUICK, InProcess, Project
 
 COMMANDS = {
     "corpus": ["prepare"],
@@ -128,8 +128,8 @@ CHILD = """
 import contextlib, io, json, os, sys
 from pathlib import Path
 from bertkd_ray.cli import main
-from bertkd_ray.pipeline import Pipeline
-from tests.inprocess import InProcess
+from bertkd_ray.pipeline.pipeline import Pipeline
+from tests.helpers.local_project import InProcess
 
 Pipeline.runtime = InProcess()
 InProcess.close = lambda self: None
@@ -243,7 +243,7 @@ def test_a_full_disk_with_the_database_of_the_runs_on_it(project, tmp_path):
 
 UNDER_RAY = """
 store='{disk}/store'
-bertkd="$PYTHON -m bertkd_ray.cli finetune {yaml} {settings} storage=$store tracking=none"
+bertkd="$PYTHON -m bertkd_ray finetune {yaml} {settings} storage=$store tracking=none"
 cp -r '{before}' "$store"
 free=$(df --output=avail -k '{disk}' | tail -1)
 head -c $(((free - 400) * 1024)) /dev/zero > '{disk}/filler'

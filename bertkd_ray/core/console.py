@@ -73,7 +73,7 @@ def has_color(stream: TextIO) -> bool:
     return is_live(stream) and not os.environ.get("NO_COLOR")
 
 
-def say(message: str, *, stage: str = "", stream: TextIO | None = None, quiet: bool = False) -> None:
+def log(message: str, *, stage: str = "", stream: TextIO | None = None, quiet: bool = False) -> None:
     """Log one line to stderr, with the stage in front; line breaks in the message become spaces and
     credentials in URIs are hidden.
     """

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bertkd_ray.artifacts.artifact import PendingArtifact
+from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config.corpus import SPLITS, CorpusConfig
-from bertkd_ray.core.artifact import Draft
-from bertkd_ray.core.store import Store
 from bertkd_ray.corpus.cleaning import ID_SOURCE_BITS
 from bertkd_ray.corpus.sources import read_sources
 
@@ -55,7 +55,7 @@ class Chunk:
         return asdict(self)
 
 
-def cut(work: Draft, corpus: CorpusConfig) -> list[Chunk]:
+def split_into_chunks(work: PendingArtifact, corpus: CorpusConfig) -> list[Chunk]:
     """Writes the chunks of all splits below `raw` of the work directory, each of `fragment_pairs` pairs but a last."""
     chunks: list[Chunk] = []
     for split in SPLITS:
@@ -63,7 +63,7 @@ def cut(work: Draft, corpus: CorpusConfig) -> list[Chunk]:
             first_id = source << ID_SOURCE_BITS
             for table in _resized(tables, corpus.fragment_pairs):
                 chunk = Chunk(len(chunks), split, first_id, len(table))
-                write_table(work.store, table, work.work, "raw", chunk.name)
+                write_table(work.store, table, work.staging, "raw", chunk.name)
                 chunks.append(chunk)
                 first_id += len(table)
     return chunks

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
-from bertkd_ray.core.keyed import keyed_uniform
+from bertkd_ray.core.keyed_random import keyed_uniform
 from bertkd_ray.corpus.segmentation import CONTROL
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ _CONTROL = re.compile(f"[{CONTROL}]")
 _WEIGHT_KEY = 0x77656967  # sets these draws apart from those keyed by (seed, epoch, id)
 
 
-def admit(src_lengths: ArrayLike, tgt_lengths: ArrayLike, max_side: int = 150, max_pair: int = 509) -> NDArray[np.int8]:
+def filter_by_length(
+    src_lengths: ArrayLike, tgt_lengths: ArrayLike, max_side: int = 150, max_pair: int = 509
+) -> NDArray[np.int8]:
     """Why each pair is too long: int8[n], 0 (`ADMITTED`) or 1 + the index in `TOKEN_REASONS` of the first that applies.
 
     Lengths are in tokens of the student, without BOS and EOS. `side_too_long`: a side has more than `max_side`;
@@ -46,7 +48,7 @@ def admit(src_lengths: ArrayLike, tgt_lengths: ArrayLike, max_side: int = 150, m
     return _first([np.maximum(src, tgt) > max_side, src + tgt > max_pair])
 
 
-def judge(src: pa.StringArray, tgt: pa.StringArray, clean: CleanConfig) -> NDArray[np.int8]:
+def filter_by_text(src: pa.StringArray, tgt: pa.StringArray, clean: CleanConfig) -> NDArray[np.int8]:
     """Why each normalised pair is left out for its text: int8[n], 0 or 1 + the index in `TEXT_REASONS`."""
     src_words, tgt_words = _words(src), _words(tgt)
     shorter, longer = np.minimum(src_words, tgt_words), np.maximum(src_words, tgt_words)
@@ -63,7 +65,7 @@ def judge(src: pa.StringArray, tgt: pa.StringArray, clean: CleanConfig) -> NDArr
 
 
 def count_reasons(reasons: NDArray[np.int8], names: Sequence[str]) -> dict[str, int]:
-    """How many pairs were left out for every reason, from the result of `admit` or `judge`."""
+    """How many pairs were left out for every reason, from the result of `filter_by_length` or `filter_by_text`."""
     counts = np.bincount(reasons, minlength=len(names) + 1)
     return {name: int(count) for name, count in zip(names, counts[1:], strict=True)}
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from bertkd_ray.core.errors import UserError, one_line
-from bertkd_ray.core.patience import answered
+from bertkd_ray.core.timeouts import call_with_timeout
 from bertkd_ray.corpus.readers import PAIRS, content_hash, unreadable
 
 _BATCH_ROWS = 4096
@@ -126,7 +126,7 @@ def _parquet_files(path: str) -> tuple[fs.FileSystem, list[str]]:
     before, star, after = path.partition("*")
     base = before[: before.rfind("/") + 1] or "." if star else path
     try:
-        filesystem, inner, kind = answered(lambda: _kind_of(base))
+        filesystem, inner, kind = call_with_timeout(lambda: _kind_of(base))
         if kind == fs.FileType.NotFound:
             raise FileNotFoundError(path)
         if kind == fs.FileType.File:

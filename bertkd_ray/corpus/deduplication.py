@@ -65,7 +65,7 @@ def cut_into_buckets(hashes: Sequence[Hashes], count: int) -> list[pa.Table]:
     return [table.slice(start, end - start) for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
 
 
-def resolve(bucket: pa.Table) -> pa.Table:
+def find_duplicates(bucket: pa.Table) -> pa.Table:
     """Which pairs of a whole bucket are dropped, with the schema `DROPS`, sorted by place.
 
     Of equal pairs all but the first are dropped, of sentences equal to one of test all.

@@ -18,14 +18,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bertkd_ray.core import artifact as artifacts
-from bertkd_ray.core.artifact import MANIFEST, Artifact
-from bertkd_ray.core.console import Progress, say
+from bertkd_ray.artifacts import artifact as artifacts
+from bertkd_ray.artifacts.artifact import MANIFEST, Artifact
+from bertkd_ray.artifacts.store import Store, store_above
+from bertkd_ray.core.console import Progress, log
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.core.keyed import keyed_uniform
+from bertkd_ray.core.keyed_random import keyed_uniform
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.core.redaction import redacted
-from bertkd_ray.core.store import Store, store_above
 from bertkd_ray.corpus.cleaning import REASONS
 from bertkd_ray.corpus.prepare import SPLITS, TOKENIZER
 from bertkd_ray.corpus.segmentation import WORD_START
@@ -201,7 +201,7 @@ def open_corpus(directory: str) -> Artifact:
     corpus = artifacts.load(store, name)
     if corpus.stage != "corpus":
         raise UserError(f"{shown}: is a {corpus.stage}, not a corpus; give the directory of a corpus artifact")
-    say(f"checking {name} against its manifest", stage="inspect")
+    log(f"checking {name} against its manifest", stage="inspect")
     for problem in corpus.problems(checksums=True):
         raise UserError(f"{problem}; copy the corpus again, or remove it and run prepare")
     return corpus
@@ -228,7 +228,7 @@ def inspect_corpus(corpus: Artifact, *, seed: int, samples: int = SAMPLES) -> Co
             splits[split] = _split_figures(corpus, split, known_characters, progress, done)
             done += splits[split].pairs
     return CorpusFigures(
-        path=corpus.shown,
+        path=corpus.display_uri,
         fingerprint=corpus.fingerprint,
         languages={side: settings[f"{side}_lang"] for side in SIDES if f"{side}_lang" in settings},
         vocabulary=_vocabulary_figures(table, tokens),

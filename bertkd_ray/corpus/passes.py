@@ -20,35 +20,35 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.artifacts.storage_errors import scratch_directory
+from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config.corpus import SPLITS, CleanConfig
-from bertkd_ray.core.artifact import Artifact
-from bertkd_ray.core.refusals import scratch_directory
-from bertkd_ray.core.store import Store
 from bertkd_ray.corpus.chunks import Chunk, read_part, read_table, write_fragment, write_table, write_tables
 from bertkd_ray.corpus.cleaning import (
     ADMITTED,
     ID_COPY_BITS,
     TEXT_REASONS,
     TOKEN_REASONS,
-    admit,
     copies,
     count_odd_lines,
     count_reasons,
+    filter_by_length,
+    filter_by_text,
     held_out_splits,
-    judge,
 )
 from bertkd_ray.corpus.deduplication import (
     DUPLICATE,
     OVERLAP,
     Hashes,
     cut_into_buckets,
+    find_duplicates,
     hash_pairs,
     hash_sentences,
-    resolve,
 )
 from bertkd_ray.corpus.moses import unescape_moses
 from bertkd_ray.corpus.segmentation import Segmenter, is_plain, lowercased, normalise
-from bertkd_ray.corpus.tally import Tally
+from bertkd_ray.corpus.statistics import PrepareStats
 from bertkd_ray.corpus.tokenizer import UNK_ID, PieceCounter, WordEncoder, load_tokenizer
 from bertkd_ray.corpus.words import words_of
 
@@ -79,8 +79,8 @@ def is_given_test(split: str, settings: dict[str, Any]) -> bool:
 def clean_group(
     item: dict[str, Any], storage: str, work: str, settings: dict[str, Any], buckets: int
 ) -> dict[str, str]:
-    """The clean pass over a group of chunks; with `buckets`, it is left to `settle_group` to drop and to count."""
-    store, tally, hashes = Store(storage), Tally(), []
+    """The clean pass over a group of chunks; with `buckets`, it is left to `apply_drops` to drop and to count."""
+    store, tally, hashes = Store(storage), PrepareStats(), []
     for chunk in _chunks(item):
         for split, table in _cleaned(read_table(store, work, "raw", chunk.name), chunk, settings, tally):
             if buckets:
@@ -93,12 +93,12 @@ def clean_group(
     return tally.as_row()
 
 
-def resolve_bucket(item: dict[str, Any], storage: str, work: str, group_starts: list[int]) -> dict[str, Any]:
+def find_duplicates_in_bucket(item: dict[str, Any], storage: str, work: str, group_starts: list[int]) -> dict[str, Any]:
     """Finds what is dropped of a bucket, and writes it in one row group for every group of chunks."""
     store = Store(storage)
     names = [f"{group:06d}.arrow" for group in range(len(group_starts))]
     bucket = pa.concat_tables([read_part(store, item["bucket"], work, "hashes", name) for name in names])
-    drops = resolve(bucket)
+    drops = find_duplicates(bucket)
     starts = np.asarray(group_starts, np.int64) << _PLACE_BITS
     ends = [*np.searchsorted(drops["place"].to_numpy(), starts).tolist(), len(drops)]
     parts = [drops[start:end] for start, end in pairwise(ends)]
@@ -106,11 +106,11 @@ def resolve_bucket(item: dict[str, Any], storage: str, work: str, group_starts: 
     return {"drops": len(drops)}
 
 
-def settle_group(
+def apply_drops(
     item: dict[str, Any], storage: str, work: str, settings: dict[str, Any], buckets: int
 ) -> dict[str, str]:
-    """Drops what `resolve_bucket` found of a group of chunks, and counts the rest."""
-    store, tally = Store(storage), Tally()
+    """Drops what `find_duplicates_in_bucket` found of a group of chunks, and counts the rest."""
+    store, tally = Store(storage), PrepareStats()
     names = [f"{bucket:06d}.arrow" for bucket in range(buckets)]
     drops = pa.concat_tables([read_part(store, item["group"], work, "drops", name) for name in names])
     places, reasons = drops["place"].to_numpy(), drops["reason"].to_numpy()
@@ -162,7 +162,7 @@ def _encoded(
     counts: Counter[str] = Counter()
     keep = np.ones(len(text), dtype=bool)
     if not is_given_test(split, settings):
-        reasons = admit(
+        reasons = filter_by_length(
             ids["src"].lengths, ids["tgt"].lengths, settings["max_side_tokens"], settings["max_pair_tokens"]
         )
         keep = reasons == ADMITTED
@@ -201,14 +201,18 @@ def _chunks(item: dict[str, Any]) -> list[Chunk]:
     return [Chunk(**chunk) for chunk in json.loads(item["chunks"])]
 
 
-def _cleaned(raw: pa.Table, chunk: Chunk, settings: dict[str, Any], tally: Tally) -> Iterator[tuple[str, pa.Table]]:
+def _cleaned(
+    raw: pa.Table, chunk: Chunk, settings: dict[str, Any], tally: PrepareStats
+) -> Iterator[tuple[str, pa.Table]]:
     """The normalised pairs of a chunk that no rule for one pair drops, by the split they belong to."""
     lines = {side: raw[side].to_pylist() for side in ("src", "tgt")}
     plain = {side: [is_plain(line) for line in lines[side]] for side in lines}
     texts = {side: _normalised(lines[side], plain[side], settings) for side in lines}
     ids = np.arange(chunk.first_id, chunk.first_id + chunk.rows)
     table = pa.table([ids, texts["src"], texts["tgt"]], schema=TEXT_SCHEMA)
-    reasons = judge(table["src"].combine_chunks(), table["tgt"].combine_chunks(), CleanConfig(**settings["clean"]))
+    reasons = filter_by_text(
+        table["src"].combine_chunks(), table["tgt"].combine_chunks(), CleanConfig(**settings["clean"])
+    )
     for split, members in _members(chunk.split, texts["src"], settings["held_out"]):
         counts = tally.counts[split]
         counts["read"] += len(members)
@@ -261,7 +265,7 @@ def _hashes(chunk: Chunk, split: str, table: pa.Table, settings: dict[str, Any])
 
 
 def _keep(
-    store: Store, work: str, chunk: Chunk, split: str, table: pa.Table, settings: dict[str, Any], tally: Tally
+    store: Store, work: str, chunk: Chunk, split: str, table: pa.Table, settings: dict[str, Any], tally: PrepareStats
 ) -> None:
     """Writes what is left of a chunk for a split; of training text the pieces are counted."""
     if split == "train":
@@ -275,7 +279,7 @@ def _keep(
         tally.rows[split][chunk.number] = len(table)
 
 
-def _count_text(counter: PieceCounter, table: pa.Table, times: NDArray[np.int64], tally: Tally) -> None:
+def _count_text(counter: PieceCounter, table: pa.Table, times: NDArray[np.int64], tally: PrepareStats) -> None:
     words = words_of(_both_sides(table))
     tally.pieces.add(counter.table(words.distinct, words.counts(np.tile(times, 2))))
     tally.characters.update("".join(words.distinct))

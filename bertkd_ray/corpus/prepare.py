@@ -16,56 +16,56 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, fingerprint
+from bertkd_ray.artifacts.storage_errors import scratch_directory
+from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
 from bertkd_ray.config.corpus import SPLITS
-from bertkd_ray.core.artifact import Artifact, Draft, fingerprint
-from bertkd_ray.core.console import Progress, say
+from bertkd_ray.core.console import Progress, log
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.core.refusals import scratch_directory
-from bertkd_ray.core.store import Store
-from bertkd_ray.corpus.chunks import Chunk, cut, grouped, packed, read_table
+from bertkd_ray.corpus.chunks import Chunk, grouped, packed, read_table, split_into_chunks
 from bertkd_ray.corpus.cleaning import REASONS
 from bertkd_ray.corpus.deduplication import bucket_count
 from bertkd_ray.corpus.passes import (
     BERT,
     CORPUS_SCHEMA,
     TOKENIZER,
+    apply_drops,
     clean_group,
     encode_group,
+    find_duplicates_in_bucket,
     is_given_test,
-    resolve_bucket,
-    settle_group,
 )
 from bertkd_ray.corpus.segmentation import Segmenter
-from bertkd_ray.corpus.sides import swapped_names, swapped_splits
 from bertkd_ray.corpus.sources import source_hashes, source_settings
-from bertkd_ray.corpus.tally import Tally
-from bertkd_ray.corpus.tokenizer import UNK_ID, build_token_space, pieces_of, save_token_space
+from bertkd_ray.corpus.statistics import PrepareStats
+from bertkd_ray.corpus.swapped_sides import swapped_names, swapped_splits
+from bertkd_ray.corpus.tokenizer import UNK_ID, build_vocabulary, pieces_of, save_vocabulary
 
 if TYPE_CHECKING:
-    from bertkd_ray.core.runtime import Runtime
+    from bertkd_ray.execution.ray.session import Runtime
 
-__all__ = ["CORPUS_SCHEMA", "SPLITS", "TOKENIZER", "draft", "prepare"]
+__all__ = ["CORPUS_SCHEMA", "SPLITS", "TOKENIZER", "pending_artifact", "prepare"]
 
 _NOT_SETTINGS = {*SPLITS, "source", "directory", "archive", "archive_sha256", "cache"}
 _BERT_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
 
 
-def draft(config: Config, store: Store, tokenizer_hash: str) -> Draft:
+def pending_artifact(config: Config, store: Store, tokenizer_hash: str) -> PendingArtifact:
     """The corpus artifact to be made; its text enters by content, the BERT by its tokenizer files."""
     settings = {**config.corpus.model_dump(exclude=_NOT_SETTINGS), **source_settings(config.corpus)}
     inputs = {"bert_tokenizer": tokenizer_hash, **source_hashes(config.corpus)}
-    return Draft(store, "corpus", fingerprint("corpus", settings, inputs), settings, inputs)
+    return PendingArtifact(store, "corpus", fingerprint("corpus", settings, inputs), settings, inputs)
 
 
-def prepare(work: Draft, config: Config, runtime: Runtime, bert: str) -> Artifact:
+def prepare(work: PendingArtifact, config: Config, runtime: Runtime, bert: str) -> Artifact:
     """Makes the corpus artifact.
 
     bert: directory of the BERT whose tokenizer segments the text. Raises UserError for text that cannot be read, or
     when nothing is left of a split. After a kill, fragments that are finished are kept and the rest is done again.
     """
-    work.store.delete(work.work)
-    chunks = cut(work, config.corpus)
+    work.store.delete(work.staging)
+    chunks = split_into_chunks(work, config.corpus)
     _warn_of_swapped_sides(work, config, chunks)
     _share_bert(work, bert)
     runtime.start()
@@ -79,7 +79,7 @@ def prepare(work: Draft, config: Config, runtime: Runtime, bert: str) -> Artifac
     return work.commit(made=[TOKENIZER, *fragments], metrics=_metrics(info), info=info)
 
 
-def _clean(work: Draft, runtime: Runtime, chunks: list[Chunk]) -> Tally:
+def _clean(work: PendingArtifact, runtime: Runtime, chunks: list[Chunk]) -> PrepareStats:
     """Leaves the pairs that are to be encoded below `kept` of the work directory."""
     rules = work.config["clean"]
     hashes_per_pair = rules["duplicates"] + rules["test_overlap"]
@@ -88,19 +88,19 @@ def _clean(work: Draft, runtime: Runtime, chunks: list[Chunk]) -> Tally:
     items = [
         {"group": number, "chunks": json.dumps([c.as_json() for c in group])} for number, group in enumerate(groups)
     ]
-    place = {"storage": work.store.uri, "work": work.work}
+    place = {"storage": work.store.uri, "work": work.staging}
     arguments = {**place, "settings": work.config, "buckets": buckets}
-    tally = Tally()
+    tally = PrepareStats()
     _each(runtime, items, clean_group, arguments, "clean", tally.add)
     if buckets:
         parts = [{"bucket": bucket} for bucket in range(buckets)]
         starts = {"group_starts": [group[0].number for group in groups]}
-        _each(runtime, parts, resolve_bucket, {**place, **starts}, "resolve", lambda row: None)
-        _each(runtime, items, settle_group, arguments, "settle", tally.add)
+        _each(runtime, parts, find_duplicates_in_bucket, {**place, **starts}, "resolve", lambda row: None)
+        _each(runtime, items, apply_drops, arguments, "settle", tally.add)
     return tally
 
 
-def _encode(work: Draft, runtime: Runtime, tally: Tally) -> list[str]:
+def _encode(work: PendingArtifact, runtime: Runtime, tally: PrepareStats) -> list[str]:
     """Writes the fragments of all splits, whose files it returns, and adds what was found to the tally."""
     fragments, files = [], []
     for split in SPLITS:
@@ -110,7 +110,7 @@ def _encode(work: Draft, runtime: Runtime, tally: Tally) -> list[str]:
     items = [{"fragments": json.dumps(group)} for group in grouped(fragments)]
     arguments = {
         "storage": work.store.uri,
-        "work": work.work,
+        "work": work.staging,
         "artifact": work.directory,
         "settings": work.config,
     }
@@ -139,28 +139,28 @@ def _each(
             progress.update(done)
 
 
-def _share_bert(work: Draft, bert: str) -> None:
+def _share_bert(work: PendingArtifact, bert: str) -> None:
     """Puts the BERT's tokenizer where every worker finds it."""
     with scratch_directory("bert-") as directory:
         for name in _BERT_FILES:
             if (Path(bert) / name).is_file():
                 shutil.copy(Path(bert) / name, directory)
-        work.store.upload(directory, work.work, BERT)
+        work.store.upload(directory, work.staging, BERT)
 
 
-def _write_tokenizer(work: Draft, segmenter: Segmenter, tally: Tally) -> tuple[int, int]:
+def _write_tokenizer(work: PendingArtifact, segmenter: Segmenter, tally: PrepareStats) -> tuple[int, int]:
     """Builds the token space; returns V and the tokens without a piece."""
-    space = build_token_space(
+    space = build_vocabulary(
         pieces_of(tally.pieces.table()), tally.characters, segmenter, lowercase=work.config["lowercase"]
     )
     with scratch_directory("tokenizer-") as directory:
-        save_token_space(space, directory)
+        save_vocabulary(space, directory)
         work.store.upload(directory, work.directory, TOKENIZER)
     unknown = space.bert_ids == space.bert_ids[UNK_ID]
     return len(space), int(np.count_nonzero(unknown & (space.counts > 0)))
 
 
-def _counts(work: Draft, split: str, found: Counter[str]) -> dict[str, int]:
+def _counts(work: PendingArtifact, split: str, found: Counter[str]) -> dict[str, int]:
     """What the manifest says of a split. Raises UserError if nothing is left of it."""
     dropped = {} if is_given_test(split, work.config) else {reason: found[reason] for reason in REASONS}
     if found["pairs"] == 0:
@@ -171,11 +171,11 @@ def _counts(work: Draft, split: str, found: Counter[str]) -> dict[str, int]:
     return {"read": found["read"], "pairs": found["pairs"], **dropped, **found}
 
 
-def _warn_of_swapped_sides(work: Draft, config: Config, chunks: list[Chunk]) -> None:
+def _warn_of_swapped_sides(work: PendingArtifact, config: Config, chunks: list[Chunk]) -> None:
     first = {chunk.split: chunk for chunk in reversed(chunks)}
-    samples = {split: read_table(work.store, work.work, "raw", chunk.name) for split, chunk in first.items()}
+    samples = {split: read_table(work.store, work.staging, "raw", chunk.name) for split, chunk in first.items()}
     for remark in (*swapped_names(config.corpus), *swapped_splits(samples)):
-        say(f"warning: {remark}", stage="prepare")
+        log(f"warning: {remark}", stage="prepare")
 
 
 def _warn(config: Config, splits: dict[str, dict[str, int]]) -> None:
@@ -185,7 +185,7 @@ def _warn(config: Config, splits: dict[str, dict[str, int]]) -> None:
     from bertkd_ray.corpus.iwslt14 import check_counts
 
     if remark := check_counts({split: splits[split]["read"] for split in SPLITS}):
-        say(f"warning: {remark}", stage="prepare")
+        log(f"warning: {remark}", stage="prepare")
 
 
 def _metrics(info: dict[str, Any]) -> dict[str, float]:

@@ -22,8 +22,8 @@ import pyarrow as pa
 from pyarrow import fs
 
 from bertkd_ray.core.errors import UserError, one_line
-from bertkd_ray.core.patience import answered
 from bertkd_ray.core.redaction import redacted
+from bertkd_ray.core.timeouts import call_with_timeout
 from bertkd_ray.corpus.drift import drift_line
 
 PAIRS = pa.schema([("src", pa.string()), ("tgt", pa.string())])
@@ -224,7 +224,7 @@ def _open(path: str) -> IO[bytes]:
     try:
         if "://" not in path:
             return open(path, "rb", buffering=_BUFFER_BYTES)
-        return answered(lambda: _open_uri(path))
+        return call_with_timeout(lambda: _open_uri(path))
     except (OSError, pa.ArrowException) as error:
         raise unreadable(path, error) from error
 

@@ -41,7 +41,7 @@ _LINE_WORDS = 64  # words that are encoded as one text
 
 
 @dataclass(frozen=True, eq=False)
-class TokenSpace:
+class Vocabulary:
     """The vocabulary and what stands behind it.
 
     tokens: V strings, index = id; `<pad> <unk> <s> </s>`, then by count descending (ties: code points), then fillers.
@@ -145,9 +145,9 @@ class WordEncoder:
         return Ragged(ids.values, ids.offsets[words.offsets])
 
 
-def build_token_space(
+def build_vocabulary(
     pieces: Mapping[Piece, int], characters: Iterable[str], segmenter: Segmenter, *, lowercase: bool
-) -> TokenSpace:
+) -> Vocabulary:
     """The token space of a training text, given the counts of its pieces (`PieceCounter`) and all its characters.
 
     A token's BERT id is that of the piece most often behind it (ties: the piece first in code point order). The
@@ -167,7 +167,7 @@ def build_token_space(
     fillers = [f"<filler{number}>" for number in range(-unpadded % VOCABULARY_MULTIPLE)]
     ids = segmenter.special_ids
     special_ids = [ids.pad, ids.unk, ids.cls, ids.sep]
-    return TokenSpace(
+    return Vocabulary(
         tokens=(*SPECIAL_TOKENS, *ordered, *fillers),
         bert_ids=np.array(special_ids + [bert_id_of[t] for t in ordered] + [ids.unk] * len(fillers), np.int32),
         counts=np.array([0] * len(special_ids) + [counts.get(t, 0) for t in ordered] + [0] * len(fillers), np.int64),
@@ -215,7 +215,7 @@ def decode(tokenizer: Tokenizer, rows: Iterable[Iterable[int]]) -> list[str]:
     return tokenizer.decode_batch([[int(i) for i in row] for row in rows], skip_special_tokens=True)
 
 
-def save_token_space(space: TokenSpace, directory: str | Path, *, model_max_length: int = 512) -> None:
+def save_vocabulary(space: Vocabulary, directory: str | Path, *, model_max_length: int = 512) -> None:
     """Write a tokenizer that `transformers.AutoTokenizer` loads without this package, and `bert_ids.parquet`."""
     from transformers import PreTrainedTokenizerFast
 
@@ -235,14 +235,14 @@ def save_token_space(space: TokenSpace, directory: str | Path, *, model_max_leng
 
 
 def load_bert_ids(directory: str | Path) -> NDArray[np.int32]:
-    """int32[V], the BERT id behind each token of a directory that `save_token_space` wrote."""
+    """int32[V], the BERT id behind each token of a directory that `save_vocabulary` wrote."""
     path = _existing(directory, BERT_IDS_FILE)
     ids: NDArray[np.int32] = pq.read_table(path, columns=["bert_id"])["bert_id"].to_numpy()
     return ids
 
 
 def load_tokenizer(directory: str | Path) -> Tokenizer:
-    """The tokenizer that `save_token_space` wrote; the text of a special token is ordinary text to it."""
+    """The tokenizer that `save_vocabulary` wrote; the text of a special token is ordinary text to it."""
     tokenizer = Tokenizer.from_file(str(_existing(directory, TOKENIZER_FILE)))
     tokenizer.encode_special_tokens = True
     return tokenizer

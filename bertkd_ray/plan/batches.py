@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bertkd_ray.core.batching import Plan, length_batches
-from bertkd_ray.core.keyed import keyed_permutation
-from bertkd_ray.corpus.estimate import SplitShape
+from bertkd_ray.core.keyed_random import keyed_permutation
+from bertkd_ray.corpus.sampling import SplitShape
 from bertkd_ray.softlabels.scoring import row_batches
-from bertkd_ray.teacher.masking import FRAME_TOKENS
+from bertkd_ray.teacher.masking import SPECIAL_TOKENS_PER_PAIR
+from bertkd_ray.training.batch_plan import Plan, length_batches
 
 _SAMPLED_PAIRS = 1 << 14
 """Pairs that are cut into batches, in whole windows or fragments."""
@@ -62,7 +62,7 @@ def full_groups(pairs: int, fragment_pairs: int, group_pairs: int) -> NDArray[np
 
 def teacher_places(src: Lengths, tgt: Lengths) -> Lengths:
     """Places of `[CLS] src [SEP] tgt [SEP]`."""
-    return src + tgt + FRAME_TOKENS
+    return src + tgt + SPECIAL_TOKENS_PER_PAIR
 
 
 def student_places(src: Lengths, tgt: Lengths) -> Lengths:

@@ -14,16 +14,14 @@ import torch
 from numpy.typing import NDArray
 from pyarrow.fs import FileSelector
 
+from bertkd_ray.artifacts.artifact import MANIFEST, Artifact, load
+from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config, StudentConfig, TeacherConfig
 from bertkd_ray.config.corpus import SPLITS
-from bertkd_ray.core.artifact import MANIFEST, Artifact, load
-from bertkd_ray.core.batching import RowGroups
 from bertkd_ray.core.devices import best_device, resolve_precision
-from bertkd_ray.core.operations import TRAINING
-from bertkd_ray.core.rates import Device, known_device, own_device, product_rate
-from bertkd_ray.core.store import Store
 from bertkd_ray.corpus import prepare
-from bertkd_ray.corpus.estimate import CorpusShape, SplitShape, look_at_text, shape_as_given, shape_of_artifact
+from bertkd_ray.corpus.sampling import CorpusShape, SplitShape, look_at_text, shape_as_given, shape_of_artifact
+from bertkd_ray.decoding.decode import length_batches as decoding_batches
 from bertkd_ray.plan.batches import (
     Batch,
     Batches,
@@ -39,8 +37,10 @@ from bertkd_ray.plan.batches import (
 from bertkd_ray.plan.flops import decoding, student_forward, teacher_forward
 from bertkd_ray.plan.given import GivenCorpus, GivenDevice
 from bertkd_ray.plan.models import StudentShape, TeacherShape, student_shape, teacher_shape
+from bertkd_ray.plan.operations import TRAINING
+from bertkd_ray.plan.rates import Device, known_device, own_device, product_rate
 from bertkd_ray.teacher.source import resolve_model, tokenizer_hash
-from bertkd_ray.translation.decoding import length_batches as decoding_batches
+from bertkd_ray.training.batch_plan import RowGroups
 
 PREPARED_TOKENS_A_CORE_SECOND = 600_000
 """Tokens of both sides that a CPU core prepares a second: 52 µs a pair of 32 words and more (benchmarks.prepare)."""
@@ -331,7 +331,7 @@ def _finished_corpus(config: Config, bert: str) -> Artifact | None:
     # The text is read as a whole for its fingerprint, so only where some corpus is finished.
     if not any(info.base_name.startswith("corpus-") for info in kinds):
         return None
-    work = prepare.draft(config, store, tokenizer_hash(bert))
+    work = prepare.pending_artifact(config, store, tokenizer_hash(bert))
     return load(store, work.directory) if store.exists(work.directory, MANIFEST) else None
 
 

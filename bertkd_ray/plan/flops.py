@@ -1,10 +1,10 @@
-"""Matrix operations of a plan's batch, by `core.operations`."""
+"""Matrix operations of a plan's batch, by `plan.operations`."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from bertkd_ray.core import operations
+from bertkd_ray.plan import operations
 from bertkd_ray.plan.batches import Batch, teacher_places
 from bertkd_ray.plan.models import StudentShape, TeacherShape
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bertkd_ray.core.console import human_count, human_seconds
+from bertkd_ray.core.text_tables import NO_VALUE, TableRow, aligned
 from bertkd_ray.plan.costs import Plan, StagePlan
-from bertkd_ray.report.tables import NOTHING, Row, aligned
 
 _HEADINGS = ["stage", "steps", "epochs", "tokens", "padding", "PFLOP", "device hours", "GB"]
 
@@ -36,20 +36,20 @@ def _by_stage(figures: Mapping[str, float], factor: float, form: str) -> str:
     return same.pop() if len(same) == 1 else ", ".join(f"{stage} {text}" for stage, text in shown.items())
 
 
-def _row(stage: StagePlan) -> Row:
+def _row(stage: StagePlan) -> TableRow:
     return [
         stage.name,
-        NOTHING if stage.steps is None else f"{stage.steps:,}",
-        NOTHING if stage.epochs is None else f"{stage.epochs:.3g}",
+        NO_VALUE if stage.steps is None else f"{stage.steps:,}",
+        NO_VALUE if stage.epochs is None else f"{stage.epochs:.3g}",
         human_count(stage.tokens),
-        NOTHING if stage.padding is None else f"{stage.padding:.1%}",
+        NO_VALUE if stage.padding is None else f"{stage.padding:.1%}",
         _figure(stage.flops / 1e15),
         _figure(stage.device_hours),
         _figure(stage.bytes / 1e9),
     ]
 
 
-def _sum(plan: Plan) -> Row:
+def _sum(plan: Plan) -> TableRow:
     total = plan.total
     return [
         "all",
@@ -64,5 +64,5 @@ def _sum(plan: Plan) -> Row:
 def _figure(value: float) -> str:
     """Three digits, thousands apart."""
     if value == 0:
-        return NOTHING
+        return NO_VALUE
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

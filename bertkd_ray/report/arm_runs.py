@@ -10,10 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertkd_ray.core.artifact import Artifact
-from bertkd_ray.core.tracking import Run, RunRef, StudentModel, Tracker, now_ms
+from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.report.results import HistoryRow, Results
 from bertkd_ray.report.tables import ArmResult
+from bertkd_ray.tracking import Run, RunRef, StudentModel, Tracker, now_ms
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,6 +1,6 @@
 """Finished students side by side: what they were made with, how they score, and which sentences tell them apart.
 
-Every other student is compared with the first by `translation.significance`, as arms are in a study of one seed: a
+Every other student is compared with the first by `evaluation.significance`, as arms are in a study of one seed: a
 bootstrap over the sentences whose p-value counts both tails. (The table of `bertkd run` has sacrebleu's, which counts
 one.) Sentences are compared by chrF. Only manifests and translations are read; nothing is made.
 """
@@ -15,17 +15,17 @@ from typing import Any
 
 import pyarrow as pa
 
+from bertkd_ray.artifacts import artifact as artifacts
+from bertkd_ray.artifacts.artifact import MANIFEST, Artifact
+from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config, TranslateConfig, dotted
-from bertkd_ray.core import artifact as artifacts
-from bertkd_ray.core.artifact import MANIFEST, Artifact
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.redaction import redacted
-from bertkd_ray.core.store import Store
-from bertkd_ray.core.tracking import RunFinder, default_uri
+from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER
+from bertkd_ray.evaluation.significance import compare, resample
 from bertkd_ray.report.sentences import Sentence, most_different, sentences_of
-from bertkd_ray.student.source import Lineage, artifact_at, lineage_of
-from bertkd_ray.translation.metrics import DEFAULT_TOKENIZER
-from bertkd_ray.translation.significance import compare, resample
+from bertkd_ray.student.lineage import Lineage, artifact_at, lineage_of
+from bertkd_ray.tracking import RunFinder, default_uri
 from bertkd_ray.translation.translate import read_translations
 
 SENTENCES = 5
@@ -57,7 +57,7 @@ class Side:
             "run_id": self.run_id,
             "student": self.lineage.student.fingerprint,
             "translation": self.translation.fingerprint,
-            "path": self.translation.shown,
+            "path": self.translation.display_uri,
         }
 
 
@@ -192,7 +192,7 @@ def _place_of(artifact: str, storage: str | None) -> str:
 def _student_of(translation: Artifact) -> Artifact:
     directory = f"student-{translation.manifest['inputs']['student']}"
     if not translation.store.exists(directory, MANIFEST):
-        raise UserError(f"{translation.shown}: its student {directory} is not beside it; copy it there")
+        raise UserError(f"{translation.display_uri}: its student {directory} is not beside it; copy it there")
     return artifacts.load(translation.store, directory)
 
 
@@ -200,7 +200,7 @@ def _only_translation(name: str, lineage: Lineage) -> Artifact:
     if not lineage.translations:
         raise UserError(f"{name}: {lineage.student.directory} has not been translated; run bertkd translate")
     if len(lineage.translations) > 1:
-        listed = ", ".join(one.shown for one in lineage.translations)
+        listed = ", ".join(one.display_uri for one in lineage.translations)
         raise UserError(f"{name}: {lineage.student.directory} has several translations; give one of {listed}")
     return lineage.translations[0]
 
@@ -235,9 +235,9 @@ def _settings(side: Side) -> Iterator[tuple[str, Any]]:
             yield from dotted(_sectioned(artifact.manifest["config"], section))
             if "bert" in artifact.info:
                 yield f"{section}.model", artifact.info["bert"]
-            for name, print_ in artifact.manifest["inputs"].items():
+            for name, digest in artifact.manifest["inputs"].items():
                 if name not in _SECTIONS:
-                    yield f"{section}.input.{name}", str(print_)[:_HASH_DIGITS]
+                    yield f"{section}.input.{name}", str(digest)[:_HASH_DIGITS]
     yield from dotted(_sectioned(side.translation.manifest["config"], "translate"))
     yield "translate.tokenize", side.translation.info.get("tokenize", DEFAULT_TOKENIZER)
 

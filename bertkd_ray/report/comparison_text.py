@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bertkd_ray.core.text_tables import NO_VALUE, TableRow, aligned, format_p
 from bertkd_ray.report.comparison import Comparison
 from bertkd_ray.report.corpus import wrapped
 from bertkd_ray.report.sentences import Sentence
-from bertkd_ray.report.tables import NOTHING, Row, aligned, format_p, signature_lines
+from bertkd_ray.report.tables import signature_lines
 
 _WIDTH = 100
 _CELL = 24
@@ -37,7 +38,7 @@ def _sides(comparison: Comparison) -> Iterator[str]:
     for side in comparison.sides:
         run = f"  run {side.run_id}" if side.run_id else ""
         yield f"{side.label}  {side.name}{run}"
-        yield f"   {side.translation.shown}"
+        yield f"   {side.translation.display_uri}"
 
 
 def _texts(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
@@ -62,21 +63,21 @@ def _table(title: str, labels: Sequence[str], rows: Mapping[str, Mapping[str, st
     if not rows:
         return [f"{title}: {empty}"] if empty else []
     rest = _WIDTH - max(map(len, [title, *rows])) - 2
-    widths = {label: max([1, *(len(of.get(label, NOTHING)) for of in rows.values())]) + 2 for label in labels}
+    widths = {label: max([1, *(len(of.get(label, NO_VALUE)) for of in rows.values())]) + 2 for label in labels}
     lines: list[str] = []
     while labels:
         fitting = [label for n, label in enumerate(labels) if sum(widths[one] for one in labels[: n + 1]) <= rest]
         fitting = fitting or list(labels[:1])
         labels = labels[len(fitting) :]
-        table: list[Row] = [[title, *fitting]]
-        table += [[key, *(of.get(label, NOTHING) for label in fitting)] for key, of in rows.items()]
+        table: list[TableRow] = [[title, *fitting]]
+        table += [[key, *(of.get(label, NO_VALUE) for label in fitting)] for key, of in rows.items()]
         lines += [*([""] if lines else []), *(line.rstrip() for line in aligned(table))]
     return lines
 
 
 def _bootstrap(comparison: Comparison) -> Iterator[str]:
     first, *others = comparison.sides
-    rows: list[Row] = [[f"test BLEU against {first.label}", "Δ", "95% interval", "p", "better", "worse", "equal"]]
+    rows: list[TableRow] = [[f"test BLEU against {first.label}", "Δ", "95% interval", "p", "better", "worse", "equal"]]
     for side in others:
         one = comparison.differences[side.label]
         low, high = one.interval

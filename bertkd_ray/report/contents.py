@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.config import Config
-from bertkd_ray.core.artifact import Artifact
 from bertkd_ray.core.console import human_bytes, human_count, human_seconds
+from bertkd_ray.core.text_tables import NO_VALUE, format_p, number
 from bertkd_ray.corpus.cleaning import REASONS
 from bertkd_ray.corpus.prepare import SPLITS
 from bertkd_ray.report.lineage import Node
 from bertkd_ray.report.results import Results
-from bertkd_ray.report.tables import NOTHING, ArmResult, format_p, number
+from bertkd_ray.report.tables import ArmResult
 
 CHANCE = 0.05
 """From this p-value on a difference is called one that may be chance."""
@@ -227,7 +228,7 @@ def corpus_rows(corpus: Artifact) -> list[Row]:
 
     def row(label: str, note: str, of: Callable[[dict[str, int]], int | None]) -> Row:
         values = [of(counts[split]) for split in SPLITS]
-        return Row(label, note, [Cell(NOTHING if value is None else f"{value:,}") for value in values])
+        return Row(label, note, [Cell(NO_VALUE if value is None else f"{value:,}") for value in values])
 
     def named(name: str) -> Callable[[dict[str, int]], int | None]:
         return lambda split: split.get(name)

@@ -6,8 +6,8 @@ import textwrap
 import unicodedata
 from collections.abc import Iterator
 
+from bertkd_ray.core.text_tables import NO_VALUE, TableRow, aligned
 from bertkd_ray.corpus.inspect import CorpusFigures, SamplePair, SideFigures, SplitFigures, VocabularyFigures
-from bertkd_ray.report.tables import NOTHING, Row, aligned
 
 _WIDTH = 100
 _LABEL = 10
@@ -36,7 +36,7 @@ def _vocabulary(vocabulary: VocabularyFigures) -> Iterator[str]:
         yield "BERT lacks  none of them"
 
 
-def _table(splits: dict[str, SplitFigures], languages: dict[str, str]) -> list[Row]:
+def _table(splits: dict[str, SplitFigures], languages: dict[str, str]) -> list[TableRow]:
     every = list(splits.values())
     rows = [
         ["", *splits],
@@ -59,7 +59,7 @@ def _table(splits: dict[str, SplitFigures], languages: dict[str, str]) -> list[R
     return rows
 
 
-def _side_rows(sides: dict[str, SideFigures]) -> Iterator[Row]:
+def _side_rows(sides: dict[str, SideFigures]) -> Iterator[TableRow]:
     every = {name: side.as_json() for name, side in sides.items()}
     for key, label in (("tokens", "tokens"), ("words", "words")):
         yield [f"  {label}", *(f"{side[key]:,}" for side in every.values())]
@@ -99,7 +99,7 @@ def _sample(sample: SamplePair) -> Iterator[str]:
 def wrapped(label: str, words: list[str], *, whole: bool, indent: int = _LABEL) -> Iterator[str]:
     """Words on as many lines as they need, behind a label; directions are kept apart by line, or word by word."""
     lines = textwrap.wrap(" ".join(words), _WIDTH - indent, break_long_words=False, break_on_hyphens=False)
-    for number, line in enumerate(lines or [NOTHING]):
+    for number, line in enumerate(lines or [NO_VALUE]):
         shown = _isolated(line) if whole else " ".join(map(_isolated, line.split()))
         yield (label if number == 0 else "").ljust(indent) + shown
 
@@ -126,14 +126,14 @@ def _words(name: str) -> str:
 
 
 def _count(value: int | None) -> str:
-    return NOTHING if value is None else f"{value:,}"
+    return NO_VALUE if value is None else f"{value:,}"
 
 
 def _decimal(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:,.2f}"
+    return NO_VALUE if value is None else f"{value:,.2f}"
 
 
 def _percent(rate: float | None) -> str:
     if rate is None:
-        return NOTHING
+        return NO_VALUE
     return "<0.01%" if 0 < rate < 0.00005 else f"{100 * rate:.2f}%"

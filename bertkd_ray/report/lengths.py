@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bertkd_ray.core.artifact import Artifact
+from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.inspect import SIDES, LengthCounts
 from bertkd_ray.report.frame import GRID, Drawing, Panel, draw_panels, styles

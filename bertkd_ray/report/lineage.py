@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from bertkd_ray.core.artifact import Artifact
+from bertkd_ray.artifacts.artifact import Artifact
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ def lineage(stages: Mapping[str, Artifact]) -> list[Node]:
     An artifact hangs below that of its inputs which was itself made last, counted in steps from the text; its other
     inputs are only named. An artifact without inputs among these (its maker's are not given) stands at the top.
     """
-    by_print = {artifact.fingerprint: name for name, artifact in stages.items()}
+    by_digest = {artifact.fingerprint: name for name, artifact in stages.items()}
     depths: dict[str, int] = {}
 
     def inputs(name: str) -> list[str]:
-        return [by_print[print_] for print_ in stages[name].manifest["inputs"].values() if print_ in by_print]
+        return [by_digest[digest] for digest in stages[name].manifest["inputs"].values() if digest in by_digest]
 
     def depth(name: str) -> int:
         if name not in depths:
@@ -63,12 +63,12 @@ def lineage(stages: Mapping[str, Artifact]) -> list[Node]:
         parent = parents[name]
         return 0 if parent is None else 1 + level(parent)
 
-    return [_node(name, stages[name], level(name), by_print) for name in below(None)]
+    return [_node(name, stages[name], level(name), by_digest) for name in below(None)]
 
 
-def _node(name: str, artifact: Artifact, depth: int, by_print: Mapping[str, str]) -> Node:
+def _node(name: str, artifact: Artifact, depth: int, by_digest: Mapping[str, str]) -> Node:
     # Sorted: a manifest that was read back has them in another order than one that was just made.
     inputs: dict[str, str] = dict(sorted(artifact.manifest["inputs"].items()))
-    sources = {by_print[print_]: print_ for print_ in inputs.values() if print_ in by_print}
-    texts = {source: print_ for source, print_ in inputs.items() if print_ not in by_print}
+    sources = {by_digest[digest]: digest for digest in inputs.values() if digest in by_digest}
+    texts = {source: digest for source, digest in inputs.items() if digest not in by_digest}
     return Node(name, artifact, depth, sources, texts)

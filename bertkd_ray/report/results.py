@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from bertkd_ray.artifacts.artifact import Artifact, fingerprint
 from bertkd_ray.config import Config
-from bertkd_ray.core.artifact import Artifact, fingerprint
 from bertkd_ray.report.tables import ArmResult
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Results:
 
     @cached_property
     def _scored(self) -> tuple[list[ArmResult], dict[str, str]]:
-        from bertkd_ray.translation.metrics import DEFAULT_TOKENIZER, paired_bootstrap
+        from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER, paired_bootstrap
         from bertkd_ray.translation.translate import best_hypotheses
 
         arms: list[ArmResult] = []

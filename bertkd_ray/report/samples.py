@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
-from bertkd_ray.core.keyed import keyed_permutation
+from bertkd_ray.core.keyed_random import keyed_permutation
 from bertkd_ray.report.sentences import Sentence, most_different, sentences_of
 
 if TYPE_CHECKING:

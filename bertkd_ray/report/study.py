@@ -11,18 +11,8 @@ from statistics import fmean, stdev
 from typing import Any, Self
 
 from bertkd_ray.core.console import human_count
-from bertkd_ray.report.tables import (
-    NOTHING,
-    ArmResult,
-    Row,
-    aligned,
-    format_p,
-    join,
-    number,
-    piped,
-    seconds_table,
-    signature_lines,
-)
+from bertkd_ray.core.text_tables import NO_VALUE, TableRow, aligned, format_p, number, piped, stacked
+from bertkd_ray.report.tables import ArmResult, seconds_table, signature_lines
 
 
 @dataclass(frozen=True)
@@ -93,7 +83,7 @@ class StudyArm:
     arm: str
     seeds: list[SeedResult]
     p_value: float | None = None
-    """Of the mean delta over the seeds, see `translation.significance`; None for the control."""
+    """Of the mean delta over the seeds, see `evaluation.significance`; None for the control."""
     interval: tuple[float, float] | None = None
     """The central 95% of the resampled deltas; None for the control."""
 
@@ -138,7 +128,7 @@ _SCORES = ("valid_bleu", "test_bleu", "legacy_bleu", "chrf", "valid_perplexity",
 
 def study_text(arms: Sequence[StudyArm], run_id: str, signatures: Mapping[str, str]) -> str:
     """The table for the terminal: arms, seconds a stage, the seeds, the metrics' signatures."""
-    return join(
+    return stacked(
         [
             aligned(_scores(arms)),
             aligned(_more_scores(arms)),
@@ -154,7 +144,7 @@ def study_markdown(arms: Sequence[StudyArm], run_id: str, signatures: Mapping[st
     """The same as GitHub-flavoured Markdown, and below it every student with the id of its run."""
     tables = [_more_scores(arms), _teachers(arms), seconds_table(arms), _students(arms)]
     blocks = [piped(_scores(arms)), _notes(arms, run_id), *map(piped, tables)]
-    return join([*blocks, signature_lines(signatures, "- {}: `{}`")], "\n")
+    return stacked([*blocks, signature_lines(signatures, "- {}: `{}`")], "\n")
 
 
 def study_csv(arms: Sequence[StudyArm]) -> str:
@@ -189,16 +179,16 @@ def _csv(header: list[str], rows: list[list[Any]]) -> str:
     return text.getvalue()
 
 
-def _scores(arms: Sequence[StudyArm]) -> list[Row]:
+def _scores(arms: Sequence[StudyArm]) -> list[TableRow]:
     rows = [["arm", "params", "valid BLEU", "test BLEU", "chrF", "Δ control", "p"]]
     for arm in arms:
         scores = [arm.spread(name).text() for name in ("valid_bleu", "test_bleu", "chrf")]
-        delta = arm.delta.text("+.2f") if arm.delta else NOTHING
+        delta = arm.delta.text("+.2f") if arm.delta else NO_VALUE
         rows.append([arm.arm, human_count(arm.parameters), *scores, delta, format_p(arm.p_value)])
     return rows
 
 
-def _more_scores(arms: Sequence[StudyArm]) -> list[Row]:
+def _more_scores(arms: Sequence[StudyArm]) -> list[TableRow]:
     """How well the references are predicted, and how long the translations are: what explains a score."""
     rows = [["arm", "valid perplexity", "valid accuracy", "length ratio", "legacy BLEU"]]
     for arm in arms:
@@ -209,7 +199,7 @@ def _more_scores(arms: Sequence[StudyArm]) -> list[Row]:
     return rows
 
 
-def _teachers(arms: Sequence[StudyArm]) -> list[Row]:
+def _teachers(arms: Sequence[StudyArm]) -> list[TableRow]:
     """One line a set of soft labels; nothing for a study without any."""
     of_arms: dict[Teacher, list[str]] = {}
     for arm in arms:
@@ -225,13 +215,13 @@ def _teachers(arms: Sequence[StudyArm]) -> list[Row]:
     return rows
 
 
-def _students(arms: Sequence[StudyArm]) -> list[Row]:
+def _students(arms: Sequence[StudyArm]) -> list[TableRow]:
     rows = [["arm", "seed", "valid BLEU", "test BLEU", "chrF", "Δ control", "p", "MLflow run"]]
     for arm in arms:
         for one in arm.seeds:
             scores = [number(getattr(one.scores, name), ".2f") for name in ("valid_bleu", "test_bleu", "chrf")]
             delta, p = number(one.scores.delta, "+.2f"), format_p(one.scores.p_value)
-            rows.append([arm.arm, str(one.seed), *scores, delta, p, one.run_id or NOTHING])
+            rows.append([arm.arm, str(one.seed), *scores, delta, p, one.run_id or NO_VALUE])
     return rows
 
 

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from bertkd_ray.core.console import human_count
+from bertkd_ray.core.text_tables import TableRow, aligned, format_p, number, piped, stacked
 
-_WIDTH = 100
-_GAP = "  "
 _ORDER = ("prepare", "finetune", "extract", "distill", "translate")
-NOTHING = "–"
-Row = list[str]
 
 
 @dataclass(frozen=True)
@@ -87,12 +83,12 @@ def results_table(rows: Sequence[ArmResult], signatures: Mapping[str, str] | Non
 
     Long arm names are cut where the scores would not fit beside them; signatures are never cut.
     """
-    return join([aligned(_scores(rows)), aligned(seconds_table(rows)), signature_lines(signatures, "{}  {}")], "")
+    return stacked([aligned(_scores(rows)), aligned(seconds_table(rows)), signature_lines(signatures, "{}  {}")], "")
 
 
 def as_markdown(rows: Sequence[ArmResult], signatures: Mapping[str, str] | None = None) -> str:
     """The same as GitHub-flavoured Markdown."""
-    return join([piped(_scores(rows)), piped(seconds_table(rows)), signature_lines(signatures, "- {}: `{}`")], "\n")
+    return stacked([piped(_scores(rows)), piped(seconds_table(rows)), signature_lines(signatures, "- {}: `{}`")], "\n")
 
 
 def as_csv(rows: Sequence[ArmResult]) -> str:
@@ -107,19 +103,7 @@ def as_csv(rows: Sequence[ArmResult]) -> str:
     return text.getvalue()
 
 
-def format_p(p_value: float | None) -> str:
-    """`<0.001`, `0.042`, or a dash for None and NaN."""
-    if p_value is None or math.isnan(p_value):
-        return NOTHING
-    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
-
-
-def number(value: float | None, form: str) -> str:
-    """A formatted number, or a dash for None and NaN."""
-    return NOTHING if value is None or math.isnan(value) else format(value, form)
-
-
-def _scores(rows: Sequence[ArmResult]) -> list[Row]:
+def _scores(rows: Sequence[ArmResult]) -> list[TableRow]:
     header = ["arm", "params", "valid BLEU", "test BLEU", "legacy BLEU", "chrF", "Δ control", "p"]
     return [
         header,
@@ -139,7 +123,7 @@ def _scores(rows: Sequence[ArmResult]) -> list[Row]:
     ]
 
 
-def seconds_table(rows: Sequence[HasSeconds]) -> list[Row]:
+def seconds_table(rows: Sequence[HasSeconds]) -> list[TableRow]:
     """Seconds a stage; the arms share the stages before their training, so sums are given by arm alone."""
     stages = _stages(rows)
     if not stages:
@@ -163,38 +147,6 @@ def _stages(rows: Sequence[HasSeconds]) -> list[str]:
     return sorted(present, key=lambda stage: _ORDER.index(stage) if stage in _ORDER else len(_ORDER))
 
 
-def aligned(table: list[Row]) -> list[str]:
-    """First column to the left, numbers to the right, a rule under the header."""
-    if not table:
-        return []
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    rest = sum(widths[1:]) + len(_GAP) * (len(widths) - 1)
-    widths[0] = max(min(widths[0], _WIDTH - rest), len(table[0][0]))
-    lines = [
-        _GAP.join([_cut(name, widths[0]), *(cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))])
-        for name, *cells in table
-    ]
-    return [lines[0], _GAP.join("─" * width for width in widths), *lines[1:]]
-
-
-def _cut(name: str, width: int) -> str:
-    return name.ljust(width) if len(name) <= width else name[: width - 1] + "…"
-
-
-def piped(table: list[Row]) -> list[str]:
-    """The lines of a table in GitHub-flavoured Markdown."""
-    if not table:
-        return []
-    header, *body = [[cell.replace("|", "\\|") for cell in row] for row in table]
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return [f"| {' | '.join(row)} |" for row in [header, rule, *body]]
-
-
 def signature_lines(signatures: Mapping[str, str] | None, form: str) -> list[str]:
     """Name and signature of every metric in this form."""
     return [form.format(name, signature) for name, signature in (signatures or {}).items()]
-
-
-def join(blocks: list[list[str]], end: str = "") -> str:
-    """Blocks of lines, those that are empty left out, with an empty line between them."""
-    return "\n\n".join("\n".join(block) for block in blocks if block) + end

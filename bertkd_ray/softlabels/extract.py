@@ -17,49 +17,51 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, fingerprint, load
+from bertkd_ray.artifacts.storage_errors import scratch_directory
+from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
-from bertkd_ray.core.artifact import Artifact, Draft, fingerprint, load
-from bertkd_ray.core.attempts import STATS, Attempt, finished, rejects_of
 from bertkd_ray.core.console import Progress
 from bertkd_ray.core.ragged import Ragged
-from bertkd_ray.core.refusals import scratch_directory
-from bertkd_ray.core.rejects import Limit, Rejects
-from bertkd_ray.core.store import Store
 from bertkd_ray.corpus.prepare import TOKENIZER
+from bertkd_ray.execution.attempts import STATS, Attempt, dead_letters_of, finished
+from bertkd_ray.execution.dead_letters import DeadLetters, ErrorBudget
 from bertkd_ray.teacher.finetune import MODEL, SPECIALS
 
 if TYPE_CHECKING:
-    from bertkd_ray.core.runtime import Runtime
+    from bertkd_ray.execution.ray.session import Runtime
 
 
-def draft(config: Config, store: Store, corpus: str, teacher: str) -> Draft:
+def pending_artifact(config: Config, store: Store, corpus: str, teacher: str) -> PendingArtifact:
     """The soft-label artifact; corpus and teacher are the fingerprints of its inputs."""
     settings = {"topk": config.stored_topk(), "passes": config.extract.passes, "precision": config.precision}
     # The budget shapes the batches, and with them the last bits of bf16 sums.
     settings["batch_tokens"] = config.extract.batch_tokens
     inputs = {"corpus": corpus, "teacher": teacher}
-    return Draft(store, "softlabels", fingerprint("softlabels", settings, inputs), settings, inputs)
+    return PendingArtifact(store, "softlabels", fingerprint("softlabels", settings, inputs), settings, inputs)
 
 
-def extract(work: Draft, runtime: Runtime, corpus: Artifact, teacher: Artifact, *, max_rejects: float) -> Artifact:
+def extract(
+    work: PendingArtifact, runtime: Runtime, corpus: Artifact, teacher: Artifact, *, max_rejects: float
+) -> Artifact:
     """Makes the soft-label artifact and measures its fidelity to the references.
 
     max_rejects: the share of the pairs that may be left out because scoring them raises or kills its process. Raises
     UserError when there are more; what is scored is kept, and a greater share finishes it.
     """
     total = int(corpus.metrics["train/pairs"])
-    rejects = Rejects(work, Limit("extract", max_rejects, total))
+    rejects = DeadLetters(work, ErrorBudget("extract", max_rejects, total))
     stats: dict[str, dict[str, Any]] = {}
     missing = []
 
     def take(shard: str, found: dict[str, Any]) -> None:
         stats[shard] = found
         if found["rejects"]:
-            rejects.add(rejects_of(work.store, work.work, shard))
+            rejects.add(dead_letters_of(work.store, work.staging, shard))
 
     for entry in corpus.files("train/"):
         shard = Path(entry["path"]).name
-        if found := finished(work.store, work.work, shard, work.directory, shard):
+        if found := finished(work.store, work.staging, shard, work.directory, shard):
             take(shard, found)
         else:
             missing.append({"fragment": entry["path"], "shard": shard})
@@ -68,7 +70,7 @@ def extract(work: Draft, runtime: Runtime, corpus: Artifact, teacher: Artifact, 
         arguments = {
             "storage": work.store.uri,
             "artifact": work.directory,
-            "work": work.work,
+            "work": work.staging,
             "corpus": corpus.directory,
             "teacher": teacher.directory,
             "settings": work.config,
@@ -103,7 +105,7 @@ class ShardWriter:
         corpus: str,
         teacher: str,
         settings: dict[str, Any],
-        limit: Limit,
+        limit: ErrorBudget,
     ) -> None:
         from bertkd_ray.core.devices import best_device, resolve_attention, resolve_precision
         from bertkd_ray.corpus.tokenizer import load_bert_ids
@@ -140,29 +142,29 @@ class ShardWriter:
 
     def _write(self, fragment: str, name: str) -> dict[str, Any]:
         from bertkd_ray.core.devices import synchronise
-        from bertkd_ray.core.sieve import Sieve
+        from bertkd_ray.execution.fault_isolation import FaultIsolation
         from bertkd_ray.softlabels.fidelity import fidelity
         from bertkd_ray.softlabels.shards import encode_shard, parquet_bytes
 
         attempt = Attempt(self._store, self._work, name)
         table, groups = self._read(fragment)
         src, tgt, ids = Ragged.from_arrow(table["src_ids"]), Ragged.from_arrow(table["tgt_ids"]), table["id"].to_numpy()
-        sieve = Sieve(
+        isolation = FaultIsolation(
             ids,
             attempt,
             fragment,
             require=lambda rejects: self._limit.require(rejects, self._store, self._work),
             synchronise=lambda: synchronise(self._scorer.device),
         )
-        labels = self._scorer.score(src, tgt, ids, sieve)
-        if sieve.rejects:
-            kept = np.flatnonzero(sieve.kept)
+        labels = self._scorer.score(src, tgt, ids, isolation)
+        if isolation.rejects:
+            kept = np.flatnonzero(isolation.kept)
             ids, src, tgt, labels = ids[kept], src.take(kept), tgt.take(kept), labels.take(kept)
-            groups = _kept_groups(groups, sieve.kept)
-        stats = {"rows": len(ids), "rejects": len(sieve.rejects), "fidelity": asdict(fidelity(labels, tgt))}
+            groups = _kept_groups(groups, isolation.kept)
+        stats = {"rows": len(ids), "rejects": len(isolation.rejects), "fidelity": asdict(fidelity(labels, tgt))}
         shard = encode_shard(ids, src, tgt, labels, self._schema)
         shard = shard.replace_schema_metadata({**(shard.schema.metadata or {}), STATS: json.dumps(stats)})
-        attempt.finish(sieve.rejects)
+        attempt.finish(isolation.rejects)
         self._store.write(parquet_bytes(shard, groups), self._artifact, name)
         return stats
 
@@ -180,7 +182,7 @@ def _pairs(stats: dict[str, dict[str, Any]]) -> int:
     return sum(item["rows"] + item["rejects"] for item in stats.values())
 
 
-def _measured(work: Draft, stats: dict[str, dict[str, Any]]) -> dict[str, float]:
+def _measured(work: PendingArtifact, stats: dict[str, dict[str, Any]]) -> dict[str, float]:
     """The metrics of all shards."""
     from bertkd_ray.softlabels.fidelity import Fidelity
 
@@ -200,6 +202,6 @@ def _kept_groups(groups: list[int], kept: NDArray[np.bool_]) -> list[int]:
     return [pairs for pairs in left if pairs]
 
 
-def _schema_of(work: Draft, shard: str) -> pa.Schema:
+def _schema_of(work: PendingArtifact, shard: str) -> pa.Schema:
     with work.store.fs.open_input_file(work.store.path(work.directory, shard)) as source:
         return pq.read_schema(source)

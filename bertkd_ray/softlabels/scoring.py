@@ -17,11 +17,11 @@ from torch.nn import functional
 from bertkd_ray.core.devices import padding_multiple
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged, flat_positions, offsets_of
-from bertkd_ray.core.sieve import Sieve
+from bertkd_ray.execution.fault_isolation import FaultIsolation
 from bertkd_ray.softlabels.gpu_topk import grouped_topk, logsumexp_of
 from bertkd_ray.softlabels.shards import SoftLabels, index_dtype
 from bertkd_ray.teacher.gpu_inference import GpuEncoder
-from bertkd_ray.teacher.masking import FRAME_TOKENS, BertSpecials, CMLMBatch, cmlm_batch, expand_passes
+from bertkd_ray.teacher.masking import SPECIAL_TOKENS_PER_PAIR, BertSpecials, CMLMBatch, cmlm_batch, expand_passes
 from bertkd_ray.teacher.model import ConditionalMaskedLM
 
 Precision = Literal["bf16", "float32"]
@@ -122,7 +122,9 @@ class Scorer:
         self.pad_to = multiple if self.max_places % multiple == 0 else 1
 
     @torch.inference_mode()
-    def score(self, src: Ragged, tgt: Ragged, ids: NDArray[np.int64], sieve: Sieve | None = None) -> SoftLabels:
+    def score(
+        self, src: Ragged, tgt: Ragged, ids: NDArray[np.int64], isolation: FaultIsolation | None = None
+    ) -> SoftLabels:
         """The soft labels of n pairs, in their order. ids: int64[n], for messages alone.
 
         sieve: leaves out pairs that cannot be scored; their rows of the result mean nothing. Without it what they raise
@@ -130,7 +132,7 @@ class Scorer:
         than the BERT's positions.
         """
         positions = tgt.lengths + 1
-        places = src.lengths + tgt.lengths + FRAME_TOKENS
+        places = src.lengths + tgt.lengths + SPECIAL_TOKENS_PER_PAIR
         self._check_length(places, ids)
         order = np.argsort(-places, kind="stable")
         offsets = offsets_of(positions)
@@ -153,16 +155,16 @@ class Scorer:
             logsumexp_P[to] = logsumexp_M
 
         batches = row_batches(places[pair_of_pass], self.batch_tokens, self.pad_to)
-        if sieve is None:
+        if isolation is None:
             for rows in batches:
                 compute(rows)
         else:
-            sieve.run(batches, pair_of_pass, compute)
+            isolation.run(batches, pair_of_pass, compute)
         logits = logits_Pk.cpu().numpy()
         for pair, error in _beyond_float16(logits, offsets, ids):
-            if sieve is None:
+            if isolation is None:
                 raise error
-            sieve.reject(pair, f"OverflowError: {error}")
+            isolation.reject(pair, f"OverflowError: {error}")
             logits[offsets[pair] : offsets[pair + 1]] = 0
         return SoftLabels(
             topk_ids=ids_Pk.cpu().numpy().astype(index_dtype(len(self.bert_ids))),
@@ -203,8 +205,8 @@ class Scorer:
         if places.max(initial=0) > self.max_places:
             pair = int(places.argmax())
             raise UserError(
-                f"pair {ids[pair]} takes {places[pair]} places with its {FRAME_TOKENS} special tokens, the teacher has "
-                f"{self.max_places}; lower the corpus's length limit and prepare it again"
+                f"pair {ids[pair]} takes {places[pair]} places with its {SPECIAL_TOKENS_PER_PAIR} special tokens, "
+                f"the teacher has {self.max_places}; lower the corpus's length limit and prepare it again"
             )
 
 

@@ -6,16 +6,16 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, fingerprint, load
+from bertkd_ray.artifacts.storage_errors import scratch_directory
+from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
-from bertkd_ray.core.artifact import Artifact, Draft, fingerprint, load
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.core.refusals import scratch_directory
-from bertkd_ray.core.store import Store
 from bertkd_ray.corpus.prepare import TOKENIZER
 
 if TYPE_CHECKING:
-    from bertkd_ray.core.runtime import Runtime, TrainContext
-    from bertkd_ray.core.training import HistoryRow, Trained
+    from bertkd_ray.execution.ray.session import Runtime, TrainContext
+    from bertkd_ray.training.trainer import HistoryRow, Trained
 
 MODEL = "model"
 """A `save_pretrained` directory with its tokenizer, safetensors: `AutoModelForSeq2SeqLM` and `AutoTokenizer` load it
@@ -28,7 +28,7 @@ _PAIR_COLUMNS = ["src_ids", "tgt_ids"]
 _SOFT_COLUMNS = [*_PAIR_COLUMNS, "topk_ids", "topk_logits", "logsumexp"]
 
 
-def draft(config: Config, store: Store, corpus: str, softlabels: str | None) -> Draft:
+def pending_artifact(config: Config, store: Store, corpus: str, softlabels: str | None) -> PendingArtifact:
     """The student artifact of an arm.
 
     corpus, softlabels: the fingerprints of its inputs. With alpha 0 the teacher is no input: changing it does not
@@ -46,11 +46,11 @@ def draft(config: Config, store: Store, corpus: str, softlabels: str | None) -> 
         if softlabels is None:
             raise ValueError("an arm with alpha > 0 needs soft labels")
         inputs["softlabels"] = softlabels
-    return Draft(store, "student", fingerprint("student", settings, inputs), settings, inputs)
+    return PendingArtifact(store, "student", fingerprint("student", settings, inputs), settings, inputs)
 
 
 def distill(
-    work: Draft,
+    work: PendingArtifact,
     config: Config,
     runtime: Runtime,
     corpus: Artifact,
@@ -88,15 +88,15 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
     import pyarrow.parquet as pq
     import torch
 
-    from bertkd_ray.core.batching import RowGroups
     from bertkd_ray.core.devices import resolve_attention, resolve_precision
     from bertkd_ray.core.ragged import Ragged
-    from bertkd_ray.core.training import Settings, fit
     from bertkd_ray.corpus.moses import to_raw
     from bertkd_ray.corpus.tokenizer import load_tokenizer
+    from bertkd_ray.evaluation.metrics import tokenizer_for
     from bertkd_ray.student.model import build_student
     from bertkd_ray.student.task import StudentTask, Validation, lengths
-    from bertkd_ray.translation.metrics import tokenizer_for
+    from bertkd_ray.training.batch_plan import RowGroups
+    from bertkd_ray.training.trainer import Settings, fit
 
     config = Config.model_validate(arguments["config"])
     store, student = Store(arguments["storage"]), config.student

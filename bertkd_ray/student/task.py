@@ -13,19 +13,19 @@ from torch import Tensor, nn
 from transformers import M2M100ForConditionalGeneration
 
 from bertkd_ray.config import KdConfig, StudentConfig
-from bertkd_ray.core.batching import Lengths, MicroBatch, length_batches
 from bertkd_ray.core.devices import Precision, autocast, padding_multiple
-from bertkd_ray.core.optimization import build_optimizer, global_grad_norm_clip, linear_warmup_decay, noam
 from bertkd_ray.core.ragged import Ragged
-from bertkd_ray.core.training import Workers
 from bertkd_ray.corpus.moses import to_raw
 from bertkd_ray.corpus.tokenizer import decode
+from bertkd_ray.decoding.decode import translate_ids
+from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER, corpus_bleu
 from bertkd_ray.softlabels.shards import decode_labels
 from bertkd_ray.student.collate import SoftLabels, StudentBatch, collate
 from bertkd_ray.student.loss import evaluation_sums, fused_kd_loss
 from bertkd_ray.student.model import decoder_hidden
-from bertkd_ray.translation.decoding import translate_ids
-from bertkd_ray.translation.metrics import DEFAULT_TOKENIZER, corpus_bleu
+from bertkd_ray.training.batch_plan import Lengths, MicroBatch, length_batches
+from bertkd_ray.training.optimization import build_optimizer, global_grad_norm_clip, linear_warmup_decay, noam
+from bertkd_ray.training.trainer import World
 
 # Padded source tokens of a batch of greedy search. Elsewhere a step takes as long for one sentence as for thousands.
 _GREEDY_TOKENS = {"cpu": 4096}
@@ -92,7 +92,7 @@ class Validation:
 
 
 class StudentTask:
-    """Implements `core.training.Task` for the student."""
+    """Implements `training.trainer.Task` for the student."""
 
     stat_names: tuple[str, ...] = ("nll", "accuracy")
 
@@ -129,7 +129,7 @@ class StudentTask:
         src, tgt = Ragged.from_arrow(rows["src_ids"]), Ragged.from_arrow(rows["tgt_ids"])
         return collate(src, tgt, soft, pad_to=self._pad_to)
 
-    def evaluate(self, workers: Workers) -> dict[str, float]:
+    def evaluate(self, workers: World) -> dict[str, float]:
         """Perplexity and token accuracy with the references as history, BLEU of greedy translations."""
         data = self._validation
         tokens = np.maximum(data.src.lengths, data.tgt.lengths) + 1
@@ -162,7 +162,7 @@ class StudentTask:
             total += torch.stack([sums.nll.double(), sums.correct.double(), sums.nll.new_tensor(sums.tokens).double()])
         return total
 
-    def _greedy_bleu(self, batches: list[np.ndarray], workers: Workers) -> float:
+    def _greedy_bleu(self, batches: list[np.ndarray], workers: World) -> float:
         rows = np.concatenate(batches) if batches else np.zeros(0, np.int64)
         found = translate_ids(
             self.model,

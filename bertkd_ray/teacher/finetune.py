@@ -6,16 +6,16 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, fingerprint, load
+from bertkd_ray.artifacts.storage_errors import scratch_directory
+from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
-from bertkd_ray.core.artifact import Artifact, Draft, fingerprint, load
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.core.refusals import scratch_directory
-from bertkd_ray.core.store import Store
 from bertkd_ray.corpus.prepare import TOKENIZER
 
 if TYPE_CHECKING:
-    from bertkd_ray.core.runtime import Runtime, TrainContext
-    from bertkd_ray.core.training import HistoryRow, Trained
+    from bertkd_ray.execution.ray.session import Runtime, TrainContext
+    from bertkd_ray.training.trainer import HistoryRow, Trained
 
 MODEL = "model"
 """A `save_pretrained` directory, safetensors: BERT's encoder and MLM transform under transformers' names, and the
@@ -27,7 +27,7 @@ SPECIALS = "specials.json"
 """In the model's directory: BERT's ids of `[PAD]`, `[CLS]`, `[SEP]` and `[MASK]`."""
 
 
-def draft(config: Config, store: Store, corpus: str, bert_hash: str) -> Draft:
+def pending_artifact(config: Config, store: Store, corpus: str, bert_hash: str) -> PendingArtifact:
     """The teacher artifact; the BERT enters by content, not by name."""
     settings = {
         "teacher": config.teacher.fingerprinted(exclude=frozenset({"model"})),
@@ -35,11 +35,11 @@ def draft(config: Config, store: Store, corpus: str, bert_hash: str) -> Draft:
         "precision": config.precision,
     }
     inputs = {"corpus": corpus, "bert": bert_hash}
-    return Draft(store, "teacher", fingerprint("teacher", settings, inputs), settings, inputs)
+    return PendingArtifact(store, "teacher", fingerprint("teacher", settings, inputs), settings, inputs)
 
 
 def finetune(
-    work: Draft,
+    work: PendingArtifact,
     config: Config,
     runtime: Runtime,
     corpus: Artifact,
@@ -73,13 +73,13 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
     import pyarrow.parquet as pq
     import torch
 
-    from bertkd_ray.core.batching import RowGroups
     from bertkd_ray.core.devices import resolve_attention, resolve_precision
-    from bertkd_ray.core.training import Settings, fit
     from bertkd_ray.corpus.tokenizer import load_bert_ids
     from bertkd_ray.teacher.model import build_teacher
     from bertkd_ray.teacher.source import bert_specials, resolve_model
     from bertkd_ray.teacher.task import TeacherTask, lengths
+    from bertkd_ray.training.batch_plan import RowGroups
+    from bertkd_ray.training.trainer import Settings, fit
 
     config = Config.model_validate(arguments["config"])
     store, teacher = Store(arguments["storage"]), config.teacher

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bertkd_ray.core.keyed import keyed_bits, keyed_uniform
+from bertkd_ray.core.keyed_random import keyed_bits, keyed_uniform
 from bertkd_ray.core.ragged import Ragged, flat_positions, offsets_of
 from bertkd_ray.corpus.tokenizer import EOS_ID
 
-FRAME_TOKENS = 3
+SPECIAL_TOKENS_PER_PAIR = 3
 """`[CLS]`, `[SEP]` and the final `[SEP]`: a pair of S and T tokens takes S + T + 3 places of the teacher's input."""
 
 

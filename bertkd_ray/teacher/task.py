@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bertkd_ray.config import TeacherConfig
-from bertkd_ray.core.batching import Lengths, MicroBatch, length_batches
 from bertkd_ray.core.devices import Precision, autocast, padding_multiple
-from bertkd_ray.core.optimization import build_optimizer, global_grad_norm_clip, linear_warmup_decay
 from bertkd_ray.core.ragged import Ragged
-from bertkd_ray.core.training import Workers
-from bertkd_ray.teacher.masking import FRAME_TOKENS, BertSpecials, CMLMBatch, cmlm_batch, random_masks
+from bertkd_ray.teacher.masking import SPECIAL_TOKENS_PER_PAIR, BertSpecials, CMLMBatch, cmlm_batch, random_masks
 from bertkd_ray.teacher.model import ConditionalMaskedLM
+from bertkd_ray.training.batch_plan import Lengths, MicroBatch, length_batches
+from bertkd_ray.training.optimization import build_optimizer, global_grad_norm_clip, linear_warmup_decay
+from bertkd_ray.training.trainer import World
 
 _VALIDATION_SEED = 0
 """Validation masks are the same in every run, whatever its seed, so that runs compare."""
@@ -70,12 +70,12 @@ class MaskedLoss(nn.Module):
 def lengths(table: pa.Table) -> Lengths:
     """Rows sorted and counted by the places that the pair takes with its three special tokens."""
     src, tgt = Ragged.from_arrow(table["src_ids"]), Ragged.from_arrow(table["tgt_ids"])
-    places = src.lengths + tgt.lengths + FRAME_TOKENS
+    places = src.lengths + tgt.lengths + SPECIAL_TOKENS_PER_PAIR
     return Lengths(sort=places, tokens=places)
 
 
 class TeacherTask:
-    """Implements `core.training.Task` for the conditional masked language model."""
+    """Implements `training.trainer.Task` for the conditional masked language model."""
 
     stat_names: tuple[str, ...] = ("accuracy",)
 
@@ -120,7 +120,7 @@ class TeacherTask:
         """The rows with masks drawn for this epoch."""
         return self._batch(micro.rows, self._seed, micro.epoch)
 
-    def evaluate(self, workers: Workers) -> dict[str, float]:
+    def evaluate(self, workers: World) -> dict[str, float]:
         """Loss and accuracy on the valid split, under masks that never change."""
         counted = lengths(self._valid)
         budget = self._config.batch_tokens // self._config.micro_batches

@@ -21,8 +21,8 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.quiet import quiet_transformers
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.tokenizer import BOS_TOKEN, EOS_TOKEN, PAD_TOKEN, load_tokenizer
-from bertkd_ray.translation.decoding import length_batches, length_limits, translate_ids
-from bertkd_ray.translation.search import length_penalty
+from bertkd_ray.decoding.beam_search import length_penalty
+from bertkd_ray.decoding.decode import length_batches, length_limits, translate_ids
 
 BATCH_TOKENS, GPU_BATCH_TOKENS = 8_192, 131_072
 """Padded source tokens times beam in a batch. A GPU takes as long for a step of a few sentences as of a thousand."""

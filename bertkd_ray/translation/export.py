@@ -16,15 +16,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bertkd_ray.artifacts.storage_errors import scratch_directory, storage_errno, storage_error
+from bertkd_ray.artifacts.store import Store
 from bertkd_ray.core.console import human_bytes
 from bertkd_ray.core.errors import ReportedError, UserError, one_line
 from bertkd_ray.core.quiet import quiet_transformers
 from bertkd_ray.core.redaction import redacted
-from bertkd_ray.core.refusals import refusal, refusal_number, scratch_directory
-from bertkd_ray.core.store import Store
 from bertkd_ray.corpus.tokenizer import TOKENIZER_FILE
 from bertkd_ray.student.distill import MODEL
-from bertkd_ray.student.source import Lineage
+from bertkd_ray.student.lineage import Lineage
 from bertkd_ray.translation.engines import require_ctranslate2
 from bertkd_ray.translation.lines import LineSettings
 from bertkd_ray.translation.measure import Measurement, measure, require_test_text
@@ -78,7 +78,7 @@ def export_to(output: str, export: Callable[[Path], Exported], *, force: bool) -
     with scratch_directory("export-") as scratch:
         made = export(scratch / "export")
         store.upload(scratch / "export")
-    return replace(made, path=store.shown())
+    return replace(made, path=store.display_uri())
 
 
 def export_huggingface(lineage: Lineage, output: Path, *, license: str | None, force: bool) -> Exported:
@@ -177,9 +177,9 @@ def _new_directory(target: Path, *, force: bool) -> Iterator[Path]:
         except ReportedError:
             raise
         except Exception as error:
-            if refusal_number(error) is None:
+            if storage_errno(error) is None:
                 raise
-            raise refusal(f"--output {target}", "written", error, str(target.parent)) from error
+            raise storage_error(f"--output {target}", "written", error, str(target.parent)) from error
         if target.exists():
             os.rename(target, Path(aside) / "old")
         os.rename(directory, target)

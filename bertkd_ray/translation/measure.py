@@ -16,16 +16,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from bertkd_ray.core.artifact import Artifact
+from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.core.text_tables import aligned
 from bertkd_ray.corpus.moses import to_raw
 from bertkd_ray.corpus.tokenizer import decode, load_tokenizer
-from bertkd_ray.report.tables import aligned
-from bertkd_ray.student.source import Lineage
+from bertkd_ray.evaluation.metrics import score, tokenizer_for
+from bertkd_ray.student.lineage import Lineage
 from bertkd_ray.translation.engines import CTranslate2Engine, Engine, TorchEngine
 from bertkd_ray.translation.lines import LineSettings
-from bertkd_ray.translation.metrics import score, tokenizer_for
 
 _WARM_UP = 8  # sentences
 _ROUNDS = 2
@@ -80,8 +80,8 @@ def require_test_text(lineage: Lineage) -> Artifact:
     if lineage.corpus is None:
         missing = f"corpus-{lineage.student.manifest['inputs']['corpus']}"
         raise UserError(
-            f"{lineage.student.shown}: its corpus {missing} is not in the store, and the export cannot be measured; "
-            "--sentences 0 exports without measuring"
+            f"{lineage.student.display_uri}: its corpus {missing} is not in the store, and the export cannot be "
+            "measured; --sentences 0 exports without measuring"
         )
     return lineage.corpus
 

@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 import yaml
 
+from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.config.corpus import SPLITS
-from bertkd_ray.core.artifact import Artifact
 from bertkd_ray.core.console import human_count
-from bertkd_ray.report.tables import NOTHING, number, piped
-from bertkd_ray.student.source import Lineage
+from bertkd_ray.core.text_tables import NO_VALUE, number, piped
+from bertkd_ray.student.lineage import Lineage
 from bertkd_ray.translation.lines import LineSettings
 
 CARD = "README.md"
@@ -170,7 +170,7 @@ def _data(lineage: Lineage) -> str:
     rows = [["split", "pairs", "read", "source tokens", "target tokens"]]
     for split in SPLITS:
         counts, names = info["splits"][split], ("pairs", "read", "src_tokens", "tgt_tokens")
-        rows.append([split, *(f"{counts[name]:,}" if name in counts else NOTHING for name in names)])
+        rows.append([split, *(f"{counts[name]:,}" if name in counts else NO_VALUE for name in names)])
     rules = [f"at most {config['max_side_tokens']} tokens a side", *_rules(config["clean"])]
     case = "lower-cased" if config["lowercase"] else "cased"
     return "\n".join(
@@ -215,7 +215,7 @@ def _bert_name(source: str) -> str:
 def _scores(lineage: Lineage) -> str:
     valid = lineage.student.metrics.get("valid/bleu")
     rows = [["text", "beam", "length penalty", "BLEU", "chrF", "sentences"]]
-    rows.append(["valid, in training", "1", NOTHING, number(valid, ".2f"), NOTHING, NOTHING])
+    rows.append(["valid, in training", "1", NO_VALUE, number(valid, ".2f"), NO_VALUE, NO_VALUE])
     signatures: dict[str, None] = {}
     for translation in lineage.translations:
         search, metrics = translation.manifest["config"]["translate"], translation.metrics
@@ -235,7 +235,7 @@ def _settings(student: Artifact) -> str:
 
 
 def _shown(value: object) -> str:
-    return NOTHING if value is None else str(value)
+    return NO_VALUE if value is None else str(value)
 
 
 def _made_from(lineage: Lineage) -> str:

@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 
+from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.artifacts.storage_errors import scratch_directory
+from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import validated
-from bertkd_ray.core.artifact import Artifact
 from bertkd_ray.core.devices import best_device
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.core.refusals import scratch_directory
-from bertkd_ray.core.store import Store
 from bertkd_ray.corpus.tokenizer import load_tokenizer
 from bertkd_ray.student.distill import MODEL
-from bertkd_ray.student.source import Lineage, artifact_at, lineage_of, student_at
+from bertkd_ray.student.lineage import Lineage, artifact_at, lineage_of, student_at
 from bertkd_ray.translation.engines import (
     CT2_MODEL,
     CTranslate2Engine,

@@ -15,19 +15,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, fingerprint, load
+from bertkd_ray.artifacts.storage_errors import scratch_directory
+from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
-from bertkd_ray.core.artifact import Artifact, Draft, fingerprint, load
-from bertkd_ray.core.attempts import STATS, Attempt, finished, rejects_of
 from bertkd_ray.core.console import Progress
 from bertkd_ray.core.ragged import Ragged
-from bertkd_ray.core.refusals import scratch_directory
-from bertkd_ray.core.rejects import Limit, Reject, Rejects
-from bertkd_ray.core.store import Store
+from bertkd_ray.execution.attempts import STATS, Attempt, dead_letters_of, finished
+from bertkd_ray.execution.dead_letters import DeadLetter, DeadLetters, ErrorBudget
 from bertkd_ray.student.distill import MODEL
 
 if TYPE_CHECKING:
-    from bertkd_ray.core.runtime import Runtime
-    from bertkd_ray.translation.decoding import Translation
+    from bertkd_ray.decoding.decode import Translation
+    from bertkd_ray.execution.ray.session import Runtime
 
 TRANSLATIONS = "translations.parquet"
 """Sources, references and hypotheses side by side."""
@@ -37,29 +37,31 @@ _MANY_PARTS, _MOST_PART_ROWS = 8, 2048
 """With more parts than this they grow instead, up to so many sentences: larger batches are faster."""
 
 
-def draft(config: Config, store: Store, corpus: str, student: str) -> Draft:
+def pending_artifact(config: Config, store: Store, corpus: str, student: str) -> PendingArtifact:
     """The translation artifact of one student; corpus and student are the fingerprints of its inputs."""
     settings = {
         "translate": config.translate.model_dump(exclude={"bootstrap_samples"}),
         "precision": config.precision,
     }
     inputs = {"corpus": corpus, "student": student}
-    return Draft(store, "translation", fingerprint("translation", settings, inputs), settings, inputs)
+    return PendingArtifact(store, "translation", fingerprint("translation", settings, inputs), settings, inputs)
 
 
-def translate(work: Draft, runtime: Runtime, corpus: Artifact, student: Artifact, *, max_rejects: float) -> Artifact:
+def translate(
+    work: PendingArtifact, runtime: Runtime, corpus: Artifact, student: Artifact, *, max_rejects: float
+) -> Artifact:
     """Translates the test split and scores it; sources, references and hypotheses stand side by side in one table.
 
     max_rejects: the share of the sentences whose translation may be empty because translating them raises or kills its
     process. Raises UserError when there are more; what is translated is kept, and a greater share finishes it.
     """
-    from bertkd_ray.translation.metrics import score, tokenizer_for
+    from bertkd_ray.evaluation.metrics import score, tokenizer_for
 
     tokenize = tokenizer_for(corpus.info.get("tgt_lang", "en"))
     parts = _parts(corpus)
-    rejects = Rejects(work, Limit("translate", max_rejects, sum(part["rows"] for part in parts)))
+    rejects = DeadLetters(work, ErrorBudget("translate", max_rejects, sum(part["rows"] for part in parts)))
     _translate_parts(work, runtime, parts, rejects, {"corpus": corpus.directory, "student": student.directory})
-    tables = [_read(work.store, work.store.path(work.work, part["name"])) for part in parts]
+    tables = [_read(work.store, work.store.path(work.staging, part["name"])) for part in parts]
     table = pa.concat_tables(tables).combine_chunks().replace_schema_metadata(None)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
@@ -75,7 +77,7 @@ def translate(work: Draft, runtime: Runtime, corpus: Artifact, student: Artifact
 
 
 def _translate_parts(
-    work: Draft, runtime: Runtime, parts: list[dict[str, Any]], rejects: Rejects, inputs: dict[str, str]
+    work: PendingArtifact, runtime: Runtime, parts: list[dict[str, Any]], rejects: DeadLetters, inputs: dict[str, str]
 ) -> None:
     """Leaves a file for every part in the directory of unfinished work."""
     done, missing = 0, []
@@ -84,17 +86,17 @@ def _translate_parts(
         nonlocal done
         done += found["rows"]
         if found["rejects"]:
-            rejects.add(rejects_of(work.store, work.work, found["part"]["name"]))
+            rejects.add(dead_letters_of(work.store, work.staging, found["part"]["name"]))
 
     for part in parts:
-        if found := _finished(work.store, work.work, part):
+        if found := _finished(work.store, work.staging, part):
             take(found)
         else:
             missing.append(part)
     if not missing:
         return
     runtime.start()
-    place = {"storage": work.store.uri, "work": work.work}
+    place = {"storage": work.store.uri, "work": work.staging}
     arguments = {**inputs, **place, "settings": work.config, "limit": rejects.limit}
     with Progress(rejects.limit.pairs, "translate", "sentences", initial=done) as progress:
         for result in runtime.map(missing, PartTranslator, arguments):
@@ -142,7 +144,7 @@ class PartTranslator:
     """An actor that holds the student and translates parts of the test split."""
 
     def __init__(
-        self, storage: str, corpus: str, student: str, work: str, settings: dict[str, Any], limit: Limit
+        self, storage: str, corpus: str, student: str, work: str, settings: dict[str, Any], limit: ErrorBudget
     ) -> None:
         from transformers import AutoModelForSeq2SeqLM
 
@@ -202,11 +204,11 @@ class PartTranslator:
 
     def _translate(
         self, rows: pa.Table, attempt: Attempt, fragment: str
-    ) -> tuple[list[list[Translation]], list[Reject]]:
+    ) -> tuple[list[list[Translation]], list[DeadLetter]]:
         """The translations of every row, and the rows that cannot be translated, whose translations are empty."""
         from bertkd_ray.core.devices import synchronise
-        from bertkd_ray.core.sieve import Sieve
-        from bertkd_ray.translation.decoding import Translation, translate_ids
+        from bertkd_ray.decoding.decode import Translation, translate_ids
+        from bertkd_ray.execution.fault_isolation import FaultIsolation
 
         src = Ragged.from_arrow(rows["src_ids"])
         found = [[Translation([], 0.0)] for _ in range(len(src))]
@@ -225,7 +227,7 @@ class PartTranslator:
             for row, of_row in zip(chosen.tolist(), translations, strict=True):
                 found[row] = of_row
 
-        sieve = Sieve(
+        isolation = FaultIsolation(
             rows["id"].to_numpy(),
             attempt,
             fragment,
@@ -233,8 +235,8 @@ class PartTranslator:
             synchronise=lambda: synchronise(self._device),
         )
         everything = np.arange(len(src))
-        sieve.run([everything], everything, compute)
-        return found, sieve.rejects
+        isolation.run([everything], everything, compute)
+        return found, isolation.rejects
 
 
 def _finished(store: Store, work: str, part: dict[str, Any]) -> dict[str, Any] | None:

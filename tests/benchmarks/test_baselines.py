@@ -13,6 +13,7 @@ from benchmarks.baselines import OriginalExtraction, PlainDistillation, PlainFin
 from benchmarks.training import drawn_labels
 from bertkd_ray.config import KdConfig
 from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.decoding.decode import translate_ids
 from bertkd_ray.softlabels.scoring import Scorer
 from bertkd_ray.student.collate import collate
 from bertkd_ray.student.model import build_student
@@ -20,7 +21,6 @@ from bertkd_ray.student.task import DistillationLoss
 from bertkd_ray.teacher.masking import BertSpecials, cmlm_batch, random_masks
 from bertkd_ray.teacher.model import ConditionalMaskedLM, build_teacher
 from bertkd_ray.teacher.task import MaskedLoss, TeacherBatch
-from bertkd_ray.translation.decoding import translate_ids
 from tests.teacher.tiny import write_bert
 
 V, PAIRS = 24, 19

@@ -22,9 +22,9 @@ from benchmarks.gpu_timing import ProductRate, Products, Shape, kernels, student
 from benchmarks.gpu_train import Distilling, Finetuning, timed
 from benchmarks.gpu_variants import InBf16
 from benchmarks.loop import Updates
-from bertkd_ray.core.operations import StudentSize, TeacherSize, student_forward, teacher_forward
+from bertkd_ray.plan.operations import StudentSize, TeacherSize, student_forward, teacher_forward
 from bertkd_ray.softlabels.shards import SoftLabels
-from tests.golden import data_path
+from tests.helpers.shared_files import data_path
 
 CPU = torch.device("cpu")
 FEW = replace(TINY, pairs=120, fragment_pairs=10, steps=4)

@@ -13,8 +13,8 @@ from benchmarks.copies import COLUMNS, grown
 from benchmarks.scale_memory import peak
 from benchmarks.scale_overhead import COMPUTE, OTHER, Mark, causes
 from benchmarks.scale_workers import exchange_seconds, rate_of_both, seconds_an_update
-from bertkd_ray.core.batching import RowGroups
-from tests.corpora import write_corpus_artifact
+from bertkd_ray.training.batch_plan import RowGroups
+from tests.helpers.hand_made_corpus import write_corpus_artifact
 
 
 def test_a_grown_corpus_has_every_pair_as_often_as_asked_under_ids_of_its_own(tmp_path: Path) -> None:

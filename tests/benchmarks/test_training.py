@@ -14,12 +14,12 @@ from benchmarks.loop import Alone, Updates
 from benchmarks.setting import CPU
 from benchmarks.training import Repeated
 from bertkd_ray.config import TeacherConfig
-from bertkd_ray.core.batching import MicroBatch, Position
-from bertkd_ray.core.optimization import set_learning_rate
-from bertkd_ray.core.training import Settings, fit
 from bertkd_ray.teacher.masking import BertSpecials
 from bertkd_ray.teacher.model import build_teacher
 from bertkd_ray.teacher.task import TeacherTask, lengths
+from bertkd_ray.training.batch_plan import MicroBatch, Position
+from bertkd_ray.training.optimization import set_learning_rate
+from bertkd_ray.training.trainer import Settings, fit
 from tests.teacher.tiny import write_bert
 
 V, PAIRS = 24, 6

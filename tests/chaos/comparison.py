@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from mlflow import MlflowClient
 
-from bertkd_ray.checks import check_store
+from bertkd_ray.pipeline.checks import check_store
 
 WEIGHTS = "model/model.safetensors"
 
@@ -85,14 +85,14 @@ def steps_again(store: Path) -> int:
     first: dict[str, dict[int, int]] = {}
     client, runs = _runs(store)
     for run in runs:
-        if print_ := run.data.tags.get("bertkd.fingerprint"):
+        if digest := run.data.tags.get("bertkd.fingerprint"):
             history = client.get_metric_history(run.info.run_id, "train/loss")
-            first[print_] = {metric.step: metric.timestamp for metric in history}
+            first[digest] = {metric.step: metric.timestamp for metric in history}
     again = 0
     for path in store.glob("*/history.json"):
-        if (print_ := path.parent.name.rpartition("-")[2]) in first:  # else it is lent
+        if (digest := path.parent.name.rpartition("-")[2]) in first:  # else it is lent
             rows = [row for row in json.loads(path.read_text())["rows"] if "train/loss" in row]
-            again += sum(int(row["time"] * 1000) != first[print_][int(row["step"])] for row in rows)
+            again += sum(int(row["time"] * 1000) != first[digest][int(row["step"])] for row in rows)
     return again
 
 

@@ -87,7 +87,7 @@ class Driver:
         environment = {**os.environ, "RAY_ADDRESS": address, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         environment["PYTHONPATH"] = str(_ROOT)  # where a worker finds this package if it is not installed
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bertkd_ray.cli", *arguments],
+            [sys.executable, "-m", "bertkd_ray", *arguments],
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

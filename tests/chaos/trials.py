@@ -14,7 +14,7 @@ import yaml
 
 from tests.chaos.comparison import Differences, compare, steps_again
 from tests.chaos.machine import VICTIMS, Driver, Machine, name_of
-from tests.small import write_config
+from tests.helpers.small_config import write_config
 
 STAGES = ("prepare", "finetune", "extract", "distill/distilled", "translate/distilled")
 CHECKPOINT_EVERY = 15

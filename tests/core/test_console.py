@@ -15,7 +15,7 @@ from contextlib import suppress
 
 import pytest
 
-from bertkd_ray.core.console import Progress, has_color, human_bytes, human_count, human_seconds, is_live, say
+from bertkd_ray.core.console import Progress, has_color, human_bytes, human_count, human_seconds, is_live, log
 
 
 class Terminal(io.StringIO):
@@ -195,13 +195,13 @@ def test_a_live_line_stays_after_a_failure() -> None:
 
 ON_A_TERMINAL = """
 import time
-from bertkd_ray.core.console import Progress, say
+from bertkd_ray.core.console import Progress, log
 with Progress(900, "distill/control", "steps") as progress:
     for done in (300, 600, 900):
         time.sleep(0.11)
         progress.update(done, loss=3.21456, lr=5e-05)
         if done == 300:
-            say("a worker was lost", stage="distill")
+            log("a worker was lost", stage="distill")
 """
 
 
@@ -262,21 +262,21 @@ def test_dumb_terminals_get_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None
 def test_quiet_says_nothing(stream: io.StringIO) -> None:
     with Progress(10, "finetune", "steps", stream, every=0.0, quiet=True) as progress:
         progress.update(5)
-    say("hello", stream=stream, quiet=True)
+    log("hello", stream=stream, quiet=True)
     assert stream.getvalue() == ""
 
 
 def test_say_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    say("two\nlines", stage="finetune")
-    say("bare")
+    log("two\nlines", stage="finetune")
+    log("bare")
     assert capsys.readouterr() == ("", "finetune  two lines\nbare\n")
 
 
 def test_say_colours_a_terminal_unless_told_not_to(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Terminal()
-    say("done", stage="prepare", stream=stream)
+    log("done", stage="prepare", stream=stream)
     monkeypatch.setenv("NO_COLOR", "1")
-    say("done", stage="prepare", stream=stream)
+    log("done", stage="prepare", stream=stream)
     over = "\r\x1b[K"
     assert stream.getvalue() == f"{over}\x1b[1mprepare\x1b[0m  done\n{over}prepare  done\n"
     assert not has_color(stream)

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from bertkd_ray.corpus.bert_tokenizer import SPECIAL_NAMES, bert_tokenizer_of
 from bertkd_ray.corpus.segmentation import Segmenter
-from tests.golden import golden_path
+from tests.helpers.shared_files import golden_path
 
 
 def bert_of(

@@ -4,16 +4,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bertkd_ray.artifacts.artifact import PendingArtifact
+from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config.corpus import CorpusConfig
-from bertkd_ray.core.artifact import Draft
-from bertkd_ray.core.store import Store
 from bertkd_ray.corpus.chunks import (
     Chunk,
-    cut,
     grouped,
     packed,
     read_part,
     read_table,
+    split_into_chunks,
     write_fragment,
     write_table,
     write_tables,
@@ -21,8 +21,8 @@ from bertkd_ray.corpus.chunks import (
 
 
 @pytest.fixture
-def work(tmp_path) -> Draft:
-    return Draft(Store(str(tmp_path / "store")), "corpus", "0", {}, {})
+def work(tmp_path) -> PendingArtifact:
+    return PendingArtifact(Store(str(tmp_path / "store")), "corpus", "0", {}, {})
 
 
 def corpus(directory, *, fragment_pairs: int, **sizes: int) -> CorpusConfig:
@@ -34,7 +34,7 @@ def corpus(directory, *, fragment_pairs: int, **sizes: int) -> CorpusConfig:
 
 
 def test_chunks_hold_pairs_of_one_source_in_order(tmp_path, work):
-    chunks = cut(work, corpus(tmp_path, fragment_pairs=3, t0=7, t1=2, valid=3))
+    chunks = split_into_chunks(work, corpus(tmp_path, fragment_pairs=3, t0=7, t1=2, valid=3))
     assert chunks == [
         Chunk(0, "train", 0, 3),
         Chunk(1, "train", 3, 3),
@@ -43,17 +43,17 @@ def test_chunks_hold_pairs_of_one_source_in_order(tmp_path, work):
         Chunk(4, "valid", 0, 3),
         Chunk(5, "test", 0, 3),
     ]
-    rows = [read_table(work.store, work.work, "raw", chunk.name)["src"].to_pylist() for chunk in chunks]
+    rows = [read_table(work.store, work.staging, "raw", chunk.name)["src"].to_pylist() for chunk in chunks]
     assert rows[:4] == [["t0 0", "t0 1", "t0 2"], ["t0 3", "t0 4", "t0 5"], ["t0 6"], ["t1 0", "t1 1"]]
 
 
 @pytest.mark.parametrize("size", [1000, 4096, 5000, 20_000])
 def test_chunks_have_their_size_whatever_the_readers_blocks(tmp_path, work, size):
-    chunks = cut(work, corpus(tmp_path, fragment_pairs=size, t=10_000, valid=1))
+    chunks = split_into_chunks(work, corpus(tmp_path, fragment_pairs=size, t=10_000, valid=1))
     train = [chunk for chunk in chunks if chunk.split == "train"]
     assert [chunk.rows for chunk in train[:-1]] == [size] * (-(-10_000 // size) - 1)
     lines = [
-        line for chunk in train for line in read_table(work.store, work.work, "raw", chunk.name)["tgt"].to_pylist()
+        line for chunk in train for line in read_table(work.store, work.staging, "raw", chunk.name)["tgt"].to_pylist()
     ]
     assert lines == [str(number) for number in range(10_000)]
 

@@ -5,23 +5,23 @@ import pyarrow as pa
 import pytest
 
 from bertkd_ray.config.corpus import CleanConfig
-from bertkd_ray.core.keyed import keyed_uniform
+from bertkd_ray.core.keyed_random import keyed_uniform
 from bertkd_ray.corpus import cleaning
 from bertkd_ray.corpus.cleaning import (
     ADMITTED,
     TEXT_REASONS,
     TOKEN_REASONS,
-    admit,
     copies,
     count_odd_lines,
     count_reasons,
+    filter_by_length,
+    filter_by_text,
     held_out_splits,
-    judge,
 )
 
 
 def test_admission_names_the_first_reason() -> None:
-    reasons = admit([1, 0, 150, 151, 5, 300, 255], [1, 5, 150, 5, 151, 300, 1], max_side=150)
+    reasons = filter_by_length([1, 0, 150, 151, 5, 300, 255], [1, 5, 150, 5, 151, 300, 1], max_side=150)
     assert reasons.dtype == np.int8
     names = [None if reason == ADMITTED else TOKEN_REASONS[reason - 1] for reason in reasons]
     long = "side_too_long"
@@ -30,21 +30,21 @@ def test_admission_names_the_first_reason() -> None:
 
 
 def test_a_pair_may_be_too_long_together() -> None:
-    reasons = admit(np.array([255, 255, 400]), np.array([254, 255, 109]), max_side=400)
+    reasons = filter_by_length(np.array([255, 255, 400]), np.array([254, 255, 109]), max_side=400)
     assert reasons.tolist() == [ADMITTED, 1 + TOKEN_REASONS.index("pair_too_long"), ADMITTED]
-    assert admit([3], [3], max_side=3, max_pair=5).tolist() == [2]
+    assert filter_by_length([3], [3], max_side=3, max_pair=5).tolist() == [2]
 
 
 def test_no_pairs() -> None:
-    reasons = admit(np.empty(0, np.int32), np.empty(0, np.int32))
+    reasons = filter_by_length(np.empty(0, np.int32), np.empty(0, np.int32))
     assert reasons.shape == (0,)
     assert count_reasons(reasons, TOKEN_REASONS) == {"side_too_long": 0, "pair_too_long": 0}
-    assert judge(pa.array([], pa.string()), pa.array([], pa.string()), CleanConfig()).tolist() == []
+    assert filter_by_text(pa.array([], pa.string()), pa.array([], pa.string()), CleanConfig()).tolist() == []
 
 
 def judged(pairs: list[tuple[str, str]], **rules: object) -> list[str | None]:
     src, tgt = zip(*pairs, strict=True)
-    reasons = judge(pa.array(src), pa.array(tgt), CleanConfig.model_validate(rules))
+    reasons = filter_by_text(pa.array(src), pa.array(tgt), CleanConfig.model_validate(rules))
     return [None if reason == ADMITTED else TEXT_REASONS[reason - 1] for reason in reasons]
 
 
@@ -81,7 +81,7 @@ def test_every_rule_drops_what_it_says(rules: dict[str, object], dropped: dict[i
 
 def test_rules_read_slices_of_arrays() -> None:
     src, tgt = pa.array(["x", "a", "a b"])[1:], pa.array(["x", "a", "b"])[1:]
-    assert judge(src, tgt, CleanConfig(identical_sides=True, max_ratio=1)).tolist() == [2, 5]
+    assert filter_by_text(src, tgt, CleanConfig(identical_sides=True, max_ratio=1)).tolist() == [2, 5]
 
 
 def test_odd_lines_are_counted() -> None:

@@ -17,9 +17,9 @@ from bertkd_ray.corpus.deduplication import (
     Hashes,
     bucket_count,
     cut_into_buckets,
+    find_duplicates,
     hash_pairs,
     hash_sentences,
-    resolve,
 )
 
 
@@ -28,7 +28,7 @@ def bucket(rows: list[tuple[int, int, int, int]]) -> pa.Table:
 
 
 def dropped(rows: list[tuple[int, int, int, int]]) -> list[tuple[int, int]]:
-    return [(row["place"], row["reason"]) for row in resolve(bucket(rows)).to_pylist()]
+    return [(row["place"], row["reason"]) for row in find_duplicates(bucket(rows)).to_pylist()]
 
 
 def test_of_equal_pairs_the_first_is_kept_in_whatever_order_they_come() -> None:
@@ -101,7 +101,7 @@ def test_buckets_together_drop_what_a_set_of_texts_would() -> None:
     texts = [f"{a}{b}" for a, b in product("abcde", repeat=2)]
     src, tgt = ([texts[i] for i in draw.integers(0, 25, 600)] for _ in range(2))
     hashes = [hash_pairs(src[s:e], tgt[s:e], np.arange(s, e), "train") for s, e in ((0, 250), (250, 600))]
-    found = pa.concat_tables([resolve(table) for table in cut_into_buckets(hashes, 5)])
+    found = pa.concat_tables([find_duplicates(table) for table in cut_into_buckets(hashes, 5)])
     seen: set[tuple[str, str]] = set()
     expected = [n for n, pair in enumerate(zip(src, tgt, strict=True)) if pair in seen or seen.add(pair)]
     assert sorted(found["place"].to_pylist()) == expected

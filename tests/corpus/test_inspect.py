@@ -7,12 +7,12 @@ import json
 import numpy as np
 import pytest
 
-from bertkd_ray.core.artifact import MANIFEST, Draft
+from bertkd_ray.artifacts.artifact import MANIFEST, PendingArtifact
+from bertkd_ray.artifacts.store import Store, store_above
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.core.store import Store, store_above
 from bertkd_ray.corpus import inspect
 from bertkd_ray.corpus.inspect import LengthCounts, inspect_corpus, open_corpus
-from tests.corpora import Pair, write_corpus_artifact
+from tests.helpers.hand_made_corpus import Pair, write_corpus_artifact
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_a_corpus_is_opened_by_path_or_uri(corpus, tmp_path, monkeypatch):
 def test_what_is_no_sound_corpus_is_told_in_one_line(tmp_path):
     corpus = write_corpus_artifact(tmp_path)
     store, name = corpus.store, corpus.directory
-    teacher = Draft(store, "teacher", "0" * 16, {}, {})
+    teacher = PendingArtifact(store, "teacher", "0" * 16, {}, {})
     store.write(b"x", teacher.directory, "a.txt")
     teacher.commit(made=["a.txt"], metrics={}, info={})
 

@@ -13,7 +13,7 @@ import pytest
 
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus.iwslt14 import EXPECTED_PAIRS, archive_hash, check_counts, read_iwslt14
-from tests.iwslt14_archive import Pair, miniature, sentence_pairs, write_archive
+from tests.helpers.iwslt14_archive import Pair, miniature, sentence_pairs, write_archive
 
 TALK: list[Pair] = [
     ("Titel & Thema: Männer's Welt", "Title & theme: Men's world"),

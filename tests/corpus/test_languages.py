@@ -15,9 +15,9 @@ from tokenizers import Tokenizer
 
 from bertkd_ray.corpus.bert_tokenizer import SPECIAL_NAMES
 from bertkd_ray.corpus.segmentation import Segmenter, count_words, normalise
-from bertkd_ray.corpus.tokenizer import UNK_ID, PieceCounter, TokenSpace, build_token_space, decode, encode
+from bertkd_ray.corpus.tokenizer import UNK_ID, PieceCounter, Vocabulary, build_vocabulary, decode, encode
 from tests.corpus.berts import bert_of, segmenter_of, trained_bert
-from tests.golden import data_path
+from tests.helpers.shared_files import data_path
 
 LANGUAGES = {
     "Chinese": ["我喜欢吃苹果，也喜欢香蕉。", "他说：“你好！”然后走了……", "北京2008年奥运会 GDP增长5.5%", "𠮷野家"],
@@ -66,11 +66,9 @@ def bert(request: pytest.FixtureRequest) -> Segmenter:
     return BERTS[request.param]()
 
 
-def space_of(lines: list[str], segmenter: Segmenter, *, lowercase: bool = False) -> TokenSpace:
+def space_of(lines: list[str], segmenter: Segmenter, *, lowercase: bool = False) -> Vocabulary:
     counts = count_words(normalise(line, lowercase=lowercase) for line in lines)
-    return build_token_space(
-        PieceCounter(segmenter).count(counts), set("".join(counts)), segmenter, lowercase=lowercase
-    )
+    return build_vocabulary(PieceCounter(segmenter).count(counts), set("".join(counts)), segmenter, lowercase=lowercase)
 
 
 def round_trip(tokenizer: Tokenizer, lines: list[str]) -> list[str]:

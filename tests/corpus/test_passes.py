@@ -14,7 +14,7 @@ from bertkd_ray.corpus.chunks import Chunk
 from bertkd_ray.corpus.cleaning import count_odd_lines
 from bertkd_ray.corpus.moses import unescape_moses
 from bertkd_ray.corpus.segmentation import count_words, normalise
-from bertkd_ray.corpus.tally import Tally
+from bertkd_ray.corpus.statistics import PrepareStats
 from bertkd_ray.corpus.tokenizer import PieceCounter, pieces_of
 from tests.corpus.test_segmentation import TEXT, UNCASED
 
@@ -41,7 +41,7 @@ ODD = [
 def test_a_chunk_is_normalised_and_counted_as_line_by_line(text: str, lowercase: bool, lines: list[str]) -> None:
     src, tgt = [f"x{line}" for line in [*lines, *ODD]], [f"y {line}" for line in [*ODD, *lines]]
     raw = pa.table([src, tgt], schema=pa.schema([("src", pa.string()), ("tgt", pa.string())]))
-    tally = Tally()
+    tally = PrepareStats()
     chunk = Chunk(0, "train", 7, len(raw))
     ((split, table),) = passes._cleaned(raw, chunk, {**SETTINGS, "text": text, "lowercase": lowercase}, tally)
     assert split == "train"
@@ -59,7 +59,7 @@ def test_pieces_and_characters_are_those_of_every_line_and_copy(weighted: list[t
     src, tgt = ([normalise(row[side]) for row in weighted] for side in (0, 1))
     times = np.array([row[2] for row in weighted], np.int64)
     table = pa.table([np.arange(len(src)), src, tgt], schema=passes.TEXT_SCHEMA)
-    tally = Tally()
+    tally = PrepareStats()
     # In two chunks, as of a text that was read in parts.
     passes._count_text(PieceCounter(UNCASED), pa.concat_tables([table[:1], table[1:]]), times, tally)
     words = count_words(line for row in range(len(src)) for line in (src[row], tgt[row]) for _ in range(times[row]))

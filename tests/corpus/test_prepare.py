@@ -10,16 +10,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.core.store import Store
 from bertkd_ray.corpus import prepare, sources
 from bertkd_ray.corpus.prepare import CORPUS_SCHEMA, TOKENIZER
 from bertkd_ray.corpus.segmentation import Segmenter, normalise
 from bertkd_ray.corpus.sources import read_split
 from bertkd_ray.corpus.tokenizer import decode, load_bert_ids, load_tokenizer
-from tests.inprocess import Project
-from tests.small import ODD_PAIRS
+from tests.helpers.local_project import Project
+from tests.helpers.small_config import ODD_PAIRS
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_splits_are_read_from_every_kind_of_source(tmp_path):
             "corpus": config.corpus.model_copy(update={"test": config.corpus.test.model_copy(update={"tgt_column": 0})})
         }
     )
-    prints = {prepare.draft(one, Store(str(tmp_path)), "bert").fingerprint for one in (config, other)}
+    prints = {prepare.pending_artifact(one, Store(str(tmp_path)), "bert").fingerprint for one in (config, other)}
     assert len(prints) == 2
 
 
@@ -170,10 +170,10 @@ def test_the_demo_corpus_enters_by_its_text(monkeypatch, tmp_path):
     pairs = {"train": [("a", "b")], "valid": [("c", "d")], "test": [("e", "f")]}
     monkeypatch.setattr(sources, "demo_pairs", lambda: pairs)
     assert list(read_split(config.corpus, "valid")) == [("c", "d")]
-    before = prepare.draft(config, Store(str(tmp_path)), "bert")
+    before = prepare.pending_artifact(config, Store(str(tmp_path)), "bert")
     assert set(before.inputs) == {"bert_tokenizer", "demo"}
     pairs["test"] = [("e", "g")]
-    assert prepare.draft(config, Store(str(tmp_path)), "bert").fingerprint != before.fingerprint
+    assert prepare.pending_artifact(config, Store(str(tmp_path)), "bert").fingerprint != before.fingerprint
 
 
 def test_the_manifest_is_plain_json(corpus):

@@ -13,18 +13,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
-from bertkd_ray.core.artifact import Artifact
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.core.store import Store
 from bertkd_ray.corpus import deduplication, prepare
 from bertkd_ray.corpus.cleaning import copies, held_out_splits
 from bertkd_ray.corpus.moses import unescape_moses
 from bertkd_ray.corpus.prepare import TOKENIZER
 from bertkd_ray.corpus.segmentation import normalise
-from tests.golden import data_path
-from tests.inprocess import InProcess
-from tests.small import write_corpus, write_small_bert
+from tests.helpers.local_project import InProcess
+from tests.helpers.shared_files import data_path
+from tests.helpers.small_config import write_corpus, write_small_bert
 
 Pair = tuple[str, str]
 
@@ -95,7 +95,7 @@ class Files:
 
     def make(self, train: Any, *, runtime: Any = None, store: str = "store", **changes: Any) -> Artifact:
         config = self.config(train, **changes)
-        work = prepare.draft(config, Store(str(self.directory / store)), "bert")
+        work = prepare.pending_artifact(config, Store(str(self.directory / store)), "bert")
         return prepare.prepare(work, config, runtime or InProcess(), self.bert)
 
 
@@ -309,7 +309,8 @@ def test_moses_text_is_unescaped_and_its_form_recorded(files):
 
 
 @pytest.mark.parametrize(
-    ("function", "items"), [("clean_group", 1), ("resolve_bucket", 0), ("settle_group", 2), ("encode_group", 3)]
+    ("function", "items"),
+    [("clean_group", 1), ("find_duplicates_in_bucket", 0), ("apply_drops", 2), ("encode_group", 3)],
 )
 def test_a_killed_run_leaves_nothing_finished_and_the_next_one_the_same_files(files, tmp_path, function, items):
     train = [{**files.write("a", many(60)), "weight": 1.5}, files.write("b", many(30, seed=1))]
@@ -319,7 +320,7 @@ def test_a_killed_run_leaves_nothing_finished_and_the_next_one_the_same_files(fi
     store = Store(str(tmp_path / "store"))
     assert not [name for name, _ in store.files() if name.endswith("manifest.json")]
     config = files.config(train, **changes)
-    work = prepare.draft(config, store, "bert")
+    work = prepare.pending_artifact(config, store, "bert")
     assert work.resumed
     before = dict(store.files(work.directory))
     again = prepare.prepare(work, config, InProcess(), files.bert)

@@ -25,7 +25,7 @@ from bertkd_ray.corpus.segmentation import (
     normalise,
 )
 from tests.corpus.berts import HAND_VOCABULARY, bert_of, golden_vocabulary, segmenter_of, trained_cased_bert
-from tests.golden import data_path, golden_path
+from tests.helpers.shared_files import data_path, golden_path
 
 UNCASED = segmenter_of(bert_of(HAND_VOCABULARY))
 CASED = segmenter_of(bert_of(HAND_VOCABULARY, lowercase=False))

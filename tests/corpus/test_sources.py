@@ -15,8 +15,8 @@ from bertkd_ray.config.corpus import CorpusConfig
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus import sources
 from bertkd_ray.corpus.sources import read_sources, read_split, source_hashes, source_settings
-from tests.golden import data_path
-from tests.iwslt14_archive import miniature
+from tests.helpers.iwslt14_archive import miniature
+from tests.helpers.shared_files import data_path
 
 PAIRS = [("Ein Hund.", "A dog."), ("Zwei Hunde.", "Two dogs."), ("", "Ünïcode 😀")]
 

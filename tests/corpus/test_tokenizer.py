@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, normalizers
 
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.corpus.cleaning import admit
+from bertkd_ray.corpus.cleaning import filter_by_length
 from bertkd_ray.corpus.moses import unescape_moses
 from bertkd_ray.corpus.segmentation import Segmenter, count_words, normalise
 from bertkd_ray.corpus.tokenizer import (
@@ -28,17 +28,17 @@ from bertkd_ray.corpus.tokenizer import (
     SPECIAL_TOKENS,
     UNK_ID,
     PieceCounter,
-    TokenSpace,
+    Vocabulary,
     WordEncoder,
     decode,
     encode,
     load_bert_ids,
     load_tokenizer,
-    save_token_space,
+    save_vocabulary,
 )
-from bertkd_ray.corpus.tokenizer import build_token_space as build_space_of_pieces
+from bertkd_ray.corpus.tokenizer import build_vocabulary as build_space_of_pieces
 from tests.corpus.berts import HAND_VOCABULARY, bert_of, golden_vocabulary, segmenter_of, trained_cased_bert
-from tests.golden import data_path, golden_path
+from tests.helpers.shared_files import data_path, golden_path
 
 UNCASED = segmenter_of(bert_of(HAND_VOCABULARY))
 CASED = segmenter_of(bert_of(HAND_VOCABULARY, lowercase=False))
@@ -65,15 +65,15 @@ LINES = [
 ]
 
 
-def build_token_space(word_counts: Mapping[str, int], segmenter: Segmenter, *, lowercase: bool) -> TokenSpace:
+def build_vocabulary(word_counts: Mapping[str, int], segmenter: Segmenter, *, lowercase: bool) -> Vocabulary:
     """The token space of words with their counts, as prepare makes it of the text's parts."""
     characters = set("".join(word_counts))
     return build_space_of_pieces(PieceCounter(segmenter).count(word_counts), characters, segmenter, lowercase=lowercase)
 
 
-def space_of(lines: Iterable[str], segmenter: Segmenter, *, lowercase: bool = False) -> TokenSpace:
+def space_of(lines: Iterable[str], segmenter: Segmenter, *, lowercase: bool = False) -> Vocabulary:
     counts = count_words(normalise(line, lowercase=lowercase) for line in lines)
-    return build_token_space(counts, segmenter, lowercase=lowercase)
+    return build_vocabulary(counts, segmenter, lowercase=lowercase)
 
 
 def strings(tokenizer: Tokenizer, text: str) -> list[str]:
@@ -89,7 +89,7 @@ def rows(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
 
 
 def test_vocabulary_ids_and_counts_by_hand() -> None:
-    space = build_token_space({"man's": 3, "Männer": 2, "man": 1, "中": 1}, UNCASED, lowercase=False)
+    space = build_vocabulary({"man's": 3, "Männer": 2, "man": 1, "中": 1}, UNCASED, lowercase=False)
     # ▁man 3+1, ' 3, s 3, ▁Män 2, ##ner 2, ▁中 1; then the characters in every role, code points ascending.
     assert space.tokens[:10] == (*SPECIAL_TOKENS, "▁man", "'", "s", "##ner", "▁Män", "▁中")
     assert space.counts[:10].tolist() == [0, 0, 0, 0, 4, 3, 3, 2, 2, 1]
@@ -119,7 +119,7 @@ def test_the_most_frequent_piece_stands_behind_a_token() -> None:
     across = "ma" + "\u0345" * 98 + "n"
     assert [piece.token for piece in segmenter.segment([across])[0]][1] == "n"
     for of_man, of_n, winner in [(2, 1, "man"), (1, 2, "n"), (1, 1, "man")]:
-        space = build_token_space({across: of_man, "-n": of_n}, segmenter, lowercase=False)
+        space = build_vocabulary({across: of_man, "-n": of_n}, segmenter, lowercase=False)
         token = space.tokens.index("n")
         assert space.counts[token] == of_man + of_n
         assert segmenter.piece_string(int(space.bert_ids[token])) == winner
@@ -127,15 +127,15 @@ def test_the_most_frequent_piece_stands_behind_a_token() -> None:
 
 def test_the_order_of_the_words_does_not_matter() -> None:
     counts = count_words(normalise(line) for line in LINES)
-    forward = build_token_space(counts, UNCASED, lowercase=False)
-    backward = build_token_space(dict(reversed(counts.items())), UNCASED, lowercase=False)
+    forward = build_vocabulary(counts, UNCASED, lowercase=False)
+    backward = build_vocabulary(dict(reversed(counts.items())), UNCASED, lowercase=False)
     assert forward.tokens == backward.tokens
     assert np.array_equal(forward.bert_ids, backward.bert_ids)
     assert np.array_equal(forward.counts, backward.counts)
 
 
 def test_an_empty_text_has_a_vocabulary_of_special_tokens() -> None:
-    space = build_token_space({}, UNCASED, lowercase=False)
+    space = build_vocabulary({}, UNCASED, lowercase=False)
     assert space.tokens == (*SPECIAL_TOKENS, "<filler0>", "<filler1>", "<filler2>", "<filler3>")
     assert encode(space.tokenizer(), ["", "x"]).row(1).tolist() == [UNK_ID]
 
@@ -220,7 +220,7 @@ def test_text_comes_back_when_its_characters_are_known(text: str, segmenter: Seg
     normal = normalise(text, lowercase=lowercase)
     known = {character: 1 for character in normal if character != " "}
     for counts in (known, count_words([normal])):
-        tokenizer = build_token_space(counts, segmenter, lowercase=lowercase).tokenizer()
+        tokenizer = build_vocabulary(counts, segmenter, lowercase=lowercase).tokenizer()
         encoded = rows(tokenizer, [text, normal])
         assert encoded[0] == encoded[1]
         assert decode(tokenizer, encoded) == [normal, normal]
@@ -231,7 +231,7 @@ def test_text_comes_back_when_its_characters_are_known(text: str, segmenter: Seg
 @given(st.lists(TEXT, max_size=4), SEGMENTERS)
 def test_the_tokens_of_the_segmentation_decode_to_the_word(texts: list[str], segmenter: Segmenter) -> None:
     counts = count_words(normalise(text) for text in texts)
-    space = build_token_space(counts, segmenter, lowercase=False)
+    space = build_vocabulary(counts, segmenter, lowercase=False)
     ids = {token: number for number, token in enumerate(space.tokens)}
     cut = [[ids[piece.token] for piece in pieces] for pieces in segmenter.segment(list(counts))]
     assert decode(space.tokenizer(), cut) == list(counts)
@@ -264,7 +264,7 @@ tokenizer.save_pretrained(sys.argv[4])
 
 def test_the_saved_tokenizer_works_in_a_process_without_this_package(tmp_path: Path) -> None:
     space = space_of([*LINES, "a"], UNCASED)
-    save_token_space(space, tmp_path / "saved")
+    save_vocabulary(space, tmp_path / "saved")
     (tmp_path / "script.py").write_text(STRANGER, encoding="utf-8")
     (tmp_path / "texts.json").write_text(json.dumps(LINES), encoding="utf-8")
     directory = tmp_path / "saved"
@@ -292,7 +292,7 @@ def test_the_saved_tokenizer_works_in_a_process_without_this_package(tmp_path: P
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     space = space_of(LINES, CASED, lowercase=True)
-    save_token_space(space, tmp_path, model_max_length=100)
+    save_vocabulary(space, tmp_path, model_max_length=100)
     assert rows(load_tokenizer(tmp_path), LINES) == rows(space.tokenizer(), LINES)
     loaded = load_bert_ids(tmp_path)
     assert loaded.dtype == np.int32
@@ -335,7 +335,7 @@ def words_of(tokens: list[str]) -> list[str]:
 def test_the_vocabulary_is_the_originals() -> None:
     recorded = json.loads(golden_path("vocab.json").read_text(encoding="utf-8"))
     corpus = recorded["corpus"]
-    kept = admit([len(pair["src"]) for pair in corpus], [len(pair["tgt"]) for pair in corpus]) == 0
+    kept = filter_by_length([len(pair["src"]) for pair in corpus], [len(pair["tgt"]) for pair in corpus]) == 0
     assert not kept.all()
     counts = Counter(
         word
@@ -344,7 +344,7 @@ def test_the_vocabulary_is_the_originals() -> None:
         for word in [*words_of(pair["src"]), *words_of(pair["tgt"])]
     )
     segmenter = segmenter_of(bert_of(golden_vocabulary()))
-    space = build_token_space(counts, segmenter, lowercase=True)
+    space = build_vocabulary(counts, segmenter, lowercase=True)
     seen = [number for number in range(len(space)) if space.counts[number] > 0]
     marked = {number: space.tokens[number] for number in seen}
     ours = {token[1:] if token.startswith("▁") else "@@" + token: number for number, token in marked.items()}
@@ -370,7 +370,7 @@ def test_where_special_tokens_and_hyphens_start_from_other_pieces_than_in_the_or
     recorded = json.loads(golden_path("vocab.json").read_text(encoding="utf-8"))
     original = {entry["token"]: entry for entry in recorded["extra_tokens"]}
     segmenter = segmenter_of(bert_of(golden_vocabulary()))
-    space = build_token_space(count_words([unescape_moses("a @-@ b &apos;s")]), segmenter, lowercase=True)
+    space = build_vocabulary(count_words([unescape_moses("a @-@ b &apos;s")]), segmenter, lowercase=True)
     bert_ids = dict(zip(space.tokens, space.bert_ids.tolist(), strict=True))
     # Fact 2: the original's output rows of "@-@" and of entities start from [UNK], its input side from the character.
     for ours, theirs in (("▁-", "@-@"), ("▁'", "&apos;")):
@@ -465,7 +465,7 @@ def bert(kind: str, lines: list[str]) -> Segmenter:
     return segmenter_of(bert_of(golden_vocabulary(), **options))
 
 
-def differing_words(space: TokenSpace, segmenter: Segmenter, words: list[str]) -> tuple[list[str], int]:
+def differing_words(space: Vocabulary, segmenter: Segmenter, words: list[str]) -> tuple[list[str], int]:
     """Words that the tokenizer and BERT cut differently though BERT knows all of their pieces; words with an [UNK]."""
     unknown = segmenter.special_ids.unk
     encodings = segmenter._tokenizer.encode_batch(words, add_special_tokens=False)
@@ -490,7 +490,7 @@ def failing_lines(tokenizer: Tokenizer, lines: list[str]) -> set[int]:
 def check_corpus(train: list[str], held_out: list[str], segmenter: Segmenter) -> tuple[int, int]:
     """Checks segmentation and losslessness; returns the words with an [UNK] and the lines with an unseen character."""
     counts = count_words(normalise(line) for line in train)
-    space = build_token_space(counts, segmenter, lowercase=False)
+    space = build_vocabulary(counts, segmenter, lowercase=False)
     differing, with_unknown = differing_words(space, segmenter, list(counts))
     assert differing == []
     tokenizer = space.tokenizer()

@@ -16,7 +16,7 @@ import yaml
 from bertkd_ray.cli import make_parser
 from bertkd_ray.config import load_config
 from tests.deploy import ROOT, pinned
-from tests.golden import schema_path
+from tests.helpers.shared_files import schema_path
 
 MANIFESTS = sorted((ROOT / "deploy" / "kuberay").glob("*.yaml"))
 JOBS = [path for path in MANIFESTS if path.name.startswith("rayjob")]

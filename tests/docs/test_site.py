@@ -19,13 +19,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from bertkd_ray.artifacts.artifact import MANIFEST, Artifact
 from bertkd_ray.cli import make_parser
 from bertkd_ray.config import Config, TrackingConfig, dotted, load_config
 from bertkd_ray.config.corpus import CorpusConfig, SplitFiles
 from bertkd_ray.config.study import StudyConfig
-from bertkd_ray.core.artifact import MANIFEST, Artifact
-from tests.inprocess import Project
-from tests.services import ROOT, environment
+from tests.helpers.local_project import Project
+from tests.helpers.services import ROOT, environment
 
 pytest.importorskip("sphinx", reason="the site is built by the extra `docs`")
 pytest.importorskip("furo", reason="the site is built by the extra `docs`")
@@ -181,10 +181,14 @@ def stands_for(part: str, path: str) -> bool:
 
 
 def test_what_is_described_and_what_there_is_must_agree(reference_pages):
-    with pytest.raises(ValueError, match=r"core\.rejects:Reject describes"):
-        list(reference_pages._described_fields("core.rejects:Reject", ["id", "reason", "tries", "fragment"]))
-    with pytest.raises(ValueError, match=r"core\.rejects:_REASONS_SHOWN has no docstring"):
-        reference_pages.docstring_of("core.rejects:_REASONS_SHOWN")
+    with pytest.raises(ValueError, match=r"execution\.dead_letters:DeadLetter describes"):
+        list(
+            reference_pages._described_fields(
+                "execution.dead_letters:DeadLetter", ["id", "reason", "tries", "fragment"]
+            )
+        )
+    with pytest.raises(ValueError, match=r"execution\.dead_letters:_REASONS_SHOWN has no docstring"):
+        reference_pages.docstring_of("execution.dead_letters:_REASONS_SHOWN")
 
 
 def blocks(path: Path, language: str) -> list[str]:
@@ -224,7 +228,7 @@ def test_the_tutorial_word_for_word(tmp_path):
     assert "steps: 10/" in script
     bertkd = tmp_path / "bin" / "bertkd"
     bertkd.parent.mkdir()
-    bertkd.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bertkd_ray.cli "$@"\n', encoding="utf-8")
+    bertkd.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bertkd_ray "$@"\n', encoding="utf-8")
     bertkd.chmod(0o755)
     env = environment(PYTHONPATH=str(ROOT), HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
     env["PATH"] = f"{bertkd.parent}:{env['PATH']}"

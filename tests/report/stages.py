@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, fingerprint
+from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config, config_of
-from bertkd_ray.core.artifact import Artifact, Draft, fingerprint
-from bertkd_ray.core.store import Store
 from bertkd_ray.report.results import Results
-from tests.corpora import write_corpus_artifact
+from tests.helpers.hand_made_corpus import write_corpus_artifact
 
 HOSTILE = '</td><script>alert(1)</script><img src=x onerror=alert(2)> & "du" \'<'
 SOURCES = [f"Satz {number} mit <b>{HOSTILE}</b>" for number in range(12)]
@@ -110,7 +110,7 @@ def _made(
     history: list[dict[str, float]] | None = None,
     translations: pa.Table | None = None,
 ) -> Artifact:
-    work = Draft(store, stage, fingerprint(stage, {}, inputs), {}, inputs)
+    work = PendingArtifact(store, stage, fingerprint(stage, {}, inputs), {}, inputs)
     made = {}
     if history is not None:
         made["history.json"] = json.dumps({"rows": history}).encode()

@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bertkd_ray.core.artifact import Artifact, Draft, fingerprint
-from bertkd_ray.core.store import Store
-from bertkd_ray.translation.metrics import score
+from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, fingerprint
+from bertkd_ray.artifacts.store import Store
+from bertkd_ray.evaluation.metrics import score
 from bertkd_ray.translation.translate import TRANSLATIONS
 
 SOURCES = ["Der Hund schläft heute im Garten.", "Eine Katze sieht das alte Haus.", "Wir lesen.", "Ja."]
@@ -19,7 +19,7 @@ REFERENCES = ["The dog sleeps in the garden today.", "A cat sees the old house."
 
 
 def _made(store: Store, stage: str, config: dict[str, Any], inputs: dict[str, str], **of: Any) -> Artifact:
-    work = Draft(store, stage, fingerprint(stage, config, inputs), config, inputs)
+    work = PendingArtifact(store, stage, fingerprint(stage, config, inputs), config, inputs)
     return work.commit(made=[], metrics=of.get("metrics", {}), info=of.get("info", {}))
 
 
@@ -57,7 +57,7 @@ def write_translation(
     """Translations of the test text, scored."""
     store, config = student.store, {"translate": {"beam": beam}, "precision": "auto"}
     inputs = {"corpus": student.manifest["inputs"]["corpus"], "student": student.fingerprint}
-    work = Draft(store, "translation", fingerprint("translation", config, inputs), config, inputs)
+    work = PendingArtifact(store, "translation", fingerprint("translation", config, inputs), config, inputs)
     columns = {
         "id": pa.array(range(10, 10 * len(sources) + 10, 10), pa.int64()),
         "source": pa.array(sources),

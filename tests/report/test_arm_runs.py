@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from bertkd_ray.cli import main
-from tests.inprocess import QUICK, InProcess
-from tests.small import write_config
+from tests.helpers.local_project import QUICK, InProcess
+from tests.helpers.small_config import write_config
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +53,7 @@ def bertkd() -> Bertkd:
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
-            patch.setattr("bertkd_ray.core.runtime.Runtime", Session)
+            patch.setattr("bertkd_ray.execution.ray.session.Runtime", Session)
             code = main(list(arguments))
         return code, out.getvalue(), err.getvalue()
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import sacrebleu
 
-from bertkd_ray.core.artifact import Artifact
+from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.core.tracking import default_uri, open_tracker
 from bertkd_ray.report.comparison import Comparison, compare_sides, open_sides
+from bertkd_ray.tracking import default_uri, open_tracker
 from tests.report.students import REFERENCES, SOURCES, write_corpus, write_student, write_translation
 
 FIRST = ["The dog sleeps in the garden.", "A cat sees the old house.", "We read.", "Yes."]

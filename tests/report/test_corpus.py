@@ -7,7 +7,7 @@ import pytest
 
 from bertkd_ray.corpus.inspect import CorpusFigures, inspect_corpus
 from bertkd_ray.report.corpus import corpus_text
-from tests.corpora import TRAIN, write_corpus_artifact
+from tests.helpers.hand_made_corpus import TRAIN, write_corpus_artifact
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from bertkd_ray.corpus.inspect import LengthCounts
 from bertkd_ray.report import lengths
 from bertkd_ray.report.lengths import draw_lengths, length_panels, read_lengths
-from tests.corpora import write_corpus_artifact
+from tests.helpers.hand_made_corpus import write_corpus_artifact
 from tests.report.test_figures import check
 
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bertkd_ray.core.artifact import Artifact, Draft, fingerprint
-from bertkd_ray.core.store import Store
+from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, fingerprint
+from bertkd_ray.artifacts.store import Store
 from bertkd_ray.report.lineage import lineage
 from tests.report.stages import finished_stages
 
@@ -38,7 +38,7 @@ def test_the_order_in_which_stages_are_given_does_not_matter(tmp_path: Path) -> 
 
 def test_an_input_that_is_not_among_them_is_only_named(tmp_path: Path) -> None:
     def made(inputs: dict[str, str]) -> Artifact:
-        work = Draft(Store(str(tmp_path)), "student", fingerprint("student", {}, inputs), {}, inputs)
+        work = PendingArtifact(Store(str(tmp_path)), "student", fingerprint("student", {}, inputs), {}, inputs)
         return work.commit(made=[], metrics={}, info={})
 
     (node,) = lineage({"distill/x": made({"corpus": "c" * 16})})

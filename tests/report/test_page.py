@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bertkd_ray.core.artifact import Artifact
+from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.report.page import page_html
 from tests.report.stages import FIDELITY, HOSTILE, REFERENCES, SAID, SIGNATURES, SOURCES, finished_stages, results_of
 

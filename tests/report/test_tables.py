@@ -7,7 +7,8 @@ import math
 
 import pytest
 
-from bertkd_ray.report.tables import ArmResult, as_csv, as_markdown, format_p, results_table
+from bertkd_ray.core.text_tables import format_p
+from bertkd_ray.report.tables import ArmResult, as_csv, as_markdown, results_table
 
 DISTILLED = ArmResult(
     arm="distilled",

@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from bertkd_ray.core.artifact import Artifact, Draft
+from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
-from bertkd_ray.core.rejects import Limit
+from bertkd_ray.execution.dead_letters import ErrorBudget
 from bertkd_ray.softlabels.extract import ShardWriter, extract
 from bertkd_ray.softlabels.fidelity import Fidelity, fidelity
 from bertkd_ray.softlabels.shards import decode_labels
-from tests.inprocess import InProcess, Project
+from tests.helpers.local_project import InProcess, Project
 
 K, PASSES = 4, 7
 
@@ -46,7 +46,7 @@ def writer(project: Project, artifact: str, **settings: Any) -> ShardWriter:
         corpus=project.corpus().directory,
         teacher=project.teacher().directory,
         settings={**project.labels_draft().config, **settings},
-        limit=Limit("extract", 0.0, 1),
+        limit=ErrorBudget("extract", 0.0, 1),
     )
 
 
@@ -127,7 +127,7 @@ def test_the_budget_changes_the_batches_and_not_the_labels(project, corpus, labe
 
 def test_only_what_is_missing_is_computed(project, labels):
     work = project.labels_draft()
-    elsewhere = Draft(work.store, work.stage, "0" * 16, work.config, work.inputs)
+    elsewhere = PendingArtifact(work.store, work.stage, "0" * 16, work.config, work.inputs)
     names = [entry["path"] for entry in labels.files("part-")]
     kept = names[0], names[2]
     for name in kept:
@@ -144,7 +144,7 @@ def test_only_what_is_missing_is_computed(project, labels):
 
 def test_nothing_missing_computes_nothing(project, labels):
     work = project.labels_draft()
-    elsewhere = Draft(work.store, work.stage, "1" * 16, work.config, work.inputs)
+    elsewhere = PendingArtifact(work.store, work.stage, "1" * 16, work.config, work.inputs)
     for entry in labels.files("part-"):
         work.store.write(work.store.read(labels.directory, entry["path"]), elsewhere.directory, entry["path"])
     runtime: Any = InProcess()
@@ -165,7 +165,7 @@ def test_a_teacher_of_another_corpus_is_refused(project, labels, tmp_path):
             corpus=other.directory,
             teacher=project.teacher().directory,
             settings=project.labels_draft().config,
-            limit=Limit("extract", 0.0, 1),
+            limit=ErrorBudget("extract", 0.0, 1),
         )
 
 

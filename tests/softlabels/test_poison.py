@@ -14,17 +14,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from bertkd_ray.core.artifact import Artifact, Draft
+from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
-from bertkd_ray.core.rejects import Limit
+from bertkd_ray.execution.dead_letters import ErrorBudget
 from bertkd_ray.softlabels import scoring
 from bertkd_ray.softlabels.extract import ShardWriter, extract
 from bertkd_ray.softlabels.shards import decode_labels
 from bertkd_ray.student import distill
-from tests.inprocess import InProcess, Project
-from tests.mortal import deaths_until_done, dies
-from tests.poison import beside, bytes_of, deadly, poisoned
+from tests.helpers.killable_processes import deaths_until_done, dies
+from tests.helpers.local_project import InProcess, Project
+from tests.helpers.poison_records import beside, bytes_of, deadly, poisoned
 
 PAIRS = 242
 FRAGMENT = 64
@@ -44,7 +44,7 @@ def corpus(project) -> Artifact:
     return poisoned(project.corpus(), "train", "tgt_ids", ROWS, "a" * 16)[0]
 
 
-def draft(project: Project, corpus: Artifact, fingerprint: str) -> Draft:
+def draft(project: Project, corpus: Artifact, fingerprint: str) -> PendingArtifact:
     return beside(corpus, project.labels_draft(), fingerprint)
 
 
@@ -129,7 +129,7 @@ def test_too_many_fail_the_stage_and_a_greater_share_finishes_it(project, corpus
     assert said.startswith(
         "extract: 3 of 242 pairs rejected (1.240%), more than max_rejects 0.00826446; pair 3: IndexError: index"
     )
-    table = f"{project.store.root}/{work.work}/rejects.parquet"
+    table = f"{project.store.root}/{work.staging}/rejects.parquet"
     assert said.endswith(f"; all of them: {table}; mend the cause, or raise max_rejects, and run again to go on")
     assert "\n" not in said
     assert pq.read_table(table)["id"].to_pylist() == ROWS
@@ -143,7 +143,7 @@ def test_too_many_fail_the_stage_and_a_greater_share_finishes_it(project, corpus
     found = extract(work, raised, corpus, project.teacher(), max_rejects=3 / PAIRS)
     assert [item["shard"] for item in raised.seen] == ["part-000002.parquet", "part-000003.parquet"]
     assert bytes_of(found.uri) == bytes_of(labels.uri)
-    assert work.store.files(work.work) == []
+    assert work.store.files(work.staging) == []
 
 
 def test_one_fragment_with_too_many_is_given_up_at_once(project, monkeypatch):
@@ -170,7 +170,7 @@ def test_a_fragment_without_any_pair_left_is_an_empty_shard_and_distil_can_be_ru
     assert len(pq.read_table(labels.path("part-000000.parquet"))) == 0
     assert [one["id"] for one in table_of(labels)] == ids
     arm = project.config.arm_configs()["distilled"]
-    work = distill.draft(arm, project.store, empty.fingerprint, labels.fingerprint)
+    work = distill.pending_artifact(arm, project.store, empty.fingerprint, labels.fingerprint)
     student = distill.distill(work, arm, InProcess(), empty, labels, lambda rows: None)
     assert student.metrics["steps"] == 2
 
@@ -189,7 +189,7 @@ def test_a_pair_whose_logits_do_not_fit_float16_is_rejected(project, monkeypatch
     monkeypatch.setattr(scoring.Scorer, "_score_batch", too_large)
     # One row a batch, so that the other pairs of a batch keep their logits.
     settings = {**project.labels_draft().config, "batch_tokens": 1}
-    work = Draft(project.store, "softlabels", "3" * 16, settings, project.labels_draft().inputs)
+    work = PendingArtifact(project.store, "softlabels", "3" * 16, settings, project.labels_draft().inputs)
     labels = extract(work, InProcess(), project.corpus(), project.teacher(), max_rejects=0.5)
     rejects = table_of(labels)
     assert 5 in [one["id"] for one in rejects]
@@ -199,15 +199,15 @@ def test_a_pair_whose_logits_do_not_fit_float16_is_rejected(project, monkeypatch
 
 
 def writer(project: Project, corpus: Artifact, artifact: str, share: float = 0.5) -> ShardWriter:
-    work = Draft(project.store, "softlabels", artifact, project.labels_draft().config, {})
+    work = PendingArtifact(project.store, "softlabels", artifact, project.labels_draft().config, {})
     return ShardWriter(
         storage=project.store.uri,
         artifact=work.directory,
-        work=work.work,
+        work=work.staging,
         corpus=corpus.directory,
         teacher=project.teacher().directory,
         settings=work.config,
-        limit=Limit("extract", share, PAIRS),
+        limit=ErrorBudget("extract", share, PAIRS),
     )
 
 
@@ -301,7 +301,7 @@ def test_a_fragment_whose_process_was_taken_away_has_the_same_bytes(project, lab
 
 @pytest.mark.parametrize("size", [0, 7, 4000])
 def test_a_shard_that_was_cut_off_is_made_again(project, size):
-    work = Draft(project.store, "softlabels", "8" * 16, project.labels_draft().config, {})
+    work = PendingArtifact(project.store, "softlabels", "8" * 16, project.labels_draft().config, {})
     for entry in project.labels().files("part-"):
         data = project.store.read(project.labels().directory, entry["path"])
         cut = entry["path"] == "part-000001.parquet"

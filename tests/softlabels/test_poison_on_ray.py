@@ -11,8 +11,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.inprocess import Project
-from tests.poison import beside, bytes_of, poisoned
+from tests.helpers.local_project import Project
+from tests.helpers.poison_records import beside, bytes_of, poisoned
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -26,10 +26,10 @@ PROGRAM = textwrap.dedent(
 
     import ray
 
-    from bertkd_ray.core.artifact import load
-    from bertkd_ray.core.runtime import Runtime
+    from bertkd_ray.artifacts.artifact import load
+    from bertkd_ray.execution.ray.session import Runtime
     from bertkd_ray.softlabels.extract import draft, extract
-    from tests.inprocess import Project
+    from tests.helpers.local_project import Project
 
     project = Project(Path(sys.argv[1]))
     corpus, teacher = load(project.store, sys.argv[2]), load(project.store, sys.argv[3])
@@ -37,7 +37,7 @@ PROGRAM = textwrap.dedent(
         address="local",
         num_cpus=2,
         log_to_driver=False,
-        runtime_env={"worker_process_setup_hook": "tests.poison.deadly"},
+        runtime_env={"worker_process_setup_hook": "tests.helpers.poison_records.deadly"},
     )
     runtime = Runtime(project.config)
     runtime.start()

@@ -20,7 +20,7 @@ from bertkd_ray.teacher.gpu_inference import GpuEncoder
 from bertkd_ray.teacher.masking import BertSpecials, cmlm_batch, expand_passes, strided_passes
 from bertkd_ray.teacher.model import ConditionalMaskedLM, build_teacher
 from bertkd_ray.teacher.source import bert_specials
-from tests.golden import golden_path
+from tests.helpers.shared_files import golden_path
 from tests.teacher.tiny import write_bert
 
 SPECIALS = BertSpecials(pad=0, cls=2, sep=3, mask=4)

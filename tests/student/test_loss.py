@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bertkd_ray.student.loss import LossSums, evaluation_sums, fused_kd_loss, kd_loss
-from tests.golden import golden_path
+from tests.helpers.shared_files import golden_path
 
 
 def _case(rows: int, width: int, vocabulary: int, k: int, *, dtype: torch.dtype = torch.float32, seed: int = 0):

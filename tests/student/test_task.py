@@ -13,15 +13,15 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from bertkd_ray.config import KdConfig, StudentConfig
-from bertkd_ray.core.batching import MicroBatch, Position
 from bertkd_ray.core.ragged import Ragged
-from bertkd_ray.core.training import Workers
 from bertkd_ray.corpus.tokenizer import BOS_ID, EOS_ID
+from bertkd_ray.decoding.decode import Translation
 from bertkd_ray.student import task as task_module
 from bertkd_ray.student.model import build_student
 from bertkd_ray.student.task import StudentTask, Validation, lengths, soft_labels
-from bertkd_ray.translation.decoding import Translation
-from tests.together import together
+from bertkd_ray.training.batch_plan import MicroBatch, Position
+from bertkd_ray.training.trainer import World
+from tests.helpers.thread_world import together
 
 V, PAIRS = 24, 15
 SIZES = {"width": 16, "ffn": 24, "heads": 2}
@@ -71,7 +71,7 @@ def make(tokenizer):
 
 def evaluated(task: StudentTask) -> dict[str, float]:
     task.objective.eval()
-    return task.evaluate(Workers())
+    return task.evaluate(World())
 
 
 def table(stored: int | None = None) -> pa.Table:

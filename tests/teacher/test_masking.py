@@ -20,7 +20,7 @@ from bertkd_ray.teacher.masking import (
     strided_passes,
     with_eos,
 )
-from tests.golden import golden_path
+from tests.helpers.shared_files import golden_path
 
 SPECIALS = BertSpecials(pad=0, cls=101, sep=102, mask=103)
 BERT_IDS = np.asarray([0, 100, 101, 102, 1004, 1005, 1006, 1007], np.int32)

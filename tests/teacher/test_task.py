@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from bertkd_ray.config import TeacherConfig
-from bertkd_ray.core.batching import MicroBatch, Position
 from bertkd_ray.core.ragged import Ragged
-from bertkd_ray.core.training import Workers
 from bertkd_ray.corpus.tokenizer import EOS_ID
 from bertkd_ray.teacher.masking import BertSpecials
 from bertkd_ray.teacher.model import build_teacher
 from bertkd_ray.teacher.task import TeacherBatch, TeacherTask, lengths
+from bertkd_ray.training.batch_plan import MicroBatch, Position
+from bertkd_ray.training.trainer import World
+from tests.helpers.thread_world import together
 from tests.teacher.tiny import write_bert
-from tests.together import together
 
 V = 24
 BERT_IDS = np.concatenate([[0, 2, 2, 3], np.arange(5, 25)]).astype(np.int32)
@@ -59,7 +59,7 @@ def micro(rows: pa.Table, epoch: int = 0) -> MicroBatch:
     return MicroBatch(stream=0, epoch=epoch, rows=rows, after=Position(0, 1))
 
 
-def evaluated(task: TeacherTask, workers: Workers = Workers()) -> dict[str, float]:  # noqa: B008
+def evaluated(task: TeacherTask, workers: World = World()) -> dict[str, float]:  # noqa: B008
     task.objective.eval()
     return task.evaluate(workers)
 

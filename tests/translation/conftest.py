@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bertkd_ray.core.artifact import Artifact
-from bertkd_ray.student.source import Lineage, lineage_of
-from tests.inprocess import Project
+from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.student.lineage import Lineage, lineage_of
+from tests.helpers.local_project import Project
 
 KNOWN = 240
 """Sentences of the test text, which are the first of train."""

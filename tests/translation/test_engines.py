@@ -15,10 +15,10 @@ import torch
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.tokenizer import load_tokenizer
+from bertkd_ray.decoding.beam_search import length_penalty
 from bertkd_ray.student.distill import MODEL
 from bertkd_ray.translation.engines import CTranslate2Engine, TorchEngine, require_ctranslate2
 from bertkd_ray.translation.export import export_ctranslate2
-from bertkd_ray.translation.search import length_penalty
 
 CPU = torch.device("cpu")
 EOS = 3

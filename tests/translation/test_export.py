@@ -25,8 +25,8 @@ from bertkd_ray.translation.export import (
     export_to,
 )
 from bertkd_ray.translation.lines import LineSettings
-from tests.faulty import FaultyStorage
-from tests.inprocess import Project
+from tests.helpers.failing_storage import FaultyStorage
+from tests.helpers.local_project import Project
 from tests.translation.conftest import KNOWN
 from tests.translation.test_measure import MEASUREMENT
 
@@ -243,7 +243,7 @@ def test_a_student_of_moses_text_exports_with_a_word_of_warning(tmp_path, moses)
 
 @pytest.fixture(scope="module")
 def moses(tmp_path_factory) -> Any:
-    from bertkd_ray.student.source import lineage_of
+    from bertkd_ray.student.lineage import lineage_of
 
     return lineage_of(Project(tmp_path_factory.mktemp("moses"), "corpus.text=moses").control())
 

@@ -11,7 +11,7 @@ import pytest
 
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
-from bertkd_ray.corpus.tokenizer import SPECIAL_TOKENS, TokenSpace
+from bertkd_ray.corpus.tokenizer import SPECIAL_TOKENS, Vocabulary
 from bertkd_ray.translation.lines import LineSettings, LineTranslator, line_windows, sentences, translate_stream
 
 LETTERS = "abcdefgh"
@@ -45,7 +45,7 @@ class Echo:
 
 @pytest.fixture
 def translator() -> Callable[..., LineTranslator]:
-    space = TokenSpace(TOKENS, np.zeros(len(TOKENS), np.int32), np.zeros(len(TOKENS), np.int64), False, ".?。")
+    space = Vocabulary(TOKENS, np.zeros(len(TOKENS), np.int32), np.zeros(len(TOKENS), np.int64), False, ".?。")
 
     def make(engine: Echo, *, tokenised: bool = False, **settings: object) -> LineTranslator:
         return LineTranslator(engine, space.tokenizer(), LineSettings(**settings), tokenised=tokenised)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from bertkd_ray.core.artifact import Artifact
-from bertkd_ray.student.source import Lineage
+from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.student.lineage import Lineage
 from bertkd_ray.translation.lines import LineSettings
 from bertkd_ray.translation.model_card import model_card
 from bertkd_ray.translation.models import settings_of

@@ -15,18 +15,19 @@ import pyarrow.parquet as pq
 import pytest
 import sacrebleu
 
-from bertkd_ray.core.artifact import Artifact, Draft
+from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.core.rejects import Limit
 from bertkd_ray.corpus import tokenizer
 from bertkd_ray.corpus.moses import tokenise, unescape_moses
-from bertkd_ray.translation import decoding, translate
-from bertkd_ray.translation.decoding import Translation
-from bertkd_ray.translation.metrics import legacy_bleu
+from bertkd_ray.decoding import decode as decoding
+from bertkd_ray.decoding.decode import Translation
+from bertkd_ray.evaluation.metrics import legacy_bleu
+from bertkd_ray.execution.dead_letters import ErrorBudget
+from bertkd_ray.translation import translate
 from bertkd_ray.translation.translate import PartTranslator, best_hypotheses, read_translations
-from tests.inprocess import InProcess, Project
-from tests.mortal import deaths_until_done
-from tests.poison import NO_TOKEN, beside, poisoned
+from tests.helpers.killable_processes import deaths_until_done
+from tests.helpers.local_project import InProcess, Project
+from tests.helpers.poison_records import NO_TOKEN, beside, poisoned
 
 ROWS = 20
 
@@ -51,7 +52,7 @@ def translator(project: Project, work: str = "scratch", **settings: Any) -> Part
         student=project.control().directory,
         work=work,
         settings={**draft.config, "translate": {**draft.config["translate"], **settings}},
-        limit=Limit("translate", 0.0, ROWS),
+        limit=ErrorBudget("translate", 0.0, ROWS),
     )
 
 
@@ -148,7 +149,7 @@ def test_scores_are_sacrebleus_on_the_best_hypotheses(translation):
 def test_a_chinese_target_is_scored_by_characters(project):
     corpus = project.corpus()
     chinese = replace(corpus, manifest={**corpus.manifest, "info": {**corpus.info, "tgt_lang": "zh"}})
-    work = Draft(project.store, "translation", "0123456789abcdef", project.translation_draft().config, {})
+    work = PendingArtifact(project.store, "translation", "0123456789abcdef", project.translation_draft().config, {})
     found = translate.translate(work, project.runtime, chinese, project.control(), max_rejects=0)
     assert found.info["tokenize"] == "zh"
     assert "|tok:zh|" in found.info["signatures"]["bleu_signature"]
@@ -226,7 +227,7 @@ def test_sentences_that_raise_have_an_empty_translation(project, poison, transla
         assert ours[row]["reference"] == theirs[row]["reference"] != ""
     hypotheses, references = [row["hypotheses"][0] for row in ours], [row["reference"] for row in ours]
     assert found.metrics["test/chrf"] == sacrebleu.corpus_chrf(hypotheses, [references]).score
-    assert project.store.files(work.work) == []
+    assert project.store.files(work.staging) == []
 
 
 def test_a_sentence_that_kills_has_an_empty_translation(project, poison, monkeypatch):
@@ -256,12 +257,12 @@ def test_a_sentence_that_kills_has_an_empty_translation(project, poison, monkeyp
 def test_only_parts_that_are_missing_or_of_other_rows_are_translated(project, translation, monkeypatch):
     monkeypatch.setattr(translate, "_PART_ROWS", 6)
     work = beside(project.corpus(), project.translation_draft(), "d" * 16)
-    actor = translator(project, work.work)
+    actor = translator(project, work.staging)
     first, second, third, fourth = translate._parts(project.corpus())
     for one in ({**first, "rows": 5}, second, third):
         actor(one)
-    data = project.store.read(work.work, third["name"])
-    project.store.write(data[:-20], work.work, third["name"])
+    data = project.store.read(work.staging, third["name"])
+    project.store.write(data[:-20], work.staging, third["name"])
     runtime = InProcess()
     found = translate.translate(work, runtime, project.corpus(), project.control(), max_rejects=0)
     assert runtime.seen == [first, third, fourth]

@@ -1,0 +1,207 @@
+"""One driver at a time makes an artifact: a lock file in the store that says who holds it.
+
+Locks are per artifact, so that drivers with different work share a store. A lock whose owner is dead is taken over: on
+the same machine the kernel says whether the process lives, by its id and the moment it started; of another machine
+the age of the last heartbeat tells, which supposes clocks that agree to less than a minute.
+
+On a directory, taking a lock is exclusive as far as `flock` is on that file system. An object store has no such
+thing: there a lock is a file that is written and read back, so that two drivers that start within the same second may
+both believe that they hold it. Both then write the same content, each file in one step; one is told at the end.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bertkd_ray.core.console import log
+from bertkd_ray.core.errors import StorageError, UserError, one_line
+from bertkd_ray.artifacts.store import Store
+
+LOCKS = "locks"
+"""The directory of a store that holds locks, a file an artifact that is being made."""
+HEARTBEAT_SECONDS = 10.0
+STALE_SECONDS = 60.0
+"""Age of the last heartbeat at which the owner on another machine counts as dead."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a lock."""
+
+    host: str
+    machine: str
+    """What host names do not tell apart: the boot of the kernel and the namespace of process ids; empty if unknown."""
+    pid: int
+    process_start: str
+    """When the kernel started the process, in its own ticks; an id is used again, the two together are not."""
+    since: str
+    """When the lock was taken, ISO 8601."""
+    token: str
+    """Tells two locks of one process apart."""
+    heartbeat: float
+    """Seconds since the epoch."""
+
+    @staticmethod
+    def myself() -> Owner:
+        """This process, from now on."""
+        return Owner(
+            host=socket.gethostname(),
+            machine=_machine(),
+            pid=os.getpid(),
+            process_start=_process_start(os.getpid()),
+            since=datetime.now(UTC).isoformat(timespec="seconds"),
+            token=uuid.uuid4().hex,
+            heartbeat=time.time(),
+        )
+
+    def is_alive(self) -> bool:
+        """Whether the owner still runs, as far as this machine can tell."""
+        if self.is_here():
+            return self.process_start == _process_start(self.pid)
+        return time.time() - self.heartbeat < STALE_SECONDS
+
+    def is_here(self) -> bool:
+        """Whether this machine's kernel knows the owner's process."""
+        return bool(self.machine) and self.machine == _machine()
+
+    def renewed(self) -> Owner:
+        """The same owner with a heartbeat of now."""
+        return Owner(**{**asdict(self), "heartbeat": time.time()})
+
+
+@contextmanager
+def held(store: Store, name: str) -> Iterator[None]:
+    """Holds the lock `name` of a store while the block runs.
+
+    Raises UserError, with host, process id and start, when another live driver holds it; and after the block when
+    another took it over meanwhile, because this one gave no sign of life for too long.
+    """
+    file = _LockFile(store, name)
+    mine = Owner.myself()
+    file.take(mine)
+    ended = threading.Event()
+    thread = threading.Thread(target=_beat, args=(file, mine, ended), name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        successor = file.release(mine)
+    if successor is not None:
+        raise UserError(
+            f"{name}: this process gave no sign of life for {STALE_SECONDS:.0f} seconds and process {successor.pid} on "
+            f"{successor.host} has gone on since {successor.since}; leave the work to it"
+        )
+
+
+def _beat(file: _LockFile, mine: Owner, ended: threading.Event) -> None:
+    while not ended.wait(HEARTBEAT_SECONDS):
+        try:
+            if not file.renew(mine):
+                return
+        except (OSError, StorageError) as error:
+            # A storage that is away for a moment is no reason to stop; should it stay away, the work itself fails.
+            log(f"no heartbeat: {one_line(error)}")
+
+
+class _LockFile:
+    """The file of one lock."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._name, self._path = store, name, (LOCKS, f"{name}.json")
+
+    def take(self, mine: Owner) -> None:
+        """Writes the lock. Raises UserError if another owner lives."""
+        with self._alone():
+            other = self._owner()
+            if other is None or not other.is_alive():
+                self._write(mine)
+                other = self._owner()
+        if other is None or other.token != mine.token:
+            raise self._refusal(other or mine)
+
+    def renew(self, mine: Owner) -> bool:
+        """Writes a heartbeat, unless another has taken the lock over: then False."""
+        with self._alone():
+            other = self._owner()
+            if other is not None and other.token != mine.token:
+                return False
+            self._write(mine.renewed())
+        return True
+
+    def release(self, mine: Owner) -> Owner | None:
+        """Removes the lock; gives the owner that has taken it over, which keeps it."""
+        with self._alone():
+            other = self._owner()
+            if other is not None and other.token != mine.token:
+                return other
+            if other is not None:
+                self._store.fs.delete_file(self._store.path(*self._path))
+        return None
+
+    def _owner(self) -> Owner | None:
+        """Who holds the lock. What cannot be read as a lock (a file cut off by a full disk) belongs to nobody."""
+        if not self._store.exists(*self._path):
+            return None
+        try:
+            return Owner(**json.loads(self._store.read(*self._path)))
+        except (ValueError, TypeError, FileNotFoundError):
+            return None
+
+    def _write(self, owner: Owner) -> None:
+        self._store.write(json.dumps(asdict(owner)).encode(), *self._path)
+
+    def _refusal(self, other: Owner) -> UserError:
+        age = max(0, round(time.time() - other.heartbeat))
+        heard = f" (last heard of {age} s ago; after {STALE_SECONDS:.0f} s it counts as dead)"
+        since = other.since if other.is_here() else f"{other.since}{heard}"
+        return UserError(
+            f"{self._name}: process {other.pid} on {other.host} has been making it since {since}; "
+            "wait for it, or end it, and run the same command again"
+        )
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process of this file system reads or writes the lock meanwhile; on an object store, no guarantee."""
+        if not self._store.is_local:
+            yield
+            return
+        directory = Path(self._store.path(LOCKS))
+        directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _machine() -> str:
+    """The boot of this kernel and the namespace of its process ids; empty where there is no /proc."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    if not boot.exists():
+        return ""
+    return f"{boot.read_text(encoding='ascii').strip()}/{os.readlink('/proc/self/ns/pid')}"
+
+
+def _process_start(pid: int) -> str:
+    """When a process started, in ticks since the boot; empty if it has ended, and where there is no /proc."""
+    try:
+        # The name in parentheses may hold anything; state and start are fields 3 and 22 of the line.
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    # A process that was killed stays as a zombie until its parent asks for it.
+    return "" if fields[0] in "ZX" else fields[19]

@@ -1,0 +1,260 @@
+"""A directory or a bucket: files that appear in one step and last, and one line for a storage that refuses."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+from pyarrow import fs
+
+from bertkd_ray.core.errors import StorageError, UserError, one_line
+from bertkd_ray.core.timeouts import call_with_timeout
+from bertkd_ray.core.redaction import redacted
+from bertkd_ray.artifacts.storage_errors import is_out_of_space, storage_error
+
+_CHUNK = 1 << 20
+_TOKEN_DIGITS = 12
+# Hidden, so that whoever reads a directory of Parquet files as one table passes over it.
+_SCRATCH_NAME = re.compile(rf"\..+\.[0-9a-f]{{{_TOKEN_DIGITS}}}\.partial")
+
+
+class Store:
+    """Files in a directory or under a URI (`s3://`, `gs://`), through pyarrow's filesystems.
+
+    Every method that reads or writes contents raises StorageError when the storage refuses.
+    """
+
+    def __init__(self, storage: str) -> None:
+        """Raises UserError when the URI names no filesystem that pyarrow knows."""
+        self.storage = storage
+        if "://" in storage:
+            try:
+                self.fs, self.root = call_with_timeout(lambda: fs.FileSystem.from_uri(storage))
+            except (pa.ArrowException, OSError) as error:
+                said = redacted(one_line(error), secrets_of=storage)
+                raise UserError(f"storage: {storage} cannot be opened: {said}") from None
+        else:
+            self.fs, self.root = fs.LocalFileSystem(), str(Path(storage).resolve())
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the store is a directory of this file system."""
+        return isinstance(self.fs, fs.LocalFileSystem)
+
+    @property
+    def uri(self) -> str:
+        """The absolute directory, or the URI, as a process elsewhere can open it."""
+        return self.uri_of()
+
+    def uri_of(self, *parts: str) -> str:
+        """The same of a path inside the store."""
+        if self.is_local:
+            return self.path(*parts)
+        above, mark, query = self.storage.partition("?")
+        return "/".join([above.rstrip("/"), *parts]) + mark + query
+
+    def display_uri(self, *parts: str) -> str:
+        """The same for people to see: without credentials."""
+        return redacted(self.uri_of(*parts))
+
+    def path(self, *parts: str) -> str:
+        """A path inside the store, for the store's filesystem."""
+        return "/".join([self.root, *parts])
+
+    def exists(self, *parts: str) -> bool:
+        """Whether a file stands at this path."""
+        return bool(self.fs.get_file_info(self.path(*parts)).type == fs.FileType.File)
+
+    def files(self, *parts: str) -> list[tuple[str, int]]:
+        """Every file below a directory: its path relative to it, and its size in bytes; sorted.
+
+        What a writer has not finished, or left behind when it was killed, is not among them.
+        """
+        return [(name, size) for name, size in self._all_files(*parts) if not _is_scratch(name)]
+
+    def _all_files(self, *parts: str) -> list[tuple[str, int]]:
+        base = self.path(*parts)
+        selector = fs.FileSelector(base, recursive=True, allow_not_found=True)
+        found = [info for info in self.fs.get_file_info(selector) if info.type == fs.FileType.File]
+        return sorted((info.path[len(base) + 1 :], info.size) for info in found)
+
+    def read(self, *parts: str) -> bytes:
+        """A file's bytes. Raises FileNotFoundError if there is none."""
+        with self.reporting_errors("read", *parts), self.fs.open_input_stream(self.path(*parts)) as stream:
+            return bytes(stream.read())
+
+    def write(self, data: bytes, *parts: str, lasting: bool = True) -> None:
+        """Writes a file in one step: a reader sees the whole of it or nothing, and what it sees outlasts a crash.
+
+        Object stores are so by nature; a directory gets a scratch file of a name of its own, synced and renamed.
+        lasting: False for what is of no use after a crash of the machine, and need not wait for the disk.
+        """
+        with self._new_file(*parts, lasting=lasting) as stream:
+            stream.write(data)
+
+    def upload(self, local: Path, *parts: str) -> None:
+        """Makes a directory of the store hold the files of a local one: each in one step, and no others."""
+        wanted = sorted(str(path.relative_to(local)) for path in local.rglob("*") if path.is_file())
+        for name in wanted:
+            with (local / name).open("rb") as source, self._new_file(*parts, name) as sink:
+                shutil.copyfileobj(source, sink, _CHUNK)
+        self.keep_only(wanted, *parts)
+
+    def download(self, local: Path, *parts: str) -> None:
+        """Copies the files below a directory of the store into a local one, which is made if needed."""
+        for name, _ in self.files(*parts):
+            (local / name).parent.mkdir(parents=True, exist_ok=True)
+            with (local / name).open("wb") as sink:
+                for chunk in self._chunks(*parts, name):
+                    sink.write(chunk)
+
+    def keep_only(self, names: list[str], *parts: str) -> list[str]:
+        """Removes all files below a directory but those named; returns what was removed, scratch files aside."""
+        strangers = [name for name, _ in self._all_files(*parts) if name not in set(names)]
+        for name in strangers:
+            with self.reporting_errors("removed", *parts, name), suppress(FileNotFoundError):
+                self.fs.delete_file(self.path(*parts, name))
+        return [name for name in strangers if not _is_scratch(name)]
+
+    def delete(self, *parts: str) -> None:
+        """Removes a directory and what lies in it, if it is there; another process may be doing so too."""
+        target = self.path(*parts)
+        with self.reporting_errors("removed", *parts), suppress(FileNotFoundError):
+            if self.fs.get_file_info(target).type == fs.FileType.Directory:
+                self.fs.delete_dir(target)
+
+    def sha256(self, *parts: str) -> str:
+        """The checksum of a file, read in pieces."""
+        digest = hashlib.sha256()
+        for chunk in self._chunks(*parts):
+            digest.update(chunk)
+        return digest.hexdigest()
+
+    def require_writable(self) -> None:
+        """Raises UserError when nothing can be written here, or nobody answers; StorageError when it is only full."""
+        try:
+            call_with_timeout(self._write_probe)
+        except (OSError, pa.ArrowException) as error:
+            if is_out_of_space(error):
+                raise self._refusal("written", error) from None
+            said = redacted(one_line(error), secrets_of=self.storage)
+            raise UserError(f"storage: {self.storage} cannot be written: {said}") from None
+
+    def _write_probe(self) -> None:
+        """Writes a file of no use and removes it."""
+        probe = self.path(_scratch_name("writable"))
+        self.fs.create_dir(self.root, recursive=True)
+        try:
+            with self.fs.open_output_stream(probe) as stream:
+                stream.write(b"\0")
+        except OSError:
+            with suppress(OSError):
+                self.fs.delete_file(probe)
+            raise
+        self.fs.delete_file(probe)
+
+    @contextmanager
+    def _new_file(self, *parts: str, lasting: bool = True) -> Iterator[IO[bytes]]:
+        """A stream whose file stands under its name once the block has ended well."""
+        with self.reporting_errors("written", *parts):
+            if self.is_local:
+                with _whole_file(Path(self.path(*parts)), lasting=lasting) as stream:
+                    yield stream
+            else:
+                target = self.path(*parts)
+                self.fs.create_dir(target.rpartition("/")[0], recursive=True)
+                with self.fs.open_output_stream(target) as remote:
+                    yield remote
+
+    def _chunks(self, *parts: str) -> Iterator[bytes]:
+        """A file in pieces; what goes wrong where they are used is not the storage's doing."""
+        with self.reporting_errors("read", *parts):
+            stream = self.fs.open_input_stream(self.path(*parts))
+        with stream:
+            while True:
+                with self.reporting_errors("read", *parts):
+                    chunk = stream.read(_CHUNK)
+                if not chunk:
+                    return
+                yield chunk
+
+    @contextmanager
+    def reporting_errors(self, what: str, *parts: str) -> Iterator[None]:
+        """Turns errors of the storage in the block into StorageError: "… cannot be `what`" (`written`, `read`, …)."""
+        try:
+            yield
+        except (OSError, pa.ArrowException) as error:
+            if what == "read" and isinstance(error, FileNotFoundError):
+                raise
+            raise self._refusal(what, error, *parts) from error
+
+    def _refusal(self, what: str, error: BaseException, *parts: str) -> StorageError:
+        return storage_error(f"storage: {self.display_uri(*parts)}", what, error, self.root if self.is_local else None)
+
+
+def store_above(directory: str) -> tuple[Store, str]:
+    """The store that holds an artifact's directory (a path or a URI), and the directory's name."""
+    if "://" not in directory:
+        path = Path(directory).resolve()
+        return Store(str(path.parent)), path.name
+    location, mark, query = directory.partition("?")
+    above, _, name = location.rstrip("/").rpartition("/")
+    return Store(above + mark + query), name
+
+
+@contextmanager
+def _whole_file(target: Path, *, lasting: bool) -> Iterator[IO[bytes]]:
+    """A file that appears when the block ended well, a lasting one on the disk itself: data first, then its name."""
+    _make_directory(target.parent)
+    scratch = target.with_name(_scratch_name(target.name))
+    try:
+        with scratch.open("xb") as stream:
+            yield stream
+            if lasting:
+                stream.flush()
+                os.fsync(stream.fileno())
+        os.replace(scratch, target)
+    except BaseException:
+        # Of a full disk this is the room that the next try needs.
+        scratch.unlink(missing_ok=True)
+        raise
+    if lasting:
+        _sync_directory(target.parent)
+
+
+def _make_directory(directory: Path) -> None:
+    if directory.is_dir():
+        return
+    _make_directory(directory.parent)
+    directory.mkdir(exist_ok=True)
+    _sync_directory(directory.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems keep names by themselves and refuse.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _scratch_name(name: str) -> str:
+    """A name that no other writer has, which `_is_scratch` knows."""
+    return f".{name}.{uuid.uuid4().hex[:_TOKEN_DIGITS]}.partial"
+
+
+def _is_scratch(path: str) -> bool:
+    return _SCRATCH_NAME.fullmatch(path.rpartition("/")[2]) is not None

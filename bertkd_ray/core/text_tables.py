@@ -1,0 +1,54 @@
+"""Tables of text for a terminal and as Markdown, and numbers in their cells."""
+
+from __future__ import annotations
+
+import math
+
+_WIDTH = 100
+_GAP = "  "
+NO_VALUE = "–"
+TableRow = list[str]
+
+
+def format_p(p_value: float | None) -> str:
+    """`<0.001`, `0.042`, or a dash for None and NaN."""
+    if p_value is None or math.isnan(p_value):
+        return NO_VALUE
+    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def number(value: float | None, form: str) -> str:
+    """A formatted number, or a dash for None and NaN."""
+    return NO_VALUE if value is None or math.isnan(value) else format(value, form)
+
+
+def aligned(table: list[TableRow]) -> list[str]:
+    """First column to the left, numbers to the right, a rule under the header."""
+    if not table:
+        return []
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    rest = sum(widths[1:]) + len(_GAP) * (len(widths) - 1)
+    widths[0] = max(min(widths[0], _WIDTH - rest), len(table[0][0]))
+    lines = [
+        _GAP.join([_cut(name, widths[0]), *(cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))])
+        for name, *cells in table
+    ]
+    return [lines[0], _GAP.join("─" * width for width in widths), *lines[1:]]
+
+
+def _cut(name: str, width: int) -> str:
+    return name.ljust(width) if len(name) <= width else name[: width - 1] + "…"
+
+
+def piped(table: list[TableRow]) -> list[str]:
+    """The lines of a table in GitHub-flavoured Markdown."""
+    if not table:
+        return []
+    header, *body = [[cell.replace("|", "\\|") for cell in row] for row in table]
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return [f"| {' | '.join(row)} |" for row in [header, rule, *body]]
+
+
+def stacked(blocks: list[list[str]], end: str = "") -> str:
+    """Blocks of lines, those that are empty left out, with an empty line between them."""
+    return "\n\n".join("\n".join(block) for block in blocks if block) + end

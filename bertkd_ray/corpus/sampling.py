@@ -1,0 +1,306 @@
+"""What a corpus will be like, from a look at its text, or what a finished one is like: counts, lengths, size on disk.
+
+A look reads the first pairs of every source and takes a sample of them through what prepare does: normalising, the
+rules that need one pair alone, a token space, tokenising. How many pairs there are is counted, or, for files whose end
+is far away, worked out from their size. Nothing is written. Not estimated: what duplicates and overlaps with test take
+away.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.config.corpus import SPLITS, CorpusConfig, SplitFiles
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.corpus.bert_tokenizer import load_bert_tokenizer
+from bertkd_ray.corpus.cleaning import ADMITTED, filter_by_length, filter_by_text
+from bertkd_ray.corpus.columnar import parquet_rows
+from bertkd_ray.corpus.moses import unescape_moses
+from bertkd_ray.corpus.passes import CORPUS_SCHEMA
+from bertkd_ray.corpus.readers import open_bytes
+from bertkd_ray.corpus.segmentation import Segmenter, count_words, normalise
+from bertkd_ray.corpus.sources import read_sources, weights
+from bertkd_ray.corpus.tokenizer import VOCABULARY_MULTIPLE, PieceCounter, Vocabulary, build_vocabulary, encode
+
+LOOKED_AT = 1 << 17
+"""Pairs of a source that are read; the sample is spread over them."""
+SAMPLES = {"train": 1 << 14, "valid": 1 << 11, "test": 1 << 11}
+"""Pairs of a split that are tokenised."""
+_COUNTED_BYTES = 1 << 30  # of a file without compression; beyond, its size tells how many lines it has
+_CHUNK_BYTES = 1 << 22
+_SAMPLED_GROUPS = 16
+
+_LENGTH_SIGMA = 0.65
+_RATIO_SIGMA = 0.26
+"""Standard deviations of the natural logarithms of a pair's size (the geometric mean of its sides) and of its sides'
+ratio: IWSLT14 German-English, 11,819 pairs under MiniLM's tokenizer. Multi30k has 0.31 and 0.19."""
+_BYTES_A_TOKEN = 3.2
+"""Parquet bytes of a corpus, text and ids, a token: the demo 3.2, Multi30k 3.2."""
+
+_BYTES_A_VOCABULARY_TOKEN = 39
+"""Of the tokenizer's files."""
+
+Lengths = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class SplitShape:
+    """One split: how many pairs, and the lengths of some of them in tokens, without special tokens."""
+
+    pairs: int
+    src: Lengths
+    """int64[n], of a sample of n pairs."""
+    tgt: Lengths
+    """int64[n], of the same pairs."""
+
+    @property
+    def src_tokens(self) -> float:
+        """Source tokens of all pairs."""
+        return self.pairs * float(self.src.mean()) if len(self.src) else 0.0
+
+    @property
+    def tgt_tokens(self) -> float:
+        """Target tokens of all pairs."""
+        return self.pairs * float(self.tgt.mean()) if len(self.tgt) else 0.0
+
+
+@dataclass(frozen=True)
+class CorpusShape:
+    """A corpus as far as its cost depends on it."""
+
+    splits: dict[str, SplitShape]
+    vocabulary: int
+    """Tokens of the student."""
+    bytes: float
+    """Of all files."""
+    basis: str
+    """Where this is known from, for people to read."""
+    is_estimate: bool
+
+
+def shape_of_artifact(corpus: Artifact) -> CorpusShape:
+    """The shape of a finished corpus: counts from its manifest, lengths from some of its row groups."""
+    counts = corpus.info["splits"]
+    splits = {split: SplitShape(int(counts[split]["pairs"]), *_read_lengths(corpus, split)) for split in SPLITS}
+    size = sum(entry["bytes"] for entry in corpus.files())
+    return CorpusShape(splits, int(corpus.info["vocabulary"]), size, f"{corpus.directory} is finished", False)
+
+
+def shape_as_given(pairs: int, src_tokens: float, tgt_tokens: float, vocabulary: int, held: int) -> CorpusShape:
+    """The shape of a corpus of which only the number of pairs and the mean lengths in tokens are known.
+
+    held: pairs of valid and of test. The lengths are spread as TED talks are: log-normal, the sides in proportion but
+    for a log-normal ratio. Raises UserError for numbers below 1.
+    """
+    for option, value in (("--pairs", pairs), ("--src-tokens", src_tokens), ("--tgt-tokens", tgt_tokens)):
+        if value < 1:
+            raise UserError(f"{option} {value:g}: give 1 or more")
+    src, tgt = _spread_lengths(src_tokens, tgt_tokens)
+    splits = {split: SplitShape(pairs if split == "train" else held, src, tgt) for split in SPLITS}
+    size = _BYTES_A_TOKEN * sum(split.src_tokens + split.tgt_tokens for split in splits.values())
+    size += _BYTES_A_VOCABULARY_TOKEN * vocabulary
+    basis = f"as given: {pairs:,} pairs of {src_tokens:g} and {tgt_tokens:g} tokens, spread as those of TED talks"
+    return CorpusShape(splits, vocabulary, size, basis, True)
+
+
+def look_at_text(corpus: CorpusConfig, bert: str) -> CorpusShape:
+    """The shape of the corpus that prepare would make of a configuration's text.
+
+    bert: directory of the BERT whose tokenizer segments it. Raises UserError for text that cannot be read, and for a
+    split of which nothing in the sample is left.
+    """
+    looks = {split: _look(corpus, split) for split in SPLITS if split not in corpus.held_out()}
+    own = load_bert_tokenizer(bert)
+    pieces = own.tokenizer.get_vocab_size(with_added_tokens=False)
+    space, vocabulary = _vocabulary(looks["train"], Segmenter(own), pieces, lowercase=corpus.lowercase)
+    tokenizer = space.tokenizer()
+    splits, size = {}, float(_BYTES_A_VOCABULARY_TOKEN * vocabulary)
+    for split, look in looks.items():
+        ids = {side: encode(tokenizer, look.text[side].to_pylist()) for side in ("src", "tgt")}
+        kept = np.arange(len(look.text))
+        if split != "test":
+            reasons = filter_by_length(
+                ids["src"].lengths, ids["tgt"].lengths, corpus.max_side_tokens, corpus.max_pair_tokens
+            )
+            kept = np.flatnonzero(reasons == ADMITTED)
+        if not len(kept):
+            raise _none_left(split, len(look.text))
+        pairs = look.pairs * len(kept) / len(look.text)
+        src, tgt = ids["src"].take(kept), ids["tgt"].take(kept)
+        splits[split] = SplitShape(round(pairs), src.lengths, tgt.lengths)
+        size += pairs * _bytes_a_pair(look.text.take(pa.array(kept)), src, tgt)
+    for split, share in corpus.held_out().items():
+        splits[split] = SplitShape(round(share * splits["train"].pairs), splits["train"].src, splits["train"].tgt)
+    left = 1 - sum(corpus.held_out().values())
+    train = splits["train"]
+    splits["train"] = SplitShape(round(left * train.pairs), train.src, train.tgt)
+    sampled, about = len(looks["train"].text), "" if looks["train"].is_counted else "about "
+    basis = f"an estimate, from {sampled:,} of {about}{looks['train'].read:,} training pairs"
+    return CorpusShape({split: splits[split] for split in SPLITS}, vocabulary, size, basis, True)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a look at a split's text found."""
+
+    text: pa.Table
+    """A sample of the pairs that no rule drops for their text: `src` and `tgt`, normalised."""
+    pairs: float
+    """How many such pairs there are, copies of weighted sources among them."""
+    read: int
+    """Pairs of all sources."""
+    is_counted: bool
+    """Whether `read` is exact."""
+
+
+def _look(corpus: CorpusConfig, split: str) -> _Look:
+    """A sample of a split; each source has its share of it."""
+    sources: list[SplitFiles | None] = [*corpus.sources(split)] or [None]
+    looks = [_look_at_source(tables, files) for tables, files in zip(read_sources(corpus, split), sources, strict=True)]
+    factors = weights(corpus) if split == "train" else [1.0]
+    taken = np.asarray([rows * factor for (_, rows, _), factor in zip(looks, factors, strict=True)])
+    if not taken.sum():
+        raise UserError(f"corpus.{split}: the files are empty; give at least one pair")
+    parts = []
+    for (table, _, _), share in zip(looks, taken / taken.sum(), strict=True):
+        wanted = min(len(table), math.ceil(SAMPLES[split] * share))
+        parts.append(table.take(pa.array(np.linspace(0, len(table), wanted, endpoint=False).astype(np.int64))))
+    text = _normalised(pa.concat_tables(parts), corpus)
+    reasons = filter_by_text(text["src"].combine_chunks(), text["tgt"].combine_chunks(), corpus.clean)
+    left = text.filter(pa.array(reasons == ADMITTED)) if split != "test" else text
+    if not len(left):
+        raise _none_left(split, len(text))
+    counted = all(is_counted for _, _, is_counted in looks)
+    return _Look(left, float(taken.sum()) * len(left) / len(text), sum(rows for _, rows, _ in looks), counted)
+
+
+def _none_left(split: str, looked_at: int) -> UserError:
+    return UserError(
+        f"corpus.{split}: no pair of the {looked_at} looked at is left; loosen corpus.clean and corpus.max_side_tokens"
+    )
+
+
+def _look_at_source(tables: Iterator[pa.Table], files: SplitFiles | None) -> tuple[pa.Table, int, bool]:
+    """The first pairs of a source, how many it has, and whether these are counted."""
+    first: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        if rows < LOOKED_AT:
+            first.append(table)
+        rows += len(table)
+        if rows >= LOOKED_AT and files is not None and (counted := _count(files)):
+            return pa.concat_tables(first), *counted
+    if not first:
+        raise UserError(f"{_shown(files)}: the files are empty; give at least one pair")
+    return pa.concat_tables(first), rows, True
+
+
+def _shown(files: SplitFiles | None) -> str:
+    return ", ".join(path for _, path in files.paths()) if files else "corpus"
+
+
+def _count(files: SplitFiles) -> tuple[int, bool] | None:
+    """The pairs of a source without reading them as text; None where there is no other way."""
+    if files.parquet is not None:
+        return parquet_rows(files.parquet), True
+    path = files.src or files.tsv or files.jsonl
+    return None if path is None else count_lines(path)
+
+
+def count_lines(path: str) -> tuple[int, bool]:
+    """The lines of a file, and whether they are counted; of a large one without compression its size tells.
+
+    Raises UserError as `open_bytes`.
+    """
+    lines = seen = 0
+    last = b""
+    with open_bytes(path) as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            lines += chunk.count(b"\n")
+            seen += len(chunk)
+            last = chunk[-1:]
+            if seen >= _COUNTED_BYTES and not path.endswith((".gz", ".zst")) and stream.seekable():
+                size = stream.seek(0, os.SEEK_END)
+                return round(lines * size / seen), size == seen
+    return lines + (last not in (b"", b"\n")), True
+
+
+def _normalised(table: pa.Table, corpus: CorpusConfig) -> pa.Table:
+    sides = []
+    for side in ("src", "tgt"):
+        lines = table[side].to_pylist()
+        if corpus.text != "raw":
+            lines = [unescape_moses(line) for line in lines]
+        sides.append([normalise(line, lowercase=corpus.lowercase) for line in lines])
+    return pa.table(sides, schema=pa.schema([("src", pa.string()), ("tgt", pa.string())]))
+
+
+def _vocabulary(look: _Look, segmenter: Segmenter, bert_pieces: int, *, lowercase: bool) -> tuple[Vocabulary, int]:
+    """The token space of the sample, and how many tokens that of all the text will have.
+
+    A text's vocabulary grows as a power of its length (Heaps' law); the exponent is that of the sample's second half.
+    There cannot be more tokens a piece than now for each of BERT's pieces.
+    """
+    counter = PieceCounter(segmenter)
+    spaces: list[Vocabulary] = []
+    seen = 1
+    # Every other pair, not the first half, which may be of another source.
+    for step in (2, 1):
+        text = look.text.take(pa.array(np.arange(0, len(look.text), step)))
+        lines = [line for side in ("src", "tgt") for line in text[side].to_pylist()]
+        pieces = counter.count(count_words(lines))
+        characters = {character for line in lines for character in line} - {" "}
+        spaces.append(build_vocabulary(pieces, characters, segmenter, lowercase=lowercase))
+        seen = len({piece.bert_id for piece in pieces})
+    half, whole = len(spaces[0]), len(spaces[1])
+    grown = whole * max(1.0, look.pairs / len(look.text)) ** math.log2(max(1.0, whole / half))
+    most = whole * max(1.0, bert_pieces / seen)
+    return spaces[1], -(-math.ceil(min(grown, most)) // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+
+
+def _bytes_a_pair(text: pa.Table, src: Ragged, tgt: Ragged) -> float:
+    """Parquet bytes a pair takes, as prepare writes it."""
+    columns = [np.arange(len(text)), text["src"], text["tgt"], src.to_arrow(pa.int32()), tgt.to_arrow(pa.int32())]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns, schema=CORPUS_SCHEMA), sink, compression="zstd", row_group_size=1024)
+    return len(sink.getvalue()) / len(text)
+
+
+def _read_lengths(corpus: Artifact, split: str) -> tuple[Lengths, Lengths]:
+    """Lengths of the pairs in some row groups, spread over a split."""
+    places = [
+        (entry["path"], group) for entry in corpus.files(f"{split}/") for group in range(len(entry["row_groups"]))
+    ]
+    chosen = np.unique(np.linspace(0, len(places), _SAMPLED_GROUPS, endpoint=False).astype(np.int64))
+    tables = []
+    for path, group in (places[index] for index in chosen):
+        with corpus.store.fs.open_input_file(corpus.path(path)) as source:
+            tables.append(pq.ParquetFile(source).read_row_group(group, columns=["src_ids", "tgt_ids"]))
+    table = pa.concat_tables(tables).combine_chunks()
+    return Ragged.from_arrow(table["src_ids"]).lengths, Ragged.from_arrow(table["tgt_ids"]).lengths
+
+
+def _spread_lengths(src_tokens: float, tgt_tokens: float) -> tuple[Lengths, Lengths]:
+    """int64[n] each, with these means: evenly spaced quantiles, so that they are the same every time."""
+    normal = NormalDist()
+    pairs = SAMPLES["train"]
+    steps = (np.arange(pairs) + 0.5) / pairs
+    size = np.asarray([normal.inv_cdf(share) for share in steps])
+    # Multiples of the golden ratio fill the unit interval evenly, in an order that has nothing to do with the sizes.
+    ratio = np.asarray([normal.inv_cdf(share) for share in (steps[0] + np.arange(pairs) * (math.sqrt(5) - 1) / 2) % 1])
+    sides = []
+    for mean, half in ((src_tokens, 0.5), (tgt_tokens, -0.5)):
+        spread = np.exp(_LENGTH_SIGMA * size + half * _RATIO_SIGMA * ratio)
+        sides.append(np.maximum(1, np.rint(mean * spread / spread.mean())).astype(np.int64))
+    return sides[0], sides[1]

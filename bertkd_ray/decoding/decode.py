@@ -1,0 +1,191 @@
+"""Translation of token ids with an encoder-decoder of `transformers`.
+
+The encoder runs once a batch; the decoder keeps its keys and values, so that a position costs one query a row. Shapes:
+N sentences, R rows (N times the beam), S source tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import M2M100ForConditionalGeneration
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+
+from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.decoding.attention import shared_keys
+from bertkd_ray.decoding.beam_search import Hypothesis, Step, beam_search, greedy_search
+
+_WIDTH_MULTIPLE = 8
+"""Source batches are padded to a multiple of this, so that few distinct shapes reach the kernels."""
+
+
+class Translation(NamedTuple):
+    """Token ids without special tokens, and the length-normalised log-probability in nats."""
+
+    ids: list[int]
+    score: float
+
+
+class Seq2SeqStep(Step):
+    """The `Step` of one batch of sources: next-token log-probabilities by a cached decoder.
+
+    Construct it, and search with it, without gradients, with the model in eval mode and `shared_keys`: a source is kept
+    once, however many rows continue it. `<pad>` and `<s>` never stand in a translation and get log-probability -inf;
+    the others' log-probabilities are the model's own, in float32.
+    """
+
+    def __init__(self, model: M2M100ForConditionalGeneration, source_NS: Tensor, mask_NS: Tensor) -> None:
+        """Encode `source_NS`, int64 padded at the right; `mask_NS` is True on tokens."""
+        self._decoder = model.get_decoder()
+        self._project = model.get_output_embeddings()
+        never = {_special_id(model, "pad_token_id"), _special_id(model, "bos_token_id")}
+        never.discard(_special_id(model, "eos_token_id"))
+        self._never = torch.tensor(sorted(never), device=source_NS.device)
+        self._encoded_NSD = model.get_encoder()(input_ids=source_NS, attention_mask=mask_NS).last_hidden_state
+        self._mask_N11S = mask_NS[:, None, None]
+        self._width = 1
+        self._cache = EncoderDecoderCache(DynamicCache(config=model.config), DynamicCache(config=model.config))
+
+    def log_probs(self, tokens_R: Tensor) -> Tensor:
+        hidden_R1D = self._decoder(
+            input_ids=tokens_R[:, None],
+            encoder_hidden_states=self._encoded_NSD,
+            encoder_attention_mask=self._mask_N11S,
+            past_key_values=self._cache,
+            use_cache=True,
+        ).last_hidden_state
+        logits_RV = self._project(hidden_R1D[:, -1])
+        return torch.log_softmax(logits_RV.float(), dim=-1).index_fill_(1, self._never, -torch.inf)
+
+    def reorder(self, rows_R: Tensor) -> None:
+        self._cache.self_attention_cache.batch_select_indices(rows_R)
+
+    def keep(self, rows_NB: Tensor) -> None:
+        self._cache.self_attention_cache.batch_select_indices(rows_NB.flatten())
+        sentences = rows_NB[:, 0] // self._width
+        self._width = rows_NB.shape[1]
+        if len(sentences) < len(self._encoded_NSD):
+            self._cache.cross_attention_cache.batch_select_indices(sentences)
+            self._encoded_NSD, self._mask_N11S = self._encoded_NSD[sentences], self._mask_N11S[sentences]
+
+
+def length_batches(lengths: NDArray[np.integer], budget: int) -> list[NDArray[np.int64]]:
+    """Rows in batches of similar length: every batch holds at most `budget` padded tokens, or one row.
+
+    Longest first, so that a batch that does not fit into memory shows at once.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        width = _padded_width(int(lengths[order[start]]))
+        stop = start + max(1, budget // width)
+        batches.append(order[start:stop])
+        start = stop
+    return batches
+
+
+def length_limits(
+    lengths: NDArray[np.integer], positions: int, factor: float = 2.0, offset: int = 10
+) -> NDArray[np.int64]:
+    """int64[n]: tokens that the translation of a source of each length may have, `</s>` included, 1 to `positions`."""
+    return np.clip((lengths * factor).astype(np.int64) + offset, 1, positions)
+
+
+def translate_ids(
+    model: M2M100ForConditionalGeneration,
+    src: Ragged,
+    *,
+    beam: int = 5,
+    alpha: float = 0.6,
+    max_length_factor: float = 2.0,
+    max_length_offset: int = 10,
+    n_best: int = 1,
+    batch_tokens: int = 4096,
+    precision: Literal["bf16", "float32"] = "float32",
+    device: torch.device | str | None = None,
+) -> list[list[Translation]]:
+    """Translate every row of `src`; per row, in input order, up to `n_best` translations, best first.
+
+    src: source tokens without special tokens; the encoder reads each row with `</s>` appended, as in training. An empty
+    row has the one translation [] with score 0. beam: 1 is greedy search. alpha: GNMT length penalty, see
+    `search.length_penalty`. A translation has at most `max_length_factor` * source tokens + `max_length_offset` tokens
+    (its `</s>` included), and no more than the model has positions. batch_tokens: padded source tokens times beam in a
+    batch. precision: `bf16` computes matrix products in bfloat16 (autocast). device: where the model is (it is not
+    moved), taken from its parameters unless given.
+    The model's training mode is left as it was. Raises ValueError for `n_best` not between 1 and `beam`.
+    """
+    if not 1 <= n_best <= beam:
+        raise ValueError(f"n_best must lie between 1 and the beam width {beam}, got {n_best}")
+    device = torch.device(device) if device is not None else model.device
+    results = [[Translation([], 0.0)] for _ in range(len(src))]
+    rows = np.flatnonzero(src.lengths)
+    training = model.training
+    model.eval()
+    try:
+        # Not inference_mode: there autocast casts every weight again at every step.
+        bf16 = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+        with torch.no_grad(), bf16, shared_keys(model):
+            for batch in length_batches(src.lengths[rows] + 1, max(1, batch_tokens // beam)):
+                chosen = rows[batch]
+                limits = length_limits(
+                    src.lengths[chosen], model.config.max_position_embeddings, max_length_factor, max_length_offset
+                )
+                found = _translate_batch(model, src.take(chosen), limits, beam, alpha, n_best, device)
+                for row, translations in zip(chosen.tolist(), found, strict=True):
+                    results[row] = translations
+    finally:
+        model.train(training)
+    return results
+
+
+def _special_id(model: M2M100ForConditionalGeneration, name: str) -> int:
+    value = getattr(model.config, name)
+    if not isinstance(value, int):
+        raise ValueError(f"the model's configuration must name one {name}, it has {value!r}")
+    return value
+
+
+def _padded_width(length: int) -> int:
+    return -(-length // _WIDTH_MULTIPLE) * _WIDTH_MULTIPLE
+
+
+def _translate_batch(
+    model: M2M100ForConditionalGeneration,
+    src: Ragged,
+    limits: NDArray[np.int64],
+    beam: int,
+    alpha: float,
+    n_best: int,
+    device: torch.device,
+) -> list[list[Translation]]:
+    pad, eos = _special_id(model, "pad_token_id"), _special_id(model, "eos_token_id")
+    column = np.arange(_padded_width(int(src.lengths.max()) + 1))
+    ends = src.lengths[:, None]
+    ids = np.where(column == ends, eos, pad)
+    ids[column < ends] = src.values
+    mask = column <= ends
+    step = Seq2SeqStep(model, torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device))
+    search: Callable[..., list[list[Hypothesis]]]
+    search = greedy_search if beam == 1 else partial(beam_search, beam=beam, n_best=n_best)
+    found = search(
+        step,
+        batch=len(src),
+        bos=_special_id(model, "decoder_start_token_id"),
+        eos=eos,
+        pad=pad,
+        max_length=torch.from_numpy(limits),
+        alpha=alpha,
+        device=device,
+    )
+    return [[_without_end(h, eos) for h in hypotheses] for hypotheses in found]
+
+
+def _without_end(hypothesis: Hypothesis, eos: int) -> Translation:
+    ids = hypothesis.tokens.tolist()
+    return Translation(ids[:-1] if ids[-1] == eos else ids, hypothesis.score)

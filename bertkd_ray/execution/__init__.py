@@ -1,0 +1,1 @@
+"""Where stages run: under Ray or in this process."""

@@ -1,0 +1,1 @@
+"""Execution under Ray: sessions, maps and trainings."""

@@ -1,0 +1,63 @@
+"""How Ray Train sets up the processes of a worker group.
+
+A module of its own because it loads Ray Train, which other processes have no use for.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from ray.train.backend import Backend, BackendConfig
+
+from bertkd_ray.training.preemption import listen
+
+
+class _Setup(Backend):
+    """Ray's torch process group, and workers that take SIGTERM as a notice.
+
+    A group of one without a GPU has nobody to talk to, so that neither it nor the controller need load torch for it.
+    """
+
+    share_cuda_visible_devices = True
+
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+        """Runs in the controller when the workers are there."""
+        if torch_config := backend_config.of_torch(len(worker_group)):
+            torch_config.backend_cls().on_start(worker_group, torch_config)
+        # Runs in the main thread of each worker, where alone signals can be listened to.
+        worker_group.execute(listen, backend_config.grace)
+
+    def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
+        """Runs in the controller before the workers end."""
+        if torch_config := backend_config.of_torch(len(worker_group)):
+            torch_config.backend_cls().on_shutdown(worker_group, torch_config)
+
+
+@dataclass
+class Processes(BackendConfig):
+    """How the workers are set up."""
+
+    grace: float
+    """Seconds from SIGTERM to the end."""
+    on_gpu: bool
+
+    @property
+    def backend_cls(self) -> type[Backend]:
+        """What Ray Train calls."""
+        return _Setup
+
+    @property
+    def train_func_context(self) -> Any:
+        """Entered in each worker around the training function."""
+        torch_config = self.of_torch(1)
+        return torch_config.train_func_context if torch_config else nullcontext
+
+    def of_torch(self, workers: int) -> Any:
+        """Ray's settings of a torch process group, or None where none is needed."""
+        if workers == 1 and not self.on_gpu:
+            return None
+        from ray.train.torch import TorchConfig
+
+        return TorchConfig(backend="nccl" if self.on_gpu else "gloo")

@@ -1,0 +1,183 @@
+"""Ray: one session for a whole pipeline, jobs of Ray Train and maps of Ray Data.
+
+Nothing is started before the first stage that has something to compute. Workers are silent; what they have to say goes
+through a board that the driver reads, so that progress and curves have one writer.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from bertkd_ray.artifacts.artifact import PendingArtifact
+from bertkd_ray.core.environment import variables
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.timeline import span
+from bertkd_ray.execution.ray.mapping import ActorPool, map_items
+from bertkd_ray.execution.ray.training import TrainContext, ready_progress_actor, train
+
+if TYPE_CHECKING:
+    from bertkd_ray.config import Config
+    from bertkd_ray.training.trainer import HistoryRow
+
+__all__ = ["Runtime", "TrainContext"]
+
+# Of a session with this machine alone: nobody watches for the end of other nodes, and the end of a training is noticed
+# within half a second.
+_ALONE_ENV = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
+# Worker memory: glibc's many arenas, and the two caches of oneDNN's kernels, its own and that of PyTorch's binding.
+# Left alone they keep 1,024 shapes each, and lengths change for ever, so that a worker grew for hours; with 64 of each
+# it takes the same CPU time and soon stops growing.
+_WORKER_ENV = {
+    "MALLOC_ARENA_MAX": "2",
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
+    "LRU_CACHE_CAPACITY": "64",
+    # Threads that wait must not spin: beside other work on the same cores a teacher's step of two threads took twice as
+    # long. A very small student pays for it (half the speed); it is faster on one thread anyway (`cpus_per_worker: 1`).
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
+
+
+class Runtime:
+    """The Ray session of one command; started by the first stage that computes."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._ours = False
+        self._alone = False
+        self._board: Any = None
+
+    def start(self) -> None:
+        """Attaches to the cluster of `RAY_ADDRESS`, or starts a session on this machine; once."""
+        # Even with log_to_driver=False Ray prints its node's warnings on stdout, which belongs to results.
+        ray._private.worker._worker_logs_enabled = bool(os.environ.get("BERTKD_WORKER_LOGS"))
+        if ray.is_initialized():
+            return
+        # The notice that tokens are on is for whoever starts a cluster; this session ends with the command.
+        logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+        self._ours = True
+        # A submitted job may have set the same variables: its values stand, and naming them twice is no conflict.
+        os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
+        settings = {name: os.environ.get(name, value) for name, value in _WORKER_ENV.items()}
+        common: Any = {
+            "log_to_driver": bool(os.environ.get("BERTKD_WORKER_LOGS")),
+            "logging_level": logging.WARNING,
+        }
+        with _quiet_core(), _kept_sigterm(), span("ray.init"):
+            if "RAY_ADDRESS" in os.environ:
+                ray.init(runtime_env={"env_vars": settings}, **common)
+            else:
+                self._alone = True
+                # No dashboard: its dozen processes take as long to start as all the rest.
+                # Inherited variables need no runtime environment, with which no process could start ahead of its work.
+                with variables(settings):
+                    ray.init(address="local", include_dashboard=False, **common)
+        # After the import, which configures these loggers itself.
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        for name in ("ray.data", "ray.train"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+    def close(self) -> None:
+        """Ends the session if this command began it."""
+        if self._ours and ray.is_initialized():
+            with span("ray.shutdown"):
+                ray.shutdown()
+
+    @property
+    def address(self) -> str:
+        """Where other processes find the session, as `RAY_ADDRESS` wants it."""
+        return str(ray.get_runtime_context().gcs_address)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the stages compute on GPUs. Raises UserError when `device: gpu` finds none."""
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        if self._config.device == "gpu" and gpus == 0:
+            raise UserError("device: gpu, but the cluster has no GPU; set device=auto or device=cpu")
+        return self._config.device != "cpu" and gpus > 0
+
+    def train(
+        self,
+        draft: PendingArtifact,
+        worker: Callable[[dict[str, Any], TrainContext], None],
+        arguments: dict[str, Any],
+        on_rows: Callable[[list[HistoryRow]], None],
+    ) -> None:
+        """Runs a training function on the configured workers; see `runtime.training.train`."""
+        resources = {"CPU": self._cpus(), **({"GPU": 1} if self._on_enough_gpus() else {})}
+        self._board = ready_progress_actor(self._board)
+        with variables(_ALONE_ENV if self._alone else {}):
+            train(draft, self._config, resources, worker, arguments, on_rows, self._board)
+
+    def map(
+        self,
+        items: list[dict[str, Any]],
+        function: Callable[..., dict[str, Any]] | type,
+        arguments: dict[str, Any] | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Maps small items over the cluster, giving results as they come; see `runtime.mapping.map_items`."""
+        slots = int(ray.cluster_resources().get("GPU" if self.on_gpu else "CPU", 1))
+        pool = ActorPool(size=max(1, slots), gpus=1 if self.on_gpu else 0)
+        with span("Ray Data"):
+            yield from map_items(items, function, arguments or {}, pool, self._config.max_failures)
+
+    def _cpus(self) -> int:
+        """CPUs of a train worker: as configured, else an equal share of the largest node."""
+        if self._config.cpus_per_worker:
+            return self._config.cpus_per_worker
+        nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+        least, most = self._config.worker_range
+        if sum(nodes) < least:
+            raise UserError(f"workers: {least}, but the cluster has {sum(nodes)} CPUs; lower workers")
+        return max(1, min(sum(nodes) // most, max(nodes)))
+
+    def _on_enough_gpus(self) -> bool:
+        gpus, least = int(ray.cluster_resources().get("GPU", 0)), self._config.worker_range[0]
+        if self.on_gpu and gpus < least:
+            raise UserError(f"workers: {least}, but the cluster has {gpus} GPUs; lower workers")
+        return self.on_gpu
+
+
+@contextmanager
+def _kept_sigterm() -> Iterator[None]:
+    """Keeps this program's answer to SIGTERM, which `ray.init` replaces by an exit without a word."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
+def _quiet_core() -> Iterator[None]:
+    """Keeps remarks of Ray's C++ core (on restartable actors of Ray's own) off the terminal for this session.
+
+    The core reads its level when the session starts, and says on the terminal that it did; what fails raises.
+    """
+    if "RAY_BACKEND_LOG_LEVEL" in os.environ:
+        yield
+        return
+    os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        del os.environ["RAY_BACKEND_LOG_LEVEL"]

@@ -1,0 +1,255 @@
+"""Training with Ray Train: worker groups that go on from the newest checkpoint, and are told when they have to go."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from bertkd_ray.artifacts.artifact import STAGING, PendingArtifact
+from bertkd_ray.artifacts.storage_errors import scratch_directory
+from bertkd_ray.artifacts.store import Store
+from bertkd_ray.core.console import log
+from bertkd_ray.core.errors import ReportedError, TrainingDivergedError
+from bertkd_ray.core.timeline import span
+from bertkd_ray.training.preemption import Notice, told_to_leave, training
+
+if TYPE_CHECKING:
+    import torch
+
+    from bertkd_ray.config import Config
+    from bertkd_ray.training.trainer import HistoryRow, World
+
+_POLL_SECONDS = 1.0
+_NOTICE_EVERY = 10
+"""Updates between two questions whether a node is to end: an answer takes a round trip between all workers."""
+
+
+def train(
+    draft: PendingArtifact,
+    config: Config,
+    resources: dict[str, int],
+    worker: Callable[[dict[str, Any], TrainContext], None],
+    arguments: dict[str, Any],
+    on_rows: Callable[[list[HistoryRow]], None],
+    board: Any,
+) -> None:
+    """Runs a training function on the configured workers, each with these resources, until it has ended everywhere.
+
+    board: a clean one (`ready_progress_actor`), through which the workers speak.
+    A lost worker starts the job again from its newest checkpoint, at most `max_failures` times (drained nodes do not
+    count); a lost driver goes on from it when the same command runs again. Raises the worker's own error when it is a
+    ReportedError, and TrainingDivergedError, which no restart would mend, at once.
+    """
+    from ray import train as ray_train
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    from bertkd_ray.execution.ray.processes import Processes
+
+    # Ray's classes are typed as those of Ray Train's first version, which lacks these settings.
+    settings: Any = ray_train
+    trainer = DataParallelTrainer(
+        _enter,
+        train_loop_config={
+            "worker": worker,
+            "arguments": arguments,
+            "board": board,
+            "threads": resources["CPU"],
+            "on_gpu": "GPU" in resources,
+            "storage": draft.store.uri,
+        },
+        backend_config=Processes(config.preemption_grace, on_gpu="GPU" in resources),
+        scaling_config=settings.ScalingConfig(
+            num_workers=config.workers,
+            elastic_resize_monitor_interval_s=config.resize_every,
+            use_gpu="GPU" in resources,
+            resources_per_worker=resources,
+        ),
+        run_config=settings.RunConfig(
+            name=draft.directory,
+            storage_path=draft.store.uri_of(STAGING),
+            failure_config=settings.FailureConfig(
+                max_failures=config.max_failures, preemption_grace_s=config.preemption_grace
+            ),
+            checkpoint_config=settings.CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    with _reading(board, on_rows):
+        try:
+            with span("Ray Train"):
+                trainer.fit()
+        except ray.train.TrainingFailedError as error:
+            raise ray.get(board.error.remote()) or error from None
+    if isinstance(final := ray.get(board.error.remote()), TrainingDivergedError):
+        raise final
+
+
+@dataclass(frozen=True)
+class TrainContext:
+    """What a training function needs of Ray: its place in the group, its checkpoint and where to report."""
+
+    workers: World
+    restore: Path | None
+    board: Any
+    store: Store
+    _updates: Iterator[int] = field(default_factory=itertools.count)
+    _ends_soon: threading.Event = field(default_factory=threading.Event)
+
+    def notice(self) -> Notice:
+        """SIGTERM, or the announced end of the node of one of the workers; the latter is told once."""
+        ends_soon = self._node_ends_soon()
+        if told_to_leave():
+            return Notice.LEAVE
+        return Notice.CHECKPOINT if ends_soon else Notice.NONE
+
+    def _node_ends_soon(self) -> bool:
+        """Asks Ray now and then; all workers do so at the same updates, since they wait for each other's question."""
+        if next(self._updates) % _NOTICE_EVERY or self._ends_soon.is_set():
+            return False
+        from ray.train import get_preemption_info
+
+        if get_preemption_info() is not None:
+            self._ends_soon.set()
+        return self._ends_soon.is_set()
+
+    def on_rows(self, rows: list[HistoryRow]) -> None:
+        """Hands rows of the curves to the driver."""
+        self.board.add.remote(rows)
+
+    def on_checkpoint(self, save: Callable[[Path], None], row: HistoryRow) -> None:
+        """Makes Ray Train keep a checkpoint; every worker calls it, rank 0 writes."""
+        from ray.train import Checkpoint, report
+
+        if self.workers.rank:
+            report(row)
+            return
+        with scratch_directory("checkpoint-") as directory:
+            save(directory)
+            with self.store.reporting_errors("written", STAGING):
+                report(row, checkpoint=Checkpoint.from_directory(directory))
+
+
+def _enter(config: dict[str, Any]) -> None:
+    """The train function that Ray runs in every worker."""
+    import torch
+    from ray.train import get_checkpoint, get_context
+
+    from bertkd_ray.training.trainer import World
+
+    torch.set_num_threads(config["threads"])
+    context = get_context()
+    workers = World(context.get_world_rank(), context.get_world_size(), _device(on_gpu=config["on_gpu"]))
+    store = Store(config["storage"])
+    with scratch_directory("restore-") as scratch:
+        checkpoint = get_checkpoint()
+        with store.reporting_errors("read", STAGING):
+            restore = Path(checkpoint.to_directory(scratch)) if checkpoint else None
+        if workers.rank == 0:
+            config["board"].begin.remote(workers.size)
+        try:
+            with training(), span("train function"):
+                config["worker"](config["arguments"], TrainContext(workers, restore, config["board"], store))
+        except ReportedError as error:
+            ray.get(config["board"].fail.remote(error))
+            # All workers have the same gradient, so all end here; an error would make Ray train to it again.
+            if not isinstance(error, TrainingDivergedError):
+                raise
+
+
+def _device(*, on_gpu: bool) -> torch.device:
+    import torch
+
+    if not on_gpu:
+        return torch.device("cpu")
+    from ray.train.torch import get_device
+
+    return get_device()
+
+
+def ready_progress_actor(board: Any = None) -> Any:
+    """A board with nothing on it, for `train`: the given one while it lives, else a new one."""
+    if board is not None:
+        with suppress(ray.exceptions.RayActorError):
+            ray.get(board.clear.remote())
+            return board
+    return _progress_actor_of_this_node()
+
+
+def _progress_actor_of_this_node() -> Any:
+    """A board that no other node can take away."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return _ProgressActor.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined] # a handle by the decorator
+
+
+@ray.remote(num_cpus=0)
+class _ProgressActor:
+    """Rows that workers have pinned up and the driver has not yet taken, and the last error that the user must see."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self._rows: list[HistoryRow] = []
+        self._sizes: list[int] = []
+        self._error: BaseException | None = None
+
+    def begin(self, workers: int) -> None:
+        self._sizes.append(workers)
+
+    def fail(self, error: BaseException) -> None:
+        self._error = error
+
+    def error(self) -> BaseException | None:
+        return self._error
+
+    def add(self, rows: list[HistoryRow]) -> None:
+        self._rows += rows
+
+    def take(self) -> tuple[list[int], list[HistoryRow]]:
+        """The sizes of the worker groups that have begun since the last call, and the new rows."""
+        taken = self._sizes, self._rows
+        self._sizes, self._rows = [], []
+        return taken
+
+
+@contextmanager
+def _reading(board: Any, on_rows: Callable[[list[HistoryRow]], None]) -> Iterator[None]:
+    """Passes the board's rows to `on_rows` while the block runs, and what is left after it."""
+    ended = threading.Event()
+    failures: list[BaseException] = []
+    groups = 0
+
+    def take() -> None:
+        nonlocal groups
+        sizes, rows = ray.get(board.take.remote())
+        for size in sizes:
+            groups += 1
+            if groups > 1:
+                log(f"training goes on from the newest checkpoint, with {size} worker{'s' * (size > 1)}")
+        on_rows(rows)
+
+    def read() -> None:
+        try:
+            while not ended.wait(_POLL_SECONDS):
+                take()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=read, name="board", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    if failures:
+        raise failures[0]
+    take()

@@ -1,0 +1,318 @@
+"""`bertkd submit`: a command as a job of a Ray cluster, through the job server that `ray job submit` speaks to.
+
+The working directory travels as Ray packs it, less what its ignore files name. The configuration is read here first, so
+that a mistake in it costs no job. Ray keeps a job's environment in clear, so of the variables set here only
+MLFLOW_TRACKING_URI and those that are asked for by name travel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shlex
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from bertkd_ray.artifacts.storage_errors import scratch_directory
+from bertkd_ray.config import Config, load_config, read_tree
+from bertkd_ray.config.study import load_study
+from bertkd_ray.core.console import human_bytes, log
+from bertkd_ray.core.errors import ReportedError, UserError, one_line
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails, JobSubmissionClient
+
+RUNTIME_ENV = "deploy/runtime_env.yaml"
+"""Where the working directory says what else the job's processes see."""
+_ALWAYS_PASSED = ("MLFLOW_TRACKING_URI",)
+# Ray takes its addresses from here first, and only then what it is given.
+_ADDRESS = "RAY_API_SERVER_ADDRESS"
+_ANSWER_SECONDS = 10.0
+_POLL_SECONDS = 0.5
+_LONGEST_REASON = 300
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be submitted."""
+
+    config: str
+    """The configuration (of a study: the study file), as a path here."""
+    overrides: Sequence[str] = ()
+    command: str = "run"
+    """A command of `bertkd` that takes a configuration."""
+    working_dir: str = "."
+    env: Sequence[str] = ()
+    """Names of variables whose values here the job is to have."""
+
+    def check(self) -> None:
+        """Raises UserError for what the cluster would find wrong later, or would lose."""
+        storage = self._settings().storage
+        if "://" not in storage and not Path(storage).is_absolute():
+            raise UserError(
+                f"storage: {storage} is relative, and a job's working directory is removed after it; "
+                "set storage= to a directory that all nodes share, or to s3:// or gs://"
+            )
+
+    def _settings(self) -> Config:
+        if self.command == "study":
+            return load_study(self.config, list(self.overrides)).trials[0].config
+        return load_config(self.config, list(self.overrides))
+
+    @cached_property
+    def config_inside(self) -> str:
+        """The configuration's path below the working directory. Raises UserError where it lies elsewhere."""
+        root, file = Path(self.working_dir).resolve(), Path(self.config).resolve()
+        if not file.is_relative_to(root):
+            raise UserError(f"{self.config}: is not below {root}, which is all that the job sees; set --working-dir")
+        return file.relative_to(root).as_posix()
+
+    def entrypoint(self) -> str:
+        """The shell command that the cluster runs in its copy of the working directory."""
+        return shlex.join(["python", "-m", "bertkd_ray", self.command, self.config_inside, *self.overrides])
+
+    def runtime_env(self) -> dict[str, Any]:
+        """`deploy/runtime_env.yaml` of the working directory, with the variables that travel."""
+        file = Path(self.working_dir) / RUNTIME_ENV
+        tree = read_tree(file) if file.exists() else {}
+        if "working_dir" in tree:
+            raise UserError(f"{file}: working_dir is what --working-dir says; remove it")
+        variables = tree.get("env_vars") or {}
+        if not isinstance(variables, dict) or not all(isinstance(value, str) for value in variables.values()):
+            raise UserError(f"{file}: env_vars must be names with text; put numbers and truth values in quotes")
+        missing = [name for name in self.env if name not in os.environ]
+        if missing:
+            raise UserError(f"--env {missing[0]}: is not set here; export it, or leave the option out")
+        passed = {name: os.environ[name] for name in (*_ALWAYS_PASSED, *self.env) if name in os.environ}
+        return {**tree, "env_vars": {**variables, **passed}}
+
+
+@dataclass(frozen=True)
+class Package:
+    """A working directory as it travels."""
+
+    path: Path
+    names: frozenset[str]
+    """Paths of its files, relative to the working directory."""
+
+    @property
+    def bytes(self) -> int:
+        """Its size, packed."""
+        return self.path.stat().st_size
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A job that a cluster has taken."""
+
+    client: JobSubmissionClient
+    id: str
+
+    @property
+    def address(self) -> str:
+        """The job server's URL."""
+        return str(self.client.get_address())
+
+    @property
+    def follow_command(self) -> str:
+        """What shows the job's log from its beginning on."""
+        return shlex.join(["ray", "job", "logs", "--follow", "--address", self.address, self.id])
+
+    @property
+    def stop_command(self) -> str:
+        """What ends the job; the stages that it has finished stay."""
+        return shlex.join(["ray", "job", "stop", "--address", self.address, self.id])
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `bertkd submit --json` prints."""
+        return {
+            "job": self.id,
+            "address": self.address,
+            "follow": self.follow_command,
+            "stop": self.stop_command,
+        }
+
+
+def submit(job: Job, address: str | None = None) -> Submitted:
+    """Checks a job, packs its working directory and hands both to a cluster.
+
+    address: URL of the job server (`http://HOST:8265`); None takes RAY_API_SERVER_ADDRESS, RAY_ADDRESS or this
+    machine's cluster. Raises UserError for a configuration, directory or variable that is wrong, before anything is
+    sent, and for a job server that does not answer or takes no job from here.
+    """
+    job.check()
+    entrypoint, runtime_env = job.entrypoint(), job.runtime_env()
+    client = _connect(address)
+    with packed(job.working_dir, runtime_env.pop("excludes", None) or []) as package:
+        if job.config_inside not in package.names:
+            raise UserError(f"{job.config}: an ignore file keeps it out of the package; put it elsewhere")
+        log(f"{job.working_dir}: {len(package.names)} files, {human_bytes(package.bytes)} packed", stage="submit")
+        runtime_env["working_dir"] = str(package.path)
+        with _refusals(address):
+            found = client.submit_job(entrypoint=entrypoint, runtime_env=runtime_env)
+    return Submitted(client, found)
+
+
+def follow(job: Submitted, out: TextIO) -> int:
+    """Copies a job's log to `out` until the job has ended; returns its command's exit code.
+
+    A job that was stopped, or that could not begin, counts as 1; one that a signal ended as 128 and the signal, as in a
+    shell. Ctrl-C ends the following alone, and returns 1. Raises ReportedError when the cluster answers no more.
+    """
+    from aiohttp import ClientError
+
+    try:
+        try:
+            asyncio.run(_copy_log(job, out))
+        except (RuntimeError, ClientError, OSError) as error:
+            log(f"the log broke off ({one_line(error)}); {job.follow_command} shows all of it", stage="submit")
+        info = _end_of(job)
+    except KeyboardInterrupt:
+        log(f"{job.id} goes on; to end it: {job.stop_command}", stage="submit")
+        return 1
+    except OSError as error:
+        said = one_line(error)[:_LONGEST_REASON]
+        raise ReportedError(
+            f"{job.address}: answers no more ({said}); {job.id} may go on: {job.follow_command}"
+        ) from error
+    code = _exit_code(info)
+    log(f"{job.id} {str(info.status).lower()}{_reason(info)}", stage="submit")
+    return code
+
+
+@contextmanager
+def packed(working_dir: str, excludes: list[str]) -> Iterator[Package]:
+    """A directory as a zip file, as Ray packs it: without what `.gitignore` and `.rayignore` name, `.git` and the like.
+
+    excludes: further patterns. Raises UserError for what is no directory, and for a package that no job server takes.
+    """
+    if not Path(working_dir).is_dir():
+        raise UserError(f"--working-dir {working_dir}: is no directory")
+    from ray._private.ray_constants import get_runtime_env_default_excludes
+    from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE, create_package
+
+    with scratch_directory("submit-") as scratch:
+        path = scratch / "working_dir.zip"
+        create_package(
+            working_dir,
+            path,
+            include_gitignore=True,
+            excludes=[*get_runtime_env_default_excludes(), *excludes],
+            logger=_silent(),
+        )
+        with zipfile.ZipFile(path) as archive:
+            names = frozenset(name for name in archive.namelist() if not name.endswith("/"))
+        package = Package(path, names)
+        if package.bytes >= GCS_STORAGE_MAX_SIZE:
+            raise UserError(
+                f"--working-dir {working_dir}: {human_bytes(package.bytes)} packed, and Ray takes less than "
+                f"{human_bytes(GCS_STORAGE_MAX_SIZE)}; name in .rayignore what the job does not need"
+            )
+        yield package
+
+
+def _silent() -> logging.Logger:
+    """For the packing, which would list its ignore files and warn of every file over 10 MiB."""
+    logger = logging.getLogger(f"{__name__}.packing")
+    logger.setLevel(logging.CRITICAL)
+    return logger
+
+
+def _connect(address: str | None) -> JobSubmissionClient:
+    """The client of a job server that answers, and that says nothing on the terminal."""
+    if address is not None and "://" not in address:
+        raise UserError(f"--address {address}: is no URL; the job server's is http://HOST:8265")
+    with _refusals(address), _preferred(address):
+        target = os.environ.get(_ADDRESS) or os.environ.get("RAY_ADDRESS", "")
+        if target.startswith(("http://", "https://")):
+            _require_answer(target)
+        import ray.dashboard.modules.dashboard_sdk
+        import ray.dashboard.modules.job.sdk
+        from ray.job_submission import JobSubmissionClient
+
+        for module in (ray.dashboard.modules.dashboard_sdk, ray.dashboard.modules.job.sdk):
+            module.logger.setLevel(logging.WARNING)
+        return JobSubmissionClient(address)
+
+
+@contextmanager
+def _preferred(address: str | None) -> Iterator[None]:
+    """Ray's client takes this address, whatever the environment says."""
+    before = os.environ.get(_ADDRESS)
+    if address is not None:
+        os.environ[_ADDRESS] = address
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[_ADDRESS] = before
+        elif address is not None:
+            del os.environ[_ADDRESS]
+
+
+def _require_answer(url: str) -> None:
+    """Raises OSError within seconds where Ray's client, which has no time limit, would wait for minutes."""
+    try:
+        urllib.request.urlopen(f"{url.rstrip('/')}/api/version", timeout=_ANSWER_SECONDS).close()
+    except urllib.error.HTTPError as answer:
+        # The client knows what to make of it.
+        answer.close()
+
+
+@contextmanager
+def _refusals(address: str | None) -> Iterator[None]:
+    """A job server that does not answer, or answers no, is one line."""
+    shown = f"--address {address}" if address else "the cluster (RAY_API_SERVER_ADDRESS, RAY_ADDRESS or this machine's)"
+    try:
+        yield
+    except Exception as error:
+        from ray.exceptions import AuthenticationError
+
+        said = str(error.args[0] if error.args else error).partition("\n")[0][:_LONGEST_REASON]
+        if isinstance(error, AuthenticationError):
+            raise UserError(
+                f"{shown}: takes no job without its token ({said}); set RAY_AUTH_MODE=token and put the token into "
+                "~/.ray/auth_token or RAY_AUTH_TOKEN"
+            ) from error
+        if isinstance(error, OSError):
+            reason = one_line(error)[:_LONGEST_REASON]
+            raise UserError(f"{shown}: no job server answers ({reason}); start the cluster or give its URL") from error
+        if isinstance(error, RuntimeError):
+            raise UserError(f"{shown}: the job server takes no job ({said})") from error
+        raise
+
+
+async def _copy_log(job: Submitted, out: TextIO) -> None:
+    async for text in job.client.tail_job_logs(job.id):
+        out.write(text)
+        out.flush()
+
+
+def _end_of(job: Submitted) -> JobDetails:
+    """The job's details once it has ended, which is a moment after its log."""
+    while not (info := job.client.get_job_info(job.id)).status.is_terminal():
+        time.sleep(_POLL_SECONDS)
+    return info
+
+
+def _exit_code(info: JobDetails) -> int:
+    if info.driver_exit_code is None:
+        return 0 if str(info.status) == "SUCCEEDED" else 1
+    return info.driver_exit_code if info.driver_exit_code >= 0 else 128 - info.driver_exit_code
+
+
+def _reason(info: JobDetails) -> str:
+    """Why the job ended as it did, where its log does not say so."""
+    if info.driver_exit_code is not None:
+        return f" with exit code {_exit_code(info)}" if info.driver_exit_code else ""
+    message = " ".join((info.message or "").split())[:_LONGEST_REASON]
+    return f" ({message})" if message and str(info.status) == "FAILED" else ""

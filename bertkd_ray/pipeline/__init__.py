@@ -1,0 +1,1 @@
+"""The pipeline: its stages, a session of them, studies and their scheduler."""

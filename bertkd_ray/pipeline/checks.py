@@ -1,0 +1,113 @@
+"""What can be checked without training: a configuration before hours are spent, and a store against its manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bertkd_ray.artifacts import artifact as artifacts
+from bertkd_ray.artifacts.store import Store
+from bertkd_ray.config import Config
+from bertkd_ray.config.corpus import SPLITS, CorpusConfig
+from bertkd_ray.core.console import log
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.redaction import redacted
+from bertkd_ray.corpus.bert_tokenizer import load_bert_tokenizer
+from bertkd_ray.corpus.sources import read_sources
+from bertkd_ray.corpus.swapped_sides import swapped_names, swapped_splits
+from bertkd_ray.teacher.source import check_bert, resolve_model
+
+
+def check_config(config: Config) -> Iterator[str]:
+    """One line for every check that holds: storage, BERT, vocabulary, device, text. Raises UserError at the first that
+    does not.
+    """
+    Store(config.storage).require_writable()
+    yield f"storage    {redacted(config.storage)} can be written"
+    directory = resolve_model(config.teacher.model)
+    bert = check_bert(directory, weights=config.teacher.pretrained)
+    if config.teacher.layers is not None and config.teacher.layers > bert["num_hidden_layers"]:
+        raise UserError(
+            f"teacher.layers: {config.teacher.layers}, but {config.teacher.model} has {bert['num_hidden_layers']}"
+        )
+    if config.corpus.max_pair_tokens + 3 > bert["max_position_embeddings"]:
+        raise UserError(
+            f"corpus.max_pair_tokens: {config.corpus.max_pair_tokens} and 3 special tokens are more than the "
+            f"{bert['max_position_embeddings']} positions of {config.teacher.model}; lower it"
+        )
+    vocabulary = load_bert_tokenizer(directory).tokenizer.get_vocab_size()
+    if config.stored_topk() > vocabulary:
+        raise UserError(f"kd.topk: {config.stored_topk()} is more than the vocabulary of {vocabulary} pieces; lower it")
+    yield f"teacher    {config.teacher.model}: {bert['num_hidden_layers']} layers, {vocabulary:,} pieces"
+    yield f"device     {_device(config)}"
+    for remark in swapped_names(config.corpus):
+        log(f"warning: {remark}", stage="validate")
+    samples: dict[str, pa.Table] = {}
+    for split in SPLITS:
+        yield f"{split:<10} {_pairs(config.corpus, split, samples)}"
+    for remark in swapped_splits(samples):
+        log(f"warning: {remark}", stage="validate")
+
+
+def _pairs(corpus: CorpusConfig, split: str, samples: dict[str, pa.Table]) -> str:
+    """What a split holds; every line of it is read, and the first ones become its sample."""
+    share = corpus.held_out().get(split)
+    if share is not None:
+        return f"{share:.2%} of train, held out"
+    counts, full = [], False
+    for tables in read_sources(corpus, split):
+        counts.append(0)
+        for table in tables:
+            counts[-1] += len(table)
+            samples.setdefault(split, table)
+            full = full or _has_full_pair(table)
+    if not full:
+        said = f"each of the {sum(counts)} pairs has an empty side" if sum(counts) else "the files are empty"
+        raise UserError(f"corpus.{split}: {said}; give at least one pair")
+    sources = f" in {len(counts)} sources" if len(counts) > 1 else ""
+    return f"{sum(counts):,} pairs{sources}"
+
+
+def _has_full_pair(table: pa.Table) -> bool:
+    """Whether a pair has text on both sides."""
+    sides = [pc.not_equal(pc.utf8_trim_whitespace(table[side]), "") for side in ("src", "tgt")]
+    return bool(pc.any(pc.and_(*sides)).as_py())
+
+
+def _device(config: Config) -> str:
+    # Takes seconds to import and is needed for this one answer.
+    import torch
+
+    from bertkd_ray.core.devices import best_device, resolve_precision
+
+    gpus = torch.cuda.device_count()
+    least = config.worker_range[0]
+    if config.device == "gpu" and gpus < least:
+        raise UserError(
+            f"device: gpu with workers: {least}, but this machine has {gpus} GPUs; lower workers or set device=auto"
+        )
+    device = torch.device("cpu") if config.device == "cpu" else best_device()
+    precision = resolve_precision(config.precision, device)
+    return f"{device.type}, {precision}, {_named(config.worker_range)} worker(s); as seen from this machine"
+
+
+def _named(worker_range: tuple[int, int]) -> str:
+    least, most = worker_range
+    return str(least) if least == most else f"{least} to {most}"
+
+
+def check_store(storage: str) -> tuple[int, list[str]]:
+    """Every finished artifact of a store against its manifest: how many there are, and one line a problem."""
+    store = Store(storage)
+    manifests = [name for name, _ in store.files() if name.count("/") == 1 and name.endswith(f"/{artifacts.MANIFEST}")]
+    if not manifests:
+        raise UserError(f"{redacted(storage)}: no finished artifact is here; give the storage directory of a pipeline")
+    problems = []
+    for manifest in manifests:
+        try:
+            problems += list(artifacts.load(store, manifest.partition("/")[0]).problems(checksums=True))
+        except UserError as error:
+            problems.append(str(error))
+    return len(manifests), problems

@@ -1,0 +1,136 @@
+"""Which finished student a user means, by its directory or by the arm of a configuration, and what it was made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyarrow import fs
+
+from bertkd_ray.artifacts import artifact as artifacts
+from bertkd_ray.artifacts.artifact import MANIFEST, Artifact, PendingArtifact
+from bertkd_ray.artifacts.store import Store, store_above
+from bertkd_ray.config import Config
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.corpus import prepare
+from bertkd_ray.softlabels import extract
+from bertkd_ray.student import distill
+from bertkd_ray.student.distill import MODEL
+from bertkd_ray.teacher import finetune
+from bertkd_ray.teacher.source import model_hash, resolve_model, tokenizer_hash
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """A student and the finished artifacts around it; None, or none, where its store holds them no longer."""
+
+    student: Artifact
+    corpus: Artifact | None
+    softlabels: Artifact | None
+    """None too for a student without a teacher."""
+    teacher: Artifact | None
+    translations: tuple[Artifact, ...]
+    """Of the student, the oldest first."""
+
+
+def student_at(location: str) -> Artifact:
+    """The student artifact in a directory or at a URI, or around that `model` directory, its files checked.
+
+    Raises UserError when there is none, it is another kind of artifact, or a file is not what the manifest says.
+    """
+    found = artifact_at(location)
+    if found is None:
+        raise UserError(
+            f"{location}: no finished student is here; give a student artifact's directory or URI, or a CONFIG.yaml"
+        )
+    if found.stage != "student":
+        raise UserError(f"{location}: is a {found.stage}, not a student; give the directory of a student artifact")
+    for problem in found.problems(checksums=True):
+        raise UserError(f"{problem}; copy the student again, or remove it and run distill")
+    return found
+
+
+def artifact_at(location: str) -> Artifact | None:
+    """The finished artifact of a directory, or of the artifact around a `model` directory; its files unchecked."""
+    store, name = store_above(location)
+    if not store.exists(name, MANIFEST) and name == MODEL:
+        store, name = store_above(store.uri)
+    return artifacts.load(store, name) if store.exists(name, MANIFEST) else None
+
+
+def distilled_arm(config: Config) -> str:
+    """The first arm with a teacher; the first of all where none has one."""
+    arms = config.arm_configs()
+    return next((name for name, of_arm in arms.items() if of_arm.kd.alpha > 0), next(iter(arms)))
+
+
+def student_of(config: Config, arm: str, origin: str) -> Artifact:
+    """The finished student of an arm; origin stands for the configuration in messages.
+
+    Nothing is made. Raises UserError for an unknown arm, and for one that is not finished.
+    """
+    arms = config.arm_configs()
+    if arm not in arms:
+        raise UserError(f"--arm {arm}: the configuration has the arms {', '.join(arms)}")
+    store = Store(config.storage)
+    work = shared_inputs(config, store).student(arms[arm], store)
+    found = artifacts.find(store, work.stage, work.fingerprint, checksums=config.verify == "checksums")
+    if found is None:
+        raise UserError(f"{origin}: the student of arm {arm} is not finished; run bertkd distill {origin} --arm {arm}")
+    return found
+
+
+@dataclass(frozen=True)
+class SharedInputs:
+    """What the students of a configuration are made from, finished or not."""
+
+    corpus: PendingArtifact
+    teacher: PendingArtifact
+    softlabels: PendingArtifact
+
+    def student(self, config: Config, store: Store) -> PendingArtifact:
+        """The student of an arm, given by its configuration."""
+        softlabels = self.softlabels.fingerprint if config.kd.alpha > 0 else None
+        return distill.pending_artifact(config, store, self.corpus.fingerprint, softlabels)
+
+
+def shared_inputs(config: Config, store: Store) -> SharedInputs:
+    """The names of the corpus, teacher and soft labels of a configuration; nothing is made.
+
+    Text and BERT are read for their hashes. Raises UserError where they cannot be.
+    """
+    bert = resolve_model(config.teacher.model)
+    corpus = prepare.pending_artifact(config, store, tokenizer_hash(bert))
+    teacher = finetune.pending_artifact(config, store, corpus.fingerprint, model_hash(bert))
+    return SharedInputs(
+        corpus, teacher, extract.pending_artifact(config, store, corpus.fingerprint, teacher.fingerprint)
+    )
+
+
+def lineage_of(student: Artifact) -> Lineage:
+    """What a student was made from, and its translations, as far as its store holds them."""
+    softlabels = _input(student, "softlabels")
+    return Lineage(
+        student,
+        corpus=_input(student, "corpus"),
+        softlabels=softlabels,
+        teacher=_input(softlabels, "teacher"),
+        translations=_translations(student),
+    )
+
+
+def _input(of: Artifact | None, stage: str) -> Artifact | None:
+    inputs = of.manifest["inputs"] if of else {}
+    directory = f"{stage}-{inputs.get(stage)}"
+    return artifacts.load(of.store, directory) if of and of.store.exists(directory, MANIFEST) else None
+
+
+def _translations(student: Artifact) -> tuple[Artifact, ...]:
+    store = student.store
+    names = [info.base_name for info in store.fs.get_file_info(fs.FileSelector(store.root))]
+    loaded = [
+        artifacts.load(store, name)
+        for name in names
+        if name.startswith("translation-") and store.exists(name, MANIFEST)
+    ]
+    own = [one for one in loaded if one.manifest["inputs"].get("student") == student.fingerprint]
+    return tuple(sorted(own, key=lambda one: (one.manifest["created"], one.directory)))

@@ -1,0 +1,90 @@
+"""Runs, metrics and lineage in MLflow; the only package that imports mlflow, and only once a tracker is opened.
+
+A run is found again by the tag `bertkd.key`, so that a pipeline that was killed goes on in the runs it had. Everything
+here may therefore be called again for a resumed run: parameters do not clash, no step is logged twice, lineage and
+artifacts are replaced by equal ones. Only `MlflowClient` is used, never mlflow's global "active run", so that a driver,
+its workers and other users of mlflow in the same process stay apart.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.tracking.interface import (
+    NO_TRACKING,
+    InputArtifact,
+    MetricRow,
+    NullRun,
+    NullTracker,
+    Run,
+    RunRef,
+    Status,
+    StudentModel,
+    Tracker,
+    now_ms,
+)
+from bertkd_ray.tracking.runs import CHANGED_TAG, KEY_TAG, LOGGED_STEP_TAG, MlflowRun, MlflowTracker
+from bertkd_ray.tracking.search import FoundRun, RunFinder
+from bertkd_ray.tracking.store import connect, experiment_id_of, short_timeouts, store_errors
+
+__all__ = [
+    "CHANGED_TAG",
+    "KEY_TAG",
+    "LOGGED_STEP_TAG",
+    "NO_TRACKING",
+    "FoundRun",
+    "InputArtifact",
+    "MetricRow",
+    "MlflowRun",
+    "MlflowTracker",
+    "NullRun",
+    "NullTracker",
+    "Run",
+    "RunFinder",
+    "RunRef",
+    "Status",
+    "StudentModel",
+    "Tracker",
+    "default_uri",
+    "now_ms",
+    "open_tracker",
+]
+
+
+def open_tracker(uri: str | None, experiment: str) -> Tracker:
+    """Open (or make) an experiment.
+
+    uri: "none" or None for no tracking; else what MLflow takes: `sqlite:///file.db`, a database, `http(s)://server`.
+    The artifacts of an sqlite file go to `mlruns` beside it; elsewhere the store says where they go.
+
+    Raises UserError, within seconds, where mlflow is missing or the store cannot be reached.
+    """
+    if uri is None or uri == NO_TRACKING:
+        return NullTracker()
+    if not uri:
+        raise UserError("tracking.uri: is empty; give sqlite:///FILE, a tracking server (http://…) or none")
+    client = connect(uri)
+    with store_errors(uri), short_timeouts():
+        experiment_id = experiment_id_of(client, uri, experiment)
+    return MlflowTracker(client, uri, experiment_id)
+
+
+def default_uri(storage: str) -> str:
+    """The tracking URI where a configuration has none: MLFLOW_TRACKING_URI, as MLflow's own clients, else a local
+    storage directory's `sqlite:///<absolute directory>/mlflow.db`.
+
+    Raises UserError for storage that is not a local directory, where an sqlite file cannot live.
+    """
+    if named := os.environ.get("MLFLOW_TRACKING_URI"):
+        return named
+    parts = urlsplit(storage)
+    if parts.scheme not in ("", "file"):
+        raise UserError(
+            f"tracking.uri: storage {storage} is no local directory; give a tracking server (http://…, or "
+            "MLFLOW_TRACKING_URI), sqlite:///FILE or none"
+        )
+    directory = Path(unquote(parts.path) if parts.scheme == "file" else storage).expanduser()
+    return f"sqlite:///{directory.absolute() / 'mlflow.db'}"

@@ -1,0 +1,93 @@
+"""A student as a model of MLflow: logged once, with signature, input example and pinned requirements.
+
+What is logged needs nothing of this package: the student's `save_pretrained` directory and `served.py`, which
+transformers and MLflow run ("models from code", nothing is pickled).
+
+    mlflow models serve --model-uri models:/m-… --env-manager local --port 5001
+    curl localhost:5001/invocations -H 'Content-Type: application/json' -d '{"inputs": {"text": ["Guten Morgen!"]}}'
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from bertkd_ray.tracking.interface import StudentModel
+
+STUDENT_TAG = "bertkd.student"
+_REQUIRED = ("mlflow", "torch", "transformers", "tokenizers", "safetensors", "pandas")
+_OF_TOKENISED_TEXT = "sacremoses"
+_SERVED = Path(__file__).with_name("served.py")
+
+
+def logged_model(client: Any, experiment_id: str, run_id: str, student: StudentModel) -> str:
+    """The URI (`models:/m-…`) of the student's model in an experiment, logged now unless an earlier run has done so.
+
+    In both cases the run has it as an output.
+    """
+    from mlflow.entities import LoggedModelOutput
+
+    model_id = _find(client, experiment_id, student.fingerprint) or _log(client, experiment_id, run_id, student)
+    outputs = client.get_run(run_id).outputs
+    if model_id not in {output.model_id for output in (outputs.model_outputs if outputs else [])}:
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+    return f"models:/{model_id}"
+
+
+def _find(client: Any, experiment_id: str, fingerprint: str) -> str | None:
+    """A model of which the files were all copied: one that was cut off is not READY."""
+    from mlflow.entities import LoggedModelStatus
+
+    found = client.search_logged_models([experiment_id], f"tags.`{STUDENT_TAG}` = '{fingerprint}'")
+    return next((str(model.model_id) for model in found if model.status == LoggedModelStatus.READY), None)
+
+
+def _log(client: Any, experiment_id: str, run_id: str, student: StudentModel) -> str:
+    from mlflow.entities import LoggedModelStatus
+    from mlflow.models import Model
+
+    tags = {STUDENT_TAG: student.fingerprint, **student.tags}
+    model = client.create_logged_model(
+        experiment_id, name=student.name, source_run_id=run_id, tags=tags, model_type="translation"
+    )
+    card = Model(artifact_path=model.artifact_location, run_id=run_id, model_id=model.model_id)
+    with tempfile.TemporaryDirectory(prefix="model-") as scratch:
+        directory = Path(scratch) / "model"
+        _save(directory, student, card, Path(scratch))
+        client.log_model_artifacts(model.model_id, str(directory))
+    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    return str(model.model_id)
+
+
+def _save(directory: Path, student: StudentModel, card: Any, scratch: Path) -> None:
+    """Writes the model's directory, as MLflow loads it."""
+    import mlflow.pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    is_raw = student.settings["text"] == "raw"
+    mlflow.pyfunc.save_model(
+        path=directory,
+        python_model=_SERVED,
+        artifacts={"student": str(student.fetch(scratch))},
+        model_config=dict(student.settings),
+        code_paths=None if is_raw else [str(path) for path in student.code],
+        signature=ModelSignature(
+            inputs=Schema([ColSpec(DataType.string, "text")]), outputs=Schema([ColSpec(DataType.string, "translation")])
+        ),
+        input_example={"text": [student.example]},
+        pip_requirements=requirements() if is_raw else [*requirements(), _pinned(_OF_TOKENISED_TEXT)],
+        mlflow_model=card,
+    )
+
+
+def requirements() -> list[str]:
+    """What a served student needs, each pinned to the version that is installed here."""
+    return [_pinned(name) for name in _REQUIRED]
+
+
+def _pinned(name: str) -> str:
+    # A build of its own (`2.13.0+cpu`) is on no index under that name.
+    return f"{name}=={importlib.metadata.version(name).partition('+')[0]}"

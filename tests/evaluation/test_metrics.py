@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from dataclasses import replace
+
+import pytest
+import sacrebleu
+
+from bertkd_ray.evaluation import metrics
+from bertkd_ray.evaluation.metrics import corpus_bleu, legacy_bleu, paired_bootstrap, score, tokenizer_for
+from tests.helpers.shared_files import golden_path
+
+REFERENCES = [
+    "The cat sits on the mat, does it not?",
+    "A dog runs through the green park.",
+    "Two men play chess in the afternoon.",
+    "It is raining, so we stay at home today.",
+]
+GOOD = [
+    "The cat sits on the mat, does it?",
+    "A dog runs through the park.",
+    "Two men play chess in the afternoon.",
+    "It is raining, so we stay home today.",
+]
+BAD = ["The cat lies on a mat.", "Dog in park.", "Men play chess in the evening.", "We stay at home today."]
+
+
+@pytest.mark.golden
+def test_legacy_bleu_is_the_script() -> None:
+    cases = json.loads(golden_path("multibleu.json").read_text())
+    assert cases
+    for case in cases:
+        result = legacy_bleu(case["hyp"], case["ref"], case["lowercase_flag"])
+        assert str(result) == case["stdout"], case["name"]
+        assert result.bleu == pytest.approx(case["bleu"], abs=0.01)
+        assert (result.hyp_len, result.ref_len) == (case["hyp_len"], case["ref_len"])
+
+
+def test_legacy_bleu_by_hand() -> None:
+    # Unigrams 5/6 ("the" is clipped to 2), bigrams 3/5, trigrams 2/4, 4-grams 1/3; 6 tokens for 7.
+    result = legacy_bleu(["the cat sat on the the"], ["the cat sat on the old mat"])
+    assert result.precisions == pytest.approx((500 / 6, 80.0, 75.0, 200 / 3))
+    assert result.brevity_penalty == pytest.approx(math.exp(1 - 7 / 6))
+    assert result.bleu == pytest.approx(100 * math.exp(1 - 7 / 6) * (5 / 6 * 4 / 5 * 3 / 4 * 2 / 3) ** 0.25)
+    assert (result.ratio, result.hyp_len, result.ref_len) == (6 / 7, 6, 7)
+
+
+def test_legacy_bleu_reads_bytes() -> None:
+    joined = "a b c d\u00a0e"
+    assert legacy_bleu([joined], [joined]).hyp_len == 4
+    assert legacy_bleu(["Ä B C D"], ["ä b c d"], lowercase=True).precisions[0] == 75.0
+
+
+def test_legacy_bleu_without_any_token() -> None:
+    result = legacy_bleu([""], ["a b"])
+    assert (result.bleu, result.brevity_penalty, result.ratio) == (0.0, 0.0, 0.0)
+    assert legacy_bleu([""], [""]).bleu == 0.0
+
+
+def test_score_is_sacrebleu() -> None:
+    scores = score(GOOD, REFERENCES)
+    assert scores.bleu == sacrebleu.corpus_bleu(GOOD, [REFERENCES]).score
+    assert scores.chrf == sacrebleu.corpus_chrf(GOOD, [REFERENCES]).score
+    assert scores.bleu == corpus_bleu(GOOD, REFERENCES)
+    version = sacrebleu.__version__
+    assert scores.bleu_signature == f"nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:{version}"
+    assert scores.chrf_signature == f"nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:{version}"
+    assert scores.sentences == 4
+    assert 0 < scores.brevity_penalty < 1
+    assert scores.length_ratio == pytest.approx(35 / 38)
+
+
+def test_legacy_figure_of_raw_text_is_lower_cased_and_tokenised() -> None:
+    by_hand = legacy_bleu(["the cat , it sits ."], ["the cat , it sits ."])
+    scores = score(["THE cat, it sits."], ["the Cat, it sits."])
+    assert scores.legacy_bleu == by_hand.bleu == pytest.approx(100.0)
+    assert scores.bleu < 100
+
+
+def test_legacy_figure_of_a_tokenised_corpus_is_of_its_tokens() -> None:
+    raw, reference = ["The cat's here."], ["The cat is here."]
+    tokens = ["the Cat 's here ."], ["The cat is here ."]
+    scores = score(raw, reference, tokens=tokens)
+    assert scores.legacy_bleu == legacy_bleu(["the cat 's here ."], ["the cat is here ."]).bleu
+    assert scores == replace(score(raw, reference), legacy_bleu=scores.legacy_bleu)
+
+
+def test_chinese_is_scored_by_characters() -> None:
+    # Seven characters, six of them right: 6/7, 5/6, 4/5, 3/4; 13a sees one word, and it is wrong.
+    hypotheses, references = ["我喜欢吃苹果!"], ["我喜欢吃苹果。"]
+    by_hand = 100 * (6 / 7 * 5 / 6 * 4 / 5 * 3 / 4) ** 0.25
+    scores = score(hypotheses, references, tokenize="zh")
+    assert scores.bleu == pytest.approx(by_hand)
+    assert scores.legacy_bleu == pytest.approx(by_hand)
+    assert scores.length_ratio == 1.0
+    assert "|tok:zh|" in scores.bleu_signature
+    assert corpus_bleu(hypotheses, references, tokenize="zh") == pytest.approx(by_hand)
+    assert corpus_bleu(hypotheses, references) < 20
+    assert score(hypotheses, references).chrf == scores.chrf
+    compared = paired_bootstrap(hypotheses * 5, references * 5, references * 5, samples=10, tokenize="zh")
+    assert compared.baseline_bleu == pytest.approx(by_hand)
+    assert "|tok:zh|" in compared.signature
+
+
+@pytest.mark.parametrize(
+    ("language", "installed", "expected"),
+    [
+        *[(language, False, "13a") for language in ("en", "de", "ar", "hi", "tr")],
+        *[(language, False, "zh") for language in ("zh", "ZH", "zh-TW", "zh_cn")],
+        *[(language, False, "char") for language in ("ja", "ko", "th", "my")],
+        *[("ja", True, "ja-mecab"), ("ko", True, "ko-mecab"), ("th", True, "char")],
+    ],
+)
+def test_the_tokenizer_follows_the_language(
+    language: str, installed: bool, expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(metrics.importlib.util, "find_spec", lambda name: object() if installed else None)
+    tokenizer_for.cache_clear()
+    assert {tokenizer_for(language) for _ in range(2)} == {expected}
+    tokenizer_for.cache_clear()
+    told = capsys.readouterr().err
+    wanted = language in ("ja", "ko") and not installed
+    assert told.count("\n") == wanted
+    assert (f'pip install "sacrebleu[{language}]"' in told) == wanted
+
+
+def test_one_sentence_and_empty_output() -> None:
+    assert corpus_bleu(REFERENCES[:1], REFERENCES[:1]) == pytest.approx(100.0)
+    scores = score([""], REFERENCES[:1])
+    assert (scores.bleu, scores.chrf, scores.legacy_bleu) == (0.0, 0.0, 0.0)
+
+
+def test_output_that_looks_tokenised_is_scored_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    lines = ["a b c d ."] * 200
+    with caplog.at_level(logging.WARNING, logger="sacrebleu"):
+        assert score(lines, lines).bleu == pytest.approx(100.0)
+        paired_bootstrap(lines, lines, lines, samples=10)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("function", [score, corpus_bleu, legacy_bleu])
+def test_counts_are_checked(function) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match="3 hypotheses for 4 references"):
+        function(GOOD[:3], REFERENCES)
+    with pytest.raises(ValueError, match="empty corpus"):
+        function([], [])
+
+
+def test_paired_bootstrap_tells_a_better_system() -> None:
+    baseline, system, references = BAD * 25, GOOD * 25, REFERENCES * 25
+    result = paired_bootstrap(baseline, system, references, samples=200)
+    assert result.baseline_bleu == corpus_bleu(baseline, references)
+    assert result.system_bleu == corpus_bleu(system, references)
+    assert result.delta_bleu == result.system_bleu - result.baseline_bleu > 0
+    assert result.p_value == pytest.approx(1 / 201)  # no resample reaches the difference
+    assert result.baseline_ci[0] < result.baseline_bleu < result.baseline_ci[1] < result.system_ci[0]
+    assert result.system_ci[0] < result.system_bleu < result.system_ci[1]
+    assert "bs:200|seed:12345|" in result.signature
+
+
+def test_paired_bootstrap_of_a_system_against_itself_is_not_significant() -> None:
+    result = paired_bootstrap(GOOD, GOOD, REFERENCES, samples=100)
+    assert (result.delta_bleu, result.p_value) == (0.0, 1.0)
+    assert result.baseline_ci == result.system_ci
+
+
+def test_paired_bootstrap_repeats_with_its_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    mixed = [*GOOD[:2], *BAD[2:]]
+    first = paired_bootstrap(mixed, GOOD, REFERENCES, samples=50, seed=7)
+    monkeypatch.setenv("SACREBLEU_SEED", "99")
+    assert paired_bootstrap(mixed, GOOD, REFERENCES, samples=50, seed=7) == first
+    assert paired_bootstrap(mixed, GOOD, REFERENCES, samples=50, seed=8) != first
+    assert os.environ["SACREBLEU_SEED"] == "99"
+
+
+def test_paired_bootstrap_checks_its_arguments() -> None:
+    with pytest.raises(ValueError, match="2 hypotheses for 4 references"):
+        paired_bootstrap(GOOD, BAD[:2], REFERENCES)
+    with pytest.raises(ValueError, match="empty corpus"):
+        paired_bootstrap([], [], [])
+    with pytest.raises(ValueError, match="samples must be at least 1, got 0"):
+        paired_bootstrap(GOOD, BAD, REFERENCES, samples=0)
+    with pytest.raises(ValueError, match="seed must be at least 1, got 0"):
+        paired_bootstrap(GOOD, BAD, REFERENCES, seed=0)

@@ -1,0 +1,114 @@
+"""Training functions on a real Ray session: told to go, and diverging."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from bertkd_ray.artifacts.artifact import PendingArtifact
+from bertkd_ray.artifacts.store import Store
+from bertkd_ray.config import config_of
+from bertkd_ray.core.errors import TrainingDivergedError
+from bertkd_ray.execution.ray.session import TrainContext
+from bertkd_ray.execution.ray.training import ready_progress_actor, train
+from bertkd_ray.training.preemption import LeavingError, Notice
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+CONFIG = config_of({"name": "runtime", "corpus": {"source": "demo"}}, "test")
+
+
+def _count(arguments: dict[str, str], context: TrainContext) -> None:
+    """Trains nothing: counts to 40, and writes down where it started and what it was told."""
+    start = 0 if context.restore is None else json.loads((context.restore / "step.json").read_text())
+    log = Path(arguments["log"])
+    with log.open("a") as file:
+        file.write(json.dumps({"pid": os.getpid(), "start": start}) + "\n")
+    for step in range(start + 1, 41):
+        time.sleep(0.2)
+        notice = context.notice()
+        if notice:
+            context.on_checkpoint(lambda place, at=step: (place / "step.json").write_text(str(at)), {"step": step})
+        if notice is Notice.LEAVE:
+            with log.open("a") as file:
+                file.write(json.dumps({"left": step}) + "\n")
+            raise LeavingError(f"left at {step}")
+
+
+def _rows(log: Path) -> list[dict[str, int]]:
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def test_a_worker_told_to_go_leaves_a_checkpoint_that_the_next_goes_on_from(tmp_path, ray_session, capsys):
+    log = tmp_path / "log"
+
+    def terminate_once(_: list[dict[str, float]]) -> None:
+        if len(found := _rows(log)) == 1:
+            os.kill(found[0]["pid"], signal.SIGTERM)
+
+    draft = PendingArtifact(Store(str(tmp_path)), "teacher", "0" * 16, {}, {})
+    train(draft, CONFIG, {"CPU": 1}, _count, {"log": str(log)}, terminate_once, ready_progress_actor())
+    started, left, again = _rows(log)
+    assert started["start"] == 0
+    assert left["left"] > 0
+    assert again["start"] == left["left"]
+    assert again["pid"] != started["pid"]
+    assert "training goes on from the newest checkpoint, with 1 worker\n" in capsys.readouterr().err
+
+
+def _diverge(arguments: dict[str, str], context: TrainContext) -> None:
+    with Path(arguments["log"]).open("a") as file:
+        file.write("{}\n")
+    raise TrainingDivergedError("not a number at step 7")
+
+
+def test_training_that_diverges_is_not_tried_again(tmp_path, ray_session):
+    draft = PendingArtifact(Store(str(tmp_path)), "teacher", "1" * 16, {}, {})
+    with pytest.raises(TrainingDivergedError, match=r"^not a number at step 7$"):
+        train(
+            draft,
+            CONFIG,
+            {"CPU": 1},
+            _diverge,
+            {"log": str(tmp_path / "log")},
+            lambda rows: None,
+            ready_progress_actor(),
+        )
+    assert len(_rows(tmp_path / "log")) == 1
+
+
+def _report_rank(arguments: dict[str, str], context: TrainContext) -> None:
+    import torch
+
+    total = context.workers.sum(torch.ones(1))
+    context.on_rows([{"step": 1, "time": 0.0, "size": float(total)}])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_add_up_and_their_rows_arrive_on_one_board_after_another(workers, tmp_path, ray_session):
+    two = {"micro_batches": 2}
+    tree = {"name": "runtime", "corpus": {"source": "demo"}, "workers": workers, "teacher": two, "student": two}
+    config = config_of(tree, "test")
+    board = ready_progress_actor()
+    for attempt in "23":
+        rows: list[dict[str, float]] = []
+        draft = PendingArtifact(Store(str(tmp_path)), "teacher", attempt * 16, {}, {})
+        train(draft, config, {"CPU": 1}, _report_rank, {}, rows.extend, board)
+        assert [row["size"] for row in rows] == [workers] * workers
+        assert ready_progress_actor(board) is board
+    ray.kill(board)
+    with pytest.raises(ray.exceptions.RayActorError):
+        _ask_for_ever(board)  # it dies in a moment
+    assert ready_progress_actor(board) is not board
+
+
+def _ask_for_ever(board: Any) -> None:
+    while True:
+        ray.get(board.error.remote())

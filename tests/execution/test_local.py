@@ -1,0 +1,122 @@
+"""The runtime without Ray: what it runs, and that a training that was cut off goes on to the same end."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bertkd_ray.artifacts.artifact import PendingArtifact
+from bertkd_ray.artifacts.store import Store
+from bertkd_ray.cli import main
+from bertkd_ray.config import Config, load_config
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.execution.local import LocalHost, LocalRuntime
+from bertkd_ray.training.trainer import World
+from tests.helpers.small_config import write_config
+
+
+def runtime(**keys: Any) -> LocalRuntime:
+    return LocalRuntime(Config.model_validate({"name": "x", "corpus": {"source": "demo"}, "runtime": "local", **keys}))
+
+
+class Doubler:
+    made = 0
+
+    def __init__(self, factor: int) -> None:
+        type(self).made += 1
+        self.factor = factor
+
+    def __call__(self, item: dict[str, int]) -> dict[str, int]:
+        return {"value": item["value"] * self.factor}
+
+
+def test_a_class_is_made_once_and_called_with_every_item_in_order():
+    Doubler.made = 0
+    items = [{"value": value} for value in (3, 1, 2)]
+    assert list(runtime().map(items, Doubler, {"factor": 2})) == [{"value": 6}, {"value": 2}, {"value": 4}]
+    assert Doubler.made == 1
+
+
+def test_a_function_is_called_with_item_and_arguments():
+    found = runtime().map([{"value": 3}], lambda item, add: {"value": item["value"] + add}, {"add": 4})
+    assert list(found) == [{"value": 7}]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_one_line():
+    with pytest.raises(UserError, match=r"device: gpu, but this machine has no GPU; set device=auto"):
+        runtime(device="gpu").start()
+
+
+def test_several_workers_are_refused(tmp_path):
+    path = write_config(tmp_path)
+    with pytest.raises(UserError, match=r"workers: 2 need Ray; set workers=1 or runtime=ray"):
+        load_config(path, ["runtime=local", "workers=2"])
+
+
+@pytest.fixture
+def draft(tmp_path) -> PendingArtifact:
+    return PendingArtifact(Store(str(tmp_path)), "student", "0123456789abcdef", {}, {})
+
+
+def save(text: str) -> Any:
+    def write(directory: Path) -> None:
+        for name in ("progress.json", "training.pt"):
+            (directory / name).write_text(text)
+
+    return write
+
+
+def test_the_newest_whole_checkpoint_is_gone_on_from(draft):
+    host = LocalHost(draft, World(), None, lambda rows: None)
+    for step in (5, 10):
+        host.on_checkpoint(save(f"step {step}"), {"step": step})
+    kept = {name for name, _ in draft.store.files(draft.staging)}
+    assert kept == {"checkpoint-000000010/progress.json", "checkpoint-000000010/training.pt"}
+    draft.store.write(b"cut off", draft.staging, "checkpoint-000000015", "progress.json")
+    seen: list[str] = []
+    runtime().train(
+        draft, lambda arguments, context: seen.append((context.restore / "training.pt").read_text()), {}, print
+    )
+    assert seen == ["step 10"]
+
+
+def test_a_new_training_starts_at_the_beginning(draft):
+    seen: list[Any] = []
+    runtime().train(draft, lambda arguments, context: seen.append((arguments, context.restore)), {"a": 1}, print)
+    assert seen == [({"a": 1}, None)]
+
+
+@pytest.mark.slow
+def test_a_pipeline_runs_without_ray_and_a_training_goes_on_to_the_same_student(tmp_path, capsys, monkeypatch):
+    path = str(write_config(tmp_path))
+    arms = 'arms={"control": {"kd.alpha": 0}}'
+    common = ["runtime=local", "tracking=none", "checkpoint_every=4", arms]
+    monkeypatch.setitem(sys.modules, "ray", None)  # an import of it would raise
+
+    def run(storage: str) -> dict[str, Any]:
+        assert main(["run", path, *common, f"storage={tmp_path / storage}", "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    whole = run("whole")
+    stop_at = 14
+
+    def interrupted(self: LocalHost, rows: list[dict[str, float]]) -> None:
+        if rows[-1]["step"] >= stop_at:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalHost, "on_rows", interrupted)
+        assert main(["distill", path, *common, f"storage={tmp_path / 'cut'}"]) != 0
+    resumed = run("cut")
+    assert resumed["stages"]["distill/control"]["status"] == "resumed"
+    weights = [
+        Path(found["stages"]["distill/control"]["path"], "model", "model.safetensors").read_bytes()
+        for found in (whole, resumed)
+    ]
+    assert weights[0] == weights[1]

@@ -1,0 +1,312 @@
+"""`bertkd plan`: what it says against what the stages then do, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.cli import main
+from bertkd_ray.config import load_config
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.pipeline.pipeline import Pipeline
+from bertkd_ray.plan.batches import Batch, full_groups
+from bertkd_ray.plan.costs import Plan, plan
+from bertkd_ray.plan.flops import decoding, student_forward, teacher_forward
+from bertkd_ray.plan.given import GivenCorpus, GivenDevice
+from bertkd_ray.plan.models import student_shape, teacher_shape
+from bertkd_ray.plan.operations import TRAINING
+from bertkd_ray.student.collate import collate
+from bertkd_ray.student.model import build_student, decoder_hidden
+from bertkd_ray.student.task import lengths as student_lengths
+from bertkd_ray.teacher.model import build_teacher
+from bertkd_ray.teacher.task import lengths as teacher_lengths
+from bertkd_ray.training.batch_plan import Plan as BatchPlan
+from bertkd_ray.training.batch_plan import RowGroups, Streams
+from tests.helpers.small_config import write_config
+
+ONE_TFLOP = GivenDevice(tflops=1.0)
+TED = GivenCorpus(160_239, 27, 25)
+"""As many pairs as IWSLT14 German-English has."""
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory) -> Path:
+    return write_config(tmp_path_factory.mktemp("project"), runtime="local", device="cpu", tracking="none")
+
+
+@pytest.fixture(scope="module")
+def made(path) -> tuple[Plan, dict[str, Artifact]]:
+    """The plan before anything is made, and the artifacts that are made then."""
+    config = load_config(path)
+    estimate = plan(config, None, ONE_TFLOP)
+    with Pipeline(config) as pipeline:
+        pipeline.extract()
+        pipeline.distill("distilled")
+        pipeline.translate("distilled")
+    return estimate, {name: stage.artifact for name, stage in pipeline.outcome.stages.items()}
+
+
+def planned(found: Plan) -> dict:
+    return found.as_json()["stages"]
+
+
+@pytest.mark.slow
+def test_the_text_tells_what_prepare_will_make_of_it(made):
+    estimate, artifacts = made
+    corpus = artifacts["prepare"]
+    assert estimate.corpus.is_estimate
+    # The whole of this text is looked at, so only what is written can differ.
+    assert estimate.corpus.vocabulary == corpus.info["vocabulary"]
+    for split, counts in corpus.info["splits"].items():
+        shape = estimate.corpus.splits[split]
+        assert shape.pairs == counts["pairs"]
+        assert shape.src_tokens == pytest.approx(counts["src_tokens"])
+        assert shape.tgt_tokens == pytest.approx(counts["tgt_tokens"])
+
+
+@pytest.mark.slow
+def test_a_finished_corpus_is_taken_as_it_is(made, path):
+    estimate, artifacts = made
+    again = plan(load_config(path), None, ONE_TFLOP)
+    corpus = artifacts["prepare"]
+    assert not again.corpus.is_estimate
+    assert again.corpus.basis == f"{corpus.directory} is finished"
+    assert again.corpus.bytes == sum(entry["bytes"] for entry in corpus.manifest["files"])
+    assert again.corpus.vocabulary == estimate.corpus.vocabulary
+    for name, stage in planned(again).items():
+        if name != "prepare":
+            before = {key: value for key, value in planned(estimate)[name].items() if value is not None}
+            assert {key: stage[key] for key in before} == pytest.approx(before, rel=0.02), name
+
+
+@pytest.mark.slow
+def test_another_text_is_not_the_finished_one(made, path):
+    assert plan(load_config(path, ["corpus.lowercase=true"]), None, ONE_TFLOP).corpus.is_estimate
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["finetune", "extract", "distill/distilled", "translate/distilled"])
+def test_the_sizes_of_artifacts(made, stage):
+    estimate, artifacts = made
+    size = sum(entry["bytes"] for entry in artifacts[stage].manifest["files"])
+    # Beside weights there are tokenizer and curves, beside columns footers; they count in artifacts as small as these.
+    assert planned(estimate)[stage]["bytes"] == pytest.approx(size, rel=0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stage", "lengths"), [("finetune", teacher_lengths), ("distill/distilled", student_lengths)])
+def test_epochs_and_tokens_are_those_of_the_streams(made, path, stage, lengths):
+    estimate, artifacts = made
+    config = load_config(path)
+    settings = config.teacher if stage == "finetune" else config.student
+    groups = RowGroups(artifacts["prepare"], "train/", ["id", "src_ids", "tgt_ids"])
+    batches = BatchPlan(groups.rows, settings.micro_batches, config.seed)
+    streams = Streams(
+        batches, budget=settings.batch_tokens // settings.micro_batches, read=groups.read, lengths=lengths
+    )
+    pairs = tokens = 0
+    for _ in range(settings.steps):
+        for micro in streams.step():
+            pairs += len(micro.rows)
+            sides = [sum(map(len, micro.rows[side].to_pylist())) for side in ("src_ids", "tgt_ids")]
+            tokens += sum(sides) + len(micro.rows) * (3 if stage == "finetune" else 2)
+    streams.close()
+    told = planned(estimate)[stage]
+    assert told["steps"] == settings.steps
+    # The last batch of a window is not full, and which windows come is chance.
+    assert told["epochs"] == pytest.approx(pairs / groups.rows.sum(), rel=0.1)
+    assert told["tokens"] == pytest.approx(tokens, rel=0.1)
+
+
+def test_nothing_is_written(tmp_path):
+    config = load_config(write_config(tmp_path))
+    before = sorted(tmp_path.rglob("*"))
+    plan(config, None, ONE_TFLOP)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_parameters_are_those_of_the_models(path):
+    config = load_config(path)
+    student = build_student(
+        vocab_size=408,
+        layers=(1, 1),
+        width=32,
+        ffn=64,
+        heads=2,
+        dropout=0.0,
+        attention_dropout=0.0,
+        activation_dropout=0.0,
+        max_positions=64,
+        seed=1,
+    )
+    teacher = build_teacher(config.teacher.model, np.zeros(408, np.int64), pretrained=False)
+    assert student_shape(config.student, 408).parameters == sum(p.numel() for p in student.parameters())
+    assert teacher_shape(config.teacher, 408).parameters == sum(p.numel() for p in teacher.parameters())
+
+
+def test_more_steps_devices_and_operations_scale_as_they_should(path):
+    def of(*overrides: str, device: GivenDevice = ONE_TFLOP) -> Plan:
+        return plan(load_config(path, list(overrides)), TED, device)
+
+    once, twice = of("teacher.steps=200"), of("teacher.steps=400")
+    assert planned(twice)["finetune"]["tokens"] == pytest.approx(2 * planned(once)["finetune"]["tokens"])
+    assert planned(twice)["finetune"]["flops"] == pytest.approx(2 * planned(once)["finetune"]["flops"])
+    assert planned(twice)["extract"] == planned(once)["extract"]
+    assert planned(once)["distill/control"] == planned(once)["distill/distilled"]
+    fast = of("teacher.steps=200", device=GivenDevice(tflops=2.0))
+    assert fast.total.device_hours == pytest.approx(once.total.device_hours / 2)
+    many = of("teacher.steps=200", device=GivenDevice(tflops=1.0, count=8))
+    assert many.wall_seconds == pytest.approx(once.wall_seconds / 8)
+    assert many.total.device_hours == once.total.device_hours
+    total = sum(stage["device_hours"] for stage in planned(once).values())
+    assert once.total.device_hours == pytest.approx(total)
+
+
+def test_without_a_teacher_none_is_planned(path):
+    found = plan(load_config(path, ["arms={control: {kd.alpha: 0}}"]), TED, ONE_TFLOP)
+    assert set(planned(found)) == {"prepare", "distill/control", "translate/control"}
+
+
+def test_extraction_sees_each_pair_as_often_as_it_has_positions_at_the_most(path):
+    # Of the seven passes a pair takes part in as many as its target has positions, the end of the sentence included.
+    short = plan(load_config(path), GivenCorpus(10_000, 5, 3), ONE_TFLOP)
+    train = short.corpus.splits["train"]
+    seen = np.minimum(7, train.tgt + 1)
+    assert 2 < seen.mean() < 5
+    tokens = 10_000 * np.mean(seen * (train.src + train.tgt + 3))
+    assert planned(short)["extract"]["tokens"] == pytest.approx(tokens, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "rows"),
+    [(0, []), (1, [1]), (7, [3, 3, 1]), (8, [3, 3, 2]), (9, [3, 3, 2, 1]), (20, [3, 3, 2, 3, 3, 2, 3, 1])],
+)
+def test_row_groups_as_prepare_cuts_them(pairs, rows):
+    assert full_groups(pairs, 8, 3).tolist() == rows
+
+
+@pytest.fixture
+def bertkd(capsys):
+    def call(*words: str) -> tuple[int, str, str]:
+        return main(list(words)), *capsys.readouterr()
+
+    return call
+
+
+def test_the_command_prints_a_table_or_json(bertkd, path):
+    given = ["--pairs", "160239", "--src-tokens", "27", "--tgt-tokens", "25", "--device", "h100"]
+    code, out, err = bertkd("plan", str(path), *given)
+    assert (code, err) == (0, "")
+    assert "as given: 160,239 pairs of 27 and 25 tokens" in out
+    assert [line.split()[0] for line in out.split("\n\n")[1].splitlines()[2:]] == [
+        *("prepare", "finetune", "extract"),
+        *("distill/distilled", "distill/control", "translate/distilled", "translate/control", "all"),
+    ]
+    code, out, err = bertkd("plan", str(path), *given, "--json", "teacher.steps=7")
+    found = json.loads(out)
+    assert found["stages"]["finetune"]["steps"] == 7
+    assert found["device"]["name"] == "H100"
+    assert found["total"]["flops"] == pytest.approx(sum(stage["flops"] for stage in found["stages"].values()))
+
+
+def test_a_well_known_bert_is_not_fetched(bertkd, monkeypatch):
+    monkeypatch.setattr("bertkd_ray.plan.models.resolve_model", lambda source: pytest.fail(f"fetches {source}"))
+    given = ["--pairs", "160239", "--src-tokens", "27", "--tgt-tokens", "25", "--device", "h200"]
+    code, out, _ = bertkd("plan", "configs/iwslt14.yaml", *given)
+    assert code == 0
+    assert "vocabulary   40,000 tokens" in out
+
+
+def test_this_machine_is_measured_where_no_device_is_named(bertkd, path):
+    code, out, _ = bertkd("plan", str(path), "--pairs", "1000", "--src-tokens", "9", "--tgt-tokens", "9", "--json")
+    device = json.loads(out)["device"]
+    assert code == 0
+    assert device["rate_source"] == "measured here just now"
+    assert all(rate > 1e8 for rate in device["flops"].values())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--pairs", "9"], "a corpus without its text needs --src-tokens and --tgt-tokens too"),
+        (["--vocabulary", "9"], "a corpus without its text needs --pairs and --src-tokens and --tgt-tokens too"),
+        (["--pairs", "0", "--src-tokens", "1", "--tgt-tokens", "1"], "--pairs 0: give 1 or more"),
+        (["--pairs", "1", "--src-tokens", "nan", "--tgt-tokens", "1"], "--src-tokens nan: give 1 or more"),
+        (["--device", "tpu"], "--device tpu: known are h100, h200; or give --rate TFLOPS"),
+        (["--rate", "0"], "--rate 0: give TFLOP/s above 0"),
+        (["--devices", "0"], "--devices 0: give 1 or more"),
+        (["teacher.layers=9"], "teacher.layers: 9, but "),
+    ],
+)
+def test_a_mistake_is_one_line(bertkd, path, words, said):
+    code, out, err = bertkd("plan", str(path), *words)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"bertkd: error: {said}")
+    assert err.count("\n") == 1
+
+
+def test_text_that_is_not_there(path):
+    with pytest.raises(UserError, match=r"nothing\.de: no such file"):
+        plan(load_config(path, ["corpus.train.src=nothing.de"]), None, ONE_TFLOP)
+
+
+@pytest.fixture(scope="module")
+def batch() -> Batch:
+    """Three pairs of unequal lengths."""
+    return Batch(np.array([5, 9, 3]), np.array([4, 2, 11]), multiple=8)
+
+
+def test_a_teachers_operations_are_those_that_torch_counts(path, batch):
+    config = load_config(path)
+    model = build_teacher(config.teacher.model, np.zeros(408, np.int64), pretrained=False, attention="eager")
+    width = 24  # 3 + 11 tokens and three special ones, in eights
+    masked = torch.tensor([row * width + place for row in range(3) for place in (2, 3)])
+    inputs = [torch.zeros(3, width, dtype=torch.long) for _ in range(2)]
+    with FlopCounterMode(display=False) as counted:
+        model.loss_sum(*inputs, torch.ones(3, width, dtype=torch.bool), masked, torch.zeros(6, dtype=torch.long))[
+            0
+        ].backward()
+    shape = teacher_shape(config.teacher, 408)
+    # Torch leaves out the gradient of what needs none: the first layer's inputs do.
+    assert TRAINING * teacher_forward(shape, batch, 6) == pytest.approx(counted.get_total_flops(), rel=0.01)
+
+
+def test_a_students_operations_are_those_that_torch_counts(path, batch):
+    config = load_config(path)
+    student = config.student
+    model = build_student(
+        vocab_size=408,
+        layers=(student.encoder_layers, student.decoder_layers),
+        width=student.width,
+        ffn=student.ffn,
+        heads=student.heads,
+        dropout=0.0,
+        attention_dropout=0.0,
+        activation_dropout=0.0,
+        max_positions=64,
+        seed=1,
+    )
+    rows = [Ragged.from_lists([[4] * int(length) for length in lengths]) for lengths in (batch.src, batch.tgt)]
+    with FlopCounterMode(display=False) as counted:
+        logits = decoder_hidden(model, collate(*rows)) @ model.get_output_embeddings().weight.T
+        logits.sum().backward()
+    shape = student_shape(student, 408)
+    assert TRAINING * student_forward(shape, batch) == pytest.approx(counted.get_total_flops(), rel=0.01)
+
+
+def test_decoding_by_hand(path):
+    shape = student_shape(load_config(path).student, 400)
+    d, f, layers = shape.width, shape.ffn, shape.decoder_layers
+    one = Batch(np.array([3]), np.array([1]), multiple=1)
+    # Encoder: four places. Decoder: two steps, the mean of them seeing one token of its own, all four of the source.
+    encoder = shape.encoder_layers * 4 * (2 * (4 * d * d + 2 * d * f) + 4 * 4 * d) + layers * 4 * 4 * d * d
+    step = layers * (2 * (6 * d * d + 2 * d * f) + 4 * d * (4 + 1)) + 2 * d * 400
+    assert decoding(shape, one, 1) == encoder + 2 * step
+    assert decoding(shape, one, 5) == encoder + 10 * step

@@ -1,0 +1,368 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.tracking import (
+    CHANGED_TAG,
+    KEY_TAG,
+    LOGGED_STEP_TAG,
+    InputArtifact,
+    MlflowTracker,
+    RunRef,
+    default_uri,
+    open_tracker,
+)
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return default_uri(str(tmp_path_factory.mktemp("store")))
+
+
+@pytest.fixture(scope="module")
+def tracker(uri: str) -> Any:
+    return open_tracker(uri, "tests")
+
+
+@pytest.fixture(scope="module")
+def client(tracker: Any, uri: str) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(uri)
+
+
+def history(client: Any, ref: RunRef, key: str) -> list[tuple[int, float]]:
+    return [(metric.step, metric.value) for metric in client.get_metric_history(ref.run_id, key)]
+
+
+def rows(*steps: int, key: str = "train/loss") -> list[Any]:
+    # A resumed process logs the same step at another time, which MLflow would keep as a second value.
+    rows.clock = getattr(rows, "clock", 0) + 1  # type: ignore[attr-defined]
+    return [(step, {key: 1.0 / step}, 1_700_000_000_000 + rows.clock) for step in steps]  # type: ignore[attr-defined]
+
+
+def test_a_run_is_found_again_by_key_and_parent(tracker: Any, client: Any) -> None:
+    pipeline = tracker.run("multi30k", key="pipeline:1")
+    child = tracker.run("finetune", key="finetune:f00", parent=pipeline.ref)
+    other = tracker.run("finetune", key="finetune:f00", parent=tracker.run("other", key="pipeline:2").ref)
+    child.finish("KILLED")
+    assert client.get_run(child.ref.run_id).info.status == "KILLED"
+    again = tracker.run("finetune", key="finetune:f00", parent=pipeline.ref)
+
+    assert again.ref == child.ref != other.ref
+    found = client.get_run(again.ref.run_id)
+    assert found.info.status == "RUNNING"
+    assert found.info.run_name == "finetune"
+    assert found.data.tags["mlflow.parentRunId"] == pipeline.ref.run_id
+    assert found.data.tags[KEY_TAG] == "finetune:f00"
+
+
+@pytest.mark.parametrize("key", ["it's", "both ' and \"", "back\\slash `tick` % é ' or 1=1"])
+def test_keys_with_quotes_are_found(tracker: Any, key: str) -> None:
+    first = tracker.run("quoted", key=key)
+    assert tracker.run("quoted", key=key).ref == first.ref
+    assert tracker.run("quoted", key=key + "x").ref != first.ref
+
+
+def test_parameters_never_clash(tracker: Any, client: Any) -> None:
+    def run(**params: Any) -> Any:
+        return tracker.run("params", key="params:1", params=params)
+
+    run(kd={"alpha": 0.5, "topk": 8}, name="a", corpus=None, splits=["train"], at=Path("/a/b?c=d"), uri="s3://k:s@b/x")
+    ref = run(kd={"alpha": 0.7, "topk": 8}, name="a", added=True).ref
+    data = client.get_run(ref.run_id).data
+    assert data.params == {
+        "kd.alpha": "0.5",
+        "kd.topk": "8",
+        "name": "a",
+        "corpus": "null",
+        "splits": '["train"]',
+        "at": "/a/b?c=d",
+        "uri": "s3://***@b/x",
+        "added": "true",
+    }
+    assert {key: value for key, value in data.tags.items() if key.startswith(CHANGED_TAG)} == {
+        CHANGED_TAG + "kd.alpha": "0.7"
+    }
+
+
+def test_long_values_and_many_parameters(tracker: Any, client: Any) -> None:
+    params = {"long": "x" * 20_000} | {f"p{i}": i for i in range(250)}
+    run = tracker.run("long", key="long:1", params=params, tags={"note": "y" * 20_000})
+    data = client.get_run(run.ref.run_id).data
+    assert len(data.params) == 251
+    assert len(data.params["long"]) == 6000
+    assert data.params["long"].endswith(" … [cut, 20000 characters]")
+    assert len(data.tags["note"]) == 8000
+    run.log_params(params)
+    assert CHANGED_TAG + "long" not in client.get_run(run.ref.run_id).data.tags
+
+
+def test_no_step_twice_after_a_resume(tracker: Any, client: Any) -> None:
+    first = tracker.run("resume", key="resume:1")
+    first.log_metrics(rows(10, 20, 30))
+    first.log_metrics(rows(20, key="valid/loss"), series="valid")
+    second = tracker.run("resume", key="resume:1")
+    second.log_metrics(rows(20, 30, 40))
+    second.log_metrics(rows(20, 40, key="valid/loss"), series="valid")
+    tracker.run("resume", key="resume:1").log_metrics(rows(40, 50))
+
+    assert [step for step, _ in history(client, first.ref, "train/loss")] == [10, 20, 30, 40, 50]
+    assert [step for step, _ in history(client, first.ref, "valid/loss")] == [20, 40]
+    tags = client.get_run(first.ref.run_id).data.tags
+    assert tags[LOGGED_STEP_TAG + "train"] == "50"
+    assert tags[LOGGED_STEP_TAG + "valid"] == "40"
+
+
+def test_no_step_twice_when_killed_between_metrics_and_their_tag(tracker: Any, client: Any) -> None:
+    first = tracker.run("torn", key="torn:1")
+    first.log_metrics(rows(1, 2, 3))
+    # What MLflow leaves if the process dies after the metrics' commit and before the tags'.
+    client.set_tag(first.ref.run_id, LOGGED_STEP_TAG + "train", "1")
+    tracker.run("torn", key="torn:1").log_metrics(rows(1, 2, 3, 4))
+    assert [step for step, _ in history(client, first.ref, "train/loss")] == [1, 2, 3, 4]
+
+
+def test_many_metrics_are_cut_into_batches_at_whole_steps(tracker: Any, client: Any) -> None:
+    run = tracker.run("batches", key="batches:1")
+    # Step 400 comes in two rows, as training and validation of one step do.
+    lines = [(step, {f"m{i}": float(step) for i in range(7)}, 1_700_000_000_000) for step in range(1, 401)]
+    run.log_metrics([*lines, (400, {"valid": math.nan}, 1_700_000_000_001)])
+    for key in ("m0", "m6"):
+        assert history(client, run.ref, key) == [(step, float(step)) for step in range(1, 401)]
+    (valid,) = history(client, run.ref, "valid")
+    assert valid[0] == 400
+    assert math.isnan(valid[1])
+
+
+LOGGER = """
+import sys
+from bertkd_ray.tracking import open_tracker
+run = open_tracker(sys.argv[1], "tests").run("killed", key="killed:1")
+for step in range(1, 100_000):
+    run.log_metrics([(step, {"train/loss": 1.0, "train/lr": 2.0}, step)])
+    print(step, flush=True)
+"""
+
+
+def test_a_sigkilled_process_is_resumed_while_another_logs(tracker: Any, client: Any, uri: str) -> None:
+    run = tracker.run("killed", key="killed:1")
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOGGER, uri], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        assert process.stdout.readline() == "1\n"
+        for step in range(1, 21):
+            run.log_metrics(rows(step, key="valid/loss"), series="valid")
+        for line in process.stdout:
+            if int(line) >= 10:
+                break
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert process.stderr.read() == "", "mlflow and alembic stay silent"
+
+    resumed = tracker.run("killed", key="killed:1")
+    assert resumed.ref == run.ref
+    reached = max(step for step, _ in history(client, run.ref, "train/lr"))
+    resumed.log_metrics([(step, {"train/loss": 1.0, "train/lr": 2.0}, step + 5) for step in range(1, reached + 11)])
+    for key in ("train/loss", "train/lr"):
+        assert [step for step, _ in history(client, run.ref, key)] == list(range(1, reached + 11))
+    assert [step for step, _ in history(client, run.ref, "valid/loss")] == list(range(1, 21))
+
+
+def test_lineage_is_logged_once_as_datasets(tracker: Any, client: Any) -> None:
+    corpus = InputArtifact(
+        "corpus", "c" * 64, "s3://me:secret@bucket/store/corpus-cc", {"train": 29_000, "valid": 1_014}, "training"
+    )
+    teacher = InputArtifact("teacher", "abc", "/data/store/teacher-abc")
+    for _ in range(2):
+        tracker.run("lineage", key="lineage:1").log_inputs([corpus, teacher])
+    run_id = tracker.run("lineage", key="lineage:1").ref.run_id
+    inputs = {entry.dataset.name: entry for entry in client.get_run(run_id).inputs.dataset_inputs}
+    assert len(client.get_run(run_id).inputs.dataset_inputs) == 2
+    dataset = inputs["corpus"].dataset
+    assert dataset.digest == "c" * 36
+    assert dataset.source_type == "s3"
+    assert json.loads(dataset.source) == {"uri": "s3://***@bucket/store/corpus-cc"}
+    assert json.loads(dataset.profile) == {"fingerprint": "c" * 64, "train": 29_000, "valid": 1_014}
+    assert {tag.key: tag.value for tag in inputs["corpus"].tags} == {"mlflow.data.context": "training"}
+    assert inputs["teacher"].dataset.source_type == "local"
+
+
+def test_artifacts_lie_beside_the_store(tracker: Any, client: Any, uri: str, tmp_path: Path) -> None:
+    figure = tmp_path / "drawn.png"
+    figure.write_bytes(b"png")
+    for _ in range(2):
+        run = tracker.run("artifacts", key="artifacts:1")
+        run.log_figure("losses", figure)
+        run.log_artifact(figure)
+        run.log_text("| arm |", "tables/scores.md")
+        run.log_table([{"arm": "kd", "bleu": 36.0}, {"arm": "control", "bleu": None}], "tables/scores.json")
+        run.finish()
+    info = client.get_run(run.ref.run_id)
+    root = Path(info.info.artifact_uri.removeprefix("file://"))
+    assert root.is_relative_to(Path(uri.removeprefix("sqlite:///")).parent / "mlruns")
+    assert sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()) == [
+        "drawn.png",
+        "figures/losses.png",
+        "tables/scores.json",
+        "tables/scores.md",
+    ]
+    assert json.loads((root / "tables/scores.json").read_text()) == {
+        "columns": ["arm", "bleu"],
+        "data": [["kd", 36.0], ["control", None]],
+    }
+    assert json.loads(info.data.tags["mlflow.loggedArtifacts"]) == [{"path": "tables/scores.json", "type": "table"}]
+    assert info.info.status == "FINISHED"
+
+
+def test_finishing_prints_nothing(tracker: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    tracker.run("silent", key="silent:1").finish()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_deleted_experiment_is_refused(tracker: Any, client: Any, uri: str) -> None:
+    client.delete_experiment(client.create_experiment("gone"))
+    with pytest.raises(UserError, match=r"experiment 'gone' of sqlite:.* is deleted; `mlflow experiments restore"):
+        open_tracker(uri, "gone")
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ("http://user:pa55@127.0.0.1:9", "cannot use http://***@127.0.0.1:9 ([Errno 111] Connection refused)"),
+        ("sqlite:////proc/none/mlflow.db", "cannot use sqlite:////proc/none/mlflow.db ([Errno 2] No such file"),
+        ("sqlite:////proc/mlflow.db", "cannot use sqlite:////proc/mlflow.db ((sqlite3.OperationalError) unable to"),
+        ("nosuch://u:pa55@host/db", "cannot use nosuch://***@host/db ("),
+        ("postgresql+nosuch://u:pa55@host/d", "cannot use postgresql+nosuch://***@host/d (Can't load plugin"),
+        ("mysql+pymssql://u:pa55@host/d", "cannot use mysql+pymssql://***@host/d ("),
+        ("", "is empty; give sqlite:///FILE"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_one_line_without_the_password(bad: str, said: str) -> None:
+    with pytest.raises(UserError) as refused:
+        open_tracker(bad, "tests")
+    message = str(refused.value)
+    assert message.startswith(f"tracking.uri: {said}")
+    assert message.endswith("none")
+    assert "pa55" not in message
+    assert "\n" not in message
+    assert len(message) < 350
+
+
+def test_a_missing_database_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pymysql", None)
+    with pytest.raises(UserError, match=r"^tracking\.uri: mysql\+pymysql://\*\*\*@host/d needs the package pymysql"):
+        open_tracker("mysql+pymysql://u:pa55@host/d", "tests")
+
+
+def test_opening_leaves_the_environment_as_it_was(tracker: Any, uri: str) -> None:
+    open_tracker(uri, "tests")
+    assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
+
+
+@pytest.mark.parametrize("uri", ["none", None])
+def test_none_works_without_mlflow(uri: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    tracker = open_tracker(uri, "tests")
+    run = tracker.run("a", key="b", parent=RunRef("none", ""), params={"c": 1}, tags={"d": 2})
+    run.log_params({"a": 1})
+    run.set_tags({"a": 1})
+    run.log_metrics(rows(1))
+    run.log_artifact(tmp_path / "absent")
+    run.log_figure("a", tmp_path / "absent")
+    run.log_text("a", "b")
+    run.log_table([{"a": 1}], "b.json")
+    run.log_inputs([InputArtifact("a", "b", "c")])
+    run.finish()
+    assert run.ref == RunRef("none", "")
+    assert tracker.how_to_open is None
+
+
+def test_missing_mlflow_names_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(UserError, match=r"tracking\.uri: mlflow is not installed; `pip install mlflow` or set"):
+        open_tracker("sqlite:///absent.db", "tests")
+
+
+def test_default_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert default_uri("runs") == f"sqlite:///{tmp_path}/runs/mlflow.db"
+    assert default_uri("file:///data/a%20b") == "sqlite:////data/a b/mlflow.db"
+    with pytest.raises(UserError, match=r"tracking\.uri: storage s3://\*\*\*@bucket/x is no local directory"):
+        default_uri("s3://key:secret@bucket/x")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
+    assert default_uri("runs") == default_uri("s3://bucket/x") == "http://server:5000"
+
+
+def test_how_to_open_and_references_show_no_credentials(tracker: Any, uri: str) -> None:
+    assert tracker.how_to_open == f"{sys.executable} -m mlflow ui --backend-store-uri {uri}"
+    assert MlflowTracker(None, "https://u:p@host/", "7").how_to_open == "https://***@host/#/experiments/7"
+    ref = RunRef("https://u:pa55@host", "abc")
+    assert "pa55" not in f"{ref!r} {ref}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.0, 0.2])
+def test_a_store_whose_maker_was_killed_can_be_used(tmp_path, seconds):
+    """mlflow makes its tables one by one, and cannot go on with half of them."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    code = "import sys; from bertkd_ray.tracking import open_tracker; open_tracker(sys.argv[1], 'tests')"
+    process = subprocess.Popen([sys.executable, "-c", code, uri])
+    while not list(tmp_path.iterdir()):
+        assert process.poll() is None
+        time.sleep(0.001)
+    time.sleep(seconds)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "mlflow.db").exists()
+    open_tracker(uri, "tests").run("one", key="one").finish()
+    assert (tmp_path / "mlflow.db").exists()
+
+
+def test_an_empty_file_that_sqlite_has_left_is_a_store_not_yet_made(tmp_path):
+    (tmp_path / "mlflow.db").touch()
+    open_tracker(f"sqlite:///{tmp_path}/mlflow.db", "tests").run("one", key="one").finish()
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_two_processes_that_enter_the_same_input_at_once_both_have_it(
+    uri: str, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One enters its row between the other's look and insert, which is what the database refuses.
+    artifact = InputArtifact("corpus", "0123456789abcdef", "/a/corpus")
+    ours = open_tracker(uri, "race").run("ours", key="ours")
+    theirs = open_tracker(uri, "race").run("theirs", key="theirs")
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    real = SqlAlchemyStore.log_inputs
+    calls: list[str] = []
+
+    def raced(self: Any, run_id: str, *arguments: Any, **named: Any) -> Any:
+        calls.append(run_id)
+        if len(calls) == 1:
+            theirs.log_inputs([artifact])
+            raise RuntimeError("(sqlite3.IntegrityError) UNIQUE constraint failed: datasets.experiment_id, …")
+        return real(self, run_id, *arguments, **named)
+
+    monkeypatch.setattr(SqlAlchemyStore, "log_inputs", raced)
+    ours.log_inputs([artifact])
+    assert calls == [ours.ref.run_id, theirs.ref.run_id, ours.ref.run_id]
+    for run in (ours, theirs):
+        (found,) = client.get_run(run.ref.run_id).inputs.dataset_inputs
+        assert found.dataset.digest == "0123456789abcdef"

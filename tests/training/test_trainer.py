@@ -1,0 +1,312 @@
+"""The loop on a small regression: hand-computed updates, workers, resuming, early stop, averaging."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+
+from bertkd_ray.core.errors import TrainingDivergedError
+from bertkd_ray.training import trainer as training_module
+from bertkd_ray.training.batch_plan import Lengths, MicroBatch, Plan, Position, Streams
+from bertkd_ray.training.preemption import LeavingError, Notice
+from bertkd_ray.training.trainer import HistoryRow, Settings, Trainer, World
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A batch of numbers."""
+
+    x_N: Tensor
+
+    @property
+    def count(self) -> int:
+        return len(self.x_N)
+
+    @property
+    def padded_tokens(self) -> int:
+        return len(self.x_N)
+
+    def to(self, device: torch.device) -> Numbers:
+        return Numbers(self.x_N.to(device))
+
+
+class Fit(nn.Module):
+    """(weight - x)² summed, with dropout so that its key matters."""
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.dropout = dropout
+
+    def forward(self, batch: Numbers) -> tuple[Tensor, Tensor]:
+        x_N = nn.functional.dropout(batch.x_N, self.dropout, self.training)
+        loss = ((self.weight - x_N) ** 2).sum()
+        return loss, loss.detach().reshape(1)
+
+
+@dataclass
+class FitTask:
+    """Implements `Task`."""
+
+    dropout: float = 0.0
+    rate: float = 0.1
+    scores: list[float] = field(default_factory=list)
+    stat_names: tuple[str, ...] = ("squares",)
+
+    def __post_init__(self) -> None:
+        self.objective = self.model = Fit(self.dropout)
+        self.optimizer = torch.optim.SGD(self.objective.parameters(), lr=1.0)
+
+    def clip(self, parameters: list[nn.Parameter]) -> Tensor:
+        return torch.nn.utils.clip_grad_norm_(parameters, 1e9)
+
+    def learning_rate(self, step: int) -> float:
+        return self.rate
+
+    def collate(self, micro: MicroBatch) -> Numbers:
+        return Numbers(torch.tensor(micro.rows["x"].to_pylist(), dtype=torch.float32))
+
+    def evaluate(self, workers: World) -> dict[str, float]:
+        value = self.scores.pop(0) if self.scores else float(self.model.weight.detach())
+        return {"valid/score": value}
+
+    def rank_of(self, figures: dict[str, float]) -> float:
+        return figures["valid/score"]
+
+
+@dataclass
+class Alone:
+    """Implements `Host` in a plain process."""
+
+    workers: World = field(default_factory=World)
+    restore: Path | None = None
+    directory: Path | None = None
+    rows: list[HistoryRow] = field(default_factory=list)
+    notices: dict[int, Notice] = field(default_factory=dict)
+    updates: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def notice(self) -> Notice:
+        return self.notices.get(next(self.updates), Notice.NONE)
+
+    def on_rows(self, rows: list[HistoryRow]) -> None:
+        self.rows += rows
+
+    def on_checkpoint(self, save, row: HistoryRow) -> None:
+        if self.directory is not None and self.workers.rank == 0:
+            target = self.directory / f"{row['step']}"
+            target.mkdir(parents=True)
+            save(target)
+
+
+def table(groups: np.ndarray) -> pa.Table:
+    x = np.concatenate([np.arange(8) / 8 + group for group in groups])
+    return pa.table({"x": x, "length": (x * 8).astype(np.int64) % 3 + 1})
+
+
+def lengths(rows: pa.Table) -> Lengths:
+    return Lengths(rows["length"].to_numpy(), rows["length"].to_numpy())
+
+
+def trainer(task: FitTask, host: Alone, *, streams: int = 2, **changes) -> Trainer:
+    plan = Plan(np.full(6, 8, np.int64), streams, seed=5, window_pairs=16)
+    values = {"steps": 6, "eval_every": 100, "checkpoint_every": 100, "log_every": 1, **changes}
+    settings = Settings(batch_tokens=6 * streams, micro_batches=streams, seed=5, **values)
+
+    def make(positions: list[Position] | None) -> Streams:
+        return Streams(
+            plan,
+            budget=6,
+            read=table,
+            lengths=lengths,
+            rank=host.workers.rank,
+            workers=host.workers.size,
+            positions=positions,
+        )
+
+    return Trainer(task, settings, make, [plan.start(s) for s in range(streams)], host, "float32")
+
+
+def test_an_update_averages_over_all_positions_of_all_micro_batches():
+    task, host = FitTask(), Alone()
+    plan = Plan(np.full(6, 8, np.int64), 2, seed=5, window_pairs=16)
+    streams = Streams(plan, budget=6, read=table, lengths=lengths)
+    x = np.concatenate([micro.rows["x"].to_numpy() for micro in streams.step()])
+    streams.close()
+    trained = trainer(task, host, steps=1).run()
+    # d/dw mean (w - x)² at w = 0 is -2 mean(x); the update subtracts 0.1 times it.
+    assert float(task.model.weight.detach()) == pytest.approx(0.2 * x.mean(), rel=1e-6)
+    assert trained.progress.history[0]["train/loss"] == pytest.approx((x**2).mean(), rel=1e-6)
+    assert trained.progress.history[0]["train/grad_norm"] == pytest.approx(2 * x.mean(), rel=1e-6)
+    assert trained.progress.history[0]["train/lr"] == 0.1
+
+
+def test_a_resumed_run_equals_an_undisturbed_one(tmp_path):
+    whole = trainer(FitTask(dropout=0.5), Alone(), steps=9).run()
+    host = Alone(directory=tmp_path)
+    trainer(FitTask(dropout=0.5), host, steps=9, checkpoint_every=4).run()
+    again = Alone(restore=tmp_path / "4")
+    task = FitTask(dropout=0.5)
+    resumed = trainer(task, again, steps=9).run()
+    assert float(task.model.weight.detach()) == float(whole.weights["weight"])
+    curve = [row["train/loss"] for row in resumed.progress.history if "train/loss" in row]
+    assert curve == [row["train/loss"] for row in whole.progress.history if "train/loss" in row]
+    # The rows before the checkpoint are handed out again, for a driver that has lost them.
+    assert [row["step"] for row in again.rows if "train/loss" in row] == list(range(1, 10))
+
+
+def test_a_worker_told_to_go_writes_the_checkpoint_of_its_last_update_and_goes(tmp_path):
+    whole = trainer(FitTask(dropout=0.5), Alone(), steps=9).run()
+    host = Alone(directory=tmp_path, notices={5: Notice.LEAVE})
+    with pytest.raises(LeavingError, match="the checkpoint of step 5 is written"):
+        trainer(FitTask(dropout=0.5), host, steps=9).run()
+    assert [path.name for path in tmp_path.iterdir()] == ["5"]
+    resumed = trainer(FitTask(dropout=0.5), Alone(restore=tmp_path / "5"), steps=9).run()
+    assert resumed.weights["weight"] == whole.weights["weight"]
+
+
+def test_a_worker_told_to_go_at_the_last_step_has_finished(tmp_path):
+    whole = trainer(FitTask(), Alone(), steps=5).run()
+    told = trainer(FitTask(), Alone(directory=tmp_path, notices={5: Notice.LEAVE}), steps=5).run()
+    assert told.weights == whole.weights
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_node_that_ends_soon_gets_a_checkpoint_and_training_goes_on(tmp_path):
+    trained = trainer(FitTask(), Alone(directory=tmp_path, notices={3: Notice.CHECKPOINT}), steps=9).run()
+    assert [path.name for path in tmp_path.iterdir()] == ["3"]
+    assert trained.progress.step == 9
+
+
+def test_checkpoints_hold_nothing_but_tensors_and_json(tmp_path):
+    trainer(FitTask(), Alone(directory=tmp_path), steps=5, checkpoint_every=2).run()
+    saved = torch.load(tmp_path / "2" / "training.pt", weights_only=True)
+    assert set(saved) == {"model", "optimizer", "best", "recent"}
+    progress = json.loads((tmp_path / "2" / "progress.json").read_text())
+    assert progress["step"] == 2
+    assert len(progress["positions"]) == 2
+
+
+def test_the_best_checkpoint_is_kept():
+    task = FitTask(scores=[1.0, 3.0, 2.0])
+    weights: list[float] = []
+    host = Alone()
+    run = trainer(task, host, steps=3, eval_every=1)
+    task.evaluate = lambda workers: (
+        weights.append(float(task.model.weight.detach())),
+        {"valid/score": task.scores.pop(0)},
+    )[1]
+    trained = run.run()
+    assert trained.progress.best_step == 2
+    assert float(trained.weights["weight"]) == weights[1]
+
+
+def test_patience_stops_early():
+    task = FitTask(scores=[5.0, 4.0, 3.0, 9.0])
+    trained = trainer(task, Alone(), steps=100, eval_every=1, patience=2).run()
+    assert trained.stopped_early
+    assert trained.progress.step == 3
+    assert trained.progress.best_step == 1
+
+
+def test_averaging_takes_the_mean_of_the_last_validated_weights():
+    task, weights = FitTask(), []
+    run = trainer(task, Alone(), steps=5, eval_every=1, average=3)
+    task.evaluate = lambda workers: (weights.append(float(task.model.weight.detach())), {"valid/score": 0.0})[1]
+    trained = run.run()
+    assert float(trained.weights["weight"]) == pytest.approx(np.mean(weights[-3:]), rel=1e-6)
+
+
+def test_a_loss_that_is_no_number_stops_with_step_and_rate():
+    with pytest.raises(TrainingDivergedError, match=r"not a number at step \d+ \(learning rate 1e\+30\)"):
+        trainer(FitTask(rate=1e30), Alone(), steps=50).run()
+
+
+def test_on_other_devices_gradients_are_looked_at_before_anything_is_kept(monkeypatch):
+    task = FitTask(rate=1e30)
+    training = trainer(task, Alone(), steps=50, log_every=50, eval_every=50, checkpoint_every=7)
+    looked_at = []
+    check = training._check_norms
+    at_once = [True]
+
+    def looks() -> None:
+        # The loop of a CPU looks within the step; a GPU's does not.
+        if not at_once[0]:
+            looked_at.append(training.progress.step)
+            check()
+
+    monkeypatch.setattr(training, "_check_norms", looks)
+    update = training._update
+
+    def updated(*arguments):
+        at_once[0] = True
+        notice = update(*arguments)
+        at_once[0] = False
+        return notice
+
+    monkeypatch.setattr(training, "_update", updated)
+    with pytest.raises(TrainingDivergedError, match=r"not a number at step \d+ \(learning rate 1e\+30\)") as raised:
+        training.run()
+    assert looked_at == [7]
+    with pytest.raises(TrainingDivergedError) as at_once_raised:
+        trainer(FitTask(rate=1e30), Alone(), steps=50, log_every=50, eval_every=50, checkpoint_every=7).run()
+    assert str(raised.value) == str(at_once_raised.value)
+
+
+def test_a_pinned_batch_has_the_same_numbers(monkeypatch):
+    copies = []
+    monkeypatch.setattr(Tensor, "pin_memory", lambda tensor: copies.append(tensor.clone()) or copies[-1])
+    batch = Numbers(torch.arange(3.0))
+    pinned = training_module._pinned(batch)
+    assert type(pinned) is Numbers
+    assert pinned.x_N is copies[0]
+    assert torch.equal(pinned.x_N, batch.x_N)
+
+
+def test_an_error_in_collation_reaches_the_loop():
+    task = FitTask()
+    task.collate = lambda micro: (_ for _ in ()).throw(RuntimeError("cannot collate"))
+    with pytest.raises(RuntimeError, match="cannot collate"):
+        trainer(task, Alone()).run()
+
+
+def _worker(rank: int, size: int, port: int, directory: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size)
+    host = Alone(workers=World(rank, size), directory=Path(directory))
+    task = FitTask(dropout=0.3)
+    trained = trainer(task, host, streams=4, steps=20, checkpoint_every=10).run()
+    if rank == 0:
+        Path(directory, "curve.json").write_text(json.dumps(trained.progress.history))
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2, 3])  # three cannot share four micro-batches equally
+def test_many_workers_have_the_curve_of_one(size, tmp_path, free_port):
+    alone_directory = tmp_path / "alone"
+    alone = Alone(directory=alone_directory)
+    one = trainer(FitTask(dropout=0.3), alone, streams=4, steps=20, checkpoint_every=10).run()
+    mp.start_processes(_worker, args=(size, free_port, str(tmp_path)), nprocs=size, start_method="spawn")
+    many = json.loads((tmp_path / "curve.json").read_text())
+    curves = [[row["train/loss"] for row in rows if "train/loss" in row] for rows in (one.progress.history, many)]
+    assert len(curves[0]) == 20
+    assert curves[1] == pytest.approx(curves[0], rel=1e-5)
+    positions = [
+        json.loads((place / "10" / "progress.json").read_text())["positions"] for place in (alone_directory, tmp_path)
+    ]
+    assert positions[0] == positions[1]
+    # One worker goes on where many stopped.
+    rest = trainer(FitTask(dropout=0.3), Alone(restore=tmp_path / "10"), streams=4, steps=20).run()
+    curve = [row["train/loss"] for row in rest.progress.history if "train/loss" in row]
+    assert curve == pytest.approx(curves[0], rel=1e-5)
