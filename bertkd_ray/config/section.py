@@ -6,6 +6,9 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""What names of pipelines, arms and models may be."""
+
 
 class Section(BaseModel):
     """A frozen part of the configuration that refuses unknown keys."""

@@ -15,20 +15,11 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from bertkd_ray.config import (
-    NAME,
-    NOT_PART_OF_A_RESULT,
-    Config,
-    config_of,
-    dotted,
-    load_config,
-    override,
-    read_override,
-    read_tree,
-    set_key,
-    validated,
-)
-from bertkd_ray.config.section import Section
+from bertkd_ray.config.config import NOT_PART_OF_A_RESULT, Config
+from bertkd_ray.config.keys import dotted, set_key
+from bertkd_ray.config.loading import config_of, load_config, override, read_override, read_tree
+from bertkd_ray.config.section import NAME, Section
+from bertkd_ray.config.validation import validated
 from bertkd_ray.core.errors import UserError
 
 _OF_AN_ARM = ("teacher.", "extract.", "kd.", "student.", "translate.", "corpus.train", "corpus.clean.")

@@ -1,0 +1,186 @@
+"""The whole configuration of a pipeline.
+
+A key that cannot change a result (workers, device, storage, tracking, logging) is left out of every fingerprint, so
+that a cluster reuses what a laptop has made.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PlainValidator, model_validator
+
+from bertkd_ray.config.corpus import CorpusConfig
+from bertkd_ray.config.keys import dotted, set_key
+from bertkd_ray.config.section import NAME, Section
+from bertkd_ray.config.sections import (
+    ExtractConfig,
+    KdConfig,
+    StudentConfig,
+    TeacherConfig,
+    TrackingConfig,
+    TranslateConfig,
+)
+from bertkd_ray.config.validation import validated
+from bertkd_ray.core.errors import UserError
+
+NOT_PART_OF_A_RESULT = {
+    "storage",
+    "verify",
+    "workers",
+    "resize_every",
+    "cpus_per_worker",
+    "device",
+    "runtime",
+    "max_failures",
+    "max_rejects",
+    "preemption_grace",
+    "checkpoint_every",
+    "log_every",
+    "tracking",
+}
+"""Top-level keys that change how a result is come by, not what it is."""
+
+CONTROL_OVERRIDES: dict[str, Any] = {"kd.alpha": 0}
+
+
+def _worker_count(value: Any) -> int | tuple[int, int]:
+    """A number of train workers, or the least and the most of them."""
+    counts = list(value) if isinstance(value, list | tuple) else [value]
+    # YAML's `true` is an int to Python.
+    if any(isinstance(count, bool) or not isinstance(count, int) or count < 1 for count in counts):
+        raise ValueError("a whole number from 1, or [least, most] of them, is needed")
+    if not isinstance(value, list | tuple):
+        return counts[0]
+    if len(counts) != 2 or counts[0] > counts[1]:
+        raise ValueError("the least and the most workers are needed, for example [1, 4]")
+    return counts[0], counts[1]
+
+
+def tracking_section(value: Any) -> Any:
+    """`tracking: none` is short for `tracking: {uri: none}`."""
+    return {"uri": "none"} if value in ("none", "None") else value
+
+
+class Config(Section):
+    """One pipeline: a corpus, a teacher, and the students to compare."""
+
+    name: str = Field(pattern=NAME)
+    """Name of the pipeline, of its MLflow experiment and of nothing else."""
+    storage: str = "artifacts"
+    """Directory or URI (`s3://`, `gs://`) of the artifacts; on a cluster every node must reach it."""
+    verify: Literal["checksums", "sizes"] = "checksums"
+    """How finished artifacts are checked against their manifests before use; `sizes` does not read what they hold."""
+    seed: int = Field(1, ge=0, lt=2**31)
+    """Seed of initialisation, masks, shuffling and dropout; `student.seed` changes the student's alone."""
+    precision: Literal["auto", "bf16", "float32"] = "auto"
+    """`auto` is bf16 where the hardware multiplies bf16 (CUDA; CPUs with AMX or AVX512-BF16), else float32."""
+    workers: Annotated[int | tuple[int, int], PlainValidator(_worker_count)] = 1
+    """Train workers, a number that divides the micro-batches of an update; or `[least, most]`: as many as the cluster
+    has room for, again whenever nodes leave or join."""
+    resize_every: float = Field(60.0, gt=0)
+    """Seconds between two looks whether the cluster has room for another number of `workers: [least, most]`; a change
+    starts the training again from a checkpoint."""
+    cpus_per_worker: int | None = Field(None, ge=1)
+    """CPUs, and torch threads, a train worker; null shares out the largest node."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """`auto` takes GPUs where the cluster has them."""
+    runtime: Literal["ray", "local"] = "ray"
+    """`local` runs every stage in the command's own process, without Ray: for a debugger or a bare machine."""
+    max_failures: int = Field(3, ge=0)
+    """Times that a training job starts again from its checkpoint after a lost worker, and that a map goes on after
+    actors that died for good without anything done in between. Nodes that are drained do not count."""
+    preemption_grace: float = Field(30.0, ge=0)
+    """Seconds that a train worker has for a checkpoint after SIGTERM, and others after a node's announced end."""
+    max_rejects: float = Field(0.001, ge=0, lt=1)
+    """Share of a stage's pairs that extract and translate may leave out because computing them raises or kills its
+    process, before the stage fails. They stand in the artifact's table of rejects. The distilled arms train on the
+    pairs that have soft labels, the control on the whole corpus: with rejects, their batches differ."""
+    checkpoint_every: int = Field(200, ge=1)
+    """Steps between checkpoints; at most so much work is repeated after a failure."""
+    log_every: int = Field(10, ge=1)
+    """Steps between two points of the training curves."""
+    corpus: CorpusConfig
+    """Stage 0."""
+    teacher: TeacherConfig = TeacherConfig()
+    """Stage 1."""
+    extract: ExtractConfig = ExtractConfig()
+    """Stage 2."""
+    kd: KdConfig = KdConfig()
+    """Stage 3, the loss."""
+    student: StudentConfig = StudentConfig()
+    """Stage 3, the student."""
+    arms: dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]] = Field(
+        {"distilled": {}, "control": CONTROL_OVERRIDES}
+    )
+    """Students to compare: name and the `kd.*` and `student.*` keys that differ."""
+    translate: TranslateConfig = TranslateConfig()
+    """Stage 4."""
+    tracking: Annotated[TrackingConfig, BeforeValidator(tracking_section)] = TrackingConfig()
+    """MLflow."""
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Config:
+        if self.runtime == "local" and self.worker_range[0] > 1:
+            raise ValueError(f"workers: {self.workers} need Ray; set workers=1 or runtime=ray")
+        for section in ("teacher", "student"):
+            self._check_micro_batches(section, getattr(self, section).micro_batches)
+        teacher_budget = self.teacher.batch_tokens // self.teacher.micro_batches
+        longest_pair = min(self.corpus.max_pair_tokens, 2 * self.corpus.max_side_tokens) + 3
+        if teacher_budget < longest_pair:
+            raise ValueError(
+                f"teacher.batch_tokens / micro_batches is {teacher_budget}, less than the longest admitted pair "
+                f"({longest_pair} tokens); raise it or lower corpus.max_side_tokens"
+            )
+        student_budget = self.student.batch_tokens // self.student.micro_batches
+        if student_budget < self.corpus.max_side_tokens + 1:
+            raise ValueError(
+                f"student.batch_tokens / micro_batches is {student_budget}, less than the longest admitted side "
+                f"({self.corpus.max_side_tokens + 1} tokens); raise it or lower corpus.max_side_tokens"
+            )
+        if not self.arms:
+            raise ValueError("arms is empty; name at least one student")
+        return self
+
+    def _check_micro_batches(self, section: str, micro_batches: int) -> None:
+        """Every worker needs a micro-batch; workers of a fixed number an equal share."""
+        if not isinstance(self.workers, int):
+            if self.max_failures == 0:
+                raise ValueError("workers: a changing number of them needs max_failures of at least 1")
+            if micro_batches < self.workers[1]:
+                raise ValueError(
+                    f"{section}.micro_batches {micro_batches} is less than the most workers {self.workers[1]}; "
+                    f"set {section}.micro_batches={self.workers[1]}"
+                )
+        elif micro_batches % self.workers:
+            raise ValueError(
+                f"{section}.micro_batches {micro_batches} is not a multiple of workers {self.workers}; "
+                f"set {section}.micro_batches={-(-micro_batches // self.workers) * self.workers}"
+            )
+
+    @property
+    def worker_range(self) -> tuple[int, int]:
+        """The least and the most train workers; equal where their number is fixed."""
+        return (self.workers, self.workers) if isinstance(self.workers, int) else self.workers
+
+    def stored_topk(self) -> int:
+        """Logits that extract stores a position: as configured, else what the distilled arms use."""
+        used = [arm.kd.topk for arm in self.arm_configs().values() if arm.kd.alpha > 0]
+        return self.extract.topk or max(used, default=self.kd.topk)
+
+    @property
+    def student_seed(self) -> int:
+        """Seed of the student's initialisation, batches and dropout."""
+        return self.seed if self.student.seed is None else self.student.seed
+
+    def arm_configs(self) -> dict[str, Config]:
+        """The configuration of every arm: this one with the arm's overrides."""
+        return {arm: self._with_overrides(arm, overrides) for arm, overrides in self.arms.items()}
+
+    def _with_overrides(self, arm: str, overrides: dict[str, Any]) -> Config:
+        tree = self.model_dump()
+        for key, value in dotted(overrides):
+            if key.split(".")[0] not in ("kd", "student"):
+                raise UserError(f"arms.{arm}: {key} is not a kd.* or student.* key; arms differ in those alone")
+            set_key(tree, key, value)
+        return validated(Config, tree, f"arms.{arm}")

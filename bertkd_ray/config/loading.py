@@ -1,0 +1,77 @@
+"""A configuration from a YAML file and `section.key=value` overrides."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bertkd_ray.config.config import Config, tracking_section
+from bertkd_ray.config.keys import set_key
+from bertkd_ray.config.validation import validated
+from bertkd_ray.config.yaml_text import parse_yaml
+from bertkd_ray.core.errors import UserError
+
+
+def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
+    """Reads a YAML file and applies `section.key=value` overrides, their values read as YAML.
+
+    Raises UserError, in one line, for a missing or malformed file, an unknown key (with the nearest known one), a wrong
+    type or an impossible combination. Relative paths in the file are relative to the working directory.
+    """
+    tree = read_tree(path)
+    if "base" in tree:
+        raise UserError(f"{path}: this is a study, not a configuration; give it to bertkd study")
+    return config_of(tree, str(path), overrides)
+
+
+def read_tree(path: str | Path) -> dict[str, Any]:
+    """The keys of a YAML file. Raises UserError for a file that is missing or is no mapping."""
+    try:
+        tree = parse_yaml(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; give a YAML configuration, for example configs/demo.yaml") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: not a configuration; it must be a mapping of keys to values")
+    return tree
+
+
+def read_override(text: str) -> tuple[str, Any]:
+    """Key and value of `section.key=value`. Raises UserError for anything else."""
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise UserError(f"{text!r}: an override is written section.key=value")
+    try:
+        return key, parse_yaml(value)
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{text!r}: the value is not YAML: {' '.join(str(error).split())}") from None
+
+
+def override(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a dotted key of a configuration's tree. Raises UserError where a value stands in its way."""
+    if isinstance(tree.get("tracking"), str) and key.startswith("tracking."):
+        tree["tracking"] = tracking_section(tree["tracking"])
+    if key.startswith("arms."):
+        tree.setdefault("arms", deepcopy(Config.model_fields["arms"].default))
+    set_key(tree, key, value)
+
+
+def config_of(tree: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
+    """The configuration of a tree of keys, which the overrides change; `origin` stands in the messages.
+
+    Raises UserError as `load_config` does.
+    """
+    for text in overrides or []:
+        override(tree, *read_override(text))
+    config = validated(Config, tree, origin)
+    stored = config.stored_topk()
+    # An arm that does not validate is found here, not hours later.
+    for arm, arm_config in config.arm_configs().items():
+        if arm_config.kd.alpha > 0 and arm_config.kd.topk > stored:
+            topk = arm_config.kd.topk
+            raise UserError(f"{origin}: arms.{arm}: kd.topk {topk} is more than extract.topk {stored}; raise it")
+    return config

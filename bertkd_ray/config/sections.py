@@ -1,0 +1,181 @@
+"""The sections of the stages after the corpus, and of the tracking. Defaults are the paper's settings."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from bertkd_ray.config.section import NAME, Section
+
+
+class TeacherConfig(Section):
+    """Stage 1, finetune: the conditional masked language model."""
+
+    added_later: ClassVar[frozenset[str]] = frozenset({"left_to_right"})
+
+    model: str = "bert-base-multilingual-cased"
+    """Any BERT: a directory, a hub id, or `package:NAME/DIRECTORY` for one that a Python package carries."""
+    pretrained: bool = True
+    """False: only the configuration and vocabulary are taken and the weights start at random (the ablation)."""
+    layers: int | None = Field(None, ge=1)
+    """Keep only the first so many layers; null keeps all."""
+    left_to_right: bool = False
+    """True: a target position sees the source and the target up to itself, the source only itself (the ablation)."""
+    attention: Literal["auto", "eager", "sdpa"] = "auto"
+    """Attention kernels; `auto` is plain attention, whose training is faster on CPUs and, with many shapes, on GPUs."""
+    dropout: float | None = Field(None, ge=0, lt=1)
+    """Dropout on hidden states; null is the checkpoint's own (0.1)."""
+    attention_dropout: float = Field(0.1, ge=0, lt=1)
+    """Dropout on attention weights."""
+    steps: int = Field(100_000, ge=1)
+    """Updates."""
+    batch_tokens: int = Field(16_384, ge=1)
+    """Padded tokens an update, both sides together, over all workers."""
+    micro_batches: int = Field(1, ge=1)
+    """Micro-batches an update; a multiple of the number of workers. Part of the batch plan, so part of the result."""
+    mask_probability: float = Field(0.15, gt=0, le=1)
+    """Probability that a target position is masked."""
+    optimizer: Literal["adamw", "bertadam"] = "adamw"
+    """`bertadam` is the original's Adam without bias correction, clipped tensor by tensor."""
+    lr: float = Field(5e-5, gt=0)
+    """Peak learning rate."""
+    warmup: float = Field(0.05, ge=0, le=1)
+    """Share of the steps in which the rate rises linearly; afterwards it falls linearly to 0."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Decoupled weight decay; none for biases and LayerNorm."""
+    clip: float = Field(1.0, gt=0)
+    """Gradient norm above which the gradient is scaled down."""
+    eval_every: int = Field(1_000, ge=1)
+    """Steps between validations."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after so many validations without a lower loss; null never stops early."""
+
+
+class ExtractConfig(Section):
+    """Stage 2, extract: the teacher's soft labels."""
+
+    topk: int | None = Field(None, ge=1)
+    """Logits stored a position; null stores as many as the arms' kd.topk asks for."""
+    passes: int = Field(7, ge=1)
+    """Times each pair is seen; pass j masks the target positions j, j + passes, …"""
+    batch_tokens: int = Field(16_384, ge=1)
+    """Padded tokens a forward pass."""
+
+
+class KdConfig(Section):
+    """The distillation loss of stage 3."""
+
+    added_later: ClassVar[frozenset[str]] = frozenset({"symmetric"})
+
+    alpha: float = Field(0.5, ge=0, le=1)
+    """Weight of the soft labels; 0 trains without the teacher."""
+    temperature: float = Field(10.0, gt=0)
+    """Divides the teacher's logits (the student stays at 1, unless `symmetric`)."""
+    symmetric: bool = False
+    """True: the temperature divides the student's logits too, and the loss is scaled by its square (Hinton et al.)."""
+    topk: int = Field(8, ge=1)
+    """Teacher logits used a position."""
+    tail: Literal["renormalise", "exact"] = "renormalise"
+    """`renormalise` the k logits as the paper does, or give the rest its `exact` mass (temperature 1 only)."""
+
+    @model_validator(mode="after")
+    def _exact_tail_needs_temperature_one(self) -> KdConfig:
+        if self.tail == "exact" and self.temperature != 1.0:
+            raise ValueError("tail: exact is defined at temperature 1; set kd.temperature=1")
+        return self
+
+
+class StudentConfig(Section):
+    """Stage 3, distill: the student and its training."""
+
+    added_later: ClassVar[frozenset[str]] = frozenset({"schedule"})
+
+    encoder_layers: int = Field(6, ge=1)
+    """Layers of the encoder."""
+    decoder_layers: int = Field(6, ge=1)
+    """Layers of the decoder."""
+    width: int = Field(512, ge=8)
+    """Size of embeddings and hidden states."""
+    ffn: int = Field(2048, ge=8)
+    """Size of the feed-forward layers' inner state."""
+    heads: int = Field(8, ge=1)
+    """Attention heads; they divide `width`."""
+    dropout: float = Field(0.3, ge=0, lt=1)
+    """Dropout on residuals and embeddings."""
+    attention_dropout: float = Field(0.3, ge=0, lt=1)
+    """Dropout on attention weights."""
+    activation_dropout: float = Field(0.3, ge=0, lt=1)
+    """Dropout inside the feed-forward layers."""
+    steps: int = Field(100_000, ge=1)
+    """Updates, the same for every arm."""
+    batch_tokens: int = Field(6_144, ge=1)
+    """Padded tokens an update, counted on the longer side, over all workers."""
+    micro_batches: int = Field(1, ge=1)
+    """Micro-batches an update; a multiple of the number of workers. Part of the batch plan, so part of the result."""
+    lr: float = Field(2.0, gt=0)
+    """Factor of the schedule lr · width^-0.5 · min(step^-0.5, step · warmup^-1.5)."""
+    warmup: int = Field(8_000, ge=1)
+    """Steps in which the rate rises linearly."""
+    schedule: Literal["inverse-sqrt", "linear"] = "inverse-sqrt"
+    """What follows the warm-up: the formula above, or from its peak a linear fall to 0 just after the last step."""
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    """Probability mass that the hard label gives to the other tokens."""
+    clip: float | None = Field(None, gt=0)
+    """Gradient norm above which the gradient is scaled down; null never does (as OpenNMT)."""
+    eval_every: int = Field(1_000, ge=1)
+    """Steps between validations (token accuracy, perplexity, greedy BLEU)."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after so many validations without a higher BLEU; null never stops early."""
+    average: int = Field(1, ge=1)
+    """Average the weights of the last so many validated checkpoints; 1 takes the best one by valid BLEU."""
+    seed: int | None = Field(None, ge=0, lt=2**31)
+    """Seed of the student alone, so that students of several seeds share a teacher; null is the top-level `seed`."""
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> StudentConfig:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}; choose heads that divide it")
+        return self
+
+
+class TranslateConfig(Section):
+    """Stage 4, translate and score."""
+
+    beam: int = Field(5, ge=1)
+    """Beam size; 1 is greedy."""
+    length_penalty: float = Field(0.6, ge=0)
+    """Exponent of the GNMT penalty ((5 + length) / 6)^x."""
+    n_best: int = Field(1, ge=1)
+    """Hypotheses kept a sentence; at most `beam`."""
+    batch_tokens: int = Field(8_192, ge=1)
+    """Padded source tokens times beam in one batch."""
+    bootstrap_samples: int = Field(1_000, ge=10)
+    """Samples of the paired bootstrap between an arm and the control."""
+
+    @model_validator(mode="after")
+    def _n_best_within_beam(self) -> TranslateConfig:
+        if self.n_best > self.beam:
+            raise ValueError(f"n_best {self.n_best} is more than beam {self.beam}; lower n_best or raise beam")
+        return self
+
+
+class TrackingConfig(Section):
+    """Where the runs are recorded."""
+
+    uri: str | None = None
+    """MLflow tracking URI; null is MLFLOW_TRACKING_URI where that is set, else SQLite in the storage directory; `none`
+    switches tracking off."""
+    experiment: str | None = None
+    """MLflow experiment; null is the configuration's name."""
+    log_model: bool = True
+    """Whether `run` logs each arm's student as a model, which `mlflow models serve` serves; a study logs none."""
+    registered_model: str | None = Field(None, pattern=NAME)
+    """Registered model of which each arm's student becomes a version; the alias `champion` is the one with the best
+    valid BLEU. Null registers none."""
+
+    @model_validator(mode="after")
+    def _what_is_registered_is_logged(self) -> TrackingConfig:
+        if self.registered_model and (self.uri == "none" or not self.log_model):
+            raise ValueError("registered_model needs a logged model; set log_model: true and a uri other than none")
+        return self

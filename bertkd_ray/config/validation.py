@@ -1,0 +1,54 @@
+"""Keys and values as a section, and what is wrong with them in one line."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from bertkd_ray.config.corpus import ONE_OR_MANY
+from bertkd_ray.config.section import Section
+from bertkd_ray.core.errors import UserError
+
+AnySection = TypeVar("AnySection", bound=Section)
+
+
+def validated(model: type[AnySection], tree: dict[str, Any], origin: str) -> AnySection:
+    """A tree of keys as a section. Raises UserError, in one line, for what is wrong with it."""
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(f"{origin}: " + "; ".join(_explain(item, model) for item in error.errors())) from None
+
+
+def _explain(item: Any, model: type[Section]) -> str:
+    """One of pydantic's findings as `key: what is wrong (got value)`."""
+    location = [part for part in item["loc"] if part not in ("[key]", *ONE_OR_MANY)]
+    key = ".".join(map(str, location))
+    if item["type"] == "extra_forbidden":
+        return f"unknown key {key}{_suggestion(location, model)}"
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] in ("model_type", "dict_type"):
+        message = "a section of keys and values is needed"
+    value = item.get("input")
+    got = "" if isinstance(value, dict | BaseModel) or item["type"] == "missing" else f" (got {value!r})"
+    return f"{key}: {message}{got}" if key else message
+
+
+def _suggestion(location: list[str | int], model: type[Section]) -> str:
+    """The known key that an unknown one most resembles."""
+    from difflib import get_close_matches
+
+    inner: type[Section] | None = model
+    for part in location[:-1]:
+        if isinstance(part, str) and inner is not None:
+            inner = _section_in(inner.model_fields[part].annotation)
+    close = get_close_matches(str(location[-1]), inner.model_fields if inner else [], n=1)
+    return f"; did you mean {'.'.join([*map(str, location[:-1]), close[0]])}?" if close else ""
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    """The section that a field holds, perhaps in a list or as one of several things."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _section_in(inner))), None)
