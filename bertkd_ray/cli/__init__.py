@@ -75,7 +75,7 @@ beside it. In MLflow every corpus has one run, so that corpora compare.
 """
 _COMPARE_EPILOG = f"""\
 RUN is an arm's run (demo/distilled; of a study k8/seed-1), the beginning of its id, or the directory of a student or of
-translations. All are compared with the first; p counts both tails. Without --tracking and --storage the store is
+translations. All are compared with the first; p is two-tailed. Without --tracking and --storage the store is
 artifacts/.
 {_EXIT_CODES}
 

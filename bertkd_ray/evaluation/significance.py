@@ -1,10 +1,10 @@
-"""Whether one system translates better than another, when each was trained under several seeds.
+"""Whether one system translates better than another: a two-tailed paired bootstrap test of corpus BLEU.
 
-The test set and the seeds are both samples. Each of B resamples draws as many sentences as there are, with replacement
-and the same ones for every system (Koehn, 2004, as sacrebleu draws them), and as many seeds as there are, the same ones
-for both systems; its difference is the mean over these seeds of corpus BLEU of these sentences. Joining the outputs of
-all seeds into one long test set would instead count every sentence several times as if it were another one, and would
-call differences significant that are luck of the sentences.
+The test set is a sample, and so are the seeds where each system was trained under several. Each of B resamples draws as
+many sentences as there are, with replacement and the same ones for every system (Koehn, 2004, as sacrebleu draws them),
+and as many seeds as there are, the same ones for both systems; its difference is the mean over these seeds of corpus
+BLEU of these sentences. Joining the outputs of all seeds into one long test set would instead count every sentence
+several times as if it were another one, and would call differences significant that are luck of the sentences.
 
 Drawn from S seeds, a mean varies by (S - 1) / S less than a mean of S new seeds does, so its distance from the mean of
 all seeds is multiplied by √(S / (S - 1)). With one seed nothing is known of other seeds: the test is then of these two
@@ -24,52 +24,56 @@ import numpy as np
 from numpy.typing import NDArray
 from sacrebleu.metrics.bleu import BLEU
 
-from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER
+from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER, bleu_metric, check_sides
 
 _SEED = 12345
 """sacrebleu's own."""
 _CENTRAL = (2.5, 97.5)
 
 
-class Resampled(NamedTuple):
-    """Corpus BLEU of one system's output."""
+class BleuResamples(NamedTuple):
+    """Corpus BLEU of one system's output, and of B resamples of its sentences."""
 
     bleu: float
-    of_samples_B: NDArray[np.float64]
-    """Of every resample of the sentences."""
+    resampled_B: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedTestResult:
     """A system against a baseline, both of the same seeds."""
 
     delta: float
     """System minus baseline, BLEU, mean over the seeds."""
     p_value: float
-    """Two-sided: the chance of a difference at least this large between equally good systems; 1 for equal scores."""
+    """Two-tailed: the chance of a difference at least this large between equally good systems; 1 for equal scores."""
     interval: tuple[float, float]
     """Lower and upper end of the central 95% of the resampled differences."""
 
 
+def bootstrap_signature(samples: int, *, over_seeds: bool = False) -> str:
+    """What a p-value is of, in the form of sacrebleu's signatures."""
+    return f"samples:{samples}|over:sentences{',seeds' if over_seeds else ''}|tails:2"
+
+
 def resample(
     hypotheses: Sequence[str], references: Sequence[str], *, samples: int, tokenize: str = DEFAULT_TOKENIZER
-) -> Resampled:
+) -> BleuResamples:
     """sacrebleu's BLEU of one output, and of `samples` resamples of it; the same draws for every output as long.
 
     Raises ValueError for an empty corpus and for unequal numbers of sentences.
     """
-    if not references or len(hypotheses) != len(references):
-        raise ValueError(f"{len(hypotheses)} hypotheses for {len(references)} references")
-    bleu = BLEU(tokenize=tokenize, force=True)
+    check_sides(hypotheses, references)
+    metric = bleu_metric(tokenize)
     counts_NC = np.array(
-        [_counts(bleu, hypothesis, reference) for hypothesis, reference in zip(hypotheses, references, strict=True)],
+        [_counts(metric, hypothesis, reference) for hypothesis, reference in zip(hypotheses, references, strict=True)],
         dtype=np.int64,
     )
-    drawn = np.random.default_rng(_SEED).choice(len(references), size=(samples, len(references)), replace=True)
-    return Resampled(_bleu(counts_NC.sum(axis=0)), np.array([_bleu(counts_NC[sample].sum(axis=0)) for sample in drawn]))
+    rows_BN = np.random.default_rng(_SEED).choice(len(references), size=(samples, len(references)), replace=True)
+    resampled_B = np.array([_bleu(counts_NC[rows_N].sum(axis=0)) for rows_N in rows_BN])
+    return BleuResamples(_bleu(counts_NC.sum(axis=0)), resampled_B)
 
 
-def compare(baseline: Sequence[Resampled], system: Sequence[Resampled]) -> Comparison:
+def compare(baseline: Sequence[BleuResamples], system: Sequence[BleuResamples]) -> PairedTestResult:
     """A system against a baseline, one output a seed each, the seeds in the same order.
 
     Raises ValueError unless both have the same number of seeds, at least one.
@@ -78,7 +82,7 @@ def compare(baseline: Sequence[Resampled], system: Sequence[Resampled]) -> Compa
         raise ValueError(f"{len(system)} seeds against {len(baseline)}")
     seeds = len(system)
     deltas_SB = np.array(
-        [after.of_samples_B - before.of_samples_B for before, after in zip(baseline, system, strict=True)]
+        [after.resampled_B - before.resampled_B for before, after in zip(baseline, system, strict=True)]
     )
     delta = float(np.mean([after.bleu - before.bleu for before, after in zip(baseline, system, strict=True)]))
     mean_B = deltas_SB.mean(axis=0)
@@ -89,17 +93,17 @@ def compare(baseline: Sequence[Resampled], system: Sequence[Resampled]) -> Compa
     farther = int(np.sum(np.abs(resampled_B - resampled_B.mean()) > abs(delta)))
     low, high = np.percentile(resampled_B, _CENTRAL)
     # Equal scores, which the strict comparison would call different, are not.
-    return Comparison(delta, (farther + 1) / (samples + 1) if delta else 1.0, (float(low), float(high)))
+    return PairedTestResult(delta, (farther + 1) / (samples + 1) if delta else 1.0, (float(low), float(high)))
 
 
-def _counts(bleu: BLEU, hypothesis: str, reference: str) -> list[int]:
+def _counts(metric: BLEU, hypothesis: str, reference: str) -> list[int]:
     """What corpus BLEU sums over sentences: lengths of both sides, matching and all n-grams by order."""
-    score = bleu.corpus_score([hypothesis], [[reference]])
+    score = metric.corpus_score([hypothesis], [[reference]])
     return [score.sys_len, score.ref_len, *score.counts, *score.totals]
 
 
 def _bleu(sums_C: NDArray[np.int64]) -> float:
-    sys_len, ref_len, *grams = (int(value) for value in sums_C)
-    orders = len(grams) // 2
-    found: float = BLEU.compute_bleu(grams[:orders], grams[orders:], sys_len, ref_len, smooth_method="exp").score
-    return found
+    sys_len, ref_len, *ngrams = (int(value) for value in sums_C)
+    orders = len(ngrams) // 2
+    score: float = BLEU.compute_bleu(ngrams[:orders], ngrams[orders:], sys_len, ref_len, smooth_method="exp").score
+    return score

@@ -157,12 +157,12 @@ class StudyRunner:
     def _compare(self, students: Sequence[_Student]) -> None:
         """Every arm with the control, seed by seed and over the seeds."""
         from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER
-        from bertkd_ray.evaluation.significance import Resampled, compare, resample
+        from bertkd_ray.evaluation.significance import BleuResamples, bootstrap_signature, compare, resample
         from bertkd_ray.translation.translate import best_hypotheses, read_translations
 
         samples = self.study.config.translate.bootstrap_samples
         references: list[str] = []
-        resampled: dict[str, list[Resampled]] = {}
+        resampled: dict[str, list[BleuResamples]] = {}
         for one in students:
             table = read_translations(one.translation)
             expected = table["reference"].to_pylist()
@@ -188,7 +188,7 @@ class StudyRunner:
                 for result, one in zip(results, by_seed, strict=True)
             ]
             self.outcome.arms.append(StudyArm(arm, seeds, over_seeds.p_value, over_seeds.interval))
-        self.outcome.signatures["bootstrap"] = f"samples:{samples}|over:sentences,seeds|tails:2"
+        self.outcome.signatures["bootstrap"] = bootstrap_signature(samples, over_seeds=True)
 
     def _report(self, students: Sequence[_Student]) -> None:
         """Tables and figure, into the storage directory and to the study's run."""

@@ -1,8 +1,8 @@
 """Finished students side by side: what they were made with, how they score, and which sentences tell them apart.
 
-Every other student is compared with the first by `evaluation.significance`, as arms are in a study of one seed: a
-bootstrap over the sentences whose p-value counts both tails. (The table of `bertkd run` has sacrebleu's, which counts
-one.) Sentences are compared by chrF. Only manifests and translations are read; nothing is made.
+Every other student is compared with the first by `evaluation.significance`, as arms are in a run and in a study of one
+seed: a two-tailed paired bootstrap over the sentences. Sentences are compared by chrF. Only manifests and translations
+are read; nothing is made.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bertkd_ray.config import Config, TranslateConfig, dotted
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER
-from bertkd_ray.evaluation.significance import compare, resample
+from bertkd_ray.evaluation.significance import bootstrap_signature, compare, resample
 from bertkd_ray.report.sentences import Sentence, most_different, sentences_of
 from bertkd_ray.student.lineage import Lineage, artifact_at, lineage_of
 from bertkd_ray.tracking import RunFinder, default_uri
@@ -68,7 +68,7 @@ class Difference:
     delta: float
     """Test BLEU, this minus the first's."""
     p_value: float
-    """Two-sided."""
+    """Two-tailed."""
     interval: tuple[float, float]
     """Of delta, central 95% of the resamples."""
     better: int
@@ -155,7 +155,7 @@ def compare_sides(sides: Sequence[Side], *, sentences: int = SENTENCES, samples:
         test_sentences=len(references),
         signatures={
             **first.translation.info["signatures"],
-            "bootstrap": f"samples:{samples}|over:sentences|tails:2|tok:{tokenize}",
+            "bootstrap": bootstrap_signature(samples),
         },
     )
 

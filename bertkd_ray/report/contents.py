@@ -146,7 +146,7 @@ def score_rows(results: Results) -> list[Row]:
 
     compared = [
         row("Difference", f"test BLEU against {results.control}", [arm.delta for arm in arms], "+.2f", None),
-        Row("p", "of the difference, paired bootstrap", [Cell(format_p(arm.p_value)) for arm in arms]),
+        Row("p", "of the difference, two-tailed paired bootstrap", [Cell(format_p(arm.p_value)) for arm in arms]),
     ]
     return [
         Row("Soft labels", "weight α, temperature T, k logits", [Cell(label) for label in labels]),
@@ -168,7 +168,7 @@ def _soft_labels(config: Config) -> str:
 
 def signature_rows(results: Results) -> list[tuple[str, str]]:
     """Metric and signature."""
-    titles = {"bleu_signature": "BLEU", "chrf_signature": "chrF", "paired bootstrap": "p"}
+    titles = {"bleu_signature": "BLEU", "chrf_signature": "chrF", "bootstrap": "p"}
     return [(titles.get(name, name), signature) for name, signature in results.signatures.items()]
 
 

@@ -14,6 +14,8 @@ from bertkd_ray.report.tables import ArmResult
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from bertkd_ray.evaluation.significance import BleuResamples
+
 HistoryRow = dict[str, float]
 _FIDELITY = "fidelity/"
 _SHARED = ("prepare", "finetune", "extract")
@@ -36,8 +38,9 @@ class Results:
     def directory(self) -> str:
         """Where in the store figures, tables and page go."""
         names = sorted(artifact.fingerprint for artifact in self.stages.values())
-        samples = {"bootstrap_samples": self.config.translate.bootstrap_samples}
-        return f"report-{fingerprint('report', samples, {str(i): name for i, name in enumerate(names)})}"
+        # The tails: a report of a version that counted one is not this one.
+        test = {"bootstrap_samples": self.config.translate.bootstrap_samples, "tails": 2}
+        return f"report-{fingerprint('report', test, {str(i): name for i, name in enumerate(names)})}"
 
     @cached_property
     def arm_configs(self) -> dict[str, Config]:
@@ -69,22 +72,16 @@ class Results:
 
     @cached_property
     def _scored(self) -> tuple[list[ArmResult], dict[str, str]]:
-        from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER, paired_bootstrap
-        from bertkd_ray.translation.translate import best_hypotheses
+        from bertkd_ray.evaluation.significance import bootstrap_signature, compare
 
         arms: list[ArmResult] = []
         signatures: dict[str, str] = {}
-        for arm, table in self.translations.items():
+        baseline = None if self.control is None or len(self.translations) < 2 else self._resampled(self.control)
+        for arm in self.translations:
             student, translation = self.stages[f"distill/{arm}"], self.stages[f"translate/{arm}"]
             compared = None
-            if self.control is not None and arm != self.control:
-                compared = paired_bootstrap(
-                    best_hypotheses(self.translations[self.control]),
-                    best_hypotheses(table),
-                    table["reference"].to_pylist(),
-                    samples=self.config.translate.bootstrap_samples,
-                    tokenize=translation.info.get("tokenize", DEFAULT_TOKENIZER),
-                )
+            if baseline is not None and arm != self.control:
+                compared = compare([baseline], [self._resampled(arm)])
             arms.append(
                 ArmResult(
                     arm=arm,
@@ -93,7 +90,7 @@ class Results:
                     test_bleu=translation.metrics["test/bleu"],
                     chrf=translation.metrics["test/chrf"],
                     legacy_bleu=translation.metrics["test/legacy_bleu"],
-                    delta=compared.delta_bleu if compared else None,
+                    delta=compared.delta if compared else None,
                     p_value=compared.p_value if compared else None,
                     seconds=self._seconds(arm),
                     valid_perplexity=student.metrics["valid/perplexity"],
@@ -102,9 +99,23 @@ class Results:
                 )
             )
             signatures.update(sorted(translation.info["signatures"].items()))
-            if compared:
-                signatures["paired bootstrap"] = compared.signature
+        if baseline is not None:
+            signatures["bootstrap"] = bootstrap_signature(self.config.translate.bootstrap_samples)
         return arms, signatures
+
+    def _resampled(self, arm: str) -> BleuResamples:
+        """BLEU of an arm's translations, and of resamples of them."""
+        from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER
+        from bertkd_ray.evaluation.significance import resample
+        from bertkd_ray.translation.translate import best_hypotheses
+
+        table = self.translations[arm]
+        return resample(
+            best_hypotheses(table),
+            table["reference"].to_pylist(),
+            samples=self.config.translate.bootstrap_samples,
+            tokenize=self.stages[f"translate/{arm}"].info.get("tokenize", DEFAULT_TOKENIZER),
+        )
 
     def _seconds(self, arm: str) -> dict[str, float]:
         """How long every stage behind an arm took when it was done."""

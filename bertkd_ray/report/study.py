@@ -83,7 +83,7 @@ class StudyArm:
     arm: str
     seeds: list[SeedResult]
     p_value: float | None = None
-    """Of the mean delta over the seeds, see `evaluation.significance`; None for the control."""
+    """Of the mean delta over the seeds, two-tailed, see `evaluation.significance`; None for the control."""
     interval: tuple[float, float] | None = None
     """The central 95% of the resampled deltas; None for the control."""
 
@@ -228,12 +228,13 @@ def _students(arms: Sequence[StudyArm]) -> list[TableRow]:
 def _notes(arms: Sequence[StudyArm], run_id: str) -> list[str]:
     seeds = [str(one.seed) for one in arms[0].seeds]
     if len(seeds) == 1:
-        said = (
-            f"Seed {seeds[0]} alone: p is of these students on other test sentences, and says nothing of other seeds."
+        note = (
+            f"Seed {seeds[0]} alone: p, two-tailed, is of these students on other test sentences, not of other seeds."
         )
     else:
-        said = f"Mean ± standard deviation over seeds {', '.join(seeds)}; p: bootstrap over test sentences and seeds."
-    return [said, *([f"MLflow run of the study: {run_id}"] if run_id else [])]
+        spread = f"Mean ± standard deviation over seeds {', '.join(seeds)}"
+        note = f"{spread}; p: two-tailed bootstrap over sentences and seeds."
+    return [note, *([f"MLflow run of the study: {run_id}"] if run_id else [])]
 
 
 def _places(one: SeedResult) -> dict[str, str]:

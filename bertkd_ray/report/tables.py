@@ -32,7 +32,7 @@ class ArmResult:
     delta: float | None = None
     """Test BLEU minus the control's; None for the control."""
     p_value: float | None = None
-    """Of delta, by paired bootstrap; None for the control."""
+    """Of delta, by a two-tailed paired bootstrap over the sentences; None for the control."""
     seconds: dict[str, float] = field(default_factory=dict)
     """By stage."""
     valid_perplexity: float | None = None

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import logging
 import random
 
 import numpy as np
 import pytest
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.significance import PairedTest
 
-from bertkd_ray.evaluation.metrics import corpus_bleu, paired_bootstrap
-from bertkd_ray.evaluation.significance import Resampled, compare, resample
+from bertkd_ray.evaluation.metrics import corpus_bleu
+from bertkd_ray.evaluation.significance import BleuResamples, bootstrap_signature, compare, resample
 
 SAMPLES = 200
 
@@ -21,8 +24,43 @@ def noisy(references: list[str], share: float, seed: int) -> list[str]:
     return [" ".join("x" if draw.random() < share else word for word in line.split()) for line in references]
 
 
-def made(*of_samples: float) -> Resampled:
-    return Resampled(float(np.mean(of_samples)), np.array(of_samples))
+def made(*resampled: float) -> BleuResamples:
+    return BleuResamples(float(np.mean(resampled)), np.array(resampled))
+
+
+def sacrebleus_p(baseline: list[str], system: list[str], references: list[str]) -> float:
+    systems = [("baseline", baseline), ("system", system)]
+    _, results = PairedTest(systems, {"BLEU": BLEU()}, [references], test_type="bs", n_samples=SAMPLES, n_jobs=1)()
+    return results["BLEU"][1].p_value
+
+
+def plain_p_values(baseline: list[str], system: list[str], references: list[str]) -> dict[str, float]:
+    """The two-tailed p and that of the tail above, by scoring every resample of the lines anew."""
+    draws = np.random.default_rng(12345).choice(len(references), size=(SAMPLES, len(references)))
+    differences = np.empty(SAMPLES)
+    for sample, rows in enumerate(draws):
+        before, after, expected = ([lines[row] for row in rows] for lines in (baseline, system, references))
+        differences[sample] = corpus_bleu(after, expected) - corpus_bleu(before, expected)
+    delta = corpus_bleu(system, references) - corpus_bleu(baseline, references)
+    about_zero = differences - differences.mean()
+    counts = {"two": np.sum(np.abs(about_zero) > abs(delta)), "one": np.sum(about_zero > abs(delta))}
+    return {tails: (count + 1) / (SAMPLES + 1) for tails, count in counts.items()}
+
+
+def test_both_tails_are_counted_where_they_differ_from_one() -> None:
+    references = sentences()
+    baseline, system = noisy(references, 0.2, 1), noisy(references, 0.17, 2)
+    expected = plain_p_values(baseline, system, references)
+    before, after = (resample(lines, references, samples=SAMPLES) for lines in (baseline, system))
+    assert compare([before], [after]).p_value == pytest.approx(expected["two"])
+    assert compare([after], [before]).p_value == pytest.approx(expected["two"])
+    assert expected["two"] > 1.4 * expected["one"]
+    assert expected["two"] > 1.4 * sacrebleus_p(baseline, system, references)
+
+
+def test_the_signature_names_what_is_drawn() -> None:
+    assert bootstrap_signature(1000) == "samples:1000|over:sentences|tails:2"
+    assert bootstrap_signature(50, over_seeds=True) == "samples:50|over:sentences,seeds|tails:2"
 
 
 def test_bleu_is_sacrebleus_and_the_draws_are_too() -> None:
@@ -30,14 +68,37 @@ def test_bleu_is_sacrebleus_and_the_draws_are_too() -> None:
     baseline, system = noisy(references, 0.2, 1), noisy(references, 0.17, 2)
     before, after = (resample(lines, references, samples=SAMPLES) for lines in (baseline, system))
     assert before.bleu == pytest.approx(corpus_bleu(baseline, references), abs=1e-9)
-    theirs = paired_bootstrap(baseline, system, references, samples=SAMPLES)
+    delta = corpus_bleu(system, references) - corpus_bleu(baseline, references)
     # sacrebleu's own count on our resamples gives sacrebleu's own p.
-    absolute = np.abs(after.of_samples_B - before.of_samples_B)
-    counted = np.sum(absolute - absolute.mean() > abs(theirs.delta_bleu))
-    assert (counted + 1) / (SAMPLES + 1) == pytest.approx(theirs.p_value)
-    ours = compare([before], [after])
-    assert ours.delta == pytest.approx(theirs.delta_bleu, abs=1e-9)
-    assert ours.p_value >= theirs.p_value
+    absolute = np.abs(after.resampled_B - before.resampled_B)
+    counted = np.sum(absolute - absolute.mean() > abs(delta))
+    assert (counted + 1) / (SAMPLES + 1) == pytest.approx(sacrebleus_p(baseline, system, references))
+    assert compare([before], [after]).delta == pytest.approx(delta, abs=1e-9)
+
+
+def test_a_better_system_is_told_and_its_draws_repeat() -> None:
+    references = sentences()
+    lines = noisy(references, 0.5, 1), noisy(references, 0.05, 2)
+    before, after = (resample(side, references, samples=SAMPLES) for side in lines)
+    result = compare([before], [after])
+    assert result.p_value == pytest.approx(1 / (SAMPLES + 1))  # no resample reaches the difference
+    assert 0 < result.interval[0] < result.delta < result.interval[1]
+    assert compare(*([resample(side, references, samples=SAMPLES)] for side in lines)) == result
+
+
+def test_chinese_is_resampled_by_characters() -> None:
+    hypotheses, references = ["我喜欢吃苹果!"] * 5, ["我喜欢吃苹果。"] * 5
+    by_hand = 100 * (6 / 7 * 5 / 6 * 4 / 5 * 3 / 4) ** 0.25
+    resamples = resample(hypotheses, references, samples=10, tokenize="zh")
+    assert resamples.bleu == pytest.approx(by_hand)
+    assert resamples.resampled_B == pytest.approx([by_hand] * 10)
+
+
+def test_output_that_looks_tokenised_is_resampled_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    lines = ["a b c d ."] * 200
+    with caplog.at_level(logging.WARNING, logger="sacrebleu"):
+        resample(lines, lines, samples=10)
+    assert not caplog.records
 
 
 def test_one_seed_counts_both_tails() -> None:
@@ -82,7 +143,7 @@ def test_equal_systems() -> None:
 
 
 def test_what_cannot_be_compared() -> None:
-    with pytest.raises(ValueError, match="0 hypotheses for 0 references"):
+    with pytest.raises(ValueError, match="empty corpus"):
         resample([], [], samples=10)
     with pytest.raises(ValueError, match="1 hypotheses for 2 references"):
         resample(["a"], ["a", "b"], samples=10)

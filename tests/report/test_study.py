@@ -63,7 +63,7 @@ def test_text() -> None:
         "control      2.0         –     15.0   17.0",
         "hot          2.0     100.0     30.0  132.0",
         "",
-        "Mean ± standard deviation over seeds 1, 2; p: bootstrap over test sentences and seeds.",
+        "Mean ± standard deviation over seeds 1, 2; p: two-tailed bootstrap over sentences and seeds.",
         "MLflow run of the study: abc",
         "",
         "BLEU  nrefs:1|tok:13a",
