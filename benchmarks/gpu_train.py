@@ -20,7 +20,8 @@ from bertkd_ray.student.collate import StudentBatch
 from bertkd_ray.teacher import task as teacher_task
 from bertkd_ray.teacher.task import TeacherBatch
 from bertkd_ray.training.batch_plan import MicroBatch
-from bertkd_ray.training.trainer import Settings, World, fit
+from bertkd_ray.training.context import World
+from bertkd_ray.training.trainer import Settings, fit
 
 FINETUNE_GOAL, DISTILL_GOAL = 0.45, 0.40
 PARTS = 4
@@ -138,15 +139,15 @@ def timed(setting: GpuSetting, what: Any) -> Timed:
         checkpoint_every=steps + 1,
         log_every=every,
     )
-    recorded, host = Recorded(what.task), Alone(World(device=setting.device))
+    recorded, context = Recorded(what.task), Alone(World(device=setting.device))
     groups: Any = MemoryGroups(setting.table)
-    fit(recorded, groups, what.lengths, settings, host, setting.precision)
+    fit(recorded, groups, what.lengths, settings, context, setting.precision)
     batches = [recorded.batches[start : start + every] for start in range(0, steps, every)]
-    times = [row["time"] for row in host.rows]
+    times = [row["time"] for row in context.rows]
     # The row of a part is written once the device has done its updates.
     spent = [after - before for before, after in pairwise(times)]
-    waits = [row["train/data_wait"] for row in host.rows]
-    return Timed(batches[warm_up:], spent[warm_up - 1 :], waits[warm_up:], host.rows[-1]["train/loss"])
+    waits = [row["train/data_wait"] for row in context.rows]
+    return Timed(batches[warm_up:], spent[warm_up - 1 :], waits[warm_up:], context.rows[-1]["train/loss"])
 
 
 def report(setting: GpuSetting, board: Board, what: Any, variant: str, *, profiled: bool) -> Timed:

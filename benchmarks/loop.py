@@ -1,4 +1,4 @@
-"""What measurements put in place of parts of the training loop: the host, the validation, and a bare update."""
+"""What measurements put in place of parts of the training loop: the context, the validation, and a bare update."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from typing import Any
 import torch
 
 from bertkd_ray.core.devices import Precision, autocast
+from bertkd_ray.training.context import HistoryRow, World
 from bertkd_ray.training.dropout import seeded_dropout
 from bertkd_ray.training.preemption import Notice
-from bertkd_ray.training.trainer import HistoryRow, Task, World
+from bertkd_ray.training.trainer import Task
 
 
 @dataclass
 class Alone:
-    """The host of a training in this process; keeps the training curves and nothing else."""
+    """The context of a training in this process; keeps the training curves and nothing else."""
 
-    workers: World = field(default_factory=World)
+    world: World = field(default_factory=World)
     rows: list[HistoryRow] = field(default_factory=list)
     restore: Path | None = None
 
@@ -31,7 +32,7 @@ class Alone:
         """Those of the training curves are kept."""
         self.rows += [row for row in rows if "train/data_wait" in row]
 
-    def on_checkpoint(self, save: Callable[[Path], None], row: HistoryRow) -> None:
+    def on_checkpoint(self, save: Callable[[Path], None], step: int) -> None:
         """There is none."""
 
 
@@ -44,7 +45,7 @@ class Unjudged:
         self.objective, self.model = task.objective, task.model
         self.clip, self.learning_rate = task.clip, task.learning_rate
 
-    def evaluate(self, workers: World) -> dict[str, float]:
+    def evaluate(self, world: World) -> dict[str, float]:
         """Nothing is looked at."""
         return {}
 

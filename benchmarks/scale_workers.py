@@ -29,7 +29,7 @@ from bertkd_ray.config import Config
 from bertkd_ray.execution.ray.session import Runtime
 from bertkd_ray.student import distill
 from bertkd_ray.teacher import finetune
-from bertkd_ray.training.trainer import HistoryRow
+from bertkd_ray.training.context import HistoryRow
 
 STEPS = {"finetune": 14, "distill": 20}
 WARM_UP = 2

@@ -215,6 +215,6 @@ def _shares(setting: Setting, task: Any, lengths: Any, budget: int, rounds: int)
         checkpoint_every=steps + 1,
         log_every=1,
     )
-    host = Alone()
-    fit(task, setting.groups(), lengths, settings, host, setting.precision)
-    return [row["train/data_wait"] for row in host.rows[1:]]
+    context = Alone()
+    fit(task, setting.groups(), lengths, settings, context, setting.precision)
+    return [row["train/data_wait"] for row in context.rows[1:]]

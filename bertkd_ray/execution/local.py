@@ -8,7 +8,7 @@ and pairs that kill their process (they kill this one; under Ray they are reject
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,18 +16,19 @@ from typing import TYPE_CHECKING, Any
 from bertkd_ray.artifacts.artifact import PendingArtifact
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.execution.interface import Job, TrainWorker, bound
+from bertkd_ray.training.context import HistoryRow, World
 from bertkd_ray.training.preemption import Notice
 
 if TYPE_CHECKING:
     from bertkd_ray.config import Config
-    from bertkd_ray.training.trainer import HistoryRow, World
 
 _LAST_FILE = "training.pt"
 """Of a checkpoint the file that is uploaded last: with it the checkpoint is whole."""
 
 
 class LocalRuntime:
-    """Stands where `execution.ray.session.Runtime` does when `runtime: local` is configured."""
+    """Implements `execution.interface.Runtime` where `runtime: local` is configured."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -49,37 +50,29 @@ class LocalRuntime:
 
     def train(
         self,
-        draft: PendingArtifact,
-        worker: Callable[[dict[str, Any], Any], None],
-        arguments: dict[str, Any],
+        pending: PendingArtifact,
+        worker: TrainWorker[Job],
+        job: Job,
         on_rows: Callable[[list[HistoryRow]], None],
     ) -> None:
         """Runs a training function as the only worker, from its newest checkpoint or from the start."""
         from bertkd_ray.core.devices import best_device
-        from bertkd_ray.training.trainer import World
 
         with scratch_directory("restore-") as scratch:
-            restore = _newest_checkpoint(draft, scratch)
-            worker(arguments, LocalHost(draft, World(device=best_device()), restore, on_rows))
+            restore = _newest_checkpoint(pending, scratch)
+            worker(job, LocalTrainContext(pending, World(device=best_device()), restore, on_rows))
 
-    def map(
-        self,
-        items: list[dict[str, Any]],
-        function: Callable[..., dict[str, Any]] | type,
-        arguments: dict[str, Any] | None = None,
-    ) -> Iterator[dict[str, Any]]:
-        """Maps items in their order; a class is made once, with the arguments, and called with every item."""
-        call = function(**(arguments or {})) if isinstance(function, type) else None
-        for item in items:
-            yield call(item) if call else function(item, **(arguments or {}))
+    def map(self, items: Sequence[Any], worker: Any, job: Any = None) -> Iterator[Any]:
+        """Maps items in their order; a class is made once, with the job, and called with every item."""
+        yield from map(bound(worker, job), items)
 
 
 @dataclass(frozen=True)
-class LocalHost:
-    """What a training function needs of the process it runs in; implements `training.trainer.Host`."""
+class LocalTrainContext:
+    """Implements `training.context.TrainContext` for a training in this process."""
 
-    draft: PendingArtifact
-    workers: World
+    pending: PendingArtifact
+    world: World
     restore: Path | None
     on_new_rows: Callable[[list[HistoryRow]], None]
 
@@ -91,26 +84,26 @@ class LocalHost:
         """Hands rows of the curves on at once."""
         self.on_new_rows(rows)
 
-    def on_checkpoint(self, save: Callable[[Path], None], row: HistoryRow) -> None:
+    def on_checkpoint(self, save: Callable[[Path], None], step: int) -> None:
         """Keeps this checkpoint in the store's directory of unfinished work, and no older one."""
-        store, name = self.draft.store, f"checkpoint-{int(row['step']):09d}"
+        store, name = self.pending.store, f"checkpoint-{step:09d}"
         with scratch_directory("checkpoint-") as directory:
             save(directory)
-            store.upload(directory, self.draft.staging, name)
-        for older in _checkpoints(self.draft):
+            store.upload(directory, self.pending.staging, name)
+        for older in _checkpoints(self.pending):
             if older != name:
-                store.delete(self.draft.staging, older)
+                store.delete(self.pending.staging, older)
 
 
-def _checkpoints(draft: PendingArtifact) -> list[str]:
+def _checkpoints(pending: PendingArtifact) -> list[str]:
     """The whole checkpoints, the oldest first."""
-    found = (Path(name) for name, _ in draft.store.files(draft.staging))
-    return sorted(path.parts[0] for path in found if path.name == _LAST_FILE and len(path.parts) == 2)
+    paths = (Path(name) for name, _ in pending.store.files(pending.staging))
+    return sorted(path.parts[0] for path in paths if path.name == _LAST_FILE and len(path.parts) == 2)
 
 
-def _newest_checkpoint(draft: PendingArtifact, scratch: Path) -> Path | None:
-    names = _checkpoints(draft)
+def _newest_checkpoint(pending: PendingArtifact, scratch: Path) -> Path | None:
+    names = _checkpoints(pending)
     if not names:
         return None
-    draft.store.download(scratch, draft.staging, names[-1])
+    pending.store.download(scratch, pending.staging, names[-1])
     return scratch

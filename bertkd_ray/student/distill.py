@@ -14,8 +14,9 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus.prepare import TOKENIZER
 
 if TYPE_CHECKING:
-    from bertkd_ray.execution.ray.session import Runtime, TrainContext
-    from bertkd_ray.training.trainer import HistoryRow, Trained
+    from bertkd_ray.execution.interface import Runtime, TrainContext
+    from bertkd_ray.training.context import HistoryRow
+    from bertkd_ray.training.trainer import Trained
 
 MODEL = "model"
 """A `save_pretrained` directory with its tokenizer, safetensors: `AutoModelForSeq2SeqLM` and `AutoTokenizer` load it
@@ -101,7 +102,7 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
     config = Config.model_validate(arguments["config"])
     store, student = Store(arguments["storage"]), config.student
     corpus = load(store, arguments["corpus"])
-    device = context.workers.device
+    device = context.world.device
     precision = resolve_precision(config.precision, device)
     with scratch_directory("corpus-") as scratch:
         tokenizer = load_tokenizer(corpus.local(TOKENIZER, scratch))
@@ -144,8 +145,8 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
     )
     trained = fit(task, groups, lengths, settings, context, precision)
     model.load_state_dict(trained.weights)
-    figures = task.evaluate(context.workers) if student.average > 1 else {}
-    if context.workers.rank == 0:
+    figures = task.evaluate(context.world) if student.average > 1 else {}
+    if context.world.rank == 0:
         _save(store, arguments, corpus, model, trained, figures)
 
 

@@ -24,8 +24,8 @@ from bertkd_ray.student.collate import SoftLabels, StudentBatch, collate
 from bertkd_ray.student.loss import evaluation_sums, fused_kd_loss
 from bertkd_ray.student.model import decoder_hidden
 from bertkd_ray.training.batch_plan import Lengths, MicroBatch, length_batches
+from bertkd_ray.training.context import World
 from bertkd_ray.training.optimization import build_optimizer, global_grad_norm_clip, linear_warmup_decay, noam
-from bertkd_ray.training.trainer import World
 
 # Padded source tokens of a batch of greedy search. Elsewhere a step takes as long for one sentence as for thousands.
 _GREEDY_TOKENS = {"cpu": 4096}
@@ -129,18 +129,18 @@ class StudentTask:
         src, tgt = Ragged.from_arrow(rows["src_ids"]), Ragged.from_arrow(rows["tgt_ids"])
         return collate(src, tgt, soft, pad_to=self._pad_to)
 
-    def evaluate(self, workers: World) -> dict[str, float]:
+    def evaluate(self, world: World) -> dict[str, float]:
         """Perplexity and token accuracy with the references as history, BLEU of greedy translations."""
         data = self._validation
         tokens = np.maximum(data.src.lengths, data.tgt.lengths) + 1
         budget = max(int(tokens.max()), self._config.batch_tokens // self._config.micro_batches)
-        batches = length_batches(data.src.lengths + data.tgt.lengths, tokens, budget, 0)[workers.rank :: workers.size]
-        nll, correct, count = workers.sum(self._likelihood(batches, workers.device)).tolist()
+        batches = length_batches(data.src.lengths + data.tgt.lengths, tokens, budget, 0)[world.rank :: world.size]
+        nll, correct, count = world.sum(self._likelihood(batches, world.device)).tolist()
         return {
             "valid/nll": nll / count,
             "valid/perplexity": math.exp(min(nll / count, 50.0)),
             "valid/accuracy": correct / count,
-            "valid/bleu": self._greedy_bleu(batches, workers),
+            "valid/bleu": self._greedy_bleu(batches, world),
         }
 
     def rank_of(self, figures: dict[str, float]) -> float:
@@ -162,21 +162,19 @@ class StudentTask:
             total += torch.stack([sums.nll.double(), sums.correct.double(), sums.nll.new_tensor(sums.tokens).double()])
         return total
 
-    def _greedy_bleu(self, batches: list[np.ndarray], workers: World) -> float:
+    def _greedy_bleu(self, batches: list[np.ndarray], world: World) -> float:
         rows = np.concatenate(batches) if batches else np.zeros(0, np.int64)
         found = translate_ids(
             self.model,
             self._validation.src.take(rows),
             beam=1,
-            batch_tokens=_GREEDY_TOKENS.get(workers.device.type, _GREEDY_TOKENS_ELSEWHERE),
+            batch_tokens=_GREEDY_TOKENS.get(world.device.type, _GREEDY_TOKENS_ELSEWHERE),
             precision=self._precision,
-            device=workers.device,
+            device=world.device,
         )
         texts = decode(self._validation.tokenizer, [hypotheses[0].ids for hypotheses in found])
         texts = to_raw(texts, self._validation.text, self._validation.tgt_lang)
-        hypotheses = dict(
-            pair for part in workers.gather(list(zip(rows.tolist(), texts, strict=True))) for pair in part
-        )
+        hypotheses = dict(pair for part in world.gather(list(zip(rows.tolist(), texts, strict=True))) for pair in part)
         return corpus_bleu(
             [hypotheses[row] for row in range(len(hypotheses))],
             self._validation.references,

@@ -14,8 +14,9 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus.prepare import TOKENIZER
 
 if TYPE_CHECKING:
-    from bertkd_ray.execution.ray.session import Runtime, TrainContext
-    from bertkd_ray.training.trainer import HistoryRow, Trained
+    from bertkd_ray.execution.interface import Runtime, TrainContext
+    from bertkd_ray.training.context import HistoryRow
+    from bertkd_ray.training.trainer import Trained
 
 MODEL = "model"
 """A `save_pretrained` directory, safetensors: BERT's encoder and MLM transform under transformers' names, and the
@@ -84,7 +85,7 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
     config = Config.model_validate(arguments["config"])
     store, teacher = Store(arguments["storage"]), config.teacher
     corpus = load(store, arguments["corpus"])
-    device = context.workers.device
+    device = context.world.device
     bert = resolve_model(arguments["model"])
     with scratch_directory("corpus-") as scratch:
         bert_ids = load_bert_ids(corpus.local(TOKENIZER, scratch))
@@ -112,7 +113,7 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
         **teacher.model_dump(include=set(Settings.__dataclass_fields__)),
     )
     trained = fit(task, RowGroups(corpus, "train/", columns), lengths, settings, context, precision)
-    if context.workers.rank == 0:
+    if context.world.rank == 0:
         model.load_state_dict(trained.weights)
         _save(store, arguments["artifact"], corpus, model, specials._asdict(), trained)
 

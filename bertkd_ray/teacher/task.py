@@ -17,8 +17,8 @@ from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.teacher.masking import SPECIAL_TOKENS_PER_PAIR, BertSpecials, CMLMBatch, cmlm_batch, random_masks
 from bertkd_ray.teacher.model import ConditionalMaskedLM
 from bertkd_ray.training.batch_plan import Lengths, MicroBatch, length_batches
+from bertkd_ray.training.context import World
 from bertkd_ray.training.optimization import build_optimizer, global_grad_norm_clip, linear_warmup_decay
-from bertkd_ray.training.trainer import World
 
 _VALIDATION_SEED = 0
 """Validation masks are the same in every run, whatever its seed, so that runs compare."""
@@ -120,18 +120,18 @@ class TeacherTask:
         """The rows with masks drawn for this epoch."""
         return self._batch(micro.rows, self._seed, micro.epoch)
 
-    def evaluate(self, workers: World) -> dict[str, float]:
+    def evaluate(self, world: World) -> dict[str, float]:
         """Loss and accuracy on the valid split, under masks that never change."""
         counted = lengths(self._valid)
         budget = self._config.batch_tokens // self._config.micro_batches
         batches = length_batches(counted.sort, counted.tokens, budget, _VALIDATION_SEED)
-        total = torch.zeros(3, dtype=torch.float64, device=workers.device)
-        with torch.no_grad(), autocast(workers.device, self._precision):
-            for rows in batches[workers.rank :: workers.size]:
-                batch = self._batch(self._valid.take(pa.array(rows)), _VALIDATION_SEED, 0).to(workers.device)
+        total = torch.zeros(3, dtype=torch.float64, device=world.device)
+        with torch.no_grad(), autocast(world.device, self._precision):
+            for rows in batches[world.rank :: world.size]:
+                batch = self._batch(self._valid.take(pa.array(rows)), _VALIDATION_SEED, 0).to(world.device)
                 loss, stats = self.objective(batch)
                 total += torch.stack([loss.double(), stats[0].double(), loss.new_tensor(batch.count).double()])
-        loss_sum, correct, count = workers.sum(total).tolist()
+        loss_sum, correct, count = world.sum(total).tolist()
         return {"valid/loss": loss_sum / count, "valid/accuracy": correct / count}
 
     def rank_of(self, figures: dict[str, float]) -> float:

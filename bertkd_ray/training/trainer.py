@@ -21,7 +21,6 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -30,11 +29,11 @@ from bertkd_ray.core.errors import TrainingDivergedError
 from bertkd_ray.core.keyed_random import keyed_seed
 from bertkd_ray.core.timeline import span
 from bertkd_ray.training.batch_plan import Lengths, MicroBatch, Plan, Position, RowGroups, Streams
+from bertkd_ray.training.context import HistoryRow, TrainContext, World
 from bertkd_ray.training.dropout import seeded_dropout
 from bertkd_ray.training.optimization import set_learning_rate
 from bertkd_ray.training.preemption import LeavingError, Notice
 
-HistoryRow = dict[str, float]
 StateDict = dict[str, Tensor]
 
 _AHEAD = 2  # updates collated ahead of the one being computed
@@ -79,7 +78,7 @@ class Task(Protocol):
     def collate(self, micro: MicroBatch) -> Batch:
         """The rows of a micro-batch as tensors."""
 
-    def evaluate(self, workers: World) -> dict[str, float]:
+    def evaluate(self, world: World) -> dict[str, float]:
         """Validation figures, equal on every worker."""
 
     def rank_of(self, figures: dict[str, float]) -> float:
@@ -99,30 +98,6 @@ class Settings:
     log_every: int
     patience: int | None = None
     average: int = 1
-
-
-@dataclass(frozen=True)
-class World:
-    """The process group: this worker's rank, their number, and its device."""
-
-    rank: int = 0
-    size: int = 1
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-    def sum(self, values: Tensor) -> Tensor:
-        """The element-wise sum over all workers; the argument itself where there is one."""
-        if self.size > 1:
-            values = values.clone()
-            dist.all_reduce(values)
-        return values
-
-    def gather(self, value: Any) -> list[Any]:
-        """Every worker's value, by rank."""
-        if self.size == 1:
-            return [value]
-        values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
-        return values
 
 
 @dataclass
@@ -155,23 +130,23 @@ class Trainer:
         settings: Settings,
         make_streams: Callable[[list[Position] | None], Streams],
         starts: list[Position],
-        host: Host,
+        context: TrainContext,
         precision: Precision,
     ) -> None:
         """make_streams: the data from given positions of all B streams (None: their start); starts: these positions."""
-        self._task, self._settings, self._host, self._precision = task, settings, host, precision
-        self._workers = host.workers
+        self._task, self._settings, self._context, self._precision = task, settings, context, precision
+        self._world = context.world
         self.progress = Progress(positions=starts)
         self._best: StateDict = {}
         self._recent: deque[StateDict] = deque(maxlen=settings.average)
         self._norms: list[tuple[int, float, Tensor]] = []
         self._parameters = [p for p in task.objective.parameters() if p.requires_grad]
-        if host.restore is not None:
-            self._load(host.restore)
-        self._streams = make_streams(self.progress.positions if host.restore else None)
+        if context.restore is not None:
+            self._load(context.restore)
+        self._streams = make_streams(self.progress.positions if context.restore else None)
         self._ddp: nn.Module = task.objective
-        if host.workers.size > 1:
-            device_ids = [host.workers.device] if host.workers.device.type == "cuda" else None
+        if context.world.size > 1:
+            device_ids = [context.world.device] if context.world.device.type == "cuda" else None
             # Buffers are constants, equal everywhere; gradients lie where they are exchanged, without a copy.
             self._ddp = DistributedDataParallel(
                 task.objective, device_ids=device_ids, gradient_as_bucket_view=True, broadcast_buffers=False
@@ -198,12 +173,12 @@ class Trainer:
             if log or evaluate or checkpoint:
                 self._check_norms()
             if log:
-                self._emit([window.row(step, self._workers, self._task.stat_names)])
+                self._emit([window.row(step, self._world, self._task.stat_names)])
             if evaluate:
                 self._evaluate()
             if checkpoint:
                 self._gather_positions()
-                self._host.on_checkpoint(self._save, {"step": step})
+                self._context.on_checkpoint(self._save, step)
             if notice is Notice.LEAVE and not last:
                 raise LeavingError(f"told to go; the checkpoint of step {step} is written")
         self._streams.close()
@@ -214,15 +189,15 @@ class Trainer:
         started = time.perf_counter()
         micros = next(prefetched)
         window.waited += time.perf_counter() - started
-        workers, task, step = self._workers, self._task, self.progress.step + 1
-        device = workers.device
+        world, task, step = self._world, self._task, self.progress.step + 1
+        device = world.device
         # The notices travel with the count of positions, so that asking all workers costs nothing.
-        own = self._host.notice()
+        own = self._context.notice()
         count = float(sum(batch.count for _, batch in micros))
         told = [float(own is notice) for notice in Notice]
         # One worker asks nobody, and so does not wait for its GPU.
-        where = device if workers.size > 1 else None
-        total, *sums = workers.sum(torch.tensor([count, *told], device=where)).tolist()
+        where = device if world.size > 1 else None
+        total, *sums = world.sum(torch.tensor([count, *told], device=where)).tolist()
         rate = task.learning_rate(step)
         set_learning_rate(task.optimizer, rate)
         task.optimizer.zero_grad(set_to_none=True)
@@ -232,7 +207,7 @@ class Trainer:
             with self._synchronised(last=last), autocast(device, self._precision), seeded_dropout(seed, device):
                 loss_sum, stats = self._ddp(batch.to(device))
                 # DDP averages over the workers, the loss over the positions of all of them.
-                (loss_sum * (workers.size / total)).backward()
+                (loss_sum * (world.size / total)).backward()
             window.add(loss_sum.detach(), stats.detach(), batch)
         norm = task.clip(self._parameters)
         window.norm, window.rate = norm, rate
@@ -247,7 +222,7 @@ class Trainer:
 
     def _collate(self, micro: MicroBatch) -> Batch:
         batch = self._task.collate(micro)
-        return _pinned(batch) if self._workers.device.type == "cuda" else batch
+        return _pinned(batch) if self._world.device.type == "cuda" else batch
 
     def _check_norms(self) -> None:
         """Raises TrainingDivergedError for the first step since the last look whose gradient was not a number.
@@ -268,8 +243,8 @@ class Trainer:
 
     def _gather_positions(self) -> None:
         """Every worker knows its own streams' positions; a checkpoint needs those of all."""
-        size = self._workers.size
-        for rank, positions in enumerate(self._workers.gather(self.progress.positions)):
+        size = self._world.size
+        for rank, positions in enumerate(self._world.gather(self.progress.positions)):
             self.progress.positions[rank::size] = positions[rank::size]
 
     def _synchronised(self, *, last: bool) -> AbstractContextManager[Any]:
@@ -278,7 +253,7 @@ class Trainer:
 
     def _evaluate(self) -> None:
         self._task.objective.eval()
-        figures = self._task.evaluate(self._workers)
+        figures = self._task.evaluate(self._world)
         self._task.objective.train()
         self._emit([{"step": self.progress.step, "time": time.time(), **figures}])
         value = self._task.rank_of(figures)
@@ -298,8 +273,8 @@ class Trainer:
     def _emit(self, rows: list[HistoryRow]) -> None:
         """Adds rows to the curves; with none, hands out again what a checkpoint held."""
         self.progress.history += rows
-        if self._workers.rank == 0:
-            self._host.on_rows(rows or self.progress.history)
+        if self._world.rank == 0:
+            self._context.on_rows(rows or self.progress.history)
 
     def _weights(self) -> StateDict:
         return {name: tensor.detach().to("cpu", copy=True) for name, tensor in self._task.model.state_dict().items()}
@@ -358,12 +333,12 @@ class _Window:
         self._count += batch.count
         self._tokens += batch.padded_tokens
 
-    def row(self, step: int, workers: World, stat_names: tuple[str, ...]) -> HistoryRow:
+    def row(self, step: int, world: World, stat_names: tuple[str, ...]) -> HistoryRow:
         """One row of the curves: means over positions since the last row, over all workers."""
         assert self._sums is not None
         seconds = time.perf_counter() - self._started
         local = torch.cat([self._sums, self._sums.new_tensor([self._count, self._tokens, self.waited / seconds])])
-        *sums, count, tokens, waited = workers.sum(local).tolist()
+        *sums, count, tokens, waited = world.sum(local).tolist()
         figures = dict(zip(("loss", *stat_names), (value / count for value in sums), strict=True))
         self._reset()
         return {
@@ -374,7 +349,7 @@ class _Window:
             "train/grad_norm": float(self.norm),
             "train/positions_per_second": count / seconds,
             "train/padded_tokens_per_second": tokens / seconds,
-            "train/data_wait": waited / workers.size,
+            "train/data_wait": waited / world.size,
         }
 
 
@@ -415,36 +390,15 @@ def _prefetch(streams: Streams, collate: Callable[[MicroBatch], Batch]) -> Itera
         ended.set()
 
 
-class Host(Protocol):
-    """The process that trains: its place in the group, the checkpoint to go on from, and where to report."""
-
-    @property
-    def workers(self) -> World:
-        """The process group."""
-
-    @property
-    def restore(self) -> Path | None:
-        """A directory that `save` has written, or None to start from the beginning."""
-
-    def notice(self) -> Notice:
-        """What this worker has been told; called on every rank, once an update."""
-
-    def on_rows(self, rows: list[HistoryRow]) -> None:
-        """Called on rank 0 with new rows of the curves."""
-
-    def on_checkpoint(self, save: Callable[[Path], None], row: HistoryRow) -> None:
-        """Called on every rank at a checkpoint; `save` writes it into a directory."""
-
-
 def fit(
     task: Task,
     groups: RowGroups,
     lengths: Callable[[pa.Table], Lengths],
     settings: Settings,
-    host: Host,
+    context: TrainContext,
     precision: Precision,
 ) -> Trained:
-    """Trains a task on row groups, in the order of the batch plan, from the host's checkpoint or from the start."""
+    """Trains a task on row groups, in the order of the batch plan, from the context's checkpoint or from the start."""
     plan = Plan(groups.rows, settings.micro_batches, settings.seed)
 
     def streams(positions: list[Position] | None) -> Streams:
@@ -453,12 +407,12 @@ def fit(
             budget=settings.batch_tokens // settings.micro_batches,
             read=groups.read,
             lengths=lengths,
-            rank=host.workers.rank,
-            workers=host.workers.size,
+            rank=context.world.rank,
+            workers=context.world.size,
             positions=positions,
         )
 
     starts = [plan.start(stream) for stream in range(plan.streams)]
-    trainer = Trainer(task, settings, streams, starts, host, precision)
+    trainer = Trainer(task, settings, streams, starts, context, precision)
     with span("fit"):
         return trainer.run()

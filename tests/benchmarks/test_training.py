@@ -58,13 +58,13 @@ def make(tmp_path: Path) -> Callable[[], TeacherTask]:
 
 def test_an_update_is_that_of_the_training_loop(make: Callable[[], TeacherTask]) -> None:
     """Rows come in another order there, so sums of float32 may differ in their last digits."""
-    looped, timed, host = make(), make(), Alone()
+    looped, timed, context = make(), make(), Alone()
     settings = Settings(1, 1024, 1, seed=1, eval_every=1, checkpoint_every=2, log_every=1)
-    fit(Repeated(looped, times=3), Group(), lengths, settings, host, "float32")
+    fit(Repeated(looped, times=3), Group(), lengths, settings, context, "float32")
     set_learning_rate(timed.optimizer, timed.learning_rate(1))
     norm = Updates(timed, "float32", CPU)(timed.collate(MicroBatch(0, 0, ROWS, Position(0, 1))))
-    assert host.rows[0]["train/grad_norm"] == pytest.approx(float(norm), rel=1e-4)
-    assert 0 <= host.rows[0]["train/data_wait"] <= 1
+    assert context.rows[0]["train/grad_norm"] == pytest.approx(float(norm), rel=1e-4)
+    assert 0 <= context.rows[0]["train/data_wait"] <= 1
     before = dict(make().model.named_parameters())
     expected = dict(looped.model.named_parameters())
     for name, parameter in timed.model.named_parameters():

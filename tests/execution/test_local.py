@@ -15,8 +15,8 @@ from bertkd_ray.artifacts.store import Store
 from bertkd_ray.cli import main
 from bertkd_ray.config import Config, load_config
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.execution.local import LocalHost, LocalRuntime
-from bertkd_ray.training.trainer import World
+from bertkd_ray.execution.local import LocalRuntime, LocalTrainContext
+from bertkd_ray.training.context import World
 from tests.helpers.small_config import write_config
 
 
@@ -60,7 +60,7 @@ def test_several_workers_are_refused(tmp_path):
 
 
 @pytest.fixture
-def draft(tmp_path) -> PendingArtifact:
+def pending(tmp_path) -> PendingArtifact:
     return PendingArtifact(Store(str(tmp_path)), "student", "0123456789abcdef", {}, {})
 
 
@@ -72,23 +72,23 @@ def save(text: str) -> Any:
     return write
 
 
-def test_the_newest_whole_checkpoint_is_gone_on_from(draft):
-    host = LocalHost(draft, World(), None, lambda rows: None)
+def test_the_newest_whole_checkpoint_is_gone_on_from(pending):
+    context = LocalTrainContext(pending, World(), None, lambda rows: None)
     for step in (5, 10):
-        host.on_checkpoint(save(f"step {step}"), {"step": step})
-    kept = {name for name, _ in draft.store.files(draft.staging)}
+        context.on_checkpoint(save(f"step {step}"), step)
+    kept = {name for name, _ in pending.store.files(pending.staging)}
     assert kept == {"checkpoint-000000010/progress.json", "checkpoint-000000010/training.pt"}
-    draft.store.write(b"cut off", draft.staging, "checkpoint-000000015", "progress.json")
+    pending.store.write(b"cut off", pending.staging, "checkpoint-000000015", "progress.json")
     seen: list[str] = []
     runtime().train(
-        draft, lambda arguments, context: seen.append((context.restore / "training.pt").read_text()), {}, print
+        pending, lambda arguments, context: seen.append((context.restore / "training.pt").read_text()), {}, print
     )
     assert seen == ["step 10"]
 
 
-def test_a_new_training_starts_at_the_beginning(draft):
+def test_a_new_training_starts_at_the_beginning(pending):
     seen: list[Any] = []
-    runtime().train(draft, lambda arguments, context: seen.append((arguments, context.restore)), {"a": 1}, print)
+    runtime().train(pending, lambda arguments, context: seen.append((arguments, context.restore)), {"a": 1}, print)
     assert seen == [({"a": 1}, None)]
 
 
@@ -106,12 +106,12 @@ def test_a_pipeline_runs_without_ray_and_a_training_goes_on_to_the_same_student(
     whole = run("whole")
     stop_at = 14
 
-    def interrupted(self: LocalHost, rows: list[dict[str, float]]) -> None:
+    def interrupted(self: LocalTrainContext, rows: list[dict[str, float]]) -> None:
         if rows[-1]["step"] >= stop_at:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(LocalHost, "on_rows", interrupted)
+        patch.setattr(LocalTrainContext, "on_rows", interrupted)
         assert main(["distill", path, *common, f"storage={tmp_path / 'cut'}"]) != 0
     resumed = run("cut")
     assert resumed["stages"]["distill/control"]["status"] == "resumed"

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from bertkd_ray.training.trainer import World
+from bertkd_ray.training.context import World
 
 T = TypeVar("T")
 _TIMEOUT_SECONDS = 60

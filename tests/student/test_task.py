@@ -20,7 +20,7 @@ from bertkd_ray.student import task as task_module
 from bertkd_ray.student.model import build_student
 from bertkd_ray.student.task import StudentTask, Validation, lengths, soft_labels
 from bertkd_ray.training.batch_plan import MicroBatch, Position
-from bertkd_ray.training.trainer import World
+from bertkd_ray.training.context import World
 from tests.helpers.thread_world import together
 
 V, PAIRS = 24, 15

@@ -18,7 +18,7 @@ from bertkd_ray.teacher.masking import BertSpecials
 from bertkd_ray.teacher.model import build_teacher
 from bertkd_ray.teacher.task import TeacherBatch, TeacherTask, lengths
 from bertkd_ray.training.batch_plan import MicroBatch, Position
-from bertkd_ray.training.trainer import World
+from bertkd_ray.training.context import World
 from tests.helpers.thread_world import together
 from tests.teacher.tiny import write_bert
 

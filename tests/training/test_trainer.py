@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from bertkd_ray.core.errors import TrainingDivergedError
 from bertkd_ray.training import trainer as training_module
 from bertkd_ray.training.batch_plan import Lengths, MicroBatch, Plan, Position, Streams
+from bertkd_ray.training.context import HistoryRow, World
 from bertkd_ray.training.preemption import LeavingError, Notice
-from bertkd_ray.training.trainer import HistoryRow, Settings, Trainer, World
+from bertkd_ray.training.trainer import Settings, Trainer
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class FitTask:
     def collate(self, micro: MicroBatch) -> Numbers:
         return Numbers(torch.tensor(micro.rows["x"].to_pylist(), dtype=torch.float32))
 
-    def evaluate(self, workers: World) -> dict[str, float]:
+    def evaluate(self, world: World) -> dict[str, float]:
         value = self.scores.pop(0) if self.scores else float(self.model.weight.detach())
         return {"valid/score": value}
 
@@ -87,9 +88,9 @@ class FitTask:
 
 @dataclass
 class Alone:
-    """Implements `Host` in a plain process."""
+    """Implements `TrainContext` in a plain process."""
 
-    workers: World = field(default_factory=World)
+    world: World = field(default_factory=World)
     restore: Path | None = None
     directory: Path | None = None
     rows: list[HistoryRow] = field(default_factory=list)
@@ -102,9 +103,9 @@ class Alone:
     def on_rows(self, rows: list[HistoryRow]) -> None:
         self.rows += rows
 
-    def on_checkpoint(self, save, row: HistoryRow) -> None:
-        if self.directory is not None and self.workers.rank == 0:
-            target = self.directory / f"{row['step']}"
+    def on_checkpoint(self, save, step: int) -> None:
+        if self.directory is not None and self.world.rank == 0:
+            target = self.directory / f"{step}"
             target.mkdir(parents=True)
             save(target)
 
@@ -118,7 +119,7 @@ def lengths(rows: pa.Table) -> Lengths:
     return Lengths(rows["length"].to_numpy(), rows["length"].to_numpy())
 
 
-def trainer(task: FitTask, host: Alone, *, streams: int = 2, **changes) -> Trainer:
+def trainer(task: FitTask, context: Alone, *, streams: int = 2, **changes) -> Trainer:
     plan = Plan(np.full(6, 8, np.int64), streams, seed=5, window_pairs=16)
     values = {"steps": 6, "eval_every": 100, "checkpoint_every": 100, "log_every": 1, **changes}
     settings = Settings(batch_tokens=6 * streams, micro_batches=streams, seed=5, **values)
@@ -129,21 +130,21 @@ def trainer(task: FitTask, host: Alone, *, streams: int = 2, **changes) -> Train
             budget=6,
             read=table,
             lengths=lengths,
-            rank=host.workers.rank,
-            workers=host.workers.size,
+            rank=context.world.rank,
+            workers=context.world.size,
             positions=positions,
         )
 
-    return Trainer(task, settings, make, [plan.start(s) for s in range(streams)], host, "float32")
+    return Trainer(task, settings, make, [plan.start(s) for s in range(streams)], context, "float32")
 
 
 def test_an_update_averages_over_all_positions_of_all_micro_batches():
-    task, host = FitTask(), Alone()
+    task, context = FitTask(), Alone()
     plan = Plan(np.full(6, 8, np.int64), 2, seed=5, window_pairs=16)
     streams = Streams(plan, budget=6, read=table, lengths=lengths)
     x = np.concatenate([micro.rows["x"].to_numpy() for micro in streams.step()])
     streams.close()
-    trained = trainer(task, host, steps=1).run()
+    trained = trainer(task, context, steps=1).run()
     # d/dw mean (w - x)² at w = 0 is -2 mean(x); the update subtracts 0.1 times it.
     assert float(task.model.weight.detach()) == pytest.approx(0.2 * x.mean(), rel=1e-6)
     assert trained.progress.history[0]["train/loss"] == pytest.approx((x**2).mean(), rel=1e-6)
@@ -153,8 +154,8 @@ def test_an_update_averages_over_all_positions_of_all_micro_batches():
 
 def test_a_resumed_run_equals_an_undisturbed_one(tmp_path):
     whole = trainer(FitTask(dropout=0.5), Alone(), steps=9).run()
-    host = Alone(directory=tmp_path)
-    trainer(FitTask(dropout=0.5), host, steps=9, checkpoint_every=4).run()
+    context = Alone(directory=tmp_path)
+    trainer(FitTask(dropout=0.5), context, steps=9, checkpoint_every=4).run()
     again = Alone(restore=tmp_path / "4")
     task = FitTask(dropout=0.5)
     resumed = trainer(task, again, steps=9).run()
@@ -167,9 +168,9 @@ def test_a_resumed_run_equals_an_undisturbed_one(tmp_path):
 
 def test_a_worker_told_to_go_writes_the_checkpoint_of_its_last_update_and_goes(tmp_path):
     whole = trainer(FitTask(dropout=0.5), Alone(), steps=9).run()
-    host = Alone(directory=tmp_path, notices={5: Notice.LEAVE})
+    context = Alone(directory=tmp_path, notices={5: Notice.LEAVE})
     with pytest.raises(LeavingError, match="the checkpoint of step 5 is written"):
-        trainer(FitTask(dropout=0.5), host, steps=9).run()
+        trainer(FitTask(dropout=0.5), context, steps=9).run()
     assert [path.name for path in tmp_path.iterdir()] == ["5"]
     resumed = trainer(FitTask(dropout=0.5), Alone(restore=tmp_path / "5"), steps=9).run()
     assert resumed.weights["weight"] == whole.weights["weight"]
@@ -200,9 +201,9 @@ def test_checkpoints_hold_nothing_but_tensors_and_json(tmp_path):
 def test_the_best_checkpoint_is_kept():
     task = FitTask(scores=[1.0, 3.0, 2.0])
     weights: list[float] = []
-    host = Alone()
-    run = trainer(task, host, steps=3, eval_every=1)
-    task.evaluate = lambda workers: (
+    context = Alone()
+    run = trainer(task, context, steps=3, eval_every=1)
+    task.evaluate = lambda world: (
         weights.append(float(task.model.weight.detach())),
         {"valid/score": task.scores.pop(0)},
     )[1]
@@ -222,7 +223,7 @@ def test_patience_stops_early():
 def test_averaging_takes_the_mean_of_the_last_validated_weights():
     task, weights = FitTask(), []
     run = trainer(task, Alone(), steps=5, eval_every=1, average=3)
-    task.evaluate = lambda workers: (weights.append(float(task.model.weight.detach())), {"valid/score": 0.0})[1]
+    task.evaluate = lambda world: (weights.append(float(task.model.weight.detach())), {"valid/score": 0.0})[1]
     trained = run.run()
     assert float(trained.weights["weight"]) == pytest.approx(np.mean(weights[-3:]), rel=1e-6)
 
@@ -283,9 +284,9 @@ def test_an_error_in_collation_reaches_the_loop():
 def _worker(rank: int, size: int, port: int, directory: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size)
-    host = Alone(workers=World(rank, size), directory=Path(directory))
+    context = Alone(world=World(rank, size), directory=Path(directory))
     task = FitTask(dropout=0.3)
-    trained = trainer(task, host, streams=4, steps=20, checkpoint_every=10).run()
+    trained = trainer(task, context, streams=4, steps=20, checkpoint_every=10).run()
     if rank == 0:
         Path(directory, "curve.json").write_text(json.dumps(trained.progress.history))
     dist.destroy_process_group()

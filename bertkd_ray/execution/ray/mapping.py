@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 
-from bertkd_ray.core import errors
 from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import ReportedError
 from bertkd_ray.core.timeline import span
+from bertkd_ray.execution.interface import bound
 
-_NUMBER, _ERROR = "item_number", "reported_error"
+_COLUMN = "item"
 _ACTOR_RESTARTS = 4
 _LOST = (
     ray.exceptions.RayActorError,
@@ -34,16 +34,25 @@ class ActorPool:
     gpus: int
 
 
-def map_items(
-    items: list[dict[str, Any]],
-    function: Callable[..., dict[str, Any]] | type,
-    arguments: dict[str, Any],
-    pool: ActorPool,
-    max_failures: int,
-) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True)
+class _NumberedItem:
+    number: int
+    item: Any
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of an item: its result, or the error that the user must see, of which Ray Data keeps no class."""
+
+    number: int
+    result: Any
+    error: ReportedError | None = None
+
+
+def map_items(items: Sequence[Any], worker: Any, job: Any, pool: ActorPool, max_failures: int) -> Iterator[Any]:
     """Maps small items over the cluster with Ray Data, giving results as they come, in no fixed order.
 
-    function: a function for tasks, or a class whose instances are actors made with `arguments`. An item names a piece
+    worker: a function for tasks, or a class whose instances are actors made with the job. An item names a piece
     of work (a fragment); its data is read and written by the worker, which may have to do it again. Lost processes and
     nodes are made up for by Ray; where it gives up, the rest is mapped anew as long as something was done in between,
     and else `max_failures` times. Raises a worker's ReportedError as it is.
@@ -53,11 +62,12 @@ def map_items(
     while waiting:
         before = len(waiting)
         try:
-            for row in _mapped(waiting, function, arguments, pool).iter_rows():
-                if _ERROR in row:
-                    raise getattr(errors, row[_ERROR])(row["message"])
-                del waiting[row.pop(_NUMBER)]
-                yield row
+            for row in _mapped(waiting, worker, job, pool).iter_rows():
+                outcome: _Outcome = row[_COLUMN]
+                if outcome.error is not None:
+                    raise outcome.error
+                del waiting[outcome.number]
+                yield outcome.result
         except ray.exceptions.RayError as error:
             failures = failures + 1 if len(waiting) == before else 0
             if not _is_lost(error) or failures > max_failures:
@@ -65,23 +75,19 @@ def map_items(
             log(f"workers were lost; going on with {len(waiting)} of {len(items)} parts")
 
 
-def _mapped(
-    items: dict[int, dict[str, Any]],
-    function: Callable[..., dict[str, Any]] | type,
-    arguments: dict[str, Any],
-    pool: ActorPool,
-) -> ray.data.Dataset:
-    """The data set of results; each row has the number of its item."""
-    numbered = [{**item, _NUMBER: number} for number, item in items.items()]
-    dataset: Any = ray.data.from_items(numbered, override_num_blocks=len(numbered))
-    if not isinstance(function, type):
-        return dataset.map(_call_numbered, fn_kwargs={"function": function, "arguments": arguments})
+def _mapped(items: dict[int, Any], worker: Any, job: Any, pool: ActorPool) -> ray.data.Dataset:
+    """The data set of outcomes."""
+    # Objects in one column, which Ray carries as they are.
+    rows = [{_COLUMN: _NumberedItem(number, item)} for number, item in items.items()]
+    dataset: Any = ray.data.from_items(rows, override_num_blocks=len(rows))
+    if not isinstance(worker, type):
+        return dataset.map(_compute_in_task, fn_kwargs={"worker": worker, "job": job})
     with warnings.catch_warnings():
         # Ray Data has no other way yet to bound the restarts of an actor.
         warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
         return dataset.map(
-            _NumberedActor,
-            fn_constructor_kwargs={"make": function, "arguments": arguments},
+            _MapActor,
+            fn_constructor_kwargs={"worker": worker, "job": job},
             compute=_strategy(min(pool.size, len(items))),
             num_cpus=1,
             num_gpus=pool.gpus,
@@ -101,25 +107,26 @@ def _strategy(size: int) -> ray.data.ActorPoolStrategy:
     )
 
 
-def _call_numbered(row: dict[str, Any], function: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
-    """A task of `Runtime.map`. What the user has to be told comes back as a row: Ray Data keeps only its traceback."""
-    number = row.pop(_NUMBER)
+def _compute(row: dict[str, _NumberedItem], call: Callable[[Any], Any]) -> dict[str, _Outcome]:
+    numbered = row[_COLUMN]
     try:
         with span("map"):
-            return {**function(row, **arguments), _NUMBER: number}
+            return {_COLUMN: _Outcome(numbered.number, call(numbered.item))}
     except ReportedError as error:
-        return {_ERROR: type(error).__name__, "message": str(error)}
+        return {_COLUMN: _Outcome(numbered.number, None, error)}
 
 
-class _NumberedActor:
-    """An actor of `Runtime.map`."""
+def _compute_in_task(row: dict[str, _NumberedItem], worker: Any, job: Any) -> dict[str, _Outcome]:
+    return _compute(row, bound(worker, job))
 
-    def __init__(self, make: Callable[..., Any], arguments: dict[str, Any]) -> None:
+
+class _MapActor:
+    def __init__(self, worker: Any, job: Any) -> None:
         with span("start of an actor"):
-            self._call = make(**arguments)
+            self._call = bound(worker, job)
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return _call_numbered(row, self._call, {})
+    def __call__(self, row: dict[str, _NumberedItem]) -> dict[str, _Outcome]:
+        return _compute(row, self._call)
 
 
 def _is_lost(error: BaseException | None) -> bool:

@@ -1,7 +1,7 @@
 """Ray: one session for a whole pipeline, jobs of Ray Train and maps of Ray Data.
 
 Nothing is started before the first stage that has something to compute. Workers are silent; what they have to say goes
-through a board that the driver reads, so that progress and curves have one writer.
+through an actor that the driver asks, so that progress and curves have one writer.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +21,13 @@ from bertkd_ray.artifacts.artifact import PendingArtifact
 from bertkd_ray.core.environment import variables
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.timeline import span
+from bertkd_ray.execution.interface import Job, TrainWorker
 from bertkd_ray.execution.ray.mapping import ActorPool, map_items
-from bertkd_ray.execution.ray.training import TrainContext, ready_progress_actor, train
+from bertkd_ray.execution.ray.training import ready_progress_actor, train
+from bertkd_ray.training.context import HistoryRow
 
 if TYPE_CHECKING:
     from bertkd_ray.config import Config
-    from bertkd_ray.training.trainer import HistoryRow
-
-__all__ = ["Runtime", "TrainContext"]
 
 # Of a session with this machine alone: nobody watches for the end of other nodes, and the end of a training is noticed
 # within half a second.
@@ -48,14 +47,14 @@ _WORKER_ENV = {
 }
 
 
-class Runtime:
-    """The Ray session of one command; started by the first stage that computes."""
+class RayRuntime:
+    """Implements `execution.interface.Runtime`: one command's Ray session, begun by the first stage that computes."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._ours = False
         self._alone = False
-        self._board: Any = None
+        self._progress_actor: Any = None
 
     def start(self) -> None:
         """Attaches to the cluster of `RAY_ADDRESS`, or starts a session on this machine; once."""
@@ -108,28 +107,23 @@ class Runtime:
 
     def train(
         self,
-        draft: PendingArtifact,
-        worker: Callable[[dict[str, Any], TrainContext], None],
-        arguments: dict[str, Any],
+        pending: PendingArtifact,
+        worker: TrainWorker[Job],
+        job: Job,
         on_rows: Callable[[list[HistoryRow]], None],
     ) -> None:
-        """Runs a training function on the configured workers; see `runtime.training.train`."""
+        """Runs a training function on the configured workers; see `execution.ray.training.train`."""
         resources = {"CPU": self._cpus(), **({"GPU": 1} if self._on_enough_gpus() else {})}
-        self._board = ready_progress_actor(self._board)
+        self._progress_actor = ready_progress_actor(self._progress_actor)
         with variables(_ALONE_ENV if self._alone else {}):
-            train(draft, self._config, resources, worker, arguments, on_rows, self._board)
+            train(pending, self._config, resources, worker, job, on_rows, self._progress_actor)
 
-    def map(
-        self,
-        items: list[dict[str, Any]],
-        function: Callable[..., dict[str, Any]] | type,
-        arguments: dict[str, Any] | None = None,
-    ) -> Iterator[dict[str, Any]]:
-        """Maps small items over the cluster, giving results as they come; see `runtime.mapping.map_items`."""
+    def map(self, items: Sequence[Any], worker: Any, job: Any = None) -> Iterator[Any]:
+        """Maps small items over the cluster, giving results as they come; see `execution.ray.mapping.map_items`."""
         slots = int(ray.cluster_resources().get("GPU" if self.on_gpu else "CPU", 1))
         pool = ActorPool(size=max(1, slots), gpus=1 if self.on_gpu else 0)
         with span("Ray Data"):
-            yield from map_items(items, function, arguments or {}, pool, self._config.max_failures)
+            yield from map_items(items, worker, job, pool, self._config.max_failures)
 
     def _cpus(self) -> int:
         """CPUs of a train worker: as configured, else an equal share of the largest node."""
@@ -146,6 +140,9 @@ class Runtime:
         if self.on_gpu and gpus < least:
             raise UserError(f"workers: {least}, but the cluster has {gpus} GPUs; lower workers")
         return self.on_gpu
+
+
+Runtime = RayRuntime  # for stages that have not moved to the interface
 
 
 @contextmanager

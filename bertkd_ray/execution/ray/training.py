@@ -18,13 +18,14 @@ from bertkd_ray.artifacts.store import Store
 from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import ReportedError, TrainingDivergedError
 from bertkd_ray.core.timeline import span
+from bertkd_ray.execution.interface import Job, TrainWorker
+from bertkd_ray.training.context import HistoryRow, World
 from bertkd_ray.training.preemption import Notice, told_to_leave, training
 
 if TYPE_CHECKING:
     import torch
 
     from bertkd_ray.config import Config
-    from bertkd_ray.training.trainer import HistoryRow, World
 
 _POLL_SECONDS = 1.0
 _NOTICE_EVERY = 10
@@ -32,17 +33,17 @@ _NOTICE_EVERY = 10
 
 
 def train(
-    draft: PendingArtifact,
+    pending: PendingArtifact,
     config: Config,
     resources: dict[str, int],
-    worker: Callable[[dict[str, Any], TrainContext], None],
-    arguments: dict[str, Any],
+    worker: TrainWorker[Job],
+    job: Job,
     on_rows: Callable[[list[HistoryRow]], None],
-    board: Any,
+    progress_actor: Any,
 ) -> None:
     """Runs a training function on the configured workers, each with these resources, until it has ended everywhere.
 
-    board: a clean one (`ready_progress_actor`), through which the workers speak.
+    progress_actor: an empty one (`ready_progress_actor`), to which the workers report.
     A lost worker starts the job again from its newest checkpoint, at most `max_failures` times (drained nodes do not
     count); a lost driver goes on from it when the same command runs again. Raises the worker's own error when it is a
     ReportedError, and TrainingDivergedError, which no restart would mend, at once.
@@ -58,11 +59,11 @@ def train(
         _enter,
         train_loop_config={
             "worker": worker,
-            "arguments": arguments,
-            "board": board,
+            "job": job,
+            "progress_actor": progress_actor,
             "threads": resources["CPU"],
             "on_gpu": "GPU" in resources,
-            "storage": draft.store.uri,
+            "storage": pending.store.uri,
         },
         backend_config=Processes(config.preemption_grace, on_gpu="GPU" in resources),
         scaling_config=settings.ScalingConfig(
@@ -72,31 +73,31 @@ def train(
             resources_per_worker=resources,
         ),
         run_config=settings.RunConfig(
-            name=draft.directory,
-            storage_path=draft.store.uri_of(STAGING),
+            name=pending.directory,
+            storage_path=pending.store.uri_of(STAGING),
             failure_config=settings.FailureConfig(
                 max_failures=config.max_failures, preemption_grace_s=config.preemption_grace
             ),
             checkpoint_config=settings.CheckpointConfig(num_to_keep=2),
         ),
     )
-    with _reading(board, on_rows):
+    with _forwarded_rows(progress_actor, on_rows):
         try:
             with span("Ray Train"):
                 trainer.fit()
         except ray.train.TrainingFailedError as error:
-            raise ray.get(board.error.remote()) or error from None
-    if isinstance(final := ray.get(board.error.remote()), TrainingDivergedError):
+            raise ray.get(progress_actor.error.remote()) or error from None
+    if isinstance(final := ray.get(progress_actor.error.remote()), TrainingDivergedError):
         raise final
 
 
 @dataclass(frozen=True)
-class TrainContext:
-    """What a training function needs of Ray: its place in the group, its checkpoint and where to report."""
+class RayTrainContext:
+    """Implements `training.context.TrainContext` in a worker of Ray Train."""
 
-    workers: World
+    world: World
     restore: Path | None
-    board: Any
+    progress_actor: Any
     store: Store
     _updates: Iterator[int] = field(default_factory=itertools.count)
     _ends_soon: threading.Event = field(default_factory=threading.Event)
@@ -120,19 +121,19 @@ class TrainContext:
 
     def on_rows(self, rows: list[HistoryRow]) -> None:
         """Hands rows of the curves to the driver."""
-        self.board.add.remote(rows)
+        self.progress_actor.add.remote(rows)
 
-    def on_checkpoint(self, save: Callable[[Path], None], row: HistoryRow) -> None:
+    def on_checkpoint(self, save: Callable[[Path], None], step: int) -> None:
         """Makes Ray Train keep a checkpoint; every worker calls it, rank 0 writes."""
         from ray.train import Checkpoint, report
 
-        if self.workers.rank:
-            report(row)
+        if self.world.rank:
+            report({"step": step})
             return
         with scratch_directory("checkpoint-") as directory:
             save(directory)
             with self.store.reporting_errors("written", STAGING):
-                report(row, checkpoint=Checkpoint.from_directory(directory))
+                report({"step": step}, checkpoint=Checkpoint.from_directory(directory))
 
 
 def _enter(config: dict[str, Any]) -> None:
@@ -140,23 +141,21 @@ def _enter(config: dict[str, Any]) -> None:
     import torch
     from ray.train import get_checkpoint, get_context
 
-    from bertkd_ray.training.trainer import World
-
     torch.set_num_threads(config["threads"])
     context = get_context()
-    workers = World(context.get_world_rank(), context.get_world_size(), _device(on_gpu=config["on_gpu"]))
+    world = World(context.get_world_rank(), context.get_world_size(), _device(on_gpu=config["on_gpu"]))
     store = Store(config["storage"])
     with scratch_directory("restore-") as scratch:
         checkpoint = get_checkpoint()
         with store.reporting_errors("read", STAGING):
             restore = Path(checkpoint.to_directory(scratch)) if checkpoint else None
-        if workers.rank == 0:
-            config["board"].begin.remote(workers.size)
+        if world.rank == 0:
+            config["progress_actor"].begin.remote(world.size)
         try:
             with training(), span("train function"):
-                config["worker"](config["arguments"], TrainContext(workers, restore, config["board"], store))
+                config["worker"](config["job"], RayTrainContext(world, restore, config["progress_actor"], store))
         except ReportedError as error:
-            ray.get(config["board"].fail.remote(error))
+            ray.get(config["progress_actor"].fail.remote(error))
             # All workers have the same gradient, so all end here; an error would make Ray train to it again.
             if not isinstance(error, TrainingDivergedError):
                 raise
@@ -172,17 +171,17 @@ def _device(*, on_gpu: bool) -> torch.device:
     return get_device()
 
 
-def ready_progress_actor(board: Any = None) -> Any:
-    """A board with nothing on it, for `train`: the given one while it lives, else a new one."""
-    if board is not None:
+def ready_progress_actor(progress_actor: Any = None) -> Any:
+    """An empty progress actor for `train`: the given one while it lives, else a new one."""
+    if progress_actor is not None:
         with suppress(ray.exceptions.RayActorError):
-            ray.get(board.clear.remote())
-            return board
+            ray.get(progress_actor.clear.remote())
+            return progress_actor
     return _progress_actor_of_this_node()
 
 
 def _progress_actor_of_this_node() -> Any:
-    """A board that no other node can take away."""
+    """A progress actor that no other node can take away."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -191,7 +190,7 @@ def _progress_actor_of_this_node() -> Any:
 
 @ray.remote(num_cpus=0)
 class _ProgressActor:
-    """Rows that workers have pinned up and the driver has not yet taken, and the last error that the user must see."""
+    """Holds workers' rows that the driver has not yet taken, and the last error that the user must see."""
 
     def __init__(self) -> None:
         self.clear()
@@ -201,8 +200,8 @@ class _ProgressActor:
         self._sizes: list[int] = []
         self._error: BaseException | None = None
 
-    def begin(self, workers: int) -> None:
-        self._sizes.append(workers)
+    def begin(self, world_size: int) -> None:
+        self._sizes.append(world_size)
 
     def fail(self, error: BaseException) -> None:
         self._error = error
@@ -221,15 +220,15 @@ class _ProgressActor:
 
 
 @contextmanager
-def _reading(board: Any, on_rows: Callable[[list[HistoryRow]], None]) -> Iterator[None]:
-    """Passes the board's rows to `on_rows` while the block runs, and what is left after it."""
+def _forwarded_rows(progress_actor: Any, on_rows: Callable[[list[HistoryRow]], None]) -> Iterator[None]:
+    """Passes the workers' rows to `on_rows` while the block runs, and what is left after it."""
     ended = threading.Event()
     failures: list[BaseException] = []
     groups = 0
 
     def take() -> None:
         nonlocal groups
-        sizes, rows = ray.get(board.take.remote())
+        sizes, rows = ray.get(progress_actor.take.remote())
         for size in sizes:
             groups += 1
             if groups > 1:
@@ -243,7 +242,7 @@ def _reading(board: Any, on_rows: Callable[[list[HistoryRow]], None]) -> Iterato
         except BaseException as error:
             failures.append(error)
 
-    thread = threading.Thread(target=read, name="board", daemon=True)
+    thread = threading.Thread(target=read, name="progress", daemon=True)
     thread.start()
     try:
         yield

@@ -16,8 +16,8 @@ from bertkd_ray.artifacts.artifact import PendingArtifact
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import config_of
 from bertkd_ray.core.errors import TrainingDivergedError
-from bertkd_ray.execution.ray.session import TrainContext
 from bertkd_ray.execution.ray.training import ready_progress_actor, train
+from bertkd_ray.training.context import TrainContext
 from bertkd_ray.training.preemption import LeavingError, Notice
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -35,7 +35,7 @@ def _count(arguments: dict[str, str], context: TrainContext) -> None:
         time.sleep(0.2)
         notice = context.notice()
         if notice:
-            context.on_checkpoint(lambda place, at=step: (place / "step.json").write_text(str(at)), {"step": step})
+            context.on_checkpoint(lambda place, at=step: (place / "step.json").write_text(str(at)), step)
         if notice is Notice.LEAVE:
             with log.open("a") as file:
                 file.write(json.dumps({"left": step}) + "\n")
@@ -53,8 +53,8 @@ def test_a_worker_told_to_go_leaves_a_checkpoint_that_the_next_goes_on_from(tmp_
         if len(found := _rows(log)) == 1:
             os.kill(found[0]["pid"], signal.SIGTERM)
 
-    draft = PendingArtifact(Store(str(tmp_path)), "teacher", "0" * 16, {}, {})
-    train(draft, CONFIG, {"CPU": 1}, _count, {"log": str(log)}, terminate_once, ready_progress_actor())
+    pending = PendingArtifact(Store(str(tmp_path)), "teacher", "0" * 16, {}, {})
+    train(pending, CONFIG, {"CPU": 1}, _count, {"log": str(log)}, terminate_once, ready_progress_actor())
     started, left, again = _rows(log)
     assert started["start"] == 0
     assert left["left"] > 0
@@ -70,10 +70,10 @@ def _diverge(arguments: dict[str, str], context: TrainContext) -> None:
 
 
 def test_training_that_diverges_is_not_tried_again(tmp_path, ray_session):
-    draft = PendingArtifact(Store(str(tmp_path)), "teacher", "1" * 16, {}, {})
+    pending = PendingArtifact(Store(str(tmp_path)), "teacher", "1" * 16, {}, {})
     with pytest.raises(TrainingDivergedError, match=r"^not a number at step 7$"):
         train(
-            draft,
+            pending,
             CONFIG,
             {"CPU": 1},
             _diverge,
@@ -87,28 +87,28 @@ def test_training_that_diverges_is_not_tried_again(tmp_path, ray_session):
 def _report_rank(arguments: dict[str, str], context: TrainContext) -> None:
     import torch
 
-    total = context.workers.sum(torch.ones(1))
+    total = context.world.sum(torch.ones(1))
     context.on_rows([{"step": 1, "time": 0.0, "size": float(total)}])
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_workers_add_up_and_their_rows_arrive_on_one_board_after_another(workers, tmp_path, ray_session):
+def test_workers_add_up_and_their_rows_arrive_with_each_training(workers, tmp_path, ray_session):
     two = {"micro_batches": 2}
     tree = {"name": "runtime", "corpus": {"source": "demo"}, "workers": workers, "teacher": two, "student": two}
     config = config_of(tree, "test")
-    board = ready_progress_actor()
+    progress_actor = ready_progress_actor()
     for attempt in "23":
         rows: list[dict[str, float]] = []
-        draft = PendingArtifact(Store(str(tmp_path)), "teacher", attempt * 16, {}, {})
-        train(draft, config, {"CPU": 1}, _report_rank, {}, rows.extend, board)
+        pending = PendingArtifact(Store(str(tmp_path)), "teacher", attempt * 16, {}, {})
+        train(pending, config, {"CPU": 1}, _report_rank, {}, rows.extend, progress_actor)
         assert [row["size"] for row in rows] == [workers] * workers
-        assert ready_progress_actor(board) is board
-    ray.kill(board)
+        assert ready_progress_actor(progress_actor) is progress_actor
+    ray.kill(progress_actor)
     with pytest.raises(ray.exceptions.RayActorError):
-        _ask_for_ever(board)  # it dies in a moment
-    assert ready_progress_actor(board) is not board
+        _ask_for_ever(progress_actor)  # it dies in a moment
+    assert ready_progress_actor(progress_actor) is not progress_actor
 
 
-def _ask_for_ever(board: Any) -> None:
+def _ask_for_ever(progress_actor: Any) -> None:
     while True:
-        ray.get(board.error.remote())
+        ray.get(progress_actor.error.remote())

@@ -1,0 +1,60 @@
+"""What a stage asks of whoever runs its workers: to train on a worker group, and to map over a pool.
+
+`execution.ray.session` implements it with Ray, `execution.local` in this process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from bertkd_ray.artifacts.artifact import PendingArtifact
+from bertkd_ray.training.context import HistoryRow, TrainContext
+
+__all__ = ["Item", "Job", "MapWorker", "Result", "Runtime", "TrainContext", "TrainWorker", "bound"]
+
+Job = TypeVar("Job")
+"""What all workers of a stage are given: a frozen dataclass of the stage."""
+Item = TypeVar("Item")
+"""The name of one piece of work (a fragment), a frozen dataclass; the worker reads and writes its data."""
+Result = TypeVar("Result")
+"""What a worker tells of an item that is done (counts), a frozen dataclass."""
+
+TrainWorker = Callable[[Job, TrainContext], None]
+"""A training function, called once in every process of the group."""
+MapWorker = Callable[[Item, Job], Result] | Callable[[Job], Callable[[Item], Result]]
+"""A function for tasks, or a class whose instances, made of the job, are actors called with one item after another."""
+
+
+class Runtime(Protocol):
+    """Whoever runs the workers of stages."""
+
+    def start(self) -> None:
+        """Makes workers possible; to be called before `train` and `map`, any number of times."""
+
+    def close(self) -> None:
+        """Ends what `start` began."""
+
+    def train(
+        self,
+        pending: PendingArtifact,
+        worker: TrainWorker[Job],
+        job: Job,
+        on_rows: Callable[[list[HistoryRow]], None],
+    ) -> None:
+        """Runs a training function in every process of a worker group, until it has ended everywhere.
+
+        pending: the artifact being made, beside which the checkpoints lie. on_rows: called in this process with new
+        rows of the curves. A training that was cut off goes on from its newest checkpoint.
+        """
+
+    def map(self, items: Sequence[Item], worker: MapWorker[Item, Job, Result], job: Job) -> Iterator[Result]:
+        """The results of all items as they come, in no fixed order; an item may be computed more than once."""
+
+
+def bound(worker: Any, job: Any) -> Callable[[Any], Any]:
+    """A worker of a map as a function of an item: an actor made of the job, or the function with it."""
+    if isinstance(job, dict):  # of a stage that has no dataclass yet
+        return worker(**job) if isinstance(worker, type) else partial(worker, **job)
+    return worker(job) if isinstance(worker, type) else lambda item: worker(item, job)

@@ -1,0 +1,71 @@
+"""What a training function sees of the process it runs in: its process group, its checkpoint and where to report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bertkd_ray.training.preemption import Notice
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+HistoryRow = dict[str, float]
+
+
+def _cpu() -> torch.device:
+    import torch
+
+    return torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class World:
+    """A process group as one of its workers sees it: its rank, their number, and its device."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=_cpu)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The element-wise sum over all workers; the argument itself where there is one."""
+        if self.size > 1:
+            import torch.distributed as dist
+
+            values = values.clone()
+            dist.all_reduce(values)
+        return values
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every worker's value, by rank."""
+        if self.size == 1:
+            return [value]
+        import torch.distributed as dist
+
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+
+class TrainContext(Protocol):
+    """The process that trains: its place in the group, the checkpoint to go on from, and where to report."""
+
+    @property
+    def world(self) -> World:
+        """The process group."""
+
+    @property
+    def restore(self) -> Path | None:
+        """The directory of a checkpoint, as `save` of `on_checkpoint` wrote it, or None to start from the beginning."""
+
+    def notice(self) -> Notice:
+        """What this worker has been told; called on every rank, once an update."""
+
+    def on_rows(self, rows: list[HistoryRow]) -> None:
+        """Called on rank 0 with new rows of the curves."""
+
+    def on_checkpoint(self, save: Callable[[Path], None], step: int) -> None:
+        """Called on every rank at a checkpoint; `save` writes it into a directory."""
