@@ -82,3 +82,9 @@ def test_no_password_is_written_down():
     secrets = re.findall(r"^\s+\w*(?:TOKEN|PASSWORD|SECRET\w*): (.+)$", text, flags=re.MULTILINE)
     assert len(secrets) == 4
     assert all(re.fullmatch(r"\$\{\w+:\?.+\}", secret) for secret in secrets)
+
+
+def test_no_password_stands_on_a_command_line():
+    """Whoever may list the processes of a machine reads their arguments."""
+    for name, service in yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))["services"].items():
+        assert not re.search(r"PASSWORD|SECRET|TOKEN", str(service.get("command", ""))), name

@@ -18,7 +18,8 @@ from bertkd_ray.config import load_config
 from tests.deploy import ROOT, pinned
 from tests.helpers.shared_files import schema_path
 
-MANIFESTS = sorted((ROOT / "deploy" / "kuberay").glob("*.yaml"))
+MANIFESTS = sorted((ROOT / "deploy" / "kuberay").glob("ray*.yaml"))
+POLICY = ROOT / "deploy" / "kuberay" / "networkpolicy.yaml"
 JOBS = [path for path in MANIFESTS if path.name.startswith("rayjob")]
 _PODS = ("headGroupSpec", "workerGroupSpecs")
 
@@ -98,6 +99,44 @@ def test_no_work_is_placed_on_the_head_and_credentials_are_a_secrets(path):
         (container,) = pod["containers"]
         assert container["envFrom"] == [{"secretRef": {"name": "bertkd-storage", "optional": True}}]
         assert {variable["name"] for variable in container.get("env", [])} <= {"MLFLOW_TRACKING_URI"}
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
+def test_a_pod_has_no_more_rights_than_it_needs(path):
+    tree = read(path)
+    head, *workers = pods_of(tree)
+    autoscaled = cluster_of(tree).get("enableInTreeAutoscaling", False)
+    assert head["automountServiceAccountToken"] is autoscaled
+    assert [pod["automountServiceAccountToken"] for pod in workers] == [False] * len(workers)
+    for pod in (head, *workers):
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+            assert {"/tmp", "/dev/shm"} <= mounted
+            assert {mount["name"] for mount in container["volumeMounts"]} == {
+                volume["name"] for volume in pod["volumes"]
+            }
+
+
+def test_strangers_reach_no_port_of_ray():
+    policy = read(POLICY)
+    assert (policy["apiVersion"], policy["kind"]) == ("networking.k8s.io/v1", "NetworkPolicy")
+    spec = policy["spec"]
+    rays = {"podSelector": {"matchLabels": {"ray.io/is-ray-node": "yes"}}}
+    assert spec["podSelector"] == rays["podSelector"]
+    assert spec["policyTypes"] == ["Ingress"]
+    among_themselves, clients = spec["ingress"]
+    assert among_themselves == {"from": [rays]}
+    assert clients["ports"] == [{"protocol": "TCP", "port": 8265}]
+    assert all(
+        source.get("namespaceSelector") is None or source["podSelector"]["matchLabels"] for source in clients["from"]
+    )
 
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
