@@ -35,6 +35,12 @@ def python(*arguments: str | Path, cwd: Path, path: Path | None = None) -> str:
     return done.stdout
 
 
+def _not_copied(directory: str, names: list[str]) -> set[str]:
+    """What a user's store and data are called at the top is a room of the package below."""
+    stores = {"artifacts", "data"} if Path(directory) == ROOT else set()
+    return stores | shutil.ignore_patterns(*NOT_COPIED)(directory, names)
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Path:
     """A directory with `sdist/` and `wheel/`, both built from a copy of the working tree."""
@@ -42,7 +48,7 @@ def built(tmp_path_factory) -> Path:
         pytest.skip("build is not installed; it comes with the extra dev")
     directory = tmp_path_factory.mktemp("built")
     tree = directory / "tree"
-    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*NOT_COPIED, "artifacts", "data"))
+    shutil.copytree(ROOT, tree, ignore=_not_copied)
     for form in ("sdist", "wheel"):
         python("-m", "build", "--no-isolation", f"--{form}", "--outdir", directory / form, tree, cwd=directory)
     return directory
