@@ -17,10 +17,10 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from bertkd_ray.artifacts.store import Store
 from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.libraries import library_versions
-from bertkd_ray.artifacts.store import Store
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"

@@ -24,9 +24,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bertkd_ray.artifacts.store import Store
 from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import StorageError, UserError, one_line
-from bertkd_ray.artifacts.store import Store
 
 LOCKS = "locks"
 """The directory of a store that holds locks, a file an artifact that is being made."""

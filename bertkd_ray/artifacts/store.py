@@ -16,10 +16,10 @@ from typing import IO
 import pyarrow as pa
 from pyarrow import fs
 
-from bertkd_ray.core.errors import StorageError, UserError, one_line
-from bertkd_ray.core.timeouts import call_with_timeout
-from bertkd_ray.core.redaction import redacted
 from bertkd_ray.artifacts.storage_errors import is_out_of_space, storage_error
+from bertkd_ray.core.errors import StorageError, UserError, one_line
+from bertkd_ray.core.redaction import redacted
+from bertkd_ray.core.timeouts import call_with_timeout
 
 _CHUNK = 1 << 20
 _TOKEN_DIGITS = 12

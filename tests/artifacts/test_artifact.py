@@ -10,8 +10,8 @@ import pytest
 
 from bertkd_ray.artifacts import artifact as artifacts
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, fingerprint
-from bertkd_ray.core.errors import UserError
 from bertkd_ray.artifacts.store import Store
+from bertkd_ray.core.errors import UserError
 
 
 def make(store: Store, stage: str = "corpus", text: bytes = b"hello") -> Artifact:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bertkd_ray.cli import main
 from bertkd_ray.artifacts.lock import held
+from bertkd_ray.cli import main
 from bertkd_ray.execution.ray.session import Runtime
 from tests.helpers.local_project import QUICK, Project
 

@@ -14,9 +14,9 @@ import pytest
 from pyarrow import fs
 
 from bertkd_ray.artifacts import lock
-from bertkd_ray.core.errors import UserError
 from bertkd_ray.artifacts.lock import HEARTBEAT_SECONDS, STALE_SECONDS, Owner, held
 from bertkd_ray.artifacts.store import Store
+from bertkd_ray.core.errors import UserError
 
 NAME = "corpus-0123456789abcdef"
 

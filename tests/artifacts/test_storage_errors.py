@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from bertkd_ray.artifacts.storage_errors import as_reported, free_room, scratch_directory, storage_errno, storage_error
 from bertkd_ray.core.errors import StorageError, UserError
-from bertkd_ray.artifacts.storage_errors import as_reported, free_room, storage_error, storage_errno, scratch_directory
 from tests.helpers.full_disk import run_with_disk, why_none
 
 FULL = OSError(errno.ENOSPC, "No space left on device")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from bertkd_ray.artifacts import store as module
-from bertkd_ray.core.errors import StorageError, UserError
 from bertkd_ray.artifacts.store import Store, store_above
+from bertkd_ray.core.errors import StorageError, UserError
 from tests.helpers.failing_storage import FaultyStorage
 
 LEFT_BEHIND = ".part.parquet.0123456789ab.partial"
@@ -149,7 +149,11 @@ def test_deleting_what_is_being_deleted(store):
 
 def test_uris(tmp_path):
     plain = Store(str(tmp_path))
-    assert (plain.uri, plain.uri_of("a", "b"), plain.display_uri("a")) == (str(tmp_path), f"{tmp_path}/a/b", f"{tmp_path}/a")
+    assert (plain.uri, plain.uri_of("a", "b"), plain.display_uri("a")) == (
+        str(tmp_path),
+        f"{tmp_path}/a/b",
+        f"{tmp_path}/a",
+    )
     assert Store(f"file://{tmp_path}").uri_of("a") == f"{tmp_path}/a"
     bucket = Store("s3://KEY:secret@bucket/x/?region=eu-west-1&endpoint_override=localhost:1")
     assert bucket.root == "bucket/x"
