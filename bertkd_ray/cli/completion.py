@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from argparse import Action, ArgumentParser, _SubParsersAction
+from argparse import Action, ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Iterator
 
 SHELLS = ("bash", "zsh", "tcsh")
-COMPLETION_EPILOG = """\
+EPILOG = """\
 For this session of bash: eval "$(bertkd completion bash)"
 Once, for good:
 
@@ -17,6 +17,19 @@ Once, for good:
 _FILES = {"CONFIG.yaml", "STUDY.yaml", "MODEL", "CORPUS", "RUN", "FILE"}
 _DIRECTORIES = {"DIR"}
 """What stands for a path in the usage of a command."""
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """The shell."""
+    parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help="%(choices)s")
+
+
+def call(options: Namespace) -> int:
+    """Prints the script."""
+    from bertkd_ray.cli.parser import make_parser
+
+    print(completion_script(make_parser(), options.shell))
+    return 0
 
 
 def completion_script(parser: ArgumentParser, shell: str) -> str:

@@ -25,7 +25,7 @@ class ShowVersions(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         """Called by argparse where the option stands."""
-        found = versions()
-        width = max(map(len, found))
-        print("\n".join(f"{name:<{width}}  {version}" for name, version in found.items()))
+        installed = versions()
+        width = max(map(len, installed))
+        print("\n".join(f"{name:<{width}}  {version}" for name, version in installed.items()))
         parser.exit()

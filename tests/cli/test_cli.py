@@ -13,29 +13,15 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bertkd_ray import cli
-from bertkd_ray.cli import main
+from bertkd_ray.cli import arm_stage, main, run
+from bertkd_ray.cli.commands import COMMANDS, JOBS
 from bertkd_ray.core.errors import UserError
 from tests.helpers.small_config import write_config
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = (
-    "run",
-    "prepare",
-    "finetune",
-    "extract",
-    "distill",
-    "translate",
-    "export",
-    "report",
-    "plan",
-    "inspect",
-    "validate",
-    "study",
-    "submit",
-)
-JOBS = sorted((ROOT / "jobs").glob("*.py"))
-HEAVY = ("torch", "ray", "mlflow", "transformers", "matplotlib", "tokenizers", "sacrebleu", "pyarrow")
+WITH_A_CONFIGURATION = tuple(name for name in COMMANDS if name not in ("compare", "completion"))
+SCRIPTS = sorted((ROOT / "jobs").glob("*.py"))
+HEAVY = ("pydantic", "torch", "ray", "mlflow", "transformers", "matplotlib", "tokenizers", "sacrebleu", "pyarrow")
 
 
 class Answer(NamedTuple):
@@ -94,7 +80,7 @@ def test_help_says_what_there_is_and_how_it_ends(bertkd):
     assert max(map(len, out.splitlines())) <= 120
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", WITH_A_CONFIGURATION)
 def test_the_help_of_every_command(bertkd, command):
     code, out, err = bertkd(command, "--help")
     assert (code, err) == (0, "")
@@ -150,16 +136,18 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(bertkd, config, argumen
 )
 def test_options_may_stand_anywhere(bertkd, config, monkeypatch, arguments):
     seen = []
-    monkeypatch.setattr(cli, "_run", lambda options: seen.append(options) or 0)
+    monkeypatch.setattr(run, "call", lambda options: seen.append(options) or 0)
     assert bertkd("run", *(str(config) if argument == "CONFIG" else argument for argument in arguments)).code == 0
-    assert [(one.config, one.overrides, one.json) for one in seen] == [(str(config), ["seed=5"], True)]
+    assert [(options.config, options.overrides, options.json) for options in seen] == [(str(config), ["seed=5"], True)]
 
 
 def test_an_option_between_the_overrides(bertkd, config, monkeypatch):
     seen = []
-    monkeypatch.setattr(cli, "_stage", lambda options: seen.append(options) or 0)
+    monkeypatch.setattr(arm_stage, "call", lambda options: seen.append(options) or 0)
     bertkd("distill", str(config), "seed=5", "--arm", "control", "student.steps=3", "kd.topk=2")
-    assert [(one.arm, one.overrides) for one in seen] == [("control", ["seed=5", "student.steps=3", "kd.topk=2"])]
+    assert [(options.arm, options.overrides) for options in seen] == [
+        ("control", ["seed=5", "student.steps=3", "kd.topk=2"])
+    ]
 
 
 @pytest.mark.parametrize(("error", "code"), [(UserError("x: y; do z"), 2), (KeyboardInterrupt(), 1)])
@@ -167,7 +155,7 @@ def test_how_a_command_ends(bertkd, config, monkeypatch, error, code):
     def fail(options: Any) -> int:
         raise error
 
-    monkeypatch.setattr(cli, "_run", fail)
+    monkeypatch.setattr(run, "call", fail)
     answer = bertkd("run", str(config))
     assert (answer.code, answer.out) == (code, "")
     assert answer.err.startswith("bertkd: ")
@@ -179,7 +167,7 @@ def test_what_is_no_mistake_of_the_user_is_not_hidden(config, monkeypatch):
     def fail(options: Any) -> int:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(cli, "_run", fail)
+    monkeypatch.setattr(run, "call", fail)
     with pytest.raises(RuntimeError, match="a defect"):
         main(["run", str(config)])
 
@@ -229,6 +217,18 @@ def test_validate_of_an_empty_store(bertkd, tmp_path):
     assert err == f"bertkd: error: {tmp_path}: no finished artifact is here; give the storage directory of a pipeline\n"
 
 
+def test_every_command_is_a_module_and_every_module_a_command():
+    modules = {path.stem for path in (ROOT / "bertkd_ray" / "cli").glob("*.py")}
+    shared = {"__init__", "arguments", "commands", "parser", "versions"}
+    assert {command.module for command in COMMANDS.values()} == modules - shared
+    assert set(JOBS) < set(COMMANDS)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "bertkd_ray" / "cli").glob("*.py")), ids=lambda path: path.stem)
+def test_a_command_is_short(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 200
+
+
 def test_the_command_line_imports_nothing_heavy():
     script = (
         "import sys, bertkd_ray.cli\n"
@@ -246,16 +246,16 @@ def test_as_a_module(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("job", JOBS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("job", SCRIPTS, ids=lambda path: path.stem)
 def test_a_job_is_thin_and_is_its_command(job):
     source = job.read_text(encoding="utf-8")
     assert len(source.splitlines()) < 15
     calls = [ast.unparse(node) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
     assert f"main(['{job.stem}', *sys.argv[1:]])" in calls
-    assert job.stem in COMMANDS
+    assert job.stem in WITH_A_CONFIGURATION
 
 
-@pytest.mark.parametrize("job", JOBS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("job", SCRIPTS, ids=lambda path: path.stem)
 def test_a_job_runs_from_anywhere(job, tmp_path):
     """As under `ray job submit`: another working directory, the package not installed."""
     done = python("-S", "-c", _WITHOUT_THE_PACKAGE.format(path=str(job), site=_site()), "--help", cwd=tmp_path)

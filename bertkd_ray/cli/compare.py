@@ -1,0 +1,44 @@
+"""`bertkd compare`: finished students side by side."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+
+from bertkd_ray.cli.arguments import EXIT_CODES, add_json
+from bertkd_ray.core.errors import UserError
+
+EPILOG = f"""\
+RUN is an arm's run (demo/distilled; of a study k8/seed-1), the beginning of its id, or the directory of a student or of
+translations. All are compared with the first; p is two-tailed. Without --tracking and --storage the store is
+artifacts/.
+{EXIT_CODES}
+
+  bertkd compare demo/control demo/distilled
+  bertkd compare artifacts/student-4ef9fb1b8af97cbe s3://bucket/store/translation-1be44e001540cca3 --sentences 20
+"""
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """The runs, and where they are."""
+    add = parser.add_argument
+    add("runs", nargs="+", metavar="RUN", help="an MLflow run's name or id, or an artifact's DIR")
+    add("--tracking", metavar="URI", help="the MLflow store (default: SQLite in the storage)")
+    add("--storage", metavar="DIR", help="where the artifacts are now (default: where they were made)")
+    add("--sentences", type=int, metavar="N", help="how many are shown (default: 5)")
+    add_json(parser)
+
+
+def call(options: Namespace) -> int:
+    """Prints the comparison of two runs or more."""
+    from bertkd_ray.report.comparison import SENTENCES, compare_sides, open_sides
+    from bertkd_ray.report.comparison_text import comparison_text
+
+    sentences = SENTENCES if options.sentences is None else options.sentences
+    if sentences < 0:
+        raise UserError(f"--sentences {sentences}: give 0 or more")
+    # argparse leaves names that follow an option unread, as it does overrides.
+    sides = open_sides([*options.runs, *options.overrides], tracking=options.tracking, storage=options.storage)
+    comparison = compare_sides(sides, sentences=sentences)
+    print(json.dumps(comparison.as_json(), indent=1) if options.json else comparison_text(comparison))
+    return 0

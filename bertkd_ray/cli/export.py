@@ -1,0 +1,86 @@
+"""`bertkd export`: a finished student as a directory for CTranslate2 or for plain transformers."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from bertkd_ray.cli.arguments import EXIT_CODES, add_json, add_overrides, configuration, is_config
+from bertkd_ray.core.errors import UserError
+
+if TYPE_CHECKING:
+    from bertkd_ray.config import Config
+    from bertkd_ray.translation.export import Exported
+
+EPILOG = f"""\
+The student must be finished. ctranslate2 (pip install "bertkd-ray[export]") is measured: BLEU and speed beside the
+student in PyTorch, on the corpus' test text. Both directories hold the tokenizer and a model card, README.md.
+
+  bertkd export configs/demo.yaml --to ctranslate2 --quantization int8
+  bertkd export s3://bucket/store/student-4ef9fb1b8af97cbe --to huggingface --license cc-by-4.0 --output model
+
+{EXIT_CODES}"""
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """The student, the form, and where it goes."""
+    add = parser.add_argument
+    add("config", metavar="MODEL", help="a student artifact's DIR or URI, or a CONFIG.yaml")
+    add_overrides(parser)
+    add("--arm", metavar="NAME", help="of the configuration (default: the first with a teacher)")
+    add("--to", required=True, choices=("ctranslate2", "huggingface"), help="the form")
+    add("--output", metavar="DIR", help="or a URI: what is made (default: named for MODEL, in this directory)")
+    add("--force", action="store_true", help="replace an earlier export")
+    add("--license", metavar="ID", help="of the model card, as the hub calls it: apache-2.0, cc-by-4.0, …")
+    add("--quantization", metavar="TYPE", help="ctranslate2: int8, int16, float16, … (default: float32)")
+    add("--sentences", type=int, metavar="N", help="ctranslate2: how many to measure with (default: 200; 0: none)")
+    add_json(parser)
+
+
+def call(options: Namespace) -> int:
+    """Exports one student and says where it is."""
+    exported = _exported(options, configuration(options) if is_config(options.config) else None)
+    print(json.dumps(exported.as_json(), indent=1) if options.json else exported.text())
+    return 0
+
+
+def _exported(options: Namespace, config: Config | None) -> Exported:
+    """The export of a configuration's arm, or of the student at a directory or URI (config: None)."""
+    from bertkd_ray.student.lineage import distilled_arm, lineage_of, student_at, student_of
+    from bertkd_ray.translation import export as exports
+
+    _check(options, config, exports.QUANTIZATIONS)
+    if config is not None:
+        arm = options.arm or distilled_arm(config)
+        student, name = student_of(config, arm, options.config), f"{config.name}-{arm}"
+    else:
+        student = student_at(options.config)
+        name = student.directory
+    quantization = options.quantization or "float32"
+    output = options.output or str(exports.default_output(name, options.to, quantization))
+    given = {"license": options.license, "force": options.force}
+    if options.to == "huggingface":
+        export = partial(exports.export_huggingface, lineage_of(student), **given)
+    else:
+        sentences = exports.SENTENCES if options.sentences is None else options.sentences
+        export = partial(
+            exports.export_ctranslate2, lineage_of(student), quantization=quantization, sentences=sentences, **given
+        )
+    return exports.export_to(output, export, force=options.force)
+
+
+def _check(options: Namespace, config: Config | None, quantizations: Sequence[str]) -> None:
+    """Raises UserError for options that do not fit each other."""
+    if config is None and (options.arm is not None or options.overrides):
+        given = options.overrides[0] if options.overrides else f"--arm {options.arm}"
+        raise UserError(f"{given}: a finished student is what it is; only a CONFIG.yaml has arms and keys")
+    for name in ("quantization", "sentences"):
+        if options.to == "huggingface" and getattr(options, name) is not None:
+            raise UserError(f"--{name} belongs to --to ctranslate2; remove it")
+    if options.quantization is not None and options.quantization not in quantizations:
+        raise UserError(f"--quantization {options.quantization}: give one of {', '.join(quantizations)}")
+    if options.sentences is not None and options.sentences < 0:
+        raise UserError(f"--sentences {options.sentences}: give a number of sentences, or 0 to measure nothing")

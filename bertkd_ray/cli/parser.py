@@ -1,0 +1,79 @@
+"""The command line's parser: the table of commands, each with the options that its module adds."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn, Protocol, cast
+
+from bertkd_ray.cli.arguments import EXIT_CODES
+from bertkd_ray.cli.commands import COMMANDS
+from bertkd_ray.cli.versions import ShowVersions
+from bertkd_ray.core.redaction import redacted
+
+_EPILOG = f"""\
+Finished work is never done twice: a command makes what its stage is made from, skips what is finished and goes on with
+what was cut off. Results go to stdout, progress to stderr.
+{EXIT_CODES}
+
+  bertkd run configs/demo.yaml
+  bertkd run configs/multi30k.yaml kd.temperature=2 student.steps=5000
+  bertkd validate configs/multi30k.yaml
+"""
+
+
+class CommandModule(Protocol):
+    """A module of a command; importing it imports nothing heavy."""
+
+    EPILOG: str
+    """The end of its help."""
+
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        """Adds what the command takes."""
+        ...
+
+    def call(self, options: argparse.Namespace) -> int:
+        """Does the work and returns the exit code."""
+        ...
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong, as everything else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"bertkd: error: {redacted(message)}; see {self.prog} --help\n")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The commands and their options, with their help."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(
+        prog="bertkd",
+        description="Distil a pretrained BERT into a small, fast translation model, distributed with Ray.",
+        epilog=_EPILOG,
+        formatter_class=formatter,
+    )
+    parser.add_argument("--version", action=ShowVersions, help="the versions of bertkd and of what it stands on")
+    # Of a command that takes none, argparse may leave words unread all the same.
+    parser.set_defaults(overrides=[])
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        module = cast(CommandModule, import_module(f"bertkd_ray.cli.{command.module}"))
+        subparser = subparsers.add_parser(
+            name, help=command.help, description=command.help, epilog=module.EPILOG, formatter_class=formatter
+        )
+        module.add_options(subparser)
+        subparser.set_defaults(call=module.call)
+    return parser
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The parsed command line. argparse leaves overrides that follow an option unread: `CONFIG --json key=value`."""
+    parser = make_parser()
+    options, unread = parser.parse_known_args(arguments)
+    unknown = [argument for argument in unread if argument.startswith("-")]
+    if unknown:
+        parser.error(f"unknown option {unknown[0]}")
+    options.overrides = [*options.overrides, *unread]
+    return options

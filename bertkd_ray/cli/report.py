@@ -1,0 +1,40 @@
+"""`bertkd report`: one HTML page of what is finished."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from bertkd_ray.cli.arguments import EXIT_CODES, add_config, as_typed, configuration
+
+EPILOG = f"""\
+The page needs no network and no other file; it lies beside the figures in the storage, and in the pipeline's run. What
+is not finished is named there and here, with the command that makes it. `bertkd run` writes the page too.
+{EXIT_CODES}
+
+  bertkd report configs/demo.yaml
+  bertkd report configs/multi30k.yaml kd.temperature=2 --output multi30k.html
+"""
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """The configuration, and a second place for the page."""
+    add_config(parser)
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the page here too")
+
+
+def call(options: Namespace) -> int:
+    """Writes the page of a configuration's finished stages."""
+    from bertkd_ray.pipeline.finished import FinishedPipeline
+
+    with FinishedPipeline(configuration(options), given=as_typed(options)) as pipeline:
+        unfinished = pipeline.report(options.output).unfinished
+    outcome = pipeline.outcome
+    if options.json:
+        print(json.dumps({**outcome.as_json(), "unfinished": dict(unfinished)}, indent=1))
+        return 0
+    print(f"Page: {outcome.page}")
+    if outcome.how_to_open:
+        print(f"Runs: {outcome.how_to_open}")
+    return 0

@@ -1,0 +1,54 @@
+"""`bertkd submit`: a command as a job of a Ray cluster."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+
+from bertkd_ray.cli.arguments import EXIT_CODES, add_overrides
+from bertkd_ray.cli.commands import JOBS
+
+EPILOG = f"""\
+The directory travels without what .gitignore and .rayignore name; deploy/runtime_env.yaml in it says what else the job
+sees. Of the variables set here MLFLOW_TRACKING_URI travels, and those that --env names; Ray shows a job's variables to
+whoever may see the job, so credentials are better given to the cluster's nodes. RAY_AUTH_MODE and the token are Ray's.
+With --follow the exit code is the job's. {EXIT_CODES}
+
+  bertkd submit configs/demo.yaml storage=s3://bucket/demo --address http://head:8265 --follow
+  bertkd submit configs/multi30k.yaml storage=/shared/store --job finetune --env HF_TOKEN
+"""
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """The configuration, the cluster, and what of this machine the job sees."""
+    add = parser.add_argument
+    add("config", metavar="CONFIG.yaml", help="the configuration, or the study for --job study")
+    add_overrides(parser)
+    add(
+        "--job",
+        choices=JOBS,
+        default="run",
+        metavar="COMMAND",
+        help="what the cluster runs: %(choices)s (default: run)",
+    )
+    add("--address", metavar="URL", help="the cluster's job server, http://HOST:8265")
+    add("--follow", action="store_true", help="show the job's log and end with its exit code")
+    add("--working-dir", default=".", metavar="DIR", help="what the job sees (default: .)")
+    add("--env", action="append", default=[], metavar="NAME", help="pass on a variable that is set here; repeatable")
+    add("--json", action="store_true", help="print one JSON object; the log goes to stderr")
+
+
+def call(options: Namespace) -> int:
+    """Submits one job; with `--follow` until its end, whose exit code it returns."""
+    from bertkd_ray.execution.submission import Job, follow, submit
+
+    job = Job(options.config, options.overrides, options.job, options.working_dir, options.env)
+    submitted = submit(job, options.address)
+    if not options.json:
+        print(f"Job:    {submitted.id}")
+        print(f"Follow: {submitted.follow_command}\nStop:   {submitted.stop_command}", flush=True)
+    code = follow(submitted, sys.stderr if options.json else sys.stdout) if options.follow else 0
+    if options.json:
+        print(json.dumps(submitted.as_json() | ({"exit_code": code} if options.follow else {})))
+    return code
