@@ -131,10 +131,10 @@ def _parquet_files(path: str) -> tuple[fs.FileSystem, list[str]]:
             raise FileNotFoundError(path)
         if kind == fs.FileType.File:
             return filesystem, [inner]
-        found = filesystem.get_file_info(fs.FileSelector(inner, recursive=True))
+        infos = filesystem.get_file_info(fs.FileSelector(inner, recursive=True))
     except (OSError, pa.ArrowException) as error:
         raise unreadable(path, error) from error
-    below = {info.path[len(inner.rstrip("/")) + 1 :]: info.path for info in found if info.type == fs.FileType.File}
+    below = {info.path[len(inner.rstrip("/")) + 1 :]: info.path for info in infos if info.type == fs.FileType.File}
     if star:
         pattern = before[before.rfind("/") + 1 :] + star + after
         names = [name for relative, name in below.items() if _fits(relative, pattern)]
@@ -195,14 +195,14 @@ def _tables(loaded: Any, where: str) -> Iterator[pa.Table]:
 
 def _check_column(schema: pa.Schema, column: str, where: str) -> None:
     """Raises UserError unless the column, perhaps in a struct, is there and holds text."""
-    fields, seen, kind = {field.name: field.type for field in schema}, "", pa.null()
+    fields, parent, kind = {field.name: field.type for field in schema}, "", pa.null()
     first, *others = column.split(".")
     for part in (first, *others):
         if part not in fields:
-            inside = f" in {seen}" if seen else ""
+            inside = f" in {parent}" if parent else ""
             held = f"only {', '.join(fields)}" if fields else f"which is of type {kind}"
             raise UserError(f"{where}: no column {part}{inside}, {held}; name a column of text")
-        kind, seen = fields[part], f"{seen}.{part}".lstrip(".")
+        kind, parent = fields[part], f"{parent}.{part}".lstrip(".")
         fields = {field.name: field.type for field in kind} if pa.types.is_struct(kind) else {}
     plain = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not any(is_text(plain) for is_text in _TEXT_TYPES):

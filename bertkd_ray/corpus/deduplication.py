@@ -44,7 +44,7 @@ def hash_sentences(src: Sequence[str], places: NDArray[np.int64], *, is_test: bo
 def hash_pairs(src: Sequence[str], tgt: Sequence[str], places: NDArray[np.int64], split: str) -> Hashes:
     """Hashes of normalised pairs; those of different splits are never equal."""
     # Normalised text holds no line feed.
-    texts = (f"{one}\n{other}" for one, other in zip(src, tgt, strict=True))
+    texts = (f"{src_text}\n{tgt_text}" for src_text, tgt_text in zip(src, tgt, strict=True))
     return _hashes(texts, places, PAIR, split)
 
 

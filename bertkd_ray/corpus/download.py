@@ -31,7 +31,7 @@ from bertkd_ray.core.errors import UserError, one_line
 from bertkd_ray.core.redaction import redacted
 
 _BLOCK = 1 << 18
-_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+_TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 _RANGE_NOT_SATISFIABLE = 416
 _LONGEST_PAUSE = 60.0
 
@@ -65,7 +65,7 @@ def fetch(
         if path.exists():
             _require_checksum(path, sha256, f"the file from {redacted(url)}", "delete it to download it again")
             return path
-        part = _Part(url, path)
+        part = _PartialFile(url, path)
         if not part.is_whole or (sha256 is not None and _sha256(part.path) != sha256):
             if part.is_whole:
                 part.forget()
@@ -78,8 +78,8 @@ def fetch(
 
 
 @dataclass(frozen=True)
-class _Source:
-    """What the bytes of a part are of."""
+class _RemoteFile:
+    """The version of a file on a server."""
 
     validator: str | None
     """Strong ETag, else the date of the last change, as the server gave it."""
@@ -87,16 +87,16 @@ class _Source:
     """Bytes of the whole file, if the server said."""
 
 
-class _Part:
-    """The bytes so far, and what they are of."""
+class _PartialFile:
+    """The bytes of a file that have come, and the version on the server that they are of."""
 
     def __init__(self, url: str, path: Path) -> None:
         self.url, self._final = url, path
         self.path = path.with_name(f"{path.name}.part")
-        self._note = path.with_name(f"{path.name}.part.json")
-        self.source = _Source(None, None)
-        if self.path.exists() and self._note.exists():
-            self.source = _Source(**json.loads(self._note.read_text(encoding="utf-8")))
+        self._version_path = path.with_name(f"{path.name}.part.json")
+        self.source = _RemoteFile(None, None)
+        if self.path.exists() and self._version_path.exists():
+            self.source = _RemoteFile(**json.loads(self._version_path.read_text(encoding="utf-8")))
 
     @property
     def size(self) -> int:
@@ -105,40 +105,42 @@ class _Part:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing is missing by what the server said."""
+        """Whether all bytes that the server announced are there."""
         return self.path.exists() and self.size == self.source.size
 
     def forget(self) -> None:
         """Removes the bytes."""
-        self._note.unlink(missing_ok=True)
+        self._version_path.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
-        self.source = _Source(None, None)
+        self.source = _RemoteFile(None, None)
 
-    def open(self, source: _Source, start: int) -> IO[bytes]:
-        """The file to write to, cut to `start` bytes, after a note of what will stand in it."""
+    def open(self, source: _RemoteFile, start: int) -> IO[bytes]:
+        """The file to write to, truncated to `start` bytes, once the version that it will hold is on disk."""
         self.source = source
         stream = self.path.open("r+b" if start else "wb")
         stream.truncate(start)
         stream.seek(start)
-        note = self._note.with_suffix(".new")
-        note.write_text(json.dumps(asdict(source)), encoding="utf-8")
-        os.replace(note, self._note)
+        new_path = self._version_path.with_suffix(".new")
+        new_path.write_text(json.dumps(asdict(source)), encoding="utf-8")
+        os.replace(new_path, self._version_path)
         return stream
 
     def finish(self) -> None:
-        """Gives the file its name."""
+        """Renames the file to its own name."""
         os.replace(self.path, self._final)
-        self._note.unlink(missing_ok=True)
+        self._version_path.unlink(missing_ok=True)
 
 
-class _PassingError(Exception):
-    """A failure that the next try may not have."""
+class _TransientError(Exception):
+    """A failure that another attempt may not have."""
 
 
 class _Download:
     """Tries until the part is whole, or until `tries` of them in a row brought nothing new."""
 
-    def __init__(self, part: _Part, is_checked: bool, timeout: float, tries: int, pause: float, quiet: bool) -> None:
+    def __init__(
+        self, part: _PartialFile, is_checked: bool, timeout: float, tries: int, pause: float, quiet: bool
+    ) -> None:
         self._part, self._is_checked, self._quiet = part, is_checked, quiet
         self._timeout, self._tries, self._pause = timeout, tries, pause
         self._furthest = part.size
@@ -164,17 +166,17 @@ class _Download:
                 try:
                     self._attempt()
                     is_done = True
-                except _PassingError as failure:
+                except _TransientError as failure:
                     failures = 0 if self._furthest > before else failures + 1
                     before = self._furthest
                     if failures >= self._tries:
-                        self._give_up(failure)
+                        self._raise_final(failure)
                     time.sleep(min(self._pause * 2 ** max(failures - 1, 0), _LONGEST_PAUSE))
         finally:
             if self._progress is not None:
                 self._progress.close(failed=not is_done)
 
-    def _give_up(self, failure: _PassingError) -> NoReturn:
+    def _raise_final(self, failure: _TransientError) -> NoReturn:
         raise UserError(
             f"{redacted(self._part.url)}: {failure}, {self._tries} times in a row after {self._part.size:,} bytes; "
             "check the network and run again to go on from there, or download the file yourself and give its path"
@@ -187,9 +189,9 @@ class _Download:
             with self._opener.open(request, timeout=self._timeout) as response:
                 self._receive(response)
         except urllib.error.HTTPError as error:
-            self._refused(error)
+            self._raise_for_status(error)
         except (OSError, http.client.HTTPException) as error:
-            raise _PassingError(_reason(error)) from error
+            raise _TransientError(_reason(error)) from error
 
     def _request(self) -> urllib.request.Request:
         request = urllib.request.Request(self._part.url, headers={"Accept-Encoding": "identity"})
@@ -200,23 +202,23 @@ class _Download:
                 request.add_header("If-Range", validator)
         return request
 
-    def _refused(self, error: urllib.error.HTTPError) -> NoReturn:
+    def _raise_for_status(self, error: urllib.error.HTTPError) -> NoReturn:
         error.close()
         status = f"the server answers {error.code} {error.reason}"
         if error.code == _RANGE_NOT_SATISFIABLE:
             self._part.forget()  # it is longer than the server's file, so it is of another
-            raise _PassingError(status) from error
-        if error.code in _PASSING:
-            raise _PassingError(status) from error
+            raise _TransientError(status) from error
+        if error.code in _TRANSIENT_STATUSES:
+            raise _TransientError(status) from error
         raise UserError(f"{redacted(self._part.url)}: {status}; correct the address") from error
 
     def _receive(self, response: Any) -> None:
         start = _range_start(response)
         size = None if response.length is None else start + response.length
         if start > self._part.size:
-            raise _PassingError(f"the server skips to byte {start:,}")
-        source = _Source(_validator(response), size)
-        self._watch(size, start)
+            raise _TransientError(f"the server skips to byte {start:,}")
+        source = _RemoteFile(_validator(response), size)
+        self._start_progress(size, start)
         with _writing(self._part.path), self._part.open(source, start) as file:
             done = start
             while block := _read(response):
@@ -226,9 +228,9 @@ class _Download:
                 assert self._progress is not None
                 self._progress.update(done)
         if size is not None and done < size:
-            raise _PassingError(f"the server cuts off at {done:,} of {size:,} bytes")
+            raise _TransientError(f"the server cuts off at {done:,} of {size:,} bytes")
 
-    def _watch(self, size: int | None, start: int) -> None:
+    def _start_progress(self, size: int | None, start: int) -> None:
         if self._progress is None:
             name = self._part.path.name.removesuffix(".part")
             self._progress = Progress(size, f"download {name}", "bytes", initial=start, quiet=self._quiet)
@@ -238,7 +240,7 @@ def _read(response: Any) -> bytes:
     try:
         block: bytes = response.read1(_BLOCK)
     except (OSError, http.client.HTTPException) as error:
-        raise _PassingError(_reason(error)) from error
+        raise _TransientError(_reason(error)) from error
     return block
 
 
@@ -246,10 +248,10 @@ def _range_start(response: Any) -> int:
     """The first byte that a response has: 0 unless the server honours the range."""
     if response.status != http.client.PARTIAL_CONTENT:
         return 0
-    found = re.fullmatch(r"bytes (\d+)-\d+/(?:\d+|\*)", response.headers.get("Content-Range", ""))
-    if found is None:
-        raise _PassingError("the server sends a part without saying which")
-    return int(found[1])
+    content_range = re.fullmatch(r"bytes (\d+)-\d+/(?:\d+|\*)", response.headers.get("Content-Range", ""))
+    if content_range is None:
+        raise _TransientError("the server sends a part without saying which")
+    return int(content_range[1])
 
 
 def _validator(response: Any) -> str | None:
@@ -278,8 +280,8 @@ def _file_name(url: str) -> str:
 
 
 def _require_checksum(path: Path, sha256: str | None, what: str, fix: str) -> None:
-    if sha256 is not None and (found := _sha256(path)) != sha256:
-        raise UserError(f"{path}: {what} has SHA-256 {found}, not {sha256}; {fix}, or correct the checksum")
+    if sha256 is not None and (digest := _sha256(path)) != sha256:
+        raise UserError(f"{path}: {what} has SHA-256 {digest}, not {sha256}; {fix}, or correct the checksum")
 
 
 def _sha256(path: Path) -> str:

@@ -1,7 +1,7 @@
 """What a prepared corpus is like: counts, lengths, unknown tokens and a few of its pairs, streamed in bounded memory.
 
 A corpus of any size is read row group by row group. What is kept of it is how many pairs have each (source length,
-target length): at most as many numbers as the square of the longest admitted side.
+target length): at most as many numbers as the square of the longest side.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class LengthCounts:
 
 @dataclass(frozen=True)
 class SideFigures:
-    """One side of a split. `unknown` counts tokens; a word is what stands between white space."""
+    """The figures of one side of a split. `unknown` counts tokens; a word is what stands between white space."""
 
     tokens: int
     words: int
@@ -88,14 +88,14 @@ class SideFigures:
 
 @dataclass(frozen=True)
 class SplitFigures:
-    """One split."""
+    """The figures of one split."""
 
     pairs: int
     read: int
     dropped: dict[str, int]
     """Pairs by reason, as the manifest has them."""
     counted: dict[str, int]
-    """What else prepare counted."""
+    """Other counts of the manifest."""
     src: SideFigures
     tgt: SideFigures
     lengths: LengthCounts
@@ -121,16 +121,16 @@ class SplitFigures:
 
 @dataclass(frozen=True)
 class VocabularyFigures:
-    """The student's vocabulary."""
+    """The figures of the student's vocabulary."""
 
     tokens: int
     """Size, special tokens and fillers included."""
     without_piece: int
     """Tokens of the training text that BERT knows only as [UNK]."""
     without_piece_rate: float | None
-    """Their share of the training text's tokens."""
+    """Share of the tokens without a piece in the training text."""
     examples: list[str]
-    """The most frequent of them."""
+    """The most frequent tokens without a piece."""
 
     def as_json(self) -> dict[str, Any]:
         """The `vocabulary` of `--json`."""
@@ -154,7 +154,7 @@ class SamplePair:
 
 @dataclass(frozen=True)
 class CorpusFigures:
-    """All of a corpus."""
+    """The figures of a whole corpus."""
 
     path: str
     fingerprint: str
@@ -178,7 +178,7 @@ class CorpusFigures:
         }
 
     def lengths(self) -> dict[str, LengthCounts]:
-        """By split."""
+        """The length counts by split."""
         return {name: split.lengths for name, split in self.splits.items()}
 
     def metrics(self) -> dict[str, float]:
@@ -195,22 +195,22 @@ def open_corpus(directory: str) -> Artifact:
     Raises UserError when there is none, it is another kind of artifact, or a file is not what the manifest says.
     """
     store, name = store_above(directory)
-    shown = redacted(directory)
+    display_uri = redacted(directory)
     if not store.exists(name, MANIFEST):
-        raise UserError(f"{shown}: no finished corpus is here; give {_what_to_give(store, name)}")
+        raise UserError(f"{display_uri}: no finished corpus is here; give {_corpora_below(store, name)}")
     corpus = artifacts.load(store, name)
     if corpus.stage != "corpus":
-        raise UserError(f"{shown}: is a {corpus.stage}, not a corpus; give the directory of a corpus artifact")
+        raise UserError(f"{display_uri}: is a {corpus.stage}, not a corpus; give the directory of a corpus artifact")
     log(f"checking {name} against its manifest", stage="inspect")
     for problem in corpus.problems(checksums=True):
         raise UserError(f"{problem}; copy the corpus again, or remove it and run prepare")
     return corpus
 
 
-def _what_to_give(store: Store, name: str) -> str:
-    """A storage directory is easily taken for one of its corpora: its corpora are named."""
-    found = [file.rpartition("/")[0] for file, _ in store.files(name) if file.endswith(f"/{MANIFEST}")]
-    corpora = [f"{name}/{inner}" for inner in found if inner.startswith("corpus-")]
+def _corpora_below(store: Store, name: str) -> str:
+    """The corpora in a storage directory, for whom took it for one of them; else the kinds of argument."""
+    names = [file.rpartition("/")[0] for file, _ in store.files(name) if file.endswith(f"/{MANIFEST}")]
+    corpora = [f"{name}/{inner}" for inner in names if inner.startswith("corpus-")]
     return f"one of {', '.join(corpora[:3])}" if corpora else "a CONFIG.yaml or the directory of a corpus artifact"
 
 
@@ -250,8 +250,8 @@ def _vocabulary_figures(table: pa.Table, tokens: list[str]) -> VocabularyFigures
 # --- one split --------------------------------------------------------------------------------------------------------
 
 
-class _Lengths:
-    """Gathers `LengthCounts`: equal length pairs are merged whenever enough have come together."""
+class _LengthCounter:
+    """Counts pairs into `LengthCounts`; equal length pairs are merged whenever enough are pending."""
 
     def __init__(self) -> None:
         self._keys = np.zeros(0, np.int64)  # source length in the upper 32 bits, target length in the lower
@@ -259,7 +259,7 @@ class _Lengths:
         self._pending: list[NDArray[np.int64]] = []
 
     def add(self, src: NDArray[np.int64], tgt: NDArray[np.int64]) -> None:
-        """Takes the lengths of more pairs, int64[n] each."""
+        """Adds the lengths of n pairs, int64[n] each."""
         self._pending.append(src << 32 | tgt)
         if sum(map(len, self._pending)) >= _PENDING_PAIRS:
             self._merge()
@@ -267,12 +267,12 @@ class _Lengths:
     def _merge(self) -> None:
         keys = np.concatenate([self._keys, *self._pending])
         pairs = np.concatenate([self._pairs, np.ones(len(keys) - len(self._keys), np.int64)])
-        self._keys, place = np.unique(keys, return_inverse=True)
-        self._pairs = np.bincount(place, weights=pairs, minlength=len(self._keys)).astype(np.int64)
+        self._keys, key_of_pair = np.unique(keys, return_inverse=True)
+        self._pairs = np.bincount(key_of_pair, weights=pairs, minlength=len(self._keys)).astype(np.int64)
         self._pending = []
 
     def counts(self) -> LengthCounts:
-        """What has come so far."""
+        """The counts of all pairs added."""
         self._merge()
         return LengthCounts(self._keys >> 32, self._keys & 0xFFFFFFFF, self._pairs)
 
@@ -281,7 +281,7 @@ def _split_figures(
     corpus: Artifact, split: str, known_characters: set[str], progress: Progress, done: int
 ) -> SplitFigures:
     sums: Counter[str] = Counter()
-    lengths = _Lengths()
+    lengths = _LengthCounter()
     unknown_characters: Counter[str] = Counter()
     for group in _row_groups(corpus, split):
         ids = {side: Ragged.from_arrow(group[f"{side}_ids"]) for side in SIDES}
@@ -299,12 +299,12 @@ def _split_figures(
         progress.update(done + sums["pairs"])
     joint = lengths.counts()
     counts: dict[str, int] = dict(corpus.info["splits"][split])
-    own = {"pairs", "read", *(f"{side}_{name}" for side in SIDES for name in ("tokens", "unknown"))}
+    own_fields = {"pairs", "read", *(f"{side}_{name}" for side in SIDES for name in ("tokens", "unknown"))}
     return SplitFigures(
         pairs=sums["pairs"],
         read=counts["read"],
         dropped={reason: counts[reason] for reason in REASONS if reason in counts},
-        counted={name: count for name, count in counts.items() if name not in own.union(REASONS)},
+        counted={name: count for name, count in counts.items() if name not in own_fields.union(REASONS)},
         src=_side_figures("src", sums, joint),
         tgt=_side_figures("tgt", sums, joint),
         lengths=joint,
@@ -362,13 +362,13 @@ def _samples(corpus: Artifact, tokens: list[str], seed: int, count: int) -> Iter
     fragments = _fragments(corpus, "train")
     groups = [(entry["path"], index, rows) for entry in fragments for index, rows in enumerate(entry["row_groups"])]
     ends = np.cumsum([rows for *_, rows in groups])
-    places = _draw(int(ends[-1]), count, seed)
-    group_of = np.searchsorted(ends, places, side="right")
+    positions = _draw(int(ends[-1]), count, seed)
+    group_of = np.searchsorted(ends, positions, side="right")
     for group in np.unique(group_of):
         path, index, rows = groups[group]
         with corpus.store.fs.open_input_file(corpus.path(path)) as source:
             table = pq.ParquetFile(source).read_row_group(index, columns=["id", *_PAIR_COLUMNS])
-        for row in table.take(pa.array(places[group_of == group] - (ends[group] - rows))).to_pylist():
+        for row in table.take(pa.array(positions[group_of == group] - (ends[group] - rows))).to_pylist():
             ids = {f"{side}_tokens": [tokens[token] for token in row[f"{side}_ids"]] for side in SIDES}
             yield SamplePair(row["id"], row["src"], row["tgt"], **ids)
 

@@ -100,10 +100,10 @@ def check_counts(pairs: Mapping[str, int]) -> str | None:
     is_original = all(pairs[split] == count for split, count in EXPECTED_PAIRS.items())
     if is_original or pairs["train"] < EXPECTED_PAIRS["train"] // 2:
         return None
-    found = " / ".join(f"{pairs[split]:,}" for split in EXPECTED_PAIRS)
+    counts = " / ".join(f"{pairs[split]:,}" for split in EXPECTED_PAIRS)
     expected = " / ".join(f"{count:,}" for count in EXPECTED_PAIRS.values())
     return (
-        f"IWSLT14 has {found} pairs in train / valid / test, where the recipe gives {expected} on the original "
+        f"IWSLT14 has {counts} pairs in train / valid / test, where the recipe gives {expected} on the original "
         "archive; scores will not be comparable with published ones"
     )
 

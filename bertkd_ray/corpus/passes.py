@@ -207,7 +207,8 @@ def _cleaned(
     """The normalised pairs of a chunk that no rule for one pair drops, by the split they belong to."""
     lines = {side: raw[side].to_pylist() for side in ("src", "tgt")}
     plain = {side: [is_plain(line) for line in lines[side]] for side in lines}
-    texts = {side: _normalised(lines[side], plain[side], settings) for side in lines}
+    form = {"text": settings["text"], "lowercase": settings["lowercase"]}
+    texts = {side: normalised_lines(lines[side], plain[side], **form) for side in lines}
     ids = np.arange(chunk.first_id, chunk.first_id + chunk.rows)
     table = pa.table([ids, texts["src"], texts["tgt"]], schema=TEXT_SCHEMA)
     reasons = filter_by_text(
@@ -225,15 +226,14 @@ def _cleaned(
             yield split, table if len(members) == len(table) else table.take(pa.array(members))
 
 
-def _normalised(lines: list[str], plain: list[bool], settings: dict[str, Any]) -> list[str]:
-    """The lines as `normalise` makes them; plain: whether each is known to be so already, but for its case."""
-    if settings["text"] != "raw":
+def normalised_lines(lines: list[str], plain: list[bool], *, text: str, lowercase: bool) -> list[str]:
+    """Lines in a form of `corpus.text` as every later stage sees them (`normalise`); plain: `is_plain` of each."""
+    if text != "raw":
         lines = [unescape_moses(line) for line in lines]
         plain = [is_plain(line) for line in lines]
-    lowercase = settings["lowercase"]
-    of_plain = lowercased if lowercase else str
+    normalise_plain = lowercased if lowercase else str
     return [
-        of_plain(line) if is_normal else normalise(line, lowercase=lowercase)
+        normalise_plain(line) if is_normal else normalise(line, lowercase=lowercase)
         for line, is_normal in zip(lines, plain, strict=True)
     ]
 

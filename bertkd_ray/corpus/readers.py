@@ -24,10 +24,10 @@ from pyarrow import fs
 from bertkd_ray.core.errors import UserError, one_line
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.timeouts import call_with_timeout
-from bertkd_ray.corpus.drift import drift_line
+from bertkd_ray.corpus.alignment_drift import drift_line
 
 PAIRS = pa.schema([("src", pa.string()), ("tgt", pa.string())])
-"""What every reader gives, in tables of any length."""
+"""The schema of the tables, of any length, that every reader yields."""
 
 _BOM = b"\xef\xbb\xbf"
 _BLOCK_LINES = 4096
@@ -109,14 +109,14 @@ def read_jsonl(path: str, src_column: str = "src", tgt_column: str = "tgt") -> I
 
     Raises UserError as `read_lines`, and for a line that is not a JSON object, lacks a column or holds no text there.
     """
-    keys = [(column, column.split(".")) for column in (src_column, tgt_column)]
+    columns = [(column, column.split(".")) for column in (src_column, tgt_column)]
 
     def pair(number: int, line: str) -> tuple[str, str]:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}:{number}: not JSON ({one_line(error)}); give one object a line") from None
-        src, tgt = (_json_text(record, column, way, f"{path}:{number}") for column, way in keys)
+        src, tgt = (_json_text(record, column, keys, f"{path}:{number}") for column, keys in columns)
         return src, tgt
 
     return _parsed(path, pair)
@@ -137,14 +137,14 @@ def content_hash(path: str) -> str:
 
 
 def unreadable(path: str, error: Exception) -> UserError:
-    """What is said of a file that cannot be opened."""
-    shown = redacted(path)
+    """The error for a file that cannot be opened."""
+    display_path = redacted(path)
     if isinstance(error, FileNotFoundError):
-        return UserError(f"{shown}: no such file; correct the path")
+        return UserError(f"{display_path}: no such file; correct the path")
     if isinstance(error, IsADirectoryError):
-        return UserError(f"{shown}: is a directory; name a file in it")
-    said = redacted(one_line(error), secrets_of=path)
-    return UserError(f"{shown}: cannot be read ({said}); check the path and its permissions")
+        return UserError(f"{display_path}: is a directory; name a file in it")
+    message = redacted(one_line(error), secrets_of=path)
+    return UserError(f"{display_path}: cannot be read ({message}); check the path and its permissions")
 
 
 class _Zstd(io.RawIOBase):
@@ -187,7 +187,7 @@ def _line_blocks(path: str) -> Iterator[pa.StringArray]:
 
 
 def not_utf8(path: str, first: int, lines: list[bytes]) -> UserError:
-    """What is wrong with lines of a file of which one is not UTF-8; first: the number of the first of them."""
+    """The error for lines of a file of which one is not UTF-8; first: the number of the first line."""
     for number, line in enumerate(lines, start=first):
         try:
             line.decode("utf-8")
@@ -201,9 +201,9 @@ def _parsed(path: str, pair: Callable[[int, str], tuple[str, str]]) -> Iterator[
     return tables_of(pair(number, line) for number, line in enumerate(read_lines(path), start=1))
 
 
-def _json_text(record: Any, column: str, way: list[str], where: str) -> str:
+def _json_text(record: Any, column: str, keys: list[str], where: str) -> str:
     value = record
-    for key in way:
+    for key in keys:
         if not isinstance(value, dict):
             raise UserError(f"{where}: {column} leads into {_json_name(value)}; give an object")
         if key not in value:

@@ -1,9 +1,9 @@
-"""What a corpus will be like, from a look at its text, or what a finished one is like: counts, lengths, size on disk.
+"""The shape of a corpus, of one to be made or of a finished one: counts, lengths, size on disk.
 
-A look reads the first pairs of every source and takes a sample of them through what prepare does: normalising, the
-rules that need one pair alone, a token space, tokenising. How many pairs there are is counted, or, for files whose end
-is far away, worked out from their size. Nothing is written. Not estimated: what duplicates and overlaps with test take
-away.
+Of one to be made, the first pairs of every source are read, and a sample of them goes through what prepare does:
+normalising, the rules that need one pair alone, a vocabulary, tokenising. How many pairs there are is counted, or, for
+files whose end is far away, worked out from their size. Nothing is written. Not estimated: what duplicates and overlaps
+with test take away.
 """
 
 from __future__ import annotations
@@ -26,16 +26,15 @@ from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.bert_tokenizer import load_bert_tokenizer
 from bertkd_ray.corpus.cleaning import ADMITTED, filter_by_length, filter_by_text
 from bertkd_ray.corpus.columnar import parquet_rows
-from bertkd_ray.corpus.moses import unescape_moses
-from bertkd_ray.corpus.passes import CORPUS_SCHEMA
-from bertkd_ray.corpus.readers import open_bytes
-from bertkd_ray.corpus.segmentation import Segmenter, count_words, normalise
+from bertkd_ray.corpus.passes import CORPUS_SCHEMA, normalised_lines
+from bertkd_ray.corpus.readers import PAIRS, open_bytes
+from bertkd_ray.corpus.segmentation import Segmenter, count_words, is_plain
 from bertkd_ray.corpus.sources import read_sources, weights
 from bertkd_ray.corpus.tokenizer import VOCABULARY_MULTIPLE, PieceCounter, Vocabulary, build_vocabulary, encode
 
-LOOKED_AT = 1 << 17
-"""Pairs of a source that are read; the sample is spread over them."""
-SAMPLES = {"train": 1 << 14, "valid": 1 << 11, "test": 1 << 11}
+MAX_PAIRS_READ = 1 << 17
+"""Pairs of a source that are read as text; the sample is spread over them."""
+SAMPLE_PAIRS = {"train": 1 << 14, "valid": 1 << 11, "test": 1 << 11}
 """Pairs of a split that are tokenised."""
 _COUNTED_BYTES = 1 << 30  # of a file without compression; beyond, its size tells how many lines it has
 _CHUNK_BYTES = 1 << 22
@@ -51,17 +50,15 @@ _BYTES_A_TOKEN = 3.2
 _BYTES_A_VOCABULARY_TOKEN = 39
 """Of the tokenizer's files."""
 
-Lengths = NDArray[np.int64]
-
 
 @dataclass(frozen=True, eq=False)
 class SplitShape:
-    """One split: how many pairs, and the lengths of some of them in tokens, without special tokens."""
+    """The shape of a split: its pairs, and the lengths of some of them in tokens, without special tokens."""
 
     pairs: int
-    src: Lengths
+    src: NDArray[np.int64]
     """int64[n], of a sample of n pairs."""
-    tgt: Lengths
+    tgt: NDArray[np.int64]
     """int64[n], of the same pairs."""
 
     @property
@@ -83,9 +80,9 @@ class CorpusShape:
     vocabulary: int
     """Tokens of the student."""
     bytes: float
-    """Of all files."""
+    """Size of all files."""
     basis: str
-    """Where this is known from, for people to read."""
+    """What the figures rest on, for people to read."""
     is_estimate: bool
 
 
@@ -114,45 +111,47 @@ def shape_as_given(pairs: int, src_tokens: float, tgt_tokens: float, vocabulary:
     return CorpusShape(splits, vocabulary, size, basis, True)
 
 
-def look_at_text(corpus: CorpusConfig, bert: str) -> CorpusShape:
+def shape_of_text(corpus: CorpusConfig, bert: str) -> CorpusShape:
     """The shape of the corpus that prepare would make of a configuration's text.
 
     bert: directory of the BERT whose tokenizer segments it. Raises UserError for text that cannot be read, and for a
     split of which nothing in the sample is left.
     """
-    looks = {split: _look(corpus, split) for split in SPLITS if split not in corpus.held_out()}
-    own = load_bert_tokenizer(bert)
-    pieces = own.tokenizer.get_vocab_size(with_added_tokens=False)
-    space, vocabulary = _vocabulary(looks["train"], Segmenter(own), pieces, lowercase=corpus.lowercase)
-    tokenizer = space.tokenizer()
-    splits, size = {}, float(_BYTES_A_VOCABULARY_TOKEN * vocabulary)
-    for split, look in looks.items():
-        ids = {side: encode(tokenizer, look.text[side].to_pylist()) for side in ("src", "tgt")}
-        kept = np.arange(len(look.text))
+    samples = {split: sample_split(corpus, split) for split in SPLITS if split not in corpus.held_out()}
+    bert_tokenizer = load_bert_tokenizer(bert)
+    pieces = bert_tokenizer.tokenizer.get_vocab_size(with_added_tokens=False)
+    vocabulary, vocabulary_size = _vocabulary(
+        samples["train"], Segmenter(bert_tokenizer), pieces, lowercase=corpus.lowercase
+    )
+    tokenizer = vocabulary.tokenizer()
+    splits, size = {}, float(_BYTES_A_VOCABULARY_TOKEN * vocabulary_size)
+    for split, sample in samples.items():
+        ids = {side: encode(tokenizer, sample.text[side].to_pylist()) for side in ("src", "tgt")}
+        kept = np.arange(len(sample.text))
         if split != "test":
             reasons = filter_by_length(
                 ids["src"].lengths, ids["tgt"].lengths, corpus.max_side_tokens, corpus.max_pair_tokens
             )
             kept = np.flatnonzero(reasons == ADMITTED)
         if not len(kept):
-            raise _none_left(split, len(look.text))
-        pairs = look.pairs * len(kept) / len(look.text)
+            raise _none_left(split, len(sample.text))
+        pairs = sample.pairs * len(kept) / len(sample.text)
         src, tgt = ids["src"].take(kept), ids["tgt"].take(kept)
         splits[split] = SplitShape(round(pairs), src.lengths, tgt.lengths)
-        size += pairs * _bytes_a_pair(look.text.take(pa.array(kept)), src, tgt)
+        size += pairs * _bytes_a_pair(sample.text.take(pa.array(kept)), src, tgt)
     for split, share in corpus.held_out().items():
         splits[split] = SplitShape(round(share * splits["train"].pairs), splits["train"].src, splits["train"].tgt)
-    left = 1 - sum(corpus.held_out().values())
+    train_share = 1 - sum(corpus.held_out().values())
     train = splits["train"]
-    splits["train"] = SplitShape(round(left * train.pairs), train.src, train.tgt)
-    sampled, about = len(looks["train"].text), "" if looks["train"].is_counted else "about "
-    basis = f"an estimate, from {sampled:,} of {about}{looks['train'].read:,} training pairs"
-    return CorpusShape({split: splits[split] for split in SPLITS}, vocabulary, size, basis, True)
+    splits["train"] = SplitShape(round(train_share * train.pairs), train.src, train.tgt)
+    sampled, about = samples["train"], "" if samples["train"].is_counted else "about "
+    basis = f"an estimate, from {len(sampled.text):,} of {about}{sampled.read:,} training pairs"
+    return CorpusShape({split: splits[split] for split in SPLITS}, vocabulary_size, size, basis, True)
 
 
 @dataclass(frozen=True)
-class _Look:
-    """What a look at a split's text found."""
+class SampleStats:
+    """A sample of a split's text, and the counts of the text that it stands for."""
 
     text: pa.Table
     """A sample of the pairs that no rule drops for their text: `src` and `tgt`, normalised."""
@@ -164,49 +163,49 @@ class _Look:
     """Whether `read` is exact."""
 
 
-def _look(corpus: CorpusConfig, split: str) -> _Look:
-    """A sample of a split; each source has its share of it."""
+def sample_split(corpus: CorpusConfig, split: str) -> SampleStats:
+    """A sample of the text of a split, in which each source has its share. Raises as `shape_of_text`."""
     sources: list[SplitFiles | None] = [*corpus.sources(split)] or [None]
-    looks = [_look_at_source(tables, files) for tables, files in zip(read_sources(corpus, split), sources, strict=True)]
+    heads = [_head_of_source(tables, files) for tables, files in zip(read_sources(corpus, split), sources, strict=True)]
     factors = weights(corpus) if split == "train" else [1.0]
-    taken = np.asarray([rows * factor for (_, rows, _), factor in zip(looks, factors, strict=True)])
-    if not taken.sum():
+    pairs = np.asarray([rows * factor for (_, rows, _), factor in zip(heads, factors, strict=True)])
+    if not pairs.sum():
         raise UserError(f"corpus.{split}: the files are empty; give at least one pair")
     parts = []
-    for (table, _, _), share in zip(looks, taken / taken.sum(), strict=True):
-        wanted = min(len(table), math.ceil(SAMPLES[split] * share))
+    for (table, _, _), share in zip(heads, pairs / pairs.sum(), strict=True):
+        wanted = min(len(table), math.ceil(SAMPLE_PAIRS[split] * share))
         parts.append(table.take(pa.array(np.linspace(0, len(table), wanted, endpoint=False).astype(np.int64))))
     text = _normalised(pa.concat_tables(parts), corpus)
     reasons = filter_by_text(text["src"].combine_chunks(), text["tgt"].combine_chunks(), corpus.clean)
-    left = text.filter(pa.array(reasons == ADMITTED)) if split != "test" else text
-    if not len(left):
+    kept = text.filter(pa.array(reasons == ADMITTED)) if split != "test" else text
+    if not len(kept):
         raise _none_left(split, len(text))
-    counted = all(is_counted for _, _, is_counted in looks)
-    return _Look(left, float(taken.sum()) * len(left) / len(text), sum(rows for _, rows, _ in looks), counted)
+    counted = all(is_counted for _, _, is_counted in heads)
+    return SampleStats(kept, float(pairs.sum()) * len(kept) / len(text), sum(rows for _, rows, _ in heads), counted)
 
 
-def _none_left(split: str, looked_at: int) -> UserError:
+def _none_left(split: str, sampled: int) -> UserError:
     return UserError(
-        f"corpus.{split}: no pair of the {looked_at} looked at is left; loosen corpus.clean and corpus.max_side_tokens"
+        f"corpus.{split}: no pair of the {sampled} looked at is left; loosen corpus.clean and corpus.max_side_tokens"
     )
 
 
-def _look_at_source(tables: Iterator[pa.Table], files: SplitFiles | None) -> tuple[pa.Table, int, bool]:
+def _head_of_source(tables: Iterator[pa.Table], files: SplitFiles | None) -> tuple[pa.Table, int, bool]:
     """The first pairs of a source, how many it has, and whether these are counted."""
     first: list[pa.Table] = []
     rows = 0
     for table in tables:
-        if rows < LOOKED_AT:
+        if rows < MAX_PAIRS_READ:
             first.append(table)
         rows += len(table)
-        if rows >= LOOKED_AT and files is not None and (counted := _count(files)):
+        if rows >= MAX_PAIRS_READ and files is not None and (counted := _count(files)):
             return pa.concat_tables(first), *counted
     if not first:
-        raise UserError(f"{_shown(files)}: the files are empty; give at least one pair")
+        raise UserError(f"{_display_name(files)}: the files are empty; give at least one pair")
     return pa.concat_tables(first), rows, True
 
 
-def _shown(files: SplitFiles | None) -> str:
+def _display_name(files: SplitFiles | None) -> str:
     return ", ".join(path for _, path in files.paths()) if files else "corpus"
 
 
@@ -223,16 +222,16 @@ def count_lines(path: str) -> tuple[int, bool]:
 
     Raises UserError as `open_bytes`.
     """
-    lines = seen = 0
+    lines = bytes_read = 0
     last = b""
     with open_bytes(path) as stream:
         while chunk := stream.read(_CHUNK_BYTES):
             lines += chunk.count(b"\n")
-            seen += len(chunk)
+            bytes_read += len(chunk)
             last = chunk[-1:]
-            if seen >= _COUNTED_BYTES and not path.endswith((".gz", ".zst")) and stream.seekable():
+            if bytes_read >= _COUNTED_BYTES and not path.endswith((".gz", ".zst")) and stream.seekable():
                 size = stream.seek(0, os.SEEK_END)
-                return round(lines * size / seen), size == seen
+                return round(lines * size / bytes_read), size == bytes_read
     return lines + (last not in (b"", b"\n")), True
 
 
@@ -240,33 +239,34 @@ def _normalised(table: pa.Table, corpus: CorpusConfig) -> pa.Table:
     sides = []
     for side in ("src", "tgt"):
         lines = table[side].to_pylist()
-        if corpus.text != "raw":
-            lines = [unescape_moses(line) for line in lines]
-        sides.append([normalise(line, lowercase=corpus.lowercase) for line in lines])
-    return pa.table(sides, schema=pa.schema([("src", pa.string()), ("tgt", pa.string())]))
+        plain = [is_plain(line) for line in lines]
+        sides.append(normalised_lines(lines, plain, text=corpus.text, lowercase=corpus.lowercase))
+    return pa.table(sides, schema=PAIRS)
 
 
-def _vocabulary(look: _Look, segmenter: Segmenter, bert_pieces: int, *, lowercase: bool) -> tuple[Vocabulary, int]:
-    """The token space of the sample, and how many tokens that of all the text will have.
+def _vocabulary(
+    sample: SampleStats, segmenter: Segmenter, bert_pieces: int, *, lowercase: bool
+) -> tuple[Vocabulary, int]:
+    """The vocabulary of the sample, and the size of that of all the text.
 
     A text's vocabulary grows as a power of its length (Heaps' law); the exponent is that of the sample's second half.
     There cannot be more tokens a piece than now for each of BERT's pieces.
     """
     counter = PieceCounter(segmenter)
-    spaces: list[Vocabulary] = []
-    seen = 1
+    vocabularies: list[Vocabulary] = []
+    pieces_met = 1
     # Every other pair, not the first half, which may be of another source.
     for step in (2, 1):
-        text = look.text.take(pa.array(np.arange(0, len(look.text), step)))
+        text = sample.text.take(pa.array(np.arange(0, len(sample.text), step)))
         lines = [line for side in ("src", "tgt") for line in text[side].to_pylist()]
         pieces = counter.count(count_words(lines))
         characters = {character for line in lines for character in line} - {" "}
-        spaces.append(build_vocabulary(pieces, characters, segmenter, lowercase=lowercase))
-        seen = len({piece.bert_id for piece in pieces})
-    half, whole = len(spaces[0]), len(spaces[1])
-    grown = whole * max(1.0, look.pairs / len(look.text)) ** math.log2(max(1.0, whole / half))
-    most = whole * max(1.0, bert_pieces / seen)
-    return spaces[1], -(-math.ceil(min(grown, most)) // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+        vocabularies.append(build_vocabulary(pieces, characters, segmenter, lowercase=lowercase))
+        pieces_met = len({piece.bert_id for piece in pieces})
+    half, whole = map(len, vocabularies)
+    grown = whole * max(1.0, sample.pairs / len(sample.text)) ** math.log2(max(1.0, whole / half))
+    most = whole * max(1.0, bert_pieces / pieces_met)
+    return vocabularies[1], -(-math.ceil(min(grown, most)) // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
 
 
 def _bytes_a_pair(text: pa.Table, src: Ragged, tgt: Ragged) -> float:
@@ -277,24 +277,24 @@ def _bytes_a_pair(text: pa.Table, src: Ragged, tgt: Ragged) -> float:
     return len(sink.getvalue()) / len(text)
 
 
-def _read_lengths(corpus: Artifact, split: str) -> tuple[Lengths, Lengths]:
+def _read_lengths(corpus: Artifact, split: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Lengths of the pairs in some row groups, spread over a split."""
-    places = [
+    row_groups = [
         (entry["path"], group) for entry in corpus.files(f"{split}/") for group in range(len(entry["row_groups"]))
     ]
-    chosen = np.unique(np.linspace(0, len(places), _SAMPLED_GROUPS, endpoint=False).astype(np.int64))
+    chosen = np.unique(np.linspace(0, len(row_groups), _SAMPLED_GROUPS, endpoint=False).astype(np.int64))
     tables = []
-    for path, group in (places[index] for index in chosen):
+    for path, group in (row_groups[index] for index in chosen):
         with corpus.store.fs.open_input_file(corpus.path(path)) as source:
             tables.append(pq.ParquetFile(source).read_row_group(group, columns=["src_ids", "tgt_ids"]))
     table = pa.concat_tables(tables).combine_chunks()
     return Ragged.from_arrow(table["src_ids"]).lengths, Ragged.from_arrow(table["tgt_ids"]).lengths
 
 
-def _spread_lengths(src_tokens: float, tgt_tokens: float) -> tuple[Lengths, Lengths]:
+def _spread_lengths(src_tokens: float, tgt_tokens: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """int64[n] each, with these means: evenly spaced quantiles, so that they are the same every time."""
     normal = NormalDist()
-    pairs = SAMPLES["train"]
+    pairs = SAMPLE_PAIRS["train"]
     steps = (np.arange(pairs) + 0.5) / pairs
     size = np.asarray([normal.inv_cdf(share) for share in steps])
     # Multiples of the golden ratio fill the unit interval evenly, in an order that has nothing to do with the sizes.

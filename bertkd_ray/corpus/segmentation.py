@@ -94,14 +94,14 @@ def count_words(lines: Iterable[str]) -> Counter[str]:
 
 
 class Piece(NamedTuple):
-    """One surface: `token` is the surface with its mark (`▁x`, `##x` or bare), `bert_id` the id of BERT's piece."""
+    """A surface: `token` is the surface with its mark (`▁x`, `##x` or bare), `bert_id` the id of BERT's piece."""
 
     token: str
     bert_id: int
 
 
 class Segmenter:
-    """Cuts whitespace words into the surfaces of BERT's pieces."""
+    """Segments whitespace words into the surfaces of BERT's pieces."""
 
     def __init__(self, bert: BertTokenizer) -> None:
         self.special_ids = bert.special_ids
@@ -117,18 +117,14 @@ class Segmenter:
         """From the directory of a BERT-like model; raises as `load_bert_tokenizer`."""
         return Segmenter(load_bert_tokenizer(directory))
 
-    def segment(self, words: Sequence[str]) -> list[list[Piece]]:
-        """The pieces of every word; the words are normalised and hold no white space.
+    def segment(self, words: Sequence[str]) -> Iterator[list[tuple[str, int]]]:
+        """The pieces of every word, each as its token and BERT id; the words are normalised and hold no white space.
 
         The surfaces partition the word. Pieces that cover the same characters (decomposed ones, as Hangul under accent
         stripping) are one surface with the first piece's id. Characters no piece covers (format characters, stripped
         marks) belong to the surface before, at the start to the one after. A BERT word that is [UNK] is cut into
         characters (`character_id`). A surface never crosses the student's split (`chunk_pattern`).
         """
-        return [[Piece(*piece) for piece in pieces] for pieces in self.cut(words)]
-
-    def cut(self, words: Sequence[str]) -> Iterator[list[tuple[str, int]]]:
-        """The same as plain tuples of a piece's token and BERT id, a word at a time."""
         for batch in _batches(words):
             # Segmentation is local to words, and one text of many takes half the time of as many texts.
             lines = [batch[start : start + _LINE_WORDS] for start in range(0, len(batch), _LINE_WORDS)]
@@ -140,8 +136,8 @@ class Segmenter:
                     end, first = start + len(word), at
                     while at < len(ids) and offsets[at][0] < end:
                         at += 1
-                    pieces = self._cut_plainly(word, start, ids[first:at], offsets[first:at])
-                    yield self._cut_word(word) if pieces is None else pieces
+                    pieces = self._aligned_pieces(word, start, ids[first:at], offsets[first:at])
+                    yield self._merged_pieces(word) if pieces is None else pieces
                     start = end + 1
 
     def piece_string(self, bert_id: int) -> str:
@@ -166,7 +162,7 @@ class Segmenter:
                 return self._vocabulary[prefix + candidate]
         return self.special_ids.unk
 
-    def _cut_plainly(
+    def _aligned_pieces(
         self, word: str, first: int, ids: Sequence[int], offsets: Sequence[tuple[int, int]]
     ) -> list[tuple[str, int]] | None:
         """The pieces of a word that BERT's pieces partition, each chunk for itself; None for any other word.
@@ -189,7 +185,7 @@ class Segmenter:
             at = end
         return pieces if at == first + len(word) and marked == len(marks) else None
 
-    def _cut_word(self, word: str) -> list[tuple[str, int]]:
+    def _merged_pieces(self, word: str) -> list[tuple[str, int]]:
         encoding = self._tokenizer.encode(word, add_special_tokens=False)
         spans = self._spans(encoding.ids, encoding.offsets)
         pieces: list[tuple[str, int]] = []
@@ -219,8 +215,8 @@ class Segmenter:
         starts: list[tuple[int, int]] = []
         for first, last, bert_id in inside or [(start, end, self.special_ids.unk)]:
             if bert_id == self.special_ids.unk:
-                cut = range(first, min(last, end))
-                starts += [(at, self.character_id(word[at], continues=at > start)) for at in cut]
+                span = range(first, min(last, end))
+                starts += [(at, self.character_id(word[at], continues=at > start)) for at in span]
             else:
                 starts.append((first, bert_id))
         starts[0] = (start, starts[0][1])

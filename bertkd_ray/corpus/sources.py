@@ -31,13 +31,6 @@ def read_sources(corpus: CorpusConfig, split: str) -> Iterator[Iterator[pa.Table
         yield _read(corpus, split, files)
 
 
-def read_split(corpus: CorpusConfig, split: str) -> Iterator[tuple[str, str]]:
-    """The raw pairs of all sources of a split, one by one, in the order of the input; weights do not show here."""
-    for tables in read_sources(corpus, split):
-        for table in tables:
-            yield from zip(table["src"].to_pylist(), table["tgt"].to_pylist(), strict=True)
-
-
 def source_hashes(corpus: CorpusConfig) -> dict[str, str]:
     """What the text enters the fingerprint by: content hashes, by split (and number, in a list) and key."""
     if corpus.source == "demo":

@@ -38,13 +38,13 @@ def swapped_splits(samples: Mapping[str, pa.Table]) -> Iterator[str]:
     if "train" not in samples:
         return
     src, tgt = (set(_grams(samples["train"], side)) for side in ("src", "tgt"))
-    of_src, of_tgt = src - tgt, tgt - src
+    src_only, tgt_only = src - tgt, tgt - src
     for split in SPLITS:
         if split != "train" and split in samples:
             hits = {
-                (side, name): sum(gram in own for gram in _grams(samples[split], side))
+                (side, name): sum(gram in distinctive for gram in _grams(samples[split], side))
                 for side in ("src", "tgt")
-                for name, own in (("src", of_src), ("tgt", of_tgt))
+                for name, distinctive in (("src", src_only), ("tgt", tgt_only))
             }
             if hits["src", "tgt"] > _TIMES * hits["src", "src"] and hits["tgt", "src"] > _TIMES * hits["tgt", "tgt"]:
                 yield (

@@ -1,4 +1,4 @@
-"""The student's token space: the surfaces of BERT's pieces seen in training, as one standard `tokenizer.json`.
+"""The student's vocabulary: the surfaces of BERT's pieces seen in training, as one standard `tokenizer.json`.
 
 A token is a surface with its mark (`corpus.segmentation`), and has one BERT id: that of the piece most often behind it.
 Greedy longest match over the surfaces seen in training gives, on the training text, BERT's own segmentation, since
@@ -23,7 +23,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged, offsets_of
 from bertkd_ray.corpus.bert_tokenizer import CONTINUATION, MAX_WORD_LETTERS
 from bertkd_ray.corpus.segmentation import WORD_START, Piece, Segmenter, chunk_pattern, normalizer
-from bertkd_ray.corpus.words import KNOWN_WORDS, Numbering, WordMemory, words_of
+from bertkd_ray.corpus.words import CACHED_WORDS, Numbering, WordCache, words_of
 
 PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
 PAD_TOKEN, UNK_TOKEN, BOS_TOKEN, EOS_TOKEN = SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>")
@@ -42,7 +42,7 @@ _LINE_WORDS = 64  # words that are encoded as one text
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """The vocabulary and what stands behind it.
+    """The student's tokens and the BERT piece behind each.
 
     tokens: V strings, index = id; `<pad> <unk> <s> </s>`, then by count descending (ties: code points), then fillers.
     bert_ids: int32[V]; `<pad>`→[PAD], `<unk>`→[UNK], `<s>`→[CLS], `</s>`→[SEP], fillers→[UNK].
@@ -96,33 +96,38 @@ class Vocabulary:
 
 
 class PieceCounter:
-    """Counts the pieces of texts; remembers those of words it has met, which are most of the next text's words."""
+    """Counts the pieces of texts; caches those of the words it has met, which are most of the next text's words."""
 
-    def __init__(self, segmenter: Segmenter, room: int = KNOWN_WORDS) -> None:
-        """room: as `WordMemory`."""
+    def __init__(self, segmenter: Segmenter, capacity: int = CACHED_WORDS) -> None:
+        """capacity: as of `WordCache`."""
         self._segmenter = segmenter
         self._numbers = Numbering()
-        self._pieces_of = WordMemory(self._cut, room)
+        self._pieces_of = WordCache(self._piece_numbers, capacity)
 
     def count(self, word_counts: Mapping[str, int]) -> Counter[Piece]:
         """Occurrences of the pieces of a text, given the counts of its words (normalised as the tokenizer normalises).
 
-        Counts of the parts of a text add up to those of the whole, and there are never more pieces than the token space
+        Counts of the parts of a text add up to those of the whole, and there are never more pieces than the vocabulary
         has tokens and BERT ids behind them, while the words of a text grow with it.
         """
         return pieces_of(self.table(list(word_counts), np.fromiter(word_counts.values(), np.int64, len(word_counts))))
 
     def table(self, words: Sequence[str], counts: NDArray[np.int64]) -> pa.Table:
-        """The same with the schema `BERT_IDS_SCHEMA`, a row a piece in no fixed order; words: different ones."""
-        numbers = self._pieces_of(words)
-        seen = np.bincount(numbers.values, np.repeat(counts, numbers.lengths), len(self._numbers)).astype(np.int64)
-        pieces = [piece for piece, count in zip(self._numbers, seen.tolist(), strict=True) if count]
-        tokens, bert_ids = zip(*pieces, strict=True) if pieces else ((), ())
-        return pa.table([tokens, bert_ids, seen[seen > 0]], schema=BERT_IDS_SCHEMA)
+        """Occurrences of the pieces of a text, schema `BERT_IDS_SCHEMA`, a row a piece in no fixed order.
 
-    def _cut(self, words: Sequence[str]) -> Ragged:
+        words: the different words of the text; counts: int64[len(words)], occurrences of each.
+        """
+        numbers = self._pieces_of(words)
+        totals = np.bincount(numbers.values, np.repeat(counts, numbers.lengths), len(self._numbers)).astype(np.int64)
+        pieces = [piece for piece, count in zip(self._numbers, totals.tolist(), strict=True) if count]
+        tokens, bert_ids = zip(*pieces, strict=True) if pieces else ((), ())
+        return pa.table([tokens, bert_ids, totals[totals > 0]], schema=BERT_IDS_SCHEMA)
+
+    def _piece_numbers(self, words: Sequence[str]) -> Ragged:
         """The numbers of the words' pieces."""
-        return Ragged.from_lists([[self._numbers[piece] for piece in pieces] for pieces in self._segmenter.cut(words)])
+        return Ragged.from_lists(
+            [[self._numbers[piece] for piece in pieces] for pieces in self._segmenter.segment(words)]
+        )
 
 
 def pieces_of(table: pa.Table) -> Counter[Piece]:
@@ -132,23 +137,23 @@ def pieces_of(table: pa.Table) -> Counter[Piece]:
 
 
 class WordEncoder:
-    """Encodes normalised lines word by word, and remembers the words; the same ids as `encode` gives."""
+    """Encodes normalised lines word by word, with a cache of words; the same ids as `encode` gives."""
 
-    def __init__(self, tokenizer: Tokenizer, room: int = KNOWN_WORDS) -> None:
-        """room: as `WordMemory`."""
-        self._ids_of = WordMemory(lambda words: _encode_words(tokenizer, words), room)
+    def __init__(self, tokenizer: Tokenizer, capacity: int = CACHED_WORDS) -> None:
+        """capacity: as of `WordCache`."""
+        self._ids_of = WordCache(lambda words: _encode_words(tokenizer, words), capacity)
 
     def encode(self, lines: pa.StringArray) -> Ragged:
         """Ids (int32) of every line, without BOS and EOS; the lines are as `normalise` leaves them."""
         words = words_of(lines)
-        ids = self._ids_of(words.distinct).take(words.places)
+        ids = self._ids_of(words.distinct).take(words.indices)
         return Ragged(ids.values, ids.offsets[words.offsets])
 
 
 def build_vocabulary(
     pieces: Mapping[Piece, int], characters: Iterable[str], segmenter: Segmenter, *, lowercase: bool
 ) -> Vocabulary:
-    """The token space of a training text, given the counts of its pieces (`PieceCounter`) and all its characters.
+    """The vocabulary of a training text, given the counts of its pieces (`PieceCounter`) and all its characters.
 
     A token's BERT id is that of the piece most often behind it (ties: the piece first in code point order). The
     character fallback adds, with count 0 where not seen, `▁c` and `c` for every character c, and `##c` unless c is
@@ -215,12 +220,12 @@ def decode(tokenizer: Tokenizer, rows: Iterable[Iterable[int]]) -> list[str]:
     return tokenizer.decode_batch([[int(i) for i in row] for row in rows], skip_special_tokens=True)
 
 
-def save_vocabulary(space: Vocabulary, directory: str | Path, *, model_max_length: int = 512) -> None:
+def save_vocabulary(vocabulary: Vocabulary, directory: str | Path, *, model_max_length: int = 512) -> None:
     """Write a tokenizer that `transformers.AutoTokenizer` loads without this package, and `bert_ids.parquet`."""
     from transformers import PreTrainedTokenizerFast
 
     pretrained = PreTrainedTokenizerFast(
-        tokenizer_object=space.tokenizer(),
+        tokenizer_object=vocabulary.tokenizer(),
         pad_token=PAD_TOKEN,
         unk_token=UNK_TOKEN,
         bos_token=BOS_TOKEN,
@@ -230,7 +235,7 @@ def save_vocabulary(space: Vocabulary, directory: str | Path, *, model_max_lengt
         model_max_length=model_max_length,
     )
     pretrained.save_pretrained(str(directory))
-    table = pa.table([list(space.tokens), space.bert_ids, space.counts], schema=BERT_IDS_SCHEMA)
+    table = pa.table([list(vocabulary.tokens), vocabulary.bert_ids, vocabulary.counts], schema=BERT_IDS_SCHEMA)
     pq.write_table(table, Path(directory) / BERT_IDS_FILE)
 
 
@@ -251,5 +256,5 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
 def _existing(directory: str | Path, name: str) -> Path:
     path = Path(directory) / name
     if not path.is_file():
-        raise UserError(f"{path}: no such file; the directory holds no token space, run prepare again")
+        raise UserError(f"{path}: no such file; the directory holds no tokenizer of a student, run prepare again")
     return path

@@ -1,4 +1,4 @@
-"""The words of many lines at once, and what is remembered of them.
+"""The words of many lines at once, and a cache of integers by word.
 
 A text says the same words again and again, so what is done to a word is done once: Arrow finds the different words of
 some lines, Python sees those of them that are new, and numpy puts the results where the words stand.
@@ -16,26 +16,26 @@ from numpy.typing import NDArray
 
 from bertkd_ray.core.ragged import Ragged
 
-KNOWN_WORDS = 1 << 17
+CACHED_WORDS = 1 << 17
 
 
 class Words(NamedTuple):
-    """The words of n lines: `distinct[places[i]]` is the i-th, and a line's are from `offsets[line]` on.
+    """The words of n lines: `distinct[indices[i]]` is the i-th, and a line's are from `offsets[line]` on.
 
     distinct: K different words, in the order they are met; an empty line holds one empty word.
-    places: int32[sum of words]; offsets: int64[n + 1].
+    indices: int32[sum of words]; offsets: int64[n + 1].
     """
 
     distinct: list[str]
-    places: NDArray[np.int32]
+    indices: NDArray[np.int32]
     offsets: NDArray[np.int64]
 
     def counts(self, times: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """int64[K], how often each word stands there; times: int64[n], how often each line counts, null: once."""
         if times is None or np.all(times == 1):
-            return np.bincount(self.places, minlength=len(self.distinct))
+            return np.bincount(self.indices, minlength=len(self.distinct))
         weights = np.repeat(times, np.diff(self.offsets))
-        return np.bincount(self.places, weights, len(self.distinct)).astype(np.int64)
+        return np.bincount(self.indices, weights, len(self.distinct)).astype(np.int64)
 
 
 def words_of(lines: pa.StringArray) -> Words:
@@ -54,16 +54,16 @@ class Numbering(dict[Any, int]):
         return number
 
 
-class WordMemory:
-    """Some integers for every word, computed when a word is met and remembered.
+class WordCache:
+    """Some integers for every word, computed when a word is first met.
 
-    Holds at most twice `room` words, besides those of the newest call twice: when `room` of them were met since the
-    last time, the others are forgotten.
+    Holds at most twice `capacity` words, besides those of the newest call twice: when `capacity` of them were met since
+    the last eviction, the others are evicted.
     """
 
-    def __init__(self, compute: Callable[[Sequence[str]], Ragged], room: int = KNOWN_WORDS) -> None:
+    def __init__(self, compute: Callable[[Sequence[str]], Ragged], capacity: int = CACHED_WORDS) -> None:
         """compute: gives words their integers, each of them alone; the same for the same word, always."""
-        self._compute, self._room = compute, room
+        self._compute, self._capacity = compute, capacity
         self._row_of = Numbering()
         self._rows = compute([])
         self._met = np.zeros(0, dtype=bool)
@@ -79,16 +79,16 @@ class WordMemory:
             self._row_of = Numbering(zip(list(self._row_of)[:known], range(known), strict=True))
         rows = np.fromiter(map(self._row_of.__getitem__, words), np.int64, len(words))
         if len(self._row_of) > known:
-            new = [words[place] for place in np.flatnonzero(rows >= known).tolist()]
+            new = [words[index] for index in np.flatnonzero(rows >= known).tolist()]
             self._rows = _joined(self._rows, self._compute(new))
             self._met = np.concatenate([self._met, np.zeros(len(new), dtype=bool)])
         self._met[rows] = True
-        found = self._rows.take(rows)
-        if np.count_nonzero(self._met) > self._room:
-            self._forget()
-        return found
+        integers = self._rows.take(rows)
+        if np.count_nonzero(self._met) > self._capacity:
+            self._evict()
+        return integers
 
-    def _forget(self) -> None:
+    def _evict(self) -> None:
         kept = np.flatnonzero(self._met)
         words = list(self._row_of)
         self._row_of = Numbering((words[row], number) for number, row in enumerate(kept.tolist()))

@@ -20,7 +20,7 @@ from bertkd_ray.config import Config, StudentConfig, TeacherConfig
 from bertkd_ray.config.corpus import SPLITS
 from bertkd_ray.core.devices import best_device, resolve_precision
 from bertkd_ray.corpus import prepare
-from bertkd_ray.corpus.sampling import CorpusShape, SplitShape, look_at_text, shape_as_given, shape_of_artifact
+from bertkd_ray.corpus.sampling import CorpusShape, SplitShape, shape_as_given, shape_of_artifact, shape_of_text
 from bertkd_ray.decoding.decode import length_batches as decoding_batches
 from bertkd_ray.plan.batches import (
     Batch,
@@ -320,7 +320,7 @@ def _corpus(config: Config, given: GivenCorpus | None) -> tuple[CorpusShape, NDA
         found = _finished_corpus(config, bert)
         if found is not None:
             return shape_of_artifact(found), RowGroups(found, "train/", []).rows
-        shape = look_at_text(config.corpus, bert)
+        shape = shape_of_text(config.corpus, bert)
     return shape, full_groups(shape.splits["train"].pairs, fragment, group)
 
 

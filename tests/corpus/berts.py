@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from bertkd_ray.corpus.bert_tokenizer import SPECIAL_NAMES, bert_tokenizer_of
-from bertkd_ray.corpus.segmentation import Segmenter
+from bertkd_ray.corpus.segmentation import Piece, Segmenter
 from tests.helpers.shared_files import golden_path
 
 
@@ -26,6 +26,11 @@ def bert_of(
 
 def segmenter_of(tokenizer: Tokenizer) -> Segmenter:
     return Segmenter(bert_tokenizer_of(tokenizer, "test"))
+
+
+def pieces_of_words(segmenter: Segmenter, words: Sequence[str]) -> list[list[Piece]]:
+    """The pieces of every word, with names for their fields."""
+    return [[Piece(*piece) for piece in pieces] for pieces in segmenter.segment(words)]
 
 
 def golden_vocabulary() -> list[str]:

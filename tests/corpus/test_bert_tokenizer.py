@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus.bert_tokenizer import SPECIAL_NAMES, bert_tokenizer_of, load_bert_tokenizer
 from bertkd_ray.corpus.segmentation import Piece, Segmenter
-from tests.corpus.berts import HAND_VOCABULARY, bert_of
+from tests.corpus.berts import HAND_VOCABULARY, bert_of, pieces_of_words
 
 BERT_ID = {piece: number for number, piece in enumerate(HAND_VOCABULARY)}
 CASED_VOCABULARY = [*HAND_VOCABULARY, "Man", "M", "##än"]
@@ -87,7 +87,7 @@ def test_windows_line_ends_and_a_missing_last_one(tmp_path: Path) -> None:
 
 def test_a_distilbert_directory_is_loaded(tmp_path: Path) -> None:
     write(tmp_path, HAND_VOCABULARY, tokenizer_class="DistilBertTokenizerFast", model_type="distilbert")
-    assert Segmenter.from_pretrained(str(tmp_path)).segment(["man"])[0] == [Piece("▁man", BERT_ID["man"])]
+    assert pieces_of_words(Segmenter.from_pretrained(str(tmp_path)), ["man"])[0] == [Piece("▁man", BERT_ID["man"])]
 
 
 def test_truncation_padding_and_added_tokens_are_left_out() -> None:

@@ -406,7 +406,7 @@ def test_a_full_disk(server, tmp_path, monkeypatch):
         def write(self, _: Any) -> int:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(download._Part, "open", lambda self, source, start: Full())
+    monkeypatch.setattr(download._PartialFile, "open", lambda self, source, start: Full())
     assert "no space is left" in refusal(lambda: get(server(serve), tmp_path))
 
 

@@ -132,7 +132,7 @@ def test_equal_length_pairs_are_kept_once(tmp_path):
 
 
 def test_lengths_of_31_bits_do_not_touch_each_other():
-    lengths = inspect._Lengths()
+    lengths = inspect._LengthCounter()
     lengths.add(np.array([3, 3]), np.array([2**31, 1]))
     counts = lengths.counts()
     assert sorted(zip(counts.src.tolist(), counts.tgt.tolist(), strict=True)) == [(3, 1), (3, 2**31)]

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from bertkd_ray.corpus.bert_tokenizer import SPECIAL_NAMES
 from bertkd_ray.corpus.segmentation import Segmenter, count_words, normalise
 from bertkd_ray.corpus.tokenizer import UNK_ID, PieceCounter, Vocabulary, build_vocabulary, decode, encode
-from tests.corpus.berts import bert_of, segmenter_of, trained_bert
+from tests.corpus.berts import bert_of, pieces_of_words, segmenter_of, trained_bert
 from tests.helpers.shared_files import data_path
 
 LANGUAGES = {
@@ -91,7 +91,7 @@ def test_all_languages_share_a_token_space(bert: Segmenter, lowercase: bool) -> 
     normal = [normalise(line, lowercase=lowercase) for line in LINES]
     assert round_trip(tokenizer, LINES) == normal
     words = list(count_words(normal))
-    for word, pieces in zip(words, bert.segment(words), strict=True):
+    for word, pieces in zip(words, pieces_of_words(bert, words), strict=True):
         if bert.special_ids.unk not in {piece.bert_id for piece in pieces}:
             row = encode(tokenizer, [word]).row(0)
             assert [space.tokens[number] for number in row] == [piece.token for piece in pieces]
@@ -114,7 +114,7 @@ def test_pieces_stand_behind_the_characters_that_uncased_berts_fold() -> None:
     segmenter = segmenter_of(bert_of([*SPECIAL_NAMES, "istanbul", "##i", "##a", "東", "hello", "!"]))
     behind = {
         piece.token: segmenter.piece_string(piece.bert_id)
-        for word in segmenter.segment(["İstanbul", "東i", "ＨＥＬＬＯ！", "Hello!", "İSTANBULİ"])
+        for word in pieces_of_words(segmenter, ["İstanbul", "東i", "ＨＥＬＬＯ！", "Hello!", "İSTANBULİ"])
         for piece in word
     }
     assert behind["▁İstanbul"] == behind["▁İSTANBUL"] == "istanbul"

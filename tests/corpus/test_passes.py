@@ -16,6 +16,7 @@ from bertkd_ray.corpus.moses import unescape_moses
 from bertkd_ray.corpus.segmentation import count_words, normalise
 from bertkd_ray.corpus.statistics import PrepareStats
 from bertkd_ray.corpus.tokenizer import PieceCounter, pieces_of
+from tests.corpus.berts import pieces_of_words
 from tests.corpus.test_segmentation import TEXT, UNCASED
 
 SETTINGS = {"clean": CleanConfig().model_dump(), "held_out": {}}
@@ -63,7 +64,7 @@ def test_pieces_and_characters_are_those_of_every_line_and_copy(weighted: list[t
     # In two chunks, as of a text that was read in parts.
     passes._count_text(PieceCounter(UNCASED), pa.concat_tables([table[:1], table[1:]]), times, tally)
     words = count_words(line for row in range(len(src)) for line in (src[row], tgt[row]) for _ in range(times[row]))
-    expected = [piece for word, count in words.items() for piece in UNCASED.segment([word])[0] * count]
+    expected = [piece for word, count in words.items() for piece in pieces_of_words(UNCASED, [word])[0] * count]
     found = pieces_of(tally.pieces.table())
     assert found == {piece: expected.count(piece) for piece in expected}
     assert tally.characters == set("".join(words))

@@ -16,9 +16,10 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus import prepare, sources
 from bertkd_ray.corpus.prepare import CORPUS_SCHEMA, TOKENIZER
 from bertkd_ray.corpus.segmentation import Segmenter, normalise
-from bertkd_ray.corpus.sources import read_split
 from bertkd_ray.corpus.tokenizer import decode, load_bert_ids, load_tokenizer
+from tests.corpus.berts import pieces_of_words
 from tests.helpers.local_project import Project
+from tests.helpers.raw_pairs import raw_pairs
 from tests.helpers.small_config import ODD_PAIRS
 
 
@@ -86,7 +87,7 @@ def test_ids_decode_to_the_text_and_stand_for_berts_pieces(project, corpus):
     for row in rows_of(corpus, "train"):
         for side in ("src", "tgt"):
             assert decode(tokenizer, [row[f"{side}_ids"]]) == [row[side]]
-            pieces = [piece for word in segmenter.segment(row[side].split()) for piece in word]
+            pieces = [piece for word in pieces_of_words(segmenter, row[side].split()) for piece in word]
             assert bert_ids[row[f"{side}_ids"]].tolist() == [piece.bert_id for piece in pieces]
 
 
@@ -146,7 +147,7 @@ def test_splits_are_read_from_every_kind_of_source(tmp_path):
     config = Config.model_validate(
         {"name": "t", "corpus": {"source": "tsv", "train": split, "valid": split, "test": split}}
     )
-    assert list(read_split(config.corpus, "train")) == [("ein", "one"), ("zwei", "two")]
+    assert raw_pairs(config.corpus, "train") == [("ein", "one"), ("zwei", "two")]
     # The columns are part of the fingerprint: the same file read otherwise is another corpus.
     other = config.model_copy(
         update={
@@ -169,7 +170,7 @@ def test_the_demo_corpus_enters_by_its_text(monkeypatch, tmp_path):
     config = Config.model_validate({"name": "demo", "corpus": {"source": "demo"}})
     pairs = {"train": [("a", "b")], "valid": [("c", "d")], "test": [("e", "f")]}
     monkeypatch.setattr(sources, "demo_pairs", lambda: pairs)
-    assert list(read_split(config.corpus, "valid")) == [("c", "d")]
+    assert raw_pairs(config.corpus, "valid") == [("c", "d")]
     before = prepare.pending_artifact(config, Store(str(tmp_path)), "bert")
     assert set(before.inputs) == {"bert_tokenizer", "demo"}
     pairs["test"] = [("e", "g")]

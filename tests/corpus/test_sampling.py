@@ -1,4 +1,4 @@
-"""What a look at a text says of the corpus, against the text."""
+"""The estimated shape of a corpus, against its text."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 
 from bertkd_ray.config.corpus import CorpusConfig
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.corpus import sampling as estimate
-from bertkd_ray.corpus.sampling import count_lines, look_at_text, shape_as_given
+from bertkd_ray.corpus import sampling
+from bertkd_ray.corpus.sampling import count_lines, shape_as_given, shape_of_text
 from tests.helpers.small_config import write_corpus, write_small_bert
 
 FILES = {split: {"src": f"{split}.de.gz", "tgt": f"{split}.en.gz"} for split in ("train", "valid", "test")}
@@ -31,13 +31,13 @@ def directory(tmp_path_factory) -> Path:
     return directory
 
 
-def look(directory: Path, **settings: object):
+def estimated(directory: Path, **settings: object):
     config = {"directory": str(directory), "max_side_tokens": 100, **FILES, **settings}
-    return look_at_text(CorpusConfig.model_validate(config), str(directory / "bert"))
+    return shape_of_text(CorpusConfig.model_validate(config), str(directory / "bert"))
 
 
 def test_pairs_that_cannot_be_trained_on_are_taken_off(directory):
-    found = look(directory)
+    found = estimated(directory)
     # An empty source, and a word of 10,000 letters.
     assert found.splits["train"].pairs == 242
     assert len(found.splits["train"].src) == 242
@@ -47,40 +47,40 @@ def test_pairs_that_cannot_be_trained_on_are_taken_off(directory):
 
 
 def test_rules_and_shares_and_weights(directory):
-    short = look(directory, clean={"max_words": 7}).splits["train"]
+    short = estimated(directory, clean={"max_words": 7}).splits["train"]
     lines = [
         gzip.decompress((directory / f"train.{side}.gz").read_bytes()).decode().splitlines() for side in ("de", "en")
     ]
     kept = [pair for pair in zip(*lines, strict=True) if all(0 < len(text.split()) <= 7 for text in pair)]
     assert short.pairs == len(kept) - 1  # the long word is one word
-    held = look(directory, valid={"held_out": 0.25}).splits
+    held = estimated(directory, valid={"held_out": 0.25}).splits
     assert (held["train"].pairs, held["valid"].pairs, held["test"].pairs) == (182, 60, 20)
-    twice = look(directory, train=[{**FILES["train"], "weight": 2.5}, FILES["valid"]]).splits["train"]
+    twice = estimated(directory, train=[{**FILES["train"], "weight": 2.5}, FILES["valid"]]).splits["train"]
     assert twice.pairs == pytest.approx(2.5 * 242 + 24, abs=2)
 
 
 def test_a_long_source_is_looked_at_in_front_and_counted(directory, monkeypatch):
-    monkeypatch.setattr(estimate, "LOOKED_AT", 100)
-    whole = look(directory)
+    monkeypatch.setattr(sampling, "MAX_PAIRS_READ", 100)
+    whole = estimated(directory)
     assert "of 244 training pairs" in whole.basis
-    monkeypatch.setattr(estimate, "SAMPLES", dict.fromkeys(estimate.SAMPLES, 120))
-    parquet = look(directory, source="mixed", train={"parquet": "part-*.parquet"})
+    monkeypatch.setattr(sampling, "SAMPLE_PAIRS", dict.fromkeys(sampling.SAMPLE_PAIRS, 120))
+    parquet = estimated(directory, source="mixed", train={"parquet": "part-*.parquet"})
     assert parquet.basis == "an estimate, from 120 of 244 training pairs"
     assert parquet.splits["train"].pairs == 244
 
 
 def test_the_vocabulary_of_a_text_is_more_than_that_of_its_sample(directory, monkeypatch):
-    whole = look(directory).vocabulary
-    monkeypatch.setattr(estimate, "SAMPLES", dict.fromkeys(estimate.SAMPLES, 60))
-    assert look(directory).vocabulary == pytest.approx(whole, rel=0.25)
+    whole = estimated(directory).vocabulary
+    monkeypatch.setattr(sampling, "SAMPLE_PAIRS", dict.fromkeys(sampling.SAMPLE_PAIRS, 60))
+    assert estimated(directory).vocabulary == pytest.approx(whole, rel=0.25)
 
 
 def test_an_empty_split_and_one_of_which_nothing_is_left(directory):
     with pytest.raises(UserError, match=r"^corpus\.train: no pair of the \d+ looked at is left"):
-        look(directory, clean={"min_words": 500})
+        estimated(directory, clean={"min_words": 500})
     (directory / "none.txt").touch()
     with pytest.raises(UserError, match=r"none\.txt: the file is empty"):
-        look(directory, train={"src": "none.txt", "tgt": "none.txt"})
+        estimated(directory, train={"src": "none.txt", "tgt": "none.txt"})
 
 
 def test_lines_are_counted_or_worked_out_from_the_size(tmp_path, monkeypatch):
@@ -90,8 +90,8 @@ def test_lines_are_counted_or_worked_out_from_the_size(tmp_path, monkeypatch):
     (tmp_path / "empty.txt").touch()
     assert count_lines(str(file)) == count_lines(str(packed)) == (1001, True)
     assert count_lines(str(tmp_path / "empty.txt")) == (0, True)
-    monkeypatch.setattr(estimate, "_CHUNK_BYTES", 800)
-    monkeypatch.setattr(estimate, "_COUNTED_BYTES", 1600)
+    monkeypatch.setattr(sampling, "_CHUNK_BYTES", 800)
+    monkeypatch.setattr(sampling, "_COUNTED_BYTES", 1600)
     assert count_lines(str(file)) == (1000, False)
     assert count_lines(str(packed)) == (1001, True)  # what a compressed file holds, its size does not tell
 

@@ -24,7 +24,14 @@ from bertkd_ray.corpus.segmentation import (
     lowercased,
     normalise,
 )
-from tests.corpus.berts import HAND_VOCABULARY, bert_of, golden_vocabulary, segmenter_of, trained_cased_bert
+from tests.corpus.berts import (
+    HAND_VOCABULARY,
+    bert_of,
+    golden_vocabulary,
+    pieces_of_words,
+    segmenter_of,
+    trained_cased_bert,
+)
 from tests.helpers.shared_files import data_path, golden_path
 
 UNCASED = segmenter_of(bert_of(HAND_VOCABULARY))
@@ -40,11 +47,11 @@ TEXT = st.one_of(st.text(TRICKY, max_size=40), st.text(max_size=20))
 
 
 def tokens(segmenter: Segmenter, word: str) -> list[str]:
-    return [piece.token for piece in segmenter.segment([word])[0]]
+    return [piece.token for piece in pieces_of_words(segmenter, [word])[0]]
 
 
 def pieces(segmenter: Segmenter, word: str) -> list[tuple[str, int]]:
-    return [(piece.token, piece.bert_id) for piece in segmenter.segment([word])[0]]
+    return [(piece.token, piece.bert_id) for piece in pieces_of_words(segmenter, [word])[0]]
 
 
 # --- normalise ------------------------------------------------------------------------------------------------------
@@ -136,8 +143,8 @@ def test_marks_and_ids() -> None:
         ("'", BERT_ID["'"]),
         ("s", BERT_ID["s"]),
     ]
-    assert UNCASED.segment(["man"])[0] == [Piece("▁man", BERT_ID["man"])]
-    assert UNCASED.segment([]) == []
+    assert pieces_of_words(UNCASED, ["man"])[0] == [Piece("▁man", BERT_ID["man"])]
+    assert pieces_of_words(UNCASED, []) == []
     assert UNCASED.piece_string(BERT_ID["##ner"]) == "##ner"
 
 
@@ -222,7 +229,7 @@ def test_character_id() -> None:
 @given(TEXT, st.sampled_from([UNCASED, CASED]))
 def test_surfaces_partition_the_word_and_start_with_the_one_word_start(text: str, segmenter: Segmenter) -> None:
     words = normalise(text).split()
-    for word, cut in zip(words, segmenter.segment(words), strict=True):
+    for word, cut in zip(words, pieces_of_words(segmenter, words), strict=True):
         assert [piece.token.startswith(WORD_START) for piece in cut] == [True] + [False] * (len(cut) - 1)
         surfaces = [piece.token.removeprefix(WORD_START).removeprefix(CONTINUATION) for piece in cut]
         if "#" not in word:  # a surface of "#" is not a mark, but two in a row would look like one
@@ -250,16 +257,16 @@ def test_isolated_characters_are_those_of_berts_pre_tokenizer() -> None:
         assert (cased.fullmatch(character) is not None) == isolated, hex(code)
 
 
-def cut_one_by_one(segmenter: Segmenter, words: list[str]) -> list[list[tuple[str, int]]]:
+def segmented_one_by_one(segmenter: Segmenter, words: list[str]) -> list[list[tuple[str, int]]]:
     """The plain way: each word a text of its own, whose pieces may cover anything."""
-    return [segmenter._cut_word(word) for word in words]
+    return [segmenter._merged_pieces(word) for word in words]
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(TEXT, max_size=5), st.sampled_from([UNCASED, CASED]))
 def test_many_words_are_cut_as_one_by_one(texts: list[str], segmenter: Segmenter) -> None:
     words = [word for text in texts for word in ["man", *normalise(text).split(), "Männer's"]]
-    assert list(segmenter.cut(words)) == cut_one_by_one(segmenter, words)
+    assert list(segmenter.segment(words)) == segmented_one_by_one(segmenter, words)
 
 
 # --- the original's segmentation -------------------------------------------------------------------------------------
@@ -281,7 +288,7 @@ ON_PURPOSE = {
 
 def mirrored(segmenter: Segmenter, raw: str) -> list[str]:
     """The original's notation: BERT's piece strings, `@@` before each that does not start a whitespace word."""
-    cut = segmenter.segment(normalise(unescape_moses(raw)).split())
+    cut = pieces_of_words(segmenter, normalise(unescape_moses(raw)).split())
     return [
         ("" if piece.token.startswith(WORD_START) else "@@") + segmenter.piece_string(piece.bert_id)
         for word in cut
@@ -292,7 +299,7 @@ def mirrored(segmenter: Segmenter, raw: str) -> list[str]:
 def bert_words(segmenter: Segmenter, raw: str) -> list[list[str]]:
     """As `mirrored`, by BERT's words (split at white space and punctuation)."""
     words: list[list[str]] = []
-    for word in segmenter.segment(normalise(unescape_moses(raw)).split()):
+    for word in pieces_of_words(segmenter, normalise(unescape_moses(raw)).split()):
         for piece in word:
             string = segmenter.piece_string(piece.bert_id)
             if piece.token.startswith(CONTINUATION):
@@ -374,7 +381,7 @@ def test_segmentation_of_real_lines_is_local_to_words(name: str, kind: str) -> N
     }[kind]()
     words = sorted({word for line in lines for word in line.split()})
     segmenter = segmenter_of(tokenizer)
-    assert list(segmenter.cut(words)) == cut_one_by_one(segmenter, words)
+    assert list(segmenter.segment(words)) == segmented_one_by_one(segmenter, words)
     ids = {
         word: encoding.ids
         for word, encoding in zip(words, tokenizer.encode_batch(words, add_special_tokens=False), strict=True)

@@ -14,8 +14,9 @@ import pytest
 from bertkd_ray.config.corpus import CorpusConfig
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus import sources
-from bertkd_ray.corpus.sources import read_sources, read_split, source_hashes, source_settings
+from bertkd_ray.corpus.sources import read_sources, source_hashes, source_settings
 from tests.helpers.iwslt14_archive import miniature
+from tests.helpers.raw_pairs import raw_pairs
 from tests.helpers.shared_files import data_path
 
 PAIRS = [("Ein Hund.", "A dog."), ("Zwei Hunde.", "Two dogs."), ("", "Ünïcode 😀")]
@@ -50,16 +51,16 @@ def corpus(directory: Path, train: Any, **changes: Any) -> CorpusConfig:
 
 @pytest.mark.parametrize("form", ["text", "zst", "tsv", "jsonl", "parquet"])
 def test_every_form_gives_the_same_pairs(tmp_path, form):
-    assert list(read_split(corpus(tmp_path, write_every_form(tmp_path)[form]), "train")) == PAIRS
+    assert raw_pairs(corpus(tmp_path, write_every_form(tmp_path)[form]), "train") == PAIRS
 
 
 def test_a_list_of_sources_is_read_in_its_order(tmp_path):
     forms = write_every_form(tmp_path)
     train = [{**forms["jsonl"], "weight": 2}, forms["tsv"], forms["text"]]
     config = corpus(tmp_path, train)
-    assert list(read_split(config, "train")) == PAIRS * 3
+    assert raw_pairs(config, "train") == PAIRS * 3
     assert [sum(map(len, tables)) for tables in read_sources(config, "train")] == [3, 3, 3]
-    assert list(read_split(config, "valid")) == [("a", "b")]
+    assert raw_pairs(config, "valid") == [("a", "b")]
     assert source_settings(config)["weights"] == [2.0, 1.0, 1.0]
 
 
@@ -71,9 +72,9 @@ def test_a_dataset_is_read_in_the_direction_of_the_languages(tmp_path):
         (tmp_path / "set" / f"{split}.jsonl").write_text("".join(rows))
     files = {"dataset": str(tmp_path / "set")}
     forth = CorpusConfig.model_validate({"source": "datasets", "train": files, "valid": files, "test": files})
-    assert list(read_split(forth, "valid")) == [(f"validation {s}", t) for s, t in PAIRS]
+    assert raw_pairs(forth, "valid") == [(f"validation {s}", t) for s, t in PAIRS]
     back = forth.model_copy(update={"src_lang": "en", "tgt_lang": "de"})
-    assert list(read_split(back, "train")) == [(t, f"train {s}") for s, t in PAIRS]
+    assert raw_pairs(back, "train") == [(t, f"train {s}") for s, t in PAIRS]
     assert set(source_hashes(forth)) == {"train.dataset", "valid.dataset", "test.dataset"}
     assert source_settings(forth) != source_settings(back)
 
@@ -81,10 +82,10 @@ def test_a_dataset_is_read_in_the_direction_of_the_languages(tmp_path):
 def test_the_archive_is_read_in_both_directions_and_texts(tmp_path):
     archive = miniature(tmp_path)
     tree = {"source": "iwslt14", "archive": str(archive)}
-    raw = list(read_split(CorpusConfig.model_validate(tree), "test"))
-    back = list(read_split(CorpusConfig.model_validate({**tree, "src_lang": "en", "tgt_lang": "de"}), "test"))
+    raw = raw_pairs(CorpusConfig.model_validate(tree), "test")
+    back = raw_pairs(CorpusConfig.model_validate({**tree, "src_lang": "en", "tgt_lang": "de"}), "test")
     assert raw == [(src, tgt) for tgt, src in back] != []
-    paper = list(read_split(CorpusConfig.model_validate({**tree, "text": "paper"}), "test"))
+    paper = raw_pairs(CorpusConfig.model_validate({**tree, "text": "paper"}), "test")
     assert len(paper) == len(raw)
     assert all(text == text.lower() for pair in paper for text in pair)
 
@@ -136,7 +137,7 @@ def test_sources_that_are_not_there_are_told(tmp_path):
 
 def test_the_demo_corpus_is_read_when_it_is_asked_for(monkeypatch):
     monkeypatch.setattr(sources, "demo_pairs", lambda: {"valid": PAIRS})
-    assert list(read_split(CorpusConfig(source="demo"), "valid")) == PAIRS
+    assert raw_pairs(CorpusConfig(source="demo"), "valid") == PAIRS
 
 
 @pytest.mark.parametrize(
@@ -150,4 +151,4 @@ def test_real_text_is_the_same_in_every_form(tmp_path, files):
     (tmp_path / "a.tsv").write_text("".join(f"{s}\t{t}\n" for s, t in pairs))
     whole = {key: str(data_path(name)) for key, name in zip(("src", "tgt"), files, strict=True)}
     for train in ({"parquet": "a.parquet"}, {"jsonl": "a.jsonl"}, {"tsv": "a.tsv"}, whole):
-        assert list(read_split(corpus(tmp_path, train), "train")) == pairs
+        assert raw_pairs(corpus(tmp_path, train), "train") == pairs

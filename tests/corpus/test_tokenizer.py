@@ -37,7 +37,14 @@ from bertkd_ray.corpus.tokenizer import (
     save_vocabulary,
 )
 from bertkd_ray.corpus.tokenizer import build_vocabulary as build_space_of_pieces
-from tests.corpus.berts import HAND_VOCABULARY, bert_of, golden_vocabulary, segmenter_of, trained_cased_bert
+from tests.corpus.berts import (
+    HAND_VOCABULARY,
+    bert_of,
+    golden_vocabulary,
+    pieces_of_words,
+    segmenter_of,
+    trained_cased_bert,
+)
 from tests.helpers.shared_files import data_path, golden_path
 
 UNCASED = segmenter_of(bert_of(HAND_VOCABULARY))
@@ -117,7 +124,7 @@ def test_the_most_frequent_piece_stands_behind_a_token() -> None:
     segmenter = segmenter_of(bert_of([*HAND_VOCABULARY, "n"]))
     # A piece that reaches beyond the student's chunk of 100 letters is behind the surface on either side.
     across = "ma" + "\u0345" * 98 + "n"
-    assert [piece.token for piece in segmenter.segment([across])[0]][1] == "n"
+    assert [piece.token for piece in pieces_of_words(segmenter, [across])[0]][1] == "n"
     for of_man, of_n, winner in [(2, 1, "man"), (1, 2, "n"), (1, 1, "man")]:
         space = build_vocabulary({across: of_man, "-n": of_n}, segmenter, lowercase=False)
         token = space.tokens.index("n")
@@ -233,7 +240,7 @@ def test_the_tokens_of_the_segmentation_decode_to_the_word(texts: list[str], seg
     counts = count_words(normalise(text) for text in texts)
     space = build_vocabulary(counts, segmenter, lowercase=False)
     ids = {token: number for number, token in enumerate(space.tokens)}
-    cut = [[ids[piece.token] for piece in pieces] for pieces in segmenter.segment(list(counts))]
+    cut = [[ids[piece.token] for piece in pieces] for pieces in pieces_of_words(segmenter, list(counts))]
     assert decode(space.tokenizer(), cut) == list(counts)
 
 
@@ -471,7 +478,7 @@ def differing_words(space: Vocabulary, segmenter: Segmenter, words: list[str]) -
     encodings = segmenter._tokenizer.encode_batch(words, add_special_tokens=False)
     differing, with_unknown = [], 0
     for word, pieces, row, encoding in zip(
-        words, segmenter.segment(words), rows(space.tokenizer(), words), encodings, strict=True
+        words, pieces_of_words(segmenter, words), rows(space.tokenizer(), words), encodings, strict=True
     ):
         if unknown in encoding.ids:
             with_unknown += 1
@@ -542,13 +549,13 @@ def test_all_lower_cased_lines_come_back(corpus: str) -> None:
 
 def test_pieces_of_the_parts_of_a_text_add_up_to_those_of_the_whole() -> None:
     counts = [count_words([normalise(line)]) for line in LINES]
-    counter, parts = PieceCounter(UNCASED, room=3), Counter()
+    counter, parts = PieceCounter(UNCASED, capacity=3), Counter()
     for part in [*counts, *counts]:
         parts.update(counter.count(part))
     whole = PieceCounter(UNCASED).count(sum(counts, Counter()))
     assert parts == Counter({piece: 2 * count for piece, count in whole.items()})
     words = [word for line in LINES for word in normalise(line).split()]
-    assert whole == Counter(piece for pieces in UNCASED.segment(words) for piece in pieces)
+    assert whole == Counter(piece for pieces in pieces_of_words(UNCASED, words) for piece in pieces)
 
 
 # --- word by word ----------------------------------------------------------------------------------------------------
@@ -584,7 +591,7 @@ def test_any_lines_have_the_same_ids_word_by_word(
 ) -> None:
     normal = [normalise(text, lowercase=lowercase) for text in texts]
     tokenizer = space_of([*texts[::2], known], segmenter, lowercase=lowercase).tokenizer()
-    encoder = WordEncoder(tokenizer, room=3)
+    encoder = WordEncoder(tokenizer, capacity=3)
     assert same_as_line_by_line(tokenizer, encoder, normal)
     assert same_as_line_by_line(tokenizer, encoder, normal[::-1])
 
@@ -594,6 +601,6 @@ def test_real_lines_have_the_same_ids_word_by_word(corpus: str) -> None:
     lines = [normalise(line) for line in read_lines(corpus, SPLITS[corpus][0] + SPLITS[corpus][1])]
     # Tokens of the first lines alone, so that real words are met that are cut as in no line before.
     tokenizer = space_of(lines[:5000], bert("uncased", lines)).tokenizer()
-    encoder = WordEncoder(tokenizer, room=2000)
+    encoder = WordEncoder(tokenizer, capacity=2000)
     for start in range(0, len(lines), 2048):
         assert same_as_line_by_line(tokenizer, encoder, lines[start : start + 2048])

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.segmentation import count_words, normalise
-from bertkd_ray.corpus.words import Numbering, WordMemory, words_of
+from bertkd_ray.corpus.words import Numbering, WordCache, words_of
 
 
 def test_words_by_hand() -> None:
     words = words_of(pa.array(["b a b", "", "c"]))
     assert words.distinct == ["b", "a", "", "c"]
-    assert words.places.tolist() == [0, 1, 0, 2, 3]
+    assert words.indices.tolist() == [0, 1, 0, 2, 3]
     assert words.offsets.tolist() == [0, 3, 4, 5]
     assert words.counts().tolist() == [2, 1, 1, 1]
     assert words.counts(np.array([3, 1, 0])).tolist() == [6, 3, 1, 0]
@@ -41,8 +41,8 @@ def test_words_and_counts_are_those_of_every_line(weighted: list[tuple[str, int]
     times = np.array([time for _, time in weighted], np.int64)
     words = words_of(pa.array(lines, pa.string()))
     for number, line in enumerate(lines):
-        places = words.places[words.offsets[number] : words.offsets[number + 1]]
-        assert [words.distinct[place] for place in places] == line.split(" ")
+        indices = words.indices[words.offsets[number] : words.offsets[number + 1]]
+        assert [words.distinct[index] for index in indices] == line.split(" ")
     found = dict(zip(words.distinct, words.counts(times).tolist(), strict=True))
     found.pop("", None)
     expected = count_words(line for line, time in zip(lines, times, strict=True) for _ in range(time))
@@ -66,32 +66,32 @@ def rows(ragged: Ragged) -> list[list[int]]:
 
 def test_a_word_is_computed_once() -> None:
     compute = Lengths()
-    memory = WordMemory(compute)
-    assert rows(memory(["aa", "", "b"])) == [[2, 2], [], [1]]
-    assert rows(memory(["b", "ccc", "aa"])) == [[1], [3, 3, 3], [2, 2]]
-    assert rows(memory([])) == []
+    cache = WordCache(compute)
+    assert rows(cache(["aa", "", "b"])) == [[2, 2], [], [1]]
+    assert rows(cache(["b", "ccc", "aa"])) == [[1], [3, 3, 3], [2, 2]]
+    assert rows(cache([])) == []
     assert compute.asked == ["aa", "", "b", "ccc"]
 
 
 def test_words_that_are_no_longer_met_are_forgotten() -> None:
     compute = Lengths()
-    memory = WordMemory(compute, room=3)
+    cache = WordCache(compute, capacity=3)
     for number in range(100):
-        assert rows(memory(["often", f"{number:03}"])) == [[5] * 5, [3] * 3]
-        assert len(memory) <= 2 * 3 + 2
+        assert rows(cache(["often", f"{number:03}"])) == [[5] * 5, [3] * 3]
+        assert len(cache) <= 2 * 3 + 2
     assert compute.asked.count("often") == 1
-    memory(["000"])
+    cache(["000"])
     assert compute.asked.count("000") == 2
 
 
 def test_what_is_forgotten_is_freed_at_once() -> None:
     """Not at some later collection of cycles, until which a long run would hold it several times over."""
-    memory = WordMemory(Lengths(), room=3)
+    cache = WordCache(Lengths(), capacity=3)
     gc.disable()
     try:
-        memory(["a", "b"])
-        forgotten = weakref.ref(memory._row_of)
-        memory(["c", "d"])
+        cache(["a", "b"])
+        forgotten = weakref.ref(cache._row_of)
+        cache(["c", "d"])
         assert forgotten() is None
     finally:
         gc.enable()
@@ -99,11 +99,11 @@ def test_what_is_forgotten_is_freed_at_once() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.lists(st.sampled_from(["", "a", "bb", "ccc", "dddd", "e" * 5]), unique=True)), st.integers(1, 5))
-def test_what_is_forgotten_is_computed_again(calls: list[list[str]], room: int) -> None:
-    memory = WordMemory(Lengths(), room)
+def test_what_is_forgotten_is_computed_again(calls: list[list[str]], capacity: int) -> None:
+    cache = WordCache(Lengths(), capacity)
     for words in calls:
-        assert rows(memory(words)) == [[len(word)] * len(word) for word in words]
-        assert len(memory) <= 2 * (room + 6)
+        assert rows(cache(words)) == [[len(word)] * len(word) for word in words]
+        assert len(cache) <= 2 * (capacity + 6)
 
 
 def test_a_call_that_was_cut_off_leaves_no_wrong_integers() -> None:
@@ -114,11 +114,11 @@ def test_a_call_that_was_cut_off_leaves_no_wrong_integers() -> None:
             raise MemoryError
         return compute(words)
 
-    memory = WordMemory(fails)
-    memory(["a"])
+    cache = WordCache(fails)
+    cache(["a"])
     with pytest.raises(MemoryError):
-        memory(["bb", "a", "bad"])
-    assert rows(memory(["ccc", "a", "bb"])) == [[3] * 3, [1], [2, 2]]
+        cache(["bb", "a", "bad"])
+    assert rows(cache(["ccc", "a", "bb"])) == [[3] * 3, [1], [2, 2]]
 
 
 def test_numbering_is_in_the_order_of_the_first_look() -> None:

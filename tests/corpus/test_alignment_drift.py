@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bertkd_ray.corpus.drift import drift_line
+from bertkd_ray.corpus.alignment_drift import drift_line
 from tools.demo_corpus import demo_corpus
 
 PAIRS = demo_corpus(seed=3, train=400, valid=1, test=1)["train"]
