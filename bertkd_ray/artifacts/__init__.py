@@ -1,0 +1,1 @@
+"""Stores, artifacts and their manifests, locks, and what a storage refuses."""
