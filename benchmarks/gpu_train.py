@@ -21,6 +21,7 @@ from bertkd_ray.teacher import task as teacher_task
 from bertkd_ray.teacher.task import TeacherBatch
 from bertkd_ray.training.batch_plan import MicroBatch
 from bertkd_ray.training.context import World
+from bertkd_ray.training.curves import TRAIN_DATA_WAIT, TRAIN_LOSS
 from bertkd_ray.training.trainer import Settings, fit
 
 FINETUNE_GOAL, DISTILL_GOAL = 0.45, 0.40
@@ -143,11 +144,11 @@ def timed(setting: GpuSetting, what: Any) -> Timed:
     groups: Any = MemoryGroups(setting.table)
     fit(recorded, groups, what.lengths, settings, context, setting.precision)
     batches = [recorded.batches[start : start + every] for start in range(0, steps, every)]
-    times = [row["time"] for row in context.rows]
+    times = [row.time for row in context.rows]
     # The row of a part is written once the device has done its updates.
     spent = [after - before for before, after in pairwise(times)]
-    waits = [row["train/data_wait"] for row in context.rows]
-    return Timed(batches[warm_up:], spent[warm_up - 1 :], waits[warm_up:], context.rows[-1]["train/loss"])
+    waits = [row.metrics[TRAIN_DATA_WAIT] for row in context.rows]
+    return Timed(batches[warm_up:], spent[warm_up - 1 :], waits[warm_up:], context.rows[-1].metrics[TRAIN_LOSS])
 
 
 def report(setting: GpuSetting, board: Board, what: Any, variant: str, *, profiled: bool) -> Timed:

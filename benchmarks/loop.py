@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from bertkd_ray.core.devices import Precision, autocast
-from bertkd_ray.training.context import HistoryRow, World
+from bertkd_ray.training.context import World
+from bertkd_ray.training.curves import TRAIN_DATA_WAIT, CurveRow
 from bertkd_ray.training.dropout import seeded_dropout
 from bertkd_ray.training.preemption import Notice
 from bertkd_ray.training.trainer import Task
@@ -21,16 +22,16 @@ class Alone:
     """The context of a training in this process; keeps the training curves and nothing else."""
 
     world: World = field(default_factory=World)
-    rows: list[HistoryRow] = field(default_factory=list)
+    rows: list[CurveRow] = field(default_factory=list)
     restore: Path | None = None
 
     def notice(self) -> Notice:
         """None."""
         return Notice.NONE
 
-    def on_rows(self, rows: list[HistoryRow]) -> None:
+    def on_rows(self, rows: list[CurveRow]) -> None:
         """Those of the training curves are kept."""
-        self.rows += [row for row in rows if "train/data_wait" in row]
+        self.rows += [row for row in rows if TRAIN_DATA_WAIT in row.metrics]
 
     def on_checkpoint(self, save: Callable[[Path], None], step: int) -> None:
         """There is none."""
@@ -41,7 +42,7 @@ class Unjudged:
 
     def __init__(self, task: Any) -> None:
         self._task = task
-        self.stat_names, self.optimizer = task.stat_names, task.optimizer
+        self.stat_keys, self.optimizer = task.stat_keys, task.optimizer
         self.objective, self.model = task.objective, task.model
         self.clip, self.learning_rate = task.clip, task.learning_rate
 

@@ -29,13 +29,12 @@ from bertkd_ray.config import Config
 from bertkd_ray.execution.ray.session import Runtime
 from bertkd_ray.student import distill
 from bertkd_ray.teacher import finetune
-from bertkd_ray.training.context import HistoryRow
+from bertkd_ray.training.curves import TRAIN_POSITIONS_PER_SECOND, CurveRow
 
 STEPS = {"finetune": 14, "distill": 20}
 WARM_UP = 2
 """Rows of the curves, two updates each, that do not count."""
 GOAL = "≥ 1.8"
-_RATE = "train/positions_per_second"
 BUCKET = 25 * 2**20 // 4
 """Float32 numbers that are exchanged at a time, as by torch's DistributedDataParallel."""
 EXCHANGES = 9
@@ -102,9 +101,9 @@ def _config(config: Config, stage: str, workers: int) -> Config:
     return Config.model_validate(tree)
 
 
-def _train(stage: str, corpus: Artifact, bert: str, config: Config) -> list[HistoryRow]:
+def _train(stage: str, corpus: Artifact, bert: str, config: Config) -> list[CurveRow]:
     """The curves of one training, whose artifact is removed."""
-    rows: list[HistoryRow] = []
+    rows: list[CurveRow] = []
     runtime = Runtime(config)
     work = PendingArtifact(
         corpus.store, "teacher" if stage == "finetune" else "student", f"{next(_numbers):016x}", {}, {}
@@ -116,17 +115,17 @@ def _train(stage: str, corpus: Artifact, bert: str, config: Config) -> list[Hist
     else:
         distill.distill(work, config, runtime, corpus, None, rows.extend)
     corpus.store.delete(work.directory)
-    return [row for row in rows if _RATE in row][WARM_UP:]
+    return [row for row in rows if TRAIN_POSITIONS_PER_SECOND in row.metrics][WARM_UP:]
 
 
-def _rate(rows: list[HistoryRow]) -> float:
-    return statistics.median(row[_RATE] for row in rows)
+def _rate(rows: list[CurveRow]) -> float:
+    return statistics.median(row.metrics[TRAIN_POSITIONS_PER_SECOND] for row in rows)
 
 
-def seconds_an_update(rows: list[HistoryRow]) -> float:
+def seconds_an_update(rows: list[CurveRow]) -> float:
     """The median between two rows of the curves."""
     pairs = itertools.pairwise(rows)
-    return statistics.median((b["time"] - a["time"]) / (b["step"] - a["step"]) for a, b in pairs)
+    return statistics.median((b.time - a.time) / (b.step - a.step) for a, b in pairs)
 
 
 def exchange_seconds(numbers: int) -> float:
@@ -158,13 +157,13 @@ class _Span:
     end: float
 
 
-def rate_of_both(first: list[HistoryRow], second: list[HistoryRow]) -> float:
+def rate_of_both(first: list[CurveRow], second: list[CurveRow]) -> float:
     """Positions a second of two trainings together, while both went on: of each its median, added up.
 
     Raises ValueError when they did not overlap.
     """
-    span = _Span(max(first[0]["time"], second[0]["time"]), min(first[-1]["time"], second[-1]["time"]))
-    within = [[row for row in rows if span.begin <= row["time"] <= span.end] for rows in (first, second)]
+    span = _Span(max(first[0].time, second[0].time), min(first[-1].time, second[-1].time))
+    within = [[row for row in rows if span.begin <= row.time <= span.end] for rows in (first, second)]
     if not all(within):
         raise ValueError("the two trainings were not at work at the same time; train longer")
     return sum(_rate(rows) for rows in within)

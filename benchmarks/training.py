@@ -25,6 +25,7 @@ from bertkd_ray.student.task import StudentTask, Validation
 from bertkd_ray.teacher import task as teacher_task
 from bertkd_ray.teacher.task import TeacherBatch, TeacherTask
 from bertkd_ray.training.batch_plan import MicroBatch
+from bertkd_ray.training.curves import TRAIN_DATA_WAIT
 from bertkd_ray.training.optimization import set_learning_rate
 from bertkd_ray.training.trainer import Settings, Task, fit
 
@@ -217,4 +218,4 @@ def _shares(setting: Setting, task: Any, lengths: Any, budget: int, rounds: int)
     )
     context = Alone()
     fit(task, setting.groups(), lengths, settings, context, setting.precision)
-    return [row["train/data_wait"] for row in context.rows[1:]]
+    return [row.metrics[TRAIN_DATA_WAIT] for row in context.rows[1:]]

@@ -15,6 +15,7 @@ from bertkd_ray.cli import main
 from bertkd_ray.core import console
 from bertkd_ray.core.console import Progress
 from bertkd_ray.pipeline.pipeline import Pipeline
+from bertkd_ray.training.curves import CurveRow
 from tests.helpers.local_project import InProcess
 from tests.helpers.small_config import write_config
 
@@ -78,10 +79,10 @@ def test_neither_the_start_of_the_workers_nor_what_a_checkpoint_held_makes_a_rat
 
     def train(on_rows: Any) -> Any:
         long_ago = time.time() - 1000
-        on_rows([{"step": step, "time": long_ago, "train/loss": 2.0} for step in (490, 500)])
+        on_rows([CurveRow(step, long_ago, {"train/loss": 2.0}) for step in (490, 500)])
         for step in (510, 520):
             now[0] += 10
-            on_rows([{"step": step, "time": time.time(), "train/loss": 1.5}])
+            on_rows([CurveRow(step, time.time(), {"train/loss": 1.5})])
 
     Pipeline._training(object.__new__(Pipeline), "finetune", 600, NoRun(), train)
     assert stderr.getvalue().splitlines() == [

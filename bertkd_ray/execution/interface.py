@@ -10,7 +10,8 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from bertkd_ray.artifacts.artifact import PendingArtifact
-from bertkd_ray.training.context import HistoryRow, TrainContext
+from bertkd_ray.training.context import TrainContext
+from bertkd_ray.training.curves import CurveRow
 
 __all__ = ["Item", "Job", "MapWorker", "Result", "Runtime", "TrainContext", "TrainWorker", "bound"]
 
@@ -41,7 +42,7 @@ class Runtime(Protocol):
         pending: PendingArtifact,
         worker: TrainWorker[Job],
         job: Job,
-        on_rows: Callable[[list[HistoryRow]], None],
+        on_rows: Callable[[list[CurveRow]], None],
     ) -> None:
         """Runs a training function in every process of a worker group, until it has ended everywhere.
 

@@ -17,7 +17,8 @@ from bertkd_ray.artifacts.artifact import PendingArtifact
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.execution.interface import Job, TrainWorker, bound
-from bertkd_ray.training.context import HistoryRow, World
+from bertkd_ray.training.context import World
+from bertkd_ray.training.curves import CurveRow
 from bertkd_ray.training.preemption import Notice
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class LocalRuntime:
         pending: PendingArtifact,
         worker: TrainWorker[Job],
         job: Job,
-        on_rows: Callable[[list[HistoryRow]], None],
+        on_rows: Callable[[list[CurveRow]], None],
     ) -> None:
         """Runs a training function as the only worker, from its newest checkpoint or from the start."""
         from bertkd_ray.core.devices import best_device
@@ -74,13 +75,13 @@ class LocalTrainContext:
     pending: PendingArtifact
     world: World
     restore: Path | None
-    on_new_rows: Callable[[list[HistoryRow]], None]
+    on_new_rows: Callable[[list[CurveRow]], None]
 
     def notice(self) -> Notice:
         """Nobody sends this process away in good time."""
         return Notice.NONE
 
-    def on_rows(self, rows: list[HistoryRow]) -> None:
+    def on_rows(self, rows: list[CurveRow]) -> None:
         """Hands rows of the curves on at once."""
         self.on_new_rows(rows)
 

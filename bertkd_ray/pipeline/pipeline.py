@@ -20,9 +20,10 @@ from bertkd_ray.config import NOT_PART_OF_A_RESULT, Config
 from bertkd_ray.core.console import Progress, human_seconds, log
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.timeline import span
-from bertkd_ray.report.results import HistoryRow, Results
+from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import ArmResult
 from bertkd_ray.tracking import InputArtifact, Run, Tracker, default_uri, now_ms, open_tracker
+from bertkd_ray.training.curves import TRAIN_LOSS, VALID_ACCURACY, VALID_BLEU, VALID_LOSS, CurveRow
 
 if TYPE_CHECKING:
     from bertkd_ray.corpus.inspect import CorpusFigures
@@ -346,19 +347,19 @@ class Pipeline:
         return run
 
     def _training(
-        self, name: str, steps: int, run: Run, train: Callable[[Callable[[list[HistoryRow]], None]], Artifact]
+        self, name: str, steps: int, run: Run, train: Callable[[Callable[[list[CurveRow]], None]], Artifact]
     ) -> Artifact:
         """Trains while the curves go to the terminal and to the tracker."""
         started, is_training = time.time(), False
         with Progress(steps, name, "steps") as progress:
 
-            def on_rows(rows: list[HistoryRow]) -> None:
+            def on_rows(rows: list[CurveRow]) -> None:
                 nonlocal is_training
                 # The start of the workers is no part of the rate, nor are rows that a checkpoint hands out again.
                 told = progress.update if is_training else progress.resume
                 for row in rows:
-                    told(int(row["step"]), **_shown(row))
-                    is_training = row["time"] >= started
+                    told(row.step, **_displayed_metrics(row))
+                    is_training = row.time >= started
                 _log_rows(run, rows)
 
             return train(on_rows)
@@ -403,19 +404,17 @@ def _ended(run: Run) -> Iterator[None]:
     run.finish()
 
 
-def _shown(row: HistoryRow) -> dict[str, float]:
+def _displayed_metrics(row: CurveRow) -> dict[str, float]:
     """The figures of a row that the progress line shows."""
-    shown = {"train/loss": "loss", "valid/loss": "valid loss", "valid/accuracy": "valid accuracy", "valid/bleu": "BLEU"}
-    return {label: row[key] for key, label in shown.items() if key in row}
+    labels = {TRAIN_LOSS: "loss", VALID_LOSS: "valid loss", VALID_ACCURACY: "valid accuracy", VALID_BLEU: "BLEU"}
+    return {label: row.metrics[key] for key, label in labels.items() if key in row.metrics}
 
 
-def _log_rows(run: Run, rows: Iterable[HistoryRow]) -> None:
+def _log_rows(run: Run, rows: Iterable[CurveRow]) -> None:
     """Training and validation figures are two series: both may have a row at the same step."""
     by_series: dict[str, list[tuple[int, dict[str, float], int]]] = {"train": [], "valid": []}
     for row in rows:
-        figures = {key: value for key, value in row.items() if "/" in key}
-        series = "valid" if any(key.startswith("valid/") for key in figures) else "train"
-        by_series[series].append((int(row["step"]), figures, int(row["time"] * 1000)))
+        by_series[row.split].append((row.step, dict(row.metrics), int(row.time * 1000)))
     for series, items in by_series.items():
         if items:
             run.log_metrics(items, series=series)

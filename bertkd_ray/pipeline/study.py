@@ -21,9 +21,9 @@ from bertkd_ray.core.console import human_seconds, log
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.pipeline.pipeline import Pipeline, StageResult, Status
 from bertkd_ray.report.arm_runs import record_student
-from bertkd_ray.report.results import HistoryRow
 from bertkd_ray.report.study import SeedResult, StudyArm, Teacher, students_csv, study_csv, study_markdown, study_text
 from bertkd_ray.tracking import Run, RunRef, Tracker, now_ms
+from bertkd_ray.training.curves import VALID_ACCURACY, CurveRow
 
 BuildRecord = dict[str, tuple[Status, float]]
 """What was made: by directory, whether it was begun anew or gone on with, and the seconds it took."""
@@ -69,7 +69,7 @@ class _Student:
 
     trial: Trial
     result: SeedResult
-    history: list[HistoryRow]
+    history: list[CurveRow]
     translation: Artifact
 
 
@@ -306,7 +306,7 @@ def _teacher(stages: Mapping[str, StageResult]) -> Teacher | None:
     fidelity = {
         name: labels.metrics[f"fidelity/{name}"] for name in ("gold_first", "gold_in_topk", "entropy_t1", "entropy_t10")
     }
-    return Teacher(labels.display_uri, int(teacher.metrics["steps"]), teacher.metrics["valid/accuracy"], **fidelity)
+    return Teacher(labels.display_uri, int(teacher.metrics["steps"]), teacher.metrics[VALID_ACCURACY], **fidelity)
 
 
 def _print_of(trial: Trial) -> str:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bertkd_ray.artifacts.artifact import Artifact
-from bertkd_ray.report.results import HistoryRow, Results
+from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import ArmResult
 from bertkd_ray.tracking import Run, RunRef, StudentModel, Tracker, now_ms
+from bertkd_ray.training.curves import CurveRow
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,14 +47,10 @@ def record_arms(results: Results, tracker: Tracker, parent: RunRef) -> None:
 
 
 def record_student(
-    run: Run, scores: ArmResult, student: Artifact, translation: Artifact, history: list[HistoryRow]
+    run: Run, scores: ArmResult, student: Artifact, translation: Artifact, history: list[CurveRow]
 ) -> None:
     """Curve and scores of a student in its run, and the tags by which it is searched and found again."""
-    curve = [
-        (int(row["step"]), {key: row[key] for key in row if key.startswith("valid/")}, int(row["time"] * 1000))
-        for row in history
-        if "valid/bleu" in row
-    ]
+    curve = [(row.step, dict(row.metrics), int(row.time * 1000)) for row in history if row.split == "valid"]
     run.log_metrics(curve, series="valid")
     run.log_metrics([(0, scores.metrics(), now_ms())], series="scores")
     run.set_tags(

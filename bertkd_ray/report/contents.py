@@ -16,6 +16,7 @@ from bertkd_ray.corpus.prepare import SPLITS
 from bertkd_ray.report.lineage import Node
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import ArmResult
+from bertkd_ray.training.curves import VALID_ACCURACY, VALID_PERPLEXITY, CurveRow
 
 CHANCE = 0.05
 """From this p-value on a difference is called one that may be chance."""
@@ -124,7 +125,7 @@ def _tiles(results: Results) -> Iterator[Tile]:
         size = f"teacher: {human_count(teacher.metrics['parameters'])}" if teacher else ""
         yield Tile("Parameters of the student", human_count(best.parameters), size)
     elif teacher is not None:
-        accuracy = f"{100 * teacher.metrics['valid/accuracy']:.1f}%"
+        accuracy = f"{100 * teacher.metrics[VALID_ACCURACY]:.1f}%"
         yield Tile("Masked accuracy of the teacher", accuracy, "validation set")
     seconds = sum(artifact.manifest["seconds"] for artifact in results.stages.values())
     count = len(results.stages)
@@ -156,8 +157,8 @@ def score_rows(results: Results) -> list[Row]:
         row("Test BLEU, legacy", "tokenised, lower case", [arm.legacy_bleu for arm in arms], ".2f", max),
         row("Length ratio", "output over reference", [one["test/length_ratio"] for one in translations], ".3f", None),
         row("Valid BLEU", "greedy", [arm.valid_bleu for arm in arms], ".2f", max),
-        row("Valid accuracy", "target tokens, %", [100 * one["valid/accuracy"] for one in students], ".1f", max),
-        row("Valid perplexity", "of the references", [one["valid/perplexity"] for one in students], ".2f", min),
+        row("Valid accuracy", "target tokens, %", [100 * one[VALID_ACCURACY] for one in students], ".1f", max),
+        row("Valid perplexity", "of the references", [one[VALID_PERPLEXITY] for one in students], ".2f", min),
         Row("Parameters", "of the student", [Cell(human_count(arm.parameters)) for arm in arms]),
     ]
 
@@ -176,7 +177,7 @@ def signature_rows(results: Results) -> list[tuple[str, str]]:
 
 
 def validation_rows(
-    histories: Mapping[str, Sequence[Mapping[str, float]]], columns: Mapping[str, tuple[str, float]]
+    histories: Mapping[str, Sequence[CurveRow]], columns: Mapping[str, tuple[str, float]]
 ) -> list[tuple[int, list[str]]]:
     """Step and values, history by history, at every step at which one of them was validated.
 
@@ -185,8 +186,8 @@ def validation_rows(
     by_step: dict[int, dict[str, Mapping[str, float]]] = {}
     for name, history in histories.items():
         for row in history:
-            if any(key in row for key in columns):
-                by_step.setdefault(int(row["step"]), {})[name] = row
+            if any(key in row.metrics for key in columns):
+                by_step.setdefault(row.step, {})[name] = row.metrics
     return [
         (step, [_scaled(found.get(name, {}).get(key), *columns[key]) for name in histories for key in columns])
         for step, found in sorted(by_step.items())

@@ -1,13 +1,7 @@
 """Figures of a pipeline: finetuning curves, translation curves of every arm, soft label fidelity and final scores.
 
-A history is a list of rows, each a dict with "step" and any of these keys (a row may lack any of them):
-"train/loss"      finetuning: training loss, nats per masked token
-"valid/loss"      finetuning: the same on the validation set
-"train/nll"       translation: negative log-likelihood of the training batches, nats per target token
-"valid/nll"       translation: the same on the validation set
-"valid/accuracy"  share of masked or target tokens that the model puts first, 0 … 1
-"valid/bleu"      BLEU of greedy translations of the validation set, 0 … 100
-Values that are not finite are left out.
+A history is a list of `training.curves.CurveRow`; a row may lack any of the metrics that a figure draws. Values that
+are not finite are left out.
 """
 
 from __future__ import annotations
@@ -22,11 +16,20 @@ from numpy.typing import NDArray
 
 from bertkd_ray.report.frame import BEST, BLUE, FAINT, GRID, INK, VERMILION, Drawing, Panel, Style, draw_panels, styles
 from bertkd_ray.report.tables import ArmResult
+from bertkd_ray.training.curves import (
+    TRAIN_LOSS,
+    TRAIN_NLL,
+    VALID_ACCURACY,
+    VALID_BLEU,
+    VALID_LOSS,
+    VALID_NLL,
+    CurveRow,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-History = Sequence[Mapping[str, float]]
+History = Sequence[CurveRow]
 TEACHER = "finetune"
 """Whose history is the teacher's in `draw_all`."""
 
@@ -69,22 +72,22 @@ def finetuning_panels(history: History) -> list[Panel]:
     The best checkpoint, by validation loss, is ringed.
     """
     training, validation = Style(BLUE, "-", ""), Style(VERMILION, "--", "o")
-    best = _best_step(history, "valid/loss", lowest=True)
+    best = _best_step(history, VALID_LOSS, lowest=True)
 
     def loss(axes: Axes) -> None:
-        _draw_training(axes, history, "train/loss", training, "training")
-        _draw_validation(axes, history, "valid/loss", validation, "validation", best)
+        _draw_training(axes, history, TRAIN_LOSS, training, "training")
+        _draw_validation(axes, history, VALID_LOSS, validation, "validation", best)
         _finish(axes, "nats per masked token")
-        _limit_to_trend(axes, [history], "train/loss")
+        _limit_to_trend(axes, [history], TRAIN_LOSS)
 
     def accuracy(axes: Axes) -> None:
-        _draw_validation(axes, history, "valid/accuracy", validation, "validation", best, scale=100)
+        _draw_validation(axes, history, VALID_ACCURACY, validation, "validation", best, scale=100)
         _finish(axes, "masked tokens predicted, %")
 
     histories = {"validation": history}
     return [
-        Panel("C-MLM loss", loss, _told(histories, "valid/loss", "nats per masked token")),
-        Panel("Masked accuracy", accuracy, _told(histories, "valid/accuracy", "% of masked tokens", scale=100)),
+        Panel("C-MLM loss", loss, _told(histories, VALID_LOSS, "nats per masked token")),
+        Panel("Masked accuracy", accuracy, _told(histories, VALID_ACCURACY, "% of masked tokens", scale=100)),
     ]
 
 
@@ -104,19 +107,19 @@ def translation_loss_panels(arms: Mapping[str, History]) -> list[Panel]:
 
     def training(axes: Axes) -> None:
         for (name, history), style in zip(arms.items(), styles(len(arms)), strict=True):
-            _draw_training(axes, history, "train/nll", style, name)
+            _draw_training(axes, history, TRAIN_NLL, style, name)
         _finish(axes, unit)
-        _limit_to_trend(axes, list(arms.values()), "train/nll")
+        _limit_to_trend(axes, list(arms.values()), TRAIN_NLL)
 
     def validation(axes: Axes) -> None:
         for (name, history), style in zip(arms.items(), styles(len(arms)), strict=True):
-            _draw_validation(axes, history, "valid/nll", style, name, _best_translation_step(history))
+            _draw_validation(axes, history, VALID_NLL, style, name, _best_translation_step(history))
         _finish(axes, unit)
         _add_perplexity_axis(axes)
 
     return [
-        Panel("Translation loss, training", training, _told(arms, "train/nll", unit)),
-        Panel("Translation loss, validation", validation, _told(arms, "valid/nll", unit)),
+        Panel("Translation loss, training", training, _told(arms, TRAIN_NLL, unit)),
+        Panel("Translation loss, validation", validation, _told(arms, VALID_NLL, unit)),
     ]
 
 
@@ -136,10 +139,10 @@ def translation_quality_panels(arms: Mapping[str, History]) -> list[Panel]:
 
         return draw
 
-    accuracy = _told(arms, "valid/accuracy", "% of target tokens", scale=100)
+    accuracy = _told(arms, VALID_ACCURACY, "% of target tokens", scale=100)
     return [
-        Panel("Token accuracy", curves("valid/accuracy", "target tokens predicted, %", 100.0), accuracy),
-        Panel("Greedy BLEU", curves("valid/bleu", "BLEU, validation set", 1.0), _told(arms, "valid/bleu", "BLEU")),
+        Panel("Token accuracy", curves(VALID_ACCURACY, "target tokens predicted, %", 100.0), accuracy),
+        Panel("Greedy BLEU", curves(VALID_BLEU, "BLEU, validation set", 1.0), _told(arms, VALID_BLEU, "BLEU")),
     ]
 
 
@@ -152,9 +155,9 @@ def draw_seeds(arms: Mapping[str, Sequence[History]], stem: Path) -> Drawing:
 
     def bleu(axes: Axes) -> None:
         for (name, histories), style in zip(arms.items(), styles(len(arms)), strict=True):
-            steps, means, deviations = _over_seeds(histories, "valid/bleu")
-            mean = [{"step": step, "valid/bleu": value} for step, value in zip(steps, means, strict=True)]
-            _draw_validation(axes, mean, "valid/bleu", style, name, None)
+            steps, means, deviations = _over_seeds(histories, VALID_BLEU)
+            mean = [CurveRow(int(step), 0.0, {VALID_BLEU: value}) for step, value in zip(steps, means, strict=True)]
+            _draw_validation(axes, mean, VALID_BLEU, style, name, None)
             axes.fill_between(
                 steps, means - deviations, means + deviations, color=style.color, alpha=0.15, linewidth=0, zorder=1
             )
@@ -208,7 +211,7 @@ def draw_scores(scores: Mapping[str, float], stem: Path, *, label: str = "BLEU, 
 
 def _series(history: History, key: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Steps and finite values of one key, float64[n] each, by rising step."""
-    points = [(row["step"], row[key]) for row in history if row.get(key) is not None and math.isfinite(row[key])]
+    points = [(row.step, row.metrics[key]) for row in history if _is_known(row.metrics, key)]
     array = np.asarray(sorted(points), dtype=np.float64).reshape(-1, 2)
     return array[:, 0], array[:, 1]
 
@@ -265,8 +268,8 @@ def _best_step(history: History, key: str, *, lowest: bool) -> float | None:
 
 
 def _best_translation_step(history: History) -> float | None:
-    best = _best_step(history, "valid/bleu", lowest=False)
-    return _best_step(history, "valid/nll", lowest=True) if best is None else best
+    best = _best_step(history, VALID_BLEU, lowest=False)
+    return _best_step(history, VALID_NLL, lowest=True) if best is None else best
 
 
 def _draw_training(axes: Axes, history: History, key: str, style: Style, label: str) -> None:

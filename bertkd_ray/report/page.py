@@ -32,9 +32,10 @@ from bertkd_ray.report.lengths import MOST_PAIRS, length_panels, read_lengths
 from bertkd_ray.report.lineage import lineage
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.samples import MOST_SCORED, differing_samples, drawn_samples, marked
+from bertkd_ray.training.curves import VALID_ACCURACY, VALID_BLEU, VALID_LOSS, VALID_NLL, CurveRow
 
-_TEACHER_COLUMNS = {"valid/loss": (".3f", 1.0), "valid/accuracy": (".1f", 100.0)}
-_STUDENT_COLUMNS = {"valid/bleu": (".2f", 1.0), "valid/accuracy": (".1f", 100.0), "valid/nll": (".3f", 1.0)}
+_TEACHER_COLUMNS = {VALID_LOSS: (".3f", 1.0), VALID_ACCURACY: (".1f", 100.0)}
+_STUDENT_COLUMNS = {VALID_BLEU: (".2f", 1.0), VALID_ACCURACY: (".1f", 100.0), VALID_NLL: (".3f", 1.0)}
 _LENGTH_INCHES = (4.0, 3.0)
 
 
@@ -125,7 +126,7 @@ def _figures(results: Results) -> dict[str, list[Figure]]:
     return drawn
 
 
-def _arm_histories(results: Results) -> dict[str, list[dict[str, float]]]:
+def _arm_histories(results: Results) -> dict[str, list[CurveRow]]:
     return {name: history for name, history in results.histories.items() if name != TEACHER}
 
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from bertkd_ray.artifacts.artifact import Artifact, fingerprint
 from bertkd_ray.config import Config
 from bertkd_ray.report.tables import ArmResult
+from bertkd_ray.training.curves import VALID_ACCURACY, VALID_BLEU, VALID_PERPLEXITY, CurveRow
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from bertkd_ray.evaluation.significance import BleuResamples
 
-HistoryRow = dict[str, float]
 _FIDELITY = "fidelity/"
 _SHARED = ("prepare", "finetune", "extract")
 _OF_TEACHER = ("finetune", "extract")
@@ -86,15 +86,15 @@ class Results:
                 ArmResult(
                     arm=arm,
                     parameters=int(student.metrics["parameters"]),
-                    valid_bleu=student.metrics["valid/bleu"],
+                    valid_bleu=student.metrics[VALID_BLEU],
                     test_bleu=translation.metrics["test/bleu"],
                     chrf=translation.metrics["test/chrf"],
                     legacy_bleu=translation.metrics["test/legacy_bleu"],
                     delta=compared.delta if compared else None,
                     p_value=compared.p_value if compared else None,
                     seconds=self._seconds(arm),
-                    valid_perplexity=student.metrics["valid/perplexity"],
-                    valid_accuracy=student.metrics["valid/accuracy"],
+                    valid_perplexity=student.metrics[VALID_PERPLEXITY],
+                    valid_accuracy=student.metrics[VALID_ACCURACY],
                     length_ratio=translation.metrics["test/length_ratio"],
                 )
             )
@@ -126,13 +126,16 @@ class Results:
         return {name.partition("/")[0]: self.stages[name].manifest["seconds"] for name in needed}
 
     @cached_property
-    def histories(self) -> dict[str, list[HistoryRow]]:
+    def histories(self) -> dict[str, list[CurveRow]]:
         """The curves of the teacher, under `finetune`, and of every arm."""
         from bertkd_ray.student.distill import HISTORY
 
         names = {"finetune": "finetune", **{f"distill/{arm}": arm for arm in self.arm_configs}}
         found = {label: self.stages[name] for name, label in names.items() if name in self.stages}
-        return {label: artifact.read_json(HISTORY)["rows"] for label, artifact in found.items()}
+        return {
+            label: [CurveRow.from_json(row) for row in artifact.read_json(HISTORY)["rows"]]
+            for label, artifact in found.items()
+        }
 
     @property
     def fidelity(self) -> dict[str, float]:

@@ -15,7 +15,7 @@ from bertkd_ray.corpus.prepare import TOKENIZER
 
 if TYPE_CHECKING:
     from bertkd_ray.execution.interface import Runtime, TrainContext
-    from bertkd_ray.training.context import HistoryRow
+    from bertkd_ray.training.curves import CurveRow
     from bertkd_ray.training.trainer import Trained
 
 MODEL = "model"
@@ -56,7 +56,7 @@ def distill(
     runtime: Runtime,
     corpus: Artifact,
     softlabels: Artifact | None,
-    on_rows: Callable[[list[HistoryRow]], None],
+    on_rows: Callable[[list[CurveRow]], None],
 ) -> Artifact:
     """Makes the student artifact of an arm. Raises UserError for soft labels of another corpus."""
     if config.kd.alpha > 0:
@@ -155,6 +155,7 @@ def _save(
 ) -> None:
     """Writes the student as an ordinary `save_pretrained` directory with its tokenizer, and the training curves."""
     from bertkd_ray.core.quiet import quiet_transformers
+    from bertkd_ray.training.curves import validation_at
 
     with scratch_directory("student-") as scratch:
         directory = scratch / MODEL
@@ -165,13 +166,12 @@ def _save(
                 (directory / name).write_bytes(store.read(corpus.directory, TOKENIZER, name))
         store.upload(directory, arguments["artifact"], MODEL)
     history = trained.progress.history
-    chosen = next(row for row in history if row["step"] == trained.progress.best_step and "valid/bleu" in row)
-    valid = averaged or {key: value for key, value in chosen.items() if key.startswith("valid/")}
+    valid = averaged or validation_at(history, trained.progress.best_step).metrics
     summary = {
         **valid,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "steps": trained.progress.step,
         "best_step": trained.progress.best_step,
     }
-    data = json.dumps({"summary": summary, "rows": history}).encode()
+    data = json.dumps({"summary": summary, "rows": [row.to_json() for row in history]}).encode()
     store.write(data, arguments["artifact"], HISTORY)

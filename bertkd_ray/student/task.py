@@ -25,6 +25,14 @@ from bertkd_ray.student.loss import evaluation_sums, fused_kd_loss
 from bertkd_ray.student.model import decoder_hidden
 from bertkd_ray.training.batch_plan import Lengths, MicroBatch, length_batches
 from bertkd_ray.training.context import World
+from bertkd_ray.training.curves import (
+    TRAIN_ACCURACY,
+    TRAIN_NLL,
+    VALID_ACCURACY,
+    VALID_BLEU,
+    VALID_NLL,
+    VALID_PERPLEXITY,
+)
 from bertkd_ray.training.optimization import build_optimizer, global_grad_norm_clip, linear_warmup_decay, noam
 
 # Padded source tokens of a batch of greedy search. Elsewhere a step takes as long for one sentence as for thousands.
@@ -94,7 +102,7 @@ class Validation:
 class StudentTask:
     """Implements `training.trainer.Task` for the student."""
 
-    stat_names: tuple[str, ...] = ("nll", "accuracy")
+    stat_keys: tuple[str, ...] = (TRAIN_NLL, TRAIN_ACCURACY)
 
     def __init__(
         self,
@@ -137,15 +145,15 @@ class StudentTask:
         batches = length_batches(data.src.lengths + data.tgt.lengths, tokens, budget, 0)[world.rank :: world.size]
         nll, correct, count = world.sum(self._likelihood(batches, world.device)).tolist()
         return {
-            "valid/nll": nll / count,
-            "valid/perplexity": math.exp(min(nll / count, 50.0)),
-            "valid/accuracy": correct / count,
-            "valid/bleu": self._greedy_bleu(batches, world),
+            VALID_NLL: nll / count,
+            VALID_PERPLEXITY: math.exp(min(nll / count, 50.0)),
+            VALID_ACCURACY: correct / count,
+            VALID_BLEU: self._greedy_bleu(batches, world),
         }
 
-    def rank_of(self, figures: dict[str, float]) -> float:
+    def rank_of(self, metrics: dict[str, float]) -> float:
         """The best checkpoint has the highest BLEU."""
-        return figures["valid/bleu"]
+        return metrics[VALID_BLEU]
 
     @torch.no_grad()
     def _likelihood(self, batches: list[np.ndarray], device: torch.device) -> Tensor:

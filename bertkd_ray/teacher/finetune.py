@@ -15,7 +15,7 @@ from bertkd_ray.corpus.prepare import TOKENIZER
 
 if TYPE_CHECKING:
     from bertkd_ray.execution.interface import Runtime, TrainContext
-    from bertkd_ray.training.context import HistoryRow
+    from bertkd_ray.training.curves import CurveRow
     from bertkd_ray.training.trainer import Trained
 
 MODEL = "model"
@@ -45,7 +45,7 @@ def finetune(
     runtime: Runtime,
     corpus: Artifact,
     bert: str,
-    on_rows: Callable[[list[HistoryRow]], None],
+    on_rows: Callable[[list[CurveRow]], None],
 ) -> Artifact:
     """Makes the teacher artifact. bert: directory of the BERT to start from, on every node."""
     vocabulary = corpus.info["vocabulary"]
@@ -123,6 +123,7 @@ def _save(
 ) -> None:
     """Writes the teacher as a `save_pretrained` directory with the tokenizer of its output, and the training curves."""
     from bertkd_ray.core.quiet import quiet_transformers
+    from bertkd_ray.training.curves import validation_at
 
     with scratch_directory("teacher-") as scratch:
         directory = scratch / MODEL
@@ -131,11 +132,12 @@ def _save(
         (directory / SPECIALS).write_text(json.dumps(specials), encoding="utf-8")
         store.upload(directory, artifact, MODEL)
     history = trained.progress.history
-    best = next(row for row in history if row["step"] == trained.progress.best_step and "valid/loss" in row)
     summary = {
-        **{key: value for key, value in best.items() if key.startswith("valid/")},
+        **validation_at(history, trained.progress.best_step).metrics,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "steps": trained.progress.step,
         "best_step": trained.progress.best_step,
     }
-    store.write(json.dumps({"summary": summary, "rows": history}).encode(), artifact, HISTORY)
+    store.write(
+        json.dumps({"summary": summary, "rows": [row.to_json() for row in history]}).encode(), artifact, HISTORY
+    )

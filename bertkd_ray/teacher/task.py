@@ -18,6 +18,7 @@ from bertkd_ray.teacher.masking import SPECIAL_TOKENS_PER_PAIR, BertSpecials, CM
 from bertkd_ray.teacher.model import ConditionalMaskedLM
 from bertkd_ray.training.batch_plan import Lengths, MicroBatch, length_batches
 from bertkd_ray.training.context import World
+from bertkd_ray.training.curves import TRAIN_ACCURACY, VALID_ACCURACY, VALID_LOSS
 from bertkd_ray.training.optimization import build_optimizer, global_grad_norm_clip, linear_warmup_decay
 
 _VALIDATION_SEED = 0
@@ -77,7 +78,7 @@ def lengths(table: pa.Table) -> Lengths:
 class TeacherTask:
     """Implements `training.trainer.Task` for the conditional masked language model."""
 
-    stat_names: tuple[str, ...] = ("accuracy",)
+    stat_keys: tuple[str, ...] = (TRAIN_ACCURACY,)
 
     def __init__(
         self,
@@ -132,11 +133,11 @@ class TeacherTask:
                 loss, stats = self.objective(batch)
                 total += torch.stack([loss.double(), stats[0].double(), loss.new_tensor(batch.count).double()])
         loss_sum, correct, count = world.sum(total).tolist()
-        return {"valid/loss": loss_sum / count, "valid/accuracy": correct / count}
+        return {VALID_LOSS: loss_sum / count, VALID_ACCURACY: correct / count}
 
-    def rank_of(self, figures: dict[str, float]) -> float:
+    def rank_of(self, metrics: dict[str, float]) -> float:
         """The best checkpoint has the lowest loss."""
-        return -figures["valid/loss"]
+        return -metrics[VALID_LOSS]
 
     def _batch(self, rows: pa.Table, seed: int, epoch: int) -> TeacherBatch:
         src, tgt = Ragged.from_arrow(rows["src_ids"]), Ragged.from_arrow(rows["tgt_ids"])

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bertkd_ray.training.curves import CurveRow
 from bertkd_ray.training.preemption import Notice
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-HistoryRow = dict[str, float]
 
 
 def _cpu() -> torch.device:
@@ -64,7 +63,7 @@ class TrainContext(Protocol):
     def notice(self) -> Notice:
         """What this worker has been told; called on every rank, once an update."""
 
-    def on_rows(self, rows: list[HistoryRow]) -> None:
+    def on_rows(self, rows: list[CurveRow]) -> None:
         """Called on rank 0 with new rows of the curves."""
 
     def on_checkpoint(self, save: Callable[[Path], None], step: int) -> None:

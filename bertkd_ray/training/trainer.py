@@ -29,7 +29,16 @@ from bertkd_ray.core.errors import TrainingDivergedError
 from bertkd_ray.core.keyed_random import keyed_seed
 from bertkd_ray.core.timeline import span
 from bertkd_ray.training.batch_plan import Lengths, MicroBatch, Plan, Position, RowGroups, Streams
-from bertkd_ray.training.context import HistoryRow, TrainContext, World
+from bertkd_ray.training.context import TrainContext, World
+from bertkd_ray.training.curves import (
+    TRAIN_DATA_WAIT,
+    TRAIN_GRAD_NORM,
+    TRAIN_LOSS,
+    TRAIN_LR,
+    TRAIN_PADDED_TOKENS_PER_SECOND,
+    TRAIN_POSITIONS_PER_SECOND,
+    CurveRow,
+)
 from bertkd_ray.training.dropout import seeded_dropout
 from bertkd_ray.training.optimization import set_learning_rate
 from bertkd_ray.training.preemption import LeavingError, Notice
@@ -57,13 +66,13 @@ class Batch(Protocol):
 class Task(Protocol):
     """What differs between teacher and student."""
 
-    stat_names: tuple[str, ...]
-    """Names of the sums that `objective` gives beside the loss."""
+    stat_keys: tuple[str, ...]
+    """Keys of the means that become of the sums which `objective` gives beside the loss."""
     optimizer: torch.optim.Optimizer
 
     @property
     def objective(self) -> nn.Module:
-        """forward(batch) -> (loss summed over positions, float32[len(stat_names)] sums over positions)."""
+        """forward(batch) -> (loss summed over positions, float32[len(stat_keys)] sums over positions)."""
 
     @property
     def model(self) -> nn.Module:
@@ -79,9 +88,9 @@ class Task(Protocol):
         """The rows of a micro-batch as tensors."""
 
     def evaluate(self, world: World) -> dict[str, float]:
-        """Validation figures, equal on every worker."""
+        """Validation metrics by key, equal on every worker."""
 
-    def rank_of(self, figures: dict[str, float]) -> float:
+    def rank_of(self, metrics: dict[str, float]) -> float:
         """What the best checkpoint has most of."""
 
 
@@ -109,7 +118,7 @@ class Progress:
     best_step: int = 0
     evaluations_since_best: int = 0
     positions: list[Position] = field(default_factory=list)
-    history: list[HistoryRow] = field(default_factory=list)
+    history: list[CurveRow] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -173,7 +182,7 @@ class Trainer:
             if log or evaluate or checkpoint:
                 self._check_norms()
             if log:
-                self._emit([window.row(step, self._world, self._task.stat_names)])
+                self._emit([window.row(step, self._world, self._task.stat_keys)])
             if evaluate:
                 self._evaluate()
             if checkpoint:
@@ -253,10 +262,10 @@ class Trainer:
 
     def _evaluate(self) -> None:
         self._task.objective.eval()
-        figures = self._task.evaluate(self._world)
+        metrics = self._task.evaluate(self._world)
         self._task.objective.train()
-        self._emit([{"step": self.progress.step, "time": time.time(), **figures}])
-        value = self._task.rank_of(figures)
+        self._emit([CurveRow(self.progress.step, time.time(), metrics)])
+        value = self._task.rank_of(metrics)
         self.progress.evaluations_since_best += 1
         if value > self.progress.best:
             self.progress.best, self.progress.best_step = value, self.progress.step
@@ -270,7 +279,7 @@ class Trainer:
         patience = self._settings.patience
         return patience is not None and self.progress.evaluations_since_best >= patience
 
-    def _emit(self, rows: list[HistoryRow]) -> None:
+    def _emit(self, rows: list[CurveRow]) -> None:
         """Adds rows to the curves; with none, hands out again what a checkpoint held."""
         self.progress.history += rows
         if self._world.rank == 0:
@@ -301,7 +310,8 @@ class Trainer:
             },
             directory / "training.pt",
         )
-        (directory / "progress.json").write_text(json.dumps(asdict(self.progress)), encoding="utf-8")
+        progress = asdict(self.progress) | {"history": [row.to_json() for row in self.progress.history]}
+        (directory / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
 
     def _load(self, directory: Path) -> None:
         saved = torch.load(directory / "training.pt", map_location="cpu", weights_only=True)
@@ -310,6 +320,7 @@ class Trainer:
         self._best, self._recent = saved["best"], deque(saved["recent"], maxlen=self._settings.average)
         progress = json.loads((directory / "progress.json").read_text(encoding="utf-8"))
         progress["positions"] = [Position(*position) for position in progress["positions"]]
+        progress["history"] = [CurveRow.from_json(row) for row in progress["history"]]
         self.progress = Progress(**progress)
 
 
@@ -333,24 +344,23 @@ class _Window:
         self._count += batch.count
         self._tokens += batch.padded_tokens
 
-    def row(self, step: int, world: World, stat_names: tuple[str, ...]) -> HistoryRow:
+    def row(self, step: int, world: World, stat_keys: tuple[str, ...]) -> CurveRow:
         """One row of the curves: means over positions since the last row, over all workers."""
         assert self._sums is not None
         seconds = time.perf_counter() - self._started
         local = torch.cat([self._sums, self._sums.new_tensor([self._count, self._tokens, self.waited / seconds])])
         *sums, count, tokens, waited = world.sum(local).tolist()
-        figures = dict(zip(("loss", *stat_names), (value / count for value in sums), strict=True))
+        means = dict(zip((TRAIN_LOSS, *stat_keys), (value / count for value in sums), strict=True))
         self._reset()
-        return {
-            "step": step,
-            "time": time.time(),
-            **{f"train/{name}": value for name, value in figures.items()},
-            "train/lr": self.rate,
-            "train/grad_norm": float(self.norm),
-            "train/positions_per_second": count / seconds,
-            "train/padded_tokens_per_second": tokens / seconds,
-            "train/data_wait": waited / world.size,
+        metrics = {
+            **means,
+            TRAIN_LR: self.rate,
+            TRAIN_GRAD_NORM: float(self.norm),
+            TRAIN_POSITIONS_PER_SECOND: count / seconds,
+            TRAIN_PADDED_TOKENS_PER_SECOND: tokens / seconds,
+            TRAIN_DATA_WAIT: waited / world.size,
         }
+        return CurveRow(step, time.time(), metrics)
 
 
 def _pinned(batch: Any) -> Any:

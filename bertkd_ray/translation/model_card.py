@@ -16,6 +16,7 @@ from bertkd_ray.config.corpus import SPLITS
 from bertkd_ray.core.console import human_count
 from bertkd_ray.core.text_tables import NO_VALUE, number, piped
 from bertkd_ray.student.lineage import Lineage
+from bertkd_ray.training.curves import VALID_ACCURACY, VALID_BLEU
 from bertkd_ray.translation.lines import LineSettings
 
 CARD = "README.md"
@@ -200,7 +201,7 @@ def _method(lineage: Lineage) -> str:
     if lineage.teacher is not None:
         teacher, metrics = lineage.teacher.info, lineage.teacher.metrics
         trained = f"{int(metrics['steps']):,} steps, {human_count(metrics['parameters'])} parameters"
-        accuracy = metrics.get("valid/accuracy")
+        accuracy = metrics.get(VALID_ACCURACY)
         quality = f", {accuracy:.1%} of the masked tokens of valid right" if accuracy is not None else ""
         lines.append(f"Teacher: {_bert_name(teacher['bert'])}, {trained}{quality}.\n")
     return "\n".join(lines)
@@ -213,7 +214,7 @@ def _bert_name(source: str) -> str:
 
 
 def _scores(lineage: Lineage) -> str:
-    valid = lineage.student.metrics.get("valid/bleu")
+    valid = lineage.student.metrics.get(VALID_BLEU)
     rows = [["text", "beam", "length penalty", "BLEU", "chrF", "sentences"]]
     rows.append(["valid, in training", "1", NO_VALUE, number(valid, ".2f"), NO_VALUE, NO_VALUE])
     signatures: dict[str, None] = {}

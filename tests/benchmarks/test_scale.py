@@ -14,6 +14,7 @@ from benchmarks.scale_memory import peak
 from benchmarks.scale_overhead import COMPUTE, OTHER, Mark, causes
 from benchmarks.scale_workers import exchange_seconds, rate_of_both, seconds_an_update
 from bertkd_ray.training.batch_plan import RowGroups
+from bertkd_ray.training.curves import CurveRow
 from tests.helpers.hand_made_corpus import write_corpus_artifact
 
 
@@ -47,8 +48,8 @@ def test_each_moment_has_one_cause() -> None:
     assert sum(found.values()) == pytest.approx(10.0)
 
 
-def _rows(*rows: tuple[float, float]) -> list[dict[str, float]]:
-    return [{"time": when, "train/positions_per_second": rate} for when, rate in rows]
+def _rows(*rows: tuple[float, float]) -> list[CurveRow]:
+    return [CurveRow(0, when, {"train/positions_per_second": rate}) for when, rate in rows]
 
 
 def test_two_trainings_count_while_both_go_on() -> None:
@@ -60,7 +61,7 @@ def test_two_trainings_count_while_both_go_on() -> None:
 
 
 def test_seconds_of_an_update_lie_between_rows() -> None:
-    rows = [{"step": step, "time": when} for step, when in ((4, 10.0), (6, 13.0), (8, 15.0), (10, 25.0))]
+    rows = [CurveRow(step, when, {}) for step, when in ((4, 10.0), (6, 13.0), (8, 15.0), (10, 25.0))]
     assert seconds_an_update(rows) == 1.5
 
 

@@ -63,8 +63,8 @@ def test_an_update_is_that_of_the_training_loop(make: Callable[[], TeacherTask])
     fit(Repeated(looped, times=3), Group(), lengths, settings, context, "float32")
     set_learning_rate(timed.optimizer, timed.learning_rate(1))
     norm = Updates(timed, "float32", CPU)(timed.collate(MicroBatch(0, 0, ROWS, Position(0, 1))))
-    assert context.rows[0]["train/grad_norm"] == pytest.approx(float(norm), rel=1e-4)
-    assert 0 <= context.rows[0]["train/data_wait"] <= 1
+    assert context.rows[0].metrics["train/grad_norm"] == pytest.approx(float(norm), rel=1e-4)
+    assert 0 <= context.rows[0].metrics["train/data_wait"] <= 1
     before = dict(make().model.named_parameters())
     expected = dict(looped.model.named_parameters())
     for name, parameter in timed.model.named_parameters():

@@ -17,6 +17,7 @@ from bertkd_ray.config import Config, load_config
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.execution.local import LocalRuntime, LocalTrainContext
 from bertkd_ray.training.context import World
+from bertkd_ray.training.curves import CurveRow
 from tests.helpers.small_config import write_config
 
 
@@ -106,8 +107,8 @@ def test_a_pipeline_runs_without_ray_and_a_training_goes_on_to_the_same_student(
     whole = run("whole")
     stop_at = 14
 
-    def interrupted(self: LocalTrainContext, rows: list[dict[str, float]]) -> None:
-        if rows[-1]["step"] >= stop_at:
+    def interrupted(self: LocalTrainContext, rows: list[CurveRow]) -> None:
+        if rows[-1].step >= stop_at:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -124,11 +124,13 @@ def _made(
 
 
 def _teacher_history() -> list[dict[str, float]]:
-    rows: list[dict[str, float]] = [{"step": step, "train/loss": 5 / step} for step in range(1, 41)]
-    return rows + [{"step": step, "valid/loss": 6 / step, "valid/accuracy": step / 50} for step in (20, 40)]
+    rows: list[dict[str, float]] = [{"step": step, "time": 0.0, "train/loss": 5 / step} for step in range(1, 41)]
+    return rows + [
+        {"step": step, "time": 0.0, "valid/loss": 6 / step, "valid/accuracy": step / 50} for step in (20, 40)
+    ]
 
 
 def _student_history(bleu: float) -> list[dict[str, float]]:
-    rows: list[dict[str, float]] = [{"step": step, "train/nll": 7 / step} for step in range(1, 41)]
+    rows: list[dict[str, float]] = [{"step": step, "time": 0.0, "train/nll": 7 / step} for step in range(1, 41)]
     more = {"valid/nll": 1.5, "valid/accuracy": 0.625}
-    return rows + [{"step": step, "valid/bleu": bleu + step, **more} for step in (20, 40)]
+    return rows + [{"step": step, "time": 0.0, "valid/bleu": bleu + step, **more} for step in (20, 40)]

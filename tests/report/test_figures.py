@@ -24,27 +24,26 @@ from bertkd_ray.report.figures import (
 )
 from bertkd_ray.report.frame import DPI, Drawing, styles
 from bertkd_ray.report.tables import ArmResult
+from bertkd_ray.training.curves import CurveRow
 
 FIDELITY = {"topk_mass": 0.913, "gold_in_topk": 0.951, "gold_first": 0.742, "entropy_t1": 0.9, "entropy_t10": 2.0}
 
 
-def finetuning(steps: int = 600) -> list[dict[str, float]]:
-    rows: list[dict[str, float]] = [
-        {"step": s, "train/loss": 2 + 7 * math.exp(-s / 90)} for s in range(5, steps + 1, 5)
-    ]
+def finetuning(steps: int = 600) -> list[CurveRow]:
+    rows: list[CurveRow] = [CurveRow(s, 0.0, {"train/loss": 2 + 7 * math.exp(-s / 90)}) for s in range(5, steps + 1, 5)]
     rows += [
-        {"step": s, "valid/loss": 2 + abs(s - 400) / 400, "valid/accuracy": s / 1000}
+        CurveRow(s, 0.0, {"valid/loss": 2 + abs(s - 400) / 400, "valid/accuracy": s / 1000})
         for s in range(100, steps + 1, 100)
     ]
     return rows
 
 
-def arm(best: float) -> list[dict[str, float]]:
-    rows: list[dict[str, float]] = [
-        {"step": s, "train/nll": 3 + 6 * math.exp(-s / 4000)} for s in range(50, 20_001, 50)
-    ]
+def arm(best: float) -> list[CurveRow]:
+    rows: list[CurveRow] = [CurveRow(s, 0.0, {"train/nll": 3 + 6 * math.exp(-s / 4000)}) for s in range(50, 20_001, 50)]
     for s in range(1000, 20_001, 1000):
-        rows.append({"step": s, "valid/nll": 2 + 5 * math.exp(-s / 4000), "valid/accuracy": 0.6, "valid/bleu": best})
+        rows.append(
+            CurveRow(s, 0.0, {"valid/nll": 2 + 5 * math.exp(-s / 4000), "valid/accuracy": 0.6, "valid/bleu": best})
+        )
     return rows
 
 
@@ -76,7 +75,11 @@ def test_translation_of_two_arms(tmp_path: Path) -> None:
 
 
 def test_arms_over_seeds(tmp_path: Path) -> None:
-    arms = {"control": [arm(30.0), arm(31.0)], "hot": [arm(33.0), [{"step": 1000, "valid/bleu": 36.0}]], "none": []}
+    arms = {
+        "control": [arm(30.0), arm(31.0)],
+        "hot": [arm(33.0), [CurveRow(1000, 0.0, {"valid/bleu": 36.0})]],
+        "none": [],
+    }
     check(draw_seeds(arms, tmp_path / "s"), "control", "hot", "Greedy BLEU, mean ± standard deviation over seeds")
     steps, means, deviations = figures._over_seeds(arms["hot"], "valid/bleu")
     assert (steps[0], means[0], deviations[0]) == (1000, 34.5, pytest.approx(math.sqrt(4.5)))
@@ -91,10 +94,10 @@ def test_more_arms_than_colours(tmp_path: Path) -> None:
 
 
 def test_one_arm_with_one_point(tmp_path: Path) -> None:
-    rows = [{"step": 20, "train/nll": 5.0, "valid/nll": 4.0, "valid/accuracy": 0.2, "valid/bleu": 0.0}]
+    rows = [CurveRow(20, 0.0, {"train/nll": 5.0, "valid/nll": 4.0, "valid/accuracy": 0.2, "valid/bleu": 0.0})]
     check(draw_translation_losses({"only": rows}, tmp_path / "l"), "only", "perplexity")
     check(draw_translation_quality({"only": rows}, tmp_path / "q"), "only")
-    check(draw_finetuning([{"step": 20, "train/loss": 5.0}], tmp_path / "f"), "training", "not measured")
+    check(draw_finetuning([CurveRow(20, 0.0, {"train/loss": 5.0})], tmp_path / "f"), "training", "not measured")
 
 
 def test_nothing_measured(tmp_path: Path) -> None:
@@ -104,7 +107,8 @@ def test_nothing_measured(tmp_path: Path) -> None:
 
 def test_diverged_runs_are_drawn(tmp_path: Path) -> None:
     rows = [
-        {"step": s, "train/nll": math.nan if s > 5 else 1e9, "valid/nll": 1e9, "valid/bleu": math.inf} for s in range(9)
+        CurveRow(s, 0.0, {"train/nll": math.nan if s > 5 else 1e9, "valid/nll": 1e9, "valid/bleu": math.inf})
+        for s in range(9)
     ]
     check(draw_translation_losses({"diverged": rows}, tmp_path / "l"), "diverged")
     check(draw_translation_quality({"diverged": rows}, tmp_path / "q"), "not measured")
@@ -145,13 +149,26 @@ def test_smoothing() -> None:
 @pytest.mark.parametrize(
     ("rows", "best"),
     [
-        ([{"step": 1, "valid/bleu": 3.0, "valid/nll": 1.0}, {"step": 2, "valid/bleu": 4.0, "valid/nll": 2.0}], 2),
-        ([{"step": 1, "valid/bleu": 3.0}, {"step": 2, "valid/bleu": 3.0}], 1),
-        ([{"step": 1, "valid/nll": 3.0}, {"step": 2, "valid/nll": 2.0}, {"step": 3, "valid/nll": math.nan}], 2),
-        ([{"step": 1}], None),
+        (
+            [
+                CurveRow(1, 0.0, {"valid/bleu": 3.0, "valid/nll": 1.0}),
+                CurveRow(2, 0.0, {"valid/bleu": 4.0, "valid/nll": 2.0}),
+            ],
+            2,
+        ),
+        ([CurveRow(1, 0.0, {"valid/bleu": 3.0}), CurveRow(2, 0.0, {"valid/bleu": 3.0})], 1),
+        (
+            [
+                CurveRow(1, 0.0, {"valid/nll": 3.0}),
+                CurveRow(2, 0.0, {"valid/nll": 2.0}),
+                CurveRow(3, 0.0, {"valid/nll": math.nan}),
+            ],
+            2,
+        ),
+        ([CurveRow(1, 0.0, {})], None),
     ],
 )
-def test_best_checkpoint_of_an_arm(rows: list[dict[str, float]], best: float | None) -> None:
+def test_best_checkpoint_of_an_arm(rows: list[CurveRow], best: float | None) -> None:
     assert figures._best_translation_step(rows) == best
 
 
@@ -161,7 +178,8 @@ import sys
 import bertkd_ray.report.figures as figures
 assert "matplotlib" not in sys.modules
 from pathlib import Path
-figures.draw_finetuning([{"step": 1, "train/loss": 1.0}], Path(sys.argv[1]))
+from bertkd_ray.training.curves import CurveRow
+figures.draw_finetuning([CurveRow(1, 0.0, {"train/loss": 1.0})], Path(sys.argv[1]))
 import matplotlib
 assert "matplotlib.pyplot" not in sys.modules
 assert matplotlib.rcParams["axes.spines.top"]
@@ -180,7 +198,7 @@ def test_every_panel_is_told_in_words() -> None:
     )
     assert accuracy.summary == "validation: from 10 % of masked tokens at step 100 to 60 % of masked tokens at step 600"
     assert [panel.summary for panel in finetuning_panels([])] == ["not measured"] * 2
-    one = [{"step": 5, "train/nll": 2.0}]
+    one = [CurveRow(5, 0.0, {"train/nll": 2.0})]
     training, _ = translation_loss_panels({"a": one, "b": []})
     assert training.summary == "a: 2 nats per target token at step 5"
 

@@ -8,10 +8,11 @@ import pytest
 from bertkd_ray.report.figures import translation_loss_panels
 from bertkd_ray.report.frame import COLORS, Panel, styles
 from bertkd_ray.report.inline import figure
+from bertkd_ray.training.curves import CurveRow
 
 
 def two_arms() -> Panel:
-    rows = [{"step": step, "train/nll": 9 / step, "valid/nll": 8 / step} for step in range(1, 60)]
+    rows = [CurveRow(step, 0.0, {"train/nll": 9 / step, "valid/nll": 8 / step}) for step in range(1, 60)]
     return translation_loss_panels({"a < b": rows, "control": rows})[1]
 
 

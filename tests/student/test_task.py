@@ -149,7 +149,7 @@ def test_the_objective_sums_over_positions(make):
     figures = evaluated(task)
     assert float(loss) / batch.count == pytest.approx(figures["valid/nll"], rel=1e-5)
     assert stats.tolist() == pytest.approx([float(loss), figures["valid/accuracy"] * batch.count], rel=1e-5)
-    assert len(stats) == len(task.stat_names)
+    assert len(stats) == len(task.stat_keys)
 
 
 def test_figures_of_a_student_that_knows_nothing(make):

@@ -177,7 +177,7 @@ def test_the_objective_sums_over_positions(make):
     expected = torch.nn.functional.cross_entropy(logits, batch.labels, reduction="sum")
     torch.testing.assert_close(loss, expected)
     assert stats.tolist() == [float((logits.argmax(1) == batch.labels).sum())]
-    assert len(stats) == len(task.stat_names)
+    assert len(stats) == len(task.stat_keys)
 
 
 def test_the_lowest_loss_is_best(make):

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from bertkd_ray.core.errors import TrainingDivergedError
 from bertkd_ray.training import trainer as training_module
 from bertkd_ray.training.batch_plan import Lengths, MicroBatch, Plan, Position, Streams
-from bertkd_ray.training.context import HistoryRow, World
+from bertkd_ray.training.context import World
+from bertkd_ray.training.curves import CurveRow
 from bertkd_ray.training.preemption import LeavingError, Notice
 from bertkd_ray.training.trainer import Settings, Trainer
 
@@ -63,7 +64,7 @@ class FitTask:
     dropout: float = 0.0
     rate: float = 0.1
     scores: list[float] = field(default_factory=list)
-    stat_names: tuple[str, ...] = ("squares",)
+    stat_keys: tuple[str, ...] = ("train/squares",)
 
     def __post_init__(self) -> None:
         self.objective = self.model = Fit(self.dropout)
@@ -93,14 +94,14 @@ class Alone:
     world: World = field(default_factory=World)
     restore: Path | None = None
     directory: Path | None = None
-    rows: list[HistoryRow] = field(default_factory=list)
+    rows: list[CurveRow] = field(default_factory=list)
     notices: dict[int, Notice] = field(default_factory=dict)
     updates: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def notice(self) -> Notice:
         return self.notices.get(next(self.updates), Notice.NONE)
 
-    def on_rows(self, rows: list[HistoryRow]) -> None:
+    def on_rows(self, rows: list[CurveRow]) -> None:
         self.rows += rows
 
     def on_checkpoint(self, save, step: int) -> None:
@@ -147,9 +148,9 @@ def test_an_update_averages_over_all_positions_of_all_micro_batches():
     trained = trainer(task, context, steps=1).run()
     # d/dw mean (w - x)² at w = 0 is -2 mean(x); the update subtracts 0.1 times it.
     assert float(task.model.weight.detach()) == pytest.approx(0.2 * x.mean(), rel=1e-6)
-    assert trained.progress.history[0]["train/loss"] == pytest.approx((x**2).mean(), rel=1e-6)
-    assert trained.progress.history[0]["train/grad_norm"] == pytest.approx(2 * x.mean(), rel=1e-6)
-    assert trained.progress.history[0]["train/lr"] == 0.1
+    assert trained.progress.history[0].metrics["train/loss"] == pytest.approx((x**2).mean(), rel=1e-6)
+    assert trained.progress.history[0].metrics["train/grad_norm"] == pytest.approx(2 * x.mean(), rel=1e-6)
+    assert trained.progress.history[0].metrics["train/lr"] == 0.1
 
 
 def test_a_resumed_run_equals_an_undisturbed_one(tmp_path):
@@ -160,10 +161,10 @@ def test_a_resumed_run_equals_an_undisturbed_one(tmp_path):
     task = FitTask(dropout=0.5)
     resumed = trainer(task, again, steps=9).run()
     assert float(task.model.weight.detach()) == float(whole.weights["weight"])
-    curve = [row["train/loss"] for row in resumed.progress.history if "train/loss" in row]
-    assert curve == [row["train/loss"] for row in whole.progress.history if "train/loss" in row]
+    curve = [row.metrics["train/loss"] for row in resumed.progress.history if "train/loss" in row.metrics]
+    assert curve == [row.metrics["train/loss"] for row in whole.progress.history if "train/loss" in row.metrics]
     # The rows before the checkpoint are handed out again, for a driver that has lost them.
-    assert [row["step"] for row in again.rows if "train/loss" in row] == list(range(1, 10))
+    assert [row.step for row in again.rows if "train/loss" in row.metrics] == list(range(1, 10))
 
 
 def test_a_worker_told_to_go_writes_the_checkpoint_of_its_last_update_and_goes(tmp_path):
@@ -288,7 +289,7 @@ def _worker(rank: int, size: int, port: int, directory: str) -> None:
     task = FitTask(dropout=0.3)
     trained = trainer(task, context, streams=4, steps=20, checkpoint_every=10).run()
     if rank == 0:
-        Path(directory, "curve.json").write_text(json.dumps(trained.progress.history))
+        Path(directory, "curve.json").write_text(json.dumps([row.to_json() for row in trained.progress.history]))
     dist.destroy_process_group()
 
 
@@ -299,8 +300,11 @@ def test_many_workers_have_the_curve_of_one(size, tmp_path, free_port):
     alone = Alone(directory=alone_directory)
     one = trainer(FitTask(dropout=0.3), alone, streams=4, steps=20, checkpoint_every=10).run()
     mp.start_processes(_worker, args=(size, free_port, str(tmp_path)), nprocs=size, start_method="spawn")
-    many = json.loads((tmp_path / "curve.json").read_text())
-    curves = [[row["train/loss"] for row in rows if "train/loss" in row] for rows in (one.progress.history, many)]
+    many = [CurveRow.from_json(row) for row in json.loads((tmp_path / "curve.json").read_text())]
+    curves = [
+        [row.metrics["train/loss"] for row in rows if "train/loss" in row.metrics]
+        for rows in (one.progress.history, many)
+    ]
     assert len(curves[0]) == 20
     assert curves[1] == pytest.approx(curves[0], rel=1e-5)
     positions = [
@@ -309,5 +313,5 @@ def test_many_workers_have_the_curve_of_one(size, tmp_path, free_port):
     assert positions[0] == positions[1]
     # One worker goes on where many stopped.
     rest = trainer(FitTask(dropout=0.3), Alone(restore=tmp_path / "10"), streams=4, steps=20).run()
-    curve = [row["train/loss"] for row in rest.progress.history if "train/loss" in row]
+    curve = [row.metrics["train/loss"] for row in rest.progress.history if "train/loss" in row.metrics]
     assert curve == pytest.approx(curves[0], rel=1e-5)

@@ -24,7 +24,7 @@ from bertkd_ray.core.timeline import span
 from bertkd_ray.execution.interface import Job, TrainWorker
 from bertkd_ray.execution.ray.mapping import ActorPool, map_items
 from bertkd_ray.execution.ray.training import ready_progress_actor, train
-from bertkd_ray.training.context import HistoryRow
+from bertkd_ray.training.curves import CurveRow
 
 if TYPE_CHECKING:
     from bertkd_ray.config import Config
@@ -110,7 +110,7 @@ class RayRuntime:
         pending: PendingArtifact,
         worker: TrainWorker[Job],
         job: Job,
-        on_rows: Callable[[list[HistoryRow]], None],
+        on_rows: Callable[[list[CurveRow]], None],
     ) -> None:
         """Runs a training function on the configured workers; see `execution.ray.training.train`."""
         resources = {"CPU": self._cpus(), **({"GPU": 1} if self._on_enough_gpus() else {})}

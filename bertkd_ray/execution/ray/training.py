@@ -19,7 +19,8 @@ from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import ReportedError, TrainingDivergedError
 from bertkd_ray.core.timeline import span
 from bertkd_ray.execution.interface import Job, TrainWorker
-from bertkd_ray.training.context import HistoryRow, World
+from bertkd_ray.training.context import World
+from bertkd_ray.training.curves import CurveRow
 from bertkd_ray.training.preemption import Notice, told_to_leave, training
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def train(
     resources: dict[str, int],
     worker: TrainWorker[Job],
     job: Job,
-    on_rows: Callable[[list[HistoryRow]], None],
+    on_rows: Callable[[list[CurveRow]], None],
     progress_actor: Any,
 ) -> None:
     """Runs a training function on the configured workers, each with these resources, until it has ended everywhere.
@@ -119,7 +120,7 @@ class RayTrainContext:
             self._ends_soon.set()
         return self._ends_soon.is_set()
 
-    def on_rows(self, rows: list[HistoryRow]) -> None:
+    def on_rows(self, rows: list[CurveRow]) -> None:
         """Hands rows of the curves to the driver."""
         self.progress_actor.add.remote(rows)
 
@@ -196,7 +197,7 @@ class _ProgressActor:
         self.clear()
 
     def clear(self) -> None:
-        self._rows: list[HistoryRow] = []
+        self._rows: list[CurveRow] = []
         self._sizes: list[int] = []
         self._error: BaseException | None = None
 
@@ -209,10 +210,10 @@ class _ProgressActor:
     def error(self) -> BaseException | None:
         return self._error
 
-    def add(self, rows: list[HistoryRow]) -> None:
+    def add(self, rows: list[CurveRow]) -> None:
         self._rows += rows
 
-    def take(self) -> tuple[list[int], list[HistoryRow]]:
+    def take(self) -> tuple[list[int], list[CurveRow]]:
         """The sizes of the worker groups that have begun since the last call, and the new rows."""
         taken = self._sizes, self._rows
         self._sizes, self._rows = [], []
@@ -220,7 +221,7 @@ class _ProgressActor:
 
 
 @contextmanager
-def _forwarded_rows(progress_actor: Any, on_rows: Callable[[list[HistoryRow]], None]) -> Iterator[None]:
+def _forwarded_rows(progress_actor: Any, on_rows: Callable[[list[CurveRow]], None]) -> Iterator[None]:
     """Passes the workers' rows to `on_rows` while the block runs, and what is left after it."""
     ended = threading.Event()
     failures: list[BaseException] = []

@@ -18,6 +18,7 @@ from bertkd_ray.config import config_of
 from bertkd_ray.core.errors import TrainingDivergedError
 from bertkd_ray.execution.ray.training import ready_progress_actor, train
 from bertkd_ray.training.context import TrainContext
+from bertkd_ray.training.curves import CurveRow
 from bertkd_ray.training.preemption import LeavingError, Notice
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -49,7 +50,7 @@ def _rows(log: Path) -> list[dict[str, int]]:
 def test_a_worker_told_to_go_leaves_a_checkpoint_that_the_next_goes_on_from(tmp_path, ray_session, capsys):
     log = tmp_path / "log"
 
-    def terminate_once(_: list[dict[str, float]]) -> None:
+    def terminate_once(_: list[CurveRow]) -> None:
         if len(found := _rows(log)) == 1:
             os.kill(found[0]["pid"], signal.SIGTERM)
 
@@ -88,7 +89,7 @@ def _report_rank(arguments: dict[str, str], context: TrainContext) -> None:
     import torch
 
     total = context.world.sum(torch.ones(1))
-    context.on_rows([{"step": 1, "time": 0.0, "size": float(total)}])
+    context.on_rows([CurveRow(1, 0.0, {"size": float(total)})])
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -98,10 +99,10 @@ def test_workers_add_up_and_their_rows_arrive_with_each_training(workers, tmp_pa
     config = config_of(tree, "test")
     progress_actor = ready_progress_actor()
     for attempt in "23":
-        rows: list[dict[str, float]] = []
+        rows: list[CurveRow] = []
         pending = PendingArtifact(Store(str(tmp_path)), "teacher", attempt * 16, {}, {})
         train(pending, config, {"CPU": 1}, _report_rank, {}, rows.extend, progress_actor)
-        assert [row["size"] for row in rows] == [workers] * workers
+        assert [row.metrics["size"] for row in rows] == [workers] * workers
         assert ready_progress_actor(progress_actor) is progress_actor
     ray.kill(progress_actor)
     with pytest.raises(ray.exceptions.RayActorError):
