@@ -115,7 +115,7 @@ def _write_manifest(directory: str, pairs: int, fragment_pairs: int, group_pairs
 
 _WRITER = """
 import hashlib, sys
-from bertkd_ray.artifacts.artifact import SCHEMA_VERSION, seal
+from bertkd_ray.artifacts.manifest import MANIFEST, FileEntry, Manifest
 from bertkd_ray.artifacts.store import Store
 
 directory, (pairs, fragment_pairs, group_pairs) = sys.argv[1], map(int, sys.argv[2:])
@@ -124,11 +124,10 @@ for first in range(0, pairs, fragment_pairs):
     rows = min(fragment_pairs, pairs - first)
     groups = [min(group_pairs, rows - start) for start in range(0, rows, group_pairs)]
     name = f"train/part-{len(files):06d}.parquet"
-    entry = {"path": name, "bytes": 80 * rows, "sha256": hashlib.sha256(name.encode()).hexdigest()}
-    files.append({**entry, "row_groups": groups})
-manifest = {"schema": SCHEMA_VERSION, "stage": "corpus", "fingerprint": "0" * 16, "files": files}
-data = seal({**manifest, "metrics": {}, "info": {}, "config": {}, "inputs": {}})
-Store(directory).write(data, "corpus-" + "0" * 16, "manifest.json")
+    files.append(FileEntry(name, 80 * rows, hashlib.sha256(name.encode()).hexdigest(), groups))
+manifest = Manifest("corpus", "0" * 16, "", 0.0, {}, {}, files, {}, {}, {})
+data = manifest.to_bytes()
+Store(directory).write(data, manifest.directory, MANIFEST)
 print(len(data))
 """
 

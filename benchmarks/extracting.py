@@ -30,14 +30,14 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
     corpus, teacher, config = setting.corpus, setting.teacher, setting.config
     store = corpus.store
     entry = corpus.files("train/")[0]
-    pairs = sum(entry["row_groups"])
+    pairs = entry.rows
     settings = {"topk": TOPK, "passes": 7, "batch_tokens": config.extract.batch_tokens, "precision": config.precision}
     limit = ErrorBudget("extract", 0.0, pairs)
     writer = ShardWriter(store.uri, _PLACE, _WORK, corpus.directory, teacher.directory, settings, limit)
     shards = (f"part-{number:06d}.parquet" for number in itertools.count())
 
     def ours() -> None:
-        writer({"fragment": entry["path"], "shard": next(shards)})
+        writer({"fragment": entry.path, "shard": next(shards)})
 
     with scratch_directory("teacher-") as scratch:
         model = load_teacher(teacher.local(MODEL, scratch))
@@ -46,7 +46,7 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="benchmark-") as directory:
 
         def theirs() -> None:
-            with store.fs.open_input_file(corpus.path(entry["path"])) as source:
+            with store.fs.open_input_file(corpus.path(entry.path)) as source:
                 table = pq.read_table(source).combine_chunks()
             original(Ragged.from_arrow(table["src_ids"]), Ragged.from_arrow(table["tgt_ids"]), Path(directory))
 
@@ -57,7 +57,7 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
             store.delete(_PLACE)
             store.delete(_WORK)
         stored = sum(path.stat().st_size for path in Path(directory).iterdir())
-    targets = _targets(setting, entry["path"])
+    targets = _targets(setting, entry.path)
     positions = targets + pairs
     speed = Row(
         "extract",

@@ -95,7 +95,7 @@ def _extracting(runtime: Runtime, corpus: Artifact, teacher: Artifact) -> float:
         "limit": ErrorBudget("extract", 0.0, int(corpus.metrics["train/pairs"])),
     }
     items = [
-        {"fragment": entry["path"], "shard": entry["path"].removeprefix("train/")}
+        {"fragment": entry.path, "shard": entry.path.removeprefix("train/")}
         for entry in corpus.files("train/")[::EVERY]
     ]
     with peak("ray::MapWorker", "ray::_MapWorker", "ray::Map(") as largest:

@@ -283,7 +283,9 @@ KINDS: dict[str, tuple[Part, ...]] = {
 def artifacts() -> Iterator[str]:
     """The manifest, then every kind of artifact with its files and tables."""
     yield "## `manifest.json`"
-    yield from _described_fields("artifacts.artifact:MANIFEST", list(_manifest_fields()))
+    keys, keys_of_a_file = _manifest_keys()
+    yield from _described_fields("artifacts.manifest:Manifest", keys)
+    yield from _described_fields("artifacts.manifest:FileEntry", [f"files[].{key}" for key in keys_of_a_file])
     for draft, makes in zip(_drafts(), ("prepare", "finetune", "extract", "distill", "translate"), strict=True):
         yield f"## {draft.stage}"
         yield f"`{draft.stage}-FINGERPRINT/`, made by `bertkd {makes}`."
@@ -300,8 +302,8 @@ def artifacts() -> Iterator[str]:
     yield _definition("`locks/`", docstring_of("artifacts.lock:LOCKS"))
 
 
-def _manifest_fields() -> Iterator[str]:
-    """The keys of a manifest that is written, those of a Parquet file's entry behind `files`."""
+def _manifest_keys() -> tuple[list[str], list[str]]:
+    """The keys of a manifest that is written, and those of a Parquet file's entry."""
     with tempfile.TemporaryDirectory() as directory:
         sink = pa.BufferOutputStream()
         pq.write_table(pa.table({"id": [0]}), sink)
@@ -310,10 +312,7 @@ def _manifest_fields() -> Iterator[str]:
         store.write(bytes(sink.getvalue()), draft.directory, "part.parquet")
         draft.commit(made=["part.parquet"], metrics={}, info={})
         manifest = json.loads(store.read(draft.directory, "manifest.json"))
-    for key in sorted(manifest):
-        yield key
-        if key == "files":
-            yield from (f"files[].{name}" for name in sorted(manifest["files"][0]))
+    return sorted(manifest), sorted(manifest["files"][0])
 
 
 def _drafts() -> Iterator[PendingArtifact]:

@@ -1,4 +1,4 @@
-"""A stage is a function from artifacts to an artifact: fingerprints, manifests and the atomic commit.
+"""Finished artifacts and artifacts being made: the fingerprint, the check of the files and the atomic commit.
 
 An artifact is a directory `<stage>-<fingerprint>` in a store. `manifest.json` is written last and in one step; without
 it the artifact does not exist and what lies in its directory is unfinished work. Crash safety, caching and lineage all
@@ -17,35 +17,22 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from bertkd_ray.artifacts.manifest import (
+    MANIFEST,
+    PARQUET,
+    SCHEMA_VERSION,
+    FileEntry,
+    Manifest,
+    ManifestError,
+    UnknownSchemaError,
+)
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.libraries import library_versions
 
-SCHEMA_VERSION = 1
-MANIFEST = "manifest.json"
-"""What makes an artifact finished: JSON of one fixed form, keys sorted.
-
-schema: version of this form; a manifest of another one is refused.
-stage: kind of the artifact.
-fingerprint: 16 hex digits, a hash of `schema`, `stage`, `config` and `inputs`; with `stage` the directory's name.
-created: when it was finished, UTC.
-seconds: how long it took since the last start, waiting included.
-config: the part of the configuration that it depends on.
-inputs: fingerprints of the artifacts, SHA-256 of the text and models that it was made from.
-files: every other file of the directory, an object each.
-path: relative to the directory, with `/`.
-bytes: size.
-sha256: of the content, in hex.
-row_groups: of a Parquet file, the rows of each row group: all that the batch plan needs.
-metrics: the figures that the stage measured.
-info: what else the stage recorded (vocabulary size, drops by reason, signatures).
-libraries: versions of Python, of this package and of the libraries below it.
-checksum: SHA-256 of the manifest without this key, in the same form.
-"""
 STAGING = "work"
 """The directory of a store that holds checkpoints and partial results, a directory an artifact."""
-_CHECKSUM = "checksum"
 _LIBRARIES = ("ray", "torch", "transformers", "tokenizers", "pyarrow", "sacrebleu")
 _HASHING_THREADS = 4
 
@@ -77,31 +64,51 @@ def _require_plain(value: Any, where: str) -> None:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished artifact: what its manifest says, and where its files are."""
+    """A finished artifact: its manifest, and where its files are."""
 
     store: Store
     directory: str
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     @property
     def stage(self) -> str:
         """The kind of artifact: corpus, teacher, softlabels, student or translation."""
-        return str(self.manifest["stage"])
+        return self.manifest.stage
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits that say what it was made from."""
-        return str(self.manifest["fingerprint"])
+        """16 hex digits, a hash of what the artifact was made from."""
+        return self.manifest.fingerprint
+
+    @property
+    def created(self) -> str:
+        """When the artifact was finished, ISO 8601, UTC."""
+        return self.manifest.created
+
+    @property
+    def seconds(self) -> float:
+        """How long the artifact took since the last start, waiting included."""
+        return self.manifest.seconds
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The part of the configuration that the artifact depends on."""
+        return self.manifest.config
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Name to fingerprint (of artifacts) or SHA-256 (of text and models) of what the artifact was made from."""
+        return self.manifest.inputs
 
     @property
     def metrics(self) -> dict[str, float]:
         """The figures that the stage measured."""
-        return dict(self.manifest["metrics"])
+        return self.manifest.metrics
 
     @property
     def info(self) -> dict[str, Any]:
         """What else the stage recorded (vocabulary size, drops by reason, signatures)."""
-        return dict(self.manifest["info"])
+        return self.manifest.info
 
     @property
     def uri(self) -> str:
@@ -123,38 +130,34 @@ class Artifact:
 
     def local(self, subdirectory: str, scratch: Path) -> Path:
         """A local directory with the artifact's `subdirectory`; remote files are copied to `scratch` first."""
-        if self.store.is_local:
-            return Path(self.path(subdirectory))
-        target = scratch / self.directory / subdirectory
-        self.store.download(target, self.directory, subdirectory)
-        return target
+        return self.store.local(scratch, self.directory, subdirectory)
 
-    def files(self, below: str = "") -> list[dict[str, Any]]:
-        """The manifest's entries of the files below a subdirectory: path, bytes, sha256, and for Parquet row_groups."""
-        return [entry for entry in self.manifest["files"] if entry["path"].startswith(below)]
+    def files(self, below: str = "") -> list[FileEntry]:
+        """The files that the manifest lists, of those the ones whose path begins with `below`."""
+        return [entry for entry in self.manifest.files if entry.path.startswith(below)]
 
     def problems(self, *, checksums: bool) -> Iterator[str]:
         """One line for every file that differs from the manifest: missing, of another size or content, or extra."""
         present = dict(self.store.files(self.directory))
         present.pop(MANIFEST, None)
-        entries = self.manifest["files"]
-        sound = [checksums and present.get(entry["path"]) == entry["bytes"] for entry in entries]
+        entries = self.manifest.files
+        sound = [checksums and present.get(entry.path) == entry.bytes for entry in entries]
         with ThreadPoolExecutor(_HASHING_THREADS) as threads:
             digests = threads.map(self._digest, entries, sound)
             for entry, digest in zip(entries, digests, strict=True):
-                size = present.pop(entry["path"], None)
-                where = f"{self.directory}/{entry['path']}"
+                size = present.pop(entry.path, None)
+                where = f"{self.directory}/{entry.path}"
                 if size is None:
                     yield f"{where}: missing"
-                elif size != entry["bytes"]:
-                    yield f"{where}: {size} bytes, the manifest says {entry['bytes']}"
-                elif digest not in (None, entry["sha256"]):
+                elif size != entry.bytes:
+                    yield f"{where}: {size} bytes, the manifest says {entry.bytes}"
+                elif digest not in (None, entry.sha256):
                     yield f"{where}: its content differs from the manifest's checksum"
         for name in present:
             yield f"{self.directory}/{name}: not in the manifest"
 
-    def _digest(self, entry: dict[str, Any], wanted: bool) -> str | None:
-        return self.store.sha256(self.directory, entry["path"]) if wanted else None
+    def _digest(self, entry: FileEntry, wanted: bool) -> str | None:
+        return self.store.sha256(self.directory, entry.path) if wanted else None
 
 
 def find(store: Store, stage: str, digest: str, *, checksums: bool = True) -> Artifact | None:
@@ -180,48 +183,17 @@ def load(store: Store, directory: str) -> Artifact:
     Raises UserError for a manifest that is damaged, of another schema version, or of another artifact than the
     directory's name says.
     """
-    where, remedy = f"{directory}/{MANIFEST}", f"remove the directory {store.display_uri(directory)} to make it again"
-    data = store.read(directory, MANIFEST)
+    where = f"{directory}/{MANIFEST}"
     try:
-        manifest = json.loads(data)
-    except ValueError:
-        raise UserError(f"{where}: not JSON; {remedy}") from None
-    if not isinstance(manifest, dict):
-        raise UserError(f"{where}: not a manifest; {remedy}")
-    if manifest.get("schema") != SCHEMA_VERSION:
-        raise UserError(
-            f"{where}: schema {manifest.get('schema')}, this version reads {SCHEMA_VERSION}; "
-            "use another storage or the version that wrote it"
-        )
-    if manifest.pop(_CHECKSUM, None) is None:
-        raise UserError(f"{where}: has no checksum of its own, as those of earlier versions; {remedy}")
-    if not _is_sealed(manifest, data):
-        raise UserError(f"{where}: its content differs from its own checksum; {remedy}")
-    name = f"{manifest['stage']}-{manifest['fingerprint']}"
-    if name != directory:
-        raise UserError(f"{where}: is that of {name}; give the directory its name back, or remove it")
+        manifest = Manifest.from_bytes(store.read(directory, MANIFEST))
+    except UnknownSchemaError as error:
+        raise UserError(f"{where}: {error}; use another storage or the version that wrote it") from None
+    except ManifestError as error:
+        remedy = f"remove the directory {store.display_uri(directory)} to make it again"
+        raise UserError(f"{where}: {error}; {remedy}") from None
+    if manifest.directory != directory:
+        raise UserError(f"{where}: is that of {manifest.directory}; give the directory its name back, or remove it")
     return Artifact(store, directory, manifest)
-
-
-def seal(manifest: dict[str, Any]) -> bytes:
-    """The bytes of a manifest: JSON of one fixed form, with the checksum of the same form without it.
-
-    The form is fixed to the byte, so that no change of it goes unnoticed, were it one of white space.
-    """
-    digest = hashlib.sha256(_json_bytes(manifest)).hexdigest()
-    return _json_bytes({**manifest, _CHECKSUM: digest})
-
-
-def _is_sealed(manifest: dict[str, Any], data: bytes) -> bool:
-    try:
-        return seal(manifest) == data
-    except ValueError:
-        # Read by Python's JSON but not written by it: NaN, half a surrogate pair.
-        return False
-
-
-def _json_bytes(tree: dict[str, Any]) -> bytes:
-    return json.dumps(tree, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
 
 
 @dataclass
@@ -263,20 +235,19 @@ class PendingArtifact:
         files = self._made(made)
         if strangers := self.store.keep_only([name for name, _ in files], self.directory):
             log(f"{self.directory}: removed {', '.join(strangers[:3])}, left by an earlier attempt")
-        manifest = {
-            "schema": SCHEMA_VERSION,
-            "stage": self.stage,
-            "fingerprint": self.fingerprint,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": round(time.time() - self.started, 3),
-            "config": self.config,
-            "inputs": self.inputs,
-            "files": [self._entry(name, size) for name, size in files],
-            "metrics": metrics,
-            "info": info,
-            "libraries": library_versions(("bertkd-ray", *_LIBRARIES)),
-        }
-        self.store.write(seal(manifest), self.directory, MANIFEST)
+        manifest = Manifest(
+            stage=self.stage,
+            fingerprint=self.fingerprint,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds=round(time.time() - self.started, 3),
+            config=self.config,
+            inputs=self.inputs,
+            files=[self._entry(name, size) for name, size in files],
+            metrics=metrics,
+            info=info,
+            libraries=library_versions(("bertkd-ray", *_LIBRARIES)),
+        )
+        self.store.write(manifest.to_bytes(), self.directory, MANIFEST)
         self.store.delete(self.staging)
         return Artifact(self.store, self.directory, manifest)
 
@@ -292,15 +263,9 @@ class PendingArtifact:
             raise ValueError(f"{self.directory} lacks {min(missing)}, which was made")
         return files
 
-    def _entry(self, name: str, size: int) -> dict[str, Any]:
-        entry: dict[str, Any] = {
-            "path": name,
-            "bytes": size,
-            "sha256": self.store.sha256(self.directory, name),
-        }
-        if name.endswith(".parquet"):
-            entry["row_groups"] = _row_groups(self.store, self.directory, name)
-        return entry
+    def _entry(self, name: str, size: int) -> FileEntry:
+        row_groups = _row_groups(self.store, self.directory, name) if name.endswith(PARQUET) else []
+        return FileEntry(name, size, self.store.sha256(self.directory, name), row_groups)
 
 
 def _row_groups(store: Store, *parts: str) -> list[int]:

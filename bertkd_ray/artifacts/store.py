@@ -117,6 +117,14 @@ class Store:
                 for chunk in self._chunks(*parts, name):
                     sink.write(chunk)
 
+    def local(self, scratch: Path, *parts: str) -> Path:
+        """A local directory with the files of the store's directory `parts`; remote ones are copied below `scratch`."""
+        if self.is_local:
+            return Path(self.path(*parts))
+        target = scratch.joinpath(*parts)
+        self.download(target, *parts)
+        return target
+
     def keep_only(self, names: list[str], *parts: str) -> list[str]:
         """Removes all files below a directory but those named; returns what was removed, scratch files aside."""
         strangers = [name for name, _ in self._all_files(*parts) if name not in set(names)]

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bertkd_ray.artifacts import artifact as artifacts
-from bertkd_ray.artifacts.artifact import MANIFEST, Artifact
+from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.artifacts.manifest import MANIFEST, FileEntry
 from bertkd_ray.artifacts.store import Store, store_above
 from bertkd_ray.core.console import Progress, log
 from bertkd_ray.core.errors import UserError
@@ -216,11 +217,11 @@ def _corpora_below(store: Store, name: str) -> str:
 
 def inspect_corpus(corpus: Artifact, *, seed: int, samples: int = SAMPLES) -> CorpusFigures:
     """The figures of a finished corpus and `samples` of its training pairs, which depend on the seed alone."""
-    settings = corpus.manifest["config"]
+    settings = corpus.config
     table = pq.read_table(pa.BufferReader(corpus.store.read(corpus.directory, TOKENIZER, BERT_IDS_FILE)))
     tokens = table["token"].to_pylist()
     known_characters = {token[1] for token in tokens if len(token) == 2 and token[0] == WORD_START}
-    total = sum(sum(entry["row_groups"]) for split in SPLITS for entry in _fragments(corpus, split))
+    total = sum(entry.rows for split in SPLITS for entry in _fragments(corpus, split))
     splits: dict[str, SplitFigures] = {}
     with Progress(total, "inspect", "pairs") as progress:
         done = 0
@@ -345,13 +346,13 @@ def _quantiles(values: NDArray[np.float64], counts: NDArray[np.int64], wanted: d
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _fragments(corpus: Artifact, split: str) -> list[dict[str, Any]]:
-    return [entry for entry in corpus.files(f"{split}/") if "row_groups" in entry]
+def _fragments(corpus: Artifact, split: str) -> list[FileEntry]:
+    return [entry for entry in corpus.files(f"{split}/") if entry.is_parquet]
 
 
 def _row_groups(corpus: Artifact, split: str) -> Iterator[pa.Table]:
     for entry in _fragments(corpus, split):
-        with corpus.store.fs.open_input_file(corpus.path(entry["path"])) as source:
+        with corpus.store.fs.open_input_file(corpus.path(entry.path)) as source:
             file = pq.ParquetFile(source)
             for index in range(file.num_row_groups):
                 yield file.read_row_group(index, columns=_PAIR_COLUMNS)
@@ -360,7 +361,7 @@ def _row_groups(corpus: Artifact, split: str) -> Iterator[pa.Table]:
 def _samples(corpus: Artifact, tokens: list[str], seed: int, count: int) -> Iterator[SamplePair]:
     """Pairs of train in the order of the corpus; only the row groups that hold them are read."""
     fragments = _fragments(corpus, "train")
-    groups = [(entry["path"], index, rows) for entry in fragments for index, rows in enumerate(entry["row_groups"])]
+    groups = [(entry.path, index, rows) for entry in fragments for index, rows in enumerate(entry.row_groups)]
     ends = np.cumsum([rows for *_, rows in groups])
     positions = _draw(int(ends[-1]), count, seed)
     group_of = np.searchsorted(ends, positions, side="right")

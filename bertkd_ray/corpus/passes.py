@@ -20,7 +20,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config.corpus import SPLITS, CleanConfig
@@ -293,7 +292,7 @@ def _both_sides(table: pa.Table) -> pa.StringArray:
 @lru_cache(maxsize=1)
 def _piece_counter(storage: str, work: str) -> PieceCounter:
     with scratch_directory("bert-") as scratch:
-        bert = Artifact(Store(storage), work, {}).local(BERT, scratch)
+        bert = Store(storage).local(scratch, work, BERT)
         return PieceCounter(Segmenter.from_pretrained(str(bert)))
 
 
@@ -302,4 +301,4 @@ def _encoder(storage: str, artifact: str) -> WordEncoder:
     # This pass comes last: what the others remember is of no more use.
     _piece_counter.cache_clear()
     with scratch_directory("tokenizer-") as scratch:
-        return WordEncoder(load_tokenizer(Artifact(Store(storage), artifact, {}).local(TOKENIZER, scratch)))
+        return WordEncoder(load_tokenizer(Store(storage).local(scratch, artifact, TOKENIZER)))

@@ -90,7 +90,7 @@ def shape_of_artifact(corpus: Artifact) -> CorpusShape:
     """The shape of a finished corpus: counts from its manifest, lengths from some of its row groups."""
     counts = corpus.info["splits"]
     splits = {split: SplitShape(int(counts[split]["pairs"]), *_read_lengths(corpus, split)) for split in SPLITS}
-    size = sum(entry["bytes"] for entry in corpus.files())
+    size = sum(entry.bytes for entry in corpus.files())
     return CorpusShape(splits, int(corpus.info["vocabulary"]), size, f"{corpus.directory} is finished", False)
 
 
@@ -279,9 +279,7 @@ def _bytes_a_pair(text: pa.Table, src: Ragged, tgt: Ragged) -> float:
 
 def _read_lengths(corpus: Artifact, split: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Lengths of the pairs in some row groups, spread over a split."""
-    row_groups = [
-        (entry["path"], group) for entry in corpus.files(f"{split}/") for group in range(len(entry["row_groups"]))
-    ]
+    row_groups = [(entry.path, group) for entry in corpus.files(f"{split}/") for group in range(len(entry.row_groups))]
     chosen = np.unique(np.linspace(0, len(row_groups), _SAMPLED_GROUPS, endpoint=False).astype(np.int64))
     tables = []
     for path, group in (row_groups[index] for index in chosen):

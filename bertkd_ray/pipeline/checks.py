@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bertkd_ray.artifacts import artifact as artifacts
+from bertkd_ray.artifacts.manifest import MANIFEST
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
 from bertkd_ray.config.corpus import SPLITS, CorpusConfig
@@ -101,7 +102,7 @@ def _named(worker_range: tuple[int, int]) -> str:
 def check_store(storage: str) -> tuple[int, list[str]]:
     """Every finished artifact of a store against its manifest: how many there are, and one line a problem."""
     store = Store(storage)
-    manifests = [name for name, _ in store.files() if name.count("/") == 1 and name.endswith(f"/{artifacts.MANIFEST}")]
+    manifests = [name for name, _ in store.files() if name.count("/") == 1 and name.endswith(f"/{MANIFEST}")]
     if not manifests:
         raise UserError(f"{redacted(storage)}: no finished artifact is here; give the storage directory of a pipeline")
     problems = []

@@ -268,7 +268,7 @@ class Pipeline:
         from bertkd_ray.report.lengths import draw_lengths
 
         self.outcome.how_to_open = self.tracker.how_to_open  # opened first, as in run()
-        settings = self.config.corpus.model_dump(mode="json") if corpus is None else corpus.manifest["config"]
+        settings = self.config.corpus.model_dump(mode="json") if corpus is None else corpus.config
         corpus = corpus or self.prepare()
         figures = inspect_corpus(corpus, seed=seed)
         run = self.tracker.run(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from multiprocessing import active_children, get_context
 from typing import Any
 
-from bertkd_ray.artifacts.artifact import MANIFEST
+from bertkd_ray.artifacts.manifest import MANIFEST
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config.study import Study, Trial
 from bertkd_ray.core.console import Progress, log

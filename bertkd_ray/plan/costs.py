@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from pyarrow.fs import FileSelector
 
-from bertkd_ray.artifacts.artifact import MANIFEST, Artifact, load
+from bertkd_ray.artifacts.artifact import Artifact, load
+from bertkd_ray.artifacts.manifest import MANIFEST
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config, StudentConfig, TeacherConfig
 from bertkd_ray.config.corpus import SPLITS

@@ -55,7 +55,7 @@ def record_student(
     run.log_metrics([(0, scores.metrics(), now_ms())], series="scores")
     run.set_tags(
         {
-            "bertkd.corpus": student.manifest["inputs"]["corpus"],
+            "bertkd.corpus": student.inputs["corpus"],
             "bertkd.student": student.fingerprint,
             "bertkd.translation": translation.fingerprint,
             "bertkd.artifact": translation.uri,

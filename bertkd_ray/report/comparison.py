@@ -16,7 +16,8 @@ from typing import Any
 import pyarrow as pa
 
 from bertkd_ray.artifacts import artifact as artifacts
-from bertkd_ray.artifacts.artifact import MANIFEST, Artifact
+from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.artifacts.manifest import MANIFEST
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config, TranslateConfig, dotted
 from bertkd_ray.core.errors import UserError
@@ -190,7 +191,7 @@ def _place_of(artifact: str, storage: str | None) -> str:
 
 
 def _student_of(translation: Artifact) -> Artifact:
-    directory = f"student-{translation.manifest['inputs']['student']}"
+    directory = f"student-{translation.inputs['student']}"
     if not translation.store.exists(directory, MANIFEST):
         raise UserError(f"{translation.display_uri}: its student {directory} is not beside it; copy it there")
     return artifacts.load(translation.store, directory)
@@ -232,13 +233,13 @@ def _settings(side: Side) -> Iterator[tuple[str, Any]]:
     for artifact in (lineage.corpus, lineage.teacher, lineage.softlabels, lineage.student):
         if artifact is not None:
             section = _SECTIONS[artifact.stage]
-            yield from dotted(_sectioned(artifact.manifest["config"], section))
+            yield from dotted(_sectioned(artifact.config, section))
             if "bert" in artifact.info:
                 yield f"{section}.model", artifact.info["bert"]
-            for name, digest in artifact.manifest["inputs"].items():
+            for name, digest in artifact.inputs.items():
                 if name not in _SECTIONS:
                     yield f"{section}.input.{name}", str(digest)[:_HASH_DIGITS]
-    yield from dotted(_sectioned(side.translation.manifest["config"], "translate"))
+    yield from dotted(_sectioned(side.translation.config, "translate"))
     yield "translate.tokenize", side.translation.info.get("tokenize", DEFAULT_TOKENIZER)
 
 
@@ -276,7 +277,7 @@ def _metrics(side: Side) -> Iterator[tuple[str, float]]:
     lineage = side.lineage
     yield from side.translation.metrics.items()
     yield from lineage.student.metrics.items()
-    yield "seconds", lineage.student.manifest["seconds"]
+    yield "seconds", lineage.student.seconds
     if lineage.teacher is not None:
         yield from ((f"teacher/{key}", value) for key, value in lineage.teacher.metrics.items() if "/" in key)
     if lineage.softlabels is not None:

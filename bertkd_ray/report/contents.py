@@ -127,7 +127,7 @@ def _tiles(results: Results) -> Iterator[Tile]:
     elif teacher is not None:
         accuracy = f"{100 * teacher.metrics[VALID_ACCURACY]:.1f}%"
         yield Tile("Masked accuracy of the teacher", accuracy, "validation set")
-    seconds = sum(artifact.manifest["seconds"] for artifact in results.stages.values())
+    seconds = sum(artifact.seconds for artifact in results.stages.values())
     count = len(results.stages)
     yield Tile("Time for all stages", human_seconds(seconds), f"{count} artifact{'s' if count > 1 else ''}")
 
@@ -267,7 +267,7 @@ def rejects(results: Results) -> list[tuple[str, int]]:
 
 def time_bars(nodes: Sequence[Node]) -> list[Bar]:
     """The seconds of every artifact, the longest of them the whole bar; in the order in which they were finished."""
-    ordered = sorted(nodes, key=lambda node: node.artifact.manifest["created"])
+    ordered = sorted(nodes, key=lambda node: node.artifact.created)
     total, longest = sum(node.seconds for node in nodes), max(node.seconds for node in nodes)
     return [
         Bar(
@@ -289,7 +289,7 @@ def versions(stages: Mapping[str, Artifact]) -> list[tuple[str, str]]:
     """Library and version; where artifacts were made with several, each with what it made."""
     by_library: dict[str, dict[str, list[str]]] = {}
     for name, artifact in stages.items():
-        for library, version in sorted(artifact.manifest["libraries"].items()):
+        for library, version in sorted(artifact.manifest.libraries.items()):
             by_library.setdefault(library, {}).setdefault(version, []).append(kind(name, artifact))
     told = []
     for library, found in by_library.items():

@@ -32,10 +32,8 @@ _SHOWN = 0.99
 
 def read_lengths(corpus: Artifact, split: str, *, most: int = MOST_PAIRS) -> LengthCounts:
     """The lengths of a split's pairs; of a split of more than `most` pairs, those of row groups all over it."""
-    groups = [
-        (entry["path"], index) for entry in corpus.files(f"{split}/") for index in range(len(entry["row_groups"]))
-    ]
-    pairs = sum(sum(entry["row_groups"]) for entry in corpus.files(f"{split}/"))
+    groups = [(entry.path, index) for entry in corpus.files(f"{split}/") for index in range(len(entry.row_groups))]
+    pairs = sum(entry.rows for entry in corpus.files(f"{split}/"))
     every = math.ceil(pairs / most)
     lengths: dict[str, list[NDArray[np.int64]]] = {side: [] for side in SIDES}
     for path, chosen in groupby(groups[::every], key=lambda group: group[0]):

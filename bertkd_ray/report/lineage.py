@@ -25,12 +25,12 @@ class Node:
     @property
     def bytes(self) -> int:
         """Of all its files."""
-        return sum(entry["bytes"] for entry in self.artifact.files())
+        return sum(entry.bytes for entry in self.artifact.files())
 
     @property
     def seconds(self) -> float:
         """How long it took to make."""
-        return float(self.artifact.manifest["seconds"])
+        return float(self.artifact.seconds)
 
 
 def lineage(stages: Mapping[str, Artifact]) -> list[Node]:
@@ -43,7 +43,7 @@ def lineage(stages: Mapping[str, Artifact]) -> list[Node]:
     depths: dict[str, int] = {}
 
     def inputs(name: str) -> list[str]:
-        return [by_digest[digest] for digest in stages[name].manifest["inputs"].values() if digest in by_digest]
+        return [by_digest[digest] for digest in stages[name].inputs.values() if digest in by_digest]
 
     def depth(name: str) -> int:
         if name not in depths:
@@ -68,7 +68,7 @@ def lineage(stages: Mapping[str, Artifact]) -> list[Node]:
 
 def _node(name: str, artifact: Artifact, depth: int, by_digest: Mapping[str, str]) -> Node:
     # Sorted: a manifest that was read back has them in another order than one that was just made.
-    inputs: dict[str, str] = dict(sorted(artifact.manifest["inputs"].items()))
+    inputs: dict[str, str] = dict(sorted(artifact.inputs.items()))
     sources = {by_digest[digest]: digest for digest in inputs.values() if digest in by_digest}
     texts = {source: digest for source, digest in inputs.items() if digest not in by_digest}
     return Node(name, artifact, depth, sources, texts)

@@ -86,7 +86,7 @@ def _context(results: Results) -> dict[str, Any]:
         "corpus": results.stages["prepare"],
         "corpus_rows": contents.corpus_rows(results.stages["prepare"]),
         "figures": _figures(results),
-        "finished": max(artifact.manifest["created"] for artifact in results.stages.values()),
+        "finished": max(artifact.created for artifact in results.stages.values()),
         "labels": results.stages.get("extract"),
         "fidelity": contents.fidelity_bars(results.stages["extract"]) if "extract" in results.stages else [],
         "most_pairs": MOST_PAIRS,

@@ -123,7 +123,7 @@ class Results:
         needed = [name for name in names if name in self.stages]
         if self.arm_configs[arm].kd.alpha == 0:
             needed = [name for name in needed if name not in _OF_TEACHER]
-        return {name.partition("/")[0]: self.stages[name].manifest["seconds"] for name in needed}
+        return {name.partition("/")[0]: self.stages[name].seconds for name in needed}
 
     @cached_property
     def histories(self) -> dict[str, list[CurveRow]]:

@@ -60,11 +60,11 @@ def extract(
             rejects.add(dead_letters_of(work.store, work.staging, shard))
 
     for entry in corpus.files("train/"):
-        shard = Path(entry["path"]).name
+        shard = Path(entry.path).name
         if found := finished(work.store, work.staging, shard, work.directory, shard):
             take(shard, found)
         else:
-            missing.append({"fragment": entry["path"], "shard": shard})
+            missing.append({"fragment": entry.path, "shard": shard})
     if missing:
         runtime.start()
         arguments = {

@@ -77,7 +77,7 @@ def distill(
 
 
 def _require_same_corpus(corpus: Artifact, softlabels: Artifact) -> None:
-    of = softlabels.manifest["inputs"]["corpus"]
+    of = softlabels.inputs["corpus"]
     if of != corpus.fingerprint:
         raise UserError(
             f"{softlabels.uri}: its soft labels belong to corpus {of}, not to {corpus.fingerprint}; run extract again"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pyarrow import fs
 
 from bertkd_ray.artifacts import artifact as artifacts
-from bertkd_ray.artifacts.artifact import MANIFEST, Artifact, PendingArtifact
+from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
+from bertkd_ray.artifacts.manifest import MANIFEST
 from bertkd_ray.artifacts.store import Store, store_above
 from bertkd_ray.config import Config
 from bertkd_ray.core.errors import UserError
@@ -119,7 +120,7 @@ def lineage_of(student: Artifact) -> Lineage:
 
 
 def _input(of: Artifact | None, stage: str) -> Artifact | None:
-    inputs = of.manifest["inputs"] if of else {}
+    inputs = of.inputs if of else {}
     directory = f"{stage}-{inputs.get(stage)}"
     return artifacts.load(of.store, directory) if of and of.store.exists(directory, MANIFEST) else None
 
@@ -132,5 +133,5 @@ def _translations(student: Artifact) -> tuple[Artifact, ...]:
         for name in names
         if name.startswith("translation-") and store.exists(name, MANIFEST)
     ]
-    own = [one for one in loaded if one.manifest["inputs"].get("student") == student.fingerprint]
-    return tuple(sorted(own, key=lambda one: (one.manifest["created"], one.directory)))
+    own = [one for one in loaded if one.inputs.get("student") == student.fingerprint]
+    return tuple(sorted(own, key=lambda one: (one.created, one.directory)))

@@ -175,12 +175,10 @@ class RowGroups:
 
     def __init__(self, artifact: Artifact, below: str, columns: list[str]) -> None:
         self._artifact, self._columns = artifact, columns
-        files = [entry for entry in artifact.files(below) if entry["path"].endswith(".parquet")]
-        self._paths: list[str] = [entry["path"] for entry in files]
-        self._first_groups: NDArray[np.int64] = np.cumsum([0, *(len(entry["row_groups"]) for entry in files)])
-        self.rows: NDArray[np.int64] = np.fromiter(
-            chain.from_iterable(entry["row_groups"] for entry in files), np.int64
-        )
+        files = [entry for entry in artifact.files(below) if entry.is_parquet]
+        self._paths: list[str] = [entry.path for entry in files]
+        self._first_groups: NDArray[np.int64] = np.cumsum([0, *(len(entry.row_groups) for entry in files)])
+        self.rows: NDArray[np.int64] = np.fromiter(chain.from_iterable(entry.row_groups for entry in files), np.int64)
 
     def read(self, groups: NDArray[np.int64]) -> pa.Table:
         """The rows of the given row groups, group after group, as a table of one chunk a column."""

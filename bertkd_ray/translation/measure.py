@@ -78,7 +78,7 @@ class Measurement:
 def require_test_text(lineage: Lineage) -> Artifact:
     """The corpus of a student. Raises UserError where its store holds it no longer."""
     if lineage.corpus is None:
-        missing = f"corpus-{lineage.student.manifest['inputs']['corpus']}"
+        missing = f"corpus-{lineage.student.inputs['corpus']}"
         raise UserError(
             f"{lineage.student.display_uri}: its corpus {missing} is not in the store, and the export cannot be "
             "measured; --sentences 0 exports without measuring"
@@ -134,6 +134,6 @@ def _first_rows(corpus: Artifact, split: str, count: int) -> pa.Table:
     tables: list[pa.Table] = []
     for entry in corpus.files(f"{split}/"):
         if sum(map(len, tables)) < count:
-            with corpus.store.fs.open_input_file(corpus.path(entry["path"])) as source:
+            with corpus.store.fs.open_input_file(corpus.path(entry.path)) as source:
                 tables.append(pq.read_table(source, columns=["src_ids", "tgt"]))
     return pa.concat_tables(tables).slice(0, count).combine_chunks()

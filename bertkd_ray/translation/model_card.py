@@ -120,7 +120,7 @@ def _datasets(corpus: Artifact | None) -> list[str]:
     """What the corpus' inputs are called; a manifest names text by its content, not by its path."""
     if corpus is None:
         return []
-    inputs = corpus.manifest["inputs"]
+    inputs = corpus.inputs
     if "demo" in inputs:
         return ["bertkd-ray-demo"]
     return ["iwslt14"] if "archive" in inputs else [corpus.directory]
@@ -128,9 +128,7 @@ def _datasets(corpus: Artifact | None) -> list[str]:
 
 def _summary(lineage: Lineage, settings: LineSettings, license: str | None) -> str:
     pair = f"{settings.src_lang}-{settings.tgt_lang}" if settings.src_lang else "translation"
-    taught = (
-        "distilled from a BERT" if "softlabels" in lineage.student.manifest["inputs"] else "trained without a teacher"
-    )
+    taught = "distilled from a BERT" if "softlabels" in lineage.student.inputs else "trained without a teacher"
     size = human_count(lineage.student.metrics["parameters"])
     lines = [
         f"# {pair} student\n",
@@ -166,8 +164,8 @@ def _use(settings: LineSettings, form: Form) -> str:
 def _data(lineage: Lineage) -> str:
     corpus = lineage.corpus
     if corpus is None:
-        return f"The corpus `{lineage.student.manifest['inputs']['corpus']}`, which was not at hand for this card.\n"
-    info, config = corpus.info, corpus.manifest["config"]
+        return f"The corpus `{lineage.student.inputs['corpus']}`, which was not at hand for this card.\n"
+    info, config = corpus.info, corpus.config
     rows = [["split", "pairs", "read", "source tokens", "target tokens"]]
     for split in SPLITS:
         counts, names = info["splits"][split], ("pairs", "read", "src_tokens", "tgt_tokens")
@@ -195,9 +193,9 @@ def _rules(clean: dict[str, Any]) -> Iterator[str]:
 
 
 def _method(lineage: Lineage) -> str:
-    if "softlabels" not in lineage.student.manifest["inputs"]:
+    if "softlabels" not in lineage.student.inputs:
         return _NO_TEACHER.format(paper=_PAPER)
-    lines = [_METHOD.format(paper=_PAPER, topk=lineage.student.manifest["config"]["kd"]["topk"])]
+    lines = [_METHOD.format(paper=_PAPER, topk=lineage.student.config["kd"]["topk"])]
     if lineage.teacher is not None:
         teacher, metrics = lineage.teacher.info, lineage.teacher.metrics
         trained = f"{int(metrics['steps']):,} steps, {human_count(metrics['parameters'])} parameters"
@@ -219,7 +217,7 @@ def _scores(lineage: Lineage) -> str:
     rows.append(["valid, in training", "1", NO_VALUE, number(valid, ".2f"), NO_VALUE, NO_VALUE])
     signatures: dict[str, None] = {}
     for translation in lineage.translations:
-        search, metrics = translation.manifest["config"]["translate"], translation.metrics
+        search, metrics = translation.config["translate"], translation.metrics
         figures = [number(metrics[f"test/{name}"], ".2f") for name in ("bleu", "chrf")]
         sentences = f"{int(metrics['test/sentences']):,}"
         rows.append(["test", str(search["beam"]), f"{search['length_penalty']:g}", *figures, sentences])
@@ -229,7 +227,7 @@ def _scores(lineage: Lineage) -> str:
 
 
 def _settings(student: Artifact) -> str:
-    config = student.manifest["config"]
+    config = student.config
     tree = {**config["student"], **{f"kd.{key}": value for key, value in config["kd"].items()}}
     tree |= {"seed": config["seed"], "precision": config["precision"], "best step": int(student.metrics["best_step"])}
     return "\n".join(piped([["setting", "value"], *([str(key), _shown(value)] for key, value in tree.items())])) + "\n"
@@ -242,6 +240,6 @@ def _shown(value: object) -> str:
 def _made_from(lineage: Lineage) -> str:
     """The artifacts behind the model, and the versions of the libraries that trained it."""
     parts = [lineage.student, lineage.corpus, lineage.softlabels, lineage.teacher, *lineage.translations]
-    made = [f"- `{part.directory}`, {part.manifest['created']}" for part in parts if part is not None]
-    versions = ", ".join(f"{name} {version}" for name, version in lineage.student.manifest["libraries"].items())
+    made = [f"- `{part.directory}`, {part.created}" for part in parts if part is not None]
+    versions = ", ".join(f"{name} {version}" for name, version in lineage.student.manifest.libraries.items())
     return "\n".join([*made, "", f"With {versions}.", ""])

@@ -37,9 +37,9 @@ def settings_of(lineage: Lineage) -> LineSettings:
     tree: dict[str, Any] = {"positions": _positions(lineage.student.read_json(MODEL, _CONFIG))}
     if lineage.corpus is not None:
         tree |= {key: lineage.corpus.info[key] for key in ("src_lang", "tgt_lang", "text")}
-        tree["max_tokens"] = lineage.corpus.manifest["config"]["max_side_tokens"]
+        tree["max_tokens"] = lineage.corpus.config["max_side_tokens"]
     if lineage.translations:
-        search = lineage.translations[-1].manifest["config"]["translate"]
+        search = lineage.translations[-1].config["translate"]
         tree |= {key: search[key] for key in ("beam", "length_penalty")}
     return LineSettings(**tree)
 

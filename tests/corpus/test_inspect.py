@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from bertkd_ray.artifacts.artifact import MANIFEST, PendingArtifact
+from bertkd_ray.artifacts.artifact import PendingArtifact
+from bertkd_ray.artifacts.manifest import MANIFEST
 from bertkd_ray.artifacts.store import Store, store_above
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus import inspect

@@ -44,7 +44,7 @@ def lines(project: Project, name: str) -> list[str]:
 
 def test_rows_have_the_schema_and_ids_are_line_numbers(project, corpus):
     for entry in corpus.files("train/"):
-        assert pq.read_schema(corpus.path(entry["path"])).equals(CORPUS_SCHEMA)
+        assert pq.read_schema(corpus.path(entry.path)).equals(CORPUS_SCHEMA)
     src, tgt = lines(project, "train.de"), lines(project, "train.en")
     rows = rows_of(corpus, "train")
     # 244 lines; the word of 10,000 letters (242) and the empty source (243) are not admitted.
@@ -53,7 +53,7 @@ def test_rows_have_the_schema_and_ids_are_line_numbers(project, corpus):
 
 
 def test_fragments_and_row_groups_have_the_configured_sizes(corpus):
-    groups = {entry["path"]: entry["row_groups"] for entry in corpus.files("train/")}
+    groups = {entry.path: entry.row_groups for entry in corpus.files("train/")}
     assert groups == {
         "train/part-000000.parquet": [32, 32],
         "train/part-000001.parquet": [32, 32],
@@ -163,7 +163,7 @@ def test_counts_of_words_are_those_of_the_whole_split(project, tmp_path):
     whole = project.variant(tmp_path, "corpus.fragment_pairs=1000").corpus()
     assert len(whole.files("train/")) == 1
     assert whole.files(TOKENIZER) == project.corpus().files(TOKENIZER)
-    assert [entry["path"] for entry in whole.files(f"{TOKENIZER}/tokenizer.json")] == [f"{TOKENIZER}/tokenizer.json"]
+    assert [entry.path for entry in whole.files(f"{TOKENIZER}/tokenizer.json")] == [f"{TOKENIZER}/tokenizer.json"]
 
 
 def test_the_demo_corpus_enters_by_its_text(monkeypatch, tmp_path):

@@ -105,7 +105,7 @@ def files(tmp_path, bert) -> Files:
 
 
 def rows(corpus: Artifact, split: str) -> list[dict[str, Any]]:
-    table = pa.concat_tables([pq.read_table(corpus.path(entry["path"])) for entry in corpus.files(f"{split}/")])
+    table = pa.concat_tables([pq.read_table(corpus.path(entry.path)) for entry in corpus.files(f"{split}/")])
     return sorted(table.to_pylist(), key=lambda row: row["id"])
 
 
@@ -224,7 +224,7 @@ def test_neighbouring_chunks_share_a_fragment_when_much_was_dropped(files):
     alike = [("Ein Hund", "A dog")] * 6
     train = [pair for n in range(5) for pair in [*alike, (f"Hund {n}", f"dog {n}"), (f"Katze {n}", f"cat {n}")]]
     corpus = files.make(files.write("train", train), clean={"duplicates": True})
-    assert {entry["path"]: entry["row_groups"] for entry in corpus.files("train/")} == {
+    assert {entry.path: entry.row_groups for entry in corpus.files("train/")} == {
         "train/part-000000.parquet": [4, 3],
         "train/part-000001.parquet": [4],
     }
@@ -245,7 +245,7 @@ def test_equal_sentences_never_straddle_a_held_out_split(files):
     reads = {split: counts["read"] for split, counts in corpus.info["splits"].items()}
     assert reads == {split: len(pairs(corpus, split)) for split in reads}
     # Fragments are as full as those of train.
-    assert all(sum(entry["row_groups"]) > 2 for entry in corpus.files("valid/")[:-1])
+    assert all(entry.rows > 2 for entry in corpus.files("valid/")[:-1])
 
 
 def test_held_out_pairs_are_cleaned_as_those_of_train(files):
@@ -288,7 +288,7 @@ def test_weights_repeat_pairs_with_ids_of_their_own(files):
     assert counts["pairs"] == sum(found.values()) == counts["read"] + counts["repeated"] - counts["sampled_out"]
     # Repetitions stand in fragments of their own, far from the pair itself.
     for entry in corpus.files("train/"):
-        table = pq.read_table(corpus.path(entry["path"]))
+        table = pq.read_table(corpus.path(entry.path))
         assert len(set(table["src"].to_pylist())) == len(table)
 
 

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from bertkd_ray.artifacts.artifact import MANIFEST, Artifact
+from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.artifacts.manifest import MANIFEST
 from bertkd_ray.cli import make_parser
 from bertkd_ray.config import Config, TrackingConfig, dotted, load_config
 from bertkd_ray.config.corpus import CorpusConfig, SplitFiles
@@ -147,19 +148,21 @@ def test_the_reference_has_every_file_and_column_of_real_artifacts(site, referen
         manifest = json.loads(artifact.store.read(artifact.directory, MANIFEST))
         assert fields >= set(manifest)
         for entry in artifact.files():
-            assert fields >= {f"files[].{key}" for key in entry}
-            parts = [part for part in reference_pages.KINDS[artifact.stage] if stands_for(part.path, entry["path"])]
-            assert parts, entry["path"]
-            if entry["path"].endswith(".parquet"):
+            assert fields >= {f"files[].{key}" for key in entry.as_json()}
+            parts = [part for part in reference_pages.KINDS[artifact.stage] if stands_for(part.path, entry.path)]
+            assert parts, entry.path
+            if entry.is_parquet:
                 table = sections[f"{artifact.stage}: {parts[-1].path}"]
-                check_columns({visible(row[0]): visible(row[1]) for row in rows_of(table)}, artifact, entry["path"])
+                check_columns({visible(row[0]): visible(row[1]) for row in rows_of(table)}, artifact, entry.path)
 
 
 TYPES = {pa.float16(): "float16", pa.float32(): "float32"}
 
 
 def rows_of(table: str) -> list[list[str]]:
-    return [re.findall(r"<td>(.*?)</td>", row, re.DOTALL) for row in re.findall(r"<tr.*?</tr>", table, re.DOTALL)[1:]]
+    """The cells of each row, without the heads of the tables."""
+    rows = [re.findall(r"<td>(.*?)</td>", row, re.DOTALL) for row in re.findall(r"<tr.*?</tr>", table, re.DOTALL)]
+    return [row for row in rows if row]
 
 
 def check_columns(said: dict[str, str], artifact: Artifact, file: str) -> None:

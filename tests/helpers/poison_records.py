@@ -25,18 +25,18 @@ def poisoned(corpus: Artifact, split: str, column: str, rows: Iterable[int], fin
     rows: counted over the split; column: `src_ids` or `tgt_ids`.
     """
     store, rows = corpus.store, set(rows)
-    work = PendingArtifact(store, "corpus", fingerprint, corpus.manifest["config"], corpus.manifest["inputs"])
+    work = PendingArtifact(store, "corpus", fingerprint, corpus.config, corpus.inputs)
     ids, first = [], 0
     for entry in corpus.files():
-        data = store.read(corpus.directory, entry["path"])
-        if entry["path"].startswith(f"{split}/"):
+        data = store.read(corpus.directory, entry.path)
+        if entry.path.startswith(f"{split}/"):
             table = pq.read_table(pa.BufferReader(data))
             here = [row - first for row in sorted(rows) if 0 <= row - first < len(table)]
             ids += table["id"].take(pa.array(here, pa.int64())).to_pylist()
             first += len(table)
-            data = _written(_with_no_token(table, column, here), entry["row_groups"])
-        store.write(data, work.directory, entry["path"])
-    made = [entry["path"] for entry in corpus.files()]
+            data = _written(_with_no_token(table, column, here), entry.row_groups)
+        store.write(data, work.directory, entry.path)
+    made = [entry.path for entry in corpus.files()]
     return work.commit(made=made, metrics=corpus.metrics, info=corpus.info), ids
 
 

@@ -56,7 +56,7 @@ def write_translation(
 ) -> Artifact:
     """Translations of the test text, scored."""
     store, config = student.store, {"translate": {"beam": beam}, "precision": "auto"}
-    inputs = {"corpus": student.manifest["inputs"]["corpus"], "student": student.fingerprint}
+    inputs = {"corpus": student.inputs["corpus"], "student": student.fingerprint}
     work = PendingArtifact(store, "translation", fingerprint("translation", config, inputs), config, inputs)
     columns = {
         "id": pa.array(range(10, 10 * len(sources) + 10, 10), pa.int64()),

@@ -141,7 +141,7 @@ def test_as_json_is_plain(pair: Comparison, control: Artifact) -> None:
     assert tree["runs"]["A"] == {
         "name": control.directory,
         "run_id": "",
-        "student": control.manifest["inputs"]["student"],
+        "student": control.inputs["student"],
         "translation": control.fingerprint,
         "path": control.uri,
     }

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
+from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.execution.dead_letters import ErrorBudget
@@ -77,8 +77,8 @@ def test_raising_pairs_end_in_the_table(labels, corpus):
 
 def test_the_rest_is_scored_as_it_would_be_without_them(project, labels):
     for entry in project.labels().files("part-"):
-        ours = pq.read_table(labels.path(entry["path"]))
-        theirs = pq.read_table(project.labels().path(entry["path"]))
+        ours = pq.read_table(labels.path(entry.path))
+        theirs = pq.read_table(project.labels().path(entry.path))
         keep = [row for row, pair in enumerate(theirs["id"].to_pylist()) if pair not in ROWS]
         theirs = theirs.take(keep).combine_chunks()
         assert ours.select(["id", "src_ids", "tgt_ids"]).equals(theirs.select(["id", "src_ids", "tgt_ids"]))
@@ -90,7 +90,7 @@ def test_the_rest_is_scored_as_it_would_be_without_them(project, labels):
 
 
 def test_the_row_groups_lose_the_rejected_pairs_and_the_manifest_says_so(labels):
-    groups = {entry["path"]: entry["row_groups"] for entry in labels.files("part-")}
+    groups = {entry.path: entry.row_groups for entry in labels.files("part-")}
     assert groups == {
         "part-000000.parquet": [31, 31],
         "part-000001.parquet": [31, 32],
@@ -166,7 +166,7 @@ def test_a_fragment_without_any_pair_left_is_an_empty_shard_and_distil_can_be_ru
     rows = [*range(FRAGMENT), FRAGMENT + 32, *range(FRAGMENT + 33, 2 * FRAGMENT)]
     empty, ids = poisoned(project.corpus(), "train", "tgt_ids", rows, "1" * 16)
     labels = made(project, empty, "2" * 16, 0.9)
-    assert [entry["row_groups"] for entry in labels.files("part-")][:2] == [[], [32]]
+    assert [entry.row_groups for entry in labels.files("part-")][:2] == [[], [32]]
     assert len(pq.read_table(labels.path("part-000000.parquet"))) == 0
     assert [one["id"] for one in table_of(labels)] == ids
     arm = project.config.arm_configs()["distilled"]
@@ -185,7 +185,7 @@ def test_a_pair_whose_logits_do_not_fit_float16_is_rejected(project, monkeypatch
         return ids, logits, sums
 
     entry = project.corpus().files("train/")[0]
-    target = np.asarray(pq.read_table(project.corpus().path(entry["path"]))["tgt_ids"][5].as_py())
+    target = np.asarray(pq.read_table(project.corpus().path(entry.path))["tgt_ids"][5].as_py())
     monkeypatch.setattr(scoring.Scorer, "_score_batch", too_large)
     # One row a batch, so that the other pairs of a batch keep their logits.
     settings = {**project.labels_draft().config, "batch_tokens": 1}
@@ -212,7 +212,7 @@ def writer(project: Project, corpus: Artifact, artifact: str, share: float = 0.5
 
 
 def item(corpus: Artifact, number: int) -> dict[str, str]:
-    path = corpus.files("train/")[number]["path"]
+    path = corpus.files("train/")[number].path
     return {"fragment": path, "shard": Path(path).name}
 
 
@@ -234,16 +234,16 @@ def test_killing_pairs_end_in_the_table_of_the_next_driver(project, corpus, labe
 
     # A driver that is its own actor: two pairs in one batch, the longer one first, and one in the other fragment.
     assert deaths_until_done(drive) == 6 + 4
-    found = Artifact(project.store, work.directory, {})
+    found = load(project.store, work.directory)
     rejects = table_of(found)
     assert [one["id"] for one in rejects] == ROWS
     assert [one["tries"] for one in rejects] == [6, 4, 4]
     assert [one["reason"] for one in rejects] == [f"its process died {one['tries']} times" for one in rejects]
     ours = bytes_of(found.uri)
     for entry in labels.files("part-"):
-        assert entry["path"] in ours
-        rows = pq.read_table(found.path(entry["path"]))
-        assert rows["id"].equals(pq.read_table(labels.path(entry["path"]), columns=["id"])["id"])
+        assert entry.path in ours
+        rows = pq.read_table(found.path(entry.path))
+        assert rows["id"].equals(pq.read_table(labels.path(entry.path), columns=["id"])["id"])
     # Fragments without poison have the bytes of any other run.
     assert ours["part-000002.parquet"] == project.store.read(labels.directory, "part-000002.parquet")
 
@@ -303,9 +303,9 @@ def test_a_fragment_whose_process_was_taken_away_has_the_same_bytes(project, lab
 def test_a_shard_that_was_cut_off_is_made_again(project, size):
     work = PendingArtifact(project.store, "softlabels", "8" * 16, project.labels_draft().config, {})
     for entry in project.labels().files("part-"):
-        data = project.store.read(project.labels().directory, entry["path"])
-        cut = entry["path"] == "part-000001.parquet"
-        project.store.write(data[:size] if cut else data, work.directory, entry["path"])
+        data = project.store.read(project.labels().directory, entry.path)
+        cut = entry.path == "part-000001.parquet"
+        project.store.write(data[:size] if cut else data, work.directory, entry.path)
     runtime = InProcess()
     found = extract(work, runtime, project.corpus(), project.teacher(), max_rejects=0)
     assert [one["shard"] for one in runtime.seen] == ["part-000001.parquet"]

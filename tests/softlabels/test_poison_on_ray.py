@@ -62,7 +62,7 @@ def test_a_pair_that_kills_every_actor_is_rejected_and_the_rest_is_scored(tmp_pa
     assert pq.read_table(f"{directory}/rejects.parquet")["id"].to_pylist() == [pair]
     ours = bytes_of(directory)
     for entry in whole.files("part-"):
-        ids = pq.read_table(whole.path(entry["path"]))["id"].to_pylist()
-        assert pq.read_table(f"{directory}/{entry['path']}")["id"].to_pylist() == [one for one in ids if one != pair]
+        ids = pq.read_table(whole.path(entry.path))["id"].to_pylist()
+        assert pq.read_table(f"{directory}/{entry.path}")["id"].to_pylist() == [one for one in ids if one != pair]
         if pair not in ids:
-            assert ours[entry["path"]] == project.store.read(whole.directory, entry["path"])
+            assert ours[entry.path] == project.store.read(whole.directory, entry.path)

@@ -18,19 +18,20 @@ from bertkd_ray.translation.models import settings_of
 
 def artifact(like: Artifact, **changes: Any) -> Artifact:
     """An artifact with other parts of its manifest."""
-    return replace(like, manifest={**like.manifest, **changes})
+    return replace(like, manifest=replace(like.manifest, **changes))
 
 
 def translation(student: Artifact, beam: int, bleu: float) -> Artifact:
-    manifest = {
-        "stage": "translation",
-        "fingerprint": f"{beam:016d}",
-        "created": "2030-01-01T00:00:00+00:00",
-        "config": {"translate": {"beam": beam, "length_penalty": 0.6}},
-        "inputs": {"student": student.fingerprint},
-        "metrics": {"test/bleu": bleu, "test/chrf": 50.126, "test/sentences": 1234.0},
-        "info": {"signatures": {"bleu_signature": "nrefs:1|tok:13a", "chrf_signature": "nrefs:1|nc:6"}},
-    }
+    manifest = replace(
+        student.manifest,
+        stage="translation",
+        fingerprint=f"{beam:016d}",
+        created="2030-01-01T00:00:00+00:00",
+        config={"translate": {"beam": beam, "length_penalty": 0.6}},
+        inputs={"student": student.fingerprint},
+        metrics={"test/bleu": bleu, "test/chrf": 50.126, "test/sentences": 1234.0},
+        info={"signatures": {"bleu_signature": "nrefs:1|tok:13a", "chrf_signature": "nrefs:1|nc:6"}},
+    )
     return Artifact(student.store, f"translation-{beam:016d}", manifest)
 
 
@@ -107,7 +108,7 @@ def test_the_data_are_those_of_the_manifest(card, distilled):
 
 
 def test_cleaning_rules_that_were_set_are_named(distilled, settings):
-    config = distilled.corpus.manifest["config"]
+    config = distilled.corpus.config
     cleaned = {**config, "clean": {**config["clean"], "duplicates": True, "max_ratio": 1.5}}
     card = model_card(replace(distilled, corpus=artifact(distilled.corpus, config=cleaned)), settings, "huggingface")
     assert "(at most 100 tokens a side, duplicates, max ratio 1.5)" in card
@@ -160,7 +161,7 @@ def test_a_student_alone(distilled, settings):
     card = model_card(alone, LineSettings(positions=512), "ctranslate2")
     assert "datasets" not in front_matter(card)
     assert "language" not in front_matter(card)
-    assert distilled.student.manifest["inputs"]["corpus"] in section(card, "Data")
+    assert distilled.student.inputs["corpus"] in section(card, "Data")
     assert "Teacher:" not in card
     assert "Signatures" not in card
 

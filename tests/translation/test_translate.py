@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import sacrebleu
 
-from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
+from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus import tokenizer
 from bertkd_ray.corpus.moses import tokenise, unescape_moses
@@ -57,7 +57,7 @@ def translator(project: Project, work: str = "scratch", **settings: Any) -> Part
 
 
 def part(project: Project, start: int = 0, rows: int = ROWS) -> dict[str, Any]:
-    file = project.corpus().files("test/")[0]["path"]
+    file = project.corpus().files("test/")[0].path
     return {"file": file, "start": start, "rows": rows, "name": f"{start}-{rows}.parquet"}
 
 
@@ -148,7 +148,7 @@ def test_scores_are_sacrebleus_on_the_best_hypotheses(translation):
 
 def test_a_chinese_target_is_scored_by_characters(project):
     corpus = project.corpus()
-    chinese = replace(corpus, manifest={**corpus.manifest, "info": {**corpus.info, "tgt_lang": "zh"}})
+    chinese = replace(corpus, manifest=replace(corpus.manifest, info={**corpus.info, "tgt_lang": "zh"}))
     work = PendingArtifact(project.store, "translation", "0123456789abcdef", project.translation_draft().config, {})
     found = translate.translate(work, project.runtime, chinese, project.control(), max_rejects=0)
     assert found.info["tokenize"] == "zh"
@@ -246,7 +246,7 @@ def test_a_sentence_that_kills_has_an_empty_translation(project, poison, monkeyp
         translate.translate(work, InProcess(), corpus, project.control(), max_rejects=0.1)
 
     assert deaths_until_done(drive) == 6
-    found = Artifact(project.store, work.directory, {})
+    found = load(project.store, work.directory)
     rejects = pq.read_table(found.path("rejects.parquet")).to_pylist()
     assert [one["reason"] for one in rejects] == ["its process died 4 times", "its process died 6 times"]
     # Line 3 has no source text.
@@ -272,7 +272,7 @@ def test_only_parts_that_are_missing_or_of_other_rows_are_translated(project, tr
 def test_nothing_but_the_table_and_the_manifest_is_left(project, translation):
     assert [name for name, _ in project.store.files(translation.directory)] == ["manifest.json", "translations.parquet"]
     assert project.store.files("work") == []
-    assert translation.manifest["inputs"] == {
+    assert translation.inputs == {
         "corpus": project.corpus().fingerprint,
         "student": project.control().fingerprint,
     }

@@ -1,0 +1,179 @@
+"""The manifest of an artifact: its fields, and the one form of its bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+"""The file in an artifact's directory that holds its manifest."""
+PARQUET = ".parquet"
+"""How the names of Parquet files end, the only ones with row groups."""
+_CHECKSUM = "checksum"
+_Value = TypeVar("_Value")
+
+
+class ManifestError(ValueError):
+    """Bytes that are no manifest of this version; the message says why."""
+
+
+class UnknownSchemaError(ManifestError):
+    """A manifest of another schema version."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """A file of an artifact, as its manifest lists it."""
+
+    path: str
+    """Relative to the artifact's directory, with `/`."""
+    bytes: int
+    """Size."""
+    sha256: str
+    """Of the content, in hex."""
+    row_groups: list[int] = field(default_factory=list)
+    """Of a Parquet file, the rows of each row group: all that the batch plan needs."""
+
+    @property
+    def is_parquet(self) -> bool:
+        """Whether the file is a Parquet file, by its name."""
+        return self.path.endswith(PARQUET)
+
+    @property
+    def rows(self) -> int:
+        """Rows of a Parquet file; 0 for other files."""
+        return sum(self.row_groups)
+
+    @staticmethod
+    def from_json(tree: dict[str, Any]) -> FileEntry:
+        """A file's object in the manifest. Raises ManifestError for one of another shape."""
+        path = _value(tree, "path", str)
+        row_groups = _list(tree, "row_groups", int) if path.endswith(PARQUET) else []
+        return FileEntry(path, _value(tree, "bytes", int), _value(tree, "sha256", str), row_groups)
+
+    def as_json(self) -> dict[str, Any]:
+        """The file's object in the manifest."""
+        tree: dict[str, Any] = {"path": self.path, "bytes": self.bytes, "sha256": self.sha256}
+        return {**tree, "row_groups": self.row_groups} if self.is_parquet else tree
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What makes an artifact finished: JSON of one fixed form, keys sorted.
+
+    checksum: SHA-256 of the manifest without this key, in the same form.
+    """
+
+    stage: str
+    """Kind of the artifact."""
+    fingerprint: str
+    """16 hex digits, a hash of `schema`, `stage`, `config` and `inputs`; with `stage` the directory's name."""
+    created: str
+    """When it was finished, UTC."""
+    seconds: float
+    """How long it took since the last start, waiting included."""
+    config: dict[str, Any]
+    """The part of the configuration that it depends on."""
+    inputs: dict[str, str]
+    """Fingerprints of the artifacts, SHA-256 of the text and models that it was made from."""
+    files: list[FileEntry]
+    """Every other file of the directory, an object each."""
+    metrics: dict[str, float]
+    """The figures that the stage measured."""
+    info: dict[str, Any]
+    """What else the stage recorded (vocabulary size, drops by reason, signatures)."""
+    libraries: dict[str, str]
+    """Versions of Python, of this package and of the libraries below it."""
+    schema: int = SCHEMA_VERSION
+    """Version of this form; a manifest of another one is refused."""
+
+    @property
+    def directory(self) -> str:
+        """The name of the artifact's directory in its store."""
+        return f"{self.stage}-{self.fingerprint}"
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Manifest:
+        """The manifest that `to_bytes` wrote.
+
+        Raises ManifestError for anything else, also for one that was changed since, were it in white space alone.
+        """
+        try:
+            tree = json.loads(data)
+        except ValueError:
+            raise ManifestError("not JSON") from None
+        if not isinstance(tree, dict):
+            raise ManifestError("not a manifest")
+        if tree.get("schema") != SCHEMA_VERSION:
+            raise UnknownSchemaError(f"schema {tree.get('schema')}, this version reads {SCHEMA_VERSION}")
+        if tree.pop(_CHECKSUM, None) is None:
+            raise ManifestError("has no checksum of its own, as those of earlier versions")
+        if not _is_sealed(tree, data):
+            raise ManifestError("its content differs from its own checksum")
+        return _from_json(tree)
+
+    def to_bytes(self) -> bytes:
+        """JSON of one fixed form, with the checksum of the same form without it.
+
+        The form is fixed to the byte, so that no change of it goes unnoticed, were it one of white space.
+        """
+        return _sealed({**vars(self), "files": [entry.as_json() for entry in self.files]})
+
+
+def _from_json(tree: dict[str, Any]) -> Manifest:
+    return Manifest(
+        stage=_value(tree, "stage", str),
+        fingerprint=_value(tree, "fingerprint", str),
+        created=_value(tree, "created", str),
+        seconds=_value(tree, "seconds", float, int),
+        config=_value(tree, "config", dict),
+        inputs=_values(tree, "inputs", str),
+        files=[FileEntry.from_json(entry) for entry in _list(tree, "files", dict)],
+        metrics=_values(tree, "metrics", float, int),
+        info=_value(tree, "info", dict),
+        libraries=_values(tree, "libraries", str),
+    )
+
+
+def _value(tree: dict[str, Any], key: str, *kinds: type[_Value]) -> _Value:
+    if key not in tree:
+        raise ManifestError(f"not a manifest: it lacks `{key}`")
+    value: _Value = tree[key]
+    return _checked(value, key, kinds)
+
+
+def _values(tree: dict[str, Any], key: str, *kinds: type[_Value]) -> dict[str, _Value]:
+    values: dict[str, _Value] = _value(tree, key, dict)
+    return {name: _checked(value, f"{key}.{name}", kinds) for name, value in values.items()}
+
+
+def _list(tree: dict[str, Any], key: str, kind: type[_Value]) -> list[_Value]:
+    values: list[_Value] = _value(tree, key, list)
+    return [_checked(value, f"{key}[{index}]", (kind,)) for index, value in enumerate(values)]
+
+
+def _checked(value: _Value, key: str, kinds: tuple[type[_Value], ...]) -> _Value:
+    """The value, whose type is exactly one of the kinds: JSON's true is no number."""
+    if type(value) not in kinds:
+        raise ManifestError(f"not a manifest: its `{key}` is of another type ({type(value).__name__})")
+    return value
+
+
+def _sealed(tree: dict[str, Any]) -> bytes:
+    checksum = hashlib.sha256(_json_bytes(tree)).hexdigest()
+    return _json_bytes({**tree, _CHECKSUM: checksum})
+
+
+def _is_sealed(tree: dict[str, Any], data: bytes) -> bool:
+    try:
+        return _sealed(tree) == data
+    except ValueError:
+        # Read by Python's JSON but not written by it: NaN, half a surrogate pair.
+        return False
+
+
+def _json_bytes(tree: dict[str, Any]) -> bytes:
+    return json.dumps(tree, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
