@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bertkd_ray.core.stages import STAGES, TRANSLATE, Stage
+
 
 @dataclass(frozen=True)
 class Command:
@@ -16,18 +18,18 @@ class Command:
     """Whether `bertkd submit --job` takes it."""
 
 
+def _of_stage(number: int, stage: Stage) -> Command:
+    """The command of a stage; that of translate takes lines of text too."""
+    module = "translate" if stage is TRANSLATE else "arm_stage" if stage.per_arm else "stage"
+    return Command(module, f"stage {number}: {stage.summary}", is_job=True)
+
+
 COMMANDS = {
     "run": Command("run", "all stages, for every arm, and the table of scores", is_job=True),
     "study": Command(
         "study", "a study: arms of one base configuration under several seeds, and the table that compares them", True
     ),
-    "prepare": Command("stage", "stage 0: parallel text to token ids, with the student's tokenizer", is_job=True),
-    "finetune": Command("stage", "stage 1: train the BERT teacher as a conditional masked language model", is_job=True),
-    "extract": Command("stage", "stage 2: map the teacher over the corpus and store its top-k logits", is_job=True),
-    "distill": Command(
-        "arm_stage", "stage 3: train the students, with the teacher's soft labels and without", is_job=True
-    ),
-    "translate": Command("translate", "stage 4: translate the test set by beam search and score it", is_job=True),
+    **{stage.name: _of_stage(number, stage) for number, stage in enumerate(STAGES.values())},
     "export": Command("export", "take a student with you: a directory for CTranslate2 or for plain transformers"),
     "inspect": Command(
         "inspect", "figures of a corpus: counts, lengths, unknown tokens, drops by reason, and a few of its pairs", True

@@ -21,6 +21,7 @@ from bertkd_ray.config.loading import config_of, load_config, override, read_ove
 from bertkd_ray.config.section import NAME, Section
 from bertkd_ray.config.validation import validated
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.stages import EXTRACT
 
 _OF_AN_ARM = ("teacher.", "extract.", "kd.", "student.", "translate.", "corpus.train", "corpus.clean.")
 """Keys in which arms may differ. The rest is the same for all, the test set above all, so that scores compare."""
@@ -162,8 +163,8 @@ def _distilled(arms: dict[str, Config]) -> Iterator[Config]:
 
 
 def _pass_of(config: Config) -> str:
-    """Names the teacher and its pass over the corpus, before it is known how many logits are stored."""
-    return config.model_dump_json(include={"corpus", "teacher", "extract", "seed", "precision"})
+    """Names the teacher and its pass over the corpus, whatever the number of logits that arms use."""
+    return config.model_dump_json(include=EXTRACT.all_sections() - {"kd", "arms"})
 
 
 def _require_different(arms: dict[str, Config], path: str | Path) -> None:

@@ -20,6 +20,7 @@ from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config, StudentConfig, TeacherConfig
 from bertkd_ray.config.corpus import SPLITS
 from bertkd_ray.core.devices import best_device, resolve_precision
+from bertkd_ray.core.stages import DISTILL, EXTRACT, FINETUNE, PREPARE, STAGES, TRANSLATE, results_of
 from bertkd_ray.corpus import prepare
 from bertkd_ray.corpus.sampling import CorpusShape, SplitShape, shape_as_given, shape_of_artifact, shape_of_text
 from bertkd_ray.decoding.decode import length_batches as decoding_batches
@@ -131,19 +132,21 @@ def plan(config: Config, given: GivenCorpus | None, device: GivenDevice) -> Plan
     student = student_shape(next(iter(arms.values())).student, corpus.vocabulary)
     chosen = _device(config, device, teacher, student)
     planner = _Planner(config, corpus, groups, chosen, teacher)
-    stages = [planner.prepare()]
-    if any(arm.kd.alpha > 0 for arm in arms.values()):
-        stages += [planner.finetune(), planner.extract()]
-    stages += [planner.distill(name, arm) for name, arm in arms.items()]
-    stages += [planner.translate(name, arm) for name, arm in arms.items()]
+    estimates, results = planner.estimates(), results_of(config).items()
+    stages = [
+        estimates[stage.name](name, arms.get(arm, config))
+        for stage in STAGES.values()
+        for name, (of, arm) in results
+        if of is stage and stage.name in estimates
+    ]
     return Plan(
         config.name,
         corpus,
         chosen,
         device.count or config.worker_range[1],
         stages,
-        planner.prepare().tokens / PREPARED_TOKENS_A_CORE_SECOND / 3600,
-        _assumptions(config, corpus),
+        stages[0].tokens / PREPARED_TOKENS_A_CORE_SECOND / 3600,
+        _assumptions(config, corpus) + [f"{stage} costs nothing" for stage in STAGES if stage not in estimates],
     )
 
 
@@ -157,28 +160,37 @@ class _Planner:
         self._train, self._valid, self._test = (corpus.splits[split] for split in SPLITS)
         self._cut = partial(training_batches, multiple=device.padding_multiple)
 
-    def prepare(self) -> StagePlan:
-        tokens = sum(split.src_tokens + split.tgt_tokens for split in self._corpus.splits.values())
-        return StagePlan("prepare", None, None, tokens, None, 0.0, 0.0, self._corpus.bytes)
+    def estimates(self) -> dict[str, Callable[[str, Config], StagePlan]]:
+        """By stage, what gives the plan of a result, from its name and its configuration."""
+        return {
+            PREPARE.name: self._prepare,
+            FINETUNE.name: self._finetune,
+            EXTRACT.name: self._extract,
+            DISTILL.name: self._distill,
+            TRANSLATE.name: self._translate,
+        }
 
-    def finetune(self) -> StagePlan:
-        teacher, shape = self._config.teacher, self._teacher
-        batches = self._batches(teacher, self._config.seed, of_teacher=True)
+    def _prepare(self, name: str, config: Config) -> StagePlan:
+        tokens = sum(split.src_tokens + split.tgt_tokens for split in self._corpus.splits.values())
+        return StagePlan(name, None, None, tokens, None, 0.0, 0.0, self._corpus.bytes)
+
+    def _finetune(self, name: str, config: Config) -> StagePlan:
+        teacher, shape = config.teacher, self._teacher
+        batches = self._batches(teacher, config.seed, of_teacher=True)
 
         def forward(batch: Batch) -> float:
             return teacher_forward(shape, batch, _masked(batch, teacher.mask_probability))
 
         validation = _validations(teacher) * self._whole(self._valid, teacher, forward, of_teacher=True)
         work = _Work(batches, forward, teacher_places, teacher_padded)
-        return self._training(
-            "finetune", teacher, work, validation, self._hours("finetune", validation), shape.parameters
-        )
+        hours = self._hours(FINETUNE.name, validation)
+        return self._training(name, teacher, work, validation, hours, shape.parameters)
 
-    def extract(self) -> StagePlan:
-        extract, train = self._config.extract, self._train
+    def _extract(self, name: str, config: Config) -> StagePlan:
+        extract, train = config.extract, self._train
         batches = extraction_batches(
             train,
-            fragment_pairs=self._config.corpus.fragment_pairs,
+            fragment_pairs=config.corpus.fragment_pairs,
             passes=extract.passes,
             budget=extract.batch_tokens,
             multiple=self._device.padding_multiple,
@@ -188,17 +200,17 @@ class _Planner:
         flops = [teacher_forward(self._teacher, one, shares[index]) for index, one in enumerate(batches.some)]
         total = batches.a_pass * batches.mean(flops)
         return StagePlan(
-            "extract",
+            name,
             round(batches.a_pass),
             None,
             batches.a_pass * batches.mean([float(teacher_places(one.src, one.tgt).sum()) for one in batches.some]),
             batches.padding(teacher_places, teacher_padded),
             total,
-            self._hours("extract", total),
+            self._hours(EXTRACT.name, total),
             self._shard_bytes(),
         )
 
-    def distill(self, arm: str, config: Config) -> StagePlan:
+    def _distill(self, name: str, config: Config) -> StagePlan:
         student, shape = config.student, student_shape(config.student, self._corpus.vocabulary)
         batches = self._batches(student, config.student_seed, of_teacher=False)
 
@@ -208,12 +220,12 @@ class _Planner:
         looks = _validations(student)
         likelihood = looks * self._whole(self._valid, student, forward, of_teacher=False)
         greedy = looks * self._valid.pairs / len(self._valid.src) * decoding(shape, _rows(self._valid), 1)
-        hours = self._hours("distill", likelihood) + self._hours("translate", greedy)
+        hours = self._hours(DISTILL.name, likelihood) + self._hours(TRANSLATE.name, greedy)
         work = _Work(batches, forward, both_sides, both_padded)
-        return self._training(f"distill/{arm}", student, work, likelihood + greedy, hours, shape.parameters)
+        return self._training(name, student, work, likelihood + greedy, hours, shape.parameters)
 
-    def translate(self, arm: str, config: Config) -> StagePlan:
-        shape, settings = student_shape(config.student, self._corpus.vocabulary), self._config.translate
+    def _translate(self, name: str, config: Config) -> StagePlan:
+        shape, settings = student_shape(config.student, self._corpus.vocabulary), config.translate
         test = self._test
         widths = np.sort(test.src + 1)[::-1]
         steps = len(decoding_batches(widths, max(1, settings.batch_tokens // settings.beam)))
@@ -221,8 +233,8 @@ class _Planner:
         flops = share * decoding(shape, _rows(test), settings.beam)
         tokens = test.src_tokens + settings.beam * test.tgt_tokens + (1 + settings.beam) * test.pairs
         size = TRANSLATED_BYTES_A_TOKEN * (test.src_tokens + (1 + settings.n_best) * test.tgt_tokens)
-        hours = self._hours("translate", flops)
-        return StagePlan(f"translate/{arm}", max(1, round(share * steps)), None, tokens, None, flops, hours, size)
+        hours = self._hours(TRANSLATE.name, flops)
+        return StagePlan(name, max(1, round(share * steps)), None, tokens, None, flops, hours, size)
 
     def _training(
         self,
@@ -351,13 +363,13 @@ def _device(config: Config, given: GivenDevice, teacher: TeacherShape, student: 
         rates = {
             stage: product_rate((rows, shape.width, shape.ffn), precision, own)
             for stage, rows, shape in (
-                ("finetune", config.teacher.batch_tokens // config.teacher.micro_batches, teacher),
-                ("distill", config.student.batch_tokens // config.student.micro_batches, student),
+                (FINETUNE.name, config.teacher.batch_tokens // config.teacher.micro_batches, teacher),
+                (DISTILL.name, config.student.batch_tokens // config.student.micro_batches, student),
             )
         }
     finally:
         torch.set_num_threads(before)
-    return own_device(own, {**rates, "extract": rates["finetune"], "translate": rates["distill"]})
+    return own_device(own, {**rates, EXTRACT.name: rates[FINETUNE.name], TRANSLATE.name: rates[DISTILL.name]})
 
 
 def _assumptions(config: Config, corpus: CorpusShape) -> list[str]:

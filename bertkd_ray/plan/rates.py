@@ -16,8 +16,9 @@ import torch
 
 from bertkd_ray.core.devices import Precision, padding_multiple
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.stages import DISTILL, EXTRACT, FINETUNE, STAGES, TRANSLATE
 
-STAGES = ("finetune", "extract", "distill", "translate")
+DEVICE_STAGES = tuple(stage.name for stage in STAGES.values() if stage.on_device)
 """The stages that compute on a device."""
 Shape = tuple[int, int, int]
 """Of a product: rows, inner size, columns."""
@@ -41,13 +42,13 @@ class Device:
 
     def with_rate(self, flops: float) -> Device:
         """The same device at another rate, whatever the stage."""
-        return replace(self, flops=dict.fromkeys(STAGES, flops), rate_source="as given")
+        return replace(self, flops=dict.fromkeys(DEVICE_STAGES, flops), rate_source="as given")
 
 
 _MEASURED_ON_GPU = "measured on an H100, benchmarks/results/gpu-h100.json"
-_GPU_UTILISATION = {"finetune": 0.24, "extract": 0.29, "distill": 0.19, "translate": 0.03}
+_GPU_UTILISATION = {FINETUNE.name: 0.24, EXTRACT.name: 0.29, DISTILL.name: 0.19, TRANSLATE.name: 0.03}
 """Batches of 16,384 places (65,536 in extract: 0.37), of 24,576 target tokens, of 1,000 sentences with beam 5."""
-_GPU_FLOPS = {"finetune": 633e12, "extract": 656e12, "distill": 586e12, "translate": 586e12}
+_GPU_FLOPS = {FINETUNE.name: 633e12, EXTRACT.name: 656e12, DISTILL.name: 586e12, TRANSLATE.name: 586e12}
 
 
 def _gpu(name: str) -> Device:
@@ -60,7 +61,12 @@ DEVICES: dict[str, Device] = {"h100": _gpu("H100"), "h200": _gpu("H200")}
 """Devices by the name that `--device` takes: one GPU each, an SXM module."""
 
 _MEASURED_ON_CPU = "measured on two cores of an AMD EPYC, benchmarks/results/cpu.json"
-CPU_UTILISATION: Mapping[str, float] = {"finetune": 0.63, "extract": 0.60, "distill": 0.62, "translate": 0.10}
+CPU_UTILISATION: Mapping[str, float] = {
+    FINETUNE.name: 0.63,
+    EXTRACT.name: 0.60,
+    DISTILL.name: 0.62,
+    TRANSLATE.name: 0.10,
+}
 """What stages reach of a CPU's own product rate; `translate` of that of distillation's shapes."""
 
 

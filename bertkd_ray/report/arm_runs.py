@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.core.stages import DISTILL, PREPARE, TRANSLATE
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import ArmResult
 from bertkd_ray.tracking import Run, RunRef, StudentModel, Tracker, now_ms
@@ -27,7 +28,7 @@ def record_arms(results: Results, tracker: Tracker, parent: RunRef) -> None:
     """A run for every finished arm below the pipeline's, with its model where `tracking.log_model` says so."""
     for scores in results.arms:
         arm, config = scores.arm, results.arm_configs[scores.arm]
-        student, translation = results.stages[f"distill/{arm}"], results.stages[f"translate/{arm}"]
+        student, translation = results.stages[DISTILL.result(arm)], results.stages[TRANSLATE.result(arm)]
         run = tracker.run(
             f"{config.name}/{arm}",
             key=f"arm:{arm}:{translation.fingerprint}",
@@ -38,7 +39,7 @@ def record_arms(results: Results, tracker: Tracker, parent: RunRef) -> None:
         try:
             record_student(run, scores, student, translation, results.histories[arm])
             if config.tracking.log_model:
-                model = _model(scores, student, results.stages["prepare"], results.translations[arm])
+                model = _model(scores, student, results.stages[PREPARE.name], results.translations[arm])
                 run.log_model(model, register=config.tracking.registered_model)
         except BaseException as error:
             run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")

@@ -22,6 +22,7 @@ from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config, TranslateConfig, dotted
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.redaction import redacted
+from bertkd_ray.core.stages import BY_ARTIFACT, DISTILL, STAGES, TRANSLATE
 from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER
 from bertkd_ray.evaluation.significance import bootstrap_signature, compare, resample
 from bertkd_ray.report.sentences import Sentence, most_different, sentences_of
@@ -31,9 +32,7 @@ from bertkd_ray.translation.translate import read_translations
 
 SENTENCES = 5
 SAMPLES: int = TranslateConfig.model_fields["bootstrap_samples"].default
-_SECTIONS = {"corpus": "corpus", "teacher": "teacher", "softlabels": "extract", "student": "student"}
-"""Sections of the configuration by kind of artifact."""
-_ORDER = ("corpus", "teacher", "extract", "kd", "student", "translate")
+_SECTIONS = list(dict.fromkeys(section for stage in STAGES.values() for section in stage.sections))
 _HASH_DIGITS = 12
 _FIDELITY = "fidelity/"
 
@@ -178,9 +177,9 @@ def _open(label: str, name: str, finder: Callable[[], RunFinder], storage: str |
             raise UserError(
                 f"{name}: its artifact {redacted(location)} is not there, or not finished; say where with --storage DIR"
             )
-    if found.stage == "translation":
+    if found.stage == TRANSLATE.artifact:
         return Side(label, name, run_id, lineage_of(_student_of(found)), found)
-    if found.stage != "student":
+    if found.stage != DISTILL.artifact:
         raise UserError(f"{name}: is a {found.stage}; give a student or a translation")
     lineage = lineage_of(found)
     return Side(label, name, run_id, lineage, _only_translation(name, lineage))
@@ -191,7 +190,7 @@ def _place_of(artifact: str, storage: str | None) -> str:
 
 
 def _student_of(translation: Artifact) -> Artifact:
-    directory = f"student-{translation.inputs['student']}"
+    directory = f"{DISTILL.artifact}-{translation.inputs['student']}"
     if not translation.store.exists(directory, MANIFEST):
         raise UserError(f"{translation.display_uri}: its student {directory} is not beside it; copy it there")
     return artifacts.load(translation.store, directory)
@@ -230,17 +229,16 @@ def _require_same_test_set(first: Side, ours: pa.Table, side: Side, theirs: pa.T
 def _settings(side: Side) -> Iterator[tuple[str, Any]]:
     """The configuration behind a student by dotted keys, and its inputs (texts and models) by their hashes."""
     lineage = side.lineage
-    for artifact in (lineage.corpus, lineage.teacher, lineage.softlabels, lineage.student):
+    for artifact in (lineage.corpus, lineage.teacher, lineage.softlabels, lineage.student, side.translation):
         if artifact is not None:
-            section = _SECTIONS[artifact.stage]
+            section = BY_ARTIFACT[artifact.stage].section
             yield from dotted(_sectioned(artifact.config, section))
             if "bert" in artifact.info:
                 yield f"{section}.model", artifact.info["bert"]
             for name, digest in artifact.inputs.items():
-                if name not in _SECTIONS:
+                if name not in BY_ARTIFACT:
                     yield f"{section}.input.{name}", str(digest)[:_HASH_DIGITS]
-    yield from dotted(_sectioned(side.translation.config, "translate"))
-    yield "translate.tokenize", side.translation.info.get("tokenize", DEFAULT_TOKENIZER)
+    yield f"{TRANSLATE.section}.tokenize", side.translation.info.get("tokenize", DEFAULT_TOKENIZER)
 
 
 def _sectioned(tree: Mapping[str, Any], section: str) -> dict[str, Any]:
@@ -264,7 +262,7 @@ def _that_differ(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[st
         distinct = [value for n, value in enumerate(values.values()) if value not in list(values.values())[:n]]
         if len(distinct) > 1 or len(values) < len(with_section):
             differing[key] = values
-    return dict(sorted(differing.items(), key=lambda item: _ORDER.index(item[0].partition(".")[0])))
+    return dict(sorted(differing.items(), key=lambda item: _SECTIONS.index(item[0].partition(".")[0])))
 
 
 def _by_key(of_sides: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

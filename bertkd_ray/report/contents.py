@@ -10,6 +10,7 @@ from typing import Any
 from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.config import Config
 from bertkd_ray.core.console import human_bytes, human_count, human_seconds
+from bertkd_ray.core.stages import BY_ARTIFACT, FINETUNE
 from bertkd_ray.core.text_tables import NO_VALUE, format_p, number
 from bertkd_ray.corpus.cleaning import REASONS
 from bertkd_ray.corpus.prepare import SPLITS
@@ -20,13 +21,6 @@ from bertkd_ray.training.curves import VALID_ACCURACY, VALID_PERPLEXITY, CurveRo
 
 CHANCE = 0.05
 """From this p-value on a difference is called one that may be chance."""
-_KINDS = {
-    "corpus": "Corpus",
-    "teacher": "Teacher",
-    "softlabels": "Soft labels",
-    "student": "Student",
-    "translation": "Translations",
-}
 _COUNTED_APART = {"pairs", "read", "src_tokens", "tgt_tokens", "src_unknown", "tgt_unknown", *REASONS}
 
 
@@ -70,7 +64,8 @@ class Bar:
 def kind(name: str, artifact: Artifact) -> str:
     """What an artifact is called: `Student, control`."""
     _, _, arm = name.partition("/")
-    return f"{_KINDS[artifact.stage]}, {arm}" if arm else _KINDS[artifact.stage]
+    title = BY_ARTIFACT[artifact.stage].title
+    return f"{title}, {arm}" if arm else title
 
 
 # --- scores -----------------------------------------------------------------------------------------------------------
@@ -120,7 +115,7 @@ def _tiles(results: Results) -> Iterator[Tile]:
                 f"{best.delta:+.2f}",
                 f"{_p(best.p_value)}, {samples:,} bootstrap samples",
             )
-    teacher = results.stages.get("finetune")
+    teacher = results.stages.get(FINETUNE.name)
     if best is not None:
         size = f"teacher: {human_count(teacher.metrics['parameters'])}" if teacher else ""
         yield Tile("Parameters of the student", human_count(best.parameters), size)

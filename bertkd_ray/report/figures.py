@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from bertkd_ray.core.stages import FINETUNE
 from bertkd_ray.report.frame import BEST, BLUE, FAINT, GRID, INK, VERMILION, Drawing, Panel, Style, draw_panels, styles
 from bertkd_ray.report.tables import ArmResult
 from bertkd_ray.training.curves import (
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 History = Sequence[CurveRow]
-TEACHER = "finetune"
+TEACHER = FINETUNE.name
 """Whose history is the teacher's in `draw_all`."""
 
 # A curve with fewer points is drawn as it is.

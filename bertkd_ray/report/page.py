@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bertkd_ray import __version__
 from bertkd_ray.core.console import human_bytes, human_count, human_seconds
 from bertkd_ray.core.redaction import redacted
+from bertkd_ray.core.stages import EXTRACT, FINETUNE, PREPARE
 from bertkd_ray.corpus.prepare import SPLITS
 from bertkd_ray.report import contents
 from bertkd_ray.report.figures import (
@@ -83,12 +84,12 @@ def _context(results: Results) -> dict[str, Any]:
     return {
         "arms": [arm.arm for arm in results.arms],
         "bars": contents.time_bars(nodes),
-        "corpus": results.stages["prepare"],
-        "corpus_rows": contents.corpus_rows(results.stages["prepare"]),
+        "corpus": results.stages[PREPARE.name],
+        "corpus_rows": contents.corpus_rows(results.stages[PREPARE.name]),
         "figures": _figures(results),
         "finished": max(artifact.created for artifact in results.stages.values()),
-        "labels": results.stages.get("extract"),
-        "fidelity": contents.fidelity_bars(results.stages["extract"]) if "extract" in results.stages else [],
+        "labels": results.stages.get(EXTRACT.name),
+        "fidelity": contents.fidelity_bars(results.stages[EXTRACT.name]) if EXTRACT.name in results.stages else [],
         "most_pairs": MOST_PAIRS,
         "nodes": nodes,
         "only_teacher_differs": len({config.student for config in results.arm_configs.values()}) == 1,
@@ -99,7 +100,7 @@ def _context(results: Results) -> dict[str, Any]:
         "signatures": contents.signature_rows(results),
         "sizes": contents.sizes(nodes),
         "splits": SPLITS,
-        "teacher": results.stages.get("finetune"),
+        "teacher": results.stages.get(FINETUNE.name),
         "tiles": contents.tiles(results),
         "validations": _validations(results),
         "verdict": contents.verdict(results),
@@ -110,7 +111,7 @@ def _context(results: Results) -> dict[str, Any]:
 def _figures(results: Results) -> dict[str, list[Figure]]:
     """By section; a section without numbers has none."""
     histories, arms = results.histories, _arm_histories(results)
-    corpus = results.stages["prepare"]
+    corpus = results.stages[PREPARE.name]
     panels: dict[str, list[Panel]] = {
         "teacher": finetuning_panels(histories[TEACHER]) if TEACHER in histories else [],
         "students": [*translation_loss_panels(arms), *translation_quality_panels(arms)] if arms else [],

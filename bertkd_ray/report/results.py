@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bertkd_ray.artifacts.artifact import Artifact, fingerprint
 from bertkd_ray.config import Config
+from bertkd_ray.core.stages import DISTILL, EXTRACT, STAGES, TRANSLATE, results_of
 from bertkd_ray.report.tables import ArmResult
 from bertkd_ray.training.curves import VALID_ACCURACY, VALID_BLEU, VALID_PERPLEXITY, CurveRow
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from bertkd_ray.evaluation.significance import BleuResamples
 
 _FIDELITY = "fidelity/"
-_SHARED = ("prepare", "finetune", "extract")
-_OF_TEACHER = ("finetune", "extract")
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,8 @@ class Results:
         """The translations of every arm that is finished, see `translation.translate.read_translations`."""
         from bertkd_ray.translation.translate import read_translations
 
-        finished = [arm for arm in self.arm_configs if f"translate/{arm}" in self.stages]
-        return {arm: read_translations(self.stages[f"translate/{arm}"]) for arm in finished}
+        artifacts = {arm: self.stages.get(TRANSLATE.result(arm)) for arm in self.arm_configs}
+        return {arm: read_translations(artifact) for arm, artifact in artifacts.items() if artifact is not None}
 
     @property
     def control(self) -> str | None:
@@ -78,7 +77,7 @@ class Results:
         signatures: dict[str, str] = {}
         baseline = None if self.control is None or len(self.translations) < 2 else self._resampled(self.control)
         for arm in self.translations:
-            student, translation = self.stages[f"distill/{arm}"], self.stages[f"translate/{arm}"]
+            student, translation = self.stages[DISTILL.result(arm)], self.stages[TRANSLATE.result(arm)]
             compared = None
             if baseline is not None and arm != self.control:
                 compared = compare([baseline], [self._resampled(arm)])
@@ -114,35 +113,34 @@ class Results:
             best_hypotheses(table),
             table["reference"].to_pylist(),
             samples=self.config.translate.bootstrap_samples,
-            tokenize=self.stages[f"translate/{arm}"].info.get("tokenize", DEFAULT_TOKENIZER),
+            tokenize=self.stages[TRANSLATE.result(arm)].info.get("tokenize", DEFAULT_TOKENIZER),
         )
 
     def _seconds(self, arm: str) -> dict[str, float]:
         """How long every stage behind an arm took when it was done."""
-        names = [*_SHARED, f"distill/{arm}", f"translate/{arm}"]
-        needed = [name for name in names if name in self.stages]
-        if self.arm_configs[arm].kd.alpha == 0:
-            needed = [name for name in needed if name not in _OF_TEACHER]
-        return {name.partition("/")[0]: self.stages[name].seconds for name in needed}
+        needed = [stage for stage in STAGES.values() if stage.is_needed(self.arm_configs[arm])]
+        artifacts = {stage.name: self.stages.get(stage.result(arm)) for stage in needed}
+        return {name: artifact.seconds for name, artifact in artifacts.items() if artifact is not None}
 
     @cached_property
     def histories(self) -> dict[str, list[CurveRow]]:
-        """The curves of the teacher, under `finetune`, and of every arm."""
+        """The curves of every training: by arm, of one that all arms share by stage (the teacher's: `finetune`)."""
         from bertkd_ray.student.distill import HISTORY
 
-        names = {"finetune": "finetune", **{f"distill/{arm}": arm for arm in self.arm_configs}}
-        found = {label: self.stages[name] for name, label in names.items() if name in self.stages}
+        results = results_of(self.config).items()
+        trained = {arm or name: self.stages.get(name) for name, (stage, arm) in results if stage.steps}
         return {
             label: [CurveRow.from_json(row) for row in artifact.read_json(HISTORY)["rows"]]
-            for label, artifact in found.items()
+            for label, artifact in trained.items()
+            if artifact is not None
         }
 
     @property
     def fidelity(self) -> dict[str, float]:
         """What the soft labels keep of the teacher, see `figures.draw_fidelity`; empty where there are none."""
-        if "extract" not in self.stages:
+        if EXTRACT.name not in self.stages:
             return {}
-        metrics = self.stages["extract"].metrics
+        metrics = self.stages[EXTRACT.name].metrics
         return {name.removeprefix(_FIDELITY): metrics[name] for name in metrics if name.startswith(_FIDELITY)}
 
     def arm_metrics(self) -> dict[str, float]:

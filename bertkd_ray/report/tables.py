@@ -9,9 +9,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from bertkd_ray.core.console import human_count
+from bertkd_ray.core.stages import STAGES
 from bertkd_ray.core.text_tables import TableRow, aligned, format_p, number, piped, stacked
-
-_ORDER = ("prepare", "finetune", "extract", "distill", "translate")
 
 
 @dataclass(frozen=True)
@@ -142,9 +141,9 @@ def seconds_table(rows: Sequence[HasSeconds]) -> list[TableRow]:
 
 
 def _stages(rows: Sequence[HasSeconds]) -> list[str]:
+    """In the order in which they run, though the first arm may be one without a teacher."""
     present = dict.fromkeys(stage for row in rows for stage in row.seconds)
-    # In the order in which they run, though the first arm may be one without a teacher.
-    return sorted(present, key=lambda stage: _ORDER.index(stage) if stage in _ORDER else len(_ORDER))
+    return [*(stage for stage in STAGES if stage in present), *(stage for stage in present if stage not in STAGES)]
 
 
 def signature_lines(signatures: Mapping[str, str] | None, form: str) -> list[str]:

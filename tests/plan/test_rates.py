@@ -7,7 +7,7 @@ import torch
 
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.plan import rates
-from bertkd_ray.plan.rates import DEVICES, STAGES, known_device, own_device, product_rate
+from bertkd_ray.plan.rates import DEVICE_STAGES, DEVICES, known_device, own_device, product_rate
 
 CPU = torch.device("cpu")
 
@@ -45,14 +45,14 @@ def test_three_products_are_made_however_short_the_time():
 
 def test_the_table_has_a_rate_and_a_share_for_every_stage():
     for device in DEVICES.values():
-        assert set(device.flops) == set(device.utilisation) == set(STAGES)
+        assert set(device.flops) == set(device.utilisation) == set(DEVICE_STAGES)
         assert all(0 < share < 1 for share in device.utilisation.values())
-    assert set(own_device(CPU, {}).utilisation) == set(STAGES)
+    assert set(own_device(CPU, {}).utilisation) == set(DEVICE_STAGES)
 
 
 def test_a_rate_that_is_given_counts_for_every_stage():
     device = known_device("H100").with_rate(5e14)
-    assert dict(device.flops) == dict.fromkeys(STAGES, 5e14)
+    assert dict(device.flops) == dict.fromkeys(DEVICE_STAGES, 5e14)
     assert device.utilisation == DEVICES["h100"].utilisation
     assert device.rate_source == "as given"
 

@@ -1,0 +1,134 @@
+"""The stages of a pipeline, each declared once; `pipeline.stages` binds to each what makes its artifact.
+
+Whatever lists stages (commands, pipeline, scheduler, studies, reports, plans) iterates over `STAGES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bertkd_ray.config import Config
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step that makes one kind of artifact."""
+
+    name: str
+    """Of the command too."""
+    artifact: str
+    """Kind of the artifact, the first word of its directory."""
+    title: str
+    """The artifact in reports."""
+    summary: str
+    """A line of `bertkd --help`."""
+    sections: tuple[str, ...]
+    """Top-level keys of the configuration on which the artifact depends, beside those of its inputs; its own first."""
+    priority: int
+    """Of stages that can start the lowest begins first: what others wait for before students, what is short first."""
+    inputs: tuple[str, ...] = ()
+    """The stages whose artifacts it is made from."""
+    per_arm: bool = False
+    """Made once for each arm, not once for all."""
+    of_teacher: bool = False
+    """Made only for arms with a teacher (kd.alpha above 0)."""
+    on_device: bool = True
+    """Computes on the devices of the cluster: a plan has a rate for it."""
+    steps: Callable[[Config], int] | None = None
+    """Updates of a stage that trains, and so has curves."""
+
+    @property
+    def section(self) -> str:
+        """The section of the configuration that is the stage's own."""
+        return self.sections[0]
+
+    def result(self, arm: str) -> str:
+        """Name of the stage's result in outputs: `prepare`, or `distill/ARM` where every arm has one."""
+        return f"{self.name}/{arm}" if self.per_arm else self.name
+
+    def is_needed(self, config: Config) -> bool:
+        """Whether the arm of this configuration needs the stage."""
+        return not self.of_teacher or config.kd.alpha > 0
+
+    def inputs_of(self, config: Config) -> list[Stage]:
+        """The stages whose artifacts it is made from in this configuration, its arm's if it is made for each."""
+        inputs = [STAGES[name] for name in self.inputs]
+        return inputs if self.of_teacher else [stage for stage in inputs if stage.is_needed(config)]
+
+    def all_sections(self) -> set[str]:
+        """The top-level keys of the configuration on which the artifact depends, those of its inputs included."""
+        return set(self.sections).union(*(STAGES[name].all_sections() for name in self.inputs))
+
+
+PREPARE = Stage(
+    name="prepare",
+    artifact="corpus",
+    title="Corpus",
+    summary="parallel text to token ids, with the student's tokenizer",
+    sections=("corpus", "teacher"),
+    priority=2,
+    on_device=False,
+)
+FINETUNE = Stage(
+    name="finetune",
+    artifact="teacher",
+    title="Teacher",
+    summary="train the BERT teacher as a conditional masked language model",
+    inputs=("prepare",),
+    sections=("teacher", "seed", "precision"),
+    priority=3,
+    of_teacher=True,
+    steps=lambda config: config.teacher.steps,
+)
+EXTRACT = Stage(
+    name="extract",
+    artifact="softlabels",
+    title="Soft labels",
+    summary="map the teacher over the corpus and store its top-k logits",
+    inputs=("prepare", "finetune"),
+    sections=("extract", "kd", "arms", "precision"),
+    priority=4,
+    of_teacher=True,
+)
+DISTILL = Stage(
+    name="distill",
+    artifact="student",
+    title="Student",
+    summary="train the students, with the teacher's soft labels and without",
+    inputs=("prepare", "extract"),
+    sections=("student", "kd", "seed", "precision"),
+    priority=5,
+    per_arm=True,
+    steps=lambda config: config.student.steps,
+)
+TRANSLATE = Stage(
+    name="translate",
+    artifact="translation",
+    title="Translations",
+    summary="translate the test set by beam search and score it",
+    inputs=("prepare", "distill"),
+    sections=("translate", "precision"),
+    priority=1,
+    per_arm=True,
+)
+STAGES = {stage.name: stage for stage in (PREPARE, FINETUNE, EXTRACT, DISTILL, TRANSLATE)}
+"""Every stage by name, in the order in which they run."""
+BY_ARTIFACT = {stage.artifact: stage for stage in STAGES.values()}
+"""Every stage by the kind of artifact that it makes."""
+
+
+def results_of(config: Config) -> dict[str, tuple[Stage, str]]:
+    """The results of a configuration by name, with stage and arm (empty where all share one), as they are made.
+
+    What the arms share stands first; then, arm by arm, what each has of its own.
+    """
+    arms = config.arm_configs()
+    shared = [stage for stage in STAGES.values() if not stage.per_arm and any(map(stage.is_needed, arms.values()))]
+    own = [stage for stage in STAGES.values() if stage.per_arm]
+    return {
+        **{stage.name: (stage, "") for stage in shared},
+        **{stage.result(arm): (stage, arm) for arm, of_arm in arms.items() for stage in own if stage.is_needed(of_arm)},
+    }
