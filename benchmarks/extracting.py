@@ -31,7 +31,7 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
     store = corpus.store
     entry = corpus.files("train/")[0]
     pairs = entry.rows
-    settings = {"topk": TOPK, "passes": 7, "batch_tokens": config.extract.batch_tokens, "precision": config.precision}
+    settings = {"topk": TOPK, "passes": 7, "batch_tokens": config.extract.forward_tokens, "precision": config.precision}
     limit = ErrorBudget("extract", 0.0, pairs)
     writer = ShardWriter(store.uri, _PLACE, _WORK, corpus.directory, teacher.directory, settings, limit)
     shards = (f"part-{number:06d}.parquet" for number in itertools.count())

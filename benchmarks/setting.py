@@ -105,7 +105,8 @@ class Setting:
             f"student.steps={STUDENT_STEPS}",
             f"student.eval_every={STUDENT_STEPS}",
             "student.batch_tokens=2048",
-            "student.warmup=100",
+            "student.peak_lr=3.125e-3",
+            "student.warmup_steps=100",
             "student.dropout=0.0",
         ]
         return Pipeline(self._config(self.config.storage, *quick)).distill("control")

@@ -45,7 +45,7 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
             src,
             beam=BEAM,
             alpha=ALPHA,
-            batch_tokens=setting.config.translate.batch_tokens,
+            batch_tokens=setting.config.translate.forward_tokens,
             precision=setting.precision,
             device=CPU,
         )

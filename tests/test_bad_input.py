@@ -71,7 +71,7 @@ VALUES = {
     'corpus.train.src="a\\0b"': (
         "{yaml}: corpus.train.src: a NUL character has no meaning here; remove it (got 'a\\x00b')"
     ),
-    "student.lr=nan": "{yaml}: student.lr: Input should be a finite number (got 'nan')",
+    "student.peak_lr=nan": "{yaml}: student.peak_lr: Input should be a finite number (got 'nan')",
     # out of range
     "teacher.steps=0": "{yaml}: teacher.steps: Input should be greater than or equal to 1 (got 0)",
     "student.steps=0": "{yaml}: student.steps: Input should be greater than or equal to 1 (got 0)",
@@ -487,7 +487,7 @@ def computed(project, tmp_path, monkeypatch, capsys) -> Callable[..., list[str]]
 def test_a_loss_that_is_no_number(computed, stage):
     """Steps and rate are told; there is no artifact, and with a rate that works the rest is used as it is."""
     command = {"teacher": "finetune", "student": "distill --arm control"}[stage]
-    wild = [f"{stage}.lr=1e30", f"{stage}.warmup={0 if stage == 'teacher' else 1}", f"{stage}.steps=8"]
+    wild = [f"{stage}.peak_lr=1e30", f"{stage}.warmup_steps={0 if stage == 'teacher' else 1}", f"{stage}.steps=8"]
     line = computed(command, 1, *wild)[-1]
     assert re.fullmatch(
         r"bertkd: error: the (gradient|loss) is not a number at step [2-8] \(learning rate [\d.e+]+\); "
@@ -531,8 +531,8 @@ def silent() -> Iterator[int]:
 
 UNREACHABLE = """
 import sys
-from bertkd_ray.core import timeouts as patience
-patience.PATIENCE_SECONDS = 2.0
+from bertkd_ray.core import timeouts
+timeouts.TIMEOUT_SECONDS = 2.0
 from bertkd_ray.cli import main
 sys.exit(main(sys.argv[1:]))
 """

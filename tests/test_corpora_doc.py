@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -21,16 +22,24 @@ BLOCKS = [
 ]
 
 
+@pytest.fixture
+def load(tmp_path) -> Callable[[str], CorpusConfig]:
+    def call(block: str) -> CorpusConfig:
+        path = tmp_path / "c.yaml"
+        path.write_text(f"name: mine\n{block}", encoding="utf-8")
+        return load_config(path).corpus
+
+    return call
+
+
 @pytest.mark.parametrize("block", [text for _, text in BLOCKS], ids=[PAGE[at + 4 :].split("\n")[0] for at, _ in BLOCKS])
-def test_every_configuration_loads(tmp_path, block):
-    path = tmp_path / "c.yaml"
-    path.write_text(f"name: mine\n{block}", encoding="utf-8")
-    assert load_config(path).corpus
+def test_every_configuration_loads(load, block):
+    assert load(block)
 
 
-def test_every_source_text_and_rule_is_shown():
+def test_every_source_text_and_rule_is_shown(load):
+    assert {load(text).source for _, text in BLOCKS} == set(get_args(CorpusConfig.model_fields["source"].annotation))
     corpora = [yaml.safe_load(text)["corpus"] for _, text in BLOCKS]
-    assert {corpus["source"] for corpus in corpora} == set(get_args(CorpusConfig.model_fields["source"].annotation))
     assert {corpus.get("text", "raw") for corpus in corpora} == {"raw", "moses", "paper"}
     assert {rule for corpus in corpora for rule in corpus.get("clean", {})} == set(CleanConfig.model_fields)
     assert all(f"`{reason}`" in PAGE for reason in REASONS)

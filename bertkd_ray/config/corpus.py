@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from bertkd_ray.config.section import Section
 
@@ -122,15 +122,16 @@ def _one_or_many(value: Any) -> str:
     return ONE_OR_MANY[isinstance(value, list | tuple)]
 
 
+def _listed(sources: SplitFiles | list[SplitFiles] | None) -> list[SplitFiles]:
+    return sources if isinstance(sources, list) else [] if sources is None else [sources]
+
+
 class CorpusConfig(Section):
     """Stage 0, prepare: which text, and how it becomes token ids."""
 
-    source: Literal["demo", "text", "tsv", "jsonl", "parquet", "datasets", "mixed", "iwslt14"] = "text"
-    """`text`: line-aligned files; `tsv`, `jsonl`, `parquet`, `datasets`: that form; `mixed`: each source in a form of
-    its own; `iwslt14`: the TED talks archive; `demo`: the embedded German-English pairs."""
     text: Literal["raw", "moses", "paper"] = "raw"
     """`moses`: the text is Moses-tokenised; its escapes are undone, and it is detokenised for scoring. `paper`, with
-    `source: iwslt14`: tokenised and lower-cased, as the paper had it."""
+    `archive`: tokenised and lower-cased, as the paper had it."""
     src_lang: str = Field("de", pattern="^[a-z]{2,3}$")
     """Language of the source, ISO 639-1; it chooses direction and scoring, and says what is what in the tables."""
     tgt_lang: str = Field("en", pattern="^[a-z]{2,3}$")
@@ -150,9 +151,15 @@ class CorpusConfig(Section):
     test: SplitFiles | None = None
     """Pairs that are only ever scored."""
     archive: str | None = None
-    """With `source: iwslt14`: the `de-en.tgz` archive or its unpacked directory, a path or an `https://` address."""
+    """Instead of the splits: IWSLT14's `de-en.tgz` or its unpacked directory, a path or an `https://` address."""
     archive_sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     """Checksum that a downloaded archive must have; null takes what comes."""
+    source: Literal["demo", "text", "tsv", "jsonl", "parquet", "datasets", "mixed", "iwslt14"] = Field(
+        None, validate_default=True
+    )
+    """`text`: line-aligned files; `tsv`, `jsonl`, `parquet`, `datasets`: that form; `mixed`: each source in a form of
+    its own; `iwslt14`: the TED talks archive; `demo`: the embedded German-English pairs. Null is inferred from the keys
+    above; only `demo` must be given."""
     cache: str | None = None
     """Directory for downloads; null is `~/.cache/bertkd_ray`."""
     clean: CleanConfig = CleanConfig()
@@ -168,17 +175,27 @@ class CorpusConfig(Section):
     group_pairs: int = Field(1024, ge=1)
     """Pairs a Parquet row group: the unit that the batch plan shuffles."""
 
+    @field_validator("source", mode="before")
+    @classmethod
+    def _inferred(cls, source: Any, info: ValidationInfo) -> Any:
+        if source is not None:
+            return source
+        if info.data.get("archive") is not None:
+            return "iwslt14"
+        forms = {files.form for split in SPLITS for files in _listed(info.data.get(split))} - {"held_out"}
+        return "mixed" if len(forms) > 1 else next(iter(forms), "text")
+
     @model_validator(mode="after")
     def _keys_fit_source(self) -> CorpusConfig:
         if (self.source == "iwslt14") != (self.archive is not None):
-            raise ValueError("archive and source: iwslt14 belong together; give both or neither")
+            raise ValueError("archive and source: iwslt14 belong together; give archive, and no other source")
         if self.archive_sha256 is not None and self.archive is None:
             raise ValueError("archive_sha256 has no meaning without archive; remove it")
         if self.text != "raw" and self.source == "demo":
             raise ValueError("source: demo is raw text; remove text")
         if self.text == {"iwslt14": "moses"}.get(self.source, "paper"):
             raise ValueError(
-                "source: iwslt14 has text: paper or raw" if self.archive else "text: paper needs source: iwslt14"
+                "an archive has text: paper or raw" if self.archive else "text: paper needs an archive of IWSLT14"
             )
         return self
 
@@ -187,14 +204,12 @@ class CorpusConfig(Section):
         given = {split: getattr(self, split) for split in SPLITS}
         if self.source in ("demo", "iwslt14"):
             if any(value is not None for value in given.values()):
-                raise ValueError(
-                    f"source: {self.source} brings its own text; remove train, valid and test, or set source: text"
-                )
+                raise ValueError(f"source: {self.source} brings its own text; remove train, valid and test, or source")
             return self
         for split, value in given.items():
             if value is None or value == []:
                 raise ValueError(f"source: {self.source} needs corpus.{split}")
-            for files in self._of(split):
+            for files in _listed(value):
                 self._check_files(split, files)
         if sum(self.held_out().values()) >= 1:
             raise ValueError("valid.held_out and test.held_out leave nothing to train on; lower them")
@@ -205,21 +220,15 @@ class CorpusConfig(Section):
             if split == "train":
                 raise ValueError("corpus.train cannot be held_out; valid and test are held out of it")
         elif self.source not in ("mixed", files.form):
-            raise ValueError(
-                f"corpus.{split} does not fit source: {self.source}; set source: {files.form}, or mixed for several"
-            )
+            raise ValueError(f"corpus.{split} is {files.form}, which does not fit source: {self.source}; remove source")
         if split != "train" and files.weight != 1.0:
             raise ValueError(f"corpus.{split} has a weight; only sources of train have one")
-
-    def _of(self, split: str) -> list[SplitFiles]:
-        value: SplitFiles | list[SplitFiles] | None = getattr(self, split)
-        return value if isinstance(value, list) else [] if value is None else [value]
 
     def sources(self, split: str) -> list[SplitFiles]:
         """The sources of a split with their whole paths; none for a corpus of its own and for a held-out split."""
         return [
             files.model_copy(update={key: self.whole(path) for key, path in files.paths()})
-            for files in self._of(split)
+            for files in _listed(getattr(self, split))
             if files.form != "held_out"
         ]
 

@@ -17,14 +17,17 @@ class Section(BaseModel):
 
     added_later: ClassVar[frozenset[str]] = frozenset()
     """Fields that came after artifacts had been made: at their defaults they are in no fingerprint."""
+    hashed_as: ClassVar[dict[str, tuple[str, str]]] = {}
+    """Fields that had another name or unit: the key in fingerprints, and the attribute with the value there."""
 
     def fingerprinted(self, *, exclude: frozenset[str] = frozenset()) -> dict[str, Any]:
         """What enters a fingerprint: every value, but for `exclude` and later fields that are at their defaults.
 
-        So an artifact keeps its name when a new version of the package has a new option.
+        So an artifact keeps its name when a new version of the package has a new option, or a new name for one.
         """
         at_default = {name for name in self.added_later if getattr(self, name) == type(self).model_fields[name].default}
-        return self.model_dump(exclude={*exclude, *at_default})
+        settings = self.model_dump(exclude={*exclude, *at_default, *self.hashed_as})
+        return settings | {key: getattr(self, attribute) for key, attribute in self.hashed_as.values()}
 
     @field_validator("*", mode="before")
     @classmethod

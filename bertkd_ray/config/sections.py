@@ -8,11 +8,20 @@ from pydantic import Field, model_validator
 
 from bertkd_ray.config.section import NAME, Section
 
+WARMUP_SHARE = 0.05
+"""Share of the teacher's steps in which its rate rises, where `warmup_steps` is null."""
+NOAM_FACTOR = 2.0
+"""OpenNMT's factor of the student's schedule, where `peak_lr` is null."""
+
 
 class TeacherConfig(Section):
     """Stage 1, finetune: the conditional masked language model."""
 
     added_later: ClassVar[frozenset[str]] = frozenset({"left_to_right"})
+    hashed_as: ClassVar[dict[str, tuple[str, str]]] = {
+        "peak_lr": ("lr", "peak_lr"),
+        "warmup_steps": ("warmup", "warmup_share"),
+    }
 
     model: str = "bert-base-multilingual-cased"
     """Any BERT: a directory, a hub id, or `package:NAME/DIRECTORY` for one that a Python package carries."""
@@ -31,17 +40,17 @@ class TeacherConfig(Section):
     steps: int = Field(100_000, ge=1)
     """Updates."""
     batch_tokens: int = Field(16_384, ge=1)
-    """Padded tokens an update, both sides together, over all workers."""
+    """Padded tokens an update, over all workers: pairs times the longest sequence, which holds both sides of a pair."""
     micro_batches: int = Field(1, ge=1)
     """Micro-batches an update; a multiple of the number of workers. Part of the batch plan, so part of the result."""
     mask_probability: float = Field(0.15, gt=0, le=1)
     """Probability that a target position is masked."""
     optimizer: Literal["adamw", "bertadam"] = "adamw"
     """`bertadam` is the original's Adam without bias correction, clipped tensor by tensor."""
-    lr: float = Field(5e-5, gt=0)
-    """Peak learning rate."""
-    warmup: float = Field(0.05, ge=0, le=1)
-    """Share of the steps in which the rate rises linearly; afterwards it falls linearly to 0."""
+    peak_lr: float = Field(5e-5, gt=0)
+    """Highest learning rate."""
+    warmup_steps: int | None = Field(None, ge=0)
+    """Steps in which the rate rises linearly; afterwards it falls linearly to 0. Null is a twentieth of `steps`."""
     weight_decay: float = Field(0.01, ge=0)
     """Decoupled weight decay; none for biases and LayerNorm."""
     clip: float = Field(1.0, gt=0)
@@ -51,6 +60,17 @@ class TeacherConfig(Section):
     patience: int | None = Field(None, ge=1)
     """Stop after so many validations without a lower loss; null never stops early."""
 
+    @model_validator(mode="after")
+    def _warmup_within_steps(self) -> TeacherConfig:
+        if self.warmup_steps is not None and self.warmup_steps > self.steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps} is more than steps {self.steps}; lower it")
+        return self
+
+    @property
+    def warmup_share(self) -> float:
+        """The share of the steps in which the rate rises."""
+        return WARMUP_SHARE if self.warmup_steps is None else self.warmup_steps / self.steps
+
 
 class ExtractConfig(Section):
     """Stage 2, extract: the teacher's soft labels."""
@@ -59,8 +79,8 @@ class ExtractConfig(Section):
     """Logits stored a position; null stores as many as the arms' kd.topk asks for."""
     passes: int = Field(7, ge=1)
     """Times each pair is seen; pass j masks the target positions j, j + passes, …"""
-    batch_tokens: int = Field(16_384, ge=1)
-    """Padded tokens a forward pass."""
+    forward_tokens: int = Field(16_384, ge=1)
+    """Padded tokens a forward pass: masked copies of pairs times the longest sequence, which holds both sides."""
 
 
 class KdConfig(Section):
@@ -90,6 +110,10 @@ class StudentConfig(Section):
     """Stage 3, distill: the student and its training."""
 
     added_later: ClassVar[frozenset[str]] = frozenset({"schedule"})
+    hashed_as: ClassVar[dict[str, tuple[str, str]]] = {
+        "peak_lr": ("lr", "noam_factor"),
+        "warmup_steps": ("warmup", "warmup_steps"),
+    }
 
     encoder_layers: int = Field(6, ge=1)
     """Layers of the encoder."""
@@ -110,15 +134,17 @@ class StudentConfig(Section):
     steps: int = Field(100_000, ge=1)
     """Updates, the same for every arm."""
     batch_tokens: int = Field(6_144, ge=1)
-    """Padded tokens an update, counted on the longer side, over all workers."""
+    """Padded tokens an update, over all workers: pairs times the longest sequence, be it a source or a target."""
     micro_batches: int = Field(1, ge=1)
     """Micro-batches an update; a multiple of the number of workers. Part of the batch plan, so part of the result."""
-    lr: float = Field(2.0, gt=0)
-    """Factor of the schedule lr · width^-0.5 · min(step^-0.5, step · warmup^-1.5)."""
-    warmup: int = Field(8_000, ge=1)
+    peak_lr: float | None = Field(None, gt=0)
+    """Highest learning rate; six digits count. Null is the paper's, 2 · (width · warmup_steps)^-0.5: 9.882118e-4 at
+    width 512 with 8,000 steps of warm-up."""
+    warmup_steps: int = Field(8_000, ge=1)
     """Steps in which the rate rises linearly."""
     schedule: Literal["inverse-sqrt", "linear"] = "inverse-sqrt"
-    """What follows the warm-up: the formula above, or from its peak a linear fall to 0 just after the last step."""
+    """What follows the warm-up: peak_lr · (warmup_steps / step)^0.5, as in the original Transformer, or a linear fall
+    to 0 just after the last step."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     """Probability mass that the hard label gives to the other tokens."""
     clip: float | None = Field(None, gt=0)
@@ -138,9 +164,21 @@ class StudentConfig(Section):
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}; choose heads that divide it")
         return self
 
+    @property
+    def noam_factor(self) -> float:
+        """The peak as OpenNMT's factor, peak_lr · (width · warmup_steps)^0.5, to six significant digits.
+
+        So a peak that is written with seven digits stands for the very factor that it was computed from.
+        """
+        if self.peak_lr is None:
+            return NOAM_FACTOR
+        return float(f"{self.peak_lr * (self.width * self.warmup_steps) ** 0.5:.5e}")
+
 
 class TranslateConfig(Section):
     """Stage 4, translate and score."""
+
+    hashed_as: ClassVar[dict[str, tuple[str, str]]] = {"forward_tokens": ("batch_tokens", "forward_tokens")}
 
     beam: int = Field(5, ge=1)
     """Beam size; 1 is greedy."""
@@ -148,8 +186,8 @@ class TranslateConfig(Section):
     """Exponent of the GNMT penalty ((5 + length) / 6)^x."""
     n_best: int = Field(1, ge=1)
     """Hypotheses kept a sentence; at most `beam`."""
-    batch_tokens: int = Field(8_192, ge=1)
-    """Padded source tokens times beam in one batch."""
+    forward_tokens: int = Field(8_192, ge=1)
+    """Padded tokens a forward pass: sentences times `beam` times the longest source."""
     bootstrap_samples: int = Field(1_000, ge=10)
     """Samples of the paired bootstrap between an arm and the control."""
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from bertkd_ray.config.corpus import ONE_OR_MANY
+from bertkd_ray.config.earlier_keys import successor
 from bertkd_ray.config.section import Section
 from bertkd_ray.core.errors import UserError
 
@@ -18,15 +19,16 @@ def validated(model: type[AnySection], tree: dict[str, Any], origin: str) -> Any
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise UserError(f"{origin}: " + "; ".join(_explain(item, model) for item in error.errors())) from None
+        raise UserError(f"{origin}: " + "; ".join(_explain(item, model, tree) for item in error.errors())) from None
 
 
-def _explain(item: Any, model: type[Section]) -> str:
+def _explain(item: Any, model: type[Section], tree: dict[str, Any]) -> str:
     """One of pydantic's findings as `key: what is wrong (got value)`."""
     location = [part for part in item["loc"] if part not in ("[key]", *ONE_OR_MANY)]
     key = ".".join(map(str, location))
     if item["type"] == "extra_forbidden":
-        return f"unknown key {key}{_suggestion(location, model)}"
+        current = successor(str(location[0]), str(location[1]), tree[location[0]]) if len(location) == 2 else None
+        return f"unknown key {key}; {current}" if current else f"unknown key {key}{_suggestion(location, model)}"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] in ("model_type", "dict_type"):
         message = "a section of keys and values is needed"

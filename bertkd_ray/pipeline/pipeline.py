@@ -16,7 +16,7 @@ from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.artifacts.lock import held
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
-from bertkd_ray.config import NOT_PART_OF_A_RESULT, Config
+from bertkd_ray.config import NOT_PART_OF_A_RESULT, Config, with_current_keys
 from bertkd_ray.core.console import Progress, human_seconds, log
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.timeline import span
@@ -341,7 +341,11 @@ class Pipeline:
         if arm:
             tags["bertkd.arm"] = arm
         run = self.tracker.run(
-            name, key=f"{name}:{work.fingerprint}", parent=self.parent.ref, params=work.config, tags=tags
+            name,
+            key=f"{name}:{work.fingerprint}",
+            parent=self.parent.ref,
+            params=with_current_keys(work.config),
+            tags=tags,
         )
         run.log_inputs([InputArtifact(one.stage, one.fingerprint, one.uri, _counts(one)) for one in inputs])
         return run

@@ -192,7 +192,7 @@ class _Planner:
             train,
             fragment_pairs=config.corpus.fragment_pairs,
             passes=extract.passes,
-            budget=extract.batch_tokens,
+            budget=extract.forward_tokens,
             multiple=self._device.padding_multiple,
         )
         # Over all passes of a pair each of its positions is predicted once.
@@ -228,7 +228,7 @@ class _Planner:
         shape, settings = student_shape(config.student, self._corpus.vocabulary), config.translate
         test = self._test
         widths = np.sort(test.src + 1)[::-1]
-        steps = len(decoding_batches(widths, max(1, settings.batch_tokens // settings.beam)))
+        steps = len(decoding_batches(widths, max(1, settings.forward_tokens // settings.beam)))
         share = test.pairs / len(test.src)
         flops = share * decoding(shape, _rows(test), settings.beam)
         tokens = test.src_tokens + settings.beam * test.tgt_tokens + (1 + settings.beam) * test.pairs

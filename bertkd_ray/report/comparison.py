@@ -19,7 +19,7 @@ from bertkd_ray.artifacts import artifact as artifacts
 from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.artifacts.manifest import MANIFEST
 from bertkd_ray.artifacts.store import Store
-from bertkd_ray.config import Config, TranslateConfig, dotted
+from bertkd_ray.config import Config, TranslateConfig, dotted, with_current_keys
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.stages import BY_ARTIFACT, DISTILL, STAGES, TRANSLATE
@@ -232,7 +232,7 @@ def _settings(side: Side) -> Iterator[tuple[str, Any]]:
     for artifact in (lineage.corpus, lineage.teacher, lineage.softlabels, lineage.student, side.translation):
         if artifact is not None:
             section = BY_ARTIFACT[artifact.stage].section
-            yield from dotted(_sectioned(artifact.config, section))
+            yield from dotted(with_current_keys(_sectioned(artifact.config, section)))
             if "bert" in artifact.info:
                 yield f"{section}.model", artifact.info["bert"]
             for name, digest in artifact.inputs.items():

@@ -36,7 +36,7 @@ def pending_artifact(config: Config, store: Store, corpus: str, teacher: str) ->
     """The soft-label artifact; corpus and teacher are the fingerprints of its inputs."""
     settings = {"topk": config.stored_topk(), "passes": config.extract.passes, "precision": config.precision}
     # The budget shapes the batches, and with them the last bits of bf16 sums.
-    settings["batch_tokens"] = config.extract.batch_tokens
+    settings["batch_tokens"] = config.extract.forward_tokens
     inputs = {"corpus": corpus, "teacher": teacher}
     return PendingArtifact(store, "softlabels", fingerprint("softlabels", settings, inputs), settings, inputs)
 

@@ -126,9 +126,10 @@ class StudentTask:
         """The original Transformer's schedule (Vaswani et al., 2017, section 5.3), scaled; or a linear fall."""
         config = self._config
         if config.schedule == "inverse-sqrt":
-            return noam(step, factor=config.lr, width=config.width, warmup=config.warmup)
-        peak = noam(config.warmup, factor=config.lr, width=config.width, warmup=config.warmup)
-        return linear_warmup_decay(step, peak=peak, warmup_fraction=config.warmup / config.steps, total=config.steps)
+            return noam(step, factor=config.noam_factor, width=config.width, warmup=config.warmup_steps)
+        peak = noam(config.warmup_steps, factor=config.noam_factor, width=config.width, warmup=config.warmup_steps)
+        share = config.warmup_steps / config.steps
+        return linear_warmup_decay(step, peak=peak, warmup_fraction=share, total=config.steps)
 
     def collate(self, micro: MicroBatch) -> StudentBatch:
         """Padded tensors of the rows, with the first k teacher logits where the loss uses them."""

@@ -114,7 +114,7 @@ class TeacherTask:
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then linear decay to 0."""
         return linear_warmup_decay(
-            step, peak=self._config.lr, warmup_fraction=self._config.warmup, total=self._config.steps
+            step, peak=self._config.peak_lr, warmup_fraction=self._config.warmup_share, total=self._config.steps
         )
 
     def collate(self, micro: MicroBatch) -> TeacherBatch:

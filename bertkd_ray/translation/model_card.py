@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.config import with_current_keys
 from bertkd_ray.config.corpus import SPLITS
 from bertkd_ray.core.console import human_count
 from bertkd_ray.core.text_tables import NO_VALUE, number, piped
@@ -227,7 +228,7 @@ def _scores(lineage: Lineage) -> str:
 
 
 def _settings(student: Artifact) -> str:
-    config = student.config
+    config = with_current_keys(student.config)
     tree = {**config["student"], **{f"kd.{key}": value for key, value in config["kd"].items()}}
     tree |= {"seed": config["seed"], "precision": config["precision"], "best step": int(student.metrics["best_step"])}
     return "\n".join(piped([["setting", "value"], *([str(key), _shown(value)] for key, value in tree.items())])) + "\n"

@@ -40,7 +40,7 @@ _MANY_PARTS, _MOST_PART_ROWS = 8, 2048
 def pending_artifact(config: Config, store: Store, corpus: str, student: str) -> PendingArtifact:
     """The translation artifact of one student; corpus and student are the fingerprints of its inputs."""
     settings = {
-        "translate": config.translate.model_dump(exclude={"bootstrap_samples"}),
+        "translate": config.translate.fingerprinted(exclude=frozenset({"bootstrap_samples"})),
         "precision": config.precision,
     }
     inputs = {"corpus": corpus, "student": student}

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from bertkd_ray.artifacts.artifact import PendingArtifact
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config, Section, load_config
-from bertkd_ray.config.corpus import SplitFiles
+from bertkd_ray.config.corpus import SPLITS, SplitFiles
 from bertkd_ray.config.study import StudyConfig
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus import prepare
@@ -54,7 +54,12 @@ def test_the_files_that_the_readme_names_are_there():
 def test_defaults_are_the_papers(load):
     config = load(DEMO)
     teacher, student, kd = config.teacher, config.student, config.kd
-    assert (teacher.mask_probability, teacher.lr, teacher.warmup, teacher.weight_decay) == (0.15, 5e-5, 0.05, 0.01)
+    assert (teacher.mask_probability, teacher.peak_lr, teacher.warmup_share, teacher.weight_decay) == (
+        0.15,
+        5e-5,
+        0.05,
+        0.01,
+    )
     assert (teacher.clip, teacher.steps, teacher.batch_tokens) == (1.0, 100_000, 16_384)
     assert config.corpus.max_side_tokens == 150
     assert config.extract.passes == 7
@@ -66,7 +71,7 @@ def test_defaults_are_the_papers(load):
         8,
     )
     assert {student.dropout, student.attention_dropout, student.activation_dropout} == {0.3}
-    assert (student.label_smoothing, student.lr, student.warmup) == (0.1, 2.0, 8_000)
+    assert (student.label_smoothing, student.noam_factor, student.warmup_steps) == (0.1, 2.0, 8_000)
     assert (student.steps, student.batch_tokens, student.clip) == (100_000, 6_144, None)
     assert (kd.alpha, kd.temperature, kd.topk, kd.tail) == (0.5, 10.0, 8, "renormalise")
     assert (config.translate.beam, config.translate.length_penalty) == (5, 0.6)
@@ -85,16 +90,17 @@ def test_the_iwslt14_file_spells_the_papers_numbers_out():
         ("kd", set()),
         ("translate", set()),
     ):
-        assert getattr(config, section).model_dump(exclude=scaling) == getattr(defaults, section).model_dump(
-            exclude=scaling
+        settings, papers = (
+            getattr(tree, section).fingerprinted(exclude=frozenset(scaling)) for tree in (config, defaults)
         )
+        assert settings == papers
 
 
 @pytest.mark.parametrize(
     ("override", "read", "expected"),
     [
         ("kd.alpha=0.25", lambda c: c.kd.alpha, 0.25),
-        ("teacher.lr=5e-5", lambda c: c.teacher.lr, 5e-5),  # YAML 1.1 calls this a string
+        ("teacher.peak_lr=5e-5", lambda c: c.teacher.peak_lr, 5e-5),  # YAML 1.1 calls this a string
         ("student.steps=500", lambda c: c.student.steps, 500),
         ("corpus.lowercase=true", lambda c: c.corpus.lowercase, True),
         ("corpus.lowercase=yes", lambda c: c.corpus.lowercase, True),
@@ -141,7 +147,27 @@ def test_extract_stores_what_the_arms_use_unless_told(load):
 
 
 def test_numbers_without_a_dot_in_the_file_are_numbers(load):
-    assert load("name: x\ncorpus: {source: demo}\nteacher: {lr: 5e-5}\n").teacher.lr == 5e-5
+    assert load("name: x\ncorpus: {source: demo}\nteacher: {peak_lr: 5e-5}\n").teacher.peak_lr == 5e-5
+
+
+@pytest.mark.parametrize(
+    ("corpus", "source"),
+    [
+        (dict.fromkeys(SPLITS, FILES), "text"),
+        ({split: {"tsv": "x"} for split in SPLITS}, "tsv"),
+        ({split: {"dataset": "x"} for split in SPLITS}, "datasets"),
+        ({"train": [{"jsonl": "x"}], "valid": {"held_out": 0.1}, "test": {"jsonl": "y"}}, "jsonl"),
+        ({"train": [FILES, {"parquet": "x"}], "valid": FILES, "test": FILES}, "mixed"),
+        ({"train": {"tsv": "x"}, "valid": FILES, "test": FILES}, "mixed"),
+        ({"archive": "x.tgz"}, "iwslt14"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_source_is_inferred(load, corpus, source):
+    tree = {**DEMO, "corpus": corpus}
+    assert load(tree).corpus.source == source
+    for given in (source, "null"):
+        assert load(tree, f"corpus.source={given}").corpus == load(tree).corpus
 
 
 MISTAKES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
@@ -165,7 +191,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
     "negative seed": ({}, ["seed=-1"], ["seed", "greater than or equal to 0", "-1"]),
     "seed beyond 31 bits": ({}, ["seed=2147483648"], ["seed", "less than", "2147483648"]),
     "not a number": ({}, ["kd.alpha=.nan"], ["kd.alpha", "finite", "nan"]),
-    "infinite": ({}, ["student.lr=.inf"], ["student.lr", "finite", "inf"]),
+    "infinite": ({}, ["student.peak_lr=.inf"], ["student.peak_lr", "finite", "inf"]),
+    "warm-up beyond the steps": (
+        {},
+        ["teacher.steps=200", "teacher.warmup_steps=201"],
+        ["teacher: warmup_steps 201 is more than steps 200; lower it"],
+    ),
     "no steps": ({}, ["student.steps=0"], ["student.steps", "greater than or equal to 1", "0"]),
     "alpha over one": ({}, ["kd.alpha=1.5"], ["kd.alpha", "less than or equal to 1", "1.5"]),
     "name with a space": ({}, ["name=a b"], ["name", "pattern", "'a b'"]),
@@ -208,7 +239,11 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
         [],
         ["source: text needs corpus.valid"],
     ),
-    "text with tsv": ({"corpus": {**TEXT, "valid": {"tsv": "x.tsv"}}}, [], ["corpus.valid does not fit source: text"]),
+    "text with tsv": (
+        {"corpus": {**TEXT, "valid": {"tsv": "x.tsv"}}},
+        [],
+        ["corpus.valid is tsv, which does not fit source: text; remove source"],
+    ),
     "one side": ({"corpus": {**TEXT, "test": {"src": "x"}}}, [], ["corpus.test", "give both src and tgt"]),
     "both forms": ({"corpus": {**TEXT, "test": {**FILES, "tsv": "x"}}}, [], ["corpus.test", "or one of tsv, jsonl"]),
     "no source in the list": ({"corpus": {**TEXT, "train": []}}, [], ["source: text needs corpus.train"]),
@@ -260,7 +295,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
     "another form than the source": (
         {"corpus": {**TEXT, "train": [FILES, {"parquet": "x"}]}},
         [],
-        ["corpus.train does not fit source: text; set source: parquet, or mixed for several"],
+        ["corpus.train is parquet, which does not fit source: text; remove source"],
     ),
     "archive alone": ({"corpus": {**TEXT, "archive": "x.tgz"}}, [], ["archive and source: iwslt14 belong together"]),
     "iwslt14 alone": ({"corpus": {"source": "iwslt14"}}, [], ["archive and source: iwslt14 belong together"]),
@@ -272,9 +307,9 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
     "iwslt14 as moses": (
         {"corpus": {"source": "iwslt14", "archive": "x", "text": "moses"}},
         [],
-        ["source: iwslt14 has text: paper or raw"],
+        ["an archive has text: paper or raw"],
     ),
-    "paper's text elsewhere": ({"corpus": {**TEXT, "text": "paper"}}, [], ["text: paper needs source: iwslt14"]),
+    "paper's text elsewhere": ({"corpus": {**TEXT, "text": "paper"}}, [], ["text: paper needs an archive of IWSLT14"]),
     "demo as moses": ({}, ["corpus.text=moses"], ["source: demo is raw text"]),
     "checksum without archive": ({}, [f"corpus.archive_sha256={'a' * 64}"], ["archive_sha256 has no meaning without"]),
     "no checksum": (
@@ -489,7 +524,9 @@ EFFECTS: dict[str, set[str]] = {
     "corpus.group_pairs=7": {"prepare"},
     "corpus.test.tgt=b.en": {"prepare"},
     "teacher.steps=5": {"finetune"},
-    "teacher.lr=1e-3": {"finetune"},
+    "teacher.peak_lr=1e-3": {"finetune"},
+    "teacher.warmup_steps=100": {"finetune"},
+    "teacher.warmup_steps=5000": set(),  # a twentieth of the steps, the default
     "teacher.pretrained=false": {"finetune"},
     "teacher.micro_batches=4": {"finetune"},
     "teacher.left_to_right=true": {"finetune"},
@@ -505,9 +542,14 @@ EFFECTS: dict[str, set[str]] = {
     "student.seed=2": STUDENTS,
     "student.seed=1": set(),  # the top-level seed
     "student.dropout=0.1": STUDENTS,
+    "student.peak_lr=1e-3": STUDENTS,
+    "student.peak_lr=9.882118e-4": set(),  # the paper's, the default
+    "student.warmup_steps=4000": STUDENTS,
     "student.schedule=linear": STUDENTS,
     "student.schedule=inverse-sqrt": set(),  # the default of an option that came later
     "student.micro_batches=4": STUDENTS,
+    "extract.forward_tokens=4096": {"extract"},
+    "translate.forward_tokens=4096": {"translate"},
     "translate.beam=2": {"translate"},
     "translate.length_penalty=1": {"translate"},
 }

@@ -114,7 +114,7 @@ def test_the_reference_has_every_key_and_its_default(site):
         **dict(dotted({"tracking": TrackingConfig().model_dump()})),
         **{f"corpus.train.{key}": field.default for key, field in SplitFiles.model_fields.items()},
     }
-    assert {"storage", "corpus.clean.max_ratio", "teacher.lr", "kd.tail", "tracking.uri"} <= set(defaults)
+    assert {"storage", "corpus.clean.max_ratio", "teacher.peak_lr", "kd.tail", "tracking.uri"} <= set(defaults)
     for key, value in defaults.items():
         shown = value if isinstance(value, str) else json.dumps(value)
         term = said[re.sub(r"[._]", "-", key)]

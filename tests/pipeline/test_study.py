@@ -290,7 +290,7 @@ def test_studies_side_by_side_are_the_same_as_one_after_the_other(project, finis
 
 def test_what_does_not_need_a_failed_task_is_made(project, tmp_path, capsys):
     # A teacher that diverges at once: its arm and the study fail, the control and the other teacher's student do not.
-    arms = {**ARMS, "fewer": {"teacher.lr": 1e30, "teacher.steps": 3}}
+    arms = {**ARMS, "fewer": {"teacher.peak_lr": 1e30, "teacher.steps": 3}}
     command = ["study", str(project / "tiny.yaml"), *QUICK, f"storage={tmp_path}", "tracking=none", "runtime=local"]
     assert main([*command, "seeds=[1]", f"arms={json.dumps(arms)}", "--jobs", "2"]) == 1
     said = capsys.readouterr().err

@@ -256,17 +256,19 @@ def test_the_highest_bleu_is_best(make):
 
 
 def test_the_rate_is_the_transformers(make):
-    task = make(lr=2.0, warmup=4)
+    task = make(warmup_steps=4)
     # 2 · 16^-0.5 = 0.5; at the top, step 4, times 4^-0.5.
     assert [task.learning_rate(step) for step in (1, 4, 16)] == pytest.approx([0.5 / 8, 0.25, 0.125])
+    scaled = make(peak_lr=0.5, warmup_steps=4)
+    assert [scaled.learning_rate(step) for step in (1, 4, 16)] == pytest.approx([0.125, 0.5, 0.25])
 
 
 def test_a_linear_schedule_falls_from_the_same_peak_to_nothing(make):
-    task = make(lr=2.0, warmup=4, steps=8, schedule="linear")
+    task = make(peak_lr=0.25, warmup_steps=4, steps=8, schedule="linear")
     # The peak of the schedule above, then five equal falls, the last of which would be step 9's.
     assert [task.learning_rate(step) for step in (1, 4, 5, 8, 9)] == pytest.approx([0.0625, 0.25, 0.2, 0.05, 0.0])
     # A training that ends within its warm-up has the rates of the other schedule.
-    assert make(lr=2.0, warmup=4, steps=2, schedule="linear").learning_rate(2) == pytest.approx(0.125)
+    assert make(peak_lr=0.25, warmup_steps=4, steps=2, schedule="linear").learning_rate(2) == pytest.approx(0.125)
 
 
 @pytest.mark.parametrize(("clip", "norm_after"), [(None, 5.0), (1.0, 1.0)])

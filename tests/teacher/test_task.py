@@ -187,9 +187,11 @@ def test_the_lowest_loss_is_best(make):
 
 
 def test_the_rate_rises_over_the_first_twentieth_and_falls_to_zero(make):
-    task = make(lr=2.0, warmup=0.05, steps=100)
+    task = make(peak_lr=2.0, steps=100)
     assert [task.learning_rate(step) for step in (1, 5, 100)] == pytest.approx([0.4, 2.0, 2.0 / 96])
     assert all(task.learning_rate(step) > task.learning_rate(step + 1) for step in range(5, 100))
+    other = make(peak_lr=2.0, steps=100, warmup_steps=10)
+    assert [other.learning_rate(step) for step in (1, 10, 100)] == pytest.approx([0.2, 2.0, 2.0 / 91])
 
 
 @pytest.mark.parametrize(("optimizer", "norm_after"), [("adamw", 1.0), ("bertadam", 5.0)])

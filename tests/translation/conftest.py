@@ -39,8 +39,8 @@ def known(tmp_path_factory) -> Project:
         "student.dropout=0",
         "student.attention_dropout=0",
         "student.micro_batches=1",
-        "student.lr=0.5",
-        "student.warmup=60",
+        "student.peak_lr=8.068715e-3",
+        "student.warmup_steps=60",
         "translate.beam=4",
         "translate.n_best=1",
     )
