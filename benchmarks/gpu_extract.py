@@ -10,9 +10,10 @@ import numpy as np
 from benchmarks.gpu_board import Board
 from benchmarks.gpu_setting import TOPK, GpuSetting
 from benchmarks.gpu_timing import ProductRate, kernels, seconds, teacher_products
+from bertkd_ray.core.padding import longest_first_batches
 from bertkd_ray.core.ragged import Ragged, offsets_of
 from bertkd_ray.plan.operations import Operations, TeacherSize, teacher_forward
-from bertkd_ray.softlabels.scoring import Precision, Scorer, row_batches
+from bertkd_ray.softlabels.scoring import Precision, Scorer
 from bertkd_ray.teacher.gpu_inference import GpuEncoder
 from bertkd_ray.teacher.masking import SPECIAL_TOKENS_PER_PAIR, expand_passes
 
@@ -114,7 +115,7 @@ class Work:
         masked = np.add.reduceat(mask, offsets_of(positions[pair_of_pass])[:-1], dtype=np.int64)
         found = Work()
         lengths = places[pair_of_pass]
-        for rows in row_batches(lengths, scorer.batch_tokens, scorer.pad_to):
+        for rows in longest_first_batches(lengths, scorer.batch_tokens, scorer.pad_to):
             width = -(-int(lengths[rows].max()) // scorer.pad_to) * scorer.pad_to
             found.operations = found.operations.plus(teacher_forward(size, lengths[rows], width, masked[rows]))
             found.places += len(rows) * width

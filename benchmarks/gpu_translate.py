@@ -10,7 +10,7 @@ from benchmarks.gpu_setting import GpuSetting
 from benchmarks.gpu_timing import kernels, seconds
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.tokenizer import EOS_ID
-from bertkd_ray.decoding.decode import translate_ids
+from bertkd_ray.decoding.seq2seq import translate_ids
 from bertkd_ray.translation.engines import GPU_BATCH_TOKENS
 
 BEAM = 5

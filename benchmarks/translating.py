@@ -15,7 +15,7 @@ from benchmarks.table import Row
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.core.quiet import quiet_transformers
 from bertkd_ray.core.ragged import Ragged
-from bertkd_ray.decoding.decode import length_limits, translate_ids
+from bertkd_ray.decoding.seq2seq import length_limits, translate_ids
 from bertkd_ray.student.distill import MODEL
 from bertkd_ray.student.lineage import lineage_of
 from bertkd_ray.translation.engines import CTranslate2Engine

@@ -20,23 +20,22 @@ from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config, StudentConfig, TeacherConfig
 from bertkd_ray.config.corpus import SPLITS
 from bertkd_ray.core.devices import best_device, resolve_precision
+from bertkd_ray.core.padding import longest_first_batches
 from bertkd_ray.core.stages import DISTILL, EXTRACT, FINETUNE, PREPARE, STAGES, TRANSLATE, results_of
 from bertkd_ray.corpus import prepare
 from bertkd_ray.corpus.sampling import CorpusShape, SplitShape, shape_as_given, shape_of_artifact, shape_of_text
-from bertkd_ray.decoding.decode import length_batches as decoding_batches
 from bertkd_ray.plan.batches import (
-    Batch,
-    Batches,
-    Lengths,
-    both_padded,
-    both_sides,
+    BatchLengths,
+    SampledBatches,
+    TokenCounts,
+    both_sides_tokens,
     extraction_batches,
     full_groups,
-    teacher_padded,
-    teacher_places,
+    student_padded_tokens,
+    teacher_padded_tokens,
+    teacher_tokens,
     training_batches,
 )
-from bertkd_ray.plan.flops import decoding, student_forward, teacher_forward
 from bertkd_ray.plan.given import GivenCorpus, GivenDevice
 from bertkd_ray.plan.models import StudentShape, TeacherShape, student_shape, teacher_shape
 from bertkd_ray.plan.operations import TRAINING
@@ -66,7 +65,7 @@ class StagePlan:
     tokens: float
     """Tokens of both sides that are computed or written, special tokens and repeated sight included, padding not."""
     padding: float | None
-    """Share of the computed places that are padding."""
+    """Share of the computed tokens that is padding."""
     flops: float
     """Of matrix products, validation included."""
     device_hours: float
@@ -75,7 +74,7 @@ class StagePlan:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PipelinePlan:
     """All stages of all arms."""
 
     name: str
@@ -124,7 +123,7 @@ class Plan:
         }
 
 
-def plan(config: Config, given: GivenCorpus | None, device: GivenDevice) -> Plan:
+def plan(config: Config, given: GivenCorpus | None, device: GivenDevice) -> PipelinePlan:
     """The plan of a configuration. Raises UserError for a corpus or BERT that cannot be had, and an unknown device."""
     corpus, groups = _corpus(config, given)
     teacher = teacher_shape(config.teacher, corpus.vocabulary)
@@ -139,7 +138,7 @@ def plan(config: Config, given: GivenCorpus | None, device: GivenDevice) -> Plan
         for name, (of, arm) in results
         if of is stage and stage.name in estimates
     ]
-    return Plan(
+    return PipelinePlan(
         config.name,
         corpus,
         chosen,
@@ -158,7 +157,7 @@ class _Planner:
     ) -> None:
         self._config, self._corpus, self._groups, self._device, self._teacher = config, corpus, groups, device, teacher
         self._train, self._valid, self._test = (corpus.splits[split] for split in SPLITS)
-        self._cut = partial(training_batches, multiple=device.padding_multiple)
+        self._training_batches = partial(training_batches, multiple=device.padding_multiple)
 
     def estimates(self) -> dict[str, Callable[[str, Config], StagePlan]]:
         """By stage, what gives the plan of a result, from its name and its configuration."""
@@ -178,13 +177,13 @@ class _Planner:
         teacher, shape = config.teacher, self._teacher
         batches = self._batches(teacher, config.seed, of_teacher=True)
 
-        def forward(batch: Batch) -> float:
-            return teacher_forward(shape, batch, _masked(batch, teacher.mask_probability))
+        def forward(batch: BatchLengths) -> float:
+            return batch.teacher_flops(shape, _masked(batch, teacher.mask_probability))
 
         validation = _validations(teacher) * self._whole(self._valid, teacher, forward, of_teacher=True)
-        work = _Work(batches, forward, teacher_places, teacher_padded)
+        cost = _TrainingCost(batches, forward, teacher_tokens, teacher_padded_tokens)
         hours = self._hours(FINETUNE.name, validation)
-        return self._training(name, teacher, work, validation, hours, shape.parameters)
+        return self._training(name, teacher, cost, validation, hours, shape.parameters)
 
     def _extract(self, name: str, config: Config) -> StagePlan:
         extract, train = config.extract, self._train
@@ -195,18 +194,21 @@ class _Planner:
             budget=extract.forward_tokens,
             multiple=self._device.padding_multiple,
         )
-        # Over all passes of a pair each of its positions is predicted once.
-        shares = [float(np.sum((one.tgt + 1) / np.minimum(extract.passes, one.tgt + 1))) for one in batches.some]
-        flops = [teacher_forward(self._teacher, one, shares[index]) for index, one in enumerate(batches.some)]
-        total = batches.a_pass * batches.mean(flops)
+
+        def forward(batch: BatchLengths) -> float:
+            # Over all passes of a pair each of its positions is predicted once.
+            positions = np.sum((batch.tgt + 1) / np.minimum(extract.passes, batch.tgt + 1))
+            return batch.teacher_flops(self._teacher, float(positions))
+
+        flops = batches.per_pass * batches.mean(forward)
         return StagePlan(
             name,
-            round(batches.a_pass),
+            round(batches.per_pass),
             None,
-            batches.a_pass * batches.mean([float(teacher_places(one.src, one.tgt).sum()) for one in batches.some]),
-            batches.padding(teacher_places, teacher_padded),
-            total,
-            self._hours(EXTRACT.name, total),
+            batches.per_pass * batches.mean(lambda batch: float(teacher_tokens(batch.src, batch.tgt).sum())),
+            batches.padding(teacher_tokens, teacher_padded_tokens),
+            flops,
+            self._hours(EXTRACT.name, flops),
             self._shard_bytes(),
         )
 
@@ -214,71 +216,76 @@ class _Planner:
         student, shape = config.student, student_shape(config.student, self._corpus.vocabulary)
         batches = self._batches(student, config.student_seed, of_teacher=False)
 
-        def forward(batch: Batch) -> float:
-            return student_forward(shape, batch)
+        def forward(batch: BatchLengths) -> float:
+            return batch.student_flops(shape)
 
-        looks = _validations(student)
-        likelihood = looks * self._whole(self._valid, student, forward, of_teacher=False)
-        greedy = looks * self._valid.pairs / len(self._valid.src) * decoding(shape, _rows(self._valid), 1)
+        validations = _validations(student)
+        likelihood = validations * self._whole(self._valid, student, forward, of_teacher=False)
+        greedy = validations * self._translating(self._valid, shape, 1)
         hours = self._hours(DISTILL.name, likelihood) + self._hours(TRANSLATE.name, greedy)
-        work = _Work(batches, forward, both_sides, both_padded)
-        return self._training(name, student, work, likelihood + greedy, hours, shape.parameters)
+        cost = _TrainingCost(batches, forward, both_sides_tokens, student_padded_tokens)
+        return self._training(name, student, cost, likelihood + greedy, hours, shape.parameters)
 
     def _translate(self, name: str, config: Config) -> StagePlan:
         shape, settings = student_shape(config.student, self._corpus.vocabulary), config.translate
         test = self._test
-        widths = np.sort(test.src + 1)[::-1]
-        steps = len(decoding_batches(widths, max(1, settings.forward_tokens // settings.beam)))
-        share = test.pairs / len(test.src)
-        flops = share * decoding(shape, _rows(test), settings.beam)
+        batches = len(longest_first_batches(test.src + 1, settings.forward_tokens // settings.beam))
+        steps = max(1, round(test.pairs / len(test.src) * batches))
+        flops = self._translating(test, shape, settings.beam)
         tokens = test.src_tokens + settings.beam * test.tgt_tokens + (1 + settings.beam) * test.pairs
         size = TRANSLATED_BYTES_A_TOKEN * (test.src_tokens + (1 + settings.n_best) * test.tgt_tokens)
         hours = self._hours(TRANSLATE.name, flops)
-        return StagePlan(name, max(1, round(share * steps)), None, tokens, None, flops, hours, size)
+        return StagePlan(name, steps, None, tokens, None, flops, hours, size)
 
     def _training(
         self,
         name: str,
         settings: TeacherConfig | StudentConfig,
-        work: _Work,
+        cost: _TrainingCost,
         validation: float,
         validation_hours: float,
         parameters: int,
     ) -> StagePlan:
         micro = settings.steps * settings.micro_batches
-        batches = work.batches
-        updates = micro * TRAINING * batches.mean([work.forward(one) for one in batches.some])
-        tokens = micro * batches.mean([float(work.places(one.src, one.tgt).sum()) for one in batches.some])
+        batches = cost.batches
+        updates = micro * TRAINING * batches.mean(cost.forward)
+        tokens = micro * batches.mean(lambda batch: float(cost.tokens(batch.src, batch.tgt).sum()))
         hours = self._hours(name.partition("/")[0], updates) + validation_hours
         return StagePlan(
             name,
             settings.steps,
-            micro / batches.a_pass,
+            micro / batches.per_pass,
             tokens,
-            batches.padding(work.places, work.padded),
+            batches.padding(cost.tokens, cost.padded_tokens),
             updates + validation,
             hours,
             4.0 * parameters,
         )
 
-    def _batches(self, settings: TeacherConfig | StudentConfig, seed: int, *, of_teacher: bool) -> Batches:
-        budget = settings.batch_tokens // settings.micro_batches
+    def _batches(self, settings: TeacherConfig | StudentConfig, seed: int, *, of_teacher: bool) -> SampledBatches:
         streams = settings.micro_batches
-        return self._cut(self._train, self._groups, budget=budget, streams=streams, seed=seed, of_teacher=of_teacher)
+        budget = settings.batch_tokens // streams
+        return self._training_batches(
+            self._train, self._groups, budget=budget, streams=streams, seed=seed, of_teacher=of_teacher
+        )
 
     def _whole(
         self,
         split: SplitShape,
         settings: TeacherConfig | StudentConfig,
-        forward: Callable[[Batch], float],
+        forward: Callable[[BatchLengths], float],
         *,
         of_teacher: bool,
     ) -> float:
         """A figure summed over the batches of a split that is read once."""
         budget = settings.batch_tokens // settings.micro_batches
         groups = np.full(1, split.pairs, np.int64)
-        batches = self._cut(split, groups, budget=budget, streams=1, seed=0, of_teacher=of_teacher)
-        return batches.a_pass * batches.mean([forward(one) for one in batches.some])
+        batches = self._training_batches(split, groups, budget=budget, streams=1, seed=0, of_teacher=of_teacher)
+        return batches.per_pass * batches.mean(forward)
+
+    def _translating(self, split: SplitShape, shape: StudentShape, beam: int) -> float:
+        """Operations of a beam search over a split."""
+        return split.pairs / len(split.src) * BatchLengths(split.src, split.tgt, 1).beam_search_flops(shape, beam)
 
     def _shard_bytes(self) -> float:
         """Bytes of the soft labels: measured shares of what their values take as they are."""
@@ -294,13 +301,14 @@ class _Planner:
 
 
 @dataclass(frozen=True)
-class _Work:
-    """How a training stage's batches are counted."""
+class _TrainingCost:
+    """A training stage's batches, and how operations and tokens of one are counted."""
 
-    batches: Batches
-    forward: Callable[[Batch], float]
-    places: Callable[[Lengths, Lengths], Lengths]
-    padded: Callable[[Batch], int]
+    batches: SampledBatches
+    forward: Callable[[BatchLengths], float]
+    """Operations of a forward pass."""
+    tokens: Callable[[TokenCounts, TokenCounts], TokenCounts]
+    padded_tokens: Callable[[BatchLengths], int]
 
 
 def _validations(settings: TeacherConfig | StudentConfig) -> int:
@@ -308,15 +316,10 @@ def _validations(settings: TeacherConfig | StudentConfig) -> int:
     return -(-settings.steps // settings.eval_every)
 
 
-def _masked(batch: Batch, probability: float) -> float:
+def _masked(batch: BatchLengths, probability: float) -> float:
     """Expected masked positions of a batch: each with this probability, one of a pair at least."""
     positions = batch.tgt + 1
     return float(np.sum(probability * positions + (1 - probability) ** positions))
-
-
-def _rows(split: SplitShape) -> Batch:
-    """All pairs of a split, unpadded."""
-    return Batch(split.src, split.tgt, multiple=1)
 
 
 def _without_name(stage: StagePlan) -> dict[str, Any]:
@@ -330,9 +333,9 @@ def _corpus(config: Config, given: GivenCorpus | None) -> tuple[CorpusShape, NDA
         shape = shape_as_given(given.pairs, given.src_tokens, given.tgt_tokens, given.vocabulary, given.held)
     else:
         bert = resolve_model(config.teacher.model)
-        found = _finished_corpus(config, bert)
-        if found is not None:
-            return shape_of_artifact(found), RowGroups(found, "train/", []).rows
+        corpus = _finished_corpus(config, bert)
+        if corpus is not None:
+            return shape_of_artifact(corpus), RowGroups(corpus, "train/", []).rows
         shape = shape_of_text(config.corpus, bert)
     return shape, full_groups(shape.splits["train"].pairs, fragment, group)
 
@@ -344,8 +347,8 @@ def _finished_corpus(config: Config, bert: str) -> Artifact | None:
     # The text is read as a whole for its fingerprint, so only where some corpus is finished.
     if not any(info.base_name.startswith("corpus-") for info in kinds):
         return None
-    work = prepare.pending_artifact(config, store, tokenizer_hash(bert))
-    return load(store, work.directory) if store.exists(work.directory, MANIFEST) else None
+    pending = prepare.pending_artifact(config, store, tokenizer_hash(bert))
+    return load(store, pending.directory) if store.exists(pending.directory, MANIFEST) else None
 
 
 def _device(config: Config, given: GivenDevice, teacher: TeacherShape, student: StudentShape) -> Device:
@@ -373,7 +376,7 @@ def _device(config: Config, given: GivenDevice, teacher: TeacherShape, student: 
 
 
 def _assumptions(config: Config, corpus: CorpusShape) -> list[str]:
-    told = ["no stage ends early, nothing is done twice, devices share the work without loss"]
+    assumptions = ["no stage ends early, nothing is done twice, devices share the work without loss"]
     if corpus.is_estimate and (config.corpus.clean.duplicates or config.corpus.clean.test_overlap):
-        told.append("there are no duplicates and no overlaps with test to drop")
-    return told
+        assumptions.append("there are no duplicates and no overlaps with test to drop")
+    return assumptions

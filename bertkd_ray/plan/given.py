@@ -1,4 +1,4 @@
-"""What a user says of a corpus and of devices that are not at hand."""
+"""Descriptions of a corpus and of devices that are not at hand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class GivenCorpus:
 
 @dataclass(frozen=True)
 class GivenDevice:
-    """What is said of the devices; None is found out."""
+    """The devices as the command line has them; None is taken from the configuration or measured."""
 
     name: str | None = None
     tflops: float | None = None

@@ -4,9 +4,9 @@ Counted are the linear layers, the two products of attention, and the output lay
 LayerNorm, softmax, activations and the optimizer, which are passes over memory rather than products. A causal mask
 saves nothing: products above the diagonal are computed and thrown away.
 
-With H the width, F the inner size, V the output's tokens, L places of a row, a linear layer from a to b numbers takes
-2ab a place, so that a layer of an encoder takes 8H² + 4HF a place (four projections, two feed-forward layers) and 4LH a
-place for attention (scores and their sum).
+With H the width, F the inner size, V the output's tokens, L tokens of a padded row, a linear layer from a to b numbers
+takes 2ab a token, so that a layer of an encoder takes 8H² + 4HF a token (four projections, two feed-forward layers) and
+4LH a token for attention (scores and their sum).
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-Lengths = NDArray[np.integer]
 
 TRAINING = 3
 """Backwards, a product of two matrices becomes two: one for the gradient of each factor."""
@@ -68,28 +66,30 @@ class StudentSize:
 
 
 def teacher_forward(
-    size: TeacherSize, lengths_N: Lengths, width: int, masked_N: Lengths | NDArray[np.floating]
+    size: TeacherSize, lengths_N: NDArray[np.integer], width: int, masked_N: NDArray[np.integer] | NDArray[np.floating]
 ) -> Operations:
-    """A forward pass of the teacher over N rows padded to L = `width` places, with M masked positions in all.
+    """A forward pass of the teacher over N rows padded to L = `width` tokens, with M masked positions in all.
 
-    lengths_N: places of each row, its three special tokens included; masked_N: masked positions of each row, which may
-    be expected numbers. All layers
-    but the last take L · (8H² + 4HF + 4LH) a row. The last makes keys and values of all places (4H² each), everything
-    else for the masked positions: 4H² + 4HF each, and 4LH each for attention, where rows are padded to the Q masked
-    positions of the fullest. Then the transform, 2H², and the output layer, 2HV, for each masked position.
+    lengths_N: tokens of each row, its three special tokens included; masked_N: masked positions of each row, which may
+    be expected numbers. All layers but the last take L · (8H² + 4HF + 4LH) a row. The last makes keys and values of all
+    tokens (4H² each), everything else for the masked positions: 4H² + 4HF each, and 4LH each for attention, where rows
+    are padded to the Q masked positions of the fullest. Then the transform, 2H², and the output layer, 2HV, for each
+    masked position.
     """
     h, f = size.width, size.ffn
     rows, masked = len(lengths_N), float(masked_N.sum())
     real = lengths_N.astype(np.float64)
     inner = _layer(real, h, f, width).times(size.layers - 1)
-    keys = _places(real, width).times(4 * h * h)
+    keys = _tokens(real, width).times(4 * h * h)
     slots = rows * float(masked_N.max(initial=0)) * width
     attention = Operations(4 * h * slots, 4 * h * float((masked_N * real).sum()))
     each = masked * (4 * h * h + 4 * h * f + 2 * h * h + 2 * h * size.vocabulary)
     return inner.plus(keys).plus(attention).plus(Operations(each, each))
 
 
-def student_forward(size: StudentSize, src_N: Lengths, tgt_N: Lengths, src_width: int, tgt_width: int) -> Operations:
+def student_forward(
+    size: StudentSize, src_N: NDArray[np.integer], tgt_N: NDArray[np.integer], src_width: int, tgt_width: int
+) -> Operations:
     """A forward pass of the student over N pairs padded to S = `src_width` and T = `tgt_width` tokens.
 
     src_N, tgt_N: tokens of each side with its one `</s>` (or `<s>`). A layer of the encoder takes 8H² + 4HF + 4SH a
@@ -102,33 +102,36 @@ def student_forward(size: StudentSize, src_N: Lengths, tgt_N: Lengths, src_width
     crossing = Operations(4.0 * h * len(src) * src_width * tgt_width, 4.0 * h * float((src * tgt).sum()))
     decoder = (
         _layer(tgt, h, f, tgt_width)
-        .plus(_places(tgt, tgt_width).times(4 * h * h))
-        .plus(_places(src, src_width).times(4 * h * h))
+        .plus(_tokens(tgt, tgt_width).times(4 * h * h))
+        .plus(_tokens(src, src_width).times(4 * h * h))
         .plus(crossing)
     )
     output = 2.0 * h * size.vocabulary * float(tgt.sum())
     return encoder.times(size.encoder_layers).plus(decoder.times(size.decoder_layers)).plus(Operations(output, output))
 
 
-def beam_search(size: StudentSize, src_N: Lengths, tgt_N: Lengths, beam: int) -> float:
+def beam_search(size: StudentSize, src_N: NDArray[np.integer], tgt_N: NDArray[np.integer], beam: int) -> float:
     """Translating N sentences by beam search with kept keys and values, without padding and finished beams.
 
-    src_N, tgt_N: tokens with `</s>`. The encoder and the keys and values of cross-attention once a sentence; the rest
-    of the decoder and the output layer `beam` times for every target token, which sees half of T on the average.
+    src_N, tgt_N: tokens with `</s>`. The encoder and the keys and values of cross-attention once a sentence. The rest
+    of the decoder and the output layer once for the first token, which all beams share, and `beam` times for each of
+    the others; for token i of T self-attention has i keys, cross-attention S.
     """
-    h, f = size.width, size.ffn
+    h, layers = size.width, size.decoder_layers
     src, tgt = src_N.astype(np.float64), tgt_N.astype(np.float64)
-    encoder = size.encoder_layers * _layer(src, h, f, 0).useful
-    crossed = size.decoder_layers * 4 * h * h * float(src.sum())
-    step_N = size.decoder_layers * (12 * h * h + 4 * h * f + 4 * h * (src + (tgt + 1) / 2)) + 2 * h * size.vocabulary
-    return encoder + crossed + beam * float((tgt * step_N).sum())
+    encoder = size.encoder_layers * _layer(src, h, size.ffn, 0).useful
+    cross_keys = layers * 4 * h * h * float(src.sum())
+    rows_N = 1 + beam * (tgt - 1)
+    own_keys_N = 1 + beam * (tgt * (tgt + 1) / 2 - 1)
+    row_N = layers * (12 * h * h + 4 * h * size.ffn + 4 * h * src) + 2 * h * size.vocabulary
+    return encoder + cross_keys + float((rows_N * row_N + layers * 4 * h * own_keys_N).sum())
 
 
-def _places(real: NDArray[np.float64], width: int) -> Operations:
+def _tokens(real: NDArray[np.float64], width: int) -> Operations:
     return Operations(float(len(real) * width), float(real.sum()))
 
 
 def _layer(real: NDArray[np.float64], h: int, f: int, width: int) -> Operations:
     """Self-attention and feed-forward part of one layer."""
     attention = Operations(4.0 * h * len(real) * width * width, 4.0 * h * float((real * real).sum()))
-    return _places(real, width).times(8 * h * h + 4 * h * f).plus(attention)
+    return _tokens(real, width).times(8 * h * h + 4 * h * f).plus(attention)

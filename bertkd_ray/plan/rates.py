@@ -20,13 +20,13 @@ from bertkd_ray.core.stages import DISTILL, EXTRACT, FINETUNE, STAGES, TRANSLATE
 
 DEVICE_STAGES = tuple(stage.name for stage in STAGES.values() if stage.on_device)
 """The stages that compute on a device."""
-Shape = tuple[int, int, int]
-"""Of a product: rows, inner size, columns."""
+ProductShape = tuple[int, int, int]
+"""Rows, inner size and columns of a matrix product."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """One device's speed."""
+    """The speed of a device."""
 
     name: str
     flops: Mapping[str, float]
@@ -38,7 +38,7 @@ class Device:
     utilisation_source: str
     """Where the shares are from."""
     padding_multiple: int
-    """Batches are padded to a multiple of so many places."""
+    """Batches are padded to a multiple of so many tokens."""
 
     def with_rate(self, flops: float) -> Device:
         """The same device at another rate, whatever the stage."""
@@ -47,7 +47,7 @@ class Device:
 
 _MEASURED_ON_GPU = "measured on an H100, benchmarks/results/gpu-h100.json"
 _GPU_UTILISATION = {FINETUNE.name: 0.24, EXTRACT.name: 0.29, DISTILL.name: 0.19, TRANSLATE.name: 0.03}
-"""Batches of 16,384 places (65,536 in extract: 0.37), of 24,576 target tokens, of 1,000 sentences with beam 5."""
+"""Batches of 16,384 tokens (65,536 in extract: 0.37), of 24,576 target tokens, of 1,000 sentences with beam 5."""
 _GPU_FLOPS = {FINETUNE.name: 633e12, EXTRACT.name: 656e12, DISTILL.name: 586e12, TRANSLATE.name: 586e12}
 
 
@@ -85,7 +85,7 @@ def own_device(device: torch.device, flops: Mapping[str, float]) -> Device:
     return Device(name, flops, shares, "measured here just now", source, padding_multiple(device))
 
 
-def product_rate(shape: Shape, precision: Precision, device: torch.device, *, seconds: float = 0.3) -> float:
+def product_rate(shape: ProductShape, precision: Precision, device: torch.device, *, seconds: float = 0.3) -> float:
     """FLOP/s of this machine for products of one shape, the median of as many as the seconds allow, three at least."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     rows, inner, columns = shape

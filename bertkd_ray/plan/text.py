@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from bertkd_ray.core.console import human_count, human_seconds
 from bertkd_ray.core.text_tables import NO_VALUE, TableRow, aligned
-from bertkd_ray.plan.costs import Plan, StagePlan
+from bertkd_ray.plan.costs import PipelinePlan, StagePlan
 
 _HEADINGS = ["stage", "steps", "epochs", "tokens", "padding", "PFLOP", "device hours", "GB"]
 
 
-def plan_text(plan: Plan) -> str:
-    """What the corpus is taken for, a table of the stages with their sum, and what was assumed."""
+def plan_text(plan: PipelinePlan) -> str:
+    """The corpus, the devices, a table of the stages with their sum, and what was assumed."""
     corpus, device = plan.corpus, plan.device
     head = [f"corpus       {corpus.basis}"]
     for name, split in corpus.splits.items():
@@ -25,15 +25,15 @@ def plan_text(plan: Plan) -> str:
     table = aligned([_HEADINGS, *(_row(stage) for stage in plan.stages), _sum(plan)])
     devices = "1 device" if plan.devices == 1 else f"{plan.devices} devices"
     wall = f"{human_seconds(plan.wall_seconds)} on {devices}, after {_figure(plan.prepare_core_hours)} core hours"
-    end = [f"In all {wall} of prepare.", *(f"Assumed: {one}." for one in plan.assumptions)]
+    end = [f"In all {wall} of prepare.", *(f"Assumed: {assumption}." for assumption in plan.assumptions)]
     return "\n".join([*head, "", *(line.rstrip() for line in table), "", *end])
 
 
 def _by_stage(figures: Mapping[str, float], factor: float, form: str) -> str:
     """One figure where all stages have the same, else one a stage."""
-    shown = {stage: format(factor * value, form) for stage, value in figures.items()}
-    same = set(shown.values())
-    return same.pop() if len(same) == 1 else ", ".join(f"{stage} {text}" for stage, text in shown.items())
+    texts = {stage: format(factor * value, form) for stage, value in figures.items()}
+    distinct = set(texts.values())
+    return distinct.pop() if len(distinct) == 1 else ", ".join(f"{stage} {text}" for stage, text in texts.items())
 
 
 def _row(stage: StagePlan) -> TableRow:
@@ -49,7 +49,7 @@ def _row(stage: StagePlan) -> TableRow:
     ]
 
 
-def _sum(plan: Plan) -> TableRow:
+def _sum(plan: PipelinePlan) -> TableRow:
     total = plan.total
     return [
         "all",

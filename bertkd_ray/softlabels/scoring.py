@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from bertkd_ray.core.devices import padding_multiple
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.padding import longest_first_batches
 from bertkd_ray.core.ragged import Ragged, flat_positions, offsets_of
 from bertkd_ray.execution.fault_isolation import FaultIsolation
 from bertkd_ray.softlabels.gpu_topk import grouped_topk, logsumexp_of
@@ -61,19 +62,6 @@ def topk_scores(
         parts.append((ids, best, logits_RV.float().logsumexp(-1) if on_cpu else logsumexp_of(logits_RV)))
     ids_Mk, logits_Mk, logsumexp_M = (torch.cat(column) for column in zip(*parts, strict=True))
     return ids_Mk, logits_Mk, logsumexp_M
-
-
-def row_batches(widths: NDArray[np.int64], batch_tokens: int, pad_to: int = 8) -> Iterator[NDArray[np.int64]]:
-    """Cut rows, longest first, into batches of at most `batch_tokens` padded places, of one row at least.
-
-    widths: int64[R], places of each row, falling. All full batches of one padded length have the same shape.
-    """
-    start = 0
-    while start < len(widths):
-        padded = -(-int(widths[start]) // pad_to) * pad_to
-        stop = min(start + max(1, batch_tokens // padded), len(widths))
-        yield np.arange(start, stop)
-        start = stop
 
 
 class Scorer:
@@ -154,7 +142,7 @@ class Scorer:
             logits_Pk[to] = scores_Mk
             logsumexp_P[to] = logsumexp_M
 
-        batches = row_batches(places[pair_of_pass], self.batch_tokens, self.pad_to)
+        batches = longest_first_batches(places[pair_of_pass], self.batch_tokens, self.pad_to)
         if isolation is None:
             for rows in batches:
                 compute(rows)

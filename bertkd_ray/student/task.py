@@ -17,7 +17,7 @@ from bertkd_ray.core.devices import Precision, autocast, padding_multiple
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.moses import to_raw
 from bertkd_ray.corpus.tokenizer import decode
-from bertkd_ray.decoding.decode import translate_ids
+from bertkd_ray.decoding.seq2seq import translate_ids
 from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER, corpus_bleu
 from bertkd_ray.softlabels.shards import decode_labels
 from bertkd_ray.student.collate import SoftLabels, StudentBatch, collate

@@ -18,11 +18,12 @@ import torch
 
 from bertkd_ray.core.devices import resolve_precision
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.padding import longest_first_batches
 from bertkd_ray.core.quiet import quiet_transformers
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.tokenizer import BOS_TOKEN, EOS_TOKEN, PAD_TOKEN, load_tokenizer
 from bertkd_ray.decoding.beam_search import length_penalty
-from bertkd_ray.decoding.decode import length_batches, length_limits, translate_ids
+from bertkd_ray.decoding.seq2seq import length_limits, translate_ids
 
 BATCH_TOKENS, GPU_BATCH_TOKENS = 8_192, 131_072
 """Padded source tokens times beam in a batch. A GPU takes as long for a step of a few sentences as of a thousand."""
@@ -112,7 +113,7 @@ class CTranslate2Engine:
     def translate(self, src: Ragged) -> list[list[int]]:
         results: list[list[int]] = [[] for _ in range(len(src))]
         rows = np.flatnonzero(src.lengths)
-        for batch in length_batches(src.lengths[rows] + 1, max(1, BATCH_TOKENS // self._beam)):
+        for batch in longest_first_batches(src.lengths[rows] + 1, BATCH_TOKENS // self._beam):
             chosen = rows[batch]
             sources = [[*self._tokens[src.take(chosen[i : i + 1]).values], EOS_TOKEN] for i in range(len(chosen))]
             limits = length_limits(src.lengths[chosen], self.positions)

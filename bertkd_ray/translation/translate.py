@@ -26,7 +26,7 @@ from bertkd_ray.execution.dead_letters import DeadLetter, DeadLetters, ErrorBudg
 from bertkd_ray.student.distill import MODEL
 
 if TYPE_CHECKING:
-    from bertkd_ray.decoding.decode import Translation
+    from bertkd_ray.decoding.seq2seq import Translation
     from bertkd_ray.execution.ray.session import Runtime
 
 TRANSLATIONS = "translations.parquet"
@@ -207,7 +207,7 @@ class PartTranslator:
     ) -> tuple[list[list[Translation]], list[DeadLetter]]:
         """The translations of every row, and the rows that cannot be translated, whose translations are empty."""
         from bertkd_ray.core.devices import synchronise
-        from bertkd_ray.decoding.decode import Translation, translate_ids
+        from bertkd_ray.decoding.seq2seq import Translation, translate_ids
         from bertkd_ray.execution.fault_isolation import FaultIsolation
 
         src = Ragged.from_arrow(rows["src_ids"])

@@ -13,7 +13,7 @@ from benchmarks.baselines import OriginalExtraction, PlainDistillation, PlainFin
 from benchmarks.training import drawn_labels
 from bertkd_ray.config import KdConfig
 from bertkd_ray.core.ragged import Ragged
-from bertkd_ray.decoding.decode import translate_ids
+from bertkd_ray.decoding.seq2seq import translate_ids
 from bertkd_ray.softlabels.scoring import Scorer
 from bertkd_ray.student.collate import collate
 from bertkd_ray.student.model import build_student

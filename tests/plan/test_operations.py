@@ -7,6 +7,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig
 
 from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.decoding import beam_search as beams
+from bertkd_ray.decoding.attention import shared_keys
+from bertkd_ray.decoding.seq2seq import Seq2SeqStep
 from bertkd_ray.plan.operations import (
     Operations,
     StudentSize,
@@ -145,11 +148,26 @@ def test_what_is_useful_of_a_batch_is_what_its_rows_take_alone():
 
 def test_a_beam_search_by_hand():
     d, f = STUDENT.width, STUDENT.ffn
-    # Encoder: four tokens. Decoder: two steps; their mean sees one and a half of its own, all four of the source.
+    # Encoder: four tokens. Decoder: two steps, which see one and two tokens of their own, all four of the source.
     encoder = 2 * 4 * (8 * d * d + 4 * d * f + 4 * 4 * d) + 3 * 4 * 4 * d * d
-    step = 3 * (12 * d * d + 4 * d * f + 4 * d * (4 + 1.5)) + 2 * d * VOCABULARY
-    assert beam_search(STUDENT, np.array([4]), np.array([2]), 1) == encoder + 2 * step
-    assert beam_search(STUDENT, np.array([4]), np.array([2]), 5) == encoder + 10 * step
+    first, second = (3 * (12 * d * d + 4 * d * f + 4 * d * (4 + own)) + 2 * d * VOCABULARY for own in (1, 2))
+    assert beam_search(STUDENT, np.array([4]), np.array([2]), 1) == encoder + first + second
+    assert beam_search(STUDENT, np.array([4]), np.array([2]), 5) == encoder + first + 5 * second
+
+
+@pytest.mark.parametrize("beam", [1, 2, 5])
+def test_a_beam_search_has_the_products_that_torch_counts(beam):
+    model, length = student().eval(), 6
+    source = torch.full((3, 8), 4)
+
+    def search() -> None:
+        with torch.no_grad(), shared_keys(model):
+            step = Seq2SeqStep(model, source, torch.ones_like(source, dtype=torch.bool))
+            tokens = {"bos": 2, "eos": 2, "pad": 0}
+            found = beams.beam_search(step, batch=3, beam=beam, max_length=length, min_length=length, **tokens)
+            assert [len(hypotheses[0].tokens) for hypotheses in found] == [length] * 3
+
+    assert beam_search(STUDENT, np.array([8] * 3), np.array([length] * 3), beam) == counted(search)
 
 
 def test_operations_add_up():

@@ -16,9 +16,8 @@ from bertkd_ray.config import load_config
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.pipeline.pipeline import Pipeline
-from bertkd_ray.plan.batches import Batch, full_groups
-from bertkd_ray.plan.costs import Plan, plan
-from bertkd_ray.plan.flops import decoding, student_forward, teacher_forward
+from bertkd_ray.plan.batches import BatchLengths, full_groups
+from bertkd_ray.plan.costs import PipelinePlan, plan
 from bertkd_ray.plan.given import GivenCorpus, GivenDevice
 from bertkd_ray.plan.models import student_shape, teacher_shape
 from bertkd_ray.plan.operations import TRAINING
@@ -42,7 +41,7 @@ def path(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(path) -> tuple[Plan, dict[str, Artifact]]:
+def made(path) -> tuple[PipelinePlan, dict[str, Artifact]]:
     """The plan before anything is made, and the artifacts that are made then."""
     config = load_config(path)
     estimate = plan(config, None, ONE_TFLOP)
@@ -53,7 +52,7 @@ def made(path) -> tuple[Plan, dict[str, Artifact]]:
     return estimate, {name: stage.artifact for name, stage in pipeline.outcome.stages.items()}
 
 
-def planned(found: Plan) -> dict:
+def planned(found: PipelinePlan) -> dict:
     return found.as_json()["stages"]
 
 
@@ -152,7 +151,7 @@ def test_parameters_are_those_of_the_models(path):
 
 
 def test_more_steps_devices_and_operations_scale_as_they_should(path):
-    def of(*overrides: str, device: GivenDevice = ONE_TFLOP) -> Plan:
+    def of(*overrides: str, device: GivenDevice = ONE_TFLOP) -> PipelinePlan:
         return plan(load_config(path, list(overrides)), TED, device)
 
     once, twice = of("teacher.steps=200"), of("teacher.steps=400")
@@ -258,9 +257,9 @@ def test_text_that_is_not_there(path):
 
 
 @pytest.fixture(scope="module")
-def batch() -> Batch:
+def batch() -> BatchLengths:
     """Three pairs of unequal lengths."""
-    return Batch(np.array([5, 9, 3]), np.array([4, 2, 11]), multiple=8)
+    return BatchLengths(np.array([5, 9, 3]), np.array([4, 2, 11]), multiple=8)
 
 
 def test_a_teachers_operations_are_those_that_torch_counts(path, batch):
@@ -275,7 +274,7 @@ def test_a_teachers_operations_are_those_that_torch_counts(path, batch):
         ].backward()
     shape = teacher_shape(config.teacher, 408)
     # Torch leaves out the gradient of what needs none: the first layer's inputs do.
-    assert TRAINING * teacher_forward(shape, batch, 6) == pytest.approx(counted.get_total_flops(), rel=0.01)
+    assert TRAINING * batch.teacher_flops(shape, 6) == pytest.approx(counted.get_total_flops(), rel=0.01)
 
 
 def test_a_students_operations_are_those_that_torch_counts(path, batch):
@@ -298,15 +297,16 @@ def test_a_students_operations_are_those_that_torch_counts(path, batch):
         logits = decoder_hidden(model, collate(*rows)) @ model.get_output_embeddings().weight.T
         logits.sum().backward()
     shape = student_shape(student, 408)
-    assert TRAINING * student_forward(shape, batch) == pytest.approx(counted.get_total_flops(), rel=0.01)
+    assert TRAINING * batch.student_flops(shape) == pytest.approx(counted.get_total_flops(), rel=0.01)
 
 
-def test_decoding_by_hand(path):
+def test_a_beam_search_by_hand(path):
     shape = student_shape(load_config(path).student, 400)
     d, f, layers = shape.width, shape.ffn, shape.decoder_layers
-    one = Batch(np.array([3]), np.array([1]), multiple=1)
-    # Encoder: four places. Decoder: two steps, the mean of them seeing one token of its own, all four of the source.
+    pair = BatchLengths(np.array([3]), np.array([1]), multiple=1)
+    # Encoder: four tokens. Decoder: two steps, which see one and two tokens of their own, all four of the source; the
+    # first of them is one row, whatever the beam.
     encoder = shape.encoder_layers * 4 * (2 * (4 * d * d + 2 * d * f) + 4 * 4 * d) + layers * 4 * 4 * d * d
-    step = layers * (2 * (6 * d * d + 2 * d * f) + 4 * d * (4 + 1)) + 2 * d * 400
-    assert decoding(shape, one, 1) == encoder + 2 * step
-    assert decoding(shape, one, 5) == encoder + 10 * step
+    first, second = (layers * (2 * (6 * d * d + 2 * d * f) + 4 * d * (4 + own)) + 2 * d * 400 for own in (1, 2))
+    assert pair.beam_search_flops(shape, 1) == encoder + first + second
+    assert pair.beam_search_flops(shape, 5) == encoder + first + 5 * second

@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.softlabels import scoring
-from bertkd_ray.softlabels.scoring import Scorer, row_batches, topk_scores
+from bertkd_ray.softlabels.scoring import Scorer, topk_scores
 from bertkd_ray.teacher.gpu_inference import GpuEncoder
 from bertkd_ray.teacher.masking import BertSpecials, cmlm_batch, expand_passes, strided_passes
 from bertkd_ray.teacher.model import ConditionalMaskedLM, build_teacher
@@ -112,17 +110,6 @@ def test_bf16_product_gives_exact_logits_of_candidates_within_its_rounding() -> 
     same = [set(mine) == set(theirs) for mine, theirs in zip(ids.tolist(), exact.topk(8).indices.tolist(), strict=True)]
     assert np.mean(same) > 0.99
     torch.testing.assert_close(logsumexp, exact.logsumexp(1), rtol=0, atol=0.15)
-
-
-@given(widths=st.lists(st.integers(3, 60), max_size=20), budget=st.integers(1, 200))
-@settings(max_examples=60, deadline=None)
-def test_batches_keep_the_budget_and_every_row(widths: list[int], budget: int) -> None:
-    falling = np.asarray(sorted(widths, reverse=True), np.int64)
-    batches = list(row_batches(falling, budget))
-    assert [row for batch in batches for row in batch.tolist()] == list(range(len(falling)))
-    for batch in batches:
-        rows = falling[batch]
-        assert len(rows) == 1 or len(rows) * (-(-int(rows[0]) // 8) * 8) <= budget
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 40, 256, 4096])

@@ -19,8 +19,8 @@ from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus import tokenizer
 from bertkd_ray.corpus.moses import tokenise, unescape_moses
-from bertkd_ray.decoding import decode as decoding
-from bertkd_ray.decoding.decode import Translation
+from bertkd_ray.decoding import seq2seq
+from bertkd_ray.decoding.seq2seq import Translation
 from bertkd_ray.evaluation.metrics import legacy_bleu
 from bertkd_ray.execution.dead_letters import ErrorBudget
 from bertkd_ray.translation import translate
@@ -102,7 +102,7 @@ def test_the_settings_reach_the_search(project, monkeypatch):
         seen.update(options)
         return [[Translation([], 0.0)]] * len(src)
 
-    monkeypatch.setattr(decoding, "translate_ids", recorded)
+    monkeypatch.setattr(seq2seq, "translate_ids", recorded)
     translator(project, "settings", beam=3, n_best=1, length_penalty=0.9, batch_tokens=77)(part(project))
     assert {name: seen[name] for name in ("beam", "alpha", "n_best", "batch_tokens", "precision")} == {
         "beam": 3,
@@ -232,14 +232,14 @@ def test_sentences_that_raise_have_an_empty_translation(project, poison, transla
 
 def test_a_sentence_that_kills_has_an_empty_translation(project, poison, monkeypatch):
     corpus, _ = poison
-    plain = decoding.translate_ids
+    plain = seq2seq.translate_ids
 
     def deadly(model: Any, src: Any, **options: Any) -> list[list[Translation]]:
         if NO_TOKEN in src.values:
             os.kill(os.getpid(), signal.SIGKILL)
         return plain(model, src, **options)
 
-    monkeypatch.setattr(decoding, "translate_ids", deadly)
+    monkeypatch.setattr(seq2seq, "translate_ids", deadly)
     work = beside(corpus, project.translation_draft(), "c" * 16)
 
     def drive() -> None:

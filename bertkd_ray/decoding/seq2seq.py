@@ -17,12 +17,13 @@ from torch import Tensor
 from transformers import M2M100ForConditionalGeneration
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
+from bertkd_ray.core.padding import longest_first_batches, padded_length
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.decoding.attention import shared_keys
 from bertkd_ray.decoding.beam_search import Hypothesis, Step, beam_search, greedy_search
 
-_WIDTH_MULTIPLE = 8
-"""Source batches are padded to a multiple of this, so that few distinct shapes reach the kernels."""
+_PAD_TO = 8
+"""Sources are padded to a multiple of so many tokens."""
 
 
 class Translation(NamedTuple):
@@ -75,21 +76,6 @@ class Seq2SeqStep(Step):
             self._encoded_NSD, self._mask_N11S = self._encoded_NSD[sentences], self._mask_N11S[sentences]
 
 
-def length_batches(lengths: NDArray[np.integer], budget: int) -> list[NDArray[np.int64]]:
-    """Rows in batches of similar length: every batch holds at most `budget` padded tokens, or one row.
-
-    Longest first, so that a batch that does not fit into memory shows at once.
-    """
-    order = np.argsort(-lengths, kind="stable")
-    batches, start = [], 0
-    while start < len(order):
-        width = _padded_width(int(lengths[order[start]]))
-        stop = start + max(1, budget // width)
-        batches.append(order[start:stop])
-        start = stop
-    return batches
-
-
 def length_limits(
     lengths: NDArray[np.integer], positions: int, factor: float = 2.0, offset: int = 10
 ) -> NDArray[np.int64]:
@@ -113,11 +99,11 @@ def translate_ids(
     """Translate every row of `src`; per row, in input order, up to `n_best` translations, best first.
 
     src: source tokens without special tokens; the encoder reads each row with `</s>` appended, as in training. An empty
-    row has the one translation [] with score 0. beam: 1 is greedy search. alpha: GNMT length penalty, see
-    `search.length_penalty`. A translation has at most `max_length_factor` * source tokens + `max_length_offset` tokens
-    (its `</s>` included), and no more than the model has positions. batch_tokens: padded source tokens times beam in a
-    batch. precision: `bf16` computes matrix products in bfloat16 (autocast). device: where the model is (it is not
-    moved), taken from its parameters unless given.
+    row has the one translation [] with score 0. beam: 1 is greedy search. alpha: of the GNMT length penalty, see
+    `beam_search.length_penalty`. A translation has at most `max_length_factor` * source tokens + `max_length_offset`
+    tokens (its `</s>` included), and no more than the model has positions. batch_tokens: padded source tokens times
+    beam in a batch. precision: `bf16` computes matrix products in bfloat16 (autocast). device: where the model is (it
+    is not moved), taken from its parameters unless given.
     The model's training mode is left as it was. Raises ValueError for `n_best` not between 1 and `beam`.
     """
     if not 1 <= n_best <= beam:
@@ -131,14 +117,14 @@ def translate_ids(
         # Not inference_mode: there autocast casts every weight again at every step.
         bf16 = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
         with torch.no_grad(), bf16, shared_keys(model):
-            for batch in length_batches(src.lengths[rows] + 1, max(1, batch_tokens // beam)):
+            for batch in longest_first_batches(src.lengths[rows] + 1, batch_tokens // beam, _PAD_TO):
                 chosen = rows[batch]
                 limits = length_limits(
                     src.lengths[chosen], model.config.max_position_embeddings, max_length_factor, max_length_offset
                 )
-                found = _translate_batch(model, src.take(chosen), limits, beam, alpha, n_best, device)
-                for row, translations in zip(chosen.tolist(), found, strict=True):
-                    results[row] = translations
+                translations = _translate_batch(model, src.take(chosen), limits, beam, alpha, n_best, device)
+                for row, n_best_translations in zip(chosen.tolist(), translations, strict=True):
+                    results[row] = n_best_translations
     finally:
         model.train(training)
     return results
@@ -151,10 +137,6 @@ def _special_id(model: M2M100ForConditionalGeneration, name: str) -> int:
     return value
 
 
-def _padded_width(length: int) -> int:
-    return -(-length // _WIDTH_MULTIPLE) * _WIDTH_MULTIPLE
-
-
 def _translate_batch(
     model: M2M100ForConditionalGeneration,
     src: Ragged,
@@ -165,7 +147,7 @@ def _translate_batch(
     device: torch.device,
 ) -> list[list[Translation]]:
     pad, eos = _special_id(model, "pad_token_id"), _special_id(model, "eos_token_id")
-    column = np.arange(_padded_width(int(src.lengths.max()) + 1))
+    column = np.arange(padded_length(int(src.lengths.max()) + 1, _PAD_TO))
     ends = src.lengths[:, None]
     ids = np.where(column == ends, eos, pad)
     ids[column < ends] = src.values
@@ -173,7 +155,7 @@ def _translate_batch(
     step = Seq2SeqStep(model, torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device))
     search: Callable[..., list[list[Hypothesis]]]
     search = greedy_search if beam == 1 else partial(beam_search, beam=beam, n_best=n_best)
-    found = search(
+    hypotheses = search(
         step,
         batch=len(src),
         bos=_special_id(model, "decoder_start_token_id"),
@@ -183,7 +165,7 @@ def _translate_batch(
         alpha=alpha,
         device=device,
     )
-    return [[_without_end(h, eos) for h in hypotheses] for hypotheses in found]
+    return [[_without_end(hypothesis, eos) for hypothesis in of_source] for of_source in hypotheses]
 
 
 def _without_end(hypothesis: Hypothesis, eos: int) -> Translation:

@@ -8,9 +8,9 @@ import torch
 from transformers import M2M100Config, M2M100ForConditionalGeneration
 
 from bertkd_ray.core.ragged import Ragged
-from bertkd_ray.decoding import decode as decoding
+from bertkd_ray.decoding import seq2seq
 from bertkd_ray.decoding.attention import shared_keys
-from bertkd_ray.decoding.decode import Seq2SeqStep, Translation, length_batches, length_limits, translate_ids
+from bertkd_ray.decoding.seq2seq import Seq2SeqStep, Translation, length_limits, translate_ids
 from bertkd_ray.student.collate import collate
 
 PAD, BOS, EOS, VOCABULARY = 0, 2, 3, 40
@@ -228,14 +228,6 @@ def test_rows_of_a_beam_can_be_moved_and_dropped(model: M2M100ForConditionalGene
         torch.testing.assert_close(found[row], expected, atol=1e-4, rtol=1e-4)
 
 
-def test_length_batches_by_hand() -> None:
-    lengths = np.array([3, 20, 8, 9, 1, 16])  # padded to 8, 24, 8, 16, 8, 16
-    batches = [batch.tolist() for batch in length_batches(lengths, budget=32)]
-    assert batches == [[1], [5, 3], [2, 0, 4]]
-    assert [batch.tolist() for batch in length_batches(lengths, budget=1)] == [[1], [5], [3], [2], [0], [4]]
-    assert length_batches(np.array([], dtype=np.int64), budget=8) == []
-
-
 def test_bad_arguments_are_refused(model: M2M100ForConditionalGeneration, sources: Ragged) -> None:
     with pytest.raises(ValueError, match="beam width 2, got 3"):
         translate_ids(model, sources, beam=2, n_best=3)
@@ -255,15 +247,15 @@ def test_a_model_without_special_ids_is_refused(
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """The sources and masks that reach the encoder, batch by batch."""
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-    original = decoding.Seq2SeqStep
+    original = seq2seq.Seq2SeqStep
 
     def recording(
         model: M2M100ForConditionalGeneration, source_NS: torch.Tensor, mask_NS: torch.Tensor
-    ) -> decoding.Seq2SeqStep:
+    ) -> seq2seq.Seq2SeqStep:
         seen.append((source_NS, mask_NS))
         return original(model, source_NS, mask_NS)
 
-    monkeypatch.setattr(decoding, "Seq2SeqStep", recording)
+    monkeypatch.setattr(seq2seq, "Seq2SeqStep", recording)
     return seen
 
 
