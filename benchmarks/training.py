@@ -19,7 +19,7 @@ from bertkd_ray.config import KdConfig
 from bertkd_ray.core.devices import Precision
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.student import task as student_task
-from bertkd_ray.student.collate import SoftLabels, StudentBatch, collate
+from bertkd_ray.student.collate import SoftLabelColumns, StudentBatch, collate
 from bertkd_ray.student.model import build_student
 from bertkd_ray.student.task import StudentTask, Validation
 from bertkd_ray.teacher import task as teacher_task
@@ -157,7 +157,7 @@ class LabelledStudentTask(StudentTask):
         )
 
 
-def drawn_labels(positions: int, k: int, vocabulary: int) -> SoftLabels:
+def drawn_labels(positions: int, k: int, vocabulary: int) -> SoftLabelColumns:
     """k distinct ids a position, logits sorted downwards, and a logsumexp that leaves a tenth of the mass."""
     draw = np.random.default_rng(1)
     ids = (draw.integers(0, vocabulary, (positions, 1)) + np.arange(k) * (vocabulary // k)) % vocabulary

@@ -1,4 +1,4 @@
-"""How good soft labels are: what they say of the references."""
+"""The fidelity of soft labels: how much they agree with the references."""
 
 from __future__ import annotations
 

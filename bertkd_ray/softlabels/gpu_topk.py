@@ -4,7 +4,7 @@ A row is cut into groups. Each of its k best scores stands in one of the k group
 groups better, each would have a score above it. So one reading gives the peak of every group, and the selection is
 among the scores of k groups.
 
-Shapes: M rows, V scores of a row, G groups of W scores, k entries that are looked for.
+Shapes: M rows, V scores of a row, G groups of W scores, k largest entries of a row.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ def grouped_topk(scores_MV: Tensor, k: int, group: int = GROUP) -> tuple[Tensor,
     rows, columns = scores_MV.shape
     if k > columns:
         raise ValueError(f"{k} of {columns} scores are asked for")
-    whole = columns // group
-    if whole <= k:
-        found = scores_MV.topk(k)
-        return found.values, found.indices
-    peaks_MG = scores_MV[:, : whole * group].unflatten(1, (whole, group)).amax(dim=2)
+    groups = columns // group
+    if groups <= k:
+        values_Mk, columns_Mk = scores_MV.topk(k)
+        return values_Mk, columns_Mk
+    peaks_MG = scores_MV[:, : groups * group].unflatten(1, (groups, group)).amax(dim=2)
     chosen_Mk = peaks_MG.topk(k, sorted=False).indices
     within = torch.arange(group, device=scores_MV.device)
     candidates_MC = (chosen_Mk[:, :, None] * group + within).flatten(1)
-    # What is left over is less than a group; it is always looked at.
-    left_over = torch.arange(whole * group, columns, device=scores_MV.device).expand(rows, -1)
-    candidates_MC = torch.cat([candidates_MC, left_over], dim=1)
+    # Fewer than a group; always among the candidates.
+    remainder = torch.arange(groups * group, columns, device=scores_MV.device).expand(rows, -1)
+    candidates_MC = torch.cat([candidates_MC, remainder], dim=1)
     best = scores_MV.gather(1, candidates_MC).topk(k)
     return best.values, candidates_MC.gather(1, best.indices)
 

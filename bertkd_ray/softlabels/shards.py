@@ -23,10 +23,11 @@ MASK_SCHEME = "strided"
 
 @dataclass(frozen=True)
 class SoftLabels:
-    """What the teacher said at the P positions of n pairs, pairs one after another.
+    """The teacher's labels at the P positions of n pairs, pairs one after another.
 
-    topk_ids: unsigned or signed integers [P, k] of the token space, best first. topk_logits: float16[P, k], raw scores,
-    sorted downwards. logsumexp: float32[P] over the whole vocabulary, in nats. offsets: int64[n + 1] over positions.
+    topk_ids: unsigned or signed integers [P, k], tokens of the student, best first. topk_logits: float16[P, k], raw
+    scores, sorted downwards. logsumexp: float32[P] over the whole vocabulary, in nats. offsets: int64[n + 1] over
+    positions.
     """
 
     topk_ids: NDArray[np.integer]

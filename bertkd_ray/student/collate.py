@@ -16,7 +16,7 @@ from torch import Tensor
 from bertkd_ray.core.ragged import Ragged, flat_positions
 from bertkd_ray.corpus.tokenizer import BOS_ID, EOS_ID, PAD_ID
 
-SoftLabels = tuple[NDArray[np.integer], NDArray[np.floating], NDArray[np.floating]]
+SoftLabelColumns = tuple[NDArray[np.integer], NDArray[np.floating], NDArray[np.floating]]
 """topk_ids [P, k], topk_logits [P, k] and logsumexp [P], positions in the order of the batch's rows."""
 
 
@@ -48,7 +48,7 @@ class StudentBatch:
 
     @property
     def padded_tokens(self) -> int:
-        """Places of both sides, padding included."""
+        """Tokens of both sides, padding included."""
         return self.src_ids_NS.numel() + self.decoder_input_ids_NT.numel()
 
     def to(self, device: torch.device | str, *, non_blocking: bool = True) -> StudentBatch:
@@ -58,7 +58,7 @@ class StudentBatch:
 
 
 def collate(
-    src: Ragged, tgt: Ragged, soft: SoftLabels | None = None, *, topk: int | None = None, pad_to: int = 8
+    src: Ragged, tgt: Ragged, soft: SoftLabelColumns | None = None, *, topk: int | None = None, pad_to: int = 8
 ) -> StudentBatch:
     """A batch from token rows without BOS and EOS.
 
@@ -97,7 +97,7 @@ def _padded(tokens: Ragged, *, first: int, pad_to: int) -> tuple[NDArray[np.int6
     return flat, width
 
 
-def _soft_tensors(soft: SoftLabels | None, topk: int | None, positions: int) -> tuple[Tensor | None, ...]:
+def _soft_tensors(soft: SoftLabelColumns | None, topk: int | None, positions: int) -> tuple[Tensor | None, ...]:
     if soft is None:
         return None, None, None
     topk_ids, topk_logits, logsumexp = soft

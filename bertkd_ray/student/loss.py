@@ -132,7 +132,7 @@ def fused_kd_loss(
     if alpha > 0:
         ids_Nk, q_Nk, tail_N = _teacher(topk_ids_Nk, topk_logits_Nk, logsumexp_N, temperature, tail, vocabulary)
         scale = temperature if symmetric else 1.0
-        soft = _SoftLabels(ids_Nk, alpha * q_Nk, None if tail_N is None else alpha * tail_N, alpha, scale)
+        soft = _SoftTargets(ids_Nk, alpha * q_Nk, None if tail_N is None else alpha * tail_N, alpha, scale)
     objective = _Objective(targets_N, gold, uniform, gold + uniform * vocabulary, soft)
     chunk = chunk_rows or _CHUNK_ROWS.get(hidden_ND.device.type, _CHUNK_ROWS_ELSEWHERE)
     dtype = matmul_dtype or hidden_ND.dtype
@@ -193,7 +193,7 @@ def _teacher(
 
 
 @dataclass(frozen=True)
-class _SoftLabels:
+class _SoftTargets:
     """The teacher's share of the objective, α included; `tail_N` is the weight of the student's remaining mass.
 
     scale: divides the student's scores; above 1 the loss of this share is multiplied by its square.
@@ -206,9 +206,9 @@ class _SoftLabels:
     """Σ of a row's weights, the tail's included"""
     scale: float
 
-    def part(self, rows: slice) -> _SoftLabels:
+    def part(self, rows: slice) -> _SoftTargets:
         tail_N = None if self.tail_N is None else self.tail_N[rows]
-        return _SoftLabels(self.ids_Nk[rows], self.weight_Nk[rows], tail_N, self.mass, self.scale)
+        return _SoftTargets(self.ids_Nk[rows], self.weight_Nk[rows], tail_N, self.mass, self.scale)
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ class _Objective:
     gold: float
     uniform: float
     hard: float
-    soft: _SoftLabels | None
+    soft: _SoftTargets | None
 
     @property
     def mass(self) -> float:

@@ -20,7 +20,7 @@ from bertkd_ray.corpus.tokenizer import decode
 from bertkd_ray.decoding.seq2seq import translate_ids
 from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER, corpus_bleu
 from bertkd_ray.softlabels.shards import decode_labels
-from bertkd_ray.student.collate import SoftLabels, StudentBatch, collate
+from bertkd_ray.student.collate import SoftLabelColumns, StudentBatch, collate
 from bertkd_ray.student.loss import evaluation_sums, fused_kd_loss
 from bertkd_ray.student.model import decoder_hidden
 from bertkd_ray.training.batch_plan import Lengths, MicroBatch, length_batches
@@ -46,7 +46,7 @@ def lengths(table: pa.Table) -> Lengths:
     return Lengths(sort=src + tgt, tokens=np.maximum(src, tgt) + 1)
 
 
-def soft_labels(table: pa.Table, k: int) -> SoftLabels | None:
+def soft_labels(table: pa.Table, k: int) -> SoftLabelColumns | None:
     """The first k teacher logits of every position of the rows, or None for a table without soft labels."""
     if "topk_ids" not in table.column_names:
         return None

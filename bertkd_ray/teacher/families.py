@@ -3,7 +3,7 @@
 | model type | differs from BERT in | becomes BERT by |
 | --- | --- | --- |
 | `distilbert` | names; no token types | token-type embeddings of zero, which training may then fill |
-| `ernie` | names; perhaps a task embedding at every place | adding the embedding of task 0 to the token types |
+| `ernie` | names; perhaps a task embedding of every token | adding the embedding of task 0 to the token types |
 
 Both are exact: the hidden states are those of the model's own class. Not supported: anything that computes otherwise
 (other positions, normalisation before the layers, shared or factorised parameters).
@@ -63,8 +63,8 @@ _WORDS, _TOKEN_TYPES, _TASKS = (
 def as_bert_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The `config.json` of a model of one of `FAMILIES` as that of a BERT."""
     if config["model_type"] == "distilbert":
-        own = {key: config.get(name, default) for key, (name, default) in _DISTILBERT_CONFIG.items()}
-        return {**own, "layer_norm_eps": 1e-12, "type_vocab_size": 2, "model_type": "bert"}
+        renamed = {key: config.get(name, default) for key, (name, default) in _DISTILBERT_CONFIG.items()}
+        return {**renamed, "layer_norm_eps": 1e-12, "type_vocab_size": 2, "model_type": "bert"}
     return {**config, "model_type": "bert"}
 
 

@@ -3,10 +3,10 @@
 Under autocast hidden states are float32 between the layers, are cast for queries, keys and values each, and every
 weight is cast at every batch. Here weights are cast once, hidden states are bf16 from layer to layer (LayerNorm and
 softmax compute in float32 inside), and queries, keys and values are one product: less than half of the bytes. What the
-process knows of a batch (whether there is padding, how many positions a row has masked) is told, so that nothing waits
-for the device.
+process knows of a batch (whether there is padding, how many positions a row has masked) is an argument, so that nothing
+waits for the device.
 
-Shapes: N rows, L places, M masked positions, H hidden size, h heads, d size of a head.
+Shapes: N rows, L padded tokens a row, M masked positions, H hidden size, h heads, d size of a head.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class GpuEncoder:
         activation = last.intermediate.intermediate_act_fn
         epsilon = float(model.config.layer_norm_eps)
 
-        def through(hidden_NLH: Tensor, bias: Tensor | None, weights: list[Tensor]) -> Tensor:
-            return _through(hidden_NLH, bias, weights, self._heads, activation, epsilon)
+        def layer(hidden_NLH: Tensor, bias: Tensor | None, weights: list[Tensor]) -> Tensor:
+            return _bert_layer(hidden_NLH, bias, weights, self._heads, activation, epsilon)
 
-        self._through: Callable[..., Tensor] = torch.compile(through, dynamic=True) if compiled else through
+        self._compute_layer: Callable[..., Tensor] = torch.compile(layer, dynamic=True) if compiled else layer
 
     @staticmethod
     def supports(model: ConditionalMaskedLM) -> bool:
@@ -71,22 +71,22 @@ class GpuEncoder:
             bias_N11L = torch.zeros_like(attention_mask_NL, dtype=torch.bfloat16)
             bias_N11L = bias_N11L.masked_fill_(~attention_mask_NL, torch.finfo(torch.bfloat16).min)[:, None, None]
         for weights in self._layers:
-            hidden_NLH = self._through(hidden_NLH, bias_N11L, weights)
-        found: Tensor = self._transform(masked_positions(self._last, hidden_NLH, bias_N11L, masked_index_M, most))
-        return found
+            hidden_NLH = self._compute_layer(hidden_NLH, bias_N11L, weights)
+        hidden_MH: Tensor = self._transform(masked_positions(self._last, hidden_NLH, bias_N11L, masked_index_M, most))
+        return hidden_MH
 
 
-def _through(
+def _bert_layer(
     hidden_NLH: Tensor, bias: Tensor | None, weights: list[Tensor], heads: int, activation: Any, epsilon: float
 ) -> Tensor:
     """One layer; bias: [N, 1, 1, L], added to attention scores."""
     attend, attend_b, project, project_b, norm, norm_b, widen, widen_b, narrow, narrow_b, last, last_b = weights
-    rows, places, width = hidden_NLH.shape
-    both = functional.linear(hidden_NLH, attend, attend_b).view(rows, places, 3, heads, width // heads)
-    query_NhLd, key_NhLd, value_NhLd = both.permute(2, 0, 3, 1, 4)
-    mask = None if bias is None else bias.expand(rows, heads, places, places)
+    rows, length, width = hidden_NLH.shape
+    projected = functional.linear(hidden_NLH, attend, attend_b).view(rows, length, 3, heads, width // heads)
+    query_NhLd, key_NhLd, value_NhLd = projected.permute(2, 0, 3, 1, 4)
+    mask = None if bias is None else bias.expand(rows, heads, length, length)
     context_NhLd = functional.scaled_dot_product_attention(query_NhLd, key_NhLd, value_NhLd, attn_mask=mask)
-    context_NLH = context_NhLd.transpose(1, 2).reshape(rows, places, width)
+    context_NLH = context_NhLd.transpose(1, 2).reshape(rows, length, width)
     hidden_NLH = hidden_NLH + functional.linear(context_NLH, project, project_b)
     hidden_NLH = functional.layer_norm(hidden_NLH, (width,), norm, norm_b, epsilon)
     inner = activation(functional.linear(hidden_NLH, widen, widen_b))
@@ -97,10 +97,10 @@ def _through(
 def _cast(layer: Any) -> list[Tensor]:
     """The weights of a layer, in the order in which they are used."""
     attention = layer.attention.self
-    three = (attention.query, attention.key, attention.value)
+    projections = (attention.query, attention.key, attention.value)
     parts = [
-        torch.cat([part.weight for part in three]),
-        torch.cat([part.bias for part in three]),
+        torch.cat([part.weight for part in projections]),
+        torch.cat([part.bias for part in projections]),
         *(
             tensor
             for module in (

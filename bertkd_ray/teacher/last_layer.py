@@ -1,10 +1,11 @@
 """BERT's last layer for the masked positions alone: nothing else of it is ever read.
 
-Of a layer's twelve H² products a place, keys and values (two) are needed for every place; queries, the attention's
-output and the feed-forward part (ten) for those positions only, about one place in twelve. Of six layers that is a
+Of a layer's twelve H² products a token, keys and values (two) are needed for every token; queries, the attention's
+output and the feed-forward part (ten) for those positions only, about one token in twelve. Of six layers that is a
 seventh of all products, in training (backwards too) as in extraction.
 
-Shapes: N rows, L places, M masked positions, Q the most of them in a row, H hidden size, h heads, d size of a head.
+Shapes: N rows, L padded tokens a row, M masked positions, Q the most of them in a row, H hidden size, h heads, d size
+of a head.
 """
 
 from __future__ import annotations
@@ -16,23 +17,23 @@ from torch import Tensor
 
 
 class Slots(NamedTuple):
-    """Where the masked positions stand when every row has Q of them."""
+    """The masked positions laid out as Q slots a row."""
 
     row_M: Tensor
     slot_M: Tensor
-    place_NQ: Tensor
-    """Places within the row; a free slot has place 0."""
+    column_NQ: Tensor
+    """Columns of the input; a free slot has column 0."""
 
     @staticmethod
-    def of(masked_index_M: Tensor, rows: int, places: int, most: int | None = None) -> Slots:
-        """masked_index_M: int64, places in the flattened [N * L] array, rising. most: Q; None asks the device."""
-        row_M = masked_index_M // places
+    def of(masked_index_M: Tensor, rows: int, length: int, most: int | None = None) -> Slots:
+        """masked_index_M: int64, positions in the flattened [N * L] array, rising. most: Q; None asks the device."""
+        row_M = masked_index_M // length
         counts_N = torch.bincount(row_M, minlength=rows)
         starts_N = counts_N.cumsum(0) - counts_N
         slot_M = torch.arange(len(row_M), device=row_M.device) - starts_N[row_M]
-        place_NQ = row_M.new_zeros(rows, most if most is not None else int(counts_N.max()) if rows else 0)
-        place_NQ[row_M, slot_M] = masked_index_M % places
-        return Slots(row_M, slot_M, place_NQ)
+        column_NQ = row_M.new_zeros(rows, most if most is not None else int(counts_N.max()) if rows else 0)
+        column_NQ[row_M, slot_M] = masked_index_M % length
+        return Slots(row_M, slot_M, column_NQ)
 
 
 def masked_positions(
@@ -41,17 +42,18 @@ def masked_positions(
     """[M, H]: what `layer`, a BertLayer, gives at the masked positions, by plain attention.
 
     mask: as transformers makes it, [N, 1, 1 or L, L]: bool, True where a query may see a key, or a number to add to the
-    score; None lets every place see every other. masked_index_M: int64, places in the flattened [N * L] array, rising.
+    score; None lets every token see every other. masked_index_M: int64, positions in the flattened [N * L] array,
+    rising.
     most: Q where it is known, at least the masked positions of every row; a GPU is waited for to find it out.
     Dropout is the layer's, drawn for these positions alone. Not supported: cross-attention, relative positions.
     """
-    rows, places, _ = hidden_NLH.shape
+    rows, length, _ = hidden_NLH.shape
     attention = layer.attention.self
-    slots = Slots.of(masked_index_M, rows, places, most)
+    slots = Slots.of(masked_index_M, rows, length, most)
     hidden_MH = hidden_NLH.flatten(0, 1).index_select(0, masked_index_M)
     query_MH = attention.query(hidden_MH)
     # Free slots have a query of zeros; what they attend to is dropped below.
-    query_NQH = query_MH.new_zeros(rows, slots.place_NQ.shape[1], query_MH.shape[1])
+    query_NQH = query_MH.new_zeros(rows, slots.column_NQ.shape[1], query_MH.shape[1])
     query_NQH = query_NQH.index_put((slots.row_M, slots.slot_M), query_MH)
     query_NhQd, key_NhLd, value_NhLd = (
         vectors.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
@@ -64,14 +66,14 @@ def masked_positions(
     context_NhQd = torch.matmul(attention.dropout(weights_NhQL), value_NhLd)
     context_MH = context_NhQd.transpose(1, 2).flatten(2)[slots.row_M, slots.slot_M]
     attended_MH = layer.attention.output(context_MH, hidden_MH)
-    found: Tensor = layer.output(layer.intermediate(attended_MH), attended_MH)
-    return found
+    output_MH: Tensor = layer.output(layer.intermediate(attended_MH), attended_MH)
+    return output_MH
 
 
 def _masked(scores_NhQL: Tensor, mask: Tensor, slots: Slots) -> Tensor:
     if mask.shape[2] > 1:
-        row_N1 = torch.arange(len(slots.place_NQ), device=mask.device)[:, None]
-        mask = mask.expand(len(slots.place_NQ), -1, -1, -1)[row_N1, 0, slots.place_NQ][:, None]
+        row_N1 = torch.arange(len(slots.column_NQ), device=mask.device)[:, None]
+        mask = mask.expand(len(slots.column_NQ), -1, -1, -1)[row_N1, 0, slots.column_NQ][:, None]
     if mask.dtype == torch.bool:
         return scores_NhQL.masked_fill(~mask, torch.finfo(scores_NhQL.dtype).min)
     return scores_NhQL + mask

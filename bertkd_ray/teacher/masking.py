@@ -1,6 +1,6 @@
 """Which target positions the teacher must predict, and the tensors BERT reads for them.
 
-A pair of S source and T target tokens has T + 1 positions: the target tokens and the end of the sentence, whose place
+A pair of S source and T target tokens has T + 1 positions: the target tokens and the end of the sentence, which
 in `[CLS] src [SEP] tgt [SEP]` is the final `[SEP]`. A masked position becomes `[MASK]`, always; the source is never
 masked.
 Everything here is flat index arithmetic on numpy arrays: no Python object per token or per pair.
@@ -19,7 +19,7 @@ from bertkd_ray.core.ragged import Ragged, flat_positions, offsets_of
 from bertkd_ray.corpus.tokenizer import EOS_ID
 
 SPECIAL_TOKENS_PER_PAIR = 3
-"""`[CLS]`, `[SEP]` and the final `[SEP]`: a pair of S and T tokens takes S + T + 3 places of the teacher's input."""
+"""`[CLS]`, `[SEP]` and the final `[SEP]`: a pair of S and T tokens takes S + T + 3 tokens of the teacher's input."""
 
 
 class BertSpecials(NamedTuple):
@@ -33,12 +33,13 @@ class BertSpecials(NamedTuple):
 
 @dataclass(frozen=True)
 class CMLMBatch:
-    """One teacher batch of N rows padded to L places, with M masked positions.
+    """One teacher batch of N rows padded to L tokens, with M masked positions.
 
-    input_ids: int64[N, L], BERT ids. token_type_ids: int64[N, L], 0 for `[CLS] src [SEP]` and padding, 1 for
-    `tgt [SEP]`. attention_mask: bool[N, L], False on padding. masked_index: int64[M], places in the flattened [N * L]
-    array, rising.
-    labels: int64[M], ids of the token space (not of BERT); `EOS_ID` where the final `[SEP]` was masked.
+    input_ids: int64[N, L], BERT ids.
+    token_type_ids: int64[N, L], 0 for `[CLS] src [SEP]` and padding, 1 for `tgt [SEP]`.
+    attention_mask: bool[N, L], False on padding.
+    masked_index: int64[M], positions in the flattened [N * L] array, rising.
+    labels: int64[M], the student's token ids (not BERT's); `EOS_ID` where the final `[SEP]` was masked.
     """
 
     input_ids: NDArray[np.int64]
@@ -77,17 +78,10 @@ def random_masks(
     return mask
 
 
-def strided_passes(length: int, passes: int = 7) -> NDArray[np.bool_]:
-    """The masks under which a row of `length` positions is seen: bool[min(passes, length), length].
+def expand_passes(lengths: NDArray[np.int64], passes: int = 7) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The strided masks under which rows are seen, min(passes, T + 1) of each, the passes of a row next to each other.
 
     Pass j masks positions j, j + passes, j + 2 · passes, …, so that each position is masked in exactly one pass.
-    """
-    rows = min(passes, length)
-    return np.arange(length) % passes == np.arange(rows)[:, None]
-
-
-def expand_passes(lengths: NDArray[np.int64], passes: int = 7) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """`strided_passes` of many rows at once, the passes of a row next to each other.
 
     lengths: int64[n], T + 1 of each row. Returns row_of_pass int64[R], the row each pass belongs to, and the masks of
     all passes one after another, bool[sum over passes of the row's length].
@@ -118,10 +112,10 @@ def cmlm_batch(
 ) -> CMLMBatch:
     """Lay the pairs out as `[CLS] src [SEP] tgt [SEP]` with the masked positions replaced by `[MASK]`.
 
-    src, tgt: N rows of token-space ids without BOS and EOS; mask: bool[sum of (T + 1)], the last position of each row
-    is the final `[SEP]`; bert_ids: integers [V], the BERT id behind each token. L is the longest row rounded up to a
-    multiple of `pad_to`. Nothing is truncated: pairs that are too long for the model are left out when the corpus is
-    prepared.
+    src, tgt: N rows of the student's token ids without BOS and EOS; mask: bool[sum of (T + 1)], the last position of
+    each row is the final `[SEP]`; bert_ids: integers [V], the BERT id behind each token. L is the longest row rounded
+    up to a multiple of `pad_to`. Nothing is truncated: pairs that are too long for the model are left out when the
+    corpus is prepared.
     """
     rows = len(src)
     src_lengths, positions = src.lengths, tgt.lengths + 1

@@ -1,6 +1,6 @@
 """The conditional masked language model: a BERT encoder that predicts masked target tokens in the student's vocabulary.
 
-Shapes: N rows, L places, M masked positions, H hidden size, V tokens of the token space.
+Shapes: N rows, L padded tokens a row, M masked positions, H hidden size, V tokens of the student's vocabulary.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _OUTPUT = "output."
 
 
 class ConditionalMaskedLM(BertPreTrainedModel):
-    """BERT's encoder and MLM transform, then a linear layer of its own (tied to nothing) over the token space.
+    """BERT's encoder and MLM transform, then a linear layer of its own (tied to nothing) over the
+    student's vocabulary.
 
     `config.target_vocab_size` is V; with `config.left_to_right` a target position sees no later one. Parameters have
     the names of transformers' BERT models (`bert.…`, `cls.predictions.transform.…`), so that their checkpoints load
@@ -55,7 +56,7 @@ class ConditionalMaskedLM(BertPreTrainedModel):
     ) -> Tensor:
         """Hidden states [M, H] after the transform, at the masked positions alone.
 
-        masked_index_M: int64, places in the flattened [N * L] input. The other arguments are those of BERT.
+        masked_index_M: int64, positions in the flattened [N * L] input. The other arguments are those of BERT.
         """
         if self.config.left_to_right:
             attention_mask_NL = left_to_right_mask(token_type_ids_NL, attention_mask_NL)
@@ -69,7 +70,7 @@ class ConditionalMaskedLM(BertPreTrainedModel):
         return self.transform(masked_positions(last, hidden_NLH, mask, masked_index_M))
 
     def logits(self, hidden_MH: Tensor) -> Tensor:
-        """Unnormalised scores [M, V] over the token space."""
+        """Unnormalised scores [M, V] over the student's vocabulary."""
         return self.output(hidden_MH)
 
     def loss_sum(
@@ -89,11 +90,11 @@ class ConditionalMaskedLM(BertPreTrainedModel):
 def left_to_right_mask(token_type_ids_NL: Tensor, attention_mask_NL: Tensor) -> Tensor:
     """float32[N, 1, L, L], what to add to attention scores: 0 where query (rows) may see key, -1e9 elsewhere.
 
-    The source (type 0) sees the source; a target place (type 1) sees the source, and the target up to itself.
+    The source (type 0) sees the source; a target token (type 1) sees the source, and the target up to itself.
     """
     target_NL = token_type_ids_NL.bool()
-    places = torch.arange(target_NL.shape[1], device=target_NL.device)
-    up_to_itself_LL = places[:, None] >= places
+    columns = torch.arange(target_NL.shape[1], device=target_NL.device)
+    up_to_itself_LL = columns[:, None] >= columns
     seen_NLL = (~target_NL)[:, None, :] | (target_NL[:, :, None] & up_to_itself_LL)
     seen_NLL &= attention_mask_NL[:, None, :]
     return torch.where(seen_NLL, 0.0, -1e9)[:, None]
@@ -116,7 +117,7 @@ def build_teacher(
     bert_ids: int32[V], the BERT id behind each token; its input embedding initialises the token's output row (the bias
     starts at zero). pretrained: load the weights, else draw all of them from `seed` by the configuration alone.
     attention: "eager" or "sdpa"; with padding and bf16 on a CPU, eager is 4 to 6 times faster (166 against 692 ms for
-    4,080 places of a six-layer MiniLM on two cores). dropout: of hidden states, None keeps the checkpoint's. layers:
+    4,080 tokens of a six-layer MiniLM on two cores). dropout: of hidden states, None keeps the checkpoint's. layers:
     keep the first so many layers of the encoder, None keeps all. left_to_right: see `left_to_right_mask`.
 
     Raises UserError when the directory is no BERT, has no usable safetensors weights, or has fewer layers.

@@ -68,7 +68,7 @@ def _hub_directory(model_id: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        found = snapshot_download(
+        directory = snapshot_download(
             model_id, allow_patterns=["*.json", "*.txt", "*.safetensors"], ignore_patterns=["*/*"]
         )
     except (OSError, ValueError) as error:
@@ -82,7 +82,7 @@ def _hub_directory(model_id: str) -> Path:
         raise UserError(
             f"teacher.model: {model_id} is neither a directory nor a hub model that can be had ({hint}): {reason}"
         ) from error
-    return Path(found)
+    return Path(directory)
 
 
 def check_bert(directory: str | Path, *, weights: bool) -> dict[str, Any]:

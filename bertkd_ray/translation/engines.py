@@ -1,4 +1,4 @@
-"""What translates token ids: a student in PyTorch, or its export in CTranslate2, behind one call.
+"""Engines that translate token ids: a student in PyTorch, or its export in CTranslate2, behind one call.
 
 Both search with the same beam and rank what they find by the same GNMT length penalty (`search.length_penalty`).
 CTranslate2 has no such penalty: its own divides by length^exponent. So it is asked for as many hypotheses as the beam
@@ -67,7 +67,7 @@ class TorchEngine:
         return int(self._model.config.max_position_embeddings)
 
     def translate(self, src: Ragged) -> list[list[int]]:
-        found = translate_ids(
+        nbest = translate_ids(
             self._model,
             src,
             beam=self._beam,
@@ -76,7 +76,7 @@ class TorchEngine:
             precision=self._precision,
             device=self._device,
         )
-        return [hypotheses[0].ids for hypotheses in found]
+        return [hypotheses[0].ids for hypotheses in nbest]
 
 
 class CTranslate2Engine:
@@ -107,7 +107,7 @@ class CTranslate2Engine:
 
     @property
     def compute_type(self) -> str:
-        """The numbers that CTranslate2 computes with on this device, which may not be those that were saved."""
+        """The number format that CTranslate2 computes with on this device, which may not be those that were saved."""
         return str(self._translator.compute_type)
 
     def translate(self, src: Ragged) -> list[list[int]]:
@@ -117,25 +117,25 @@ class CTranslate2Engine:
             chosen = rows[batch]
             sources = [[*self._tokens[src.take(chosen[i : i + 1]).values], EOS_TOKEN] for i in range(len(chosen))]
             limits = length_limits(src.lengths[chosen], self.positions)
-            found = self._search(sources, int(limits.max()))
-            for row, tokens, limit in zip(chosen.tolist(), found, limits.tolist(), strict=True):
+            translations = self._search(sources, int(limits.max()))
+            for row, tokens, limit in zip(chosen.tolist(), translations, limits.tolist(), strict=True):
                 # CTranslate2 has one limit a batch; what never ends would be longer in longer company.
                 results[row] = [self._ids[token] for token in tokens[:limit]]
         return results
 
     def _search(self, sources: list[list[str]], limit: int) -> list[Sequence[str]]:
-        ranked = self._beam > 1 and not self._own_penalty
-        found = self._translator.translate_batch(
+        reranked = self._beam > 1 and not self._own_penalty
+        results = self._translator.translate_batch(
             sources,
             beam_size=self._beam,
-            num_hypotheses=self._beam if ranked else 1,
-            length_penalty=0 if ranked else self._alpha,
+            num_hypotheses=self._beam if reranked else 1,
+            length_penalty=0 if reranked else self._alpha,
             max_decoding_length=limit,
             max_input_length=0,
             suppress_sequences=_NEVER,
-            return_scores=ranked,
+            return_scores=reranked,
         )
-        return [self._best(one) if ranked else one.hypotheses[0] for one in found]
+        return [self._best(result) if reranked else result.hypotheses[0] for result in results]
 
     def _best(self, result: Any) -> Sequence[str]:
         """By the GNMT penalty, whose lengths count `</s>` and the start symbol."""

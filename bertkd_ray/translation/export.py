@@ -52,13 +52,13 @@ class Exported:
         return {"path": str(self.path), "to": self.form, "bytes": self.bytes, "measured": measured}
 
     def text(self) -> str:
-        """The same for people."""
-        told = f"{self.path} ({human_bytes(self.bytes)})\nTranslate: bertkd translate {self.path} FILE"
-        return f"Export:    {told}" + (f"\n\n{self.measurement.table()}" if self.measurement else "")
+        """The export and its measurement as text for a terminal."""
+        summary = f"{self.path} ({human_bytes(self.bytes)})\nTranslate: bertkd translate {self.path} FILE"
+        return f"Export:    {summary}" + (f"\n\n{self.measurement.table()}" if self.measurement else "")
 
 
 def default_output(student: str, form: Form, quantization: str) -> Path:
-    """In the working directory, named after the student and the form."""
+    """The default directory of an export: in the working directory, named after the student and the form."""
     kind = "" if quantization == "float32" else f"-{quantization}"
     return Path(f"{student}-{form}{kind}")
 
@@ -76,9 +76,9 @@ def export_to(output: str, export: Callable[[Path], Exported], *, force: bool) -
         _require_replaceable(redacted(output), is_export=store.exists(SETTINGS), force=force)
     store.require_writable()
     with scratch_directory("export-") as scratch:
-        made = export(scratch / "export")
+        exported = export(scratch / "export")
         store.upload(scratch / "export")
-    return replace(made, path=store.display_uri())
+    return replace(exported, path=store.display_uri())
 
 
 def export_huggingface(lineage: Lineage, output: Path, *, license: str | None, force: bool) -> Exported:

@@ -81,12 +81,12 @@ def _byte_lines(read: Callable[[int], bytes]) -> Iterator[list[bytes]]:
     """The lines that every read completes."""
     begun: list[bytes] = []
     while chunk := read(_READ_BYTES):
-        *ended, rest = chunk.split(b"\n")
+        *ended, unfinished = chunk.split(b"\n")
         if ended:
             ended[0] = b"".join([*begun, ended[0]])
             begun.clear()
             yield ended
-        begun.append(rest)
+        begun.append(unfinished)
     if last := b"".join(begun):
         yield [last]
 
@@ -105,7 +105,7 @@ def sentences(text: str) -> list[str]:
     lower-case letter follow (Chinese and Japanese ends need neither). A full stop after a number or a single letter
     ends none. Not supported: lists of abbreviations; languages that mark no ends (Thai, Lao, Khmer).
     """
-    ends = [found.end() for found in _SENTENCE_END.finditer(text) if not _goes_on(text, found.end())]
+    ends = [match.end() for match in _SENTENCE_END.finditer(text) if not _goes_on(text, match.end())]
     parts = [text[start:end].strip() for start, end in zip([0, *ends], [*ends, len(text)], strict=True)]
     return [part for part in parts if part]
 

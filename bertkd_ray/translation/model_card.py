@@ -223,24 +223,21 @@ def _scores(lineage: Lineage) -> str:
         sentences = f"{int(metrics['test/sentences']):,}"
         rows.append(["test", str(search["beam"]), f"{search['length_penalty']:g}", *figures, sentences])
         signatures |= dict.fromkeys(translation.info["signatures"].values())
-    told = [f"- `{signature}`" for signature in signatures]
-    return "\n".join([*piped(rows), "", *(["Signatures of sacrebleu:", "", *told, ""] if told else [])])
+    items = [f"- `{signature}`" for signature in signatures]
+    return "\n".join([*piped(rows), "", *(["Signatures of sacrebleu:", "", *items, ""] if items else [])])
 
 
 def _settings(student: Artifact) -> str:
     config = with_current_keys(student.config)
     tree = {**config["student"], **{f"kd.{key}": value for key, value in config["kd"].items()}}
     tree |= {"seed": config["seed"], "precision": config["precision"], "best step": int(student.metrics["best_step"])}
-    return "\n".join(piped([["setting", "value"], *([str(key), _shown(value)] for key, value in tree.items())])) + "\n"
-
-
-def _shown(value: object) -> str:
-    return NO_VALUE if value is None else str(value)
+    rows = [[key, NO_VALUE if value is None else str(value)] for key, value in tree.items()]
+    return "\n".join(piped([["setting", "value"], *rows])) + "\n"
 
 
 def _made_from(lineage: Lineage) -> str:
     """The artifacts behind the model, and the versions of the libraries that trained it."""
     parts = [lineage.student, lineage.corpus, lineage.softlabels, lineage.teacher, *lineage.translations]
-    made = [f"- `{part.directory}`, {part.created}" for part in parts if part is not None]
+    artifacts = [f"- `{part.directory}`, {part.created}" for part in parts if part is not None]
     versions = ", ".join(f"{name} {version}" for name, version in lineage.student.manifest.libraries.items())
-    return "\n".join([*made, "", f"With {versions}.", ""])
+    return "\n".join([*artifacts, "", f"With {versions}.", ""])

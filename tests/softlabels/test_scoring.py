@@ -15,7 +15,7 @@ from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.softlabels import scoring
 from bertkd_ray.softlabels.scoring import Scorer, topk_scores
 from bertkd_ray.teacher.gpu_inference import GpuEncoder
-from bertkd_ray.teacher.masking import BertSpecials, cmlm_batch, expand_passes, strided_passes
+from bertkd_ray.teacher.masking import BertSpecials, cmlm_batch, expand_passes
 from bertkd_ray.teacher.model import ConditionalMaskedLM, build_teacher
 from bertkd_ray.teacher.source import bert_specials
 from tests.helpers.shared_files import golden_path
@@ -55,7 +55,7 @@ def plain_logits(
         one = np.asarray([pair])
         length = int(tgt.lengths[pair]) + 1
         logits = torch.full((length, len(bert_ids)), torch.nan)
-        for mask in strided_passes(length, passes):
+        for mask in expand_passes(np.asarray([length]), passes)[1].reshape(-1, length):
             batch = cmlm_batch(src.take(one), tgt.take(one), mask, bert_ids, specials, pad_to=1)
             tensors = (batch.input_ids, batch.token_type_ids, batch.attention_mask, batch.masked_index)
             with torch.no_grad():

@@ -10,7 +10,7 @@ from transformers.models.bert.modeling_bert import BertLayer
 from bertkd_ray.teacher.last_layer import Slots, masked_positions
 from tests.teacher.tiny import tiny_config
 
-ROWS, PLACES = 3, 6
+ROWS, LENGTH = 3, 6
 MASKED = torch.tensor([3, 4, 8, 12, 13, 17])
 REAL = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 1]]).bool()
 
@@ -24,21 +24,21 @@ def layer(attention: str = "eager", **changes: float) -> BertLayer:
 
 
 def hidden(dtype: torch.dtype = torch.float64) -> torch.Tensor:
-    return torch.randn(ROWS, PLACES, 16, generator=torch.Generator().manual_seed(1)).to(dtype)
+    return torch.randn(ROWS, LENGTH, 16, generator=torch.Generator().manual_seed(1)).to(dtype)
 
 
 def test_slots_by_hand() -> None:
-    slots = Slots.of(MASKED, ROWS, PLACES)
+    slots = Slots.of(MASKED, ROWS, LENGTH)
     assert slots.row_M.tolist() == [0, 0, 1, 2, 2, 2]
     assert slots.slot_M.tolist() == [0, 1, 0, 0, 1, 2]
-    assert slots.place_NQ.tolist() == [[3, 4, 0], [2, 0, 0], [0, 1, 5]]
+    assert slots.column_NQ.tolist() == [[3, 4, 0], [2, 0, 0], [0, 1, 5]]
 
 
 def masks() -> dict[str, torch.Tensor | None]:
     """What transformers makes for eager and for fused attention, and a mask of its own for every query."""
     added = torch.where(REAL, 0.0, -1e9).double()[:, None, None]
-    causal = torch.where(torch.ones(PLACES, PLACES).tril().bool() & REAL[:, None], 0.0, -1e9).double()[:, None]
-    return {"none": None, "one row": added, "numbers": added.expand(-1, 1, PLACES, -1), "queries": causal}
+    causal = torch.where(torch.ones(LENGTH, LENGTH).tril().bool() & REAL[:, None], 0.0, -1e9).double()[:, None]
+    return {"none": None, "one row": added, "numbers": added.expand(-1, 1, LENGTH, -1), "queries": causal}
 
 
 @pytest.mark.parametrize("name", masks())
@@ -51,7 +51,7 @@ def test_is_the_whole_layer_at_these_positions(name: str) -> None:
 
 def test_a_mask_of_truth_values_is_that_of_fused_attention() -> None:
     whole = layer("sdpa").double().eval()
-    mask = REAL[:, None, None].expand(-1, 1, PLACES, -1)
+    mask = REAL[:, None, None].expand(-1, 1, LENGTH, -1)
     expected = whole(hidden(), mask).flatten(0, 1)[MASKED]
     torch.testing.assert_close(masked_positions(whole, hidden(), mask, MASKED), expected, rtol=1e-6, atol=1e-6)
 

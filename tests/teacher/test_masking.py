@@ -17,7 +17,6 @@ from bertkd_ray.teacher.masking import (
     cmlm_batch,
     expand_passes,
     random_masks,
-    strided_passes,
     with_eos,
 )
 from tests.helpers.shared_files import golden_path
@@ -72,21 +71,30 @@ def test_row_without_positions_is_refused() -> None:
         random_masks(np.arange(2), np.asarray([5, 0]), seed=0, epoch=0, probability=0.5)
 
 
-def test_strided_passes_by_hand() -> None:
-    assert strided_passes(2, 7).tolist() == [[True, False], [False, True]]
-    assert strided_passes(5, 2).astype(int).tolist() == [[1, 0, 1, 0, 1], [0, 1, 0, 1, 0]]
-    assert strided_passes(9).shape == (7, 9)
+def strided_masks(length: int, passes: int = 7) -> np.ndarray:
+    """bool[min(passes, length), length]: the masks of one row."""
+    row_of_pass, mask = expand_passes(np.asarray([length]), passes)
+    assert not row_of_pass.any()
+    return mask.reshape(-1, length)
+
+
+def test_strided_masks_by_hand() -> None:
+    assert strided_masks(2, 7).tolist() == [[True, False], [False, True]]
+    assert strided_masks(5, 2).astype(int).tolist() == [[1, 0, 1, 0, 1], [0, 1, 0, 1, 0]]
+    assert strided_masks(9).shape == (7, 9)
 
 
 @given(lengths=st.lists(st.integers(1, 30), max_size=8), passes=st.integers(1, 9))
 @settings(max_examples=60, deadline=None)
-def test_expanded_passes_are_the_single_ones(lengths: list[int], passes: int) -> None:
+def test_passes_of_many_rows_are_those_of_each(lengths: list[int], passes: int) -> None:
     row_of_pass, mask = expand_passes(np.asarray(lengths, np.int64), passes)
-    single = [strided_passes(length, passes) for length in lengths]
+    single = [strided_masks(length, passes) for length in lengths]
     assert row_of_pass.tolist() == [row for row, masks in enumerate(single) for _ in masks]
     assert mask.tolist() == [bit for masks in single for bit in masks.reshape(-1).tolist()]
     for masks in single:
-        assert (masks.sum(axis=0) == 1).all()
+        assert len(masks) == min(passes, masks.shape[1])
+        for number, masked in enumerate(masks):
+            assert np.flatnonzero(masked).tolist() == list(range(number, len(masked), passes))
 
 
 def test_with_eos_by_hand() -> None:
