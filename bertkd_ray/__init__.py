@@ -1,3 +1,115 @@
-"""Distil a pretrained BERT into a small, fast translation model, distributed with Ray."""
+"""Distil a pretrained BERT into a small, fast translation model, distributed with Ray.
+
+Everything that a Python program or a notebook needs is a name of this module. A name's own module is imported when the
+name is first used, so that `import bertkd_ray` takes no time.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bertkd_ray.artifacts.artifact import Artifact
+    from bertkd_ray.config import Config, load_config
+    from bertkd_ray.config.study import Study, load_study
+    from bertkd_ray.core.errors import UserError
+    from bertkd_ray.core.ragged import Ragged
+    from bertkd_ray.corpus.tokenizer import decode, encode, load_bert_ids, load_tokenizer
+    from bertkd_ray.decoding.beam_search import beam_search
+    from bertkd_ray.decoding.decode import translate_ids
+    from bertkd_ray.evaluation.metrics import corpus_bleu, score
+    from bertkd_ray.pipeline.pipeline import Pipeline
+    from bertkd_ray.pipeline.study import StudyRunner
+    from bertkd_ray.report.comparison import compare_students
+    from bertkd_ray.report.comparison_text import comparison_text
+    from bertkd_ray.softlabels.fidelity import fidelity
+    from bertkd_ray.softlabels.scoring import Scorer
+    from bertkd_ray.softlabels.shards import decode_labels
+    from bertkd_ray.student.collate import collate
+    from bertkd_ray.student.loss import fused_kd_loss, kd_loss
+    from bertkd_ray.student.model import build_student, decoder_hidden
+    from bertkd_ray.teacher.masking import BertSpecials, cmlm_batch, expand_passes, random_masks
+    from bertkd_ray.teacher.model import build_teacher, load_teacher
+    from bertkd_ray.translation.export import export_student
+    from bertkd_ray.translation.models import open_translator, translate
+    from bertkd_ray.translation.translate import read_translations
 
 __version__ = "0.1.0"
+__all__ = [
+    "Artifact",
+    "BertSpecials",
+    "Config",
+    "Pipeline",
+    "Ragged",
+    "Scorer",
+    "Study",
+    "StudyRunner",
+    "UserError",
+    "beam_search",
+    "build_student",
+    "build_teacher",
+    "cmlm_batch",
+    "collate",
+    "compare_students",
+    "comparison_text",
+    "corpus_bleu",
+    "decode",
+    "decode_labels",
+    "decoder_hidden",
+    "encode",
+    "expand_passes",
+    "export_student",
+    "fidelity",
+    "fused_kd_loss",
+    "kd_loss",
+    "load_bert_ids",
+    "load_config",
+    "load_study",
+    "load_teacher",
+    "load_tokenizer",
+    "open_translator",
+    "random_masks",
+    "read_translations",
+    "score",
+    "translate",
+    "translate_ids",
+]
+_MODULES = {
+    "artifacts.artifact": "Artifact",
+    "config": "Config load_config",
+    "config.study": "Study load_study",
+    "core.errors": "UserError",
+    "core.ragged": "Ragged",
+    "corpus.tokenizer": "decode encode load_bert_ids load_tokenizer",
+    "decoding.beam_search": "beam_search",
+    "decoding.decode": "translate_ids",
+    "evaluation.metrics": "corpus_bleu score",
+    "pipeline.pipeline": "Pipeline",
+    "pipeline.study": "StudyRunner",
+    "report.comparison": "compare_students",
+    "report.comparison_text": "comparison_text",
+    "softlabels.fidelity": "fidelity",
+    "softlabels.scoring": "Scorer",
+    "softlabels.shards": "decode_labels",
+    "student.collate": "collate",
+    "student.loss": "fused_kd_loss kd_loss",
+    "student.model": "build_student decoder_hidden",
+    "teacher.masking": "BertSpecials cmlm_batch expand_passes random_masks",
+    "teacher.model": "build_teacher load_teacher",
+    "translation.export": "export_student",
+    "translation.models": "open_translator translate",
+    "translation.translate": "read_translations",
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+
+if not TYPE_CHECKING:  # which would take every attribute for one that there is
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

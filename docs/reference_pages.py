@@ -1,8 +1,8 @@
 """Sphinx extension: the pages of docs/reference/ end with what the code itself declares.
 
-Configuration: the fields of the pydantic models. Commands: the parser. Artifacts: the Arrow schemas, a manifest that is
-written for the purpose, and the docstrings of the names that the files have. What the code leaves undescribed, or
-describes without having it, fails the build.
+Configuration: the fields of the pydantic models. Commands: the parser. Python: the docstrings of the public names.
+Artifacts: the Arrow schemas, a manifest that is written for the purpose, and the docstrings of the names that the files
+have. What the code leaves undescribed, or describes without having it, fails the build.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from sphinx.application import Sphinx
 
+import bertkd_ray
 from bertkd_ray.artifacts.artifact import PendingArtifact
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.cli import make_parser
@@ -53,6 +54,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         "reference/configuration": configuration,
         "reference/commands": commands,
         "reference/artifacts": artifacts,
+        "reference/python": python,
     }
 
     def complete(app: Sphinx, page: str, source: list[str]) -> None:
@@ -233,6 +235,80 @@ def _help(action: argparse.Action) -> str:
 
 def _escaped(text: str) -> str:
     return re.sub(r"([*_<\[\\`])", r"\\\1", text)
+
+
+# Python
+
+_ROOM_TITLES = {
+    "pipeline": "Whole pipelines",
+    "config": "Configuration",
+    "corpus": "Text and tokens",
+    "teacher": "The teacher",
+    "softlabels": "Soft labels",
+    "student": "The student",
+    "decoding": "Beam search",
+    "translation": "Translating and exporting",
+    "evaluation": "Scores",
+    "report": "Comparisons",
+    "artifacts": "Artifacts",
+    "core": "Shared types",
+}
+
+
+def python() -> Iterator[str]:
+    """Every public name by its room: signature, docstring and, of a class, its public methods and properties."""
+    rooms: dict[str, list[str]] = {}
+    for name in bertkd_ray.__all__:
+        rooms.setdefault(getattr(bertkd_ray, name).__module__.split(".")[1], []).append(name)
+    if set(rooms) - set(_ROOM_TITLES):
+        raise ValueError(f"no title for the rooms {sorted(set(rooms) - set(_ROOM_TITLES))}")
+    for room, title in _ROOM_TITLES.items():
+        yield f"## {title}"
+        for name in rooms.get(room, []):
+            value = getattr(bertkd_ray, name)
+            yield f"### `{name}`"
+            yield f"```python\n{_signature(name, value)}\n```"
+            yield from _paragraphs(inspect.getdoc(value) or "")
+            if inspect.isclass(value):
+                yield from _members(value)
+
+
+def _signature(name: str, value: Any) -> str:
+    """The call, or the name alone of what is not made by a call; a parameter a line where one line is too long."""
+    if inspect.isclass(value) and issubclass(value, Section | Exception):
+        return f"bertkd_ray.{name}"
+    signature = inspect.signature(value)
+    returned = "" if inspect.isclass(value) else f" -> {signature.return_annotation}"
+    parameters = str(signature.replace(return_annotation=inspect.Signature.empty))[1:-1]
+    # Annotations are text here, which `str` quotes.
+    parameters = re.sub(r": (?:ForwardRef\()?'([^']*)'\)?", r": \1", parameters)
+    line = f"bertkd_ray.{name}({parameters}){returned}"
+    if len(line) <= int(USAGE_COLUMNS):
+        return line
+    # Commas inside of brackets separate no parameters.
+    lines = "".join(f"    {part},\n" for part in re.split(r", (?=\*|\w+(?::|=|,|$))(?![^\[]*\])", parameters))
+    return f"bertkd_ray.{name}(\n{lines}){returned}"
+
+
+def _members(owner: type) -> Iterator[str]:
+    """Public methods and properties that a class of this package defines itself."""
+    for name, member in vars(owner).items():
+        function = member.fget if isinstance(member, property) else getattr(member, "func", member)
+        text = inspect.getdoc(member) if inspect.isroutine(function) else None
+        if text and not name.startswith("_") and not issubclass(owner, Section):
+            call = "" if isinstance(member, property) or function is not member else "()"
+            yield _definition(f"`{name}{call}`", *map(_prose, text.split("\n\n")))
+
+
+def _paragraphs(docstring: str) -> Iterator[str]:
+    for paragraph in docstring.split("\n\n"):
+        is_code = paragraph.startswith("    ")
+        yield f"```text\n{inspect.cleandoc(paragraph)}\n```" if is_code else _prose(paragraph)
+
+
+def _prose(text: str) -> str:
+    """Escaped outside of its code."""
+    return "".join(part if part.startswith("`") else _escaped(part) for part in re.split(r"(`[^`]*`)", text))
 
 
 # Artifacts

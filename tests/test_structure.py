@@ -218,3 +218,24 @@ def test_every_module_and_public_name_says_what_it_is(module):
 def test_every_stage_and_the_pipeline_have_a_job():
     names = {path.stem for path in (ROOT / "jobs").glob("*.py")}
     assert {"run", "prepare", "finetune", "extract", "distill", "translate", "validate", "study"} <= names
+
+
+def test_the_public_names_are_those_of_the_table_and_of_the_type_checker():
+    """`bertkd_ray.__init__` imports nothing at run time; a name that moves must move in both places."""
+    imported = {
+        (str(node.module), alias.name)
+        for node in ast.walk(tree_of(PACKAGE))
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith(f"{PACKAGE}.")
+        for alias in node.names
+    }
+    values = {
+        target.id: ast.literal_eval(node.value)
+        for node in tree_of(PACKAGE).body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name) and target.id in ("__all__", "_MODULES")
+    }
+    table = {(f"{PACKAGE}.{module}", name) for module, names in values["_MODULES"].items() for name in names.split()}
+    assert imported == table
+    assert sorted(name for _, name in table) == values["__all__"]
+    assert not {name for _, name in table} & set(LEVELS), "a name of a room"

@@ -31,14 +31,14 @@ def add_options(parser: ArgumentParser) -> None:
 
 def call(options: Namespace) -> int:
     """Prints the comparison of two runs or more."""
-    from bertkd_ray.report.comparison import SENTENCES, compare_sides, open_sides
+    from bertkd_ray.report.comparison import SENTENCES, compare_students
     from bertkd_ray.report.comparison_text import comparison_text
 
     sentences = SENTENCES if options.sentences is None else options.sentences
     if sentences < 0:
         raise UserError(f"--sentences {sentences}: give 0 or more")
     # argparse leaves names that follow an option unread, as it does overrides.
-    sides = open_sides([*options.runs, *options.overrides], tracking=options.tracking, storage=options.storage)
-    comparison = compare_sides(sides, sentences=sentences)
+    runs = [*options.runs, *options.overrides]
+    comparison = compare_students(runs, tracking=options.tracking, storage=options.storage, sentences=sentences)
     print(json.dumps(comparison.as_json(), indent=1) if options.json else comparison_text(comparison))
     return 0

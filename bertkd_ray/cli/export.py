@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 from bertkd_ray.cli.arguments import EXIT_CODES, add_json, add_overrides, configuration, is_config
@@ -49,27 +48,27 @@ def call(options: Namespace) -> int:
 
 def _exported(options: Namespace, config: Config | None) -> Exported:
     """The export of a configuration's arm, or of the student at a directory or URI (config: None)."""
-    from bertkd_ray.student.lineage import distilled_arm, lineage_of, student_at, student_of
-    from bertkd_ray.translation import export as exports
+    from bertkd_ray.student.lineage import distilled_arm, student_at, student_of
+    from bertkd_ray.translation.export import QUANTIZATIONS, SENTENCES, default_output, export_student
 
-    _check(options, config, exports.QUANTIZATIONS)
-    if config is not None:
-        arm = options.arm or distilled_arm(config)
-        student, name = student_of(config, arm, options.config), f"{config.name}-{arm}"
-    else:
-        student = student_at(options.config)
-        name = student.directory
+    _check(options, config, QUANTIZATIONS)
     quantization = options.quantization or "float32"
-    output = options.output or str(exports.default_output(name, options.to, quantization))
-    given = {"license": options.license, "force": options.force}
-    if options.to == "huggingface":
-        export = partial(exports.export_huggingface, lineage_of(student), **given)
+    output = options.output
+    if config is None:
+        student = student_at(options.config)
     else:
-        sentences = exports.SENTENCES if options.sentences is None else options.sentences
-        export = partial(
-            exports.export_ctranslate2, lineage_of(student), quantization=quantization, sentences=sentences, **given
-        )
-    return exports.export_to(output, export, force=options.force)
+        arm = options.arm or distilled_arm(config)
+        student = student_of(config, arm, options.config)
+        output = output or default_output(f"{config.name}-{arm}", options.to, quantization)
+    return export_student(
+        student,
+        output,
+        to=options.to,
+        quantization=quantization,
+        sentences=SENTENCES if options.sentences is None else options.sentences,
+        license=options.license,
+        force=options.force,
+    )
 
 
 def _check(options: Namespace, config: Config | None, quantizations: Sequence[str]) -> None:

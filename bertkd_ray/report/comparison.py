@@ -104,6 +104,28 @@ class Comparison:
         }
 
 
+def compare_students(
+    students: Sequence[Artifact | str],
+    *,
+    tracking: str | None = None,
+    storage: str | None = None,
+    sentences: int = SENTENCES,
+    samples: int = SAMPLES,
+) -> Comparison:
+    """Finished students compared with the first of them: settings, scores, significance, sentences that differ most.
+
+    students: 2 to 26 student or translation artifacts, their directories or URIs, or names or ids of MLflow runs.
+    tracking: the MLflow store of the runs; None is that of `storage`. storage: where the runs' artifacts are; None is
+    where they were made. sentences: how many of those that differ most are kept. samples: resamples of the two-tailed
+    bootstrap.
+
+    Raises UserError, in one line, for a student that is unknown, not finished or not translated, and for translations
+    of different test sets.
+    """
+    names = [student if isinstance(student, str) else student.uri for student in students]
+    return compare_sides(open_sides(names, tracking=tracking, storage=storage), sentences=sentences, samples=samples)
+
+
 def open_sides(names: Sequence[str], *, tracking: str | None = None, storage: str | None = None) -> list[Side]:
     """The finished students that names, ids and directories stand for.
 

@@ -13,9 +13,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.artifacts.storage_errors import scratch_directory, storage_errno, storage_error
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.core.console import human_bytes
@@ -24,7 +26,7 @@ from bertkd_ray.core.quiet import quiet_transformers
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.corpus.tokenizer import TOKENIZER_FILE
 from bertkd_ray.student.distill import MODEL
-from bertkd_ray.student.lineage import Lineage
+from bertkd_ray.student.lineage import Lineage, lineage_of, student_at
 from bertkd_ray.translation.engines import require_ctranslate2
 from bertkd_ray.translation.lines import LineSettings
 from bertkd_ray.translation.measure import Measurement, measure, require_test_text
@@ -61,6 +63,37 @@ def default_output(student: str, form: Form, quantization: str) -> Path:
     """The default directory of an export: in the working directory, named after the student and the form."""
     kind = "" if quantization == "float32" else f"-{quantization}"
     return Path(f"{student}-{form}{kind}")
+
+
+def export_student(
+    student: Artifact | str,
+    output: str | Path | None = None,
+    *,
+    to: Form,
+    quantization: str = "float32",
+    sentences: int = SENTENCES,
+    license: str | None = None,
+    force: bool = False,
+) -> Exported:
+    """A finished student as a directory for CTranslate2 or for plain `transformers`, with tokenizer and model card.
+
+    student: the artifact, or its directory or URI. output: a directory or URI; None is `default_output`, named after
+    the artifact. quantization: for CTranslate2, one of `QUANTIZATIONS`. sentences: of the test split with which an
+    export for CTranslate2 is measured beside the student in PyTorch; 0 measures nothing. license: of the model card, as
+    the hub calls it; None leaves it open. force: replaces an earlier export.
+
+    Raises UserError for a student that is not there or not whole, an output that exists, and without CTranslate2.
+    """
+    if isinstance(student, str):
+        student = student_at(student)
+    output = str(output or default_output(student.directory, to, quantization))
+    lineage = lineage_of(student)
+    if to == "huggingface":
+        return export_to(output, partial(export_huggingface, lineage, license=license, force=force), force=force)
+    export = partial(
+        export_ctranslate2, lineage, quantization=quantization, sentences=sentences, license=license, force=force
+    )
+    return export_to(output, export, force=force)
 
 
 def export_to(output: str, export: Callable[[Path], Exported], *, force: bool) -> Exported:

@@ -134,6 +134,8 @@ class LineTranslator:
 
     def translate(self, lines: Sequence[str]) -> list[str]:
         """A line for every line; an empty one, or one of white space alone, gives an empty line."""
+        if not lines:
+            return []
         pieces = self._pieces(lines)
         flat = [ids for of_line in pieces for ids in of_line]
         src = Ragged(np.concatenate(flat), offsets_of(np.array([len(ids) for ids in flat], dtype=np.int64)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,25 @@ def settings_of(lineage: Lineage) -> LineSettings:
         search = lineage.translations[-1].config["translate"]
         tree |= {key: search[key] for key in ("beam", "length_penalty")}
     return LineSettings(**tree)
+
+
+def translate(
+    model: Artifact | str | Path,
+    lines: Sequence[str],
+    *,
+    beam: int | None = None,
+    device: str = "auto",
+    tokenised: bool = False,
+) -> list[str]:
+    """Translations of lines of text, one a line; that of an empty line is empty.
+
+    model: a student artifact, its directory or URI, its model directory, or an export. beam: beam size, 1 is greedy;
+    None is the model's own. device: `auto`, `cpu`, `cuda` or `cuda:N`. tokenised: lines are Moses tokens, in and out,
+    else raw text. Lines that are longer than the model has learned to read are split into sentences and joined again.
+    The model is loaded for every call; `open_translator` keeps it. Raises UserError as `open_translator`.
+    """
+    location = model.uri if isinstance(model, Artifact) else str(model)
+    return open_translator(location, beam=beam, device=device, tokenised=tokenised).translate(lines)
 
 
 def open_translator(

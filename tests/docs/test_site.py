@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+import bertkd_ray
 from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.artifacts.manifest import MANIFEST
 from bertkd_ray.cli import make_parser
@@ -135,6 +136,15 @@ def test_the_reference_has_every_command_and_option(site):
             if action.dest != "help":
                 assert str(action.help).partition("%")[0] in section, (name, action.dest)
                 assert all(option in section for option in action.option_strings), (name, action.dest)
+
+
+def test_the_reference_has_every_public_name(site):
+    html = html_of(site, "reference/python")
+    for name in bertkd_ray.__all__:
+        assert f'<section id="{name.lower().replace("_", "-")}">' in html, name
+    page = visible(html)
+    assert "bertkd_ray.translate( model: Artifact | str | Path, lines: Sequence[str], *, beam: int | None" in page
+    assert "bertkd_ray.BertSpecials(pad: int, cls: int, sep: int, mask: int)" in page
 
 
 def test_the_reference_has_every_file_and_column_of_real_artifacts(site, reference_pages, tmp_path):

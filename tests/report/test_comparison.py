@@ -11,7 +11,7 @@ import sacrebleu
 
 from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.report.comparison import Comparison, compare_sides, open_sides
+from bertkd_ray.report.comparison import Comparison, compare_students, open_sides
 from bertkd_ray.tracking import default_uri, open_tracker
 from tests.report.students import REFERENCES, SOURCES, write_corpus, write_student, write_translation
 
@@ -35,7 +35,7 @@ def distilled(corpus: Artifact) -> Artifact:
 
 
 def compared(*artifacts: Artifact, sentences: int = 5) -> Comparison:
-    return compare_sides(open_sides([artifact.uri for artifact in artifacts]), sentences=sentences, samples=200)
+    return compare_students(artifacts, sentences=sentences, samples=200)
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from bertkd_ray.translation.export import (
     default_output,
     export_ctranslate2,
     export_huggingface,
+    export_student,
     export_to,
 )
 from bertkd_ray.translation.lines import LineSettings
@@ -75,6 +76,16 @@ def test_what_a_huggingface_export_holds(distilled, tmp_path):
     generation = json_of(exported.path, "generation_config.json")
     assert (generation["num_beams"], generation["length_penalty"], generation["max_length"]) == (5, 0.6, 512)
     assert names(exported.path.parent) == {"er"}
+
+
+def test_exporting_from_python(distilled, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for student in (distilled.student, distilled.student.uri):
+        exported = export_student(student, to="huggingface", force=True)
+        assert str(exported.path) == f"{distilled.student.directory}-huggingface"
+        assert names(tmp_path / exported.path) == HUGGINGFACE
+    with pytest.raises(UserError, match="exists already"):
+        export_student(distilled.student, to="huggingface")
 
 
 def test_what_a_ctranslate2_export_holds(distilled, tmp_path):

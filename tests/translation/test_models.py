@@ -16,7 +16,7 @@ from bertkd_ray.translation import models
 from bertkd_ray.translation.engines import CTranslate2Engine, TorchEngine
 from bertkd_ray.translation.export import export_ctranslate2, export_huggingface
 from bertkd_ray.translation.lines import LineSettings
-from bertkd_ray.translation.models import SETTINGS, open_translator, settings_of
+from bertkd_ray.translation.models import SETTINGS, open_translator, settings_of, translate
 
 LINES = ["Der Hund schläft.", "", "Die Katze sieht den Hund."]
 
@@ -51,6 +51,13 @@ def test_everything_that_holds_the_student_translates_alike(distilled, exports, 
     assert [lines[1] for lines in found] == [""] * len(places)
     # The export computes in float32 what the others compute in bfloat16 where the machine multiplies it.
     assert found[:-1] == [found[0]] * (len(places) - 1)
+
+
+def test_translating_from_python(distilled, exports):
+    lines = translate(distilled.student, LINES, beam=1, device="cpu")
+    assert lines == open_translator(distilled.student.uri, beam=1, device="cpu").translate(LINES)
+    assert translate(exports["huggingface"], LINES, beam=1, device="cpu") == lines
+    assert translate(distilled.student, []) == []
 
 
 def test_an_export_carries_its_settings(distilled, exports):
