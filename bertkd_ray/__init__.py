@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bertkd_ray.core.ragged import Ragged
     from bertkd_ray.corpus.tokenizer import decode, encode, load_bert_ids, load_tokenizer
     from bertkd_ray.decoding.beam_search import beam_search
-    from bertkd_ray.decoding.decode import translate_ids
+    from bertkd_ray.decoding.seq2seq import translate_ids
     from bertkd_ray.evaluation.metrics import corpus_bleu, score
     from bertkd_ray.pipeline.pipeline import Pipeline
     from bertkd_ray.pipeline.study import StudyRunner
@@ -81,7 +81,7 @@ _MODULES = {
     "core.ragged": "Ragged",
     "corpus.tokenizer": "decode encode load_bert_ids load_tokenizer",
     "decoding.beam_search": "beam_search",
-    "decoding.decode": "translate_ids",
+    "decoding.seq2seq": "translate_ids",
     "evaluation.metrics": "corpus_bleu score",
     "pipeline.pipeline": "Pipeline",
     "pipeline.study": "StudyRunner",

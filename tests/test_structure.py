@@ -220,6 +220,10 @@ def test_every_stage_and_the_pipeline_have_a_job():
     assert {"run", "prepare", "finetune", "extract", "distill", "translate", "validate", "study"} <= names
 
 
+def _imported_names(node: ast.stmt) -> list[str]:
+    return [alias.name for alias in node.names] if isinstance(node, ast.ImportFrom) else []
+
+
 def test_the_public_names_are_those_of_the_table_and_of_the_type_checker():
     """`bertkd_ray.__init__` imports nothing at run time; a name that moves must move in both places."""
     imported = {
@@ -237,5 +241,8 @@ def test_the_public_names_are_those_of_the_table_and_of_the_type_checker():
     }
     table = {(f"{PACKAGE}.{module}", name) for module, names in values["_MODULES"].items() for name in names.split()}
     assert imported == table
+    for module, name in sorted(table):
+        defined = {getattr(node, "name", "") for node in tree_of(module).body}
+        assert name in defined | {alias for node in tree_of(module).body for alias in _imported_names(node)}, name
     assert sorted(name for _, name in table) == values["__all__"]
     assert not {name for _, name in table} & set(LEVELS), "a name of a room"
