@@ -101,12 +101,12 @@ def _headed(section: type[Section], path: str) -> Iterator[str]:
     yield from _section(section, f"{path}.")
     inner: dict[type[Section], list[str]] = {}
     for key, field in section.model_fields.items():
-        if found := _section_of(field.annotation):
-            inner.setdefault(found, []).append(f"{path}.{key}")
-    for found, paths in inner.items():
-        yield "### " + ", ".join(f"`{one}`" for one in paths)
-        yield _doc(found)
-        yield from _section(found, f"{paths[0]}.")
+        if below := _section_of(field.annotation):
+            inner.setdefault(below, []).append(f"{path}.{key}")
+    for below, paths in inner.items():
+        yield "### " + ", ".join(f"`{path}`" for path in paths)
+        yield _doc(below)
+        yield from _section(below, f"{paths[0]}.")
 
 
 def _section(section: type[Section], above: str) -> Iterator[str]:
@@ -134,7 +134,7 @@ def _value(field: FieldInfo) -> str:
 def _type(annotation: Any) -> str:
     if get_origin(annotation) is Annotated:
         inner, *metadata = get_args(annotation)
-        bounds = [bound for one in metadata for bound in _bounds(getattr(one, "metadata", []))]
+        bounds = [bound for constraint in metadata for bound in _bounds(getattr(constraint, "metadata", []))]
         return _type(inner) + (f" ({', '.join(bounds)})" if bounds else "")
     arguments = get_args(annotation)
     match get_origin(annotation):
@@ -167,16 +167,16 @@ def _bounds(metadata: Iterable[Any]) -> list[str]:
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "at least", "pattern": "matches"}
     return [
         f"{sign} `{value}`" if name == "pattern" else f"{sign} {value}"
-        for one in metadata
+        for constraint in metadata
         for name, sign in signs.items()
-        if (value := getattr(one, name, None)) is not None
+        if (value := getattr(constraint, name, None)) is not None
     ]
 
 
 def _section_of(annotation: Any) -> type[Section] | None:
     if inspect.isclass(annotation) and issubclass(annotation, Section):
         return annotation
-    return next((found for inner in get_args(annotation) if (found := _section_of(inner))), None)
+    return next((section for inner in get_args(annotation) if (section := _section_of(inner))), None)
 
 
 def _doc(documented: Any) -> str:
@@ -426,8 +426,8 @@ def _arrow_type(of: pa.DataType) -> str:
 def _entries(where: str) -> tuple[str, dict[str, str]]:
     text, entries = docstring_of(where), {}
     prose, *parts = re.split(r"^(\w+(?:, \w+)*): ", text, flags=re.MULTILINE)
-    for names, said in zip(parts[::2], parts[1::2], strict=True):
-        entries.update(dict.fromkeys(names.split(", "), said.strip().replace("\n", " ")))
+    for names, entry in zip(parts[::2], parts[1::2], strict=True):
+        entries.update(dict.fromkeys(names.split(", "), entry.strip().replace("\n", " ")))
     return prose.strip(), entries
 
 
@@ -439,11 +439,11 @@ def docstring_of(where: str) -> str:
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
             own = ast.get_docstring(node) or ""
-            return "\n\n".join([own, *(f"{key}: {said}" for key, said in _attribute_docstrings(node.body))])
-    found = dict(_attribute_docstrings(body))
-    if name not in found:
+            return "\n\n".join([own, *(f"{key}: {text}" for key, text in _attribute_docstrings(node.body))])
+    docstrings = dict(_attribute_docstrings(body))
+    if name not in docstrings:
         raise ValueError(f"{where} has no docstring")
-    return found[name]
+    return docstrings[name]
 
 
 def _attribute_docstrings(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:

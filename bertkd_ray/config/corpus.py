@@ -204,7 +204,8 @@ class CorpusConfig(Section):
         given = {split: getattr(self, split) for split in SPLITS}
         if self.source in ("demo", "iwslt14"):
             if any(value is not None for value in given.values()):
-                raise ValueError(f"source: {self.source} brings its own text; remove train, valid and test, or source")
+                own = "source" if self.archive is None else "archive"
+                raise ValueError(f"source: {self.source} brings its own text; remove train, valid and test, or {own}")
             return self
         for split, value in given.items():
             if value is None or value == []:

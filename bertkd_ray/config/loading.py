@@ -69,7 +69,7 @@ def config_of(tree: dict[str, Any], origin: str, overrides: list[str] | None = N
         override(tree, *read_override(text))
     config = validated(Config, tree, origin)
     stored = config.stored_topk()
-    # An arm that does not validate is found here, not hours later.
+    # An arm that does not validate is refused here, not hours later.
     for arm, arm_config in config.arm_configs().items():
         if arm_config.kd.alpha > 0 and arm_config.kd.topk > stored:
             topk = arm_config.kd.topk

@@ -23,7 +23,7 @@ def validated(model: type[AnySection], tree: dict[str, Any], origin: str) -> Any
 
 
 def _explain(item: Any, model: type[Section], tree: dict[str, Any]) -> str:
-    """One of pydantic's findings as `key: what is wrong (got value)`."""
+    """One of pydantic's errors as `key: what is wrong (got value)`."""
     location = [part for part in item["loc"] if part not in ("[key]", *ONE_OR_MANY)]
     key = ".".join(map(str, location))
     if item["type"] == "extra_forbidden":
@@ -53,4 +53,4 @@ def _section_in(annotation: Any) -> type[Section] | None:
     """The section that a field holds, perhaps in a list or as one of several things."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
-    return next((found for inner in get_args(annotation) if (found := _section_in(inner))), None)
+    return next((section for inner in get_args(annotation) if (section := _section_in(inner))), None)
