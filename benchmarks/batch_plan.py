@@ -76,7 +76,7 @@ def _measure(pairs: int, fragment_pairs: int, group_pairs: int) -> dict[str, flo
 
     from bertkd_ray.artifacts import artifact as artifacts
     from bertkd_ray.artifacts.store import Store
-    from bertkd_ray.training.batch_plan import Plan, Position, RowGroups
+    from bertkd_ray.training.batch_plan import BatchPlan, RowGroups, StreamPosition
 
     figures: dict[str, float] = {"pairs": pairs}
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
@@ -87,7 +87,7 @@ def _measure(pairs: int, fragment_pairs: int, group_pairs: int) -> dict[str, flo
         corpus = artifacts.load(store, f"corpus-{_FINGERPRINT}")
         figures["load_s"] = time.perf_counter() - started
     started = time.perf_counter()
-    plan = Plan(RowGroups(corpus, "train/", []).rows, STREAMS, seed=1)
+    plan = BatchPlan(RowGroups(corpus, "train/", []).rows, STREAMS, seed=1)
     first = [plan.window(plan.start(stream)) for stream in range(STREAMS)]
     figures["first_windows_s"] = time.perf_counter() - started
     assert len(first) == STREAMS
@@ -95,7 +95,7 @@ def _measure(pairs: int, fragment_pairs: int, group_pairs: int) -> dict[str, flo
     rows = 0
     for ordinal in range(plan.windows_per_epoch):
         started = time.perf_counter()
-        groups = plan.window(Position(ordinal, 0))[1]
+        groups = plan.window(StreamPosition(ordinal, 0))[1]
         seconds.append(time.perf_counter() - started)
         rows += int(plan.group_rows[groups].sum())
     assert rows == pairs

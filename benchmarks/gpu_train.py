@@ -22,7 +22,7 @@ from bertkd_ray.teacher.task import TeacherBatch
 from bertkd_ray.training.batch_plan import MicroBatch
 from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import TRAIN_DATA_WAIT, TRAIN_LOSS
-from bertkd_ray.training.trainer import Settings, fit
+from bertkd_ray.training.trainer import TrainSettings, fit
 
 FINETUNE_GOAL, DISTILL_GOAL = 0.45, 0.40
 PARTS = 4
@@ -131,7 +131,7 @@ def timed(setting: GpuSetting, what: Any) -> Timed:
     every = max(1, setting.sizes.steps // PARTS)
     warm_up = max(1, PARTS // 2)
     steps = every * (warm_up + PARTS)
-    settings = Settings(
+    settings = TrainSettings(
         steps=steps,
         batch_tokens=what.budget,
         micro_batches=1,

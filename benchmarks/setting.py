@@ -25,7 +25,7 @@ from bertkd_ray.corpus.tokenizer import load_bert_ids
 from bertkd_ray.pipeline.pipeline import Pipeline
 from bertkd_ray.teacher.model import ConditionalMaskedLM, build_teacher
 from bertkd_ray.teacher.source import bert_specials
-from bertkd_ray.training.batch_plan import MicroBatch, Plan, RowGroups, Streams
+from bertkd_ray.training.batch_plan import BatchPlan, MicroBatch, RowGroups, Streams
 
 CPU = torch.device("cpu")
 FRAGMENT_PAIRS = 192
@@ -150,7 +150,7 @@ class Setting:
     def micro_batches(self, lengths: Any, budget: int, count: int) -> list[MicroBatch]:
         """The first micro-batches of the batch plan."""
         groups = self.groups()
-        streams = Streams(Plan(groups.rows, 1, self.config.seed), budget=budget, read=groups.read, lengths=lengths)
+        streams = Streams(BatchPlan(groups.rows, 1, self.config.seed), budget=budget, read=groups.read, lengths=lengths)
         try:
             return [streams.step()[0] for _ in range(count)]
         finally:

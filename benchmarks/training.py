@@ -27,7 +27,7 @@ from bertkd_ray.teacher.task import TeacherBatch, TeacherTask
 from bertkd_ray.training.batch_plan import MicroBatch
 from bertkd_ray.training.curves import TRAIN_DATA_WAIT
 from bertkd_ray.training.optimization import set_learning_rate
-from bertkd_ray.training.trainer import Settings, Task, fit
+from bertkd_ray.training.trainer import Task, TrainSettings, fit
 
 BATCHES = 2
 """Updates a round."""
@@ -207,7 +207,7 @@ def data_wait(setting: Setting, rounds: int) -> list[Row]:
 def _shares(setting: Setting, task: Any, lengths: Any, budget: int, rounds: int) -> list[float]:
     """`train/data_wait` of every step but the first, which waits for the first window to be read."""
     steps = rounds + 1
-    settings = Settings(
+    settings = TrainSettings(
         steps=steps,
         batch_tokens=budget,
         micro_batches=1,

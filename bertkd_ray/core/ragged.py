@@ -42,13 +42,6 @@ class Ragged:
         offsets = offsets_of(lengths)
         return Ragged(self.values[flat_positions(self.offsets[:-1][rows], lengths)], offsets)
 
-    def ended_by(self, token: int) -> Ragged:
-        """The same rows, each with one more token at its end."""
-        offsets = self.offsets + np.arange(len(self.offsets))
-        values = np.full(len(self.values) + len(self), token, dtype=self.values.dtype)
-        values[flat_positions(offsets[:-1], self.lengths)] = self.values
-        return Ragged(values, offsets)
-
     @staticmethod
     def from_lists(rows: list[list[int]]) -> Ragged:
         """From Python lists; for tests and single sentences, not for training data."""

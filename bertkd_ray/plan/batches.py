@@ -14,7 +14,7 @@ from bertkd_ray.corpus.sampling import SplitShape
 from bertkd_ray.plan import operations
 from bertkd_ray.plan.operations import StudentSize, TeacherSize
 from bertkd_ray.teacher.masking import SPECIAL_TOKENS_PER_PAIR
-from bertkd_ray.training.batch_plan import Plan, length_batches
+from bertkd_ray.training.batch_plan import BatchPlan, shuffled_batches
 
 _SAMPLED_PAIRS = 1 << 14
 """Pairs that are cut into batches, in whole windows or fragments."""
@@ -118,7 +118,7 @@ def training_batches(
 
     groups: rows of the row groups. budget: padded tokens a micro-batch. multiple: what sides are padded to.
     """
-    windows = Plan(groups, streams, seed).windows_per_epoch
+    windows = BatchPlan(groups, streams, seed).windows_per_epoch
     rows = max(1, min(len(split.src), round(split.pairs / windows)))
     batches: list[BatchLengths] = []
     sampled = max(1, min(len(split.src), _SAMPLED_PAIRS) // rows)
@@ -128,7 +128,7 @@ def training_batches(
         src, tgt = split.src[chosen], split.tgt[chosen]
         counted = teacher_tokens(src, tgt) if of_teacher else longer_side_tokens(src, tgt)
         sort_lengths = counted if of_teacher else src + tgt
-        for index in length_batches(sort_lengths, counted, budget, seed, window):
+        for index in shuffled_batches(sort_lengths, counted, budget, seed, window):
             batches.append(BatchLengths(src[index], tgt[index], multiple))
     return SampledBatches(batches, len(batches) * split.pairs / (sampled * rows))
 

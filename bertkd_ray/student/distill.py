@@ -16,7 +16,7 @@ from bertkd_ray.corpus.prepare import TOKENIZER
 if TYPE_CHECKING:
     from bertkd_ray.execution.interface import Runtime, TrainContext
     from bertkd_ray.training.curves import CurveRow
-    from bertkd_ray.training.trainer import Trained
+    from bertkd_ray.training.trainer import TrainResult
 
 MODEL = "model"
 """A `save_pretrained` directory with its tokenizer, safetensors: `AutoModelForSeq2SeqLM` and `AutoTokenizer` load it
@@ -97,7 +97,7 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
     from bertkd_ray.student.model import build_student
     from bertkd_ray.student.task import StudentTask, Validation, lengths
     from bertkd_ray.training.batch_plan import RowGroups
-    from bertkd_ray.training.trainer import Settings, fit
+    from bertkd_ray.training.trainer import TrainSettings, fit
 
     config = Config.model_validate(arguments["config"])
     store, student = Store(arguments["storage"]), config.student
@@ -137,11 +137,11 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
         if arguments["softlabels"]
         else RowGroups(corpus, "train/", _PAIR_COLUMNS)
     )
-    settings = Settings(
+    settings = TrainSettings(
         seed=config.student_seed,
         checkpoint_every=config.checkpoint_every,
         log_every=config.log_every,
-        **student.model_dump(include=set(Settings.__dataclass_fields__) - {"seed"}),
+        **student.model_dump(include=set(TrainSettings.__dataclass_fields__) - {"seed"}),
     )
     trained = fit(task, groups, lengths, settings, context, precision)
     model.load_state_dict(trained.weights)
@@ -151,7 +151,12 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
 
 
 def _save(
-    store: Store, arguments: dict[str, Any], corpus: Artifact, model: Any, trained: Trained, averaged: dict[str, float]
+    store: Store,
+    arguments: dict[str, Any],
+    corpus: Artifact,
+    model: Any,
+    trained: TrainResult,
+    averaged: dict[str, float],
 ) -> None:
     """Writes the student as an ordinary `save_pretrained` directory with its tokenizer, and the training curves."""
     from bertkd_ray.core.quiet import quiet_transformers
@@ -165,13 +170,13 @@ def _save(
             if store.exists(corpus.directory, TOKENIZER, name):
                 (directory / name).write_bytes(store.read(corpus.directory, TOKENIZER, name))
         store.upload(directory, arguments["artifact"], MODEL)
-    history = trained.progress.history
-    valid = averaged or validation_at(history, trained.progress.best_step).metrics
+    history = trained.state.history
+    valid = averaged or validation_at(history, trained.state.best_step).metrics
     summary = {
         **valid,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "steps": trained.progress.step,
-        "best_step": trained.progress.best_step,
+        "steps": trained.state.step,
+        "best_step": trained.state.best_step,
     }
     data = json.dumps({"summary": summary, "rows": [row.to_json() for row in history]}).encode()
     store.write(data, arguments["artifact"], HISTORY)

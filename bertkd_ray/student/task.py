@@ -23,7 +23,7 @@ from bertkd_ray.softlabels.shards import decode_labels
 from bertkd_ray.student.collate import SoftLabelColumns, StudentBatch, collate
 from bertkd_ray.student.loss import evaluation_sums, fused_kd_loss
 from bertkd_ray.student.model import decoder_hidden
-from bertkd_ray.training.batch_plan import Lengths, MicroBatch, length_batches
+from bertkd_ray.training.batch_plan import MicroBatch, RowLengths, shuffled_batches
 from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import (
     TRAIN_ACCURACY,
@@ -40,10 +40,10 @@ _GREEDY_TOKENS = {"cpu": 4096}
 _GREEDY_TOKENS_ELSEWHERE = 65_536
 
 
-def lengths(table: pa.Table) -> Lengths:
+def lengths(table: pa.Table) -> RowLengths:
     """Rows sorted by both sides together, counted by the longer one with its end-of-sentence token."""
     src, tgt = Ragged.from_arrow(table["src_ids"]).lengths, Ragged.from_arrow(table["tgt_ids"]).lengths
-    return Lengths(sort=src + tgt, tokens=np.maximum(src, tgt) + 1)
+    return RowLengths(sort=src + tgt, tokens=np.maximum(src, tgt) + 1)
 
 
 def soft_labels(table: pa.Table, k: int) -> SoftLabelColumns | None:
@@ -143,7 +143,7 @@ class StudentTask:
         data = self._validation
         tokens = np.maximum(data.src.lengths, data.tgt.lengths) + 1
         budget = max(int(tokens.max()), self._config.batch_tokens // self._config.micro_batches)
-        batches = length_batches(data.src.lengths + data.tgt.lengths, tokens, budget, 0)[world.rank :: world.size]
+        batches = shuffled_batches(data.src.lengths + data.tgt.lengths, tokens, budget, 0)[world.rank :: world.size]
         nll, correct, count = world.sum(self._likelihood(batches, world.device)).tolist()
         return {
             VALID_NLL: nll / count,

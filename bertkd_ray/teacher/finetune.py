@@ -16,7 +16,7 @@ from bertkd_ray.corpus.prepare import TOKENIZER
 if TYPE_CHECKING:
     from bertkd_ray.execution.interface import Runtime, TrainContext
     from bertkd_ray.training.curves import CurveRow
-    from bertkd_ray.training.trainer import Trained
+    from bertkd_ray.training.trainer import TrainResult
 
 MODEL = "model"
 """A `save_pretrained` directory, safetensors: BERT's encoder and MLM transform under transformers' names, and the
@@ -80,7 +80,7 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
     from bertkd_ray.teacher.source import bert_specials, resolve_model
     from bertkd_ray.teacher.task import TeacherTask, lengths
     from bertkd_ray.training.batch_plan import RowGroups
-    from bertkd_ray.training.trainer import Settings, fit
+    from bertkd_ray.training.trainer import TrainSettings, fit
 
     config = Config.model_validate(arguments["config"])
     store, teacher = Store(arguments["storage"]), config.teacher
@@ -106,11 +106,11 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
     valid = pq.read_table(corpus.path("valid"), columns=columns, filesystem=store.fs).combine_chunks()
     precision = resolve_precision(config.precision, device)
     task = TeacherTask(model, teacher, config.seed, bert_ids, specials, valid, precision)
-    settings = Settings(
+    settings = TrainSettings(
         seed=config.seed,
         checkpoint_every=config.checkpoint_every,
         log_every=config.log_every,
-        **teacher.model_dump(include=set(Settings.__dataclass_fields__)),
+        **teacher.model_dump(include=set(TrainSettings.__dataclass_fields__)),
     )
     trained = fit(task, RowGroups(corpus, "train/", columns), lengths, settings, context, precision)
     if context.world.rank == 0:
@@ -119,7 +119,7 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
 
 
 def _save(
-    store: Store, artifact: str, corpus: Artifact, model: Any, specials: dict[str, int], trained: Trained
+    store: Store, artifact: str, corpus: Artifact, model: Any, specials: dict[str, int], trained: TrainResult
 ) -> None:
     """Writes the teacher as a `save_pretrained` directory with the tokenizer of its output, and the training curves."""
     from bertkd_ray.core.quiet import quiet_transformers
@@ -131,12 +131,12 @@ def _save(
             model.save_pretrained(directory)
         (directory / SPECIALS).write_text(json.dumps(specials), encoding="utf-8")
         store.upload(directory, artifact, MODEL)
-    history = trained.progress.history
+    history = trained.state.history
     summary = {
-        **validation_at(history, trained.progress.best_step).metrics,
+        **validation_at(history, trained.state.best_step).metrics,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "steps": trained.progress.step,
-        "best_step": trained.progress.best_step,
+        "steps": trained.state.step,
+        "best_step": trained.state.best_step,
     }
     store.write(
         json.dumps({"summary": summary, "rows": [row.to_json() for row in history]}).encode(), artifact, HISTORY

@@ -16,7 +16,7 @@ from bertkd_ray.core.devices import Precision, autocast, padding_multiple
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.teacher.masking import SPECIAL_TOKENS_PER_PAIR, BertSpecials, CMLMBatch, cmlm_batch, random_masks
 from bertkd_ray.teacher.model import ConditionalMaskedLM
-from bertkd_ray.training.batch_plan import Lengths, MicroBatch, length_batches
+from bertkd_ray.training.batch_plan import MicroBatch, RowLengths, shuffled_batches
 from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import TRAIN_ACCURACY, VALID_ACCURACY, VALID_LOSS
 from bertkd_ray.training.optimization import build_optimizer, global_grad_norm_clip, linear_warmup_decay
@@ -68,11 +68,11 @@ class MaskedLoss(nn.Module):
         return loss, correct.float().reshape(1)
 
 
-def lengths(table: pa.Table) -> Lengths:
+def lengths(table: pa.Table) -> RowLengths:
     """Rows sorted and counted by the places that the pair takes with its three special tokens."""
     src, tgt = Ragged.from_arrow(table["src_ids"]), Ragged.from_arrow(table["tgt_ids"])
     places = src.lengths + tgt.lengths + SPECIAL_TOKENS_PER_PAIR
-    return Lengths(sort=places, tokens=places)
+    return RowLengths(sort=places, tokens=places)
 
 
 class TeacherTask:
@@ -125,7 +125,7 @@ class TeacherTask:
         """Loss and accuracy on the valid split, under masks that never change."""
         counted = lengths(self._valid)
         budget = self._config.batch_tokens // self._config.micro_batches
-        batches = length_batches(counted.sort, counted.tokens, budget, _VALIDATION_SEED)
+        batches = shuffled_batches(counted.sort, counted.tokens, budget, _VALIDATION_SEED)
         total = torch.zeros(3, dtype=torch.float64, device=world.device)
         with torch.no_grad(), autocast(world.device, self._precision):
             for rows in batches[world.rank :: world.size]:

@@ -29,7 +29,7 @@ WINDOW_PAIRS = 8192
 _KEPT_ORDERS = 2
 
 
-class Position(NamedTuple):
+class StreamPosition(NamedTuple):
     """Where a stream stands: the next batch it will give."""
 
     window: int
@@ -39,7 +39,7 @@ class Position(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """Which row groups make up which window, in every epoch; a pure function of row counts and the seed.
 
     group_rows: int64[G], rows of every row group; streams: B; window_pairs: rows a window has at about the most.
@@ -58,16 +58,12 @@ class Plan:
         wanted = -(-wanted // self.streams) * self.streams
         return min(wanted, len(self.group_rows))
 
-    def epoch_windows(self, epoch: int) -> list[NDArray[np.int64]]:
-        """The row groups of every window of an epoch; together each group once."""
-        return np.array_split(self._order(epoch), self.windows_per_epoch)
-
-    def start(self, stream: int) -> Position:
+    def start(self, stream: int) -> StreamPosition:
         """Where a stream begins."""
-        return Position(stream, 0)
+        return StreamPosition(stream, 0)
 
-    def window(self, position: Position) -> tuple[int, NDArray[np.int64]]:
-        """The epoch and the row groups of the window at a position, as `epoch_windows` has them."""
+    def window(self, position: StreamPosition) -> tuple[int, NDArray[np.int64]]:
+        """The epoch and the row groups of the window at a position; an epoch's windows have each group once."""
         epoch, index = divmod(position.window, self.windows_per_epoch)
         size, longer = divmod(len(self.group_rows), self.windows_per_epoch)
         start = index * size + min(index, longer)
@@ -83,7 +79,7 @@ class Plan:
         return self._orders[epoch]
 
 
-def length_batches(
+def shuffled_batches(
     sort_lengths: NDArray[np.int64], row_tokens: NDArray[np.int64], budget: int, *key: int
 ) -> list[NDArray[np.int64]]:
     """Batches of similar lengths: int64 row numbers of each.
@@ -113,11 +109,11 @@ class MicroBatch:
     stream: int
     epoch: int
     rows: pa.Table
-    after: Position
+    after: StreamPosition
 
 
 @dataclass(frozen=True)
-class Lengths:
+class RowLengths:
     """How a table's rows are counted: int64[n] to sort by, and int64[n] padded tokens."""
 
     sort: NDArray[np.int64]
@@ -129,14 +125,14 @@ class Streams:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: BatchPlan,
         *,
         budget: int,
         read: Callable[[NDArray[np.int64]], pa.Table],
-        lengths: Callable[[pa.Table], Lengths],
+        lengths: Callable[[pa.Table], RowLengths],
         rank: int = 0,
         workers: int = 1,
-        positions: list[Position] | None = None,
+        positions: list[StreamPosition] | None = None,
     ) -> None:
         """budget: padded tokens a micro-batch; read: row groups to a table; positions: all B, to go on from."""
         if plan.streams < workers:
@@ -154,18 +150,18 @@ class Streams:
         """Ends the reading ahead."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _stream(self, stream: int, position: Position) -> Iterator[MicroBatch]:
+    def _stream(self, stream: int, position: StreamPosition) -> Iterator[MicroBatch]:
         ahead: Future[pa.Table] | None = None
         while True:
             epoch, groups = self._plan.window(position)
-            following = Position(position.window + self._plan.streams, 0)
+            following = StreamPosition(position.window + self._plan.streams, 0)
             table = ahead.result() if ahead else self._read(groups)
             ahead = self._pool.submit(self._read, self._plan.window(following)[1])
             lengths = self._lengths(table)
-            batches = length_batches(lengths.sort, lengths.tokens, self._budget, self._plan.seed, position.window)
+            batches = shuffled_batches(lengths.sort, lengths.tokens, self._budget, self._plan.seed, position.window)
             for index in range(position.batch, len(batches)):
                 last = index + 1 == len(batches)
-                after = following if last else Position(position.window, index + 1)
+                after = following if last else StreamPosition(position.window, index + 1)
                 yield MicroBatch(stream, epoch, table.take(pa.array(batches[index])), after)
             position = following
 

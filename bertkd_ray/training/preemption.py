@@ -17,24 +17,24 @@ from types import FrameType
 
 
 class Notice(IntEnum):
-    """What a worker has been told; the gravest of all workers' notices holds for each of them."""
+    """What a worker knows of its end; the gravest of all workers' notices holds for each of them."""
 
     NONE = 0
     CHECKPOINT = 1
     """The node ends soon: write a checkpoint now, and train on while it lasts."""
-    LEAVE = 2
-    """The process ends now: write a checkpoint and go."""
+    TERMINATE = 2
+    """The process ends now: write a checkpoint and stop."""
 
 
-class LeavingError(RuntimeError):
-    """A worker was told to go and has written its checkpoint."""
+class PreemptedError(RuntimeError):
+    """A worker whose process is to end has written its checkpoint."""
 
 
-_told = threading.Event()
+_sigterm = threading.Event()
 _training = threading.Event()
 
 
-def listen(grace: float) -> None:
+def handle_sigterm(grace: float) -> None:
     """Makes SIGTERM a notice while this process trains; its end comes `grace` seconds later at the latest.
 
     Must be called in the main thread. Where Python code of the main thread runs rarely, the notice is as late.
@@ -43,7 +43,7 @@ def listen(grace: float) -> None:
     def on_sigterm(number: int, _: FrameType | None) -> None:
         if not _training.is_set():
             sys.exit(128 + number)
-        _told.set()
+        _sigterm.set()
         end = threading.Timer(grace, os._exit, (128 + number,))
         end.daemon = True
         end.start()
@@ -52,7 +52,7 @@ def listen(grace: float) -> None:
 
 
 @contextmanager
-def training() -> Iterator[None]:
+def sigterm_as_notice() -> Iterator[None]:
     """SIGTERM is a notice while the block runs."""
     _training.set()
     try:
@@ -61,6 +61,6 @@ def training() -> Iterator[None]:
         _training.clear()
 
 
-def told_to_leave() -> bool:
+def sigterm_received() -> bool:
     """Whether SIGTERM has come."""
-    return _told.is_set()
+    return _sigterm.is_set()

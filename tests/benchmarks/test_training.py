@@ -17,9 +17,9 @@ from bertkd_ray.config import TeacherConfig
 from bertkd_ray.teacher.masking import BertSpecials
 from bertkd_ray.teacher.model import build_teacher
 from bertkd_ray.teacher.task import TeacherTask, lengths
-from bertkd_ray.training.batch_plan import MicroBatch, Position
+from bertkd_ray.training.batch_plan import MicroBatch, StreamPosition
 from bertkd_ray.training.optimization import set_learning_rate
-from bertkd_ray.training.trainer import Settings, fit
+from bertkd_ray.training.trainer import TrainSettings, fit
 from tests.teacher.tiny import write_bert
 
 V, PAIRS = 24, 6
@@ -59,10 +59,10 @@ def make(tmp_path: Path) -> Callable[[], TeacherTask]:
 def test_an_update_is_that_of_the_training_loop(make: Callable[[], TeacherTask]) -> None:
     """Rows come in another order there, so sums of float32 may differ in their last digits."""
     looped, timed, context = make(), make(), Alone()
-    settings = Settings(1, 1024, 1, seed=1, eval_every=1, checkpoint_every=2, log_every=1)
+    settings = TrainSettings(1, 1024, 1, seed=1, eval_every=1, checkpoint_every=2, log_every=1)
     fit(Repeated(looped, times=3), Group(), lengths, settings, context, "float32")
     set_learning_rate(timed.optimizer, timed.learning_rate(1))
-    norm = Updates(timed, "float32", CPU)(timed.collate(MicroBatch(0, 0, ROWS, Position(0, 1))))
+    norm = Updates(timed, "float32", CPU)(timed.collate(MicroBatch(0, 0, ROWS, StreamPosition(0, 1))))
     assert context.rows[0].metrics["train/grad_norm"] == pytest.approx(float(norm), rel=1e-4)
     assert 0 <= context.rows[0].metrics["train/data_wait"] <= 1
     before = dict(make().model.named_parameters())

@@ -30,7 +30,7 @@ def test_values_offsets_and_lengths():
 def test_no_rows():
     ragged = Ragged.from_lists([])
     assert (len(ragged), ragged.lengths.tolist()) == (0, [])
-    assert lists_of(ragged.ended_by(3)) == lists_of(ragged.take(np.zeros(0, np.int64))) == []
+    assert lists_of(ragged.take(np.zeros(0, np.int64))) == []
 
 
 @settings(deadline=None)
@@ -47,16 +47,6 @@ def test_rows_are_a_part_without_a_copy():
     assert (part.values.tolist(), part.offsets.tolist()) == ([2, 3], [0, 0, 2])
     assert np.shares_memory(part.values, ragged.values)
     assert [len(ragged.rows(*ends)) for ends in ((2, 2), (4, 4), (0, 4))] == [0, 0, 4]
-
-
-@settings(deadline=None)
-@given(ROWS)
-def test_ended_by_adds_one_token_a_row(rows):
-    ragged = Ragged.from_lists(rows)
-    ended = ragged.ended_by(3)
-    assert lists_of(ended) == [[*row, 3] for row in rows]
-    assert ended.values.dtype == ragged.values.dtype
-    assert lists_of(ragged) == rows
 
 
 @settings(deadline=None)

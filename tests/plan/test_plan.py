@@ -26,8 +26,7 @@ from bertkd_ray.student.model import build_student, decoder_hidden
 from bertkd_ray.student.task import lengths as student_lengths
 from bertkd_ray.teacher.model import build_teacher
 from bertkd_ray.teacher.task import lengths as teacher_lengths
-from bertkd_ray.training.batch_plan import Plan as BatchPlan
-from bertkd_ray.training.batch_plan import RowGroups, Streams
+from bertkd_ray.training.batch_plan import BatchPlan, RowGroups, Streams
 from tests.helpers.small_config import write_config
 
 ONE_TFLOP = GivenDevice(tflops=1.0)

@@ -19,7 +19,7 @@ from bertkd_ray.decoding.seq2seq import Translation
 from bertkd_ray.student import task as task_module
 from bertkd_ray.student.model import build_student
 from bertkd_ray.student.task import StudentTask, Validation, lengths, soft_labels
-from bertkd_ray.training.batch_plan import MicroBatch, Position
+from bertkd_ray.training.batch_plan import MicroBatch, StreamPosition
 from bertkd_ray.training.context import World
 from tests.helpers.thread_world import together
 
@@ -90,7 +90,7 @@ def table(stored: int | None = None) -> pa.Table:
 
 
 def micro(rows: pa.Table) -> MicroBatch:
-    return MicroBatch(stream=0, epoch=0, rows=rows, after=Position(0, 1))
+    return MicroBatch(stream=0, epoch=0, rows=rows, after=StreamPosition(0, 1))
 
 
 def perfect(model: Any, src: Ragged, **_: Any) -> list[list[Translation]]:

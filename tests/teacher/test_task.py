@@ -17,7 +17,7 @@ from bertkd_ray.corpus.tokenizer import EOS_ID
 from bertkd_ray.teacher.masking import BertSpecials
 from bertkd_ray.teacher.model import build_teacher
 from bertkd_ray.teacher.task import TeacherBatch, TeacherTask, lengths
-from bertkd_ray.training.batch_plan import MicroBatch, Position
+from bertkd_ray.training.batch_plan import MicroBatch, StreamPosition
 from bertkd_ray.training.context import World
 from tests.helpers.thread_world import together
 from tests.teacher.tiny import write_bert
@@ -56,7 +56,7 @@ def make(bert):
 
 
 def micro(rows: pa.Table, epoch: int = 0) -> MicroBatch:
-    return MicroBatch(stream=0, epoch=epoch, rows=rows, after=Position(0, 1))
+    return MicroBatch(stream=0, epoch=epoch, rows=rows, after=StreamPosition(0, 1))
 
 
 def evaluated(task: TeacherTask, workers: World = World()) -> dict[str, float]:  # noqa: B008

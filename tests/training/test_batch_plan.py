@@ -13,19 +13,25 @@ from bertkd_ray.artifacts.store import Store
 from bertkd_ray.core.keyed_random import keyed_permutation
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.training import batch_plan as batching
-from bertkd_ray.training.batch_plan import Lengths, Plan, Position, RowGroups, Streams, length_batches
+from bertkd_ray.training.batch_plan import BatchPlan, RowGroups, RowLengths, StreamPosition, Streams, shuffled_batches
 
 GROUP = 50
 
 
-def plan_of(groups: int, streams: int, **more) -> Plan:
-    return Plan(np.full(groups, GROUP, np.int64), streams, seed=3, **more)
+def plan_of(groups: int, streams: int, **more) -> BatchPlan:
+    return BatchPlan(np.full(groups, GROUP, np.int64), streams, seed=3, **more)
+
+
+def windows_of(plan: BatchPlan, epoch: int) -> list[np.ndarray]:
+    """The row groups of every window of an epoch."""
+    size = plan.windows_per_epoch
+    return [plan.window(StreamPosition(epoch * size + index, 0))[1] for index in range(size)]
 
 
 def test_every_epoch_has_every_group_once_in_another_order():
     plan = plan_of(10, 2, window_pairs=120)
     assert plan.windows_per_epoch == 6  # ceil(500 / 120) = 5, rounded up to a multiple of 2
-    epochs = [np.concatenate(plan.epoch_windows(epoch)) for epoch in range(3)]
+    epochs = [np.concatenate(windows_of(plan, epoch)) for epoch in range(3)]
     for order in epochs:
         assert sorted(order) == list(range(10))
     assert len({tuple(order) for order in epochs}) == 3
@@ -37,8 +43,8 @@ def test_windows_are_dealt_to_streams_in_turn():
     for stream in range(4):
         first = plan.start(stream)
         assert plan.window(first)[0] == 0
-        assert plan.window(Position(first.window + 4, 0))[0] == 1
-    dealt = [plan.window(Position(stream, 0))[1].tolist() for stream in range(4)]
+        assert plan.window(StreamPosition(first.window + 4, 0))[0] == 1
+    dealt = [plan.window(StreamPosition(stream, 0))[1].tolist() for stream in range(4)]
     assert sorted(itertools.chain.from_iterable(dealt)) == list(range(8))
 
 
@@ -52,9 +58,9 @@ LARGE = np.full(-(-100_000_000 // 1024), 1024, np.int64)
 
 
 def test_the_plan_for_100_million_pairs_needs_row_counts_alone():
-    plan = Plan(LARGE, 64, seed=1)
+    plan = BatchPlan(LARGE, 64, seed=1)
     assert plan.windows_per_epoch % 64 == 0
-    windows = plan.epoch_windows(5)
+    windows = windows_of(plan, 5)
     rows = np.asarray([plan.group_rows[window].sum() for window in windows])
     assert rows.max() <= 8192 + 1024
     assert np.array_equal(np.sort(np.concatenate(windows)), np.arange(len(plan.group_rows)))
@@ -64,10 +70,10 @@ def test_the_plan_for_100_million_pairs_needs_row_counts_alone():
 def test_a_window_is_the_one_that_its_epoch_has(groups, streams, window_pairs):
     plan = plan_of(groups, streams, window_pairs=window_pairs)
     size = plan.windows_per_epoch
-    expected = {epoch: Plan(plan.group_rows, streams, 3, window_pairs).epoch_windows(epoch) for epoch in range(4)}
+    expected = {epoch: windows_of(BatchPlan(plan.group_rows, streams, 3, window_pairs), epoch) for epoch in range(4)}
     # In turn, backwards, and leaping between epochs, as streams do of which one is ahead.
     for ordinal in [*range(4 * size), *reversed(range(4 * size)), 0, 3 * size, size, 2 * size]:
-        epoch, window = plan.window(Position(ordinal, 0))
+        epoch, window = plan.window(StreamPosition(ordinal, 0))
         assert epoch == ordinal // size
         assert window.tolist() == expected[epoch][ordinal % size].tolist()
 
@@ -80,11 +86,11 @@ def test_an_epoch_of_100_million_pairs_is_shuffled_once_in_bounded_memory(monkey
         return keyed_permutation(size, *key)
 
     monkeypatch.setattr(batching, "keyed_permutation", permutation)
-    plan = Plan(LARGE, 64, seed=1)
+    plan = BatchPlan(LARGE, 64, seed=1)
     plan.window(plan.start(0))
     tracemalloc.start()
     try:
-        for position in (Position(window, 0) for window in range(1, 3 * plan.windows_per_epoch, 64)):
+        for position in (StreamPosition(window, 0) for window in range(1, 3 * plan.windows_per_epoch, 64)):
             plan.window(position)
         held, peak = tracemalloc.get_traced_memory()
     finally:
@@ -113,10 +119,10 @@ def test_row_groups_are_found_in_the_files_that_hold_them(tmp_path):
     assert groups.read(np.array([3, 0, 5, 2]))["id"].to_pylist() == [7, 8, 0, 1, 2, 12, 13, 6]
 
 
-def test_length_batches_keep_the_budget_and_every_row():
+def test_shuffled_batches_keep_the_budget_and_every_row():
     rng = np.random.default_rng(0)
     tokens = rng.integers(1, 60, 500)
-    batches = length_batches(tokens, tokens, 256, 7)
+    batches = shuffled_batches(tokens, tokens, 256, 7)
     assert sorted(np.concatenate(batches)) == list(range(500))
     for batch in batches:
         assert len(batch) * tokens[batch].max() <= 256
@@ -124,22 +130,22 @@ def test_length_batches_keep_the_budget_and_every_row():
     assert np.mean(full) > 200  # cut by length, a batch wastes little
 
 
-def test_length_batches_by_hand():
+def test_shuffled_batches_by_hand():
     lengths = np.array([5, 1, 3, 1, 5])
-    batches = length_batches(lengths, lengths, 6, 0)
+    batches = shuffled_batches(lengths, lengths, 6, 0)
     # Sorted 1 1 3 5 5: two rows of 1 and none of 3 (3 rows of 3 are 9); 3 alone (2 rows of 5 are 10); 5 and 5.
     assert sorted(tuple(sorted(batch)) for batch in batches) == [(0,), (1, 3), (2,), (4,)]
 
 
 def test_a_row_over_the_budget_is_a_batch_of_its_own():
     lengths = np.array([3, 100, 4])
-    assert any(batch.tolist() == [1] for batch in length_batches(lengths, lengths, 10, 0))
+    assert any(batch.tolist() == [1] for batch in shuffled_batches(lengths, lengths, 10, 0))
 
 
 def test_the_order_depends_on_the_key_alone():
     lengths = np.random.default_rng(1).integers(1, 9, 200)
-    same, other = (length_batches(lengths, lengths, 40, 5, key) for key in (1, 2))
-    again = length_batches(lengths, lengths, 40, 5, 1)
+    same, other = (shuffled_batches(lengths, lengths, 40, 5, key) for key in (1, 2))
+    again = shuffled_batches(lengths, lengths, 40, 5, 1)
     assert [b.tolist() for b in same] == [b.tolist() for b in again]
     assert [b.tolist() for b in same] != [b.tolist() for b in other]
 
@@ -156,12 +162,12 @@ class Source:
         return pa.table({"id": ids})
 
 
-def lengths_of(table: pa.Table) -> Lengths:
+def lengths_of(table: pa.Table) -> RowLengths:
     lengths = table["id"].to_numpy() % 13 + 1
-    return Lengths(lengths, lengths)
+    return RowLengths(lengths, lengths)
 
 
-def streams_of(plan: Plan, source: Source, rank: int = 0, workers: int = 1, positions=None) -> Streams:
+def streams_of(plan: BatchPlan, source: Source, rank: int = 0, workers: int = 1, positions=None) -> Streams:
     return Streams(
         plan, budget=60, read=source.read, lengths=lengths_of, rank=rank, workers=workers, positions=positions
     )
@@ -214,10 +220,10 @@ def test_an_epoch_gives_every_row_once():
 
 def test_resuming_reads_nothing_that_was_used():
     plan = plan_of(8, 2, window_pairs=100)
-    positions = [Position(4, 1), Position(5, 0)]
+    positions = [StreamPosition(4, 1), StreamPosition(5, 0)]
     source = Source()
     run(streams_of(plan, source, positions=positions), 1)
-    expected = [tuple(plan.window(Position(window, 0))[1].tolist()) for window in (4, 5, 6, 7)]
+    expected = [tuple(plan.window(StreamPosition(window, 0))[1].tolist()) for window in (4, 5, 6, 7)]
     assert set(source.reads) <= set(expected)
     assert set(expected[:2]) <= set(source.reads)
 

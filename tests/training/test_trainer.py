@@ -17,12 +17,12 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from bertkd_ray.core.errors import TrainingDivergedError
-from bertkd_ray.training import trainer as training_module
-from bertkd_ray.training.batch_plan import Lengths, MicroBatch, Plan, Position, Streams
+from bertkd_ray.training.batch_plan import BatchPlan, MicroBatch, RowLengths, StreamPosition, Streams
 from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import CurveRow
-from bertkd_ray.training.preemption import LeavingError, Notice
-from bertkd_ray.training.trainer import Settings, Trainer
+from bertkd_ray.training.preemption import Notice, PreemptedError
+from bertkd_ray.training.prefetch import pinned
+from bertkd_ray.training.trainer import Trainer, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -116,16 +116,16 @@ def table(groups: np.ndarray) -> pa.Table:
     return pa.table({"x": x, "length": (x * 8).astype(np.int64) % 3 + 1})
 
 
-def lengths(rows: pa.Table) -> Lengths:
-    return Lengths(rows["length"].to_numpy(), rows["length"].to_numpy())
+def lengths(rows: pa.Table) -> RowLengths:
+    return RowLengths(rows["length"].to_numpy(), rows["length"].to_numpy())
 
 
 def trainer(task: FitTask, context: Alone, *, streams: int = 2, **changes) -> Trainer:
-    plan = Plan(np.full(6, 8, np.int64), streams, seed=5, window_pairs=16)
+    plan = BatchPlan(np.full(6, 8, np.int64), streams, seed=5, window_pairs=16)
     values = {"steps": 6, "eval_every": 100, "checkpoint_every": 100, "log_every": 1, **changes}
-    settings = Settings(batch_tokens=6 * streams, micro_batches=streams, seed=5, **values)
+    settings = TrainSettings(batch_tokens=6 * streams, micro_batches=streams, seed=5, **values)
 
-    def make(positions: list[Position] | None) -> Streams:
+    def make(positions: list[StreamPosition] | None) -> Streams:
         return Streams(
             plan,
             budget=6,
@@ -141,16 +141,16 @@ def trainer(task: FitTask, context: Alone, *, streams: int = 2, **changes) -> Tr
 
 def test_an_update_averages_over_all_positions_of_all_micro_batches():
     task, context = FitTask(), Alone()
-    plan = Plan(np.full(6, 8, np.int64), 2, seed=5, window_pairs=16)
+    plan = BatchPlan(np.full(6, 8, np.int64), 2, seed=5, window_pairs=16)
     streams = Streams(plan, budget=6, read=table, lengths=lengths)
     x = np.concatenate([micro.rows["x"].to_numpy() for micro in streams.step()])
     streams.close()
     trained = trainer(task, context, steps=1).run()
     # d/dw mean (w - x)² at w = 0 is -2 mean(x); the update subtracts 0.1 times it.
     assert float(task.model.weight.detach()) == pytest.approx(0.2 * x.mean(), rel=1e-6)
-    assert trained.progress.history[0].metrics["train/loss"] == pytest.approx((x**2).mean(), rel=1e-6)
-    assert trained.progress.history[0].metrics["train/grad_norm"] == pytest.approx(2 * x.mean(), rel=1e-6)
-    assert trained.progress.history[0].metrics["train/lr"] == 0.1
+    assert trained.state.history[0].metrics["train/loss"] == pytest.approx((x**2).mean(), rel=1e-6)
+    assert trained.state.history[0].metrics["train/grad_norm"] == pytest.approx(2 * x.mean(), rel=1e-6)
+    assert trained.state.history[0].metrics["train/lr"] == 0.1
 
 
 def test_a_resumed_run_equals_an_undisturbed_one(tmp_path):
@@ -161,16 +161,16 @@ def test_a_resumed_run_equals_an_undisturbed_one(tmp_path):
     task = FitTask(dropout=0.5)
     resumed = trainer(task, again, steps=9).run()
     assert float(task.model.weight.detach()) == float(whole.weights["weight"])
-    curve = [row.metrics["train/loss"] for row in resumed.progress.history if "train/loss" in row.metrics]
-    assert curve == [row.metrics["train/loss"] for row in whole.progress.history if "train/loss" in row.metrics]
+    curve = [row.metrics["train/loss"] for row in resumed.state.history if "train/loss" in row.metrics]
+    assert curve == [row.metrics["train/loss"] for row in whole.state.history if "train/loss" in row.metrics]
     # The rows before the checkpoint are handed out again, for a driver that has lost them.
     assert [row.step for row in again.rows if "train/loss" in row.metrics] == list(range(1, 10))
 
 
 def test_a_worker_told_to_go_writes_the_checkpoint_of_its_last_update_and_goes(tmp_path):
     whole = trainer(FitTask(dropout=0.5), Alone(), steps=9).run()
-    context = Alone(directory=tmp_path, notices={5: Notice.LEAVE})
-    with pytest.raises(LeavingError, match="the checkpoint of step 5 is written"):
+    context = Alone(directory=tmp_path, notices={5: Notice.TERMINATE})
+    with pytest.raises(PreemptedError, match="the checkpoint of step 5 is written"):
         trainer(FitTask(dropout=0.5), context, steps=9).run()
     assert [path.name for path in tmp_path.iterdir()] == ["5"]
     resumed = trainer(FitTask(dropout=0.5), Alone(restore=tmp_path / "5"), steps=9).run()
@@ -179,7 +179,7 @@ def test_a_worker_told_to_go_writes_the_checkpoint_of_its_last_update_and_goes(t
 
 def test_a_worker_told_to_go_at_the_last_step_has_finished(tmp_path):
     whole = trainer(FitTask(), Alone(), steps=5).run()
-    told = trainer(FitTask(), Alone(directory=tmp_path, notices={5: Notice.LEAVE}), steps=5).run()
+    told = trainer(FitTask(), Alone(directory=tmp_path, notices={5: Notice.TERMINATE}), steps=5).run()
     assert told.weights == whole.weights
     assert not list(tmp_path.iterdir())
 
@@ -187,7 +187,7 @@ def test_a_worker_told_to_go_at_the_last_step_has_finished(tmp_path):
 def test_a_node_that_ends_soon_gets_a_checkpoint_and_training_goes_on(tmp_path):
     trained = trainer(FitTask(), Alone(directory=tmp_path, notices={3: Notice.CHECKPOINT}), steps=9).run()
     assert [path.name for path in tmp_path.iterdir()] == ["3"]
-    assert trained.progress.step == 9
+    assert trained.state.step == 9
 
 
 def test_checkpoints_hold_nothing_but_tensors_and_json(tmp_path):
@@ -209,7 +209,7 @@ def test_the_best_checkpoint_is_kept():
         {"valid/score": task.scores.pop(0)},
     )[1]
     trained = run.run()
-    assert trained.progress.best_step == 2
+    assert trained.state.best_step == 2
     assert float(trained.weights["weight"]) == weights[1]
 
 
@@ -217,8 +217,8 @@ def test_patience_stops_early():
     task = FitTask(scores=[5.0, 4.0, 3.0, 9.0])
     trained = trainer(task, Alone(), steps=100, eval_every=1, patience=2).run()
     assert trained.stopped_early
-    assert trained.progress.step == 3
-    assert trained.progress.best_step == 1
+    assert trained.state.step == 3
+    assert trained.state.best_step == 1
 
 
 def test_averaging_takes_the_mean_of_the_last_validated_weights():
@@ -244,7 +244,7 @@ def test_on_other_devices_gradients_are_looked_at_before_anything_is_kept(monkey
     def looks() -> None:
         # The loop of a CPU looks within the step; a GPU's does not.
         if not at_once[0]:
-            looked_at.append(training.progress.step)
+            looked_at.append(training.state.step)
             check()
 
     monkeypatch.setattr(training, "_check_norms", looks)
@@ -269,10 +269,10 @@ def test_a_pinned_batch_has_the_same_numbers(monkeypatch):
     copies = []
     monkeypatch.setattr(Tensor, "pin_memory", lambda tensor: copies.append(tensor.clone()) or copies[-1])
     batch = Numbers(torch.arange(3.0))
-    pinned = training_module._pinned(batch)
-    assert type(pinned) is Numbers
-    assert pinned.x_N is copies[0]
-    assert torch.equal(pinned.x_N, batch.x_N)
+    copy = pinned(batch)
+    assert type(copy) is Numbers
+    assert copy.x_N is copies[0]
+    assert torch.equal(copy.x_N, batch.x_N)
 
 
 def test_an_error_in_collation_reaches_the_loop():
@@ -289,7 +289,7 @@ def _worker(rank: int, size: int, port: int, directory: str) -> None:
     task = FitTask(dropout=0.3)
     trained = trainer(task, context, streams=4, steps=20, checkpoint_every=10).run()
     if rank == 0:
-        Path(directory, "curve.json").write_text(json.dumps([row.to_json() for row in trained.progress.history]))
+        Path(directory, "curve.json").write_text(json.dumps([row.to_json() for row in trained.state.history]))
     dist.destroy_process_group()
 
 
@@ -302,8 +302,7 @@ def test_many_workers_have_the_curve_of_one(size, tmp_path, free_port):
     mp.start_processes(_worker, args=(size, free_port, str(tmp_path)), nprocs=size, start_method="spawn")
     many = [CurveRow.from_json(row) for row in json.loads((tmp_path / "curve.json").read_text())]
     curves = [
-        [row.metrics["train/loss"] for row in rows if "train/loss" in row.metrics]
-        for rows in (one.progress.history, many)
+        [row.metrics["train/loss"] for row in rows if "train/loss" in row.metrics] for rows in (one.state.history, many)
     ]
     assert len(curves[0]) == 20
     assert curves[1] == pytest.approx(curves[0], rel=1e-5)
@@ -313,5 +312,5 @@ def test_many_workers_have_the_curve_of_one(size, tmp_path, free_port):
     assert positions[0] == positions[1]
     # One worker goes on where many stopped.
     rest = trainer(FitTask(dropout=0.3), Alone(restore=tmp_path / "10"), streams=4, steps=20).run()
-    curve = [row.metrics["train/loss"] for row in rest.progress.history if "train/loss" in row.metrics]
+    curve = [row.metrics["train/loss"] for row in rest.state.history if "train/loss" in row.metrics]
     assert curve == pytest.approx(curves[0], rel=1e-5)

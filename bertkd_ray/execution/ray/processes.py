@@ -11,7 +11,7 @@ from typing import Any
 
 from ray.train.backend import Backend, BackendConfig
 
-from bertkd_ray.training.preemption import listen
+from bertkd_ray.training.preemption import handle_sigterm
 
 
 class _Setup(Backend):
@@ -26,8 +26,8 @@ class _Setup(Backend):
         """Runs in the controller when the workers are there."""
         if torch_config := backend_config.of_torch(len(worker_group)):
             torch_config.backend_cls().on_start(worker_group, torch_config)
-        # Runs in the main thread of each worker, where alone signals can be listened to.
-        worker_group.execute(listen, backend_config.grace)
+        # Runs in the main thread of each worker, where alone signals can be handled.
+        worker_group.execute(handle_sigterm, backend_config.grace)
 
     def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
         """Runs in the controller before the workers end."""

@@ -1,4 +1,4 @@
-"""Training with Ray Train: worker groups that go on from the newest checkpoint, and are told when they have to go."""
+"""Training with Ray Train: worker groups that go on from the newest checkpoint, and know when they are to end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bertkd_ray.core.timeline import span
 from bertkd_ray.execution.interface import Job, TrainWorker
 from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import CurveRow
-from bertkd_ray.training.preemption import Notice, told_to_leave, training
+from bertkd_ray.training.preemption import Notice, sigterm_as_notice, sigterm_received
 
 if TYPE_CHECKING:
     import torch
@@ -106,8 +106,8 @@ class RayTrainContext:
     def notice(self) -> Notice:
         """SIGTERM, or the announced end of the node of one of the workers; the latter is told once."""
         ends_soon = self._node_ends_soon()
-        if told_to_leave():
-            return Notice.LEAVE
+        if sigterm_received():
+            return Notice.TERMINATE
         return Notice.CHECKPOINT if ends_soon else Notice.NONE
 
     def _node_ends_soon(self) -> bool:
@@ -153,7 +153,7 @@ def _enter(config: dict[str, Any]) -> None:
         if world.rank == 0:
             config["progress_actor"].begin.remote(world.size)
         try:
-            with training(), span("train function"):
+            with sigterm_as_notice(), span("train function"):
                 config["worker"](config["job"], RayTrainContext(world, restore, config["progress_actor"], store))
         except ReportedError as error:
             ray.get(config["progress_actor"].fail.remote(error))

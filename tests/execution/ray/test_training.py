@@ -1,4 +1,4 @@
-"""Training functions on a real Ray session: told to go, and diverging."""
+"""Training functions on a real Ray session: preempted, and diverging."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bertkd_ray.core.errors import TrainingDivergedError
 from bertkd_ray.execution.ray.training import ready_progress_actor, train
 from bertkd_ray.training.context import TrainContext
 from bertkd_ray.training.curves import CurveRow
-from bertkd_ray.training.preemption import LeavingError, Notice
+from bertkd_ray.training.preemption import Notice, PreemptedError
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -37,10 +37,10 @@ def _count(arguments: dict[str, str], context: TrainContext) -> None:
         notice = context.notice()
         if notice:
             context.on_checkpoint(lambda place, at=step: (place / "step.json").write_text(str(at)), step)
-        if notice is Notice.LEAVE:
+        if notice is Notice.TERMINATE:
             with log.open("a") as file:
                 file.write(json.dumps({"left": step}) + "\n")
-            raise LeavingError(f"left at {step}")
+            raise PreemptedError(f"left at {step}")
 
 
 def _rows(log: Path) -> list[dict[str, int]]:
