@@ -23,7 +23,7 @@ import torch
 
 from bertkd_ray.cli import main
 from bertkd_ray.pipeline.pipeline import Pipeline
-from tests.helpers.local_project import QUICK, InProcess
+from tests.helpers.local_project import QUICK, InProcessRuntime
 from tests.helpers.small_config import write_config
 from tools.demo_corpus import demo_corpus
 
@@ -470,8 +470,8 @@ def test_swapped_languages_are_told_where_names_or_text_tell(project, bad, capsy
 @pytest.fixture
 def computed(project, tmp_path, monkeypatch, capsys) -> Callable[..., list[str]]:
     """What a command says on stderr that computes in this process, its last line the mistake."""
-    monkeypatch.setattr(Pipeline, "runtime", InProcess())
-    monkeypatch.setattr(InProcess, "close", lambda self: None, raising=False)
+    monkeypatch.setattr(Pipeline, "runtime", InProcessRuntime())
+    monkeypatch.setattr(InProcessRuntime, "close", lambda self: None, raising=False)
 
     def call(command: str, code: int, *overrides: str) -> list[str]:
         given = [str(project / "small.yaml"), *QUICK, f"storage={tmp_path}/store", "tracking=none", *overrides]

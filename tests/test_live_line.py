@@ -16,7 +16,7 @@ from bertkd_ray.core import console
 from bertkd_ray.core.console import Progress
 from bertkd_ray.pipeline.pipeline import Pipeline
 from bertkd_ray.training.curves import CurveRow
-from tests.helpers.local_project import InProcess
+from tests.helpers.local_project import InProcessRuntime
 from tests.helpers.small_config import write_config
 
 STAGES = (
@@ -36,7 +36,7 @@ class Terminal(io.StringIO):
         return True
 
 
-class RowByRow(InProcess):
+class RowByRow(InProcessRuntime):
     """Hands out the curves a row at a time, as a long training does."""
 
     def train(self, draft: Any, worker: Any, arguments: Any, on_rows: Callable[[list[Any]], None]) -> None:

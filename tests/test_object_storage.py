@@ -19,7 +19,7 @@ from bertkd_ray.core.errors import ReportedError, UserError
 from bertkd_ray.pipeline.checks import check_store
 from bertkd_ray.softlabels import extract
 from bertkd_ray.translation import translate
-from tests.helpers.local_project import InProcess, Project
+from tests.helpers.local_project import InProcessRuntime, Project
 from tests.helpers.services import environment, free_port, s3_server
 
 pytestmark = pytest.mark.slow
@@ -174,7 +174,7 @@ def in_bucket(on_disk, server) -> Project:
 def _translate(project: Project) -> Any:
     corpus, student = project.corpus(), project.control()
     return translate.translate(
-        project.translation_draft(), project.runtime, corpus, student, max_rejects=project.config.max_rejects
+        project.pending_translation(), project.runtime, corpus, student, max_rejects=project.config.max_rejects
     )
 
 
@@ -219,13 +219,13 @@ def test_a_lost_shard_alone_is_made_again(in_bucket):
     assert len(shards) > 2
     for lost in ("manifest.json", shards[1]):
         store.fs.delete_file(store.path(labels.directory, lost))
-    runtime: Any = InProcess()
-    draft = in_bucket.labels_draft()
+    runtime: Any = InProcessRuntime()
+    draft = in_bucket.pending_labels()
     assert draft.resumed
     made = extract.extract(
         draft, runtime, in_bucket.corpus(), in_bucket.teacher(), max_rejects=in_bucket.config.max_rejects
     )
-    assert [item["shard"] for item in runtime.seen] == [shards[1]]
+    assert [item["shard"] for item in runtime.mapped] == [shards[1]]
     after = {name: store.sha256(made.directory, name) for name in shards if name != shards[1]}
     assert after.items() <= before.items()
     assert check_store(in_bucket.config.storage) == (5, [])

@@ -19,7 +19,7 @@ from bertkd_ray.cli import main
 from bertkd_ray.pipeline.pipeline import Pipeline
 from bertkd_ray.teacher.model import build_teacher
 from tests.helpers.failing_storage import FaultyStorage
-from tests.helpers.local_project import QUICK, InProcess
+from tests.helpers.local_project import QUICK, InProcessRuntime
 from tests.helpers.small_config import write_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -237,8 +237,8 @@ SECRET = "s3cr3t"
 
 def test_no_secret_is_written_down(project, tmp_path, monkeypatch, capsys):
     """Manifests, reports, runs, output: storage and corpus are reached with a password and a token."""
-    monkeypatch.setattr(Pipeline, "runtime", InProcess())
-    monkeypatch.setattr(InProcess, "close", lambda self: None, raising=False)
+    monkeypatch.setattr(Pipeline, "runtime", InProcessRuntime())
+    monkeypatch.setattr(InProcessRuntime, "close", lambda self: None, raising=False)
     user, token, text = f"faulty://KEY:{SECRET}@", f"?token={SECRET}", project / "text"
     given = [
         str(project / "small.yaml"),

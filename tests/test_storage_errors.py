@@ -13,8 +13,8 @@ import pytest
 from bertkd_ray.cli import main
 from bertkd_ray.pipeline.pipeline import Pipeline
 from tests.helpers.failing_storage import FaultyStorage
-from tests.helpers.full_disk import ROOT, run_with_disk, why_none
-from tests.helpers.local_project import QUICK, InProcess, Project
+from tests.helpers.full_disk import ROOT, mount_failure, run_with_disk
+from tests.helpers.local_project import QUICK, InProcessRuntime, Project
 
 COMMANDS = {
     "corpus": ["prepare"],
@@ -46,8 +46,8 @@ def project(tmp_path_factory) -> Project:
 @pytest.fixture
 def bertkd(project, monkeypatch, capsys) -> Callable[..., Answer]:
     """A command in this process, and what it says on stderr."""
-    monkeypatch.setattr(Pipeline, "runtime", InProcess())
-    monkeypatch.setattr(InProcess, "close", lambda self: None, raising=False)
+    monkeypatch.setattr(Pipeline, "runtime", InProcessRuntime())
+    monkeypatch.setattr(InProcessRuntime, "close", lambda self: None, raising=False)
 
     def call(command: list[str], storage: str, *overrides: str) -> Answer:
         given = [str(project.directory / "small.yaml"), *QUICK, f"storage={storage}", "tracking=none", *overrides]
@@ -129,10 +129,10 @@ import contextlib, io, json, os, sys
 from pathlib import Path
 from bertkd_ray.cli import main
 from bertkd_ray.pipeline.pipeline import Pipeline
-from tests.helpers.local_project import InProcess
+from tests.helpers.local_project import InProcessRuntime
 
-Pipeline.runtime = InProcess()
-InProcess.close = lambda self: None
+Pipeline.runtime = InProcessRuntime()
+InProcessRuntime.close = lambda self: None
 disk, given, plan = Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
 filler = disk / "filler"
 
@@ -162,7 +162,7 @@ for stage, command, free in plan:
 """
 
 
-@pytest.mark.skipif(bool(why_none()), reason=why_none())
+@pytest.mark.skipif(bool(mount_failure()), reason=mount_failure())
 def test_a_full_disk(project, tmp_path):
     """A real one, in every stage: with no room at all, and with room for half of what is to be written."""
     disk, script = tmp_path / "disk", tmp_path / "child.py"
@@ -193,7 +193,7 @@ def test_a_full_disk(project, tmp_path):
         require_sound(tmp_path / "after", stage, project)
 
 
-@pytest.mark.skipif(bool(why_none()), reason=why_none())
+@pytest.mark.skipif(bool(mount_failure()), reason=mount_failure())
 def test_a_full_temporary_directory_is_not_taken_for_the_storage(project, tmp_path):
     disk, script, storage = tmp_path / "disk", tmp_path / "child.py", tmp_path / "store"
     script.write_text(CHILD)
@@ -219,7 +219,7 @@ def test_a_full_temporary_directory_is_not_taken_for_the_storage(project, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(bool(why_none()), reason=why_none())
+@pytest.mark.skipif(bool(mount_failure()), reason=mount_failure())
 def test_a_full_disk_with_the_database_of_the_runs_on_it(project, tmp_path):
     disk, script = tmp_path / "disk", tmp_path / "child.py"
     script.write_text(CHILD)
@@ -256,7 +256,7 @@ $bertkd && cp -r "$store" '{after}'
 
 @pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.skipif(bool(why_none()), reason=why_none())
+@pytest.mark.skipif(bool(mount_failure()), reason=mount_failure())
 def test_a_disk_that_gets_full_with_ray_trains_checkpoints(project, tmp_path):
     """There is room for the first checkpoints; the command that goes on ends with the weights of an undisturbed run."""
     settings = ["teacher.steps=6", "teacher.eval_every=3", "checkpoint_every=1"]

@@ -10,7 +10,7 @@ import pytest
 
 from bertkd_ray.artifacts.storage_errors import as_reported, free_room, scratch_directory, storage_errno, storage_error
 from bertkd_ray.core.errors import StorageError, UserError
-from tests.helpers.full_disk import run_with_disk, why_none
+from tests.helpers.full_disk import mount_failure, run_with_disk
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -134,7 +134,7 @@ print(list(Path(sys.argv[1]).iterdir()))
 """
 
 
-@pytest.mark.skipif(bool(why_none()), reason=why_none())
+@pytest.mark.skipif(bool(mount_failure()), reason=mount_failure())
 def test_a_full_temporary_directory_is_told_whoever_writes(tmp_path):
     """torch's own error says no more than that positions differ."""
     disk, script = tmp_path / "disk", tmp_path / "writers.py"

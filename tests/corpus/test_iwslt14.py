@@ -13,7 +13,7 @@ import pytest
 
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus.iwslt14 import EXPECTED_PAIRS, archive_hash, check_counts, read_iwslt14
-from tests.helpers.iwslt14_archive import Pair, miniature, sentence_pairs, write_archive
+from tests.helpers.iwslt14_archive import Pair, sentence_pairs, write_archive, write_small_archive
 
 TALK: list[Pair] = [
     ("Titel & Thema: Männer's Welt", "Title & theme: Men's world"),
@@ -175,7 +175,7 @@ def test_only_the_original_counts_pass_for_a_whole_archive() -> None:
 
 
 def test_the_miniature_splits_as_the_original(tmp_path: Path) -> None:
-    archive = miniature(tmp_path)
+    archive = write_small_archive(tmp_path)
     counts = {split: len(read(archive, split)) for split in EXPECTED_PAIRS}
     assert counts == {"train": 110, "valid": 5, "test": 15}
 
@@ -209,7 +209,7 @@ def test_other_languages_are_refused_with_the_keys(archive: Path, languages: Pai
 @pytest.mark.parametrize("form", ["archive", "folder"])
 @pytest.mark.parametrize("name", ["train.tags.de-en.en", "IWSLT14.TEDX.dev2012.de-en.de.xml"])
 def test_a_missing_member_is_named(tmp_path: Path, name: str, form: str) -> None:
-    folder = miniature(tmp_path, archive=False)
+    folder = write_small_archive(tmp_path, archive=False)
     (folder / name).unlink()
     path = folder
     if form == "archive":
@@ -244,7 +244,7 @@ def test_a_damaged_archive_never_passes(archive: Path, tmp_path: Path, split: st
 
 
 def test_sides_of_different_length_are_refused_with_both_counts(tmp_path: Path) -> None:
-    folder = miniature(tmp_path, archive=False)
+    folder = write_small_archive(tmp_path, archive=False)
     with (folder / "train.tags.de-en.en").open("a") as file:
         file.write("one more\n")
     message = refusal(lambda: read(folder, "train"))
@@ -256,7 +256,7 @@ def test_sides_of_different_length_are_refused_with_both_counts(tmp_path: Path) 
 
 
 def test_text_that_is_not_utf8_is_refused_with_its_line(tmp_path: Path) -> None:
-    folder = miniature(tmp_path, archive=False)
+    folder = write_small_archive(tmp_path, archive=False)
     path = folder / "train.tags.de-en.de"
     path.write_bytes(path.read_bytes().replace("schläft".encode(), "schläft".encode("latin-1"), 1))
     assert "train.tags.de-en.de:4: not UTF-8" in refusal(lambda: read(folder, "train"))
@@ -264,7 +264,7 @@ def test_text_that_is_not_utf8_is_refused_with_its_line(tmp_path: Path) -> None:
 
 def test_reading_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first pair is there before the archive is read to its end."""
-    folder = miniature(tmp_path, archive=False)
+    folder = write_small_archive(tmp_path, archive=False)
     path = tmp_path / "large.tgz"
     noise = hashlib.shake_256(b"noise").digest(1 << 22)
     with tarfile.open(path, "w:gz") as tar:

@@ -22,7 +22,7 @@ from bertkd_ray.corpus.cleaning import copies, held_out_splits
 from bertkd_ray.corpus.moses import unescape_moses
 from bertkd_ray.corpus.prepare import TOKENIZER
 from bertkd_ray.corpus.segmentation import normalise
-from tests.helpers.local_project import InProcess
+from tests.helpers.local_project import InProcessRuntime
 from tests.helpers.shared_files import data_path
 from tests.helpers.small_config import write_corpus, write_small_bert
 
@@ -35,7 +35,7 @@ def bert(tmp_path_factory) -> str:
     return str(write_small_bert(directory / "bert", write_corpus(directory / "text")))
 
 
-class OutOfOrder(InProcess):
+class OutOfOrder(InProcessRuntime):
     """Workers that take the work in another order, and some of it twice, as after a lost worker."""
 
     def __init__(self, seed: int) -> None:
@@ -53,7 +53,7 @@ class DriverKilledError(Exception):
     """Stands for the end of the driver."""
 
 
-class DiesAt(InProcess):
+class DiesAt(InProcessRuntime):
     """A run that ends before the given pass, or after some of its items."""
 
     def __init__(self, function: str, items: int) -> None:
@@ -96,7 +96,7 @@ class Files:
     def make(self, train: Any, *, runtime: Any = None, store: str = "store", **changes: Any) -> Artifact:
         config = self.config(train, **changes)
         work = prepare.pending_artifact(config, Store(str(self.directory / store)), "bert")
-        return prepare.prepare(work, config, runtime or InProcess(), self.bert)
+        return prepare.prepare(work, config, runtime or InProcessRuntime(), self.bert)
 
 
 @pytest.fixture
@@ -214,7 +214,7 @@ def test_the_files_do_not_depend_on_who_does_the_work(files):
     changes = {"clean": {"duplicates": True, "test_overlap": True}, "valid": {"held_out": 0.1}}
     made = [
         files.make(train, runtime=runtime, store=f"store{number}", **changes)
-        for number, runtime in enumerate((InProcess(), OutOfOrder(1), OutOfOrder(2)))
+        for number, runtime in enumerate((InProcessRuntime(), OutOfOrder(1), OutOfOrder(2)))
     ]
     assert made[0].files() == made[1].files() == made[2].files()
     assert made[0].info == made[1].info == made[2].info
@@ -323,7 +323,7 @@ def test_a_killed_run_leaves_nothing_finished_and_the_next_one_the_same_files(fi
     work = prepare.pending_artifact(config, store, "bert")
     assert work.resumed
     before = dict(store.files(work.directory))
-    again = prepare.prepare(work, config, InProcess(), files.bert)
+    again = prepare.prepare(work, config, InProcessRuntime(), files.bert)
     whole = files.make(train, store="other", **changes)
     assert again.files() == whole.files()
     assert again.info == whole.info

@@ -15,7 +15,7 @@ from bertkd_ray.config.corpus import CorpusConfig
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus import sources
 from bertkd_ray.corpus.sources import read_sources, source_hashes, source_settings
-from tests.helpers.iwslt14_archive import miniature
+from tests.helpers.iwslt14_archive import write_small_archive
 from tests.helpers.raw_pairs import raw_pairs
 from tests.helpers.shared_files import data_path
 
@@ -80,7 +80,7 @@ def test_a_dataset_is_read_in_the_direction_of_the_languages(tmp_path):
 
 
 def test_the_archive_is_read_in_both_directions_and_texts(tmp_path):
-    archive = miniature(tmp_path)
+    archive = write_small_archive(tmp_path)
     tree = {"source": "iwslt14", "archive": str(archive)}
     raw = raw_pairs(CorpusConfig.model_validate(tree), "test")
     back = raw_pairs(CorpusConfig.model_validate({**tree, "src_lang": "en", "tgt_lang": "de"}), "test")
@@ -91,7 +91,7 @@ def test_the_archive_is_read_in_both_directions_and_texts(tmp_path):
 
 
 def test_an_archive_on_the_web_is_fetched_into_the_cache(tmp_path, monkeypatch):
-    archive, asked = miniature(tmp_path), []
+    archive, asked = write_small_archive(tmp_path), []
 
     def fetch(url: str, directory: str, *, sha256: str | None) -> Path:
         asked.append((url, directory, sha256))

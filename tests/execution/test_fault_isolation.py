@@ -19,7 +19,7 @@ from bertkd_ray.artifacts.store import Store
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.execution.attempts import Attempt
 from bertkd_ray.execution.fault_isolation import FaultIsolation
-from tests.helpers.killable_processes import deaths_until_done, dies
+from tests.helpers.killable_processes import is_killed, kills_until_done
 
 IDS = np.arange(100, 112)
 """Twelve pairs."""
@@ -164,7 +164,7 @@ def test_too_many_end_it_at_once(tmp_path):
 
 def test_a_pair_that_kills_its_process_ends_with_the_fourth_death(tmp_path):
     work = Work(tmp_path, killing={107})
-    assert deaths_until_done(work.run) == 4
+    assert kills_until_done(work.run) == 4
     assert work.said["rejects"] == [[107, "its process died 4 times", 4]]
     # The pairs that were in flight with it one by one, and the batches as if it had never been.
     whole = [call for call in work.said["calls"] if call in without(107)]
@@ -173,8 +173,8 @@ def test_a_pair_that_kills_its_process_ends_with_the_fourth_death(tmp_path):
 
 def test_what_is_known_to_kill_does_not_kill_again(tmp_path):
     work = Work(tmp_path, killing={107})
-    deaths_until_done(work.run)
-    assert not dies(work.run)
+    kills_until_done(work.run)
+    assert not is_killed(work.run)
     assert work.said["rejects"] == [[107, "its process died 4 times", 4]]
 
 
@@ -186,21 +186,21 @@ def test_what_is_known_to_kill_does_not_kill_again(tmp_path):
 def test_several_that_kill_are_found_one_after_another(tmp_path, killing, deaths):
     """The first death says nothing; then a batch costs one, and each of its pairs two."""
     work = Work(tmp_path, killing=killing)
-    assert deaths_until_done(work.run) == deaths
+    assert kills_until_done(work.run) == deaths
     assert {reject[0] for reject in work.said["rejects"]} == killing
     assert [call for call in work.said["calls"] if call in without(*killing)] == without(*killing)
 
 
 def test_where_every_pair_kills_every_pair_is_rejected(tmp_path):
     work = Work(tmp_path, killing=set(IDS.tolist()))
-    assert deaths_until_done(work.run) <= 1 + len(BATCHES) + 2 * len(IDS)
+    assert kills_until_done(work.run) <= 1 + len(BATCHES) + 2 * len(IDS)
     assert {reject[0] for reject in work.said["rejects"]} == set(IDS.tolist())
     assert work.said["calls"] == []
 
 
 def test_raising_and_killing_together(tmp_path):
     work = Work(tmp_path, raising={101, 107}, killing={106})
-    assert deaths_until_done(work.run) == 4
+    assert kills_until_done(work.run) == 4
     reasons = {reject[0]: reject[1] for reject in work.said["rejects"]}
     assert [call for call in work.said["calls"] if call in without(101, 106, 107)] == without(101, 106, 107)
     assert reasons == {
@@ -214,7 +214,7 @@ def test_raising_and_killing_together(tmp_path):
 def test_batches_that_kill_as_a_whole_end_in_single_pairs(tmp_path, rows):
     """The memory of a machine has no exception: who takes too much is killed. No pair is to blame for that."""
     work = Work(tmp_path, killing_rows=max(rows, ROWS_A_PAIR))
-    assert deaths_until_done(work.run) == 4
+    assert kills_until_done(work.run) == 4
     assert work.said["rejects"] == []
     assert {row for call in work.said["calls"] for row in call} == set(range(24))
 
@@ -229,9 +229,9 @@ def test_processes_that_are_taken_away_cost_nothing(moments):
         work = Work(Path(directory))
         for moment in moments:
             work.dies_at = moment
-            dies(work.run)
+            is_killed(work.run)
         work.dies_at = None
-        assert not dies(work.run)
+        assert not is_killed(work.run)
         ends = Counter(tuple(sorted(set(PAIR_OF[rows].tolist()))) for rows in work.ends)
         twice = {IDS[pairs[0]] for pairs, deaths in ends.items() if len(pairs) == 1 and deaths > 1}
         assert {reject[0] for reject in work.said["rejects"]} == twice
@@ -251,4 +251,4 @@ def test_a_device_that_is_lost_ends_the_process(tmp_path):
     def run() -> None:
         work.isolation(synchronise=synchronise).run(BATCHES, PAIR_OF, work.compute)
 
-    assert dies(run)
+    assert is_killed(run)

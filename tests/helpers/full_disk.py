@@ -1,4 +1,4 @@
-"""Disks of a few megabytes that do get full, for child processes of a test."""
+"""Disks of a few megabytes that fill up, mounted for child processes of a test."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @cache
-def why_none() -> str:
-    """Why no disk can be mounted here; empty if one can."""
+def mount_failure() -> str:
+    """The reason why no disk can be mounted here; empty if one can."""
     if shutil.which("unshare") is None:
         return "there is no unshare"
-    tried = subprocess.run([*_namespace(), "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, text=True)
-    return "" if tried.returncode == 0 else f"no disk can be mounted: {tried.stderr.strip()}"
+    mount = subprocess.run([*_namespace(), "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, text=True)
+    return "" if mount.returncode == 0 else f"no disk can be mounted: {mount.stderr.strip()}"
 
 
 def run_with_disk(script: str, disk: Path, megabytes: float, **environment: str) -> subprocess.CompletedProcess[str]:

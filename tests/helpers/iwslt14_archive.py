@@ -50,7 +50,7 @@ def write_archive(
     return directory / "de-en.tgz"
 
 
-def miniature(directory: Path, *, train: int = 115, test: int = 3, archive: bool = True) -> Path:
+def write_small_archive(directory: Path, *, train: int = 115, test: int = 3, archive: bool = True) -> Path:
     """An archive of plain sentences: `train` lines that are kept in talks of 20, `test` segments in each test set."""
     lines = sentence_pairs(train)
     talks = [lines[start : start + 20] for start in range(0, train, 20)]

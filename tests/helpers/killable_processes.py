@@ -1,4 +1,4 @@
-"""Work in processes that may be killed: each try is a fork of this process, which stays as it was."""
+"""Functions that may kill their process, each called in a fork of this one, which stays as it was."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Callable
 from typing import Any
 
 
-def deaths_until_done(work: Callable[[], Any], *, most: int = 40) -> int:
-    """How many processes were killed at this work, until one has done it. Fails when one raises, and after `most`."""
-    for deaths in range(most):
-        if not dies(work):
-            return deaths
-    raise AssertionError(f"still not done after {most} deaths")
+def kills_until_done(function: Callable[[], Any], *, max_kills: int = 40) -> int:
+    """How many processes the function kills until it returns in one. Fails when it raises, and after `max_kills`."""
+    for kills in range(max_kills):
+        if not is_killed(function):
+            return kills
+    raise AssertionError(f"not done after {max_kills} kills")
 
 
-def dies(work: Callable[[], Any]) -> bool:
-    """Whether a process that does this work is killed."""
+def is_killed(function: Callable[[], Any]) -> bool:
+    """Whether the function kills its process. Fails when it raises."""
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            work()
+            function()
             code = 0
         except BaseException:
             traceback.print_exc()

@@ -21,17 +21,17 @@ from tests.helpers.small_config import write_config
 QUICK = ["teacher.steps=2", "teacher.eval_every=2", "student.steps=2", "student.eval_every=2"]
 
 
-class InProcess(LocalRuntime):
-    """The local runtime without a configuration of its own; `seen` lists the items that were mapped."""
+class InProcessRuntime(LocalRuntime):
+    """The local runtime without a configuration of its own; `mapped` lists the items that were mapped."""
 
     def __init__(self) -> None:
         super().__init__(Config.model_validate({"name": "in-process", "corpus": {"source": "demo"}}))
-        self.seen: list[dict[str, Any]] = []
+        self.mapped: list[dict[str, Any]] = []
 
     def map(
         self, items: list[dict[str, Any]], function: Callable[..., Any], arguments: dict[str, Any] | None = None
     ) -> Iterator[dict[str, Any]]:
-        self.seen += items
+        self.mapped += items
         yield from super().map(items, function, arguments)
 
 
@@ -45,7 +45,7 @@ class Project:
         self.config: Config = load_config(directory / "small.yaml", [*QUICK, *overrides])
         self.store = Store(self.config.storage)
         self.bert = self.config.teacher.model
-        self.runtime: Any = InProcess()
+        self.runtime: Any = InProcessRuntime()
         self._made: dict[str, Artifact] = {}
 
     def variant(self, storage: Path, *overrides: str) -> Project:
@@ -58,58 +58,59 @@ class Project:
         return self._made[stage]
 
     def corpus(self) -> Artifact:
-        """Stage 0."""
-        work = prepare.pending_artifact(self.config, self.store, tokenizer_hash(self.bert))
-        return self._once("corpus", lambda: prepare.prepare(work, self.config, self.runtime, self.bert))
+        """The artifact of prepare."""
+        pending = prepare.pending_artifact(self.config, self.store, tokenizer_hash(self.bert))
+        return self._once("corpus", lambda: prepare.prepare(pending, self.config, self.runtime, self.bert))
 
     def teacher(self) -> Artifact:
-        """Stage 1, two steps of it."""
+        """The artifact of finetune, after two steps."""
         corpus = self.corpus()
-        work = finetune.pending_artifact(self.config, self.store, corpus.fingerprint, model_hash(self.bert))
+        pending = finetune.pending_artifact(self.config, self.store, corpus.fingerprint, model_hash(self.bert))
         return self._once(
-            "teacher", lambda: finetune.finetune(work, self.config, self.runtime, corpus, self.bert, lambda rows: None)
+            "teacher",
+            lambda: finetune.finetune(pending, self.config, self.runtime, corpus, self.bert, lambda rows: None),
         )
 
-    def labels_draft(self) -> PendingArtifact:
-        """What stage 2 is to make."""
+    def pending_labels(self) -> PendingArtifact:
+        """The pending artifact of extract."""
         return extract.pending_artifact(self.config, self.store, self.corpus().fingerprint, self.teacher().fingerprint)
 
     def labels(self) -> Artifact:
-        """Stage 2."""
+        """The artifact of extract."""
         corpus, teacher = self.corpus(), self.teacher()
         share = self.config.max_rejects
         return self._once(
-            "labels", lambda: extract.extract(self.labels_draft(), self.runtime, corpus, teacher, max_rejects=share)
+            "labels", lambda: extract.extract(self.pending_labels(), self.runtime, corpus, teacher, max_rejects=share)
         )
 
     def control(self) -> Artifact:
-        """Stage 3 without a teacher, two steps of it."""
+        """The artifact of distill without a teacher, after two steps."""
         corpus = self.corpus()
         config = self.config.arm_configs()["control"]
-        work = distill.pending_artifact(config, self.store, corpus.fingerprint, None)
+        pending = distill.pending_artifact(config, self.store, corpus.fingerprint, None)
         return self._once(
-            "control", lambda: distill.distill(work, config, self.runtime, corpus, None, lambda rows: None)
+            "control", lambda: distill.distill(pending, config, self.runtime, corpus, None, lambda rows: None)
         )
 
     def distilled(self) -> Artifact:
-        """Stage 3 with the teacher, two steps of it."""
+        """The artifact of distill with the teacher, after two steps."""
         corpus, labels = self.corpus(), self.labels()
         config = self.config.arm_configs()["distilled"]
-        work = distill.pending_artifact(config, self.store, corpus.fingerprint, labels.fingerprint)
+        pending = distill.pending_artifact(config, self.store, corpus.fingerprint, labels.fingerprint)
         return self._once(
-            "distilled", lambda: distill.distill(work, config, self.runtime, corpus, labels, lambda rows: None)
+            "distilled", lambda: distill.distill(pending, config, self.runtime, corpus, labels, lambda rows: None)
         )
 
-    def translation_draft(self) -> PendingArtifact:
-        """What stage 4 is to make of the control."""
+    def pending_translation(self) -> PendingArtifact:
+        """The pending artifact of translate, of the control."""
         return translate.pending_artifact(
             self.config, self.store, self.corpus().fingerprint, self.control().fingerprint
         )
 
     def translation(self) -> Artifact:
-        """Stage 4 of the control."""
+        """The artifact of translate, of the control."""
         corpus, control = self.corpus(), self.control()
-        work = self.translation_draft()
+        pending = self.pending_translation()
         return self._once(
-            "translation", lambda: translate.translate(work, self.runtime, corpus, control, max_rejects=0)
+            "translation", lambda: translate.translate(pending, self.runtime, corpus, control, max_rejects=0)
         )

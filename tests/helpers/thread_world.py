@@ -1,4 +1,4 @@
-"""Workers of one group as threads of this process: their sums and gathers wait for each other, as collectives do."""
+"""The workers of one group as threads of this process, whose sums and gathers wait for each other as collectives do."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class _Member(World):
         return self.exchange(self.rank, value)
 
 
-def together(size: int, work: Callable[[World], T]) -> list[T]:
-    """What `work` gives on every worker of a group; fails when they do not make the same collective calls."""
+def run_workers(size: int, function: Callable[[World], T]) -> list[T]:
+    """The results of `function` on every worker of a group; fails when they do not make the same collective calls."""
     exchange = _Exchange(size)
     members = [_Member(rank, size, exchange=exchange) for rank in range(size)]
     with ThreadPoolExecutor(size) as pool:
-        return list(pool.map(work, members))
+        return list(pool.map(function, members))

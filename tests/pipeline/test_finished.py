@@ -11,7 +11,7 @@ import pytest
 from bertkd_ray.cli import main
 from bertkd_ray.execution.ray.session import Runtime
 from bertkd_ray.pipeline.pipeline import Pipeline
-from tests.helpers.local_project import QUICK, InProcess
+from tests.helpers.local_project import QUICK, InProcessRuntime
 from tests.helpers.small_config import write_config
 
 pytestmark = pytest.mark.slow
@@ -23,7 +23,7 @@ def project(tmp_path_factory) -> Path:
     directory = tmp_path_factory.mktemp("finished")
     config = write_config(directory)
     with pytest.MonkeyPatch.context() as patch:
-        runtime = InProcess()
+        runtime = InProcessRuntime()
         runtime.close = lambda: None  # type: ignore[attr-defined]
         patch.setattr(Pipeline, "runtime", runtime)
         assert main(["run", str(config), *QUICK]) == 0

@@ -10,7 +10,7 @@ import pytest
 from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.cli import main
 from tests.helpers.hand_made_corpus import write_corpus_artifact
-from tests.helpers.local_project import InProcess
+from tests.helpers.local_project import InProcessRuntime
 from tests.helpers.small_config import write_config
 
 
@@ -93,7 +93,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(corpus, capsys, arguments, said):
     assert all(line.startswith("inspect  checking") for line in log)
 
 
-class Runtime(InProcess):
+class Runtime(InProcessRuntime):
     """The runtime of a pipeline, in this process."""
 
     def __init__(self, config: object) -> None:

@@ -23,7 +23,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.evaluation.metrics import corpus_bleu
 from bertkd_ray.pipeline.study import StudyRunner
 from bertkd_ray.translation import translate
-from tests.helpers.local_project import QUICK, InProcess
+from tests.helpers.local_project import QUICK, InProcessRuntime
 from tests.helpers.small_config import write_config
 
 ARMS: dict[str, Any] = {
@@ -33,7 +33,7 @@ ARMS: dict[str, Any] = {
 }
 
 
-class Session(InProcess):
+class Session(InProcessRuntime):
     """The runtime of a study, which says how often it was made and ended."""
 
     made: list[Session]

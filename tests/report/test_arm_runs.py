@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bertkd_ray.cli import main
-from tests.helpers.local_project import QUICK, InProcess
+from tests.helpers.local_project import QUICK, InProcessRuntime
 from tests.helpers.small_config import write_config
 
 pytestmark = pytest.mark.slow
@@ -22,7 +22,7 @@ SCORES |= {"valid_perplexity", "valid_accuracy", "length_ratio"}
 CURVES = {"valid/nll", "valid/perplexity", "valid/accuracy", "valid/bleu"}
 
 
-class Session(InProcess):
+class Session(InProcessRuntime):
     """The runtime of a pipeline."""
 
     def __init__(self, config: object) -> None:

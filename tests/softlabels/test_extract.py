@@ -17,7 +17,7 @@ from bertkd_ray.execution.dead_letters import ErrorBudget
 from bertkd_ray.softlabels.extract import ShardWriter, extract
 from bertkd_ray.softlabels.fidelity import Fidelity, fidelity
 from bertkd_ray.softlabels.shards import decode_labels
-from tests.helpers.local_project import InProcess, Project
+from tests.helpers.local_project import InProcessRuntime, Project
 
 K, PASSES = 4, 7
 
@@ -45,7 +45,7 @@ def writer(project: Project, artifact: str, **settings: Any) -> ShardWriter:
         work=f"work/{artifact}",
         corpus=project.corpus().directory,
         teacher=project.teacher().directory,
-        settings={**project.labels_draft().config, **settings},
+        settings={**project.pending_labels().config, **settings},
         limit=ErrorBudget("extract", 0.0, 1),
     )
 
@@ -126,15 +126,15 @@ def test_the_budget_changes_the_batches_and_not_the_labels(project, corpus, labe
 
 
 def test_only_what_is_missing_is_computed(project, labels):
-    work = project.labels_draft()
+    work = project.pending_labels()
     elsewhere = PendingArtifact(work.store, work.stage, "0" * 16, work.config, work.inputs)
     names = [entry.path for entry in labels.files("part-")]
     kept = names[0], names[2]
     for name in kept:
         work.store.write(work.store.read(labels.directory, name), elsewhere.directory, name)
-    runtime: Any = InProcess()
+    runtime: Any = InProcessRuntime()
     made = extract(elsewhere, runtime, project.corpus(), project.teacher(), max_rejects=0)
-    assert [item["shard"] for item in runtime.seen] == [names[1], names[3]]
+    assert [item["shard"] for item in runtime.mapped] == [names[1], names[3]]
     for name in names:
         assert pq.read_table(made.path(name)).equals(pq.read_table(labels.path(name)))
     assert {name: value for name, value in made.metrics.items() if name.startswith("fidelity/")} == {
@@ -143,13 +143,13 @@ def test_only_what_is_missing_is_computed(project, labels):
 
 
 def test_nothing_missing_computes_nothing(project, labels):
-    work = project.labels_draft()
+    work = project.pending_labels()
     elsewhere = PendingArtifact(work.store, work.stage, "1" * 16, work.config, work.inputs)
     for entry in labels.files("part-"):
         work.store.write(work.store.read(labels.directory, entry.path), elsewhere.directory, entry.path)
-    runtime: Any = InProcess()
+    runtime: Any = InProcessRuntime()
     made = extract(elsewhere, runtime, project.corpus(), project.teacher(), max_rejects=0)
-    assert runtime.seen == []
+    assert runtime.mapped == []
     assert made.metrics == labels.metrics
 
 
@@ -164,7 +164,7 @@ def test_a_teacher_of_another_corpus_is_refused(project, labels, tmp_path):
             work="work/scratch",
             corpus=other.directory,
             teacher=project.teacher().directory,
-            settings=project.labels_draft().config,
+            settings=project.pending_labels().config,
             limit=ErrorBudget("extract", 0.0, 1),
         )
 

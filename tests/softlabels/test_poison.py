@@ -22,9 +22,9 @@ from bertkd_ray.softlabels import scoring
 from bertkd_ray.softlabels.extract import ShardWriter, extract
 from bertkd_ray.softlabels.shards import decode_labels
 from bertkd_ray.student import distill
-from tests.helpers.killable_processes import deaths_until_done, dies
-from tests.helpers.local_project import InProcess, Project
-from tests.helpers.poison_records import beside, bytes_of, deadly, poisoned
+from tests.helpers.killable_processes import is_killed, kills_until_done
+from tests.helpers.local_project import InProcessRuntime, Project
+from tests.helpers.poison_records import artifact_bytes, kill_on_poison_records, pending_on_corpus, with_poison_records
 
 PAIRS = 242
 FRAGMENT = 64
@@ -41,16 +41,16 @@ def project(tmp_path_factory) -> Project:
 
 @pytest.fixture(scope="module")
 def corpus(project) -> Artifact:
-    return poisoned(project.corpus(), "train", "tgt_ids", ROWS, "a" * 16)[0]
+    return with_poison_records(project.corpus(), "train", "tgt_ids", ROWS, "a" * 16)[0]
 
 
 def draft(project: Project, corpus: Artifact, fingerprint: str) -> PendingArtifact:
-    return beside(corpus, project.labels_draft(), fingerprint)
+    return pending_on_corpus(corpus, project.pending_labels(), fingerprint)
 
 
 def made(project: Project, corpus: Artifact, fingerprint: str, share: float, runtime: Any = None) -> Artifact:
     work = draft(project, corpus, fingerprint)
-    return extract(work, runtime or InProcess(), corpus, project.teacher(), max_rejects=share)
+    return extract(work, runtime or InProcessRuntime(), corpus, project.teacher(), max_rejects=share)
 
 
 def table_of(artifact: Artifact) -> list[dict[str, Any]]:
@@ -101,12 +101,12 @@ def test_the_row_groups_lose_the_rejected_pairs_and_the_manifest_says_so(labels)
 
 
 def test_making_it_again_gives_the_same_bytes(project, corpus, labels):
-    assert bytes_of(made(project, corpus, "c" * 16, 0.5).uri) == bytes_of(labels.uri)
+    assert artifact_bytes(made(project, corpus, "c" * 16, 0.5).uri) == artifact_bytes(labels.uri)
 
 
 def test_it_is_said_on_the_terminal(project, corpus, capsys):
     work = draft(project, corpus, "d" * 16)
-    extract(work, InProcess(), corpus, project.teacher(), max_rejects=0.02)
+    extract(work, InProcessRuntime(), corpus, project.teacher(), max_rejects=0.02)
     (said,) = [line for line in capsys.readouterr().err.splitlines() if "rejected" in line]
     assert said.startswith(
         "extract  3 of 242 pairs rejected (1.240%); pair 3: IndexError: index 60000 is out of bounds"
@@ -121,7 +121,7 @@ def test_without_rejects_there_is_no_table(project):
 
 def test_too_many_fail_the_stage_and_a_greater_share_finishes_it(project, corpus, labels):
     work = draft(project, corpus, "e" * 16)
-    runtime = InProcess()
+    runtime = InProcessRuntime()
     with pytest.raises(UserError) as error:
         # Two are borne, so the first fragment is finished, and the second is not.
         extract(work, runtime, corpus, project.teacher(), max_rejects=2 / PAIRS)
@@ -133,16 +133,16 @@ def test_too_many_fail_the_stage_and_a_greater_share_finishes_it(project, corpus
     assert said.endswith(f"; all of them: {table}; mend the cause, or raise max_rejects, and run again to go on")
     assert "\n" not in said
     assert pq.read_table(table)["id"].to_pylist() == ROWS
-    assert "manifest.json" not in bytes_of(work.store.path(work.directory))
+    assert "manifest.json" not in artifact_bytes(work.store.path(work.directory))
     # The same limit fails again at once, and a greater one has two fragments left to score.
-    again = InProcess()
+    again = InProcessRuntime()
     with pytest.raises(UserError, match=r"^extract: 3 of 242 pairs rejected"):
         extract(work, again, corpus, project.teacher(), max_rejects=2 / PAIRS)
-    assert again.seen == []
-    raised = InProcess()
+    assert again.mapped == []
+    raised = InProcessRuntime()
     found = extract(work, raised, corpus, project.teacher(), max_rejects=3 / PAIRS)
-    assert [item["shard"] for item in raised.seen] == ["part-000002.parquet", "part-000003.parquet"]
-    assert bytes_of(found.uri) == bytes_of(labels.uri)
+    assert [item["shard"] for item in raised.mapped] == ["part-000002.parquet", "part-000003.parquet"]
+    assert artifact_bytes(found.uri) == artifact_bytes(labels.uri)
     assert work.store.files(work.staging) == []
 
 
@@ -164,14 +164,14 @@ def test_one_fragment_with_too_many_is_given_up_at_once(project, monkeypatch):
 
 def test_a_fragment_without_any_pair_left_is_an_empty_shard_and_distil_can_be_run(project):
     rows = [*range(FRAGMENT), FRAGMENT + 32, *range(FRAGMENT + 33, 2 * FRAGMENT)]
-    empty, ids = poisoned(project.corpus(), "train", "tgt_ids", rows, "1" * 16)
+    empty, ids = with_poison_records(project.corpus(), "train", "tgt_ids", rows, "1" * 16)
     labels = made(project, empty, "2" * 16, 0.9)
     assert [entry.row_groups for entry in labels.files("part-")][:2] == [[], [32]]
     assert len(pq.read_table(labels.path("part-000000.parquet"))) == 0
     assert [one["id"] for one in table_of(labels)] == ids
     arm = project.config.arm_configs()["distilled"]
     work = distill.pending_artifact(arm, project.store, empty.fingerprint, labels.fingerprint)
-    student = distill.distill(work, arm, InProcess(), empty, labels, lambda rows: None)
+    student = distill.distill(work, arm, InProcessRuntime(), empty, labels, lambda rows: None)
     assert student.metrics["steps"] == 2
 
 
@@ -188,9 +188,9 @@ def test_a_pair_whose_logits_do_not_fit_float16_is_rejected(project, monkeypatch
     target = np.asarray(pq.read_table(project.corpus().path(entry.path))["tgt_ids"][5].as_py())
     monkeypatch.setattr(scoring.Scorer, "_score_batch", too_large)
     # One row a batch, so that the other pairs of a batch keep their logits.
-    settings = {**project.labels_draft().config, "batch_tokens": 1}
-    work = PendingArtifact(project.store, "softlabels", "3" * 16, settings, project.labels_draft().inputs)
-    labels = extract(work, InProcess(), project.corpus(), project.teacher(), max_rejects=0.5)
+    settings = {**project.pending_labels().config, "batch_tokens": 1}
+    work = PendingArtifact(project.store, "softlabels", "3" * 16, settings, project.pending_labels().inputs)
+    labels = extract(work, InProcessRuntime(), project.corpus(), project.teacher(), max_rejects=0.5)
     rejects = table_of(labels)
     assert 5 in [one["id"] for one in rejects]
     for one in rejects:
@@ -199,7 +199,7 @@ def test_a_pair_whose_logits_do_not_fit_float16_is_rejected(project, monkeypatch
 
 
 def writer(project: Project, corpus: Artifact, artifact: str, share: float = 0.5) -> ShardWriter:
-    work = PendingArtifact(project.store, "softlabels", artifact, project.labels_draft().config, {})
+    work = PendingArtifact(project.store, "softlabels", artifact, project.pending_labels().config, {})
     return ShardWriter(
         storage=project.store.uri,
         artifact=work.directory,
@@ -222,7 +222,7 @@ def kills(monkeypatch) -> None:
     from bertkd_ray.teacher import masking
 
     monkeypatch.setattr(masking, "cmlm_batch", masking.cmlm_batch)
-    deadly()
+    kill_on_poison_records()
     monkeypatch.setattr(scoring, "cmlm_batch", masking.cmlm_batch)
 
 
@@ -230,16 +230,16 @@ def test_killing_pairs_end_in_the_table_of_the_next_driver(project, corpus, labe
     work = draft(project, corpus, "4" * 16)
 
     def drive() -> None:
-        extract(work, InProcess(), corpus, project.teacher(), max_rejects=0.02)
+        extract(work, InProcessRuntime(), corpus, project.teacher(), max_rejects=0.02)
 
     # A driver that is its own actor: two pairs in one batch, the longer one first, and one in the other fragment.
-    assert deaths_until_done(drive) == 6 + 4
+    assert kills_until_done(drive) == 6 + 4
     found = load(project.store, work.directory)
     rejects = table_of(found)
     assert [one["id"] for one in rejects] == ROWS
     assert [one["tries"] for one in rejects] == [6, 4, 4]
     assert [one["reason"] for one in rejects] == [f"its process died {one['tries']} times" for one in rejects]
-    ours = bytes_of(found.uri)
+    ours = artifact_bytes(found.uri)
     for entry in labels.files("part-"):
         assert entry.path in ours
         rows = pq.read_table(found.path(entry.path))
@@ -251,7 +251,7 @@ def test_killing_pairs_end_in_the_table_of_the_next_driver(project, corpus, labe
 def test_an_actor_goes_on_where_the_one_before_it_died(project, corpus, kills):
     """The same with an actor alone, which begins the fragment again as often as Ray lets it."""
     actor = writer(project, corpus, "5" * 16)
-    assert deaths_until_done(lambda: actor(item(corpus, 1))) == 4
+    assert kills_until_done(lambda: actor(item(corpus, 1))) == 4
     # The shard is there: another call computes nothing.
     actor._scorer = None
     assert actor(item(corpus, 1))["shard"] == "part-000001.parquet"
@@ -261,13 +261,13 @@ def test_an_actor_goes_on_where_the_one_before_it_died(project, corpus, kills):
 def test_what_kills_again_and_again_ends_in_the_limit(project, corpus, kills):
     actor = writer(project, corpus, "6" * 16, share=0.001)
     for _ in range(4):
-        assert dies(lambda: actor(item(corpus, 1)))
+        assert is_killed(lambda: actor(item(corpus, 1)))
     with pytest.raises(
         UserError, match=r"^extract: 1 of 242 pairs rejected \(0\.413%\), .*; pair 70: its process died 4 times"
     ):
         actor(item(corpus, 1))
     # With a greater share the fragment is finished, and does not kill again.
-    assert not dies(lambda: writer(project, corpus, "6" * 16)(item(corpus, 1)))
+    assert not is_killed(lambda: writer(project, corpus, "6" * 16)(item(corpus, 1)))
 
 
 @pytest.mark.parametrize("moments", [[1], [2, 1], [1, 3, 2], [1, 2, 3, 4]])
@@ -290,7 +290,7 @@ def test_a_fragment_whose_process_was_taken_away_has_the_same_bytes(project, lab
     for moment in moments:
         with monkeypatch.context() as patch:
             patch.setattr(scoring.Scorer, "_score_batch", killed_at(moment))
-            assert dies(lambda: actor(item(project.corpus(), 0)))
+            assert is_killed(lambda: actor(item(project.corpus(), 0)))
     actor(item(project.corpus(), 0))
     undisturbed = writer(project, project.corpus(), "7" * 16)
     undisturbed._scorer.batch_tokens = 700
@@ -301,12 +301,12 @@ def test_a_fragment_whose_process_was_taken_away_has_the_same_bytes(project, lab
 
 @pytest.mark.parametrize("size", [0, 7, 4000])
 def test_a_shard_that_was_cut_off_is_made_again(project, size):
-    work = PendingArtifact(project.store, "softlabels", "8" * 16, project.labels_draft().config, {})
+    work = PendingArtifact(project.store, "softlabels", "8" * 16, project.pending_labels().config, {})
     for entry in project.labels().files("part-"):
         data = project.store.read(project.labels().directory, entry.path)
         cut = entry.path == "part-000001.parquet"
         project.store.write(data[:size] if cut else data, work.directory, entry.path)
-    runtime = InProcess()
+    runtime = InProcessRuntime()
     found = extract(work, runtime, project.corpus(), project.teacher(), max_rejects=0)
-    assert [one["shard"] for one in runtime.seen] == ["part-000001.parquet"]
-    assert bytes_of(found.uri) == bytes_of(project.labels().uri)
+    assert [one["shard"] for one in runtime.mapped] == ["part-000001.parquet"]
+    assert artifact_bytes(found.uri) == artifact_bytes(project.labels().uri)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.helpers.local_project import Project
-from tests.helpers.poison_records import beside, bytes_of, poisoned
+from tests.helpers.poison_records import artifact_bytes, pending_on_corpus, with_poison_records
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -27,8 +27,8 @@ PROGRAM = textwrap.dedent(
     import ray
 
     from bertkd_ray.artifacts.artifact import load
-    from bertkd_ray.execution.ray.session import Runtime
-    from bertkd_ray.softlabels.extract import draft, extract
+    from bertkd_ray.execution.ray.session import RayRuntime
+    from bertkd_ray.softlabels.extract import extract, pending_artifact
     from tests.helpers.local_project import Project
 
     project = Project(Path(sys.argv[1]))
@@ -37,11 +37,11 @@ PROGRAM = textwrap.dedent(
         address="local",
         num_cpus=2,
         log_to_driver=False,
-        runtime_env={"worker_process_setup_hook": "tests.helpers.poison_records.deadly"},
+        runtime_env={"worker_process_setup_hook": "tests.helpers.poison_records.kill_on_poison_records"},
     )
-    runtime = Runtime(project.config)
+    runtime = RayRuntime(project.config)
     runtime.start()
-    labels = draft(project.config, project.store, corpus.fingerprint, teacher.fingerprint)
+    labels = pending_artifact(project.config, project.store, corpus.fingerprint, teacher.fingerprint)
     extract(replace(labels, fingerprint="b" * 16), runtime, corpus, teacher, max_rejects=0.01)
     """
 )
@@ -50,17 +50,17 @@ PROGRAM = textwrap.dedent(
 def test_a_pair_that_kills_every_actor_is_rejected_and_the_rest_is_scored(tmp_path):
     project = Project(tmp_path)
     whole = project.labels()
-    corpus, (pair,) = poisoned(project.corpus(), "train", "tgt_ids", [70], "a" * 16)
+    corpus, (pair,) = with_poison_records(project.corpus(), "train", "tgt_ids", [70], "a" * 16)
     command = [sys.executable, "-c", PROGRAM, str(tmp_path), corpus.directory, project.teacher().directory]
     # Where the workers find the hook.
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
     assert "1 of 242 pairs rejected (0.413%); pair 70: its process died 4 times" in done.stderr
-    work = beside(corpus, project.labels_draft(), "b" * 16)
+    work = pending_on_corpus(corpus, project.pending_labels(), "b" * 16)
     directory = project.store.path(work.directory)
     assert pq.read_table(f"{directory}/rejects.parquet")["id"].to_pylist() == [pair]
-    ours = bytes_of(directory)
+    ours = artifact_bytes(directory)
     for entry in whole.files("part-"):
         ids = pq.read_table(whole.path(entry.path))["id"].to_pylist()
         assert pq.read_table(f"{directory}/{entry.path}")["id"].to_pylist() == [one for one in ids if one != pair]

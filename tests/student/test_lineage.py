@@ -84,10 +84,10 @@ def test_the_lineage_of_a_student_with_a_teacher(project, taught):
 
 def test_the_lineage_of_a_control_and_what_is_gone(project, tmp_path):
     control = project.control()
-    translate.translate(project.translation_draft(), project.runtime, project.corpus(), control, max_rejects=0)
+    translate.translate(project.pending_translation(), project.runtime, project.corpus(), control, max_rejects=0)
     lineage = lineage_of(control)
     assert (lineage.softlabels, lineage.teacher) == (None, None)
-    assert [one.directory for one in lineage.translations] == [project.translation_draft().directory]
+    assert [one.directory for one in lineage.translations] == [project.pending_translation().directory]
     shutil.copytree(control.uri, tmp_path / control.directory)
     alone = lineage_of(student_at(str(tmp_path / control.directory)))
     assert (alone.corpus, alone.translations) == (None, ())

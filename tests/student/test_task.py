@@ -21,7 +21,7 @@ from bertkd_ray.student.model import build_student
 from bertkd_ray.student.task import StudentTask, Validation, lengths, soft_labels
 from bertkd_ray.training.batch_plan import MicroBatch, StreamPosition
 from bertkd_ray.training.context import World
-from tests.helpers.thread_world import together
+from tests.helpers.thread_world import run_workers
 
 V, PAIRS = 24, 15
 SIZES = {"width": 16, "ffn": 24, "heads": 2}
@@ -184,7 +184,7 @@ def test_the_figures_are_those_of_the_whole_model_on_every_pair(make):
 def test_bleu_of_a_perfect_translator_is_100(make, monkeypatch):
     monkeypatch.setattr(task_module, "translate_ids", perfect)
     assert evaluated(make())["valid/bleu"] == pytest.approx(100.0)
-    for figures in together(3, make().evaluate):
+    for figures in run_workers(3, make().evaluate):
         assert figures["valid/bleu"] == pytest.approx(100.0)
 
 
@@ -238,7 +238,7 @@ def test_validation_repeats_and_leaves_the_gradients_alone(make):
 def test_workers_share_the_validation_and_agree(make, size):
     task = make()
     one = evaluated(task)
-    several = together(size, task.evaluate)
+    several = run_workers(size, task.evaluate)
     assert several == [several[0]] * size
     assert several[0] == pytest.approx(one, rel=1e-5)
 
@@ -246,7 +246,7 @@ def test_workers_share_the_validation_and_agree(make, size):
 def test_a_worker_without_a_batch_takes_part(make):
     task = make(batch_tokens=100_000)
     one = evaluated(task)
-    assert together(2, task.evaluate) == [pytest.approx(one, rel=1e-5)] * 2
+    assert run_workers(2, task.evaluate) == [pytest.approx(one, rel=1e-5)] * 2
 
 
 def test_the_highest_bleu_is_best(make):

@@ -19,7 +19,7 @@ from bertkd_ray.teacher.model import build_teacher
 from bertkd_ray.teacher.task import TeacherBatch, TeacherTask, lengths
 from bertkd_ray.training.batch_plan import MicroBatch, StreamPosition
 from bertkd_ray.training.context import World
-from tests.helpers.thread_world import together
+from tests.helpers.thread_world import run_workers
 from tests.teacher.tiny import write_bert
 
 V = 24
@@ -138,7 +138,7 @@ def test_validation_does_not_depend_on_the_order_of_the_rows(make):
 def test_workers_share_the_validation_and_agree(make, size):
     task = make()
     one = evaluated(task)
-    several = together(size, task.evaluate)
+    several = run_workers(size, task.evaluate)
     assert several == [several[0]] * size
     assert several[0] == pytest.approx(one, rel=1e-6)
 
@@ -146,7 +146,7 @@ def test_workers_share_the_validation_and_agree(make, size):
 def test_a_worker_without_a_batch_takes_part(make):
     task = make(batch_tokens=100_000)
     one = evaluated(task)
-    assert together(2, task.evaluate) == [pytest.approx(one, rel=1e-6)] * 2
+    assert run_workers(2, task.evaluate) == [pytest.approx(one, rel=1e-6)] * 2
 
 
 def test_the_figures_are_means_over_the_masked_positions(make):

@@ -25,9 +25,9 @@ from bertkd_ray.evaluation.metrics import legacy_bleu
 from bertkd_ray.execution.dead_letters import ErrorBudget
 from bertkd_ray.translation import translate
 from bertkd_ray.translation.translate import PartTranslator, best_hypotheses, read_translations
-from tests.helpers.killable_processes import deaths_until_done
-from tests.helpers.local_project import InProcess, Project
-from tests.helpers.poison_records import NO_TOKEN, beside, poisoned
+from tests.helpers.killable_processes import kills_until_done
+from tests.helpers.local_project import InProcessRuntime, Project
+from tests.helpers.poison_records import NO_TOKEN, pending_on_corpus, with_poison_records
 
 ROWS = 20
 
@@ -45,7 +45,7 @@ def project(tmp_path_factory) -> Project:
 
 
 def translator(project: Project, work: str = "scratch", **settings: Any) -> PartTranslator:
-    draft = project.translation_draft()
+    draft = project.pending_translation()
     return PartTranslator(
         storage=project.store.uri,
         corpus=project.corpus().directory,
@@ -127,7 +127,7 @@ def translation(project) -> Artifact:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(translate, "_PART_ROWS", 6)
         return translate.translate(
-            project.translation_draft(), project.runtime, project.corpus(), project.control(), max_rejects=0
+            project.pending_translation(), project.runtime, project.corpus(), project.control(), max_rejects=0
         )
 
 
@@ -149,7 +149,7 @@ def test_scores_are_sacrebleus_on_the_best_hypotheses(translation):
 def test_a_chinese_target_is_scored_by_characters(project):
     corpus = project.corpus()
     chinese = replace(corpus, manifest=replace(corpus.manifest, info={**corpus.info, "tgt_lang": "zh"}))
-    work = PendingArtifact(project.store, "translation", "0123456789abcdef", project.translation_draft().config, {})
+    work = PendingArtifact(project.store, "translation", "0123456789abcdef", project.pending_translation().config, {})
     found = translate.translate(work, project.runtime, chinese, project.control(), max_rejects=0)
     assert found.info["tokenize"] == "zh"
     assert "|tok:zh|" in found.info["signatures"]["bleu_signature"]
@@ -172,7 +172,7 @@ def test_translations_of_moses_text_are_raw_with_their_tokens_beside_them(projec
     written = "the man &apos;s here , she says ."
     monkeypatch.setattr(tokenizer, "decode", lambda _, ids: [unescape_moses(written)] * len(list(ids)))
     found = translate.translate(
-        moses.translation_draft(), moses.runtime, moses.corpus(), moses.control(), max_rejects=0
+        moses.pending_translation(), moses.runtime, moses.corpus(), moses.control(), max_rejects=0
     )
     table = read_translations(found)
     raw = pq.read_table(project.variant(moses.directory / "raw").corpus().path("test"))
@@ -193,14 +193,14 @@ def test_translations_of_moses_text_are_raw_with_their_tokens_beside_them(projec
 @pytest.fixture(scope="module")
 def poison(project) -> tuple[Artifact, list[int]]:
     """The corpus with two test sentences that hold a token that there is not."""
-    return poisoned(project.corpus(), "test", "src_ids", [7, 12], "a" * 16)
+    return with_poison_records(project.corpus(), "test", "src_ids", [7, 12], "a" * 16)
 
 
 def test_sentences_that_raise_have_an_empty_translation(project, poison, translation, monkeypatch, capsys):
     monkeypatch.setattr(translate, "_PART_ROWS", 6)
     corpus, ids = poison
-    work = beside(corpus, project.translation_draft(), "b" * 16)
-    runtime = InProcess()
+    work = pending_on_corpus(corpus, project.pending_translation(), "b" * 16)
+    runtime = InProcessRuntime()
     with pytest.raises(
         UserError, match=r"^translate: 1 of 20 pairs rejected \(5\.000%\), .*; pair 7: IndexError: index out of"
     ):
@@ -209,9 +209,9 @@ def test_sentences_that_raise_have_an_empty_translation(project, poison, transla
         translate.translate(work, runtime, corpus, project.control(), max_rejects=0.05)
     # What is translated is not translated again: the part with the second sentence was finished before it was counted.
     capsys.readouterr()
-    last = InProcess()
+    last = InProcessRuntime()
     found = translate.translate(work, last, corpus, project.control(), max_rejects=0.1)
-    assert [one["start"] for one in last.seen] == [18]
+    assert [one["start"] for one in last.mapped] == [18]
     rejects = pq.read_table(found.path("rejects.parquet")).to_pylist()
     assert [(one["id"], one["fragment"]) for one in rejects] == [(pair, "test/part-000000.parquet") for pair in ids]
     assert found.metrics["rejects"] == 2
@@ -240,12 +240,12 @@ def test_a_sentence_that_kills_has_an_empty_translation(project, poison, monkeyp
         return plain(model, src, **options)
 
     monkeypatch.setattr(seq2seq, "translate_ids", deadly)
-    work = beside(corpus, project.translation_draft(), "c" * 16)
+    work = pending_on_corpus(corpus, project.pending_translation(), "c" * 16)
 
     def drive() -> None:
-        translate.translate(work, InProcess(), corpus, project.control(), max_rejects=0.1)
+        translate.translate(work, InProcessRuntime(), corpus, project.control(), max_rejects=0.1)
 
-    assert deaths_until_done(drive) == 6
+    assert kills_until_done(drive) == 6
     found = load(project.store, work.directory)
     rejects = pq.read_table(found.path("rejects.parquet")).to_pylist()
     assert [one["reason"] for one in rejects] == ["its process died 4 times", "its process died 6 times"]
@@ -256,16 +256,16 @@ def test_a_sentence_that_kills_has_an_empty_translation(project, poison, monkeyp
 
 def test_only_parts_that_are_missing_or_of_other_rows_are_translated(project, translation, monkeypatch):
     monkeypatch.setattr(translate, "_PART_ROWS", 6)
-    work = beside(project.corpus(), project.translation_draft(), "d" * 16)
+    work = pending_on_corpus(project.corpus(), project.pending_translation(), "d" * 16)
     actor = translator(project, work.staging)
     first, second, third, fourth = translate._parts(project.corpus())
     for one in ({**first, "rows": 5}, second, third):
         actor(one)
     data = project.store.read(work.staging, third["name"])
     project.store.write(data[:-20], work.staging, third["name"])
-    runtime = InProcess()
+    runtime = InProcessRuntime()
     found = translate.translate(work, runtime, project.corpus(), project.control(), max_rejects=0)
-    assert runtime.seen == [first, third, fourth]
+    assert runtime.mapped == [first, third, fourth]
     assert read_translations(found).equals(read_translations(translation))
 
 
