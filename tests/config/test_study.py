@@ -120,8 +120,8 @@ def test_arms_of_one_teacher_store_what_the_widest_uses(load):
     }
     stored = {arm: config.stored_topk() for arm, config in arms(load(tree)).items() if arm != "control"}
     assert stored == {"k32": 32, "k1": 32, "short-teacher": 4}
-    told = arms(load(tree, "extract.topk=64"))
-    assert {config.stored_topk() for config in told.values()} == {64}
+    explicit = arms(load(tree, "extract.topk=64"))
+    assert {config.stored_topk() for config in explicit.values()} == {64}
 
 
 def test_arms_may_have_teachers_and_training_text_of_their_own(load):
@@ -200,13 +200,13 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize(("tree", "overrides", "said"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_told_in_one_line(load, tree, overrides, said):
+@pytest.mark.parametrize(("tree", "overrides", "parts"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_told_in_one_line(load, tree, overrides, parts):
     with pytest.raises(UserError) as caught:
         load(tree, *overrides)
     message = str(caught.value)
     assert "\n" not in message
-    for part in said:
+    for part in parts:
         assert part in message
 
 
