@@ -1,0 +1,64 @@
+"""The names of the package: the field's own words."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULES = sorted((ROOT / "bertkd_ray").rglob("*.py"))
+
+# Each with the word to use instead.
+COINED = {
+    r"_?Draft": "PendingArtifact",
+    r"TokenSpace|token_space": "Vocabulary, vocabulary",
+    r"_?Sieve|sieve": "FaultIsolation, isolation",
+    r"killers?": "poison_records",
+    r"_?Limit": "ErrorBudget",
+    r"_?Rejects?": "DeadLetter, DeadLetters",
+    r"_?Board|_?board": "_ProgressActor, progress_actor",
+    r"LocalHost|Host": "LocalRuntime, Runtime",
+    r"_?Workers": "World",
+    r"answered|leaving": "call_with_timeout, exit_past_hung_calls",
+    r"say": "log",
+    r"print_": "digest",
+    r"_?settle|_?resolve": "apply_drops, find_duplicates",
+    r"_?judge|_?admit": "filter_by_text, filter_by_length",
+    r"_?Look|_?look|looks|look_at_\w+": "SampleStats, sample",
+    r"side_by_side": "scheduler",
+    r"_?Made": "BuildRecord",
+    r"FRAME_TOKENS": "SPECIAL_TOKENS_PER_PAIR",
+}
+
+
+@cache
+def identifiers(path: Path) -> tuple[tuple[str, int], ...]:
+    """The names that a module gives: of variables, arguments, functions, classes, attributes and imports."""
+    return tuple(_identifiers(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def _identifiers(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()) | ast.arg(arg=name):
+                yield name, node.lineno
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name, node.lineno
+            case ast.alias(name=name, asname=asname):
+                yield asname or name.rpartition(".")[2], node.lineno
+
+
+@pytest.mark.parametrize("pattern", COINED)
+def test_no_name_is_a_coined_word(pattern: str) -> None:
+    hits = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in MODULES
+        for name, line in (*identifiers(path), (path.stem, 1))
+        if re.fullmatch(pattern, name)
+    ]
+    assert hits == [], f"use {COINED[pattern]}"
