@@ -75,8 +75,9 @@ def _measure(pairs: int, fragment_pairs: int, group_pairs: int) -> dict[str, flo
     import psutil
 
     from bertkd_ray.artifacts import artifact as artifacts
+    from bertkd_ray.artifacts.row_groups import RowGroups
     from bertkd_ray.artifacts.store import Store
-    from bertkd_ray.training.batch_plan import BatchPlan, RowGroups, StreamPosition
+    from bertkd_ray.training.batch_plan import BatchPlan, StreamPosition
 
     figures: dict[str, float] = {"pairs": pairs}
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -10,7 +9,6 @@ import pyarrow.parquet as pq
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, find, fingerprint
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.corpus.prepare import TOKENIZER
-from bertkd_ray.training.batch_plan import RowGroups
 
 GROUP_PAIRS = 256
 COLUMNS = ["id", "src", "tgt", "src_ids", "tgt_ids"]
@@ -27,7 +25,7 @@ def grown(corpus: Artifact, copies: int, *, fragment_pairs: int = 2048, valid_pa
     if found := find(corpus.store, "corpus", digest, checksums=False):
         return found
     work = PendingArtifact(corpus.store, "corpus", digest, settings, inputs)
-    train, valid = _whole(corpus, "train"), _whole(corpus, "valid").slice(0, valid_pairs)
+    train, valid = corpus.read_table("train/", COLUMNS), corpus.read_table("valid/", COLUMNS).slice(0, valid_pairs)
     step = int(pc.max(train["id"]).as_py()) + 1
     for copy in range(copies):
         ids = pa.array(train["id"].to_numpy() + copy * step)
@@ -41,11 +39,6 @@ def grown(corpus: Artifact, copies: int, *, fragment_pairs: int = 2048, valid_pa
         corpus.store.upload(corpus.local(TOKENIZER, scratch), work.directory, TOKENIZER)
     metrics = {**corpus.metrics, "train/pairs": copies * len(train), "valid/pairs": len(valid)}
     return work.commit(made=[TOKENIZER, "train", "valid", "test"], metrics=metrics, info=corpus.info)
-
-
-def _whole(corpus: Artifact, split: str) -> pa.Table:
-    groups = RowGroups(corpus, f"{split}/", COLUMNS)
-    return groups.read(np.arange(len(groups.rows)))
 
 
 def _write(work: PendingArtifact, table: pa.Table, name: str) -> None:

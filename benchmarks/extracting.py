@@ -6,8 +6,6 @@ import itertools
 import tempfile
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from benchmarks.baselines import OriginalExtraction
 from benchmarks.comparison import OURS, compare
 from benchmarks.setting import Setting
@@ -46,8 +44,7 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="benchmark-") as directory:
 
         def theirs() -> None:
-            with store.fs.open_input_file(corpus.path(entry.path)) as source:
-                table = pq.read_table(source).combine_chunks()
+            table = corpus.read_table(entry.path).combine_chunks()
             original(Ragged.from_arrow(table["src_ids"]), Ragged.from_arrow(table["tgt_ids"]), Path(directory))
 
         try:
@@ -84,5 +81,4 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
 
 def _targets(setting: Setting, fragment: str) -> int:
     """Target tokens of a fragment."""
-    with setting.corpus.store.fs.open_input_file(setting.corpus.path(fragment)) as source:
-        return int(Ragged.from_arrow(pq.read_table(source, columns=["tgt_ids"])["tgt_ids"]).lengths.sum())
+    return int(Ragged.from_arrow(setting.corpus.read_table(fragment, ["tgt_ids"])["tgt_ids"]).lengths.sum())

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks.machine import ROOT
 from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.config import Config, load_config
 from bertkd_ray.core.devices import Precision, resolve_precision
@@ -25,7 +26,7 @@ from bertkd_ray.corpus.tokenizer import load_bert_ids
 from bertkd_ray.pipeline.pipeline import Pipeline
 from bertkd_ray.teacher.model import ConditionalMaskedLM, build_teacher
 from bertkd_ray.teacher.source import bert_specials
-from bertkd_ray.training.batch_plan import BatchPlan, MicroBatch, RowGroups, Streams
+from bertkd_ray.training.batch_plan import BatchPlan, MicroBatch, Streams
 
 CPU = torch.device("cpu")
 FRAGMENT_PAIRS = 192
@@ -158,5 +159,4 @@ class Setting:
 
     def rows(self, split: str) -> pa.Table:
         """A whole split."""
-        groups = RowGroups(self.corpus, f"{split}/", ["id", "src_ids", "tgt_ids"])
-        return groups.read(np.arange(len(groups.rows)))
+        return self.corpus.read_table(f"{split}/", ["id", "src_ids", "tgt_ids"]).combine_chunks()

@@ -12,10 +12,13 @@ import json
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+import pyarrow as pa
 
 from bertkd_ray.artifacts.manifest import (
     MANIFEST,
@@ -123,6 +126,24 @@ class Artifact:
     def path(self, *parts: str) -> str:
         """A path inside the artifact, for the store's filesystem."""
         return self.store.path(self.directory, *parts)
+
+    def open_input(self, *parts: str) -> AbstractContextManager[pa.NativeFile]:
+        """A file of the artifact to read from at any position. Raises StorageError when it cannot be read."""
+        return self.store.open_input(self.directory, *parts)
+
+    def read_table(self, below: str, columns: list[str] | None = None) -> pa.Table:
+        """The rows of all Parquet files whose path begins with `below`, in the order of the manifest.
+
+        columns: which to read; all by default. Raises StorageError when a file cannot be read.
+        """
+        import pyarrow.parquet as pq
+
+        tables = []
+        for entry in self.files(below):
+            if entry.is_parquet:
+                with self.open_input(entry.path) as source:
+                    tables.append(pq.read_table(source, columns=columns))
+        return pa.concat_tables(tables)
 
     def read_json(self, *parts: str) -> Any:
         """A JSON file of the artifact."""
@@ -272,6 +293,6 @@ def _row_groups(store: Store, *parts: str) -> list[int]:
     """Rows of every row group: the batch plan needs no more than the manifest."""
     import pyarrow.parquet as pq
 
-    with store.fs.open_input_file(store.path(*parts)) as source:
+    with store.open_input(*parts) as source:
         footer = pq.read_metadata(source)
     return [footer.row_group(index).num_rows for index in range(footer.num_row_groups)]

@@ -148,7 +148,7 @@ class _LockFile:
             if other is not None and other.token != mine.token:
                 return other
             if other is not None:
-                self._store.fs.delete_file(self._store.path(*self._path))
+                self._store.delete_file(*self._path)
         return None
 
     def _owner(self) -> Owner | None:

@@ -72,7 +72,14 @@ class Store:
 
     def exists(self, *parts: str) -> bool:
         """Whether a file stands at this path."""
-        return bool(self.fs.get_file_info(self.path(*parts)).type == fs.FileType.File)
+        with self.reporting_errors("read", *parts):
+            return bool(self.fs.get_file_info(self.path(*parts)).type == fs.FileType.File)
+
+    def directories(self) -> list[str]:
+        """The names of the directories at the top of the store, sorted; none where the store is not made yet."""
+        with self.reporting_errors("read"):
+            infos = self.fs.get_file_info(fs.FileSelector(self.root, allow_not_found=True))
+        return sorted(info.base_name for info in infos if info.type == fs.FileType.Directory)
 
     def files(self, *parts: str) -> list[tuple[str, int]]:
         """Every file below a directory: its path relative to it, and its size in bytes; sorted.
@@ -84,13 +91,23 @@ class Store:
     def _all_files(self, *parts: str) -> list[tuple[str, int]]:
         base = self.path(*parts)
         selector = fs.FileSelector(base, recursive=True, allow_not_found=True)
-        found = [info for info in self.fs.get_file_info(selector) if info.type == fs.FileType.File]
-        return sorted((info.path[len(base) + 1 :], info.size) for info in found)
+        with self.reporting_errors("read", *parts):
+            infos = self.fs.get_file_info(selector)
+        return sorted((info.path[len(base) + 1 :], info.size) for info in infos if info.type == fs.FileType.File)
+
+    @contextmanager
+    def open_input(self, *parts: str) -> Iterator[pa.NativeFile]:
+        """A file to read from at any position, closed after the block.
+
+        Raises FileNotFoundError if there is none, and StorageError for all that pyarrow cannot read inside the block.
+        """
+        with self.reporting_errors("read", *parts), self.fs.open_input_file(self.path(*parts)) as source:
+            yield source
 
     def read(self, *parts: str) -> bytes:
         """A file's bytes. Raises FileNotFoundError if there is none."""
-        with self.reporting_errors("read", *parts), self.fs.open_input_stream(self.path(*parts)) as stream:
-            return bytes(stream.read())
+        with self.open_input(*parts) as source:
+            return bytes(source.read())
 
     def write(self, data: bytes, *parts: str, lasting: bool = True) -> None:
         """Writes a file in one step: a reader sees the whole of it or nothing, and what it sees outlasts a crash.
@@ -129,9 +146,13 @@ class Store:
         """Removes all files below a directory but those named; returns what was removed, scratch files aside."""
         strangers = [name for name, _ in self._all_files(*parts) if name not in set(names)]
         for name in strangers:
-            with self.reporting_errors("removed", *parts, name), suppress(FileNotFoundError):
-                self.fs.delete_file(self.path(*parts, name))
+            self.delete_file(*parts, name)
         return [name for name in strangers if not _is_scratch(name)]
+
+    def delete_file(self, *parts: str) -> None:
+        """Removes a file, if it is there; another process may be doing so too."""
+        with self.reporting_errors("removed", *parts), suppress(FileNotFoundError):
+            self.fs.delete_file(self.path(*parts))
 
     def delete(self, *parts: str) -> None:
         """Removes a directory and what lies in it, if it is there; another process may be doing so too."""
@@ -184,15 +205,8 @@ class Store:
                     yield remote
 
     def _chunks(self, *parts: str) -> Iterator[bytes]:
-        """A file in pieces; what goes wrong where they are used is not the storage's doing."""
-        with self.reporting_errors("read", *parts):
-            stream = self.fs.open_input_stream(self.path(*parts))
-        with stream:
-            while True:
-                with self.reporting_errors("read", *parts):
-                    chunk = stream.read(_CHUNK)
-                if not chunk:
-                    return
+        with self.open_input(*parts) as source:
+            while chunk := source.read(_CHUNK):
                 yield chunk
 
     @contextmanager

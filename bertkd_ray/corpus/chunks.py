@@ -108,13 +108,13 @@ def write_tables(store: Store, tables: list[pa.Table], *parts: str) -> None:
 
 def read_table(store: Store, *parts: str) -> pa.Table:
     """All that `write_table` or `write_tables` wrote."""
-    with store.fs.open_input_file(store.path(*parts)) as source:
+    with store.open_input(*parts) as source:
         return pa.ipc.open_file(source).read_all()
 
 
 def read_part(store: Store, index: int, *parts: str) -> pa.Table:
     """One of the tables that `write_tables` wrote."""
-    with store.fs.open_input_file(store.path(*parts)) as source:
+    with store.open_input(*parts) as source:
         return pa.Table.from_batches([pa.ipc.open_file(source).get_batch(index)])
 
 

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from bertkd_ray.artifacts import artifact as artifacts
 from bertkd_ray.artifacts.artifact import Artifact
-from bertkd_ray.artifacts.manifest import MANIFEST, FileEntry
+from bertkd_ray.artifacts.manifest import MANIFEST
+from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.artifacts.store import Store, store_above
 from bertkd_ray.core.console import Progress, log
 from bertkd_ray.core.errors import UserError
@@ -221,7 +222,7 @@ def inspect_corpus(corpus: Artifact, *, seed: int, samples: int = SAMPLES) -> Co
     table = pq.read_table(pa.BufferReader(corpus.store.read(corpus.directory, TOKENIZER, BERT_IDS_FILE)))
     tokens = table["token"].to_pylist()
     known_characters = {token[1] for token in tokens if len(token) == 2 and token[0] == WORD_START}
-    total = sum(entry.rows for split in SPLITS for entry in _fragments(corpus, split))
+    total = sum(entry.rows for split in SPLITS for entry in corpus.files(f"{split}/"))
     splits: dict[str, SplitFigures] = {}
     with Progress(total, "inspect", "pairs") as progress:
         done = 0
@@ -346,13 +347,9 @@ def _quantiles(values: NDArray[np.float64], counts: NDArray[np.int64], wanted: d
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _fragments(corpus: Artifact, split: str) -> list[FileEntry]:
-    return [entry for entry in corpus.files(f"{split}/") if entry.is_parquet]
-
-
 def _row_groups(corpus: Artifact, split: str) -> Iterator[pa.Table]:
-    for entry in _fragments(corpus, split):
-        with corpus.store.fs.open_input_file(corpus.path(entry.path)) as source:
+    for entry in corpus.files(f"{split}/"):
+        with corpus.open_input(entry.path) as source:
             file = pq.ParquetFile(source)
             for index in range(file.num_row_groups):
                 yield file.read_row_group(index, columns=_PAIR_COLUMNS)
@@ -360,16 +357,13 @@ def _row_groups(corpus: Artifact, split: str) -> Iterator[pa.Table]:
 
 def _samples(corpus: Artifact, tokens: list[str], seed: int, count: int) -> Iterator[SamplePair]:
     """Pairs of train in the order of the corpus; only the row groups that hold them are read."""
-    fragments = _fragments(corpus, "train")
-    groups = [(entry.path, index, rows) for entry in fragments for index, rows in enumerate(entry.row_groups)]
-    ends = np.cumsum([rows for *_, rows in groups])
+    groups = RowGroups(corpus, "train/", ["id", *_PAIR_COLUMNS])
+    ends = np.cumsum(groups.rows)
     positions = _draw(int(ends[-1]), count, seed)
     group_of = np.searchsorted(ends, positions, side="right")
     for group in np.unique(group_of):
-        path, index, rows = groups[group]
-        with corpus.store.fs.open_input_file(corpus.path(path)) as source:
-            table = pq.ParquetFile(source).read_row_group(index, columns=["id", *_PAIR_COLUMNS])
-        for row in table.take(pa.array(positions[group_of == group] - (ends[group] - rows))).to_pylist():
+        table = groups.read(np.array([group]))
+        for row in table.take(pa.array(positions[group_of == group] - (ends[group] - len(table)))).to_pylist():
             ids = {f"{side}_tokens": [tokens[token] for token in row[f"{side}_ids"]] for side in SIDES}
             yield SamplePair(row["id"], row["src"], row["tgt"], **ids)
 

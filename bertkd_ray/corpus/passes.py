@@ -143,7 +143,7 @@ def _finished(store: Store, artifact: str, fragment: dict[str, Any]) -> tuple[di
     """The counts and files of a fragment that an earlier run made."""
     if not store.exists(artifact, name := _fragment_name(fragment)):
         return None
-    with store.fs.open_input_file(store.path(artifact, name)) as source:
+    with store.open_input(artifact, name) as source:
         said = pq.read_schema(source).metadata
     return json.loads(said[_COUNTS_KEY]), _fragment_files(name, int(said[_COPIES_KEY]))
 

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.config.corpus import SPLITS, CorpusConfig, SplitFiles
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
@@ -279,13 +280,8 @@ def _bytes_a_pair(text: pa.Table, src: Ragged, tgt: Ragged) -> float:
 
 def _read_lengths(corpus: Artifact, split: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Lengths of the pairs in some row groups, spread over a split."""
-    row_groups = [(entry.path, group) for entry in corpus.files(f"{split}/") for group in range(len(entry.row_groups))]
-    chosen = np.unique(np.linspace(0, len(row_groups), _SAMPLED_GROUPS, endpoint=False).astype(np.int64))
-    tables = []
-    for path, group in (row_groups[index] for index in chosen):
-        with corpus.store.fs.open_input_file(corpus.path(path)) as source:
-            tables.append(pq.ParquetFile(source).read_row_group(group, columns=["src_ids", "tgt_ids"]))
-    table = pa.concat_tables(tables).combine_chunks()
+    groups = RowGroups(corpus, f"{split}/", ["src_ids", "tgt_ids"])
+    table = groups.read(np.unique(np.linspace(0, len(groups.rows), _SAMPLED_GROUPS, endpoint=False).astype(np.int64)))
     return Ragged.from_arrow(table["src_ids"]).lengths, Ragged.from_arrow(table["tgt_ids"]).lengths
 
 

@@ -15,10 +15,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bertkd_ray.artifacts.store import Store
+from bertkd_ray.core.errors import StorageError
 from bertkd_ray.execution.dead_letters import DeadLetter
 
 STATS = b"stats"
@@ -125,11 +125,11 @@ def finished(store: Store, work: str, name: str, *parts: str) -> dict[str, Any] 
     if not store.exists(*parts):
         return None
     try:
-        with store.fs.open_input_file(store.path(*parts)) as source:
+        with store.open_input(*parts) as source:
             footer = pq.read_metadata(source)
         stats = dict(json.loads((footer.metadata or {})[STATS]))
         sound = (stats["rows"], stats["rejects"]) == (footer.num_rows, len(dead_letters_of(store, work, name)))
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):
+    except (StorageError, ValueError, KeyError, TypeError):
         return None
     return stats if sound else None
 

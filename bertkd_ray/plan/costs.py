@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pyarrow.fs import FileSelector
 
 from bertkd_ray.artifacts.artifact import Artifact, load
 from bertkd_ray.artifacts.manifest import MANIFEST
+from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config, StudentConfig, TeacherConfig
 from bertkd_ray.config.corpus import SPLITS
@@ -41,7 +41,6 @@ from bertkd_ray.plan.models import StudentShape, TeacherShape, student_shape, te
 from bertkd_ray.plan.operations import TRAINING
 from bertkd_ray.plan.rates import Device, known_device, own_device, product_rate
 from bertkd_ray.teacher.source import resolve_model, tokenizer_hash
-from bertkd_ray.training.batch_plan import RowGroups
 
 PREPARED_TOKENS_A_CORE_SECOND = 600_000
 """Tokens of both sides that a CPU core prepares a second: 52 µs a pair of 32 words and more (benchmarks.prepare)."""
@@ -343,9 +342,8 @@ def _corpus(config: Config, given: GivenCorpus | None) -> tuple[CorpusShape, NDA
 def _finished_corpus(config: Config, bert: str) -> Artifact | None:
     """The corpus that prepare has made of this configuration, its files unchecked."""
     store = Store(config.storage)
-    kinds = store.fs.get_file_info(FileSelector(store.root, allow_not_found=True))
     # The text is read as a whole for its fingerprint, so only where some corpus is finished.
-    if not any(info.base_name.startswith("corpus-") for info in kinds):
+    if not any(name.startswith("corpus-") for name in store.directories()):
         return None
     pending = prepare.pending_artifact(config, store, tokenizer_hash(bert))
     return load(store, pending.directory) if store.exists(pending.directory, MANIFEST) else None

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.inspect import SIDES, LengthCounts
 from bertkd_ray.report.frame import GRID, Drawing, Panel, draw_panels, styles
@@ -32,17 +31,11 @@ _SHOWN = 0.99
 
 def read_lengths(corpus: Artifact, split: str, *, most: int = MOST_PAIRS) -> LengthCounts:
     """The lengths of a split's pairs; of a split of more than `most` pairs, those of row groups all over it."""
-    groups = [(entry.path, index) for entry in corpus.files(f"{split}/") for index in range(len(entry.row_groups))]
-    pairs = sum(entry.rows for entry in corpus.files(f"{split}/"))
-    every = math.ceil(pairs / most)
-    lengths: dict[str, list[NDArray[np.int64]]] = {side: [] for side in SIDES}
-    for path, chosen in groupby(groups[::every], key=lambda group: group[0]):
-        with corpus.store.fs.open_input_file(corpus.path(path)) as source:
-            columns = [f"{side}_ids" for side in SIDES]
-            table = pq.ParquetFile(source).read_row_groups([index for _, index in chosen], columns=columns)
-        for side in SIDES:
-            lengths[side].append(Ragged.from_arrow(table[f"{side}_ids"]).lengths)
-    both, counts = np.unique(np.stack([np.concatenate(lengths[side]) for side in SIDES]), axis=1, return_counts=True)
+    groups = RowGroups(corpus, f"{split}/", [f"{side}_ids" for side in SIDES])
+    every = math.ceil(int(groups.rows.sum()) / most)
+    table = groups.read(np.arange(0, len(groups.rows), every))
+    lengths = [Ragged.from_arrow(table[f"{side}_ids"]).lengths for side in SIDES]
+    both, counts = np.unique(np.stack(lengths), axis=1, return_counts=True)
     return LengthCounts(both[0], both[1], counts)
 
 

@@ -171,7 +171,7 @@ class ShardWriter:
     def _read(self, fragment: str) -> tuple[pa.Table, list[int]]:
         """The pairs of a fragment and the rows of its row groups."""
         columns = ["id", "src_ids", "tgt_ids"]
-        with self._store.fs.open_input_file(self._corpus.path(fragment)) as source:
+        with self._corpus.open_input(fragment) as source:
             file = pq.ParquetFile(source)
             groups = [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
             return file.read(columns=columns).combine_chunks(), groups
@@ -203,5 +203,5 @@ def _kept_groups(groups: list[int], kept: NDArray[np.bool_]) -> list[int]:
 
 
 def _schema_of(work: PendingArtifact, shard: str) -> pa.Schema:
-    with work.store.fs.open_input_file(work.store.path(work.directory, shard)) as source:
+    with work.store.open_input(work.directory, shard) as source:
         return pq.read_schema(source)

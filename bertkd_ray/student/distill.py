@@ -86,9 +86,9 @@ def _require_same_corpus(corpus: Artifact, softlabels: Artifact) -> None:
 
 def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
     """The training function of every Ray Train worker."""
-    import pyarrow.parquet as pq
     import torch
 
+    from bertkd_ray.artifacts.row_groups import RowGroups
     from bertkd_ray.core.devices import resolve_attention, resolve_precision
     from bertkd_ray.core.ragged import Ragged
     from bertkd_ray.corpus.moses import to_raw
@@ -96,7 +96,6 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
     from bertkd_ray.evaluation.metrics import tokenizer_for
     from bertkd_ray.student.model import build_student
     from bertkd_ray.student.task import StudentTask, Validation, lengths
-    from bertkd_ray.training.batch_plan import RowGroups
     from bertkd_ray.training.trainer import TrainSettings, fit
 
     config = Config.model_validate(arguments["config"])
@@ -106,7 +105,7 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
     precision = resolve_precision(config.precision, device)
     with scratch_directory("corpus-") as scratch:
         tokenizer = load_tokenizer(corpus.local(TOKENIZER, scratch))
-    valid = pq.read_table(corpus.path("valid"), filesystem=store.fs)
+    valid = corpus.read_table("valid/")
     text, tgt_lang = corpus.info.get("text", "raw"), corpus.info.get("tgt_lang", "en")
     validation = Validation(
         Ragged.from_arrow(valid["src_ids"]),

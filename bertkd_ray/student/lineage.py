@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pyarrow import fs
-
 from bertkd_ray.artifacts import artifact as artifacts
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.artifacts.manifest import MANIFEST
@@ -127,10 +125,9 @@ def _input(of: Artifact | None, stage: str) -> Artifact | None:
 
 def _translations(student: Artifact) -> tuple[Artifact, ...]:
     store = student.store
-    names = [info.base_name for info in store.fs.get_file_info(fs.FileSelector(store.root))]
     loaded = [
         artifacts.load(store, name)
-        for name in names
+        for name in store.directories()
         if name.startswith("translation-") and store.exists(name, MANIFEST)
     ]
     own = [one for one in loaded if one.inputs.get("student") == student.fingerprint]

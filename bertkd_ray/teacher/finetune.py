@@ -71,15 +71,14 @@ def finetune(
 
 def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
     """The training function of every Ray Train worker."""
-    import pyarrow.parquet as pq
     import torch
 
+    from bertkd_ray.artifacts.row_groups import RowGroups
     from bertkd_ray.core.devices import resolve_attention, resolve_precision
     from bertkd_ray.corpus.tokenizer import load_bert_ids
     from bertkd_ray.teacher.model import build_teacher
     from bertkd_ray.teacher.source import bert_specials, resolve_model
     from bertkd_ray.teacher.task import TeacherTask, lengths
-    from bertkd_ray.training.batch_plan import RowGroups
     from bertkd_ray.training.trainer import TrainSettings, fit
 
     config = Config.model_validate(arguments["config"])
@@ -103,7 +102,7 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
     )
     torch.nn.Module.to(model, device)  # transformers' own `to` is untyped
     columns = ["id", "src_ids", "tgt_ids"]
-    valid = pq.read_table(corpus.path("valid"), columns=columns, filesystem=store.fs).combine_chunks()
+    valid = corpus.read_table("valid/", columns).combine_chunks()
     precision = resolve_precision(config.precision, device)
     task = TeacherTask(model, teacher, config.seed, bert_ids, specials, valid, precision)
     settings = TrainSettings(

@@ -14,15 +14,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.core.keyed_random import keyed_permutation
 
 WINDOW_PAIRS = 8192
@@ -164,23 +161,3 @@ class Streams:
                 after = following if last else StreamPosition(position.window, index + 1)
                 yield MicroBatch(stream, epoch, table.take(pa.array(batches[index])), after)
             position = following
-
-
-class RowGroups:
-    """The row groups of an artifact's Parquet files, read by number, in the order of the manifest."""
-
-    def __init__(self, artifact: Artifact, below: str, columns: list[str]) -> None:
-        self._artifact, self._columns = artifact, columns
-        files = [entry for entry in artifact.files(below) if entry.is_parquet]
-        self._paths: list[str] = [entry.path for entry in files]
-        self._first_groups: NDArray[np.int64] = np.cumsum([0, *(len(entry.row_groups) for entry in files)])
-        self.rows: NDArray[np.int64] = np.fromiter(chain.from_iterable(entry.row_groups for entry in files), np.int64)
-
-    def read(self, groups: NDArray[np.int64]) -> pa.Table:
-        """The rows of the given row groups, group after group, as a table of one chunk a column."""
-        tables: list[Any] = []
-        for group, file in zip(groups, np.searchsorted(self._first_groups, groups, side="right") - 1, strict=True):
-            index = int(group - self._first_groups[file])
-            with self._artifact.store.fs.open_input_file(self._artifact.path(self._paths[file])) as source:
-                tables.append(pq.ParquetFile(source).read_row_group(index, columns=self._columns))
-        return pa.concat_tables(tables).combine_chunks()

@@ -22,11 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.core.devices import Precision, autocast
 from bertkd_ray.core.errors import TrainingDivergedError
 from bertkd_ray.core.keyed_random import keyed_seed
 from bertkd_ray.core.timeline import span
-from bertkd_ray.training.batch_plan import BatchPlan, MicroBatch, RowGroups, RowLengths, StreamPosition, Streams
+from bertkd_ray.training.batch_plan import BatchPlan, MicroBatch, RowLengths, StreamPosition, Streams
 from bertkd_ray.training.context import TrainContext, World
 from bertkd_ray.training.curves import CurveRow
 from bertkd_ray.training.dropout import seeded_dropout

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.core.text_tables import aligned
@@ -131,9 +131,6 @@ def _translated(engines: dict[str, Engine], src: Ragged) -> tuple[dict[str, list
 
 
 def _first_rows(corpus: Artifact, split: str, count: int) -> pa.Table:
-    tables: list[pa.Table] = []
-    for entry in corpus.files(f"{split}/"):
-        if sum(map(len, tables)) < count:
-            with corpus.store.fs.open_input_file(corpus.path(entry.path)) as source:
-                tables.append(pq.read_table(source, columns=["src_ids", "tgt"]))
-    return pa.concat_tables(tables).slice(0, count).combine_chunks()
+    groups = RowGroups(corpus, f"{split}/", ["src_ids", "tgt"])
+    needed = int(np.searchsorted(np.cumsum(groups.rows), count)) + 1
+    return groups.read(np.arange(min(needed, len(groups.rows)))).slice(0, count)

@@ -61,7 +61,7 @@ def translate(
     parts = _parts(corpus)
     rejects = DeadLetters(work, ErrorBudget("translate", max_rejects, sum(part["rows"] for part in parts)))
     _translate_parts(work, runtime, parts, rejects, {"corpus": corpus.directory, "student": student.directory})
-    tables = [_read(work.store, work.store.path(work.staging, part["name"])) for part in parts]
+    tables = [_read_part(work, part["name"]) for part in parts]
     table = pa.concat_tables(tables).combine_chunks().replace_schema_metadata(None)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
@@ -137,7 +137,7 @@ def translation_schema(text: str) -> pa.Schema:
 
 def read_translations(artifact: Artifact) -> pa.Table:
     """The table of a translation artifact (`translation_schema`)."""
-    return _read(artifact.store, artifact.path(TRANSLATIONS))
+    return artifact.read_table(TRANSLATIONS)
 
 
 class PartTranslator:
@@ -174,7 +174,7 @@ class PartTranslator:
         attempt = Attempt(self._store, self._work, part["name"])
         info = self._corpus.info
         text, src_lang, tgt_lang = info.get("text", "raw"), info.get("src_lang", "de"), info.get("tgt_lang", "en")
-        rows = _read(self._store, self._corpus.path(part["file"])).slice(part["start"], part["rows"])
+        rows = self._corpus.read_table(part["file"]).slice(part["start"], part["rows"])
         found, rejects = self._translate(rows, attempt, part["file"])
         texts = decode(self._tokenizer, [one.ids for hypotheses in found for one in hypotheses])
         counts = np.asarray([0, *(len(hypotheses) for hypotheses in found)]).cumsum()
@@ -263,6 +263,6 @@ def _parts(corpus: Artifact) -> list[dict[str, Any]]:
     return parts
 
 
-def _read(store: Store, path: str) -> pa.Table:
-    with store.fs.open_input_file(path) as source:
+def _read_part(work: PendingArtifact, name: str) -> pa.Table:
+    with work.store.open_input(work.staging, name) as source:
         return pq.read_table(source)

@@ -13,7 +13,7 @@ from benchmarks.copies import COLUMNS, grown
 from benchmarks.scale_memory import peak
 from benchmarks.scale_overhead import COMPUTE, OTHER, Mark, causes
 from benchmarks.scale_workers import exchange_seconds, rate_of_both, seconds_an_update
-from bertkd_ray.training.batch_plan import RowGroups
+from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.training.curves import CurveRow
 from tests.helpers.hand_made_corpus import write_corpus_artifact
 

@@ -11,6 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.cli import main
 from bertkd_ray.config import load_config
 from bertkd_ray.core.errors import UserError
@@ -26,7 +27,7 @@ from bertkd_ray.student.model import build_student, decoder_hidden
 from bertkd_ray.student.task import lengths as student_lengths
 from bertkd_ray.teacher.model import build_teacher
 from bertkd_ray.teacher.task import lengths as teacher_lengths
-from bertkd_ray.training.batch_plan import BatchPlan, RowGroups, Streams
+from bertkd_ray.training.batch_plan import BatchPlan, Streams
 from tests.helpers.small_config import write_config
 
 ONE_TFLOP = GivenDevice(tflops=1.0)

@@ -5,15 +5,12 @@ import tracemalloc
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from bertkd_ray.artifacts.artifact import PendingArtifact, fingerprint
-from bertkd_ray.artifacts.store import Store
 from bertkd_ray.core.keyed_random import keyed_permutation
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.training import batch_plan as batching
-from bertkd_ray.training.batch_plan import BatchPlan, RowGroups, RowLengths, StreamPosition, Streams, shuffled_batches
+from bertkd_ray.training.batch_plan import BatchPlan, RowLengths, StreamPosition, Streams, shuffled_batches
 
 GROUP = 50
 
@@ -99,24 +96,6 @@ def test_an_epoch_of_100_million_pairs_is_shuffled_once_in_bounded_memory(monkey
     order = LARGE.nbytes
     assert held <= 2.1 * order
     assert peak <= 10 * order  # while one is made: the bits of its keys, and what sorting them takes
-
-
-def test_row_groups_are_found_in_the_files_that_hold_them(tmp_path):
-    store = Store(str(tmp_path))
-    work = PendingArtifact(store, "corpus", fingerprint("corpus", {}, {}), {}, {})
-    first = 0
-    for number, sizes in enumerate([[3, 3, 1], [2], [3, 2]]):
-        sink = pa.BufferOutputStream()
-        schema = pa.schema([("id", pa.int64())])
-        with pq.ParquetWriter(sink, schema) as writer:
-            for size in sizes:
-                writer.write_table(pa.table({"id": np.arange(first, first + size)}, schema=schema))
-                first += size
-        store.write(bytes(sink.getvalue()), work.directory, f"train/part-{number}.parquet")
-    store.write(b"{}", work.directory, "train/notes.json")
-    groups = RowGroups(work.commit(made=["train"], metrics={}, info={}), "train/", ["id"])
-    assert groups.rows.tolist() == [3, 3, 1, 2, 3, 2]
-    assert groups.read(np.array([3, 0, 5, 2]))["id"].to_pylist() == [7, 8, 0, 1, 2, 12, 13, 6]
 
 
 def test_shuffled_batches_keep_the_budget_and_every_row():

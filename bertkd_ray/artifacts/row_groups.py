@@ -1,0 +1,39 @@
+"""Row groups of an artifact's Parquet files: what training, plans and figures read of a corpus or of soft labels."""
+
+from __future__ import annotations
+
+from itertools import chain, groupby
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from bertkd_ray.artifacts.artifact import Artifact
+
+
+class RowGroups:
+    """The row groups of an artifact's Parquet files, read by number, in the order of the manifest.
+
+    below: how the paths of the files begin. `rows` (int64[groups]) are the rows of each row group.
+    """
+
+    def __init__(self, artifact: Artifact, below: str, columns: list[str]) -> None:
+        self._artifact, self._columns = artifact, columns
+        files = [entry for entry in artifact.files(below) if entry.is_parquet]
+        self._paths = [entry.path for entry in files]
+        self._first_groups: NDArray[np.int64] = np.cumsum([0, *(len(entry.row_groups) for entry in files)])
+        self.rows: NDArray[np.int64] = np.fromiter(chain.from_iterable(entry.row_groups for entry in files), np.int64)
+
+    def read(self, groups: NDArray[np.int64]) -> pa.Table:
+        """The rows of the given row groups, group after group, as a table of one chunk a column.
+
+        Raises StorageError when a file cannot be read.
+        """
+        files = np.searchsorted(self._first_groups, groups, side="right") - 1
+        tables: list[pa.Table] = []
+        for file, neighbours in groupby(zip(files, groups, strict=True), key=lambda pair: int(pair[0])):
+            indices = [int(group - self._first_groups[file]) for _, group in neighbours]
+            with self._artifact.open_input(self._paths[file]) as source:
+                tables.append(pq.ParquetFile(source).read_row_groups(indices, columns=self._columns))
+        return pa.concat_tables(tables).combine_chunks()
