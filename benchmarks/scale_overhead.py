@@ -3,7 +3,7 @@
 The command runs as a user runs it, with few steps, since its overhead does not depend on them. All its processes mark
 what they do (`bertkd_ray.core.timeline`). Compute is the time in which at least one worker is in its training loop, or
 at work on a part of a map; everything else counts as overhead, the driver's own share of the stages (cutting the text,
-the token space, scores and their bootstrap) too.
+the vocabulary, scores and their bootstrap) too.
 """
 
 from __future__ import annotations

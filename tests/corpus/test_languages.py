@@ -1,4 +1,4 @@
-"""Text of many scripts through the token space and back, whatever BERT stands behind it."""
+"""Text of many scripts through the vocabulary and back, whatever BERT stands behind it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def bert(request: pytest.FixtureRequest) -> Segmenter:
     return BERTS[request.param]()
 
 
-def space_of(lines: list[str], segmenter: Segmenter, *, lowercase: bool = False) -> Vocabulary:
+def vocabulary_of(lines: list[str], segmenter: Segmenter, *, lowercase: bool = False) -> Vocabulary:
     counts = count_words(normalise(line, lowercase=lowercase) for line in lines)
     return build_vocabulary(PieceCounter(segmenter).count(counts), set("".join(counts)), segmenter, lowercase=lowercase)
 
@@ -81,21 +81,21 @@ def round_trip(tokenizer: Tokenizer, lines: list[str]) -> list[str]:
 def test_nothing_is_lost_but_nfc_and_white_space(bert: Segmenter, language: str) -> None:
     lines = LANGUAGES[language]
     expected = [" ".join(unicodedata.normalize("NFC", line).split()) for line in lines]
-    assert round_trip(space_of(lines, bert).tokenizer(), lines) == expected
+    assert round_trip(vocabulary_of(lines, bert).tokenizer(), lines) == expected
 
 
 @pytest.mark.parametrize("lowercase", [False, True])
 def test_all_languages_share_a_token_space(bert: Segmenter, lowercase: bool) -> None:
-    space = space_of(LINES, bert, lowercase=lowercase)
-    tokenizer = space.tokenizer()
+    vocabulary = vocabulary_of(LINES, bert, lowercase=lowercase)
+    tokenizer = vocabulary.tokenizer()
     normal = [normalise(line, lowercase=lowercase) for line in LINES]
     assert round_trip(tokenizer, LINES) == normal
     words = list(count_words(normal))
     for word, pieces in zip(words, pieces_of_words(bert, words), strict=True):
         if bert.special_ids.unk not in {piece.bert_id for piece in pieces}:
             row = encode(tokenizer, [word]).row(0)
-            assert [space.tokens[number] for number in row] == [piece.token for piece in pieces]
-            assert space.bert_ids[row].tolist() == [piece.bert_id for piece in pieces]
+            assert [vocabulary.tokens[number] for number in row] == [piece.token for piece in pieces]
+            assert vocabulary.bert_ids[row].tolist() == [piece.bert_id for piece in pieces]
 
 
 CHARACTERS = sorted(set("".join(LINES)) | set("\u0301\u0308\u200b\u2066\u202e\u0640\u064b ") - {"\u3000"})
@@ -106,7 +106,7 @@ MIXED_CASED = segmenter_of(bert_of([*SPECIAL_NAMES, "a", "##a", "i", "##i"], low
 @settings(max_examples=200, deadline=None)
 @given(st.text(CHARACTERS, max_size=60), st.sampled_from([MIXED, MIXED_CASED]), st.booleans())
 def test_any_mixture_of_scripts_comes_back(text: str, segmenter: Segmenter, lowercase: bool) -> None:
-    tokenizer = space_of([text], segmenter, lowercase=lowercase).tokenizer()
+    tokenizer = vocabulary_of([text], segmenter, lowercase=lowercase).tokenizer()
     assert round_trip(tokenizer, [text]) == [normalise(text, lowercase=lowercase)]
 
 
@@ -128,7 +128,7 @@ def test_pieces_stand_behind_the_characters_that_uncased_berts_fold() -> None:
 def test_the_other_direction_has_the_same_token_space(kind: str) -> None:
     german, english = (_lines(language) for language in ("de", "en"))
     segmenter = segmenter_of(trained_bert([*german, *english], 2000, lowercase=kind == "uncased"))
-    there, back = space_of([*german, *english], segmenter), space_of([*english, *german], segmenter)
+    there, back = vocabulary_of([*german, *english], segmenter), vocabulary_of([*english, *german], segmenter)
     assert there.tokens == back.tokens
     assert np.array_equal(there.bert_ids, back.bert_ids)
     assert np.array_equal(there.counts, back.counts)

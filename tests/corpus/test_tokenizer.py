@@ -73,12 +73,12 @@ LINES = [
 
 
 def build_vocabulary(word_counts: Mapping[str, int], segmenter: Segmenter, *, lowercase: bool) -> Vocabulary:
-    """The token space of words with their counts, as prepare makes it of the text's parts."""
+    """The vocabulary of words with their counts, as prepare makes it of the text's parts."""
     characters = set("".join(word_counts))
     return build_space_of_pieces(PieceCounter(segmenter).count(word_counts), characters, segmenter, lowercase=lowercase)
 
 
-def space_of(lines: Iterable[str], segmenter: Segmenter, *, lowercase: bool = False) -> Vocabulary:
+def vocabulary_of(lines: Iterable[str], segmenter: Segmenter, *, lowercase: bool = False) -> Vocabulary:
     counts = count_words(normalise(line, lowercase=lowercase) for line in lines)
     return build_vocabulary(counts, segmenter, lowercase=lowercase)
 
@@ -96,28 +96,28 @@ def rows(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
 
 
 def test_vocabulary_ids_and_counts_by_hand() -> None:
-    space = build_vocabulary({"man's": 3, "Männer": 2, "man": 1, "中": 1}, UNCASED, lowercase=False)
+    vocabulary = build_vocabulary({"man's": 3, "Männer": 2, "man": 1, "中": 1}, UNCASED, lowercase=False)
     # ▁man 3+1, ' 3, s 3, ▁Män 2, ##ner 2, ▁中 1; then the characters in every role, code points ascending.
-    assert space.tokens[:10] == (*SPECIAL_TOKENS, "▁man", "'", "s", "##ner", "▁Män", "▁中")
-    assert space.counts[:10].tolist() == [0, 0, 0, 0, 4, 3, 3, 2, 2, 1]
+    assert vocabulary.tokens[:10] == (*SPECIAL_TOKENS, "▁man", "'", "s", "##ner", "▁Män", "▁中")
+    assert vocabulary.counts[:10].tolist() == [0, 0, 0, 0, 4, 3, 3, 2, 2, 1]
     pad, unk, cls, sep = 0, 1, 2, 3
     pieces = [BERT_ID[piece] for piece in ("man", "'", "s", "##ner", "man", "中")]
-    assert space.bert_ids[:10].tolist() == [pad, unk, cls, sep, *pieces]
+    assert vocabulary.bert_ids[:10].tolist() == [pad, unk, cls, sep, *pieces]
     unseen = [
         *("##M", "##a", "##e", "##m", "##n", "##r", "##s", "##ä", "M", "a", "e", "m", "n", "r", "▁'"),
         *("▁M", "▁a", "▁e", "▁m", "▁n", "▁r", "▁s", "▁ä", "ä", "中"),
     ]
-    assert sorted(space.tokens[10 : 10 + len(unseen)]) == sorted(unseen)
-    assert list(space.tokens[10 : 10 + len(unseen)]) == sorted(unseen)
-    of_unseen = dict(zip(space.tokens, space.bert_ids.tolist(), strict=True))
+    assert sorted(vocabulary.tokens[10 : 10 + len(unseen)]) == sorted(unseen)
+    assert list(vocabulary.tokens[10 : 10 + len(unseen)]) == sorted(unseen)
+    of_unseen = dict(zip(vocabulary.tokens, vocabulary.bert_ids.tolist(), strict=True))
     assert of_unseen["##ä"] == BERT_ID["##a"]
     assert of_unseen["▁ä"] == of_unseen["ä"] == BERT_ID["a"]
     assert of_unseen["▁M"] == unk
     assert of_unseen["▁'"] == BERT_ID["'"]
-    assert space.tokens[10 + len(unseen) :] == ("<filler0>", "<filler1>", "<filler2>", "<filler3>", "<filler4>")
-    assert space.bert_ids[10 + len(unseen) :].tolist() == [unk] * 5
-    assert len(space) % 8 == 0
-    assert [space.bert_ids.dtype.name, space.counts.dtype.name] == ["int32", "int64"]
+    assert vocabulary.tokens[10 + len(unseen) :] == ("<filler0>", "<filler1>", "<filler2>", "<filler3>", "<filler4>")
+    assert vocabulary.bert_ids[10 + len(unseen) :].tolist() == [unk] * 5
+    assert len(vocabulary) % 8 == 0
+    assert [vocabulary.bert_ids.dtype.name, vocabulary.counts.dtype.name] == ["int32", "int64"]
 
 
 def test_the_most_frequent_piece_stands_behind_a_token() -> None:
@@ -126,10 +126,10 @@ def test_the_most_frequent_piece_stands_behind_a_token() -> None:
     across = "ma" + "\u0345" * 98 + "n"
     assert [piece.token for piece in pieces_of_words(segmenter, [across])[0]][1] == "n"
     for of_man, of_n, winner in [(2, 1, "man"), (1, 2, "n"), (1, 1, "man")]:
-        space = build_vocabulary({across: of_man, "-n": of_n}, segmenter, lowercase=False)
-        token = space.tokens.index("n")
-        assert space.counts[token] == of_man + of_n
-        assert segmenter.piece_string(int(space.bert_ids[token])) == winner
+        vocabulary = build_vocabulary({across: of_man, "-n": of_n}, segmenter, lowercase=False)
+        token = vocabulary.tokens.index("n")
+        assert vocabulary.counts[token] == of_man + of_n
+        assert segmenter.piece_string(int(vocabulary.bert_ids[token])) == winner
 
 
 def test_the_order_of_the_words_does_not_matter() -> None:
@@ -142,9 +142,9 @@ def test_the_order_of_the_words_does_not_matter() -> None:
 
 
 def test_an_empty_text_has_a_vocabulary_of_special_tokens() -> None:
-    space = build_vocabulary({}, UNCASED, lowercase=False)
-    assert space.tokens == (*SPECIAL_TOKENS, "<filler0>", "<filler1>", "<filler2>", "<filler3>")
-    assert encode(space.tokenizer(), ["", "x"]).row(1).tolist() == [UNK_ID]
+    vocabulary = build_vocabulary({}, UNCASED, lowercase=False)
+    assert vocabulary.tokens == (*SPECIAL_TOKENS, "<filler0>", "<filler1>", "<filler2>", "<filler3>")
+    assert encode(vocabulary.tokenizer(), ["", "x"]).row(1).tolist() == [UNK_ID]
 
 
 # --- the tokenizer ---------------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def test_an_empty_text_has_a_vocabulary_of_special_tokens() -> None:
 @pytest.mark.parametrize("segmenter", [UNCASED, CASED, NO_CHINESE])
 @pytest.mark.parametrize("lowercase", [False, True])
 def test_lines_come_back_as_they_were(segmenter: Segmenter, lowercase: bool) -> None:
-    tokenizer = space_of(LINES, segmenter, lowercase=lowercase).tokenizer()
+    tokenizer = vocabulary_of(LINES, segmenter, lowercase=lowercase).tokenizer()
     encoded = rows(tokenizer, LINES)
     assert decode(tokenizer, encoded) == [normalise(line, lowercase=lowercase) for line in LINES]
     assert not any(token_id <= EOS_ID for row in encoded for token_id in row)
@@ -162,7 +162,7 @@ def test_lines_come_back_as_they_were(segmenter: Segmenter, lowercase: bool) -> 
 
 
 def test_words_of_training_are_cut_as_bert_cuts_them() -> None:
-    tokenizer = space_of(["Männer's soft\xadly 'man 'er a≠b"], UNCASED).tokenizer()
+    tokenizer = vocabulary_of(["Männer's soft\xadly 'man 'er a≠b"], UNCASED).tokenizer()
     assert strings(tokenizer, "Männer's soft\xadly a≠b") == (
         ["▁Män", "##ner", "'", "s", "▁soft\xad", "##ly", "▁a", "≠", "b"]
     )
@@ -170,18 +170,18 @@ def test_words_of_training_are_cut_as_bert_cuts_them() -> None:
 
 
 def test_marks_in_the_text_are_text() -> None:
-    tokenizer = space_of(["#ing ##ing x▁y <s>"], UNCASED).tokenizer()
+    tokenizer = vocabulary_of(["#ing ##ing x▁y <s>"], UNCASED).tokenizer()
     assert strings(tokenizer, "##ing") == ["▁#", "#", "i", "##n", "##g"]
     assert strings(tokenizer, "x▁y") == ["▁x", "_", "y"]
     assert strings(tokenizer, "<s>") == ["▁<", "s", ">"]
     names = (*SPECIAL_TOKENS, "<filler0>")
-    tokenizer = space_of(["x", *names], UNCASED).tokenizer()
+    tokenizer = vocabulary_of(["x", *names], UNCASED).tokenizer()
     for name in names:
         assert tokenizer.token_to_id(name) not in encode(tokenizer, [name, f"x{name}", f"x {name}x {name}"]).values
 
 
 def test_a_long_word_is_cut_into_chunks() -> None:
-    tokenizer = space_of(["a" * 100, "a" * 250], UNCASED).tokenizer()
+    tokenizer = vocabulary_of(["a" * 100, "a" * 250], UNCASED).tokenizer()
     known = strings(tokenizer, "a" * 100)
     assert strings(tokenizer, "a" * 250)[: len(known)] == known
     assert sum(token.startswith("▁") for token in strings(tokenizer, "a" * 1000)) == 1
@@ -189,7 +189,7 @@ def test_a_long_word_is_cut_into_chunks() -> None:
 
 
 def test_unseen_characters_are_unknown_and_nothing_else_is() -> None:
-    tokenizer = space_of(["man's ab"], UNCASED).tokenizer()
+    tokenizer = vocabulary_of(["man's ab"], UNCASED).tokenizer()
     assert encode(tokenizer, ["man ζ 's"]).row(0).tolist() == [
         tokenizer.token_to_id("▁man"),
         UNK_ID,
@@ -200,7 +200,7 @@ def test_unseen_characters_are_unknown_and_nothing_else_is() -> None:
 
 
 def test_encode_gives_ragged_rows() -> None:
-    tokenizer = space_of(["a b"], UNCASED).tokenizer()
+    tokenizer = vocabulary_of(["a b"], UNCASED).tokenizer()
     ragged = encode(tokenizer, ["a b", "", "b"])
     assert ragged.values.dtype == np.int32
     assert ragged.offsets.tolist() == [0, 2, 2, 3]
@@ -208,7 +208,7 @@ def test_encode_gives_ragged_rows() -> None:
 
 
 def test_decode_skips_special_tokens_and_takes_any_order() -> None:
-    tokenizer = space_of(["ab b"], UNCASED).tokenizer()
+    tokenizer = vocabulary_of(["ab b"], UNCASED).tokenizer()
     ids = [tokenizer.get_vocab()[token] for token in ("##b", "a", "▁b")]
     assert decode(tokenizer, [[BOS_ID, *ids, UNK_ID, EOS_ID, PAD_ID], np.array([EOS_ID])]) == ["ba b", ""]
 
@@ -238,10 +238,10 @@ def test_text_comes_back_when_its_characters_are_known(text: str, segmenter: Seg
 @given(st.lists(TEXT, max_size=4), SEGMENTERS)
 def test_the_tokens_of_the_segmentation_decode_to_the_word(texts: list[str], segmenter: Segmenter) -> None:
     counts = count_words(normalise(text) for text in texts)
-    space = build_vocabulary(counts, segmenter, lowercase=False)
-    ids = {token: number for number, token in enumerate(space.tokens)}
+    vocabulary = build_vocabulary(counts, segmenter, lowercase=False)
+    ids = {token: number for number, token in enumerate(vocabulary.tokens)}
     cut = [[ids[piece.token] for piece in pieces] for pieces in pieces_of_words(segmenter, list(counts))]
-    assert decode(space.tokenizer(), cut) == list(counts)
+    assert decode(vocabulary.tokenizer(), cut) == list(counts)
 
 
 # --- saved -----------------------------------------------------------------------------------------------------------
@@ -270,8 +270,8 @@ tokenizer.save_pretrained(sys.argv[4])
 
 
 def test_the_saved_tokenizer_works_in_a_process_without_this_package(tmp_path: Path) -> None:
-    space = space_of([*LINES, "a"], UNCASED)
-    save_vocabulary(space, tmp_path / "saved")
+    vocabulary = vocabulary_of([*LINES, "a"], UNCASED)
+    save_vocabulary(vocabulary, tmp_path / "saved")
     (tmp_path / "script.py").write_text(STRANGER, encoding="utf-8")
     (tmp_path / "texts.json").write_text(json.dumps(LINES), encoding="utf-8")
     directory = tmp_path / "saved"
@@ -284,32 +284,32 @@ def test_the_saved_tokenizer_works_in_a_process_without_this_package(tmp_path: P
             timeout=300,
         )
         found = json.loads(result.read_text(encoding="utf-8"))
-        ours = rows(space.tokenizer(), LINES)
+        ours = rows(vocabulary.tokenizer(), LINES)
         assert found["no_special"] == ours
         assert found["ids"] == [[*row, EOS_ID] for row in ours]
         assert found["decoded"] == [normalise(line) for line in LINES]
         assert found["padded_shape"] == [len(LINES), 1 + max(len(row) for row in ours)]
         assert found["keys"] == ["attention_mask", "input_ids"]
         assert found["special"] == [PAD_ID, UNK_ID, BOS_ID, EOS_ID]
-        a = space.tokens.index("▁a")
+        a = vocabulary.tokens.index("▁a")
         assert found["pair"] == [a, EOS_ID, a, EOS_ID]
-        assert (found["size"], found["model_max_length"]) == (len(space), 512)
+        assert (found["size"], found["model_max_length"]) == (len(vocabulary), 512)
         directory = resaved
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
-    space = space_of(LINES, CASED, lowercase=True)
-    save_vocabulary(space, tmp_path, model_max_length=100)
-    assert rows(load_tokenizer(tmp_path), LINES) == rows(space.tokenizer(), LINES)
+    vocabulary = vocabulary_of(LINES, CASED, lowercase=True)
+    save_vocabulary(vocabulary, tmp_path, model_max_length=100)
+    assert rows(load_tokenizer(tmp_path), LINES) == rows(vocabulary.tokenizer(), LINES)
     loaded = load_bert_ids(tmp_path)
     assert loaded.dtype == np.int32
-    assert np.array_equal(loaded, space.bert_ids)
+    assert np.array_equal(loaded, vocabulary.bert_ids)
     table = pq.read_table(tmp_path / BERT_IDS_FILE)
     assert table.schema.types == [pa.string(), pa.int32(), pa.int64()]
     assert table.to_pydict() == {
-        "token": list(space.tokens),
-        "bert_id": space.bert_ids.tolist(),
-        "count": space.counts.tolist(),
+        "token": list(vocabulary.tokens),
+        "bert_id": vocabulary.bert_ids.tolist(),
+        "count": vocabulary.counts.tolist(),
     }
     config = json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8"))
     assert config["model_max_length"] == 100
@@ -351,25 +351,25 @@ def test_the_vocabulary_is_the_originals() -> None:
         for word in [*words_of(pair["src"]), *words_of(pair["tgt"])]
     )
     segmenter = segmenter_of(bert_of(golden_vocabulary()))
-    space = build_vocabulary(counts, segmenter, lowercase=True)
-    seen = [number for number in range(len(space)) if space.counts[number] > 0]
-    marked = {number: space.tokens[number] for number in seen}
+    vocabulary = build_vocabulary(counts, segmenter, lowercase=True)
+    seen = [number for number in range(len(vocabulary)) if vocabulary.counts[number] > 0]
+    marked = {number: vocabulary.tokens[number] for number in seen}
     ours = {token[1:] if token.startswith("▁") else "@@" + token: number for number, token in marked.items()}
 
     assert seen == list(range(4, 4 + len(seen)))
 
     theirs = {entry["token"]: entry for entry in recorded["vocab"] if entry["count"]}
-    assert {token: int(space.counts[number]) for token, number in ours.items()} == {
+    assert {token: int(vocabulary.counts[number]) for token, number in ours.items()} == {
         token: entry["count"] for token, entry in theirs.items()
     }
     for token, entry in theirs.items():
-        assert space.bert_ids[ours[token]] == entry["input_bert_id"] == entry["output_init_bert_id"], token
+        assert vocabulary.bert_ids[ours[token]] == entry["input_bert_id"] == entry["output_init_bert_id"], token
 
     # Both follow one rule, each in its own notation: count descending, ties by code point.
     assert list(theirs) == sorted(theirs, key=lambda token: (-theirs[token]["count"], token))
-    own = {space.tokens[number]: int(space.counts[number]) for number in seen}
+    own = {vocabulary.tokens[number]: int(vocabulary.counts[number]) for number in seen}
     assert list(own) == sorted(own, key=lambda token: (-own[token], token))
-    assert len(space) % 8 == recorded["vocab_size"] % 8 == 0
+    assert len(vocabulary) % 8 == recorded["vocab_size"] % 8 == 0
 
 
 @pytest.mark.golden
@@ -377,8 +377,8 @@ def test_where_special_tokens_and_hyphens_start_from_other_pieces_than_in_the_or
     recorded = json.loads(golden_path("vocab.json").read_text(encoding="utf-8"))
     original = {entry["token"]: entry for entry in recorded["extra_tokens"]}
     segmenter = segmenter_of(bert_of(golden_vocabulary()))
-    space = build_vocabulary(count_words([unescape_moses("a @-@ b &apos;s")]), segmenter, lowercase=True)
-    bert_ids = dict(zip(space.tokens, space.bert_ids.tolist(), strict=True))
+    vocabulary = build_vocabulary(count_words([unescape_moses("a @-@ b &apos;s")]), segmenter, lowercase=True)
+    bert_ids = dict(zip(vocabulary.tokens, vocabulary.bert_ids.tolist(), strict=True))
     # Fact 2: the original's output rows of "@-@" and of entities start from [UNK], its input side from the character.
     for ours, theirs in (("▁-", "@-@"), ("▁'", "&apos;")):
         assert bert_ids[ours] == original[theirs]["input_bert_id"]
@@ -415,7 +415,7 @@ def our_notation(token_line: str, moses: bool) -> list[str]:
 
 @pytest.mark.golden
 def test_the_decoder_joins_tokens_as_the_original_does() -> None:
-    decoder = space_of(["a"], UNCASED).tokenizer().decoder
+    decoder = vocabulary_of(["a"], UNCASED).tokenizer().decoder
     checked = 0
     for line in golden_path("detokenize.jsonl").read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
@@ -438,7 +438,7 @@ def test_round_trips_of_the_original_are_ours_without_case_and_accents() -> None
         if not record["kind"].startswith("roundtrip") or {"[UNK]", "@@[UNK]", "[MASK]", "<unk>"} & set(tokens):
             continue
         text = unescape_moses(record["raw_line_tokenised_from"])
-        tokenizer = space_of([text], segmenter).tokenizer()
+        tokenizer = vocabulary_of([text], segmenter).tokenizer()
         (decoded,) = decode(tokenizer, rows(tokenizer, [text]))
         assert decoded == normalise(text)
         # Escapes are undone once for those the original writes, once more for those in words, which it leaves.
@@ -472,17 +472,17 @@ def bert(kind: str, lines: list[str]) -> Segmenter:
     return segmenter_of(bert_of(golden_vocabulary(), **options))
 
 
-def differing_words(space: Vocabulary, segmenter: Segmenter, words: list[str]) -> tuple[list[str], int]:
+def differing_words(vocabulary: Vocabulary, segmenter: Segmenter, words: list[str]) -> tuple[list[str], int]:
     """Words that the tokenizer and BERT cut differently though BERT knows all of their pieces; words with an [UNK]."""
     unknown = segmenter.special_ids.unk
     encodings = segmenter._tokenizer.encode_batch(words, add_special_tokens=False)
     differing, with_unknown = [], 0
     for word, pieces, row, encoding in zip(
-        words, pieces_of_words(segmenter, words), rows(space.tokenizer(), words), encodings, strict=True
+        words, pieces_of_words(segmenter, words), rows(vocabulary.tokenizer(), words), encodings, strict=True
     ):
         if unknown in encoding.ids:
             with_unknown += 1
-        elif [piece.token for piece in pieces] != [space.tokens[token_id] for token_id in row]:
+        elif [piece.token for piece in pieces] != [vocabulary.tokens[token_id] for token_id in row]:
             differing.append(word)
         else:
             assert encoding.ids == [piece.bert_id for piece in pieces]
@@ -497,10 +497,10 @@ def failing_lines(tokenizer: Tokenizer, lines: list[str]) -> set[int]:
 def check_corpus(train: list[str], held_out: list[str], segmenter: Segmenter) -> tuple[int, int]:
     """Checks segmentation and losslessness; returns the words with an [UNK] and the lines with an unseen character."""
     counts = count_words(normalise(line) for line in train)
-    space = build_vocabulary(counts, segmenter, lowercase=False)
-    differing, with_unknown = differing_words(space, segmenter, list(counts))
+    vocabulary = build_vocabulary(counts, segmenter, lowercase=False)
+    differing, with_unknown = differing_words(vocabulary, segmenter, list(counts))
     assert differing == []
-    tokenizer = space.tokenizer()
+    tokenizer = vocabulary.tokenizer()
     assert failing_lines(tokenizer, train) == set()
     assert UNK_ID not in encode(tokenizer, train).values
     seen = set("".join(counts)) | {" "}
@@ -535,7 +535,7 @@ def test_all_lines_are_cut_as_by_bert_and_come_back(corpus: str, kind: str) -> N
     segmenter = bert(kind, train)
     found = check_corpus(train, held_out, segmenter)
     assert found == EXCEPTIONS.get((corpus, kind), found)
-    together = space_of([*train, *held_out], segmenter).tokenizer()
+    together = vocabulary_of([*train, *held_out], segmenter).tokenizer()
     assert failing_lines(together, [*train, *held_out]) == set()
 
 
@@ -543,7 +543,7 @@ def test_all_lines_are_cut_as_by_bert_and_come_back(corpus: str, kind: str) -> N
 @pytest.mark.parametrize("corpus", ["multi30k", "iwslt14"])
 def test_all_lower_cased_lines_come_back(corpus: str) -> None:
     lines = read_lines(corpus, SPLITS[corpus][0] + SPLITS[corpus][1])
-    tokenizer = space_of(lines, bert("uncased", lines), lowercase=True).tokenizer()
+    tokenizer = vocabulary_of(lines, bert("uncased", lines), lowercase=True).tokenizer()
     assert decode(tokenizer, rows(tokenizer, lines)) == [normalise(line, lowercase=True) for line in lines]
 
 
@@ -576,7 +576,7 @@ def same_as_line_by_line(tokenizer: Tokenizer, encoder: WordEncoder, lines: list
 def test_odd_lines_have_the_same_ids_word_by_word(segmenter: Segmenter, room: int, lowercase: bool) -> None:
     normal = [normalise(line, lowercase=lowercase) for line in [*LINES, " ".join(LINES), *LINES[::-1]]]
     # Of every other line, so that some characters are unknown.
-    tokenizer = space_of(LINES[::2], segmenter, lowercase=lowercase).tokenizer()
+    tokenizer = vocabulary_of(LINES[::2], segmenter, lowercase=lowercase).tokenizer()
     encoder = WordEncoder(tokenizer, room)
     assert same_as_line_by_line(tokenizer, encoder, normal)
     for line in normal:
@@ -590,7 +590,7 @@ def test_any_lines_have_the_same_ids_word_by_word(
     texts: list[str], known: str, segmenter: Segmenter, lowercase: bool
 ) -> None:
     normal = [normalise(text, lowercase=lowercase) for text in texts]
-    tokenizer = space_of([*texts[::2], known], segmenter, lowercase=lowercase).tokenizer()
+    tokenizer = vocabulary_of([*texts[::2], known], segmenter, lowercase=lowercase).tokenizer()
     encoder = WordEncoder(tokenizer, capacity=3)
     assert same_as_line_by_line(tokenizer, encoder, normal)
     assert same_as_line_by_line(tokenizer, encoder, normal[::-1])
@@ -600,7 +600,7 @@ def test_any_lines_have_the_same_ids_word_by_word(
 def test_real_lines_have_the_same_ids_word_by_word(corpus: str) -> None:
     lines = [normalise(line) for line in read_lines(corpus, SPLITS[corpus][0] + SPLITS[corpus][1])]
     # Tokens of the first lines alone, so that real words are met that are cut as in no line before.
-    tokenizer = space_of(lines[:5000], bert("uncased", lines)).tokenizer()
+    tokenizer = vocabulary_of(lines[:5000], bert("uncased", lines)).tokenizer()
     encoder = WordEncoder(tokenizer, capacity=2000)
     for start in range(0, len(lines), 2048):
         assert same_as_line_by_line(tokenizer, encoder, lines[start : start + 2048])
