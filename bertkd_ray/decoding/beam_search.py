@@ -88,7 +88,7 @@ def beam_search(
     if not 1 <= n_best <= beam:
         raise ValueError(f"n_best must lie between 1 and the beam width {beam}, got {n_best}")
     limit_N = _limits(max_length, batch, torch.device(device))
-    best = _Best(batch, n_best, int(limit_N.max()) if batch else 0, pad, limit_N.device)
+    best = _BestHypotheses(batch, n_best, int(limit_N.max()) if batch else 0, pad, limit_N.device)
     if batch:
         _BeamSearch(step, best, limit_N, beam, bos, eos, min_length, alpha).run()
     return best.hypotheses()
@@ -106,9 +106,10 @@ def greedy_search(
     alpha: float = 0.6,
     device: torch.device | str = "cpu",
 ) -> list[list[Hypothesis]]:
-    """The most probable token at every position: what `beam_search` finds with one beam, without its bookkeeping.
+    """The most probable token at every position: `beam_search` with one beam, without its bookkeeping.
 
-    Arguments, result and errors as there; every sentence has exactly one hypothesis.
+    Per sentence exactly one hypothesis. Arguments are those of `beam_search`. Raises ValueError for a maximal length
+    below 1.
     """
     device = torch.device(device)
     limit_N = _limits(max_length, batch, device)
@@ -149,7 +150,7 @@ def _limits(max_length: int | Tensor, batch: int, device: torch.device) -> Tenso
     return limits
 
 
-class _Best:
+class _BestHypotheses:
     """The `n_best` ended hypotheses of every sentence, best first; earlier ones win ties."""
 
     def __init__(self, batch: int, n_best: int, longest: int, pad: int, device: torch.device) -> None:
@@ -190,7 +191,15 @@ class _BeamSearch:
     """The beams of the sentences still in the batch. Token rows begin with the start symbol."""
 
     def __init__(
-        self, step: Step, best: _Best, limit_N: Tensor, beam: int, bos: int, eos: int, min_length: int, alpha: float
+        self,
+        step: Step,
+        best: _BestHypotheses,
+        limit_N: Tensor,
+        beam: int,
+        bos: int,
+        eos: int,
+        min_length: int,
+        alpha: float,
     ) -> None:
         device, sentences = limit_N.device, len(limit_N)
         self._step, self._best = step, best

@@ -21,7 +21,15 @@ from bertkd_ray.core.console import human_seconds, log
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.pipeline.pipeline import Pipeline, StageResult, Status
 from bertkd_ray.report.arm_runs import record_student
-from bertkd_ray.report.study import SeedResult, StudyArm, Teacher, students_csv, study_csv, study_markdown, study_text
+from bertkd_ray.report.study import (
+    SeedResult,
+    StudyArm,
+    TeacherFigures,
+    students_csv,
+    study_csv,
+    study_markdown,
+    study_text,
+)
 from bertkd_ray.tracking import Run, RunRef, Tracker, now_ms
 from bertkd_ray.training.curves import VALID_ACCURACY, CurveRow
 
@@ -298,7 +306,7 @@ class _TrialInStudy(TrialPipeline):
         return known[work.directory]
 
 
-def _teacher(stages: Mapping[str, StageResult]) -> Teacher | None:
+def _teacher(stages: Mapping[str, StageResult]) -> TeacherFigures | None:
     """The figures of what a student learned from."""
     if "extract" not in stages:
         return None
@@ -306,7 +314,9 @@ def _teacher(stages: Mapping[str, StageResult]) -> Teacher | None:
     fidelity = {
         name: labels.metrics[f"fidelity/{name}"] for name in ("gold_first", "gold_in_topk", "entropy_t1", "entropy_t10")
     }
-    return Teacher(labels.display_uri, int(teacher.metrics["steps"]), teacher.metrics[VALID_ACCURACY], **fidelity)
+    return TeacherFigures(
+        labels.display_uri, int(teacher.metrics["steps"]), teacher.metrics[VALID_ACCURACY], **fidelity
+    )
 
 
 def _print_of(trial: Trial) -> str:

@@ -38,20 +38,20 @@ _FIDELITY = "fidelity/"
 
 
 @dataclass(frozen=True)
-class Side:
-    """One of the students that are compared."""
+class ComparedStudent:
+    """A student with its translations, under a letter."""
 
     label: str
     """A, B, C, …"""
     name: str
-    """Of the run, or the directory."""
+    """The run's name, or the directory."""
     run_id: str
-    """MLflow's; empty where a directory was given."""
+    """Id of the MLflow run; empty where a directory was given."""
     lineage: Lineage
     translation: Artifact
 
     def as_json(self) -> dict[str, str]:
-        """The side's entry in `--json`."""
+        """The student's entry in `--json`."""
         return {
             "name": self.name,
             "run_id": self.run_id,
@@ -63,14 +63,14 @@ class Side:
 
 @dataclass(frozen=True)
 class Difference:
-    """A student against the first."""
+    """A student against the first student."""
 
     delta: float
-    """Test BLEU, this minus the first's."""
+    """Test BLEU minus that of the first student."""
     p_value: float
     """Two-tailed."""
     interval: tuple[float, float]
-    """Of delta, central 95% of the resamples."""
+    """Central 95% of the resampled deltas."""
     better: int
     """Sentences with a higher chrF than the first's."""
     worse: int
@@ -78,15 +78,15 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """All of it; values by label, in the order in which the students were given."""
+class StudentComparison:
+    """Students beside each other; values by label, in the order in which the students were given."""
 
-    sides: list[Side]
+    students: list[ComparedStudent]
     configuration: dict[str, dict[str, Any]]
-    """Dotted keys that differ; a side that has no such key is absent."""
+    """Dotted keys that differ; a student that has no such key is absent."""
     metrics: dict[str, dict[str, float]]
     differences: dict[str, Difference]
-    """Of every side but the first."""
+    """By label, of every student but the first."""
     sentences: list[Sentence]
     """Those of which the hypotheses' chrF differs most, the most first."""
     test_sentences: int
@@ -95,11 +95,11 @@ class Comparison:
     def as_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
         return {
-            "runs": {side.label: side.as_json() for side in self.sides},
+            "runs": {student.label: student.as_json() for student in self.students},
             "configuration": self.configuration,
             "metrics": self.metrics,
-            "bootstrap": {label: asdict(one) for label, one in self.differences.items()},
-            "sentences": [asdict(one) for one in self.sentences],
+            "bootstrap": {label: asdict(difference) for label, difference in self.differences.items()},
+            "sentences": [asdict(sentence) for sentence in self.sentences],
             "signatures": self.signatures,
         }
 
@@ -111,7 +111,7 @@ def compare_students(
     storage: str | None = None,
     sentences: int = SENTENCES,
     samples: int = SAMPLES,
-) -> Comparison:
+) -> StudentComparison:
     """Finished students compared with the first of them: settings, scores, significance, sentences that differ most.
 
     students: 2 to 26 student or translation artifacts, their directories or URIs, or names or ids of MLflow runs.
@@ -123,10 +123,12 @@ def compare_students(
     of different test sets.
     """
     names = [student if isinstance(student, str) else student.uri for student in students]
-    return compare_sides(open_sides(names, tracking=tracking, storage=storage), sentences=sentences, samples=samples)
+    return _comparison(open_students(names, tracking=tracking, storage=storage), sentences=sentences, samples=samples)
 
 
-def open_sides(names: Sequence[str], *, tracking: str | None = None, storage: str | None = None) -> list[Side]:
+def open_students(
+    names: Sequence[str], *, tracking: str | None = None, storage: str | None = None
+) -> list[ComparedStudent]:
     """The finished students that names, ids and directories stand for.
 
     names: a run's name or id, or the directory or URI of a student or translation artifact. tracking: the MLflow store
@@ -146,32 +148,34 @@ def open_sides(names: Sequence[str], *, tracking: str | None = None, storage: st
     return [_open(label, name, finder, storage) for label, name in zip(string.ascii_uppercase, names, strict=False)]
 
 
-def compare_sides(sides: Sequence[Side], *, sentences: int = SENTENCES, samples: int = SAMPLES) -> Comparison:
+def _comparison(
+    students: Sequence[ComparedStudent], *, sentences: int = SENTENCES, samples: int = SAMPLES
+) -> StudentComparison:
     """Compares every student with the first. Raises UserError for translations of different test sets."""
-    first = sides[0]
-    tables = {side.label: read_translations(side.translation) for side in sides}
-    for side in sides[1:]:
-        _require_same_test_set(first, tables[first.label], side, tables[side.label])
+    first = students[0]
+    tables = {student.label: read_translations(student.translation) for student in students}
+    for student in students[1:]:
+        _require_same_test_set(first, tables[first.label], student, tables[student.label])
     every = sentences_of(tables)
     references = [sentence.reference for sentence in every]
     tokenize = first.translation.info.get("tokenize", DEFAULT_TOKENIZER)
-    resampled = {
-        side.label: resample(
-            [sentence.hypotheses[side.label] for sentence in every], references, samples=samples, tokenize=tokenize
+    resamples = {
+        label: resample(
+            [sentence.hypotheses[label] for sentence in every], references, samples=samples, tokenize=tokenize
         )
-        for side in sides
+        for label in tables
     }
     differences = {}
-    for side in sides[1:]:
-        found = compare([resampled[first.label]], [resampled[side.label]])
-        signs = [_sign(one.chrf[side.label] - one.chrf[first.label]) for one in every]
-        differences[side.label] = Difference(
-            found.delta, found.p_value, found.interval, signs.count(1), signs.count(-1), signs.count(0)
+    for label in list(tables)[1:]:
+        test = compare([resamples[first.label]], [resamples[label]])
+        signs = [_sign(sentence.chrf[label] - sentence.chrf[first.label]) for sentence in every]
+        differences[label] = Difference(
+            test.delta, test.p_value, test.interval, better=signs.count(1), worse=signs.count(-1), equal=signs.count(0)
         )
-    return Comparison(
-        sides=list(sides),
-        configuration=_that_differ({side.label: dict(_settings(side)) for side in sides}),
-        metrics=_by_key({side.label: dict(_metrics(side)) for side in sides}),
+    return StudentComparison(
+        students=list(students),
+        configuration=_differing({student.label: dict(_settings(student)) for student in students}),
+        metrics=_by_key({student.label: dict(_metrics(student)) for student in students}),
         differences=differences,
         sentences=most_different(every, sentences),
         test_sentences=len(references),
@@ -185,29 +189,29 @@ def compare_sides(sides: Sequence[Side], *, sentences: int = SENTENCES, samples:
 # --- the students -----------------------------------------------------------------------------------------------------
 
 
-def _open(label: str, name: str, finder: Callable[[], RunFinder], storage: str | None) -> Side:
-    found, run_id = artifact_at(name), ""
-    if found is not None:
-        name = found.directory
+def _open(label: str, name: str, finder: Callable[[], RunFinder], storage: str | None) -> ComparedStudent:
+    artifact, run_id = artifact_at(name), ""
+    if artifact is not None:
+        name = artifact.directory
     elif "://" in name:
         raise UserError(f"{redacted(name)}: no finished artifact is here; give that of a student or a translation")
     else:
         run = finder().find(name)
-        location = _place_of(str(run.artifact), storage)
-        found, name, run_id = artifact_at(location), run.name, run.run_id
-        if found is None:
+        location = _location(str(run.artifact), storage)
+        artifact, name, run_id = artifact_at(location), run.name, run.run_id
+        if artifact is None:
             raise UserError(
                 f"{name}: its artifact {redacted(location)} is not there, or not finished; say where with --storage DIR"
             )
-    if found.stage == TRANSLATE.artifact:
-        return Side(label, name, run_id, lineage_of(_student_of(found)), found)
-    if found.stage != DISTILL.artifact:
-        raise UserError(f"{name}: is a {found.stage}; give a student or a translation")
-    lineage = lineage_of(found)
-    return Side(label, name, run_id, lineage, _only_translation(name, lineage))
+    if artifact.stage == TRANSLATE.artifact:
+        return ComparedStudent(label, name, run_id, lineage_of(_student_of(artifact)), artifact)
+    if artifact.stage != DISTILL.artifact:
+        raise UserError(f"{name}: is a {artifact.stage}; give a student or a translation")
+    lineage = lineage_of(artifact)
+    return ComparedStudent(label, name, run_id, lineage, _only_translation(name, lineage))
 
 
-def _place_of(artifact: str, storage: str | None) -> str:
+def _location(artifact: str, storage: str | None) -> str:
     return artifact if storage is None else Store(storage).uri_of(artifact.rstrip("/").rpartition("/")[2])
 
 
@@ -222,36 +226,36 @@ def _only_translation(name: str, lineage: Lineage) -> Artifact:
     if not lineage.translations:
         raise UserError(f"{name}: {lineage.student.directory} has not been translated; run bertkd translate")
     if len(lineage.translations) > 1:
-        listed = ", ".join(one.display_uri for one in lineage.translations)
+        listed = ", ".join(translation.display_uri for translation in lineage.translations)
         raise UserError(f"{name}: {lineage.student.directory} has several translations; give one of {listed}")
     return lineage.translations[0]
 
 
-def _require_same_test_set(first: Side, ours: pa.Table, side: Side, theirs: pa.Table) -> None:
+def _require_same_test_set(first: ComparedStudent, ours: pa.Table, student: ComparedStudent, theirs: pa.Table) -> None:
     why = ""
     if len(ours) != len(theirs):
         why = f"{len(theirs):,} sentences against {len(ours):,}"
     else:
         for column in ("source", "reference"):
             pairs = zip(ours[column].to_pylist(), theirs[column].to_pylist(), strict=True)
-            row = next((row for row, (one, other) in enumerate(pairs) if one != other), None)
+            row = next((row for row, (our, their) in enumerate(pairs) if our != their), None)
             if row is not None:
                 why = f"the {column} of sentence {ours['id'][row]} is another one"
                 break
     if why:
         raise UserError(
-            f"{side.name}: its test set is not that of {first.name} ({why}), so that they do not compare; "
+            f"{student.name}: its test set is not that of {first.name} ({why}), so that they do not compare; "
             "translate the same corpus.test with both"
         )
 
 
-# --- what they are ----------------------------------------------------------------------------------------------------
+# --- their figures ---------------------------------------------------------------------------------------------------
 
 
-def _settings(side: Side) -> Iterator[tuple[str, Any]]:
+def _settings(student: ComparedStudent) -> Iterator[tuple[str, Any]]:
     """The configuration behind a student by dotted keys, and its inputs (texts and models) by their hashes."""
-    lineage = side.lineage
-    for artifact in (lineage.corpus, lineage.teacher, lineage.softlabels, lineage.student, side.translation):
+    lineage = student.lineage
+    for artifact in (lineage.corpus, lineage.teacher, lineage.softlabels, lineage.student, student.translation):
         if artifact is not None:
             section = BY_ARTIFACT[artifact.stage].section
             yield from dotted(with_current_keys(_sectioned(artifact.config, section)))
@@ -260,7 +264,7 @@ def _settings(side: Side) -> Iterator[tuple[str, Any]]:
             for name, digest in artifact.inputs.items():
                 if name not in BY_ARTIFACT:
                     yield f"{section}.input.{name}", str(digest)[:_HASH_DIGITS]
-    yield f"{TRANSLATE.section}.tokenize", side.translation.info.get("tokenize", DEFAULT_TOKENIZER)
+    yield f"{TRANSLATE.section}.tokenize", student.translation.info.get("tokenize", DEFAULT_TOKENIZER)
 
 
 def _sectioned(tree: Mapping[str, Any], section: str) -> dict[str, Any]:
@@ -271,14 +275,14 @@ def _sectioned(tree: Mapping[str, Any], section: str) -> dict[str, Any]:
     return {**{key: value for key, value in tree.items() if key not in below}, section: {**tree[section], **below}}
 
 
-def _that_differ(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Keys of which the values differ. Of a section that some side lacks altogether (a control has no teacher), only
-    that, and what differs among the others.
+def _differing(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Keys of which the values differ. Of a section that some student lacks altogether (a control has no teacher),
+    only that, and what differs among the others.
     """
     differing: dict[str, dict[str, Any]] = {}
     for key, values in _by_key(settings).items():
         section = key.partition(".")[0]
-        with_section = [label for label, of in settings.items() if any(one.startswith(f"{section}.") for one in of)]
+        with_section = [label for label, of in settings.items() if any(key.startswith(f"{section}.") for key in of)]
         if len(with_section) < len(settings):
             differing[section] = dict.fromkeys(with_section, "yes")
         distinct = [value for n, value in enumerate(values.values()) if value not in list(values.values())[:n]]
@@ -287,15 +291,15 @@ def _that_differ(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[st
     return dict(sorted(differing.items(), key=lambda item: _SECTIONS.index(item[0].partition(".")[0])))
 
 
-def _by_key(of_sides: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    keys = dict.fromkeys(key for of in of_sides.values() for key in of)
-    return {key: {label: of[key] for label, of in of_sides.items() if key in of} for key in keys}
+def _by_key(of_students: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    keys = dict.fromkeys(key for of in of_students.values() for key in of)
+    return {key: {label: of[key] for label, of in of_students.items() if key in of} for key in keys}
 
 
-def _metrics(side: Side) -> Iterator[tuple[str, float]]:
+def _metrics(student: ComparedStudent) -> Iterator[tuple[str, float]]:
     """Figures of the translations, of the student, and of the teacher where there is one."""
-    lineage = side.lineage
-    yield from side.translation.metrics.items()
+    lineage = student.lineage
+    yield from student.translation.metrics.items()
     yield from lineage.student.metrics.items()
     yield "seconds", lineage.student.seconds
     if lineage.teacher is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bertkd_ray.core.text_tables import NO_VALUE, TableRow, aligned, format_p
-from bertkd_ray.report.comparison import Comparison
+from bertkd_ray.report.comparison import StudentComparison
 from bertkd_ray.report.corpus import wrapped
 from bertkd_ray.report.sentences import Sentence
 from bertkd_ray.report.tables import signature_lines
@@ -17,14 +17,15 @@ _CELL = 24
 _LABEL = 13
 
 
-def comparison_text(comparison: Comparison) -> str:
-    """Everything, without colours; at most 100 columns wide but for paths, signatures and long words.
+def comparison_text(comparison: StudentComparison) -> str:
+    """Students, settings, metrics, bootstrap and sentences, without colours.
 
-    Where the students do not fit beside each other, the tables go on below, with the other students.
+    At most 100 columns wide but for paths, signatures and long words. Where the students do not fit beside each other,
+    the tables go on below, with the other students.
     """
-    labels = [side.label for side in comparison.sides]
+    labels = [student.label for student in comparison.students]
     blocks = [
-        list(_sides(comparison)),
+        list(_students(comparison)),
         _table("configuration", labels, _texts(comparison.configuration), empty="no key differs"),
         _table("metrics", labels, _numbers(comparison.metrics)),
         list(_bootstrap(comparison)),
@@ -34,11 +35,11 @@ def comparison_text(comparison: Comparison) -> str:
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
-def _sides(comparison: Comparison) -> Iterator[str]:
-    for side in comparison.sides:
-        run = f"  run {side.run_id}" if side.run_id else ""
-        yield f"{side.label}  {side.name}{run}"
-        yield f"   {side.translation.display_uri}"
+def _students(comparison: StudentComparison) -> Iterator[str]:
+    for student in comparison.students:
+        run = f"  run {student.run_id}" if student.run_id else ""
+        yield f"{student.label}  {student.name}{run}"
+        yield f"   {student.translation.display_uri}"
 
 
 def _texts(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
@@ -66,7 +67,7 @@ def _table(title: str, labels: Sequence[str], rows: Mapping[str, Mapping[str, st
     widths = {label: max([1, *(len(of.get(label, NO_VALUE)) for of in rows.values())]) + 2 for label in labels}
     lines: list[str] = []
     while labels:
-        fitting = [label for n, label in enumerate(labels) if sum(widths[one] for one in labels[: n + 1]) <= rest]
+        fitting = [label for n, label in enumerate(labels) if sum(widths[other] for other in labels[: n + 1]) <= rest]
         fitting = fitting or list(labels[:1])
         labels = labels[len(fitting) :]
         table: list[TableRow] = [[title, *fitting]]
@@ -75,14 +76,15 @@ def _table(title: str, labels: Sequence[str], rows: Mapping[str, Mapping[str, st
     return lines
 
 
-def _bootstrap(comparison: Comparison) -> Iterator[str]:
-    first, *others = comparison.sides
+def _bootstrap(comparison: StudentComparison) -> Iterator[str]:
+    first, *others = comparison.students
     rows: list[TableRow] = [[f"test BLEU against {first.label}", "Δ", "95% interval", "p", "better", "worse", "equal"]]
-    for side in others:
-        one = comparison.differences[side.label]
-        low, high = one.interval
-        counts = [f"{count:,}" for count in (one.better, one.worse, one.equal)]
-        rows.append([side.label, f"{one.delta:+.2f}", f"{low:+.2f} … {high:+.2f}", format_p(one.p_value), *counts])
+    for student in others:
+        difference = comparison.differences[student.label]
+        low, high = difference.interval
+        counts = [f"{count:,}" for count in (difference.better, difference.worse, difference.equal)]
+        delta, interval = f"{difference.delta:+.2f}", f"{low:+.2f} … {high:+.2f}"
+        rows.append([student.label, delta, interval, format_p(difference.p_value), *counts])
     yield from aligned(rows)
     yield f"better, worse, equal: of the {comparison.test_sentences:,} sentences, by chrF"
 
@@ -92,10 +94,10 @@ def _sentences(sentences: Sequence[Sentence]) -> Iterator[list[str]]:
         yield ["every sentence is translated alike"]
         return
     yield ["the sentences that differ most, by chrF"]
-    for one in sentences:
-        lines = [f"id {one.id}"]
-        said = {"source": one.source, "reference": one.reference}
-        said |= {f"{label} {one.chrf[label]:7.1f}": text for label, text in one.hypotheses.items()}
-        for label, text in said.items():
+    for sentence in sentences:
+        lines = [f"id {sentence.id}"]
+        texts = {"source": sentence.source, "reference": sentence.reference}
+        texts |= {f"{label} {sentence.chrf[label]:7.1f}": text for label, text in sentence.hypotheses.items()}
+        for label, text in texts.items():
             lines += wrapped(f"  {label}", text.split(), whole=True, indent=_LABEL)
         yield lines

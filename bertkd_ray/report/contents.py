@@ -1,4 +1,4 @@
-"""What stands in the tables of a page: rows of text and numbers, without a word of HTML."""
+"""The tables of a page: rows of text and numbers, without a word of HTML."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COUNTED_APART = {"pairs", "read", "src_tokens", "tgt_tokens", "src_unknown", "t
 
 @dataclass(frozen=True)
 class Tile:
-    """One of the few numbers that stand first."""
+    """A headline number, at the top of the page."""
 
     label: str
     value: str
@@ -35,14 +35,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Cell:
-    """Of a table."""
+    """A cell of a table."""
 
     text: str
     is_best: bool = False
 
 
 @dataclass(frozen=True)
-class Row:
+class FigureRow:
     """A figure of every arm, or of every split."""
 
     label: str
@@ -57,12 +57,12 @@ class Bar:
     label: str
     value: str
     share: float
-    """Of the bar's whole length, 0 to 1."""
+    """How much of the whole length is filled, 0 to 1."""
     note: str = ""
 
 
 def kind(name: str, artifact: Artifact) -> str:
-    """What an artifact is called: `Student, control`."""
+    """The title of an artifact: `Student, control`."""
     _, _, arm = name.partition("/")
     title = BY_ARTIFACT[artifact.stage].title
     return f"{title}, {arm}" if arm else title
@@ -82,23 +82,23 @@ def verdict(results: Results) -> str:
     best = best_arm(results)
     if best is None:
         return ""
-    said = f"The student “{best.arm}” scores {best.test_bleu:.2f} BLEU on the test set"
+    score = f"The student “{best.arm}” scores {best.test_bleu:.2f} BLEU on the test set"
     if best.delta is None or results.control is None:
-        return f"{said}."
+        return f"{score}."
     than = f"{abs(best.delta):.2f} {'more' if best.delta >= 0 else 'less'} than “{results.control}”"
     if best.p_value is None or math.isnan(best.p_value) or best.p_value >= CHANCE:
-        return f"{said}, {than}: a difference that may be chance ({_p(best.p_value)})."
-    return f"{said}, {than}, which was trained without the teacher ({_p(best.p_value)})."
+        return f"{score}, {than}: a difference that may be chance ({_p(best.p_value)})."
+    return f"{score}, {than}, which was trained without the teacher ({_p(best.p_value)})."
 
 
 def _p(p_value: float | None) -> str:
     """`p < 0.001`, `p = 0.042`."""
-    told = format_p(p_value)
-    return f"p < {told[1:]}" if told.startswith("<") else f"p = {told}"
+    text = format_p(p_value)
+    return f"p < {text[1:]}" if text.startswith("<") else f"p = {text}"
 
 
 def tiles(results: Results) -> list[Tile]:
-    """The numbers that matter most, as far as there are any."""
+    """The headline numbers, as far as there are any."""
     return list(_tiles(results))
 
 
@@ -127,7 +127,7 @@ def _tiles(results: Results) -> Iterator[Tile]:
     yield Tile("Time for all stages", human_seconds(seconds), f"{count} artifact{'s' if count > 1 else ''}")
 
 
-def score_rows(results: Results) -> list[Row]:
+def score_rows(results: Results) -> list[FigureRow]:
     """The figures of every arm, best ones marked where more is better and there is more than one arm."""
     arms = results.arms
     students = [results.stages[f"distill/{arm.arm}"].metrics for arm in arms]
@@ -135,26 +135,34 @@ def score_rows(results: Results) -> list[Row]:
     beam = results.config.translate.beam
     labels = [_soft_labels(results.arm_configs[arm.arm]) for arm in arms]
 
-    def row(label: str, note: str, values: Sequence[float | None], form: str, best: Callable[..., Any] | None) -> Row:
+    def row(
+        label: str, note: str, values: Sequence[float | None], form: str, best: Callable[..., Any] | None
+    ) -> FigureRow:
         known = [value for value in values if value is not None and not math.isnan(value)]
         top = best(known) if best and len(set(known)) > 1 else None
-        return Row(label, note, [Cell(number(value, form), top is not None and value == top) for value in values])
+        return FigureRow(label, note, [Cell(number(value, form), top is not None and value == top) for value in values])
 
     compared = [
         row("Difference", f"test BLEU against {results.control}", [arm.delta for arm in arms], "+.2f", None),
-        Row("p", "of the difference, two-tailed paired bootstrap", [Cell(format_p(arm.p_value)) for arm in arms]),
+        FigureRow("p", "of the difference, two-tailed paired bootstrap", [Cell(format_p(arm.p_value)) for arm in arms]),
     ]
     return [
-        Row("Soft labels", "weight α, temperature T, k logits", [Cell(label) for label in labels]),
+        FigureRow("Soft labels", "weight α, temperature T, k logits", [Cell(label) for label in labels]),
         row("Test BLEU", f"beam {beam}", [arm.test_bleu for arm in arms], ".2f", max),
         *(compared if len(arms) > 1 and results.control else []),
         row("Test chrF", f"beam {beam}", [arm.chrf for arm in arms], ".2f", max),
         row("Test BLEU, legacy", "tokenised, lower case", [arm.legacy_bleu for arm in arms], ".2f", max),
-        row("Length ratio", "output over reference", [one["test/length_ratio"] for one in translations], ".3f", None),
+        row(
+            "Length ratio",
+            "output over reference",
+            [metrics["test/length_ratio"] for metrics in translations],
+            ".3f",
+            None,
+        ),
         row("Valid BLEU", "greedy", [arm.valid_bleu for arm in arms], ".2f", max),
-        row("Valid accuracy", "target tokens, %", [100 * one[VALID_ACCURACY] for one in students], ".1f", max),
-        row("Valid perplexity", "of the references", [one[VALID_PERPLEXITY] for one in students], ".2f", min),
-        Row("Parameters", "of the student", [Cell(human_count(arm.parameters)) for arm in arms]),
+        row("Valid accuracy", "target tokens, %", [100 * metrics[VALID_ACCURACY] for metrics in students], ".1f", max),
+        row("Valid perplexity", "of the references", [metrics[VALID_PERPLEXITY] for metrics in students], ".2f", min),
+        FigureRow("Parameters", "of the student", [Cell(human_count(arm.parameters)) for arm in arms]),
     ]
 
 
@@ -184,8 +192,8 @@ def validation_rows(
             if any(key in row.metrics for key in columns):
                 by_step.setdefault(row.step, {})[name] = row.metrics
     return [
-        (step, [_scaled(found.get(name, {}).get(key), *columns[key]) for name in histories for key in columns])
-        for step, found in sorted(by_step.items())
+        (step, [_scaled(metrics.get(name, {}).get(key), *columns[key]) for name in histories for key in columns])
+        for step, metrics in sorted(by_step.items())
     ]
 
 
@@ -217,14 +225,14 @@ def fidelity_bars(labels: Artifact) -> list[Bar]:
 # --- corpus -----------------------------------------------------------------------------------------------------------
 
 
-def corpus_rows(corpus: Artifact) -> list[Row]:
+def corpus_rows(corpus: Artifact) -> list[FigureRow]:
     """Counts by split; reasons that no pair was dropped for are left out."""
     counts: dict[str, dict[str, int]] = corpus.info["splits"]
     languages = [corpus.info.get(f"{side}_lang", "") for side in ("src", "tgt")]
 
-    def row(label: str, note: str, of: Callable[[dict[str, int]], int | None]) -> Row:
+    def row(label: str, note: str, of: Callable[[dict[str, int]], int | None]) -> FigureRow:
         values = [of(counts[split]) for split in SPLITS]
-        return Row(label, note, [Cell(NO_VALUE if value is None else f"{value:,}") for value in values])
+        return FigureRow(label, note, [Cell(NO_VALUE if value is None else f"{value:,}") for value in values])
 
     def named(name: str) -> Callable[[dict[str, int]], int | None]:
         return lambda split: split.get(name)
@@ -252,8 +260,8 @@ def _words(name: str) -> str:
 
 
 def rejects(results: Results) -> list[tuple[str, int]]:
-    """What was made, and how many pairs could not be computed, where there are any."""
-    counted = [(kind(name, one), int(one.metrics.get("rejects", 0))) for name, one in results.stages.items()]
+    """Artifact, and how many pairs could not be computed for it, where there are any."""
+    counted = [(kind(name, made), int(made.metrics.get("rejects", 0))) for name, made in results.stages.items()]
     return [(name, count) for name, count in counted if count]
 
 
@@ -276,7 +284,7 @@ def time_bars(nodes: Sequence[Node]) -> list[Bar]:
 
 
 def sizes(nodes: Sequence[Node]) -> str:
-    """Of all artifacts together."""
+    """The bytes of all artifacts together."""
     return human_bytes(sum(node.bytes for node in nodes))
 
 
@@ -286,10 +294,10 @@ def versions(stages: Mapping[str, Artifact]) -> list[tuple[str, str]]:
     for name, artifact in stages.items():
         for library, version in sorted(artifact.manifest.libraries.items()):
             by_library.setdefault(library, {}).setdefault(version, []).append(kind(name, artifact))
-    told = []
-    for library, found in by_library.items():
-        if len(found) == 1:
-            told.append((library, next(iter(found))))
+    rows = []
+    for library, by_version in by_library.items():
+        if len(by_version) == 1:
+            rows.append((library, next(iter(by_version))))
         else:
-            told.append((library, "; ".join(f"{version} ({', '.join(made)})" for version, made in found.items())))
-    return told
+            rows.append((library, "; ".join(f"{version} ({', '.join(made)})" for version, made in by_version.items())))
+    return rows

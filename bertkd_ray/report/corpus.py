@@ -16,7 +16,7 @@ _ISOLATE, _END_OF_ISOLATE = "\u2068", "\u2069"
 
 
 def corpus_text(figures: CorpusFigures) -> str:
-    """Everything about a corpus, without colours; at most 100 columns wide but for long words and paths."""
+    """The figures of a corpus, without colours; at most 100 columns wide but for long words and paths."""
     blocks = [
         [f"{figures.fingerprint}  {figures.path}", *_vocabulary(figures.vocabulary)],
         [line.rstrip() for line in aligned(_table(figures.splits, figures.languages))],
@@ -81,9 +81,9 @@ def _warnings(splits: dict[str, SplitFigures]) -> Iterator[str]:
         sides = {"source": split.src, "target": split.tgt}
         unknown = {title: side for title, side in sides.items() if _mark(name, side)}
         if unknown:
-            told = " and ".join(f"{side.unknown:,} of {side.tokens:,} {title}" for title, side in unknown.items())
+            counts = " and ".join(f"{side.unknown:,} of {side.tokens:,} {title}" for title, side in unknown.items())
             seen = "  ".join(f"{_visible(char)} ×{count:,}" for char, count in split.unknown_characters.items())
-            yield f"! {name}: {told} tokens are unknown. Characters that train lacks: {seen or 'none'}"
+            yield f"! {name}: {counts} tokens are unknown. Characters that train lacks: {seen or 'none'}"
 
 
 def _sample(sample: SamplePair) -> Iterator[str]:
@@ -100,8 +100,8 @@ def wrapped(label: str, words: list[str], *, whole: bool, indent: int = _LABEL) 
     """Words on as many lines as they need, behind a label; directions are kept apart by line, or word by word."""
     lines = textwrap.wrap(" ".join(words), _WIDTH - indent, break_long_words=False, break_on_hyphens=False)
     for number, line in enumerate(lines or [NO_VALUE]):
-        shown = _isolated(line) if whole else " ".join(map(_isolated, line.split()))
-        yield (label if number == 0 else "").ljust(indent) + shown
+        isolated = _isolated(line) if whole else " ".join(map(_isolated, line.split()))
+        yield (label if number == 0 else "").ljust(indent) + isolated
 
 
 def _visible(character: str) -> str:

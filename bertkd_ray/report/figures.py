@@ -87,8 +87,8 @@ def finetuning_panels(history: History) -> list[Panel]:
 
     histories = {"validation": history}
     return [
-        Panel("C-MLM loss", loss, _told(histories, VALID_LOSS, "nats per masked token")),
-        Panel("Masked accuracy", accuracy, _told(histories, VALID_ACCURACY, "% of masked tokens", scale=100)),
+        Panel("C-MLM loss", loss, _summary(histories, VALID_LOSS, "nats per masked token")),
+        Panel("Masked accuracy", accuracy, _summary(histories, VALID_ACCURACY, "% of masked tokens", scale=100)),
     ]
 
 
@@ -119,8 +119,8 @@ def translation_loss_panels(arms: Mapping[str, History]) -> list[Panel]:
         _add_perplexity_axis(axes)
 
     return [
-        Panel("Translation loss, training", training, _told(arms, TRAIN_NLL, unit)),
-        Panel("Translation loss, validation", validation, _told(arms, VALID_NLL, unit)),
+        Panel("Translation loss, training", training, _summary(arms, TRAIN_NLL, unit)),
+        Panel("Translation loss, validation", validation, _summary(arms, VALID_NLL, unit)),
     ]
 
 
@@ -140,10 +140,10 @@ def translation_quality_panels(arms: Mapping[str, History]) -> list[Panel]:
 
         return draw
 
-    accuracy = _told(arms, VALID_ACCURACY, "% of target tokens", scale=100)
+    accuracy = _summary(arms, VALID_ACCURACY, "% of target tokens", scale=100)
     return [
         Panel("Token accuracy", curves(VALID_ACCURACY, "target tokens predicted, %", 100.0), accuracy),
-        Panel("Greedy BLEU", curves(VALID_BLEU, "BLEU, validation set", 1.0), _told(arms, VALID_BLEU, "BLEU")),
+        Panel("Greedy BLEU", curves(VALID_BLEU, "BLEU, validation set", 1.0), _summary(arms, VALID_BLEU, "BLEU")),
     ]
 
 
@@ -170,7 +170,7 @@ def draw_seeds(arms: Mapping[str, Sequence[History]], stem: Path) -> Drawing:
 
 
 def draw_fidelity(fidelity: Mapping[str, float], stem: Path) -> Drawing:
-    """What the soft labels keep of the teacher and how sharp they are, as bars.
+    """The teacher's probability that the soft labels keep, and their entropy, as bars.
 
     fidelity: means over target positions, each 0 … 1: "topk_mass" (the teacher's probability on its k logits),
     "gold_in_topk", "gold_first" (share of positions whose reference token is among the k, is the first); and in nats:
@@ -231,15 +231,15 @@ def _over_seeds(
     return np.asarray(steps), np.asarray(means, dtype=np.float64), np.asarray(deviations, dtype=np.float64)
 
 
-def _told(histories: Mapping[str, History], key: str, unit: str, *, scale: float = 1.0) -> str:
+def _summary(histories: Mapping[str, History], key: str, unit: str, *, scale: float = 1.0) -> str:
     """Where every curve of a panel starts and where it ends, in words."""
-    told = []
+    summaries = []
     for name, history in histories.items():
         steps, values = _series(history, key)
         if len(steps):
             first, last = (f"{values[place] * scale:.4g} {unit} at step {steps[place]:,.0f}" for place in (0, -1))
-            told.append(f"{name}: {last}" if len(steps) == 1 else f"{name}: from {first} to {last}")
-    return "; ".join(told) or "not measured"
+            summaries.append(f"{name}: {last}" if len(steps) == 1 else f"{name}: from {first} to {last}")
+    return "; ".join(summaries) or "not measured"
 
 
 def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -18,15 +18,15 @@ _NAMES = {color.lower(): name for name, color in COLORS.items()}
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A panel in a page."""
+class InlineFigure:
+    """A panel as an element of a page."""
 
     title: str
     svg: str
     """An `svg` element with its label."""
 
 
-def figure(panel: Panel, id_: str, inches: tuple[float, float] = _INCHES) -> Figure:
+def figure(panel: Panel, id_: str, inches: tuple[float, float] = _INCHES) -> InlineFigure:
     """A panel as an element of a page, with the panel's colours as the page's variables (`var(--series-1)`).
 
     id_: of the element, and the start of all ids in it. Raises KeyError for a colour that is not the figures' own.
@@ -37,33 +37,33 @@ def figure(panel: Panel, id_: str, inches: tuple[float, float] = _INCHES) -> Fig
             # A style sheet would be the whole page's.
             if child.tag in (f"{_SVG}metadata", f"{_SVG}style"):
                 parent.remove(child)
-    wanted = {found for element in root.iter() for found in _references(element)}
+    referenced = {name for element in root.iter() for name in _references(element)}
     for element in root.iter():
         element.tag = element.tag.removeprefix(_SVG)
         element.text, element.tail = (text if text and text.strip() else None for text in (element.text, element.tail))
-        _rewrite(element, id_, wanted)
+        _rewrite(element, id_, referenced)
     label = f"{panel.title}. {panel.summary}."
     root.attrib = {"id": id_, "viewBox": root.attrib["viewBox"], "role": "img", "aria-label": label}
-    return Figure(panel.title, ET.tostring(root, encoding="unicode"))
+    return InlineFigure(panel.title, ET.tostring(root, encoding="unicode"))
 
 
 def _references(element: ET.Element) -> list[str]:
     link = element.get(f"{_XLINK}href", "").removeprefix("#")
-    return [link, *(found for value in element.attrib.values() for found in _REFERENCE.findall(value))]
+    return [link, *(name for value in element.attrib.values() for name in _REFERENCE.findall(value))]
 
 
-def _rewrite(element: ET.Element, prefix: str, wanted: set[str]) -> None:
+def _rewrite(element: ET.Element, prefix: str, referenced: set[str]) -> None:
     """Ids that something refers to get the prefix, the others go; links and colours become those of a page."""
     attributes = {}
     for name, value in element.attrib.items():
         if name == "id":
-            if value in wanted:
+            if value in referenced:
                 attributes[name] = f"{prefix}-{value}"
         elif name == f"{_XLINK}href":
             attributes["href"] = f"#{prefix}-{value.removeprefix('#')}"
         elif name == "style":
-            attributes[name] = _COLOR.sub(lambda found: f"var(--{_NAMES[found[0].lower()]})", value)
+            attributes[name] = _COLOR.sub(lambda match: f"var(--{_NAMES[match[0].lower()]})", value)
         elif not value.startswith(_UNTURNED):
-            short = _DIGITS.sub(lambda found: f"{float(found[0]):.2f}", value)
+            short = _DIGITS.sub(lambda match: f"{float(match[0]):.2f}", value)
             attributes[name] = " ".join(_REFERENCE.sub(rf"url(#{prefix}-\1)", short).split())
     element.attrib = attributes

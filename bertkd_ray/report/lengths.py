@@ -24,8 +24,8 @@ _LENGTH_BINS = 40
 _RATIO_BINS_AN_OCTAVE = 6
 _MOST_RATIO_TICKS = 7
 MOST_PAIRS = 200_000
-"""Of a split, whose lengths are read for a page; more would not change the picture."""
-_SHOWN = 0.99
+"""Pairs of a split whose lengths are read for a page; more would not change the picture."""
+_AXIS_SHARE = 0.99
 """The share of every split's pairs that the axes reach; a few very long sentences would press the rest flat."""
 
 
@@ -50,7 +50,9 @@ def length_panels(splits: Mapping[str, LengthCounts]) -> list[Panel]:
     Heights are percent of a split's pairs, so that splits of any size compare. The axes end where 99% of every
     split are shown; pairs with an empty side have no ratio.
     """
-    shares = {side: _shares({name: one.histogram(side) for name, one in splits.items()}, splits) for side in SIDES}
+    shares = {
+        side: _shares({name: lengths.histogram(side) for name, lengths in splits.items()}, splits) for side in SIDES
+    }
     highest = 1.05 * max(float(share.max()) for side in shares.values() for share in side[0])
 
     def side(name: str) -> Callable[[Axes], None]:
@@ -66,8 +68,10 @@ def length_panels(splits: Mapping[str, LengthCounts]) -> list[Panel]:
         _draw_ratios(axes, splits)
         _finish(axes, "source tokens a target token")
 
-    told = {name: {side: _median(one.histogram(side)) for side in SIDES} for name, one in splits.items()}
-    src, tgt = ("; ".join(f"{name}: median {one[side]} tokens" for name, one in told.items()) for side in SIDES)
+    src, tgt = (
+        "; ".join(f"{name}: median {_median(lengths.histogram(side))} tokens" for name, lengths in splits.items())
+        for side in SIDES
+    )
     return [
         Panel("Source length", side("src"), src),
         Panel("Target length", side("tgt"), tgt),
@@ -83,7 +87,7 @@ def _median(histogram: NDArray[np.int64]) -> int:
 def _longest(splits: Mapping[str, LengthCounts]) -> int:
     """The length that ends the axes of both sides."""
     histograms = [lengths.histogram(side) for lengths in splits.values() for side in SIDES]
-    return max(int(np.searchsorted(np.cumsum(one), _SHOWN * one.sum())) for one in histograms)
+    return max(int(np.searchsorted(np.cumsum(counts), _AXIS_SHARE * counts.sum())) for counts in histograms)
 
 
 def _shares(
@@ -95,9 +99,9 @@ def _shares(
     edges = np.arange(0, longest + width + 1, width)
     shares = []
     for histogram in histograms.values():
-        shown = np.zeros(edges[-1], np.int64)
-        shown[: len(histogram)] = histogram[: edges[-1]]
-        shares.append(100 * shown.reshape(-1, width).sum(axis=1) / histogram.sum())
+        counts = np.zeros(edges[-1], np.int64)
+        counts[: len(histogram)] = histogram[: edges[-1]]
+        shares.append(100 * counts.reshape(-1, width).sum(axis=1) / histogram.sum())
     return shares, edges
 
 
@@ -110,16 +114,16 @@ def _draw_ratios(axes: Axes, splits: Mapping[str, LengthCounts]) -> None:
     low, high = -_RATIO_BINS_AN_OCTAVE, _RATIO_BINS_AN_OCTAVE
     for name, lengths in splits.items():
         ratios, pairs = lengths.ratios()
-        places = np.round(np.log2(ratios) * _RATIO_BINS_AN_OCTAVE).astype(np.int64)
-        if len(places):
-            low, high = min(low, -_reach(-places, pairs)), max(high, _reach(places, pairs))
-        bins[name] = places, pairs
+        octave_bins = np.round(np.log2(ratios) * _RATIO_BINS_AN_OCTAVE).astype(np.int64)
+        if len(octave_bins):
+            low, high = min(low, -_reach(-octave_bins, pairs)), max(high, _reach(octave_bins, pairs))
+        bins[name] = octave_bins, pairs
     low, high = low - 1, high + 1
     edges = 2.0 ** ((np.arange(low, high + 2) - 0.5) / _RATIO_BINS_AN_OCTAVE)
     shares = []
-    for places, pairs in bins.values():
-        shown = (places >= low) & (places <= high)
-        counts = np.bincount(places[shown] - low, weights=pairs[shown], minlength=high - low + 1)
+    for octave_bins, pairs in bins.values():
+        within_axis = (octave_bins >= low) & (octave_bins <= high)
+        counts = np.bincount(octave_bins[within_axis] - low, weights=pairs[within_axis], minlength=high - low + 1)
         shares.append(100 * counts / max(pairs.sum(), 1))
     _draw_stairs(axes, list(splits), shares, edges)
     axes.set_xscale("log", base=2)
@@ -131,11 +135,11 @@ def _draw_ratios(axes: Axes, splits: Mapping[str, LengthCounts]) -> None:
     axes.set_ylim(bottom=0)
 
 
-def _reach(places: NDArray[np.int64], pairs: NDArray[np.int64]) -> int:
-    """The bin that the share of the pairs that is shown does not pass."""
-    order = np.argsort(places)
+def _reach(octave_bins: NDArray[np.int64], pairs: NDArray[np.int64]) -> int:
+    """The highest bin among the lowest 99% of the pairs."""
+    order = np.argsort(octave_bins)
     running = np.cumsum(pairs[order])
-    return int(places[order[np.searchsorted(running, _SHOWN * running[-1])]])
+    return int(octave_bins[order[np.searchsorted(running, _AXIS_SHARE * running[-1])]])
 
 
 def _draw_stairs(axes: Axes, names: Sequence[str], shares: Sequence[NDArray[np.float64]], edges: NDArray[Any]) -> None:

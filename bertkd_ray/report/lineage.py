@@ -1,4 +1,4 @@
-"""Which artifact was made from which, as a tree: every artifact hangs below the newest thing it was made from."""
+"""The artifacts of a pipeline as a tree: each hangs below the newest artifact that it was made from."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class Node:
     """Stage, or stage/arm."""
     artifact: Artifact
     depth: int
-    """Of the tree; 0 for the corpus."""
+    """Level in the tree; 0 for the corpus."""
     sources: dict[str, str]
     """Stage of each artifact that it was made from, and the input's fingerprint."""
     texts: dict[str, str]
-    """What else it was made from, by name and content hash: text, a BERT."""
+    """Its other inputs, by name and content hash: text, a BERT."""
 
     @property
     def bytes(self) -> int:
-        """Of all its files."""
+        """Bytes of all files of the artifact."""
         return sum(entry.bytes for entry in self.artifact.files())
 
     @property

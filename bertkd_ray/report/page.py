@@ -28,7 +28,7 @@ from bertkd_ray.report.figures import (
     translation_quality_panels,
 )
 from bertkd_ray.report.frame import Panel
-from bertkd_ray.report.inline import Figure, figure
+from bertkd_ray.report.inline import InlineFigure, figure
 from bertkd_ray.report.lengths import MOST_PAIRS, length_panels, read_lengths
 from bertkd_ray.report.lineage import lineage
 from bertkd_ray.report.results import Results
@@ -79,7 +79,7 @@ def _asset(name: str) -> str:
 
 
 def _context(results: Results) -> dict[str, Any]:
-    """Everything that the template shows."""
+    """The variables of the template."""
     nodes = lineage(results.stages)
     return {
         "arms": [arm.arm for arm in results.arms],
@@ -108,7 +108,7 @@ def _context(results: Results) -> dict[str, Any]:
     }
 
 
-def _figures(results: Results) -> dict[str, list[Figure]]:
+def _figures(results: Results) -> dict[str, list[InlineFigure]]:
     """By section; a section without numbers has none."""
     histories, arms = results.histories, _arm_histories(results)
     corpus = results.stages[PREPARE.name]
@@ -117,8 +117,8 @@ def _figures(results: Results) -> dict[str, list[Figure]]:
         "students": [*translation_loss_panels(arms), *translation_quality_panels(arms)] if arms else [],
     }
     drawn = {
-        section: [figure(panel, f"figure-{section}-{place}") for place, panel in enumerate(found, start=1)]
-        for section, found in panels.items()
+        section: [figure(panel, f"figure-{section}-{place}") for place, panel in enumerate(of_section, start=1)]
+        for section, of_section in panels.items()
     }
     lengths = length_panels({split: read_lengths(corpus, split) for split in SPLITS})
     drawn["lengths"] = [

@@ -21,8 +21,8 @@ _WORD = re.compile(r"\w+|[^\w\s]|\s+")
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A stretch of a translation."""
+class MarkedSpan:
+    """A part of a translation that the reference has, or has not."""
 
     text: str
     is_in_reference: bool
@@ -48,7 +48,7 @@ def _drawn(tables: Mapping[str, pa.Table], seed: int, count: int) -> dict[str, p
     return {arm: table.take(rows) for arm, table in tables.items()}
 
 
-def marked(hypothesis: str, reference: str) -> list[Piece]:
+def marked(hypothesis: str, reference: str) -> list[MarkedSpan]:
     """The hypothesis cut into what the reference has, in this order, and what it has not; together they are it.
 
     By words where the reference has spaces, else by characters.
@@ -59,18 +59,18 @@ def marked(hypothesis: str, reference: str) -> list[Piece]:
     return list(_merged((tag == "equal", "".join(ours[start:end])) for tag, start, end, *_ in matcher.get_opcodes()))
 
 
-def _merged(stretches: Iterator[tuple[bool, str]]) -> Iterator[Piece]:
-    """Pieces without empty ones; white space at the ends of a difference is no part of it."""
-    pending = Piece("", True)
+def _merged(stretches: Iterator[tuple[bool, str]]) -> Iterator[MarkedSpan]:
+    """Spans without empty ones; white space at the ends of a difference is no part of it."""
+    pending = MarkedSpan("", True)
     for is_equal, text in stretches:
         inner = text.strip()
         start = text.index(inner) if inner else len(text)
         for is_in_reference, part in ((True, text[:start]), (is_equal, inner), (True, text[start + len(inner) :])):
             if not part or is_in_reference == pending.is_in_reference:
-                pending = Piece(pending.text + part, pending.is_in_reference)
+                pending = MarkedSpan(pending.text + part, pending.is_in_reference)
                 continue
             if pending.text:
                 yield pending
-            pending = Piece(part, is_in_reference)
+            pending = MarkedSpan(part, is_in_reference)
     if pending.text:
         yield pending

@@ -25,7 +25,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Self:
-        """Of at least one value."""
+        """Mean and deviation of one value or more."""
         return cls(fmean(values), stdev(values) if len(values) > 1 else None)
 
     def text(self, form: str = ".2f") -> str:
@@ -35,28 +35,28 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Teacher:
-    """What a student learned from: shares from 0 to 1, entropies in nats."""
+class TeacherFigures:
+    """The teacher and soft labels behind a student: shares from 0 to 1, entropies in nats."""
 
     softlabels: str
     """URI of the artifact."""
     steps: int
     """Updates of its finetuning."""
     accuracy: float
-    """Of masked tokens, on the valid set."""
+    """Share of masked tokens of the valid set that it puts first."""
     gold_first: float
     """Positions of the training text whose reference token is the first of the k."""
     gold_in_topk: float
     """Positions whose reference token is one of the k."""
     entropy_t1: float
-    """Of the k entries renormalised at temperature 1."""
+    """Entropy of the k entries renormalised at temperature 1."""
     entropy_t10: float
-    """The same at temperature 10."""
+    """Entropy of the k entries renormalised at temperature 10."""
 
 
 @dataclass(frozen=True)
 class SeedResult:
-    """One student: an arm under one seed."""
+    """The student of an arm under a seed."""
 
     seed: int
     scores: ArmResult
@@ -66,47 +66,47 @@ class SeedResult:
     translation: str
     """URI of the translation artifact."""
     run_id: str
-    """MLflow's; empty where nothing is tracked."""
-    teacher: Teacher | None = None
+    """Id of the MLflow run; empty where nothing is tracked."""
+    teacher: TeacherFigures | None = None
     """None for a student without one."""
 
     def as_json(self) -> dict[str, Any]:
         """The student's entry in `--json`."""
         teacher = asdict(self.teacher) if self.teacher else None
-        return {"seed": self.seed, **_without_arm(self.scores), **_places(self), "teacher": teacher}
+        return {"seed": self.seed, **_without_arm(self.scores), **_locations(self), "teacher": teacher}
 
 
 @dataclass(frozen=True)
 class StudyArm:
-    """What one arm came to over its seeds. BLEU and chrF run from 0 to 100."""
+    """The scores of an arm over its seeds. BLEU and chrF run from 0 to 100."""
 
     arm: str
     seeds: list[SeedResult]
     p_value: float | None = None
-    """Of the mean delta over the seeds, two-tailed, see `evaluation.significance`; None for the control."""
+    """Two-tailed, of the mean delta over the seeds, see `evaluation.significance`; None for the control."""
     interval: tuple[float, float] | None = None
     """The central 95% of the resampled deltas; None for the control."""
 
     @property
     def parameters(self) -> int:
-        """Of the student."""
+        """Parameters of the student."""
         return self.seeds[0].scores.parameters
 
     @property
     def delta(self) -> Spread | None:
         """Test BLEU minus that of the control of the same seed; None for the control."""
-        deltas = [one.scores.delta for one in self.seeds if one.scores.delta is not None]
+        deltas = [result.scores.delta for result in self.seeds if result.scores.delta is not None]
         return Spread.of(deltas) if deltas else None
 
     @property
     def seconds(self) -> dict[str, float]:
-        """By stage, mean over the seeds."""
+        """Seconds by stage, mean over the seeds."""
         stages = self.seeds[0].scores.seconds
-        return {stage: fmean(one.scores.seconds[stage] for one in self.seeds) for stage in stages}
+        return {stage: fmean(result.scores.seconds[stage] for result in self.seeds) for stage in stages}
 
     def spread(self, name: str) -> Spread:
-        """Of a score: `valid_bleu`, `test_bleu`, `chrf` or another of `ArmResult`'s."""
-        return Spread.of([getattr(one.scores, name) for one in self.seeds])
+        """Mean and deviation of `valid_bleu`, `test_bleu`, `chrf` or another score of `ArmResult`."""
+        return Spread.of([getattr(result.scores, name) for result in self.seeds])
 
     def as_json(self) -> dict[str, Any]:
         """The arm's entry in `--json`."""
@@ -119,7 +119,7 @@ class StudyArm:
             "p_value": self.p_value,
             "interval": self.interval,
             "seconds": self.seconds,
-            "seeds": [one.as_json() for one in self.seeds],
+            "seeds": [result.as_json() for result in self.seeds],
         }
 
 
@@ -141,7 +141,7 @@ def study_text(arms: Sequence[StudyArm], run_id: str, signatures: Mapping[str, s
 
 
 def study_markdown(arms: Sequence[StudyArm], run_id: str, signatures: Mapping[str, str]) -> str:
-    """The same as GitHub-flavoured Markdown, and below it every student with the id of its run."""
+    """The tables of `study_text` as GitHub-flavoured Markdown, and below them every student with the id of its run."""
     tables = [_more_scores(arms), _teachers(arms), seconds_table(arms), _students(arms)]
     blocks = [piped(_scores(arms)), _notes(arms, run_id), *map(piped, tables)]
     return stacked([*blocks, signature_lines(signatures, "- {}: `{}`")], "\n")
@@ -165,9 +165,9 @@ def students_csv(arms: Sequence[StudyArm]) -> str:
     """One line a student, with its artifacts and the id of its run."""
     names = ["parameters", *_SCORES, "delta", "p_value"]
     rows = [
-        [arm.arm, one.seed, *(getattr(one.scores, name) for name in names), *_places(one).values()]
+        [arm.arm, result.seed, *(getattr(result.scores, name) for name in names), *_locations(result).values()]
         for arm in arms
-        for one in arm.seeds
+        for result in arm.seeds
     ]
     return _csv(["arm", "seed", *names, "student", "translation", "run_id"], rows)
 
@@ -201,7 +201,7 @@ def _more_scores(arms: Sequence[StudyArm]) -> list[TableRow]:
 
 def _teachers(arms: Sequence[StudyArm]) -> list[TableRow]:
     """One line a set of soft labels; nothing for a study without any."""
-    of_arms: dict[Teacher, list[str]] = {}
+    of_arms: dict[TeacherFigures, list[str]] = {}
     for arm in arms:
         if arm.seeds[0].teacher is not None:
             of_arms.setdefault(arm.seeds[0].teacher, []).append(arm.arm)
@@ -218,15 +218,15 @@ def _teachers(arms: Sequence[StudyArm]) -> list[TableRow]:
 def _students(arms: Sequence[StudyArm]) -> list[TableRow]:
     rows = [["arm", "seed", "valid BLEU", "test BLEU", "chrF", "Δ control", "p", "MLflow run"]]
     for arm in arms:
-        for one in arm.seeds:
-            scores = [number(getattr(one.scores, name), ".2f") for name in ("valid_bleu", "test_bleu", "chrf")]
-            delta, p = number(one.scores.delta, "+.2f"), format_p(one.scores.p_value)
-            rows.append([arm.arm, str(one.seed), *scores, delta, p, one.run_id or NO_VALUE])
+        for result in arm.seeds:
+            scores = [number(getattr(result.scores, name), ".2f") for name in ("valid_bleu", "test_bleu", "chrf")]
+            delta, p = number(result.scores.delta, "+.2f"), format_p(result.scores.p_value)
+            rows.append([arm.arm, str(result.seed), *scores, delta, p, result.run_id or NO_VALUE])
     return rows
 
 
 def _notes(arms: Sequence[StudyArm], run_id: str) -> list[str]:
-    seeds = [str(one.seed) for one in arms[0].seeds]
+    seeds = [str(result.seed) for result in arms[0].seeds]
     if len(seeds) == 1:
         note = (
             f"Seed {seeds[0]} alone: p, two-tailed, is of these students on other test sentences, not of other seeds."
@@ -237,8 +237,8 @@ def _notes(arms: Sequence[StudyArm], run_id: str) -> list[str]:
     return [note, *([f"MLflow run of the study: {run_id}"] if run_id else [])]
 
 
-def _places(one: SeedResult) -> dict[str, str]:
-    return {"student": one.student, "translation": one.translation, "run_id": one.run_id}
+def _locations(result: SeedResult) -> dict[str, str]:
+    return {"student": result.student, "translation": result.translation, "run_id": result.run_id}
 
 
 def _without_arm(scores: ArmResult) -> dict[str, Any]:

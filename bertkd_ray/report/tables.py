@@ -15,29 +15,29 @@ from bertkd_ray.core.text_tables import TableRow, aligned, format_p, number, pip
 
 @dataclass(frozen=True)
 class ArmResult:
-    """What one arm came to. BLEU and chrF run from 0 to 100."""
+    """The scores of an arm. BLEU and chrF run from 0 to 100."""
 
     arm: str
     parameters: int
-    """Of the student."""
+    """Parameters of the student."""
     valid_bleu: float
-    """Of greedy translations, at the best checkpoint."""
+    """BLEU of greedy translations of the valid set, at the best checkpoint."""
     test_bleu: float
-    """sacrebleu's, of beam search."""
+    """sacrebleu's BLEU of beam search on the test set."""
     chrf: float
-    """sacrebleu's, on the test set."""
+    """sacrebleu's chrF on the test set."""
     legacy_bleu: float
-    """Tokenised and lower-cased, as papers of 2020 report it, on the test set."""
+    """Tokenised and lower-cased BLEU on the test set, as papers of 2020 report it."""
     delta: float | None = None
     """Test BLEU minus the control's; None for the control."""
     p_value: float | None = None
-    """Of delta, by a two-tailed paired bootstrap over the sentences; None for the control."""
+    """Two-tailed, of delta, by paired bootstrap over the sentences; None for the control."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """By stage."""
+    """Seconds by stage."""
     valid_perplexity: float | None = None
-    """Of the references, a token, at the best checkpoint."""
+    """Perplexity a token of the valid references, at the best checkpoint."""
     valid_accuracy: float | None = None
-    """Share of the references' tokens that score highest, at the best checkpoint."""
+    """Share of the valid references' tokens that score highest, at the best checkpoint."""
     length_ratio: float | None = None
     """Tokens of the translations over tokens of the references, on the test set."""
 
@@ -64,16 +64,16 @@ class ArmResult:
 
 
 class HasSeconds(Protocol):
-    """An arm, and how long its stages took."""
+    """The name of an arm, and the seconds of its stages."""
 
     @property
     def arm(self) -> str:
-        """Its name."""
+        """The arm's name."""
         ...
 
     @property
     def seconds(self) -> dict[str, float]:
-        """By stage."""
+        """Seconds by stage."""
         ...
 
 
@@ -86,7 +86,7 @@ def results_table(rows: Sequence[ArmResult], signatures: Mapping[str, str] | Non
 
 
 def as_markdown(rows: Sequence[ArmResult], signatures: Mapping[str, str] | None = None) -> str:
-    """The same as GitHub-flavoured Markdown."""
+    """`results_table` as GitHub-flavoured Markdown."""
     return stacked([piped(_scores(rows)), piped(seconds_table(rows)), signature_lines(signatures, "- {}: `{}`")], "\n")
 
 

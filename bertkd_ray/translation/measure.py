@@ -24,6 +24,7 @@ from bertkd_ray.corpus.moses import to_raw
 from bertkd_ray.corpus.tokenizer import decode, load_tokenizer
 from bertkd_ray.evaluation.metrics import score, tokenizer_for
 from bertkd_ray.student.lineage import Lineage
+from bertkd_ray.training.batch_plan import RowGroups
 from bertkd_ray.translation.engines import CTranslate2Engine, Engine, TorchEngine
 from bertkd_ray.translation.lines import LineSettings
 
@@ -32,8 +33,8 @@ _ROUNDS = 2
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One way to translate."""
+class EngineScore:
+    """BLEU and speed of an engine."""
 
     name: str
     bleu: float
@@ -42,7 +43,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Measurement:
-    """All of them on the same sentences."""
+    """The engines' scores on the same sentences."""
 
     split: str
     sentences: int
@@ -51,8 +52,8 @@ class Measurement:
     """Exponent of the GNMT penalty."""
     threads: int
     signature: str
-    """Of BLEU."""
-    rows: tuple[Measured, ...]
+    """BLEU's signature."""
+    rows: tuple[EngineScore, ...]
     """The student in PyTorch, the export, and the export as a plain `translate_batch` has it."""
 
     def as_json(self) -> dict[str, Any]:
@@ -60,7 +61,7 @@ class Measurement:
         return asdict(self)
 
     def table(self) -> str:
-        """For people."""
+        """A table for the terminal, with what was measured and how."""
         cells = [[row.name, f"{row.bleu:.2f}", f"{row.sentences_per_second:,.1f}"] for row in self.rows]
         penalty = f", GNMT length penalty {self.length_penalty:g}" if self.beam > 1 else ""
         threads = f"{self.threads} CPU thread{'s' if self.threads > 1 else ''}"
@@ -96,8 +97,9 @@ def measure(lineage: Lineage, student: Path, export: Path, settings: LineSetting
     split = "test" if corpus.files("test/") else "valid"
     table = _first_rows(corpus, split, sentences)
     src, cpu = Ragged.from_arrow(table["src_ids"]), torch.device("cpu")
-    references = to_raw(table["tgt"].to_pylist(), settings.text, settings.tgt_lang or "en")
-    tokenizer, tokenize = load_tokenizer(student), tokenizer_for(settings.tgt_lang or "en")
+    language = settings.tgt_lang or "en"
+    references = to_raw(table["tgt"].to_pylist(), settings.text, language)
+    tokenizer, tokenize = load_tokenizer(student), tokenizer_for(language)
     search: dict[str, Any] = {"beam": settings.beam, "alpha": settings.length_penalty, "device": cpu}
     exported = CTranslate2Engine(export, **search, positions=settings.positions)
     plain = CTranslate2Engine(export, **search, positions=settings.positions, own_penalty=True)
@@ -105,12 +107,12 @@ def measure(lineage: Lineage, student: Path, export: Path, settings: LineSetting
     engines: dict[str, Engine] = {"PyTorch, float32": TorchEngine(student, **search), name: exported}
     if settings.beam > 1:
         engines[f"{name}, its own length penalty"] = plain
-    found, seconds = _translated(engines, src)
+    translations, seconds = _translated(engines, src)
     rows, signature = [], ""
-    for of_engine, rows_of_ids in found.items():
-        hypotheses = to_raw(decode(tokenizer, rows_of_ids), settings.text, settings.tgt_lang or "en")
+    for engine, rows_of_ids in translations.items():
+        hypotheses = to_raw(decode(tokenizer, rows_of_ids), settings.text, language)
         scores = score(hypotheses, references, tokenize=tokenize)
-        rows.append(Measured(of_engine, scores.bleu, len(src) / seconds[of_engine]))
+        rows.append(EngineScore(engine, scores.bleu, len(src) / seconds[engine]))
         signature = scores.bleu_signature
     return Measurement(
         split, len(src), settings.beam, settings.length_penalty, torch.get_num_threads(), signature, tuple(rows)
@@ -119,15 +121,15 @@ def measure(lineage: Lineage, student: Path, export: Path, settings: LineSetting
 
 def _translated(engines: dict[str, Engine], src: Ragged) -> tuple[dict[str, list[list[int]]], dict[str, float]]:
     """The translations of every engine, and its seconds: the best of rounds in turn, as other work comes and goes."""
-    found: dict[str, list[list[int]]] = {}
+    translations: dict[str, list[list[int]]] = {}
     seconds = dict.fromkeys(engines, float("inf"))
     for engine in engines.values():
         engine.translate(src.take(np.arange(min(_WARM_UP, len(src)))))
     for name, engine in [*engines.items()] * _ROUNDS:
         started = time.perf_counter()
-        found[name] = engine.translate(src)
+        translations[name] = engine.translate(src)
         seconds[name] = min(seconds[name], time.perf_counter() - started)
-    return found, seconds
+    return translations, seconds
 
 
 def _first_rows(corpus: Artifact, split: str, count: int) -> pa.Table:

@@ -11,7 +11,7 @@ import sacrebleu
 
 from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.report.comparison import Comparison, compare_students, open_sides
+from bertkd_ray.report.comparison import StudentComparison, compare_students, open_students
 from bertkd_ray.tracking import default_uri, open_tracker
 from tests.report.students import REFERENCES, SOURCES, write_corpus, write_student, write_translation
 
@@ -34,16 +34,16 @@ def distilled(corpus: Artifact) -> Artifact:
     return write_translation(write_student(corpus, alpha=0.5), SECOND, beam=4)
 
 
-def compared(*artifacts: Artifact, sentences: int = 5) -> Comparison:
+def compared(*artifacts: Artifact, sentences: int = 5) -> StudentComparison:
     return compare_students(artifacts, sentences=sentences, samples=200)
 
 
 @pytest.fixture(scope="module")
-def pair(control: Artifact, distilled: Artifact) -> Comparison:
+def pair(control: Artifact, distilled: Artifact) -> StudentComparison:
     return compared(control, distilled)
 
 
-def test_only_settings_that_differ_are_told_and_a_missing_teacher_in_one_line(pair: Comparison) -> None:
+def test_only_settings_that_differ_are_told_and_a_missing_teacher_in_one_line(pair: StudentComparison) -> None:
     assert pair.configuration == {
         "teacher": {"B": "yes"},
         "extract": {"B": "yes"},
@@ -66,7 +66,7 @@ def test_another_corpus_with_the_same_test_text_compares(tmp_path: Path, control
     assert compared(control, other).configuration == {"corpus.clean.max_words": {"A": None, "B": 9}}
 
 
-def test_metrics_stand_side_by_side(pair: Comparison) -> None:
+def test_metrics_stand_side_by_side(pair: StudentComparison) -> None:
     assert pair.metrics["test/bleu"] == {
         "A": pytest.approx(sacrebleu.corpus_bleu(FIRST, [REFERENCES]).score),
         "B": pytest.approx(sacrebleu.corpus_bleu(SECOND, [REFERENCES]).score),
@@ -77,7 +77,7 @@ def test_metrics_stand_side_by_side(pair: Comparison) -> None:
     assert not {"teacher/parameters", "pairs"} & set(pair.metrics)
 
 
-def test_the_difference_is_second_minus_first(pair: Comparison) -> None:
+def test_the_difference_is_second_minus_first(pair: StudentComparison) -> None:
     one = pair.differences["B"]
     assert list(pair.differences) == ["B"]
     assert one.delta == pytest.approx(pair.metrics["test/bleu"]["B"] - pair.metrics["test/bleu"]["A"])
@@ -107,7 +107,7 @@ def test_p_tells_luck_from_a_difference(tmp_path: Path) -> None:
     assert found["C"].interval[0] < 0 < found["C"].interval[1]
 
 
-def test_sentences_come_by_their_difference_and_equal_ones_not_at_all(pair: Comparison) -> None:
+def test_sentences_come_by_their_difference_and_equal_ones_not_at_all(pair: StudentComparison) -> None:
     horse, dog = pair.sentences
     assert (horse.id, horse.source, horse.reference) == (20, SOURCES[1], REFERENCES[1])
     assert horse.hypotheses == {"A": FIRST[1], "B": SECOND[1]}
@@ -126,7 +126,7 @@ def test_as_many_sentences_as_asked_for(control: Artifact, distilled: Artifact) 
 def test_three_against_the_first(corpus: Artifact, control: Artifact, distilled: Artifact) -> None:
     same = write_translation(write_student(corpus, width=16), FIRST)
     found = compared(control, distilled, same)
-    assert [side.label for side in found.sides] == ["A", "B", "C"]
+    assert [side.label for side in found.students] == ["A", "B", "C"]
     assert list(found.differences) == ["B", "C"]
     assert (found.differences["C"].delta, found.differences["C"].p_value, found.differences["C"].equal) == (0.0, 1.0, 4)
     # A and C have no teacher; B alone says which.
@@ -135,7 +135,7 @@ def test_three_against_the_first(corpus: Artifact, control: Artifact, distilled:
     assert found.sentences[0].hypotheses["C"] == FIRST[1]
 
 
-def test_as_json_is_plain(pair: Comparison, control: Artifact) -> None:
+def test_as_json_is_plain(pair: StudentComparison, control: Artifact) -> None:
     tree = json.loads(json.dumps(pair.as_json()))
     assert set(tree) == {"runs", "configuration", "metrics", "bootstrap", "sentences", "signatures"}
     assert tree["runs"]["A"] == {
@@ -174,7 +174,7 @@ def test_another_test_set_is_refused(
 
 def refusal(*names: str, **options: str) -> str:
     with pytest.raises(UserError) as refused:
-        open_sides(names, **options)
+        open_students(names, **options)
     assert "\n" not in str(refused.value)
     return str(refused.value)
 
@@ -184,7 +184,7 @@ def test_a_student_stands_for_its_only_translation(tmp_path: Path, control: Arti
     said = refusal(control.uri, student.uri)
     assert said == f"{student.directory}: {student.directory} has not been translated; run bertkd translate"
     only = write_translation(student, FIRST)
-    (_, side) = open_sides([control.uri, student.uri])
+    (_, side) = open_students([control.uri, student.uri])
     assert side.translation.fingerprint == only.fingerprint
     other = write_translation(student, FIRST, beam=1)
     said = refusal(control.uri, student.uri)
@@ -214,19 +214,19 @@ def test_runs_are_found_by_name_and_their_artifacts_where_they_are_now(
     tracker = open_tracker(uri, "demo")
     for name, artifact in (("demo/control", control.uri), ("demo/moved", f"/elsewhere/{distilled.directory}")):
         tracker.run(name, key=name, tags={"bertkd.kind": "arm", "bertkd.artifact": artifact})
-    first, second = open_sides(["demo/control", distilled.uri], tracking=uri)
+    first, second = open_students(["demo/control", distilled.uri], tracking=uri)
     assert (first.name, len(first.run_id), first.translation.uri) == ("demo/control", 32, control.uri)
     assert (second.name, second.run_id) == (distilled.directory, "")
     said = refusal("demo/control", "demo/moved", tracking=uri)
     assert said.startswith(
         f"demo/moved: its artifact /elsewhere/{distilled.directory} is not there, or not finished; say"
     )
-    sides = open_sides(["demo/control", "demo/moved"], tracking=uri, storage=control.store.uri)
-    assert [side.translation.uri for side in sides] == [control.uri, distilled.uri]
+    students = open_students(["demo/control", "demo/moved"], tracking=uri, storage=control.store.uri)
+    assert [side.translation.uri for side in students] == [control.uri, distilled.uri]
 
 
 def test_paths_need_no_mlflow(control: Artifact, distilled: Artifact, tmp_path: Path) -> None:
-    sides = open_sides([control.uri, distilled.uri], tracking="http://127.0.0.1:9")
-    assert len(sides) == 2
+    students = open_students([control.uri, distilled.uri], tracking="http://127.0.0.1:9")
+    assert len(students) == 2
     said = refusal(control.uri, "nowhere", storage=str(tmp_path / "none"))
     assert said.startswith(f"nowhere: no artifact is here, nor an MLflow database {tmp_path}/none/mlflow.db")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bertkd_ray.report.comparison import Comparison, compare_sides, open_sides
+from bertkd_ray.report.comparison import StudentComparison, compare_students
 from bertkd_ray.report.comparison_text import comparison_text
 from tests.report.students import write_corpus, write_student, write_translation
 
@@ -14,17 +14,17 @@ SECOND = ["The dog sleeps in the garden today.", "A horse.", "We read.", "Yes."]
 
 
 @pytest.fixture(scope="module")
-def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> StudentComparison:
     corpus = write_corpus(tmp_path_factory.mktemp("store"))
     students = [write_student(corpus), write_student(corpus, alpha=0.5)]
-    sides = [write_translation(one, lines) for one, lines in zip(students, (FIRST, SECOND), strict=True)]
-    found = compare_sides(open_sides([side.uri for side in sides]), samples=50)
+    translations = [write_translation(one, lines) for one, lines in zip(students, (FIRST, SECOND), strict=True)]
+    found = compare_students(translations, samples=50)
     # What depends on the clock.
     return replace(found, metrics={key: of for key, of in found.metrics.items() if key != "seconds"})
 
 
-def test_the_whole_page(comparison: Comparison) -> None:
-    first, second = comparison.sides
+def test_the_whole_page(comparison: StudentComparison) -> None:
+    first, second = comparison.students
     delta = comparison.differences["B"]
     interval = f"{delta.interval[0]:+.2f} … {delta.interval[1]:+.2f}"
     scores = [comparison.metrics[f"test/{name}"].values() for name in ("bleu", "chrf")]
@@ -82,12 +82,12 @@ def test_the_whole_page(comparison: Comparison) -> None:
     ]
 
 
-def test_students_that_do_not_fit_stand_below_and_no_line_is_too_wide(comparison: Comparison) -> None:
+def test_students_that_do_not_fit_stand_below_and_no_line_is_too_wide(comparison: StudentComparison) -> None:
     labels = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    one = comparison.sides[0]
+    one = comparison.students[0]
     many = replace(
         comparison,
-        sides=[replace(one, label=label, name=f"run-{label}") for label in labels],
+        students=[replace(one, label=label, name=f"run-{label}") for label in labels],
         configuration={"corpus.input.train.src": dict.fromkeys(labels, "x" * 60), "kd.alpha": {"Z": 0.25}},
         metrics={"parameters": dict.fromkeys(labels, 123_456_789.0)},
         differences=dict.fromkeys(labels[1:], comparison.differences["B"]),
@@ -105,12 +105,12 @@ def test_students_that_do_not_fit_stand_below_and_no_line_is_too_wide(comparison
     assert "  A     0.0  –" in lines
 
 
-def test_nothing_to_tell(comparison: Comparison) -> None:
+def test_nothing_to_tell(comparison: StudentComparison) -> None:
     text = comparison_text(replace(comparison, configuration={}, sentences=[]))
     assert "configuration: no key differs" in text.splitlines()
     assert "every sentence is translated alike" in text.splitlines()
 
 
-def test_text_of_another_direction_is_isolated(comparison: Comparison, tmp_path: Path) -> None:
+def test_text_of_another_direction_is_isolated(comparison: StudentComparison, tmp_path: Path) -> None:
     sentence = replace(comparison.sentences[0], source="שלום a")
     assert "  source     \u2068שלום a\u2069" in comparison_text(replace(comparison, sentences=[sentence])).splitlines()

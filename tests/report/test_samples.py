@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertkd_ray.report import samples
-from bertkd_ray.report.samples import Piece, differing_samples, drawn_samples, marked
+from bertkd_ray.report.samples import MarkedSpan, differing_samples, drawn_samples, marked
 
 
 def table(references: list[str], said: list[str]) -> pa.Table:
@@ -20,7 +20,7 @@ def table(references: list[str], said: list[str]) -> pa.Table:
     )
 
 
-def told(pieces: list[Piece]) -> str:
+def told(pieces: list[MarkedSpan]) -> str:
     return "".join(piece.text if piece.is_in_reference else f"[{piece.text}]" for piece in pieces)
 
 

@@ -10,7 +10,7 @@ from bertkd_ray.report.study import (
     SeedResult,
     Spread,
     StudyArm,
-    Teacher,
+    TeacherFigures,
     students_csv,
     study_csv,
     study_markdown,
@@ -18,7 +18,7 @@ from bertkd_ray.report.study import (
 )
 from bertkd_ray.report.tables import ArmResult
 
-TEACHER = Teacher("/a/softlabels", 1200, 0.7342, 0.79, 0.92, 0.69, 2.05)
+TEACHER = TeacherFigures("/a/softlabels", 1200, 0.7342, 0.79, 0.92, 0.69, 2.05)
 SIGNATURES = {"BLEU": "nrefs:1|tok:13a"}
 
 

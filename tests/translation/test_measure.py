@@ -11,7 +11,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.translation import measure
 from bertkd_ray.translation.export import export_ctranslate2
-from bertkd_ray.translation.measure import Measured, Measurement, require_test_text
+from bertkd_ray.translation.measure import EngineScore, Measurement, require_test_text
 from tests.translation.conftest import KNOWN
 
 MEASUREMENT = Measurement(
@@ -21,7 +21,7 @@ MEASUREMENT = Measurement(
     length_penalty=0.6,
     threads=1,
     signature="nrefs:1|tok:13a",
-    rows=(Measured("PyTorch, float32", 31.239, 9.25), Measured("CTranslate2, int8", 31.1, 1234.5)),
+    rows=(EngineScore("PyTorch, float32", 31.239, 9.25), EngineScore("CTranslate2, int8", 31.1, 1234.5)),
 )
 
 
