@@ -148,9 +148,7 @@ def open_students(
     return [_open(label, name, finder, storage) for label, name in zip(string.ascii_uppercase, names, strict=False)]
 
 
-def _comparison(
-    students: Sequence[ComparedStudent], *, sentences: int = SENTENCES, samples: int = SAMPLES
-) -> StudentComparison:
+def _comparison(students: Sequence[ComparedStudent], *, sentences: int, samples: int) -> StudentComparison:
     """Compares every student with the first. Raises UserError for translations of different test sets."""
     first = students[0]
     tables = {student.label: read_translations(student.translation) for student in students}
