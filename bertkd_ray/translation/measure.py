@@ -24,7 +24,6 @@ from bertkd_ray.corpus.moses import to_raw
 from bertkd_ray.corpus.tokenizer import decode, load_tokenizer
 from bertkd_ray.evaluation.metrics import score, tokenizer_for
 from bertkd_ray.student.lineage import Lineage
-from bertkd_ray.training.batch_plan import RowGroups
 from bertkd_ray.translation.engines import CTranslate2Engine, Engine, TorchEngine
 from bertkd_ray.translation.lines import LineSettings
 
