@@ -124,7 +124,7 @@ files = []
 for first in range(0, pairs, fragment_pairs):
     rows = min(fragment_pairs, pairs - first)
     groups = [min(group_pairs, rows - start) for start in range(0, rows, group_pairs)]
-    name = f"train/part-{len(files):06d}.parquet"
+    name = f"train/fragment-{len(files):06d}.parquet"
     files.append(FileEntry(name, 80 * rows, hashlib.sha256(name.encode()).hexdigest(), groups))
 manifest = Manifest("corpus", "0" * 16, "", 0.0, {}, {}, files, {}, {}, {})
 data = manifest.to_bytes()

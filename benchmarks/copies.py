@@ -31,10 +31,10 @@ def grown(corpus: Artifact, copies: int, *, fragment_pairs: int = 2048, valid_pa
         ids = pa.array(train["id"].to_numpy() + copy * step)
         pairs = train.set_column(train.schema.get_field_index("id"), "id", ids)
         for start in range(0, len(pairs), fragment_pairs):
-            name = f"train/part-{copy:04d}{start // fragment_pairs:06d}.parquet"
+            name = f"train/fragment-{copy:04d}{start // fragment_pairs:06d}.parquet"
             _write(work, pairs.slice(start, fragment_pairs), name)
-    _write(work, valid, "valid/part-000000.parquet")
-    _write(work, valid, "test/part-000000.parquet")
+    _write(work, valid, "valid/fragment-000000.parquet")
+    _write(work, valid, "test/fragment-000000.parquet")
     with scratch_directory("tokenizer-") as scratch:
         corpus.store.upload(corpus.local(TOKENIZER, scratch), work.directory, TOKENIZER)
     metrics = {**corpus.metrics, "train/pairs": copies * len(train), "valid/pairs": len(valid)}

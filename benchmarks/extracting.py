@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.baselines import OriginalExtraction
@@ -14,7 +14,7 @@ from benchmarks.timing import Spread
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.execution.dead_letters import ErrorBudget
-from bertkd_ray.softlabels.extract import ShardWriter
+from bertkd_ray.softlabels.extract import ExtractJob, ExtractSettings, Fragment, ShardWriter
 from bertkd_ray.teacher.finetune import MODEL
 from bertkd_ray.teacher.model import load_teacher
 
@@ -29,13 +29,22 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
     store = corpus.store
     entry = corpus.files("train/")[0]
     pairs = entry.rows
-    settings = {"topk": TOPK, "passes": 7, "batch_tokens": config.extract.forward_tokens, "precision": config.precision}
-    limit = ErrorBudget("extract", 0.0, pairs)
-    writer = ShardWriter(store.uri, _PLACE, _WORK, corpus.directory, teacher.directory, settings, limit)
-    shards = (f"part-{number:06d}.parquet" for number in itertools.count())
+    job = ExtractJob(
+        storage=store.uri,
+        artifact=_PLACE,
+        staging=_WORK,
+        corpus=corpus.directory,
+        teacher=teacher.directory,
+        settings=replace(ExtractSettings.from_config(config), topk=TOPK, passes=7),
+        budget=ErrorBudget("extract", 0.0, pairs),
+    )
+    writer, fragment = ShardWriter(job), Fragment(entry.path)
 
     def ours() -> None:
-        writer({"fragment": entry.path, "shard": next(shards)})
+        # A shard that is there is not made again, and one that was begun before is made with more care.
+        store.delete(_PLACE)
+        store.delete(_WORK)
+        writer(fragment)
 
     with scratch_directory("teacher-") as scratch:
         model = load_teacher(teacher.local(MODEL, scratch))

@@ -22,7 +22,7 @@ from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.config import Config
 from bertkd_ray.execution.dead_letters import ErrorBudget
 from bertkd_ray.execution.ray.session import Runtime
-from bertkd_ray.softlabels.extract import ShardWriter
+from bertkd_ray.softlabels.extract import ExtractJob, ExtractSettings, Fragment, ShardWriter
 from bertkd_ray.student import distill
 from bertkd_ray.teacher import finetune
 
@@ -85,21 +85,18 @@ def _teacher(config: Config, runtime: Runtime, corpus: Artifact, bert: str) -> A
 def _extracting(runtime: Runtime, corpus: Artifact, teacher: Artifact) -> float:
     """The largest memory (MiB) of an actor that extracts every `EVERY`th fragment."""
     work = _fresh(corpus, "softlabels")
-    arguments = {
-        "storage": corpus.store.uri,
-        "artifact": work.directory,
-        "work": work.staging,
-        "corpus": corpus.directory,
-        "teacher": teacher.directory,
-        "settings": {"topk": 8, "passes": 7, "precision": "auto", "batch_tokens": 2048},
-        "limit": ErrorBudget("extract", 0.0, int(corpus.metrics["train/pairs"])),
-    }
-    items = [
-        {"fragment": entry.path, "shard": entry.path.removeprefix("train/")}
-        for entry in corpus.files("train/")[::EVERY]
-    ]
+    job = ExtractJob(
+        storage=corpus.store.uri,
+        artifact=work.directory,
+        staging=work.staging,
+        corpus=corpus.directory,
+        teacher=teacher.directory,
+        settings=ExtractSettings(topk=8, passes=7, forward_tokens=2048, precision="auto"),
+        budget=ErrorBudget("extract", 0.0, int(corpus.metrics["train/pairs"])),
+    )
+    fragments = [Fragment(entry.path) for entry in corpus.files("train/")[::EVERY]]
     with peak("ray::MapWorker", "ray::_MapWorker", "ray::Map(") as largest:
-        for _ in runtime.map(items, ShardWriter, arguments):
+        for _ in runtime.map(fragments, ShardWriter, job):
             pass
     corpus.store.delete(work.directory)
     corpus.store.delete(work.staging)

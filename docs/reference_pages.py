@@ -328,7 +328,7 @@ class Part:
 DEAD_LETTERS = Part("rejects.parquet", "execution.dead_letters:DeadLetter", (DEAD_LETTERS_SCHEMA,))
 KINDS: dict[str, tuple[Part, ...]] = {
     "corpus": (
-        Part("{train,valid,test}/part-*.parquet", "corpus.passes:CORPUS_SCHEMA", (CORPUS_SCHEMA,)),
+        Part("{train,valid,test}/fragment-*.parquet", "corpus.passes:CORPUS_SCHEMA", (CORPUS_SCHEMA,)),
         Part("tokenizer/", "corpus.passes:TOKENIZER"),
         Part("tokenizer/bert_ids.parquet", "corpus.tokenizer:BERT_IDS_SCHEMA", (BERT_IDS_SCHEMA,)),
     ),
@@ -339,7 +339,7 @@ KINDS: dict[str, tuple[Part, ...]] = {
     ),
     "softlabels": (
         Part(
-            "part-*.parquet",
+            "shard-*.parquet",
             "softlabels.shards:shard_schema",
             tuple(shard_schema(vocabulary, 1) for vocabulary in (1 << 8, 1 << 16, 1 << 32)),
         ),

@@ -173,9 +173,7 @@ def in_bucket(on_disk, server) -> Project:
 
 def _translate(project: Project) -> Any:
     corpus, student = project.corpus(), project.control()
-    return translate.translate(
-        project.pending_translation(), project.runtime, corpus, student, max_rejects=project.config.max_rejects
-    )
+    return translate.translate(project.pending_translation(), project.config, project.runtime, corpus, student)
 
 
 def test_the_corpus_is_that_of_a_directory(on_disk, in_bucket):
@@ -222,10 +220,8 @@ def test_a_lost_shard_alone_is_made_again(in_bucket):
     runtime: Any = InProcessRuntime()
     draft = in_bucket.pending_labels()
     assert draft.resumed
-    made = extract.extract(
-        draft, runtime, in_bucket.corpus(), in_bucket.teacher(), max_rejects=in_bucket.config.max_rejects
-    )
-    assert [item["shard"] for item in runtime.mapped] == [shards[1]]
+    made = extract.extract(draft, in_bucket.config, runtime, in_bucket.corpus(), in_bucket.teacher())
+    assert [item.shard for item in runtime.mapped] == [shards[1]]
     after = {name: store.sha256(made.directory, name) for name in shards if name != shards[1]}
     assert after.items() <= before.items()
     assert check_store(in_bucket.config.storage) == (5, [])

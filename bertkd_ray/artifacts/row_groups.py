@@ -15,12 +15,13 @@ from bertkd_ray.artifacts.artifact import Artifact
 class RowGroups:
     """The row groups of an artifact's Parquet files, read by number, in the order of the manifest.
 
-    below: how the paths of the files begin. `rows` (int64[groups]) are the rows of each row group.
+    below: how the paths of the files begin; exclude: a file that does not belong to them. `rows` (int64[groups]) are
+    the rows of each row group.
     """
 
-    def __init__(self, artifact: Artifact, below: str, columns: list[str]) -> None:
+    def __init__(self, artifact: Artifact, below: str, columns: list[str], *, exclude: str | None = None) -> None:
         self._artifact, self._columns = artifact, columns
-        files = [entry for entry in artifact.files(below) if entry.is_parquet]
+        files = [entry for entry in artifact.files(below) if entry.is_parquet and entry.path != exclude]
         self._paths = [entry.path for entry in files]
         self._first_groups: NDArray[np.int64] = np.cumsum([0, *(len(entry.row_groups) for entry in files)])
         self.rows: NDArray[np.int64] = np.fromiter(chain.from_iterable(entry.row_groups for entry in files), np.int64)

@@ -7,8 +7,8 @@ pairs of one source in the order of the input.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,13 +23,12 @@ from bertkd_ray.corpus.sources import read_sources
 # too little to do, the handing out takes longer than the work (25 ms of CPU time a group).
 _MOST_GROUPS, _FEW_GROUPS, _GROUP_CHUNKS = 256, 16, 8
 
-
-Part = TypeVar("Part")
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some pairs of one source, in one file of the work directory."""
+    """Some pairs of one source, in one file of the staging directory."""
 
     number: int
     """Position among all chunks, train first."""
@@ -48,28 +47,24 @@ class Chunk:
     @staticmethod
     def file_name(number: int) -> str:
         """The name of the chunk with a number."""
-        return f"part-{number:06d}.arrow"
-
-    def as_json(self) -> dict[str, Any]:
-        """The chunk as a worker gets it."""
-        return asdict(self)
+        return f"chunk-{number:06d}.arrow"
 
 
-def split_into_chunks(work: PendingArtifact, corpus: CorpusConfig) -> list[Chunk]:
-    """Writes the chunks of all splits below `raw` of the work directory, each of `fragment_pairs` pairs but a last."""
+def split_into_chunks(pending: PendingArtifact, corpus: CorpusConfig) -> list[Chunk]:
+    """Writes the chunks of all splits below `raw` of the staging directory, of `fragment_pairs` pairs but the last."""
     chunks: list[Chunk] = []
     for split in SPLITS:
         for source, tables in enumerate(read_sources(corpus, split)):
             first_id = source << ID_SOURCE_BITS
             for table in _resized(tables, corpus.fragment_pairs):
                 chunk = Chunk(len(chunks), split, first_id, len(table))
-                write_table(work.store, table, work.staging, "raw", chunk.name)
+                write_table(pending.store, table, pending.staging, "raw", chunk.name)
                 chunks.append(chunk)
                 first_id += len(table)
     return chunks
 
 
-def grouped(chunks: list[Part]) -> list[list[Part]]:
+def grouped(chunks: list[Item]) -> list[list[Item]]:
     """Chunks or fragments in order, in at most 256 groups of equal size: of 8 or more where there are 128 of them."""
     size = max(1, min(_GROUP_CHUNKS, len(chunks) // _FEW_GROUPS), -(-len(chunks) // _MOST_GROUPS))
     return [chunks[start : start + size] for start in range(0, len(chunks), size)]
@@ -88,13 +83,13 @@ def packed(rows: Iterable[tuple[str, int]], size: int) -> list[list[str]]:
     return packs
 
 
-def write_table(store: Store, table: pa.Table, *parts: str) -> None:
+def write_table(store: Store, table: pa.Table, *path: str) -> None:
     """Writes what a pass leaves for the next in one step; `read_table` reads it."""
-    write_tables(store, [table], *parts)
+    write_tables(store, [table], *path)
 
 
-def write_tables(store: Store, tables: list[pa.Table], *parts: str) -> None:
-    """The same of several tables with one schema, each of which `read_part` reads alone.
+def write_tables(store: Store, tables: list[pa.Table], *path: str) -> None:
+    """Writes several tables with one schema, each of which `read_nth_table` reads alone, in one step.
 
     After a crash of the machine all passes begin anew, so nothing waits for the disk.
     """
@@ -103,29 +98,29 @@ def write_tables(store: Store, tables: list[pa.Table], *parts: str) -> None:
         for table in tables:
             columns = [pa.concat_arrays(column.chunks) if len(table) else [] for column in table.columns]
             writer.write_batch(pa.record_batch(columns, schema=table.schema))
-    store.write(sink.getvalue(), *parts, lasting=False)
+    store.write(sink.getvalue(), *path, lasting=False)
 
 
-def read_table(store: Store, *parts: str) -> pa.Table:
+def read_table(store: Store, *path: str) -> pa.Table:
     """All that `write_table` or `write_tables` wrote."""
-    with store.open_input(*parts) as source:
+    with store.open_input(*path) as source:
         return pa.ipc.open_file(source).read_all()
 
 
-def read_part(store: Store, index: int, *parts: str) -> pa.Table:
+def read_nth_table(store: Store, index: int, *path: str) -> pa.Table:
     """One of the tables that `write_tables` wrote."""
-    with store.open_input(*parts) as source:
+    with store.open_input(*path) as source:
         return pa.Table.from_batches([pa.ipc.open_file(source).get_batch(index)])
 
 
-def write_fragment(store: Store, table: pa.Table, *parts: str, group_pairs: int) -> None:
+def write_fragment(store: Store, table: pa.Table, *path: str, group_pairs: int) -> None:
     """Writes a Parquet file with row groups of `group_pairs` in one step."""
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, table.schema, compression="zstd") as writer:
         for start in range(0, len(table), group_pairs):
             group = table[start : start + group_pairs]
             writer.write_table(group, row_group_size=len(group))
-    store.write(sink.getvalue(), *parts)
+    store.write(sink.getvalue(), *path)
 
 
 def _resized(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:

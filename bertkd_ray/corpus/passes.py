@@ -1,7 +1,7 @@
-"""What a worker does with one part of the text. Each pass writes its files in one step and may be run again.
+"""What a worker does with some of the text. Each pass writes its files in one step and may be run again.
 
 clean: normalises the chunks of a group, drops what one pair alone tells, and sorts the rest into the splits.
-resolve, then settle, where a rule needs all of the text: find a bucket's duplicates and overlaps, drop a group's.
+find duplicates, then apply drops, where a rule needs all of the text: of a bucket of hashes, of a group of chunks.
 encode: turns neighbouring chunks into one fragment of token ids.
 """
 
@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
-from bertkd_ray.config.corpus import SPLITS, CleanConfig
-from bertkd_ray.corpus.chunks import Chunk, read_part, read_table, write_fragment, write_table, write_tables
+from bertkd_ray.config.corpus import SPLITS
+from bertkd_ray.corpus.chunks import Chunk, read_nth_table, read_table, write_fragment, write_table, write_tables
 from bertkd_ray.corpus.cleaning import (
     ADMITTED,
     ID_COPY_BITS,
@@ -47,6 +47,7 @@ from bertkd_ray.corpus.deduplication import (
 )
 from bertkd_ray.corpus.moses import unescape_moses
 from bertkd_ray.corpus.segmentation import Segmenter, is_plain, lowercased, normalise
+from bertkd_ray.corpus.settings import PrepareJob, PrepareSettings
 from bertkd_ray.corpus.statistics import PrepareStats
 from bertkd_ray.corpus.tokenizer import UNK_ID, PieceCounter, WordEncoder, load_tokenizer
 from bertkd_ray.corpus.words import words_of
@@ -70,103 +71,139 @@ _COUNTS_KEY = b"counts"
 _COPIES_KEY = b"copies"
 
 
-def is_given_test(split: str, settings: dict[str, Any]) -> bool:
-    """Whether no rule may drop a pair of the split: a score is over every line of a test set with files of its own."""
-    return split == "test" and "test" not in settings["held_out"]
+@dataclass(frozen=True)
+class ChunkGroup:
+    """Neighbouring chunks that are cleaned together."""
+
+    number: int
+    chunks: tuple[Chunk, ...]
 
 
-def clean_group(
-    item: dict[str, Any], storage: str, work: str, settings: dict[str, Any], buckets: int
-) -> dict[str, str]:
-    """The clean pass over a group of chunks; with `buckets`, it is left to `apply_drops` to drop and to count."""
-    store, tally, hashes = Store(storage), PrepareStats(), []
-    for chunk in _chunks(item):
-        for split, table in _cleaned(read_table(store, work, "raw", chunk.name), chunk, settings, tally):
-            if buckets:
-                hashes += _hashes(chunk, split, table, settings)
-                write_table(store, table, work, "clean", split, chunk.name)
+@dataclass(frozen=True)
+class Bucket:
+    """The hashes of all chunks that may be equal to each other."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class PendingFragment:
+    """A fragment that is made of neighbouring chunks."""
+
+    split: str
+    number: int
+    chunks: tuple[str, ...]
+    """Names of the chunks' files."""
+
+    @property
+    def name(self) -> str:
+        """The file's path in the artifact."""
+        return f"{self.split}/fragment-{self.number:06d}.parquet"
+
+
+@dataclass(frozen=True)
+class FragmentGroup:
+    """Neighbouring fragments that are encoded together."""
+
+    fragments: tuple[PendingFragment, ...]
+
+
+@dataclass
+class EncodedGroup:
+    """The counts of a group of fragments by split, and the files that were made."""
+
+    counts: dict[str, Counter[str]] = field(default_factory=lambda: {split: Counter() for split in SPLITS})
+    files: list[str] = field(default_factory=list)
+
+
+def clean_group(group: ChunkGroup, job: PrepareJob) -> PrepareStats:
+    """The clean pass over a group of chunks; with buckets, it is left to `apply_drops` to drop and to count."""
+    store, stats, hashes = Store(job.storage), PrepareStats(), []
+    for chunk in group.chunks:
+        raw = read_table(store, job.staging, "raw", chunk.name)
+        for split, table in _cleaned(raw, chunk, job.settings, stats):
+            if job.buckets:
+                hashes += _hashes(chunk, split, table, job.settings)
+                write_table(store, table, job.staging, "clean", split, chunk.name)
             else:
-                _keep(store, work, chunk, split, table, settings, tally)
-    if buckets:
-        write_tables(store, cut_into_buckets(hashes, buckets), work, "hashes", f"{item['group']:06d}.arrow")
-    return tally.as_row()
+                _keep(store, job, chunk, split, table, stats)
+    if job.buckets:
+        buckets = cut_into_buckets(hashes, job.buckets)
+        write_tables(store, buckets, job.staging, "hashes", f"{group.number:06d}.arrow")
+    return stats
 
 
-def find_duplicates_in_bucket(item: dict[str, Any], storage: str, work: str, group_starts: list[int]) -> dict[str, Any]:
+def find_duplicates_in_bucket(bucket: Bucket, job: PrepareJob) -> Bucket:
     """Finds what is dropped of a bucket, and writes it in one row group for every group of chunks."""
-    store = Store(storage)
-    names = [f"{group:06d}.arrow" for group in range(len(group_starts))]
-    bucket = pa.concat_tables([read_part(store, item["bucket"], work, "hashes", name) for name in names])
-    drops = find_duplicates(bucket)
-    starts = np.asarray(group_starts, np.int64) << _PLACE_BITS
+    store = Store(job.storage)
+    names = [f"{group:06d}.arrow" for group in range(len(job.group_starts))]
+    drops = find_duplicates(
+        pa.concat_tables([read_nth_table(store, bucket.number, job.staging, "hashes", name) for name in names])
+    )
+    starts = np.asarray(job.group_starts, np.int64) << _PLACE_BITS
     ends = [*np.searchsorted(drops["place"].to_numpy(), starts).tolist(), len(drops)]
-    parts = [drops[start:end] for start, end in pairwise(ends)]
-    write_tables(store, parts, work, "drops", f"{item['bucket']:06d}.arrow")
-    return {"drops": len(drops)}
+    by_group = [drops[start:end] for start, end in pairwise(ends)]
+    write_tables(store, by_group, job.staging, "drops", f"{bucket.number:06d}.arrow")
+    return bucket
 
 
-def apply_drops(
-    item: dict[str, Any], storage: str, work: str, settings: dict[str, Any], buckets: int
-) -> dict[str, str]:
+def apply_drops(group: ChunkGroup, job: PrepareJob) -> PrepareStats:
     """Drops what `find_duplicates_in_bucket` found of a group of chunks, and counts the rest."""
-    store, tally = Store(storage), PrepareStats()
-    names = [f"{bucket:06d}.arrow" for bucket in range(buckets)]
-    drops = pa.concat_tables([read_part(store, item["group"], work, "drops", name) for name in names])
+    store, stats = Store(job.storage), PrepareStats()
+    names = [f"{bucket:06d}.arrow" for bucket in range(job.buckets)]
+    drops = pa.concat_tables([read_nth_table(store, group.number, job.staging, "drops", name) for name in names])
     places, reasons = drops["place"].to_numpy(), drops["reason"].to_numpy()
-    for chunk in _chunks(item):
+    for chunk in group.chunks:
         for split in SPLITS:
-            if not store.exists(work, "clean", split, chunk.name):
+            if not store.exists(job.staging, "clean", split, chunk.name):
                 continue
-            table = read_table(store, work, "clean", split, chunk.name)
+            table = read_table(store, job.staging, "clean", split, chunk.name)
             own = _places(chunk, table)
             overlaps = np.isin(own, places[reasons == OVERLAP])
             duplicates = np.isin(own, places[reasons == DUPLICATE])
-            tally.counts[split]["test_overlap"] += int(overlaps.sum())
-            tally.counts[split]["duplicate"] += int((duplicates & ~overlaps).sum())
-            _keep(store, work, chunk, split, table.filter(pa.array(~overlaps & ~duplicates)), settings, tally)
-    return tally.as_row()
+            stats.counts[split]["test_overlap"] += int(overlaps.sum())
+            stats.counts[split]["duplicate"] += int((duplicates & ~overlaps).sum())
+            _keep(store, job, chunk, split, table.filter(pa.array(~overlaps & ~duplicates)), stats)
+    return stats
 
 
-def encode_group(
-    item: dict[str, Any], storage: str, work: str, artifact: str, settings: dict[str, Any]
-) -> dict[str, Any]:
+def encode_group(group: FragmentGroup, job: PrepareJob) -> EncodedGroup:
     """Makes neighbouring fragments; one that is there is not made again: its counts stand in it, written last."""
-    store, counts, files = Store(storage), {split: Counter[str]() for split in SPLITS}, []
-    for fragment in json.loads(item["fragments"]):
-        made = _finished(store, artifact, fragment) or _encoded(store, work, artifact, fragment, settings)
-        counts[fragment["split"]].update(made[0])
-        files += made[1]
-    return {"counts": json.dumps(counts), "files": files}
+    store, encoded = Store(job.storage), EncodedGroup()
+    for fragment in group.fragments:
+        counts, files = _finished(store, job, fragment) or _encoded(store, job, fragment)
+        encoded.counts[fragment.split].update(counts)
+        encoded.files += files
+    return encoded
 
 
-def _finished(store: Store, artifact: str, fragment: dict[str, Any]) -> tuple[dict[str, int], list[str]] | None:
+def _finished(store: Store, job: PrepareJob, fragment: PendingFragment) -> tuple[Counter[str], list[str]] | None:
     """The counts and files of a fragment that an earlier run made."""
-    if not store.exists(artifact, name := _fragment_name(fragment)):
+    if not store.exists(job.artifact, fragment.name):
         return None
-    with store.open_input(artifact, name) as source:
-        said = pq.read_schema(source).metadata
-    return json.loads(said[_COUNTS_KEY]), _fragment_files(name, int(said[_COPIES_KEY]))
+    with store.open_input(job.artifact, fragment.name) as source:
+        metadata = pq.read_schema(source).metadata
+    files = _fragment_files(fragment.name, int(metadata[_COPIES_KEY]))
+    return Counter(json.loads(metadata[_COUNTS_KEY])), files
 
 
-def _encoded(
-    store: Store, work: str, artifact: str, fragment: dict[str, Any], settings: dict[str, Any]
-) -> tuple[Counter[str], list[str]]:
+def _encoded(store: Store, job: PrepareJob, fragment: PendingFragment) -> tuple[Counter[str], list[str]]:
     """Tokenises neighbouring chunks, drops pairs that are too long, and writes the fragment with its repetitions."""
-    split, name = fragment["split"], _fragment_name(fragment)
-    text = pa.concat_tables([read_table(store, work, "kept", split, part) for part in fragment["parts"]])
-    encoder = _encoder(store.uri, artifact)
+    split, settings, corpus = fragment.split, job.settings, job.settings.corpus
+    text = pa.concat_tables([read_table(store, job.staging, "kept", split, chunk) for chunk in fragment.chunks])
+    encoder = _encoder(store.uri, job.artifact)
     # Both sides at once, since they share words.
     both = encoder.encode(_both_sides(text))
     ids = {"src": both.rows(0, len(text)), "tgt": both.rows(len(text), len(both))}
     counts: Counter[str] = Counter()
     keep = np.ones(len(text), dtype=bool)
-    if not is_given_test(split, settings):
+    if not settings.is_given_test(split):
         reasons = filter_by_length(
-            ids["src"].lengths, ids["tgt"].lengths, settings["max_side_tokens"], settings["max_pair_tokens"]
+            ids["src"].lengths, ids["tgt"].lengths, corpus.max_side_tokens, corpus.max_pair_tokens
         )
         keep = reasons == ADMITTED
         counts.update(count_reasons(reasons, TOKEN_REASONS))
-    times = copies(text["id"].to_numpy(), settings["weights"]) if split == "train" else np.ones(len(text), np.int64)
+    times = copies(text["id"].to_numpy(), settings.weights) if split == "train" else np.ones(len(text), np.int64)
     times *= keep
     counts["pairs"] = int(times.sum())
     if repeated := int((times - keep).sum()):
@@ -176,19 +213,15 @@ def _encoded(
         counts[f"{side}_tokens"] = len(tokens)
         counts[f"{side}_unknown"] = int(np.count_nonzero(tokens == UNK_ID))
         text = text.append_column(f"{side}_ids", ids[side].to_arrow(pa.int32()))
-    files = _fragment_files(name, int(times.max(initial=0)))
+    files = _fragment_files(fragment.name, int(times.max(initial=0)))
     metadata = {_COUNTS_KEY: json.dumps(counts), _COPIES_KEY: str(len(files))}
     table = text.cast(CORPUS_SCHEMA).replace_schema_metadata(metadata)
     for copy, file in reversed(list(enumerate(files))):
         taken = table.filter(pa.array(times > copy))
         moved = pc.add(taken["id"], pa.scalar(copy << ID_COPY_BITS, pa.int64()))
         taken = taken.set_column(0, "id", moved)
-        write_fragment(store, taken, artifact, file, group_pairs=settings["group_pairs"])
+        write_fragment(store, taken, job.artifact, file, group_pairs=corpus.group_pairs)
     return counts, files
-
-
-def _fragment_name(fragment: dict[str, Any]) -> str:
-    return f"{fragment['split']}/part-{fragment['number']:06d}.parquet"
 
 
 def _fragment_files(name: str, copied: int) -> list[str]:
@@ -196,29 +229,23 @@ def _fragment_files(name: str, copied: int) -> list[str]:
     return [name.replace(".parquet", f"-{copy:02d}.parquet") if copy else name for copy in range(copied)]
 
 
-def _chunks(item: dict[str, Any]) -> list[Chunk]:
-    return [Chunk(**chunk) for chunk in json.loads(item["chunks"])]
-
-
 def _cleaned(
-    raw: pa.Table, chunk: Chunk, settings: dict[str, Any], tally: PrepareStats
+    raw: pa.Table, chunk: Chunk, settings: PrepareSettings, stats: PrepareStats
 ) -> Iterator[tuple[str, pa.Table]]:
     """The normalised pairs of a chunk that no rule for one pair drops, by the split they belong to."""
     lines = {side: raw[side].to_pylist() for side in ("src", "tgt")}
     plain = {side: [is_plain(line) for line in lines[side]] for side in lines}
-    form = {"text": settings["text"], "lowercase": settings["lowercase"]}
-    texts = {side: normalised_lines(lines[side], plain[side], **form) for side in lines}
+    text, lowercase = settings.corpus.text, settings.corpus.lowercase
+    texts = {side: normalised_lines(lines[side], plain[side], text=text, lowercase=lowercase) for side in lines}
     ids = np.arange(chunk.first_id, chunk.first_id + chunk.rows)
     table = pa.table([ids, texts["src"], texts["tgt"]], schema=TEXT_SCHEMA)
-    reasons = filter_by_text(
-        table["src"].combine_chunks(), table["tgt"].combine_chunks(), CleanConfig(**settings["clean"])
-    )
-    for split, members in _members(chunk.split, texts["src"], settings["held_out"]):
-        counts = tally.counts[split]
+    reasons = filter_by_text(table["src"].combine_chunks(), table["tgt"].combine_chunks(), settings.corpus.clean)
+    for split, members in _members(chunk.split, texts["src"], settings.held_out):
+        counts = stats.counts[split]
         counts["read"] += len(members)
         for side in ("src", "tgt"):
             counts.update(count_odd_lines([lines[side][row] for row in members.tolist() if not plain[side][row]]))
-        if not is_given_test(split, settings):
+        if not settings.is_given_test(split):
             counts.update(count_reasons(reasons[members], TEXT_REASONS))
             members = members[reasons[members] == ADMITTED]
         if len(members):
@@ -252,36 +279,34 @@ def _places(chunk: Chunk, table: pa.Table) -> NDArray[np.int64]:
     return rows + (chunk.number << _PLACE_BITS)
 
 
-def _hashes(chunk: Chunk, split: str, table: pa.Table, settings: dict[str, Any]) -> list[Hashes]:
+def _hashes(chunk: Chunk, split: str, table: pa.Table, settings: PrepareSettings) -> list[Hashes]:
     places = _places(chunk, table)
     src, tgt = table["src"].to_pylist(), table["tgt"].to_pylist()
     hashes = []
-    if settings["clean"]["test_overlap"]:
+    if settings.corpus.clean.test_overlap:
         hashes.append(hash_sentences(src, places, is_test=split == "test"))
-    if settings["clean"]["duplicates"] and not is_given_test(split, settings):
+    if settings.corpus.clean.duplicates and not settings.is_given_test(split):
         hashes.append(hash_pairs(src, tgt, places, split))
     return hashes
 
 
-def _keep(
-    store: Store, work: str, chunk: Chunk, split: str, table: pa.Table, settings: dict[str, Any], tally: PrepareStats
-) -> None:
+def _keep(store: Store, job: PrepareJob, chunk: Chunk, split: str, table: pa.Table, stats: PrepareStats) -> None:
     """Writes what is left of a chunk for a split; of training text the pieces are counted."""
     if split == "train":
-        times = copies(table["id"].to_numpy(), settings["weights"])
+        times = copies(table["id"].to_numpy(), job.settings.weights)
         if sampled_out := int((times == 0).sum()):
-            tally.counts[split]["sampled_out"] += sampled_out
+            stats.counts[split]["sampled_out"] += sampled_out
         table, times = table.filter(pa.array(times > 0)), times[times > 0]
-        _count_text(_piece_counter(store.uri, work), table, times, tally)
+        _count_text(_piece_counter(store.uri, job.staging), table, times, stats)
     if len(table):
-        write_table(store, table, work, "kept", split, chunk.name)
-        tally.rows[split][chunk.number] = len(table)
+        write_table(store, table, job.staging, "kept", split, chunk.name)
+        stats.rows[split][chunk.number] = len(table)
 
 
-def _count_text(counter: PieceCounter, table: pa.Table, times: NDArray[np.int64], tally: PrepareStats) -> None:
+def _count_text(counter: PieceCounter, table: pa.Table, times: NDArray[np.int64], stats: PrepareStats) -> None:
     words = words_of(_both_sides(table))
-    tally.pieces.add(counter.table(words.distinct, words.counts(np.tile(times, 2))))
-    tally.characters.update("".join(words.distinct))
+    stats.pieces.add(counter.table(words.distinct, words.counts(np.tile(times, 2))))
+    stats.characters.update("".join(words.distinct))
 
 
 def _both_sides(table: pa.Table) -> pa.StringArray:
@@ -290,9 +315,9 @@ def _both_sides(table: pa.Table) -> pa.StringArray:
 
 
 @lru_cache(maxsize=1)
-def _piece_counter(storage: str, work: str) -> PieceCounter:
+def _piece_counter(storage: str, staging: str) -> PieceCounter:
     with scratch_directory("bert-") as scratch:
-        bert = Store(storage).local(scratch, work, BERT)
+        bert = Store(storage).local(scratch, staging, BERT)
         return PieceCounter(Segmenter.from_pretrained(str(bert)))
 
 

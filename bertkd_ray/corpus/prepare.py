@@ -1,18 +1,18 @@
 """Stage 0, prepare: parallel text to token ids in Parquet, with the student's tokenizer beside them.
 
 The driver cuts the text once into chunks of raw pairs (`corpus.chunks`); the cluster does everything else
-(`corpus.passes`) and hands back counts. The driver holds the token space and a few numbers a chunk, never the text's
+(`corpus.passes`) and hands back counts. The driver holds the vocabulary and a few numbers a chunk, never the text's
 words.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -30,150 +30,142 @@ from bertkd_ray.corpus.passes import (
     BERT,
     CORPUS_SCHEMA,
     TOKENIZER,
+    Bucket,
+    ChunkGroup,
+    FragmentGroup,
+    PendingFragment,
     apply_drops,
     clean_group,
     encode_group,
     find_duplicates_in_bucket,
-    is_given_test,
 )
 from bertkd_ray.corpus.segmentation import Segmenter
-from bertkd_ray.corpus.sources import source_hashes, source_settings
+from bertkd_ray.corpus.settings import PrepareJob, PrepareSettings
+from bertkd_ray.corpus.sources import source_hashes
 from bertkd_ray.corpus.statistics import PrepareStats
 from bertkd_ray.corpus.swapped_sides import swapped_names, swapped_splits
 from bertkd_ray.corpus.tokenizer import UNK_ID, build_vocabulary, pieces_of, save_vocabulary
 
 if TYPE_CHECKING:
-    from bertkd_ray.execution.ray.session import Runtime
+    from bertkd_ray.execution.interface import Runtime
 
 __all__ = ["CORPUS_SCHEMA", "SPLITS", "TOKENIZER", "pending_artifact", "prepare"]
 
-_NOT_SETTINGS = {*SPLITS, "source", "directory", "archive", "archive_sha256", "cache"}
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 _BERT_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
 
 
 def pending_artifact(config: Config, store: Store, tokenizer_hash: str) -> PendingArtifact:
     """The corpus artifact to be made; its text enters by content, the BERT by its tokenizer files."""
-    settings = {**config.corpus.model_dump(exclude=_NOT_SETTINGS), **source_settings(config.corpus)}
+    settings = PrepareSettings.from_config(config).fingerprinted()
     inputs = {"bert_tokenizer": tokenizer_hash, **source_hashes(config.corpus)}
     return PendingArtifact(store, "corpus", fingerprint("corpus", settings, inputs), settings, inputs)
 
 
-def prepare(work: PendingArtifact, config: Config, runtime: Runtime, bert: str) -> Artifact:
+def prepare(pending: PendingArtifact, config: Config, runtime: Runtime, bert: str) -> Artifact:
     """Makes the corpus artifact.
 
     bert: directory of the BERT whose tokenizer segments the text. Raises UserError for text that cannot be read, or
     when nothing is left of a split. After a kill, fragments that are finished are kept and the rest is done again.
     """
-    work.store.delete(work.staging)
-    chunks = split_into_chunks(work, config.corpus)
-    _warn_of_swapped_sides(work, config, chunks)
-    _share_bert(work, bert)
+    pending.store.delete(pending.staging)
+    chunks = split_into_chunks(pending, config.corpus)
+    _warn_of_swapped_sides(pending, config, chunks)
+    _share_bert(pending, bert)
     runtime.start()
-    tally = _clean(work, runtime, chunks)
-    vocabulary, tokens_with_unk = _write_tokenizer(work, Segmenter.from_pretrained(bert), tally)
-    fragments = _encode(work, runtime, tally)
-    splits = {split: _counts(work, split, tally.counts[split]) for split in SPLITS}
+    settings = PrepareSettings.from_config(config)
+    job = PrepareJob(pending.store.uri, pending.staging, pending.directory, settings)
+    stats = _clean(job, runtime, chunks)
+    vocabulary, tokens_with_unk = _write_tokenizer(pending, config, Segmenter.from_pretrained(bert), stats)
+    fragments = _encode(job, runtime, stats)
+    splits = {split: _counts(settings, split, stats.counts[split]) for split in SPLITS}
     _warn(config, splits)
-    languages = {key: work.config[key] for key in ("text", "src_lang", "tgt_lang")}
+    languages = {key: getattr(config.corpus, key) for key in ("text", "src_lang", "tgt_lang")}
     info = {"vocabulary": vocabulary, "splits": splits, "tokens_with_unk": tokens_with_unk, **languages}
-    return work.commit(made=[TOKENIZER, *fragments], metrics=_metrics(info), info=info)
+    return pending.commit(made=[TOKENIZER, *fragments], metrics=_metrics(info), info=info)
 
 
-def _clean(work: PendingArtifact, runtime: Runtime, chunks: list[Chunk]) -> PrepareStats:
-    """Leaves the pairs that are to be encoded below `kept` of the work directory."""
-    rules = work.config["clean"]
-    hashes_per_pair = rules["duplicates"] + rules["test_overlap"]
+def _clean(job: PrepareJob, runtime: Runtime, chunks: list[Chunk]) -> PrepareStats:
+    """Leaves the pairs that are to be encoded below `kept` of the staging directory."""
+    rules = job.settings.corpus.clean
+    hashes_per_pair = rules.duplicates + rules.test_overlap
     buckets = bucket_count(hashes_per_pair * sum(chunk.rows for chunk in chunks)) if hashes_per_pair else 0
-    groups = grouped(chunks)
-    items = [
-        {"group": number, "chunks": json.dumps([c.as_json() for c in group])} for number, group in enumerate(groups)
-    ]
-    place = {"storage": work.store.uri, "work": work.staging}
-    arguments = {**place, "settings": work.config, "buckets": buckets}
-    tally = PrepareStats()
-    _each(runtime, items, clean_group, arguments, "clean", tally.add)
+    groups = [ChunkGroup(number, tuple(group)) for number, group in enumerate(grouped(chunks))]
+    job = replace(job, buckets=buckets, group_starts=tuple(group.chunks[0].number for group in groups))
+    stats = PrepareStats()
+    for of_group in _mapped(runtime, groups, clean_group, job, "clean"):
+        stats.add(of_group)
     if buckets:
-        parts = [{"bucket": bucket} for bucket in range(buckets)]
-        starts = {"group_starts": [group[0].number for group in groups]}
-        _each(runtime, parts, find_duplicates_in_bucket, {**place, **starts}, "resolve", lambda row: None)
-        _each(runtime, items, apply_drops, arguments, "settle", tally.add)
-    return tally
+        for _ in _mapped(runtime, [Bucket(n) for n in range(buckets)], find_duplicates_in_bucket, job, "duplicates"):
+            pass
+        for of_group in _mapped(runtime, groups, apply_drops, job, "drop"):
+            stats.add(of_group)
+    return stats
 
 
-def _encode(work: PendingArtifact, runtime: Runtime, tally: PrepareStats) -> list[str]:
-    """Writes the fragments of all splits, whose files it returns, and adds what was found to the tally."""
+def _encode(job: PrepareJob, runtime: Runtime, stats: PrepareStats) -> list[str]:
+    """Writes the fragments of all splits, whose files it returns, and adds their counts."""
     fragments, files = [], []
     for split in SPLITS:
-        rows = [(Chunk.file_name(number), tally.rows[split][number]) for number in sorted(tally.rows[split])]
-        for number, parts in enumerate(packed(rows, work.config["fragment_pairs"])):
-            fragments.append({"split": split, "number": number, "parts": parts})
-    items = [{"fragments": json.dumps(group)} for group in grouped(fragments)]
-    arguments = {
-        "storage": work.store.uri,
-        "work": work.staging,
-        "artifact": work.directory,
-        "settings": work.config,
-    }
-
-    def take(row: dict[str, Any]) -> None:
-        for split, counts in json.loads(row["counts"]).items():
-            tally.counts[split].update(counts)
-        files.extend(row["files"])
-
-    _each(runtime, items, encode_group, arguments, "encode", take)
+        rows = [(Chunk.file_name(number), stats.rows[split][number]) for number in sorted(stats.rows[split])]
+        for number, names in enumerate(packed(rows, job.settings.corpus.fragment_pairs)):
+            fragments.append(PendingFragment(split, number, tuple(names)))
+    groups = [FragmentGroup(tuple(group)) for group in grouped(fragments)]
+    for encoded in _mapped(runtime, groups, encode_group, job, "encode"):
+        for split, counts in encoded.counts.items():
+            stats.counts[split].update(counts)
+        files += encoded.files
     return files
 
 
-def _each(
-    runtime: Runtime,
-    items: list[dict[str, Any]],
-    function: Callable[..., dict[str, Any]],
-    arguments: dict[str, Any],
-    what: str,
-    take: Callable[[dict[str, Any]], None],
-) -> None:
-    """Maps a pass over the cluster and takes each result as it comes."""
-    with Progress(len(items), f"prepare, {what}", "parts") as progress:
-        for done, row in enumerate(runtime.map(items, function, arguments) if items else (), start=1):
-            take(row)
+def _mapped(
+    runtime: Runtime, items: list[Item], work: Callable[[Item, PrepareJob], Result], job: PrepareJob, name: str
+) -> Iterator[Result]:
+    """The results of a pass over the cluster, as they come."""
+    with Progress(len(items), f"prepare, {name}", "parts") as progress:
+        for done, result in enumerate(runtime.map(items, work, job) if items else (), start=1):
+            yield result
             progress.update(done)
 
 
-def _share_bert(work: PendingArtifact, bert: str) -> None:
+def _share_bert(pending: PendingArtifact, bert: str) -> None:
     """Puts the BERT's tokenizer where every worker finds it."""
     with scratch_directory("bert-") as directory:
         for name in _BERT_FILES:
             if (Path(bert) / name).is_file():
                 shutil.copy(Path(bert) / name, directory)
-        work.store.upload(directory, work.staging, BERT)
+        pending.store.upload(directory, pending.staging, BERT)
 
 
-def _write_tokenizer(work: PendingArtifact, segmenter: Segmenter, tally: PrepareStats) -> tuple[int, int]:
-    """Builds the token space; returns V and the tokens without a piece."""
-    space = build_vocabulary(
-        pieces_of(tally.pieces.table()), tally.characters, segmenter, lowercase=work.config["lowercase"]
+def _write_tokenizer(
+    pending: PendingArtifact, config: Config, segmenter: Segmenter, stats: PrepareStats
+) -> tuple[int, int]:
+    """Builds the vocabulary; its size V and the number of tokens without a piece."""
+    vocabulary = build_vocabulary(
+        pieces_of(stats.pieces.table()), stats.characters, segmenter, lowercase=config.corpus.lowercase
     )
     with scratch_directory("tokenizer-") as directory:
-        save_vocabulary(space, directory)
-        work.store.upload(directory, work.directory, TOKENIZER)
-    unknown = space.bert_ids == space.bert_ids[UNK_ID]
-    return len(space), int(np.count_nonzero(unknown & (space.counts > 0)))
+        save_vocabulary(vocabulary, directory)
+        pending.store.upload(directory, pending.directory, TOKENIZER)
+    unknown = vocabulary.bert_ids == vocabulary.bert_ids[UNK_ID]
+    return len(vocabulary), int(np.count_nonzero(unknown & (vocabulary.counts > 0)))
 
 
-def _counts(work: PendingArtifact, split: str, found: Counter[str]) -> dict[str, int]:
+def _counts(settings: PrepareSettings, split: str, counts: Counter[str]) -> dict[str, int]:
     """What the manifest says of a split. Raises UserError if nothing is left of it."""
-    dropped = {} if is_given_test(split, work.config) else {reason: found[reason] for reason in REASONS}
-    if found["pairs"] == 0:
-        told = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
-        share = work.config["held_out"].get(split)
+    dropped = {} if settings.is_given_test(split) else {reason: counts[reason] for reason in REASONS}
+    if counts["pairs"] == 0:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
+        share = settings.held_out.get(split)
         empty = f"held_out: {share} took none of train, raise it" if share else "the files are empty"
-        raise UserError(f"corpus.{split}: no pair is left ({told or empty})")
-    return {"read": found["read"], "pairs": found["pairs"], **dropped, **found}
+        raise UserError(f"corpus.{split}: no pair is left ({reasons or empty})")
+    return {"read": counts["read"], "pairs": counts["pairs"], **dropped, **counts}
 
 
-def _warn_of_swapped_sides(work: PendingArtifact, config: Config, chunks: list[Chunk]) -> None:
+def _warn_of_swapped_sides(pending: PendingArtifact, config: Config, chunks: list[Chunk]) -> None:
     first = {chunk.split: chunk for chunk in reversed(chunks)}
-    samples = {split: read_table(work.store, work.staging, "raw", chunk.name) for split, chunk in first.items()}
+    samples = {split: read_table(pending.store, pending.staging, "raw", chunk.name) for split, chunk in first.items()}
     for remark in (*swapped_names(config.corpus), *swapped_splits(samples)):
         log(f"warning: {remark}", stage="prepare")
 

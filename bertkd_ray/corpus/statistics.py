@@ -1,8 +1,7 @@
-"""What the cleaning passes found, as workers hand it to the driver."""
+"""Counts of the cleaning passes, as workers hand them to the driver."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,11 +15,15 @@ _WAITING_PIECES = 1 << 18  # rows that may wait to be added up
 
 
 class PieceCounts:
-    """How often every piece was seen; parts of a text add up."""
+    """How often every piece was seen."""
 
     def __init__(self) -> None:
         self._waiting: list[pa.Table] = []
         self._rows = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Workers hand over the sums, not what waits to be added up.
+        return {"_waiting": [self.table()], "_rows": 0}
 
     def add(self, table: pa.Table) -> None:
         """Adds counts with the schema `BERT_IDS_SCHEMA`."""
@@ -41,7 +44,7 @@ class PieceCounts:
 
 @dataclass
 class PrepareStats:
-    """What the cleaning passes found, of a part of the text or of all of it; parts add up."""
+    """Counts of the cleaning passes over some of the text or all of it; they add up."""
 
     counts: dict[str, Counter[str]] = field(default_factory=lambda: {split: Counter() for split in SPLITS})
     """By split: pairs read, pairs dropped by reason, odd lines."""
@@ -52,25 +55,10 @@ class PrepareStats:
     characters: set[str] = field(default_factory=set)
     """Characters of the training text."""
 
-    def as_row(self) -> dict[str, Any]:
-        """The tally as a row for the driver."""
-        rows = {split: list(of_chunk.items()) for split, of_chunk in self.rows.items()}
-        parts = {"counts": self.counts, "rows": rows, "characters": "".join(sorted(self.characters))}
-        return {"tally": json.dumps(parts), "pieces": _packed(self.pieces.table())}
-
-    def add(self, row: dict[str, Any]) -> None:
-        """Adds another part's tally, as `as_row` gives it."""
-        parts = json.loads(row["tally"])
+    def add(self, other: PrepareStats) -> None:
+        """Adds the counts of other text."""
         for split in SPLITS:
-            self.counts[split].update(parts["counts"][split])
-            self.rows[split].update(parts["rows"][split])
-        self.pieces.add(pa.ipc.open_stream(row["pieces"]).read_all())
-        self.characters.update(parts["characters"])
-
-
-def _packed(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    packed: bytes = sink.getvalue().to_pybytes()
-    return packed
+            self.counts[split].update(other.counts[split])
+            self.rows[split].update(other.rows[split])
+        self.pieces.add(other.pieces.table())
+        self.characters.update(other.characters)

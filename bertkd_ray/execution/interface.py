@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from bertkd_ray.artifacts.artifact import PendingArtifact
@@ -56,6 +55,4 @@ class Runtime(Protocol):
 
 def bound(worker: Any, job: Any) -> Callable[[Any], Any]:
     """A worker of a map as a function of an item: an actor made of the job, or the function with it."""
-    if isinstance(job, dict):  # of a stage that has no dataclass yet
-        return worker(**job) if isinstance(worker, type) else partial(worker, **job)
     return worker(job) if isinstance(worker, type) else lambda item: worker(item, job)

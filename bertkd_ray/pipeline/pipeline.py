@@ -210,7 +210,7 @@ class Pipeline:
             "extract",
             extract.pending_artifact(self.config, self.store, corpus.fingerprint, teacher.fingerprint),
             [corpus, teacher],
-            lambda work, _: extract.extract(work, self.runtime, corpus, teacher, max_rejects=self.config.max_rejects),
+            lambda work, _: extract.extract(work, self.config, self.runtime, corpus, teacher),
         )
 
     @_once("distill/{}")
@@ -244,9 +244,7 @@ class Pipeline:
             f"translate/{arm}",
             translate.pending_artifact(config, self.store, corpus.fingerprint, student.fingerprint),
             [corpus, student],
-            lambda work, _: translate.translate(
-                work, self.runtime, corpus, student, max_rejects=self.config.max_rejects
-            ),
+            lambda work, _: translate.translate(work, config, self.runtime, corpus, student),
         )
 
     def run(self) -> Outcome:

@@ -7,6 +7,7 @@ and when: a stage that was cached has its own run below another pipeline.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,6 @@ from bertkd_ray.training.curves import CurveRow
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_RAW_TEXT = {"text": "raw", "src_lang": "de", "tgt_lang": "en"}
-"""What a manifest that does not say means."""
 
 
 def record_arms(results: Results, tracker: Tracker, parent: RunRef) -> None:
@@ -66,20 +64,21 @@ def record_student(
 
 def _model(scores: ArmResult, student: Artifact, corpus: Artifact, translations: pa.Table) -> StudentModel:
     from bertkd_ray.corpus import moses
+    from bertkd_ray.corpus.text_form import TextForm
     from bertkd_ray.student.distill import MODEL
 
-    settings = {key: str(corpus.info.get(key, default)) for key, default in _RAW_TEXT.items()}
+    form = TextForm.of(corpus)
     return StudentModel(
         name=scores.arm,
         fingerprint=student.fingerprint,
         fetch=lambda scratch: student.local(MODEL, scratch),
         example=next((str(source) for source in translations["source"] if str(source)), ""),
-        settings=settings,
+        settings=asdict(form),
         code=[Path(moses.__file__)],
         scores=scores.metrics(),
         tags={
             "bertkd.arm": scores.arm,
             "bertkd.corpus": corpus.fingerprint,
-            "bertkd.languages": f"{settings['src_lang']}-{settings['tgt_lang']}",
+            "bertkd.languages": f"{form.src_lang}-{form.tgt_lang}",
         },
     )

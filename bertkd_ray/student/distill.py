@@ -2,31 +2,105 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, fingerprint, load
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
-from bertkd_ray.config import Config
+from bertkd_ray.config import Config, KdConfig, StudentConfig
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus.prepare import TOKENIZER
+from bertkd_ray.execution.dead_letters import DEAD_LETTERS
+from bertkd_ray.training import saving
 
 if TYPE_CHECKING:
     from bertkd_ray.execution.interface import Runtime, TrainContext
+    from bertkd_ray.student.task import Validation
     from bertkd_ray.training.curves import CurveRow
-    from bertkd_ray.training.trainer import TrainResult
+    from bertkd_ray.training.trainer import TrainSettings
 
-MODEL = "model"
+MODEL = saving.MODEL
 """A `save_pretrained` directory with its tokenizer, safetensors: `AutoModelForSeq2SeqLM` and `AutoTokenizer` load it
 without this package."""
-HISTORY = "history.json"
+HISTORY = saving.HISTORY
 """The figures of the chosen checkpoint and the curves, as a teacher's."""
 _MAX_POSITIONS = 512
 """Length at which the saved student stops generating; its positions are computed, so this costs nothing."""
 _PAIR_COLUMNS = ["src_ids", "tgt_ids"]
 _SOFT_COLUMNS = [*_PAIR_COLUMNS, "topk_ids", "topk_logits", "logsumexp"]
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+
+
+@dataclass(frozen=True)
+class DistillSettings:
+    """How the student of an arm is trained."""
+
+    student: StudentConfig
+    kd: KdConfig
+    seed: int
+    """Of initialisation, batches and dropout."""
+    precision: Literal["auto", "bf16", "float32"]
+    max_side_tokens: int
+    """Of the corpus; the student has a position for each, and one for the end of the sentence."""
+    checkpoint_every: int
+    log_every: int
+
+    @classmethod
+    def from_config(cls, config: Config) -> DistillSettings:
+        """The settings of an arm, given by its configuration."""
+        return cls(
+            config.student,
+            config.kd,
+            config.student_seed,
+            config.precision,
+            config.corpus.max_side_tokens,
+            config.checkpoint_every,
+            config.log_every,
+        )
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether soft labels enter the loss."""
+        return self.kd.alpha > 0
+
+    def fingerprinted(self) -> dict[str, Any]:
+        """What enters the fingerprint; without a teacher the other keys of the loss have no meaning."""
+        return {
+            "student": self.student.fingerprinted(exclude=frozenset({"seed"})),
+            "kd": self.kd.fingerprinted() if self.has_teacher else {"alpha": 0.0},
+            "seed": self.seed,
+            "precision": self.precision,
+        }
+
+    def training(self) -> TrainSettings:
+        """What of it the training loop reads."""
+        from bertkd_ray.training.trainer import TrainSettings
+
+        return TrainSettings(
+            steps=self.student.steps,
+            batch_tokens=self.student.batch_tokens,
+            micro_batches=self.student.micro_batches,
+            seed=self.seed,
+            eval_every=self.student.eval_every,
+            checkpoint_every=self.checkpoint_every,
+            log_every=self.log_every,
+            patience=self.student.patience,
+            average=self.student.average,
+        )
+
+
+@dataclass(frozen=True)
+class DistillJob:
+    """What a train worker needs: the store and directories in it, and the settings."""
+
+    storage: str
+    artifact: str
+    corpus: str
+    softlabels: str | None
+    """None without a teacher."""
+    settings: DistillSettings
 
 
 def pending_artifact(config: Config, store: Store, corpus: str, softlabels: str | None) -> PendingArtifact:
@@ -35,23 +109,18 @@ def pending_artifact(config: Config, store: Store, corpus: str, softlabels: str 
     corpus, softlabels: the fingerprints of its inputs. With alpha 0 the teacher is no input: changing it does not
     train the control again.
     """
-    kd = config.kd.fingerprinted() if config.kd.alpha > 0 else {"alpha": 0.0}
-    settings = {
-        "student": config.student.fingerprinted(exclude=frozenset({"seed"})),
-        "kd": kd,
-        "seed": config.student_seed,
-        "precision": config.precision,
-    }
+    settings = DistillSettings.from_config(config)
     inputs = {"corpus": corpus}
-    if config.kd.alpha > 0:
+    if settings.has_teacher:
         if softlabels is None:
             raise ValueError("an arm with alpha > 0 needs soft labels")
         inputs["softlabels"] = softlabels
-    return PendingArtifact(store, "student", fingerprint("student", settings, inputs), settings, inputs)
+    hashed = settings.fingerprinted()
+    return PendingArtifact(store, "student", fingerprint("student", hashed, inputs), hashed, inputs)
 
 
 def distill(
-    work: PendingArtifact,
+    pending: PendingArtifact,
     config: Config,
     runtime: Runtime,
     corpus: Artifact,
@@ -59,21 +128,17 @@ def distill(
     on_rows: Callable[[list[CurveRow]], None],
 ) -> Artifact:
     """Makes the student artifact of an arm. Raises UserError for soft labels of another corpus."""
-    if config.kd.alpha > 0:
+    settings = DistillSettings.from_config(config)
+    labels = None
+    if settings.has_teacher:
         assert softlabels is not None
         _require_same_corpus(corpus, softlabels)
+        labels = softlabels.directory
     runtime.start()
-    arguments = {
-        "config": config.model_dump(),
-        "storage": work.store.uri,
-        "artifact": work.directory,
-        "corpus": corpus.directory,
-        "softlabels": softlabels.directory if softlabels is not None and config.kd.alpha > 0 else None,
-        "vocabulary": corpus.info["vocabulary"],
-    }
-    runtime.train(work, _worker, arguments, on_rows)
-    summary = json.loads(work.store.read(work.directory, HISTORY))["summary"]
-    return work.commit(made=[MODEL, HISTORY], metrics=summary, info={"vocabulary": corpus.info["vocabulary"]})
+    job = DistillJob(pending.store.uri, pending.directory, corpus.directory, labels, settings)
+    runtime.train(pending, _train, job, on_rows)
+    summary = saving.read_summary(pending.store, pending.directory)
+    return pending.commit(made=[MODEL, HISTORY], metrics=summary, info={"vocabulary": corpus.info["vocabulary"]})
 
 
 def _require_same_corpus(corpus: Artifact, softlabels: Artifact) -> None:
@@ -84,40 +149,23 @@ def _require_same_corpus(corpus: Artifact, softlabels: Artifact) -> None:
         )
 
 
-def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
+def _train(job: DistillJob, context: TrainContext) -> None:
     """The training function of every Ray Train worker."""
     import torch
 
     from bertkd_ray.artifacts.row_groups import RowGroups
     from bertkd_ray.core.devices import resolve_attention, resolve_precision
-    from bertkd_ray.core.ragged import Ragged
-    from bertkd_ray.corpus.moses import to_raw
-    from bertkd_ray.corpus.tokenizer import load_tokenizer
-    from bertkd_ray.evaluation.metrics import tokenizer_for
     from bertkd_ray.student.model import build_student
-    from bertkd_ray.student.task import StudentTask, Validation, lengths
-    from bertkd_ray.training.trainer import TrainSettings, fit
+    from bertkd_ray.student.task import StudentTask, lengths
+    from bertkd_ray.training.trainer import fit
 
-    config = Config.model_validate(arguments["config"])
-    store, student = Store(arguments["storage"]), config.student
-    corpus = load(store, arguments["corpus"])
+    settings, student = job.settings, job.settings.student
+    store = Store(job.storage)
+    corpus = load(store, job.corpus)
     device = context.world.device
-    precision = resolve_precision(config.precision, device)
-    with scratch_directory("corpus-") as scratch:
-        tokenizer = load_tokenizer(corpus.local(TOKENIZER, scratch))
-    valid = corpus.read_table("valid/")
-    text, tgt_lang = corpus.info.get("text", "raw"), corpus.info.get("tgt_lang", "en")
-    validation = Validation(
-        Ragged.from_arrow(valid["src_ids"]),
-        Ragged.from_arrow(valid["tgt_ids"]),
-        to_raw(valid["tgt"].to_pylist(), text, tgt_lang),
-        tokenizer,
-        tokenizer_for(tgt_lang),
-        text,
-        tgt_lang,
-    )
+    precision = resolve_precision(settings.precision, device)
     model = build_student(
-        vocab_size=arguments["vocabulary"],
+        vocab_size=corpus.info["vocabulary"],
         layers=(student.encoder_layers, student.decoder_layers),
         width=student.width,
         ffn=student.ffn,
@@ -125,57 +173,46 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
         dropout=student.dropout,
         attention_dropout=student.attention_dropout,
         activation_dropout=student.activation_dropout,
-        max_positions=max(_MAX_POSITIONS, config.corpus.max_side_tokens + 1),
-        seed=config.student_seed,
+        max_positions=max(_MAX_POSITIONS, settings.max_side_tokens + 1),
+        seed=settings.seed,
         attention=resolve_attention("auto", device, training=True),
     )
     torch.nn.Module.to(model, device)  # transformers' own `to` is untyped
-    task = StudentTask(model, student, config.kd, validation, precision)
+    task = StudentTask(model, student, settings.kd, _validation(corpus), precision)
     groups = (
-        RowGroups(load(store, arguments["softlabels"]), "part-", _SOFT_COLUMNS)
-        if arguments["softlabels"]
+        RowGroups(load(store, job.softlabels), "", _SOFT_COLUMNS, exclude=DEAD_LETTERS)
+        if job.softlabels
         else RowGroups(corpus, "train/", _PAIR_COLUMNS)
     )
-    settings = TrainSettings(
-        seed=config.student_seed,
-        checkpoint_every=config.checkpoint_every,
-        log_every=config.log_every,
-        **student.model_dump(include=set(TrainSettings.__dataclass_fields__) - {"seed"}),
-    )
-    trained = fit(task, groups, lengths, settings, context, precision)
+    trained = fit(task, groups, lengths, settings.training(), context, precision)
     model.load_state_dict(trained.weights)
-    figures = task.evaluate(context.world) if student.average > 1 else {}
+    # Of a mean of weights no checkpoint has the figures.
+    validation = task.evaluate(context.world) if student.average > 1 else None
     if context.world.rank == 0:
-        _save(store, arguments, corpus, model, trained, figures)
+        files = {
+            name: store.read(corpus.directory, TOKENIZER, name)
+            for name in _TOKENIZER_FILES
+            if store.exists(corpus.directory, TOKENIZER, name)
+        }
+        saving.save_trained(store, job.artifact, model, trained, files=files, validation=validation)
 
 
-def _save(
-    store: Store,
-    arguments: dict[str, Any],
-    corpus: Artifact,
-    model: Any,
-    trained: TrainResult,
-    averaged: dict[str, float],
-) -> None:
-    """Writes the student as an ordinary `save_pretrained` directory with its tokenizer, and the training curves."""
-    from bertkd_ray.core.quiet import quiet_transformers
-    from bertkd_ray.training.curves import validation_at
+def _validation(corpus: Artifact) -> Validation:
+    """The valid split, its references as raw text."""
 
-    with scratch_directory("student-") as scratch:
-        directory = scratch / MODEL
-        with quiet_transformers():
-            model.save_pretrained(directory)
-        for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-            if store.exists(corpus.directory, TOKENIZER, name):
-                (directory / name).write_bytes(store.read(corpus.directory, TOKENIZER, name))
-        store.upload(directory, arguments["artifact"], MODEL)
-    history = trained.state.history
-    valid = averaged or validation_at(history, trained.state.best_step).metrics
-    summary = {
-        **valid,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "steps": trained.state.step,
-        "best_step": trained.state.best_step,
-    }
-    data = json.dumps({"summary": summary, "rows": [row.to_json() for row in history]}).encode()
-    store.write(data, arguments["artifact"], HISTORY)
+    from bertkd_ray.core.ragged import Ragged
+    from bertkd_ray.corpus.moses import to_raw
+    from bertkd_ray.corpus.text_form import TextForm
+    from bertkd_ray.corpus.tokenizer import load_tokenizer
+    from bertkd_ray.student.task import Validation
+
+    valid, form = corpus.read_table("valid/"), TextForm.of(corpus)
+    with scratch_directory("corpus-") as scratch:
+        tokenizer = load_tokenizer(corpus.local(TOKENIZER, scratch))
+    return Validation(
+        Ragged.from_arrow(valid["src_ids"]),
+        Ragged.from_arrow(valid["tgt_ids"]),
+        to_raw(valid["tgt"].to_pylist(), form.text, form.tgt_lang),
+        tokenizer,
+        form,
+    )

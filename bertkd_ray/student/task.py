@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +16,10 @@ from bertkd_ray.config import KdConfig, StudentConfig
 from bertkd_ray.core.devices import Precision, autocast, padding_multiple
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.moses import to_raw
+from bertkd_ray.corpus.text_form import TextForm
 from bertkd_ray.corpus.tokenizer import decode
 from bertkd_ray.decoding.seq2seq import translate_ids
-from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER, corpus_bleu
+from bertkd_ray.evaluation.metrics import corpus_bleu, tokenizer_for
 from bertkd_ray.softlabels.shards import decode_labels
 from bertkd_ray.student.collate import SoftLabelColumns, StudentBatch, collate
 from bertkd_ray.student.loss import evaluation_sums, fused_kd_loss
@@ -91,12 +92,8 @@ class Validation:
     tgt: Ragged
     references: list[str]
     tokenizer: Tokenizer
-    tokenize: str = DEFAULT_TOKENIZER
-    """sacrebleu's tokenizer for BLEU."""
-    text: str = "raw"
-    """The form of what the student writes (`corpus.text`); the references are raw text in any case."""
-    tgt_lang: str = "en"
-    """The language it writes."""
+    form: TextForm = field(default_factory=TextForm)
+    """Of what the student writes; the references are raw text in any case."""
 
 
 class StudentTask:
@@ -182,10 +179,11 @@ class StudentTask:
             device=world.device,
         )
         texts = decode(self._validation.tokenizer, [hypotheses[0].ids for hypotheses in found])
-        texts = to_raw(texts, self._validation.text, self._validation.tgt_lang)
+        form = self._validation.form
+        texts = to_raw(texts, form.text, form.tgt_lang)
         hypotheses = dict(pair for part in world.gather(list(zip(rows.tolist(), texts, strict=True))) for pair in part)
         return corpus_bleu(
             [hypotheses[row] for row in range(len(hypotheses))],
             self._validation.references,
-            tokenize=self._validation.tokenize,
+            tokenize=tokenizer_for(form.tgt_lang),
         )

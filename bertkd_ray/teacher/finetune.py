@@ -4,43 +4,87 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, fingerprint, load
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
-from bertkd_ray.config import Config
+from bertkd_ray.config import Config, TeacherConfig
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus.prepare import TOKENIZER
+from bertkd_ray.training import saving
 
 if TYPE_CHECKING:
     from bertkd_ray.execution.interface import Runtime, TrainContext
     from bertkd_ray.training.curves import CurveRow
-    from bertkd_ray.training.trainer import TrainResult
+    from bertkd_ray.training.trainer import TrainSettings
 
-MODEL = "model"
+MODEL = saving.MODEL
 """A `save_pretrained` directory, safetensors: BERT's encoder and MLM transform under transformers' names, and the
 output layer `output.weight` [V, H], `output.bias` [V] over the student's vocabulary."""
-HISTORY = "history.json"
+HISTORY = saving.HISTORY
 """`summary`: the chosen checkpoint's figures; `rows`: the curves, an object a point with `step`, `time` (seconds since
 1970) and `train/…` or `valid/…` figures."""
 SPECIALS = "specials.json"
 """In the model's directory: BERT's ids of `[PAD]`, `[CLS]`, `[SEP]` and `[MASK]`."""
 
 
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """How the teacher is trained."""
+
+    teacher: TeacherConfig
+    seed: int
+    precision: Literal["auto", "bf16", "float32"]
+    checkpoint_every: int
+    log_every: int
+
+    @classmethod
+    def from_config(cls, config: Config) -> FinetuneSettings:
+        """The settings of a configuration."""
+        return cls(config.teacher, config.seed, config.precision, config.checkpoint_every, config.log_every)
+
+    def fingerprinted(self) -> dict[str, Any]:
+        """What enters the fingerprint; the BERT enters by content, not by name."""
+        teacher = self.teacher.fingerprinted(exclude=frozenset({"model"}))
+        return {"teacher": teacher, "seed": self.seed, "precision": self.precision}
+
+    def training(self) -> TrainSettings:
+        """What of it the training loop reads."""
+        from bertkd_ray.training.trainer import TrainSettings
+
+        return TrainSettings(
+            steps=self.teacher.steps,
+            batch_tokens=self.teacher.batch_tokens,
+            micro_batches=self.teacher.micro_batches,
+            seed=self.seed,
+            eval_every=self.teacher.eval_every,
+            checkpoint_every=self.checkpoint_every,
+            log_every=self.log_every,
+            patience=self.teacher.patience,
+        )
+
+
+@dataclass(frozen=True)
+class FinetuneJob:
+    """What a train worker needs: the store and directories in it, and the settings."""
+
+    storage: str
+    artifact: str
+    corpus: str
+    settings: FinetuneSettings
+
+
 def pending_artifact(config: Config, store: Store, corpus: str, bert_hash: str) -> PendingArtifact:
-    """The teacher artifact; the BERT enters by content, not by name."""
-    settings = {
-        "teacher": config.teacher.fingerprinted(exclude=frozenset({"model"})),
-        "seed": config.seed,
-        "precision": config.precision,
-    }
+    """The teacher artifact; corpus is the fingerprint of its input."""
+    settings = FinetuneSettings.from_config(config).fingerprinted()
     inputs = {"corpus": corpus, "bert": bert_hash}
     return PendingArtifact(store, "teacher", fingerprint("teacher", settings, inputs), settings, inputs)
 
 
 def finetune(
-    work: PendingArtifact,
+    pending: PendingArtifact,
     config: Config,
     runtime: Runtime,
     corpus: Artifact,
@@ -53,23 +97,16 @@ def finetune(
         # Extraction would find it, hours later.
         raise UserError(f"kd.topk: {config.stored_topk()} is more than the {vocabulary} tokens of the corpus; lower it")
     runtime.start()
-    arguments = {
-        "config": config.model_dump(),
-        "storage": work.store.uri,
-        "artifact": work.directory,
-        "corpus": corpus.directory,
-        "model": config.teacher.model,
-    }
-    runtime.train(work, _worker, arguments, on_rows)
-    summary = json.loads(work.store.read(work.directory, HISTORY))["summary"]
-    return work.commit(
+    job = FinetuneJob(pending.store.uri, pending.directory, corpus.directory, FinetuneSettings.from_config(config))
+    runtime.train(pending, _train, job, on_rows)
+    return pending.commit(
         made=[MODEL, HISTORY],
-        metrics=summary,
+        metrics=saving.read_summary(pending.store, pending.directory),
         info={"bert": config.teacher.model, "vocabulary": vocabulary},
     )
 
 
-def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
+def _train(job: FinetuneJob, context: TrainContext) -> None:
     """The training function of every Ray Train worker."""
     import torch
 
@@ -79,13 +116,13 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
     from bertkd_ray.teacher.model import build_teacher
     from bertkd_ray.teacher.source import bert_specials, resolve_model
     from bertkd_ray.teacher.task import TeacherTask, lengths
-    from bertkd_ray.training.trainer import TrainSettings, fit
+    from bertkd_ray.training.trainer import fit
 
-    config = Config.model_validate(arguments["config"])
-    store, teacher = Store(arguments["storage"]), config.teacher
-    corpus = load(store, arguments["corpus"])
+    settings, teacher = job.settings, job.settings.teacher
+    store = Store(job.storage)
+    corpus = load(store, job.corpus)
     device = context.world.device
-    bert = resolve_model(arguments["model"])
+    bert = resolve_model(teacher.model)
     with scratch_directory("corpus-") as scratch:
         bert_ids = load_bert_ids(corpus.local(TOKENIZER, scratch))
     specials = bert_specials(bert)
@@ -98,45 +135,16 @@ def _worker(arguments: dict[str, Any], context: TrainContext) -> None:
         attention_dropout=teacher.attention_dropout,
         layers=teacher.layers,
         left_to_right=teacher.left_to_right,
-        seed=config.seed,
+        seed=settings.seed,
     )
     torch.nn.Module.to(model, device)  # transformers' own `to` is untyped
     columns = ["id", "src_ids", "tgt_ids"]
     valid = corpus.read_table("valid/", columns).combine_chunks()
-    precision = resolve_precision(config.precision, device)
-    task = TeacherTask(model, teacher, config.seed, bert_ids, specials, valid, precision)
-    settings = TrainSettings(
-        seed=config.seed,
-        checkpoint_every=config.checkpoint_every,
-        log_every=config.log_every,
-        **teacher.model_dump(include=set(TrainSettings.__dataclass_fields__)),
-    )
-    trained = fit(task, RowGroups(corpus, "train/", columns), lengths, settings, context, precision)
+    precision = resolve_precision(settings.precision, device)
+    task = TeacherTask(model, teacher, settings.seed, bert_ids, specials, valid, precision)
+    groups = RowGroups(corpus, "train/", columns)
+    trained = fit(task, groups, lengths, settings.training(), context, precision)
     if context.world.rank == 0:
         model.load_state_dict(trained.weights)
-        _save(store, arguments["artifact"], corpus, model, specials._asdict(), trained)
-
-
-def _save(
-    store: Store, artifact: str, corpus: Artifact, model: Any, specials: dict[str, int], trained: TrainResult
-) -> None:
-    """Writes the teacher as a `save_pretrained` directory with the tokenizer of its output, and the training curves."""
-    from bertkd_ray.core.quiet import quiet_transformers
-    from bertkd_ray.training.curves import validation_at
-
-    with scratch_directory("teacher-") as scratch:
-        directory = scratch / MODEL
-        with quiet_transformers():
-            model.save_pretrained(directory)
-        (directory / SPECIALS).write_text(json.dumps(specials), encoding="utf-8")
-        store.upload(directory, artifact, MODEL)
-    history = trained.state.history
-    summary = {
-        **validation_at(history, trained.state.best_step).metrics,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "steps": trained.state.step,
-        "best_step": trained.state.best_step,
-    }
-    store.write(
-        json.dumps({"summary": summary, "rows": [row.to_json() for row in history]}).encode(), artifact, HISTORY
-    )
+        files = {SPECIALS: json.dumps(specials._asdict()).encode()}
+        saving.save_trained(store, job.artifact, model, trained, files=files)

@@ -24,6 +24,7 @@ from bertkd_ray.core.ragged import Ragged, offsets_of
 from bertkd_ray.corpus.moses import escape_moses, from_raw, from_tokens, to_raw
 from bertkd_ray.corpus.readers import not_utf8
 from bertkd_ray.corpus.segmentation import WORD_START
+from bertkd_ray.corpus.text_form import TextForm
 from bertkd_ray.corpus.tokenizer import decode, encode
 from bertkd_ray.translation.engines import Engine
 
@@ -59,6 +60,11 @@ class LineSettings(Section):
     """Beam size; 1 is greedy."""
     length_penalty: float = Field(0.6, ge=0)
     """Exponent of the GNMT penalty."""
+
+    @property
+    def form(self) -> TextForm:
+        """What the model reads and writes, languages that are not known by their defaults."""
+        return TextForm(**self.model_dump(include={"text", "src_lang", "tgt_lang"}, exclude_none=True))
 
 
 def line_windows(read: Callable[[int], bytes], name: str) -> Iterator[list[str]]:
@@ -124,9 +130,9 @@ class LineTranslator:
     def __init__(
         self, engine: Engine, tokenizer: Tokenizer, settings: LineSettings, *, tokenised: bool = False
     ) -> None:
-        if tokenised and settings.text == "raw":
+        if tokenised and settings.form.is_raw:
             raise UserError("--tokenised: this model was trained on raw text, not on Moses tokens; leave it out")
-        self._engine, self._tokenizer, self._settings, self._tokenised = engine, tokenizer, settings, tokenised
+        self._engine, self._tokenizer, self._form, self._tokenised = engine, tokenizer, settings.form, tokenised
         self._longest = min(settings.max_tokens, engine.positions - 1)
         self._glue = "" if settings.tgt_lang in _UNSPACED else " "
         self._begins_word = np.zeros(tokenizer.get_vocab_size(), dtype=bool)
@@ -162,14 +168,14 @@ class LineTranslator:
     def _read(self, texts: Sequence[str]) -> list[str]:
         """Lines as the model's corpus has them."""
         if self._tokenised:
-            return from_tokens(texts, self._settings.text)
-        return from_raw(texts, self._settings.text, self._settings.src_lang or "de")
+            return from_tokens(texts, self._form.text)
+        return from_raw(texts, self._form.text, self._form.src_lang)
 
     def _written(self, texts: Sequence[str]) -> list[str]:
         """What the model wrote as the lines have it."""
         if self._tokenised:
             return [escape_moses(text) for text in texts]
-        return to_raw(texts, self._settings.text, self._settings.tgt_lang or "en")
+        return to_raw(texts, self._form.text, self._form.tgt_lang)
 
     def _cut(self, ids: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:
         """Pieces of nearly equal length, cut before a word where one begins in the last half of a piece."""

@@ -96,7 +96,7 @@ def measure(lineage: Lineage, student: Path, export: Path, settings: LineSetting
     split = "test" if corpus.files("test/") else "valid"
     table = _first_rows(corpus, split, sentences)
     src, cpu = Ragged.from_arrow(table["src_ids"]), torch.device("cpu")
-    language = settings.tgt_lang or "en"
+    language = settings.form.tgt_lang
     references = to_raw(table["tgt"].to_pylist(), settings.text, language)
     tokenizer, tokenize = load_tokenizer(student), tokenizer_for(language)
     search: dict[str, Any] = {"beam": settings.beam, "alpha": settings.length_penalty, "device": cpu}

@@ -7,8 +7,8 @@ score is over every line.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,16 +18,19 @@ from numpy.typing import NDArray
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, fingerprint, load
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
-from bertkd_ray.config import Config
+from bertkd_ray.config import Config, TranslateConfig
 from bertkd_ray.core.console import Progress
 from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.corpus.moses import to_raw
+from bertkd_ray.corpus.text_form import TextForm
 from bertkd_ray.execution.attempts import STATS, Attempt, dead_letters_of, finished
 from bertkd_ray.execution.dead_letters import DeadLetter, DeadLetters, ErrorBudget
+from bertkd_ray.execution.fault_isolation import FaultIsolation
 from bertkd_ray.student.distill import MODEL
 
 if TYPE_CHECKING:
     from bertkd_ray.decoding.seq2seq import Translation
-    from bertkd_ray.execution.ray.session import Runtime
+    from bertkd_ray.execution.interface import Runtime
 
 TRANSLATIONS = "translations.parquet"
 """Sources, references and hypotheses side by side."""
@@ -37,70 +40,130 @@ _MANY_PARTS, _MOST_PART_ROWS = 8, 2048
 """With more parts than this they grow instead, up to so many sentences: larger batches are faster."""
 
 
+@dataclass(frozen=True)
+class TranslateSettings:
+    """What the translations depend on besides corpus and student."""
+
+    translate: TranslateConfig
+    precision: Literal["auto", "bf16", "float32"]
+
+    @classmethod
+    def from_config(cls, config: Config) -> TranslateSettings:
+        """The settings of a configuration."""
+        return cls(config.translate, config.precision)
+
+    def fingerprinted(self) -> dict[str, Any]:
+        """What enters the fingerprint; the bootstrap compares finished translations."""
+        return {
+            "translate": self.translate.fingerprinted(exclude=frozenset({"bootstrap_samples"})),
+            "precision": self.precision,
+        }
+
+
+@dataclass(frozen=True)
+class TranslateJob:
+    """What an actor needs: the store and directories in it, the settings, and the sentences that may be left out."""
+
+    storage: str
+    staging: str
+    corpus: str
+    student: str
+    settings: TranslateSettings
+    budget: ErrorBudget
+
+
+@dataclass(frozen=True)
+class Part:
+    """A slice of the test split."""
+
+    file: str
+    """Of the corpus."""
+    start: int
+    """Its first row there."""
+    rows: int
+    name: str
+    """Of the file of its translations, in the staging directory."""
+
+
+@dataclass(frozen=True)
+class PartStats:
+    """What the file of a part says of itself."""
+
+    rows: int
+    """Sentences."""
+    rejects: int
+    """Sentences that could not be translated."""
+    part: Part
+
+
 def pending_artifact(config: Config, store: Store, corpus: str, student: str) -> PendingArtifact:
     """The translation artifact of one student; corpus and student are the fingerprints of its inputs."""
-    settings = {
-        "translate": config.translate.fingerprinted(exclude=frozenset({"bootstrap_samples"})),
-        "precision": config.precision,
-    }
+    settings = TranslateSettings.from_config(config).fingerprinted()
     inputs = {"corpus": corpus, "student": student}
     return PendingArtifact(store, "translation", fingerprint("translation", settings, inputs), settings, inputs)
 
 
 def translate(
-    work: PendingArtifact, runtime: Runtime, corpus: Artifact, student: Artifact, *, max_rejects: float
+    pending: PendingArtifact, config: Config, runtime: Runtime, corpus: Artifact, student: Artifact
 ) -> Artifact:
     """Translates the test split and scores it; sources, references and hypotheses stand side by side in one table.
 
-    max_rejects: the share of the sentences whose translation may be empty because translating them raises or kills its
-    process. Raises UserError when there are more; what is translated is kept, and a greater share finishes it.
+    Raises UserError when translating more than `max_rejects` of the sentences raises or kills its process; what is
+    translated is kept, and a greater share finishes it.
     """
     from bertkd_ray.evaluation.metrics import score, tokenizer_for
 
-    tokenize = tokenizer_for(corpus.info.get("tgt_lang", "en"))
+    tokenize = tokenizer_for(TextForm.of(corpus).tgt_lang)
     parts = _parts(corpus)
-    rejects = DeadLetters(work, ErrorBudget("translate", max_rejects, sum(part["rows"] for part in parts)))
-    _translate_parts(work, runtime, parts, rejects, {"corpus": corpus.directory, "student": student.directory})
-    tables = [_read_part(work, part["name"]) for part in parts]
+    budget = ErrorBudget("translate", config.max_rejects, sum(part.rows for part in parts))
+    dead_letters = DeadLetters(pending, budget)
+    job = TranslateJob(
+        storage=pending.store.uri,
+        staging=pending.staging,
+        corpus=corpus.directory,
+        student=student.directory,
+        settings=TranslateSettings.from_config(config),
+        budget=budget,
+    )
+    _translate_parts(pending, job, runtime, parts, dead_letters)
+    tables = [_read_part(pending, part) for part in parts]
     table = pa.concat_tables(tables).combine_chunks().replace_schema_metadata(None)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
-    work.store.write(bytes(sink.getvalue()), work.directory, TRANSLATIONS)
+    pending.store.write(bytes(sink.getvalue()), pending.directory, TRANSLATIONS)
     scores = asdict(
         score(best_hypotheses(table), table["reference"].to_pylist(), tokenize=tokenize, tokens=_tokens(table))
     )
     metrics = {f"test/{name}": value for name, value in scores.items() if isinstance(value, int | float)}
-    metrics["rejects"] = len(rejects)
+    metrics["rejects"] = len(dead_letters)
     signatures = {name: value for name, value in scores.items() if isinstance(value, str)}
     info = {"signatures": signatures, "tokenize": tokenize}
-    return work.commit(made=[TRANSLATIONS, *rejects.keep()], metrics=metrics, info=info)
+    return pending.commit(made=[TRANSLATIONS, *dead_letters.keep()], metrics=metrics, info=info)
 
 
 def _translate_parts(
-    work: PendingArtifact, runtime: Runtime, parts: list[dict[str, Any]], rejects: DeadLetters, inputs: dict[str, str]
+    pending: PendingArtifact, job: TranslateJob, runtime: Runtime, parts: list[Part], dead_letters: DeadLetters
 ) -> None:
-    """Leaves a file for every part in the directory of unfinished work."""
+    """Leaves a file for every part in the staging directory."""
     done, missing = 0, []
 
-    def take(found: dict[str, Any]) -> None:
+    def add(stats: PartStats) -> None:
         nonlocal done
-        done += found["rows"]
-        if found["rejects"]:
-            rejects.add(dead_letters_of(work.store, work.staging, found["part"]["name"]))
+        done += stats.rows
+        if stats.rejects:
+            dead_letters.add(dead_letters_of(pending.store, pending.staging, stats.part.name))
 
     for part in parts:
-        if found := _finished(work.store, work.staging, part):
-            take(found)
+        if stats := _finished(pending.store, pending.staging, part):
+            add(stats)
         else:
             missing.append(part)
     if not missing:
         return
     runtime.start()
-    place = {"storage": work.store.uri, "work": work.staging}
-    arguments = {**inputs, **place, "settings": work.config, "limit": rejects.limit}
-    with Progress(rejects.limit.pairs, "translate", "sentences", initial=done) as progress:
-        for result in runtime.map(missing, PartTranslator, arguments):
-            take(json.loads(result["stats"]))
+    with Progress(job.budget.pairs, "translate", "sentences", initial=done) as progress:
+        for stats in runtime.map(missing, PartTranslator, job):
+            add(stats)
             progress.update(done)
 
 
@@ -143,63 +206,57 @@ def read_translations(artifact: Artifact) -> pa.Table:
 class PartTranslator:
     """An actor that holds the student and translates parts of the test split."""
 
-    def __init__(
-        self, storage: str, corpus: str, student: str, work: str, settings: dict[str, Any], limit: ErrorBudget
-    ) -> None:
+    def __init__(self, job: TranslateJob) -> None:
         from transformers import AutoModelForSeq2SeqLM
 
         from bertkd_ray.core.devices import best_device, resolve_precision
         from bertkd_ray.corpus.tokenizer import load_tokenizer
 
-        self._store, self._work, self._limit = Store(storage), work, limit
-        self._corpus = load(self._store, corpus)
+        self._store, self._job = Store(job.storage), job
+        self._corpus = load(self._store, job.corpus)
         self._device = best_device()
         with scratch_directory("student-") as scratch:
-            directory = load(self._store, student).local(MODEL, scratch)
+            directory = load(self._store, job.student).local(MODEL, scratch)
             model = AutoModelForSeq2SeqLM.from_pretrained(directory)
             self._tokenizer = load_tokenizer(directory)
         self._model = model.eval().to(self._device)
-        self._settings = settings["translate"]
-        self._precision = resolve_precision(settings["precision"], self._device)
+        self._precision = resolve_precision(job.settings.precision, self._device)
 
-    def __call__(self, part: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, part: Part) -> PartStats:
         """Writes the translations of one part, unless they are there."""
-        stats = _finished(self._store, self._work, part) or self._write(part)
-        return {"stats": json.dumps(stats)}
+        return _finished(self._store, self._job.staging, part) or self._write(part)
 
-    def _write(self, part: dict[str, Any]) -> dict[str, Any]:
-        from bertkd_ray.corpus.moses import to_raw
+    def _write(self, part: Part) -> PartStats:
         from bertkd_ray.corpus.tokenizer import decode
 
-        attempt = Attempt(self._store, self._work, part["name"])
-        info = self._corpus.info
-        text, src_lang, tgt_lang = info.get("text", "raw"), info.get("src_lang", "de"), info.get("tgt_lang", "en")
-        rows = self._corpus.read_table(part["file"]).slice(part["start"], part["rows"])
-        found, rejects = self._translate(rows, attempt, part["file"])
-        texts = decode(self._tokenizer, [one.ids for hypotheses in found for one in hypotheses])
-        counts = np.asarray([0, *(len(hypotheses) for hypotheses in found)]).cumsum()
-        scores = [one.score for hypotheses in found for one in hypotheses]
-        offsets = pa.array(counts, pa.int32())
+        attempt = Attempt(self._store, self._job.staging, part.name)
+        form = TextForm.of(self._corpus)
+        rows = self._corpus.read_table(part.file).slice(part.start, part.rows)
+        translations, dead_letters = self._translate(rows, attempt, part.file)
+        texts = decode(self._tokenizer, [hypothesis.ids for of_row in translations for hypothesis in of_row])
+        scores = [hypothesis.score for of_row in translations for hypothesis in of_row]
+        offsets = pa.array(np.asarray([0, *map(len, translations)]).cumsum(), pa.int32())
 
         def by_sentence(values: list[Any], of: pa.DataType) -> pa.ListArray:
             return pa.ListArray.from_arrays(offsets, pa.array(values, of))
 
         columns = {
             "id": rows["id"],
-            "source": to_raw(rows["src"].to_pylist(), text, src_lang),
-            "reference": to_raw(rows["tgt"].to_pylist(), text, tgt_lang),
-            "hypotheses": by_sentence(to_raw(texts, text, tgt_lang), pa.string()),
+            "source": to_raw(rows["src"].to_pylist(), form.text, form.src_lang),
+            "reference": to_raw(rows["tgt"].to_pylist(), form.text, form.tgt_lang),
+            "hypotheses": by_sentence(to_raw(texts, form.text, form.tgt_lang), pa.string()),
             "scores": by_sentence(scores, pa.float32()),
         }
-        if text != "raw":
+        if not form.is_raw:
             columns["source_tokens"], columns["reference_tokens"] = rows["src"], rows["tgt"]
             columns["hypotheses_tokens"] = by_sentence(texts, pa.string())
-        stats = {"rows": part["rows"], "rejects": len(rejects), "part": part}
-        table = pa.table(columns, schema=translation_schema(text)).replace_schema_metadata({STATS: json.dumps(stats)})
+        stats = PartStats(part.rows, len(dead_letters), part)
+        schema = translation_schema(form.text)
+        table = pa.table(columns, schema=schema).replace_schema_metadata({STATS: json.dumps(asdict(stats))})
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
-        attempt.finish(rejects)
-        self._store.write(bytes(sink.getvalue()), self._work, part["name"])
+        attempt.finish(dead_letters)
+        self._store.write(bytes(sink.getvalue()), self._job.staging, part.name)
         return stats
 
     def _translate(
@@ -208,41 +265,41 @@ class PartTranslator:
         """The translations of every row, and the rows that cannot be translated, whose translations are empty."""
         from bertkd_ray.core.devices import synchronise
         from bertkd_ray.decoding.seq2seq import Translation, translate_ids
-        from bertkd_ray.execution.fault_isolation import FaultIsolation
 
+        job, search = self._job, self._job.settings.translate
         src = Ragged.from_arrow(rows["src_ids"])
-        found = [[Translation([], 0.0)] for _ in range(len(src))]
+        translations = [[Translation([], 0.0)] for _ in range(len(src))]
 
         def compute(chosen: NDArray[np.int64]) -> None:
-            translations = translate_ids(
+            of_chosen = translate_ids(
                 self._model,
                 src.take(chosen),
-                beam=self._settings["beam"],
-                alpha=self._settings["length_penalty"],
-                n_best=self._settings["n_best"],
-                batch_tokens=self._settings["batch_tokens"],
+                beam=search.beam,
+                alpha=search.length_penalty,
+                n_best=search.n_best,
+                batch_tokens=search.forward_tokens,
                 precision=self._precision,
                 device=self._device,
             )
-            for row, of_row in zip(chosen.tolist(), translations, strict=True):
-                found[row] = of_row
+            for row, of_row in zip(chosen.tolist(), of_chosen, strict=True):
+                translations[row] = of_row
 
         isolation = FaultIsolation(
             rows["id"].to_numpy(),
             attempt,
             fragment,
-            require=lambda rejects: self._limit.require(rejects, self._store, self._work),
+            require=lambda dead_letters: job.budget.require(dead_letters, self._store, job.staging),
             synchronise=lambda: synchronise(self._device),
         )
         everything = np.arange(len(src))
         isolation.run([everything], everything, compute)
-        return found, isolation.rejects
+        return translations, isolation.rejects
 
 
-def _finished(store: Store, work: str, part: dict[str, Any]) -> dict[str, Any] | None:
-    """What the file of a part says of itself, or None when it has to be made."""
-    stats = finished(store, work, part["name"], work, part["name"])
-    return stats if stats and stats.get("part") == part else None
+def _finished(store: Store, staging: str, part: Part) -> PartStats | None:
+    """What the file of a part says of itself, or None when it has to be made, as a file of other rows has."""
+    stats = finished(store, staging, part.name, staging, part.name)
+    return PartStats(stats["rows"], stats["rejects"], part) if stats and stats.get("part") == asdict(part) else None
 
 
 def _tokens(table: pa.Table) -> tuple[list[str], list[str]] | None:
@@ -252,17 +309,16 @@ def _tokens(table: pa.Table) -> tuple[list[str], list[str]] | None:
     return best_hypotheses(table, "hypotheses_tokens"), table["reference_tokens"].to_pylist()
 
 
-def _parts(corpus: Artifact) -> list[dict[str, Any]]:
-    parts: list[dict[str, Any]] = []
+def _parts(corpus: Artifact) -> list[Part]:
+    parts: list[Part] = []
     files = {entry.path: entry.rows for entry in corpus.files("test/")}
     part_rows = max(_PART_ROWS, min(-(-sum(files.values()) // _MANY_PARTS), _MOST_PART_ROWS))
     for file, rows in files.items():
         for start in range(0, rows, part_rows):
-            size = min(part_rows, rows - start)
-            parts.append({"file": file, "start": start, "rows": size, "name": f"part-{len(parts):06d}.parquet"})
+            parts.append(Part(file, start, min(part_rows, rows - start), f"part-{len(parts):06d}.parquet"))
     return parts
 
 
-def _read_part(work: PendingArtifact, name: str) -> pa.Table:
-    with work.store.open_input(work.staging, name) as source:
+def _read_part(pending: PendingArtifact, part: Part) -> pa.Table:
+    with pending.store.open_input(pending.staging, part.name) as source:
         return pq.read_table(source)

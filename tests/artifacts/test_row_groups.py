@@ -27,7 +27,7 @@ def test_row_groups_are_found_in_the_files_that_hold_them(tmp_path: Path) -> Non
             for size in sizes:
                 writer.write_table(pa.table({"id": np.arange(first, first + size)}, schema=schema))
                 first += size
-        store.write(bytes(sink.getvalue()), work.directory, f"train/part-{number}.parquet")
+        store.write(bytes(sink.getvalue()), work.directory, f"train/fragment-{number}.parquet")
     store.write(b"{}", work.directory, "train/notes.json")
     groups = RowGroups(work.commit(made=["train"], metrics={}, info={}), "train/", ["id"])
     assert groups.rows.tolist() == [3, 3, 1, 2, 3, 2]

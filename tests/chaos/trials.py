@@ -20,9 +20,9 @@ STAGES = ("prepare", "finetune", "extract", "distill/distilled", "translate/dist
 CHECKPOINT_EVERY = 15
 _MOST_RESTARTS = 5
 _LAST_FILE = {
-    "prepare": "test/part-000003.parquet",
+    "prepare": "test/fragment-000003.parquet",
     "finetune": "history.json",
-    "extract": "part-000003.parquet",
+    "extract": "shard-000003.parquet",
     "distill/distilled": "history.json",
     "translate/distilled": "translations.parquet",
 }

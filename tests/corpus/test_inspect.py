@@ -197,7 +197,7 @@ def test_what_is_no_sound_corpus_is_told_in_one_line(tmp_path):
     assert said(f"{tmp_path}/{teacher.directory}").endswith(
         "is a teacher, not a corpus; give the directory of a corpus artifact"
     )
-    part = f"{name}/valid/part-000000.parquet"
+    part = f"{name}/valid/fragment-000000.parquet"
     data = store.read(part)
     store.write(data[:-1] + bytes([data[-1] ^ 1]), part)
     assert said(corpus.uri).startswith(

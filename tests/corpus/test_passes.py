@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertkd_ray.config.corpus import CleanConfig
+from bertkd_ray.config.corpus import CorpusConfig
 from bertkd_ray.corpus import passes
 from bertkd_ray.corpus.chunks import Chunk
 from bertkd_ray.corpus.cleaning import count_odd_lines
 from bertkd_ray.corpus.moses import unescape_moses
 from bertkd_ray.corpus.segmentation import count_words, normalise
+from bertkd_ray.corpus.settings import PrepareSettings
 from bertkd_ray.corpus.statistics import PrepareStats
 from bertkd_ray.corpus.tokenizer import PieceCounter, pieces_of
 from tests.corpus.berts import pieces_of_words
 from tests.corpus.test_segmentation import TEXT, UNCASED
 
-SETTINGS = {"clean": CleanConfig().model_dump(), "held_out": {}}
 # The first is in NFC until its entity is undone.
 ODD = [
     "a &lt;\u0338 b",
@@ -35,6 +35,13 @@ ODD = [
 ]
 
 
+def settings_of(text: str, lowercase: bool) -> PrepareSettings:
+    files = {"src": "a", "tgt": "b"}
+    corpus = dict.fromkeys(("train", "valid", "test"), files)
+    tree = {**corpus, "text": text, "lowercase": lowercase}
+    return PrepareSettings(CorpusConfig.model_validate(tree), weights=(1.0,), held_out={})
+
+
 @pytest.mark.parametrize("text", ["raw", "moses"])
 @pytest.mark.parametrize("lowercase", [False, True])
 @settings(max_examples=100, deadline=None)
@@ -42,16 +49,16 @@ ODD = [
 def test_a_chunk_is_normalised_and_counted_as_line_by_line(text: str, lowercase: bool, lines: list[str]) -> None:
     src, tgt = [f"x{line}" for line in [*lines, *ODD]], [f"y {line}" for line in [*ODD, *lines]]
     raw = pa.table([src, tgt], schema=pa.schema([("src", pa.string()), ("tgt", pa.string())]))
-    tally = PrepareStats()
+    stats = PrepareStats()
     chunk = Chunk(0, "train", 7, len(raw))
-    ((split, table),) = passes._cleaned(raw, chunk, {**SETTINGS, "text": text, "lowercase": lowercase}, tally)
+    ((split, table),) = passes._cleaned(raw, chunk, settings_of(text, lowercase), stats)
     assert split == "train"
     assert table["id"].to_pylist() == list(range(7, 7 + len(raw)))
     for side, given_lines in (("src", src), ("tgt", tgt)):
         plain = [unescape_moses(line) for line in given_lines] if text == "moses" else given_lines
         assert table[side].to_pylist() == [normalise(line, lowercase=lowercase) for line in plain]
     odd = count_odd_lines([*src, *tgt])
-    assert {name: tally.counts["train"][name] for name in odd} == odd
+    assert {name: stats.counts["train"][name] for name in odd} == odd
 
 
 @settings(max_examples=100, deadline=None)
@@ -60,11 +67,11 @@ def test_pieces_and_characters_are_those_of_every_line_and_copy(weighted: list[t
     src, tgt = ([normalise(row[side]) for row in weighted] for side in (0, 1))
     times = np.array([row[2] for row in weighted], np.int64)
     table = pa.table([np.arange(len(src)), src, tgt], schema=passes.TEXT_SCHEMA)
-    tally = PrepareStats()
+    stats = PrepareStats()
     # In two chunks, as of a text that was read in parts.
-    passes._count_text(PieceCounter(UNCASED), pa.concat_tables([table[:1], table[1:]]), times, tally)
+    passes._count_text(PieceCounter(UNCASED), pa.concat_tables([table[:1], table[1:]]), times, stats)
     words = count_words(line for row in range(len(src)) for line in (src[row], tgt[row]) for _ in range(times[row]))
     expected = [piece for word, count in words.items() for piece in pieces_of_words(UNCASED, [word])[0] * count]
-    found = pieces_of(tally.pieces.table())
+    found = pieces_of(stats.pieces.table())
     assert found == {piece: expected.count(piece) for piece in expected}
-    assert tally.characters == set("".join(words))
+    assert stats.characters == set("".join(words))

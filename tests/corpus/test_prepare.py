@@ -55,10 +55,10 @@ def test_rows_have_the_schema_and_ids_are_line_numbers(project, corpus):
 def test_fragments_and_row_groups_have_the_configured_sizes(corpus):
     groups = {entry.path: entry.row_groups for entry in corpus.files("train/")}
     assert groups == {
-        "train/part-000000.parquet": [32, 32],
-        "train/part-000001.parquet": [32, 32],
-        "train/part-000002.parquet": [32, 32],
-        "train/part-000003.parquet": [32, 18],
+        "train/fragment-000000.parquet": [32, 32],
+        "train/fragment-000001.parquet": [32, 32],
+        "train/fragment-000002.parquet": [32, 32],
+        "train/fragment-000003.parquet": [32, 18],
     }
 
 

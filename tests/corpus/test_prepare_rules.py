@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import random
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,11 @@ class OutOfOrder(InProcessRuntime):
         super().__init__()
         self._draw = random.Random(seed)
 
-    def map(self, items: list[dict[str, Any]], function: Any, arguments: dict[str, Any]) -> Any:
+    def map(self, items: Sequence[Any], worker: Any, job: Any) -> Any:
         order = self._draw.sample(items, len(items))
         for item in order[::3]:
-            function(item, **arguments)
-        return super().map(order, function, arguments)
+            worker(item, job)
+        return super().map(order, worker, job)
 
 
 class DriverKilledError(Exception):
@@ -56,15 +57,15 @@ class DriverKilledError(Exception):
 class DiesAt(InProcessRuntime):
     """A run that ends before the given pass, or after some of its items."""
 
-    def __init__(self, function: str, items: int) -> None:
+    def __init__(self, worker: str, items: int) -> None:
         super().__init__()
-        self._function, self._items = function, items
+        self._worker, self._items = worker, items
 
-    def map(self, items: list[dict[str, Any]], function: Any, arguments: dict[str, Any]) -> Any:
-        if function.__name__ != self._function:
-            yield from super().map(items, function, arguments)
+    def map(self, items: Sequence[Any], worker: Any, job: Any) -> Any:
+        if worker.__name__ != self._worker:
+            yield from super().map(items, worker, job)
             return
-        yield from super().map(items[: self._items], function, arguments)
+        yield from super().map(items[: self._items], worker, job)
         raise DriverKilledError
 
 
@@ -225,8 +226,8 @@ def test_neighbouring_chunks_share_a_fragment_when_much_was_dropped(files):
     train = [pair for n in range(5) for pair in [*alike, (f"Hund {n}", f"dog {n}"), (f"Katze {n}", f"cat {n}")]]
     corpus = files.make(files.write("train", train), clean={"duplicates": True})
     assert {entry.path: entry.row_groups for entry in corpus.files("train/")} == {
-        "train/part-000000.parquet": [4, 3],
-        "train/part-000001.parquet": [4],
+        "train/fragment-000000.parquet": [4, 3],
+        "train/fragment-000001.parquet": [4],
     }
 
 
@@ -339,10 +340,10 @@ def test_finished_fragments_are_not_made_again(files, tmp_path, monkeypatch):
     encoded = []
     inner = prepare.encode_group.__globals__
     real = inner["_encoded"]
-    monkeypatch.setitem(inner, "_encoded", lambda *arguments: encoded.append(arguments[3]) or real(*arguments))
+    monkeypatch.setitem(inner, "_encoded", lambda *arguments: encoded.append(arguments[2]) or real(*arguments))
     corpus = files.make(train)
     assert len(corpus.files("train/")) == 8
-    found = [(fragment["split"], fragment["number"]) for fragment in encoded]
+    found = [(fragment.split, fragment.number) for fragment in encoded]
     assert found == [*[("train", number) for number in range(3, 8)], ("valid", 0), ("test", 0)]
 
 

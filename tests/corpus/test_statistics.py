@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pyarrow as pa
 import pytest
 
@@ -33,7 +35,7 @@ def test_pieces_add_up(monkeypatch, waiting):
     }
 
 
-def test_parts_of_a_tally_add_up():
+def test_the_counts_of_several_texts_add_up_as_workers_hand_them_over():
     parts = [PrepareStats(), PrepareStats(), PrepareStats()]
     parts[0].counts["train"].update(read=3, empty=1)
     parts[0].rows["train"][0] = 2
@@ -48,7 +50,7 @@ def test_parts_of_a_tally_add_up():
     for order in ((0, 1, 2), (2, 1, 0)):
         whole = PrepareStats()
         for number in order:
-            whole.add(parts[number].as_row())
+            whole.add(pickle.loads(pickle.dumps(parts[number])))
         assert whole.counts == {"train": {"read": 7, "empty": 1}, "valid": {"read": 1}, "test": {}}
         assert whole.rows == {"train": {0: 2, 7: 4}, "valid": {9: 1}, "test": {}}
         assert pieces_of(whole.pieces.table()) == {Piece("a", 1): 1, Piece("b", 2): 5}

@@ -12,7 +12,7 @@ from bertkd_ray.artifacts.store import Store
 from bertkd_ray.execution.attempts import STATS, Attempt, dead_letters_of, finished
 from bertkd_ray.execution.dead_letters import DeadLetter
 
-STAGING, NAME = "work/softlabels-0123456789abcdef", "part-000000.parquet"
+STAGING, NAME = "work/softlabels-0123456789abcdef", "shard-000000.parquet"
 LEDGER = (STAGING, "attempts", f"{NAME}.json")
 
 
@@ -80,13 +80,13 @@ def test_a_ledger_that_was_cut_off_starts_anew(store):
 
 
 def test_rejects_are_kept(store):
-    rejects = [DeadLetter(7, "IndexError: no", 3, "train/part-000000.parquet", "Traceback…")]
+    rejects = [DeadLetter(7, "IndexError: no", 3, "train/fragment-000000.parquet", "Traceback…")]
     attempt = begin(store)
     attempt.finish(rejects)
     assert dead_letters_of(store, STAGING, NAME) == rejects
     begin(store).finish([])
     assert dead_letters_of(store, STAGING, NAME) == []
-    assert dead_letters_of(store, STAGING, "part-000001.parquet") == []
+    assert dead_letters_of(store, STAGING, "shard-000001.parquet") == []
 
 
 def parquet(rows: int, stats: object) -> bytes:
@@ -140,6 +140,6 @@ def test_a_file_without_any_metadata_is_not_finished(store):
 
 
 def test_a_file_with_rejects_needs_to_know_them(store):
-    begin(store).finish([DeadLetter(7, "its process died 4 times", 4, "train/part-000000.parquet")])
+    begin(store).finish([DeadLetter(7, "its process died 4 times", 4, "train/fragment-000000.parquet")])
     assert found(store, parquet(3, {"rows": 3, "rejects": 1})) == {"rows": 3, "rejects": 1}
     assert found(store, parquet(3, GOOD)) is None

@@ -12,7 +12,7 @@ from bertkd_ray.execution.dead_letters import DEAD_LETTERS, DeadLetter, DeadLett
 
 
 def reject(pair: int, reason: str = "IndexError: index 99 is out of bounds") -> DeadLetter:
-    return DeadLetter(pair, reason, 3, "train/part-000001.parquet", "Traceback…")
+    return DeadLetter(pair, reason, 3, "train/fragment-000001.parquet", "Traceback…")
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_the_table_is_in_the_order_of_ids(draft):
             "id": pair,
             "reason": reason,
             "tries": 3,
-            "fragment": "train/part-000001.parquet",
+            "fragment": "train/fragment-000001.parquet",
             "traceback": "Traceback…",
         }
         for pair, reason in [

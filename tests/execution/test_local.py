@@ -39,12 +39,12 @@ class Doubler:
 def test_a_class_is_made_once_and_called_with_every_item_in_order():
     Doubler.made = 0
     items = [{"value": value} for value in (3, 1, 2)]
-    assert list(runtime().map(items, Doubler, {"factor": 2})) == [{"value": 6}, {"value": 2}, {"value": 4}]
+    assert list(runtime().map(items, Doubler, 2)) == [{"value": 6}, {"value": 2}, {"value": 4}]
     assert Doubler.made == 1
 
 
-def test_a_function_is_called_with_item_and_arguments():
-    found = runtime().map([{"value": 3}], lambda item, add: {"value": item["value"] + add}, {"add": 4})
+def test_a_function_is_called_with_item_and_job():
+    found = runtime().map([{"value": 3}], lambda item, add: {"value": item["value"] + add}, 4)
     assert list(found) == [{"value": 7}]
 
 

@@ -68,7 +68,7 @@ def write_corpus_artifact(
                     "src_ids": ids[0],
                     "tgt_ids": ids[1],
                 },
-                f"{work.directory}/{split}/part-{first // 4:06d}.parquet",
+                f"{work.directory}/{split}/fragment-{first // 4:06d}.parquet",
             )
     info = {"splits": {split: {"pairs": len(pairs), "read": len(pairs)} for split, pairs in splits.items()}}
     for split, more in (counts or {}).items():

@@ -52,6 +52,10 @@ class Project:
         """The same text and BERT under a changed configuration, in a store of its own."""
         return Project(self.directory, f"storage={storage}", *overrides)
 
+    def with_max_rejects(self, max_rejects: float) -> Config:
+        """The configuration with another share of pairs that a stage may leave out."""
+        return self.config.model_copy(update={"max_rejects": max_rejects})
+
     def _once(self, stage: str, make: Callable[[], Artifact]) -> Artifact:
         if stage not in self._made:
             self._made[stage] = make()
@@ -78,9 +82,8 @@ class Project:
     def labels(self) -> Artifact:
         """The artifact of extract."""
         corpus, teacher = self.corpus(), self.teacher()
-        share = self.config.max_rejects
         return self._once(
-            "labels", lambda: extract.extract(self.pending_labels(), self.runtime, corpus, teacher, max_rejects=share)
+            "labels", lambda: extract.extract(self.pending_labels(), self.config, self.runtime, corpus, teacher)
         )
 
     def control(self) -> Artifact:
@@ -112,5 +115,5 @@ class Project:
         corpus, control = self.corpus(), self.control()
         pending = self.pending_translation()
         return self._once(
-            "translation", lambda: translate.translate(pending, self.runtime, corpus, control, max_rejects=0)
+            "translation", lambda: translate.translate(pending, self.with_max_rejects(0), self.runtime, corpus, control)
         )

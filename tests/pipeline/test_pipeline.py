@@ -174,7 +174,7 @@ def test_a_lost_shard_alone_is_computed_again(project, finished, bertkd):
     labels = Path(finished["stages"]["extract"]["path"])
     before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in labels.glob("*.parquet")}
     (labels / "manifest.json").unlink()
-    lost = labels / "part-000001.parquet"
+    lost = labels / "shard-000001.parquet"
     rows = pq.read_table(lost)
     lost.unlink()
     code, again = bertkd("extract", str(project / "small.yaml"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.execution.dead_letters import ErrorBudget
-from bertkd_ray.softlabels.extract import ShardWriter, extract
+from bertkd_ray.softlabels.extract import ExtractJob, ExtractSettings, Fragment, ShardWriter, extract
 from bertkd_ray.softlabels.fidelity import Fidelity, fidelity
 from bertkd_ray.softlabels.shards import decode_labels
 from tests.helpers.local_project import InProcessRuntime, Project
@@ -39,29 +40,35 @@ def corpus(project, labels) -> Artifact:
 
 def writer(project: Project, artifact: str, **settings: Any) -> ShardWriter:
     """An actor that writes into a directory of the project's store."""
-    return ShardWriter(
+    return ShardWriter(job(project, project.corpus(), artifact, **settings))
+
+
+def job(project: Project, corpus: Artifact, artifact: str, **settings: Any) -> ExtractJob:
+    return ExtractJob(
         storage=project.store.uri,
         artifact=artifact,
-        work=f"work/{artifact}",
-        corpus=project.corpus().directory,
+        staging=f"work/{artifact}",
+        corpus=corpus.directory,
         teacher=project.teacher().directory,
-        settings={**project.pending_labels().config, **settings},
-        limit=ErrorBudget("extract", 0.0, 1),
+        settings=replace(ExtractSettings.from_config(project.config), **settings),
+        budget=ErrorBudget("extract", 0.0, 1),
     )
 
 
 def test_one_shard_a_fragment_with_its_name_rows_and_row_groups(corpus, labels):
-    fragments = {Path(entry.path).name: entry.row_groups for entry in corpus.files("train/")}
-    assert {entry.path: entry.row_groups for entry in labels.files("part-")} == fragments
-    assert len(fragments) == 4
-    for name in fragments:
+    fragments = {Fragment(entry.path): entry.row_groups for entry in corpus.files("train/")}
+    shards = {fragment.shard: row_groups for fragment, row_groups in fragments.items()}
+    assert {entry.path: entry.row_groups for entry in labels.files("shard-")} == shards
+    assert list(shards) == [f"shard-{number:06d}.parquet" for number in range(4)]
+    for fragment in fragments:
         columns = ["id", "src_ids", "tgt_ids"]
-        ours, theirs = pq.read_table(labels.path(name), columns=columns), pq.read_table(corpus.path("train", name))
+        ours = pq.read_table(labels.path(fragment.shard), columns=columns)
+        theirs = pq.read_table(corpus.path(fragment.path))
         assert ours.equals(theirs.select(columns))
 
 
 def test_every_position_has_k_sorted_logits_and_its_logsumexp(labels):
-    for entry in labels.files("part-"):
+    for entry in labels.files("shard-"):
         table = pq.read_table(labels.path(entry.path))
         tgt, soft = Ragged.from_arrow(table["tgt_ids"]), decode_labels(table)
         assert soft.topk_ids.shape == soft.topk_logits.shape == (len(tgt.values) + len(tgt), K)
@@ -74,7 +81,7 @@ def test_every_position_has_k_sorted_logits_and_its_logsumexp(labels):
 
 def test_the_measured_figures_stand_in_the_schema_and_sum_up_to_the_report(labels):
     total, pairs = Fidelity(), 0
-    for entry in labels.files("part-"):
+    for entry in labels.files("shard-"):
         stats = json.loads(pq.read_schema(labels.path(entry.path)).metadata[b"stats"])
         table = pq.read_table(labels.path(entry.path))
         tgt, soft = Ragged.from_arrow(table["tgt_ids"]), decode_labels(table)
@@ -104,21 +111,21 @@ def test_the_manifest_says_how_the_labels_were_made(project, labels):
 
 
 def test_a_shard_is_byte_for_byte_the_same_when_computed_again(project, corpus, labels):
-    entry = corpus.files("train/")[1]
-    result = writer(project, "scratch")({"fragment": entry.path, "shard": "again.parquet"})
-    assert result["shard"] == "again.parquet"
-    assert json.loads(result["stats"])["rows"] == 64
-    again = project.store.read("scratch", "again.parquet")
-    assert again == project.store.read(labels.directory, Path(entry.path).name)
+    fragment = Fragment(corpus.files("train/")[1].path)
+    shard = writer(project, "again")(fragment)
+    assert shard.name == "shard-000001.parquet"
+    assert shard.stats.rows == 64
+    again = project.store.read("again", shard.name)
+    assert again == project.store.read(labels.directory, shard.name)
 
 
 def test_the_budget_changes_the_batches_and_not_the_labels(project, corpus, labels):
     """Float32 sums over other paddings differ in the last bits alone."""
-    entry = corpus.files("train/")[3]
-    writer(project, "scratch", batch_tokens=300)({"fragment": entry.path, "shard": "small.parquet"})
+    fragment = Fragment(corpus.files("train/")[3].path)
+    writer(project, "small", forward_tokens=300)(fragment)
     soft = [
         decode_labels(pq.read_table(path))
-        for path in (project.store.path("scratch", "small.parquet"), labels.path(Path(entry.path).name))
+        for path in (project.store.path("small", fragment.shard), labels.path(fragment.shard))
     ]
     np.testing.assert_allclose(soft[0].logsumexp, soft[1].logsumexp, rtol=1e-5)
     # One unit of the float16 at most.
@@ -128,13 +135,13 @@ def test_the_budget_changes_the_batches_and_not_the_labels(project, corpus, labe
 def test_only_what_is_missing_is_computed(project, labels):
     work = project.pending_labels()
     elsewhere = PendingArtifact(work.store, work.stage, "0" * 16, work.config, work.inputs)
-    names = [entry.path for entry in labels.files("part-")]
+    names = [entry.path for entry in labels.files("shard-")]
     kept = names[0], names[2]
     for name in kept:
         work.store.write(work.store.read(labels.directory, name), elsewhere.directory, name)
     runtime: Any = InProcessRuntime()
-    made = extract(elsewhere, runtime, project.corpus(), project.teacher(), max_rejects=0)
-    assert [item["shard"] for item in runtime.mapped] == [names[1], names[3]]
+    made = extract(elsewhere, project.with_max_rejects(0), runtime, project.corpus(), project.teacher())
+    assert [item.shard for item in runtime.mapped] == [names[1], names[3]]
     for name in names:
         assert pq.read_table(made.path(name)).equals(pq.read_table(labels.path(name)))
     assert {name: value for name, value in made.metrics.items() if name.startswith("fidelity/")} == {
@@ -145,10 +152,10 @@ def test_only_what_is_missing_is_computed(project, labels):
 def test_nothing_missing_computes_nothing(project, labels):
     work = project.pending_labels()
     elsewhere = PendingArtifact(work.store, work.stage, "1" * 16, work.config, work.inputs)
-    for entry in labels.files("part-"):
+    for entry in labels.files("shard-"):
         work.store.write(work.store.read(labels.directory, entry.path), elsewhere.directory, entry.path)
     runtime: Any = InProcessRuntime()
-    made = extract(elsewhere, runtime, project.corpus(), project.teacher(), max_rejects=0)
+    made = extract(elsewhere, project.with_max_rejects(0), runtime, project.corpus(), project.teacher())
     assert runtime.mapped == []
     assert made.metrics == labels.metrics
 
@@ -158,20 +165,12 @@ def test_a_teacher_of_another_corpus_is_refused(project, labels, tmp_path):
     other = project.variant(tmp_path, "corpus.train.src=valid.de.gz", "corpus.train.tgt=valid.en.gz").corpus()
     project.store.upload(Path(other.uri), other.directory)
     with pytest.raises(UserError, match="run finetune on this corpus"):
-        ShardWriter(
-            storage=project.store.uri,
-            artifact="scratch",
-            work="work/scratch",
-            corpus=other.directory,
-            teacher=project.teacher().directory,
-            settings=project.pending_labels().config,
-            limit=ErrorBudget("extract", 0.0, 1),
-        )
+        ShardWriter(job(project, other, "scratch"))
 
 
 def test_what_a_reader_of_a_window_gets(labels):
     """Row groups can be read by themselves: this is how the student's data is read."""
-    file = pq.ParquetFile(labels.path("part-000000.parquet"))
+    file = pq.ParquetFile(labels.path("shard-000000.parquet"))
     parts = [file.read_row_group(index, columns=["tgt_ids", "logsumexp"]) for index in range(2)]
     for part in parts:
         assert len(part) == 32

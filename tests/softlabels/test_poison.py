@@ -15,11 +15,12 @@ import pytest
 import torch
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
+from bertkd_ray.config import ExtractConfig
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.execution.dead_letters import ErrorBudget
 from bertkd_ray.softlabels import scoring
-from bertkd_ray.softlabels.extract import ShardWriter, extract
+from bertkd_ray.softlabels.extract import ExtractJob, ExtractSettings, Fragment, ShardWriter, extract
 from bertkd_ray.softlabels.shards import decode_labels
 from bertkd_ray.student import distill
 from tests.helpers.killable_processes import is_killed, kills_until_done
@@ -50,7 +51,7 @@ def draft(project: Project, corpus: Artifact, fingerprint: str) -> PendingArtifa
 
 def made(project: Project, corpus: Artifact, fingerprint: str, share: float, runtime: Any = None) -> Artifact:
     work = draft(project, corpus, fingerprint)
-    return extract(work, runtime or InProcessRuntime(), corpus, project.teacher(), max_rejects=share)
+    return extract(work, project.with_max_rejects(share), runtime or InProcessRuntime(), corpus, project.teacher())
 
 
 def table_of(artifact: Artifact) -> list[dict[str, Any]]:
@@ -69,14 +70,14 @@ def test_raising_pairs_end_in_the_table(labels, corpus):
     for one in rejects:
         assert one["reason"].startswith("IndexError: index 60000 is out of bounds for axis 0 with size ")
         assert one["tries"] > 1
-        assert one["fragment"] == f"train/part-{one['id'] // FRAGMENT:06d}.parquet"
+        assert one["fragment"] == f"train/fragment-{one['id'] // FRAGMENT:06d}.parquet"
         assert "in cmlm_batch" in one["traceback"]
     assert labels.metrics["rejects"] == 3
     assert labels.metrics["pairs"] == PAIRS - 3
 
 
 def test_the_rest_is_scored_as_it_would_be_without_them(project, labels):
-    for entry in project.labels().files("part-"):
+    for entry in project.labels().files("shard-"):
         ours = pq.read_table(labels.path(entry.path))
         theirs = pq.read_table(project.labels().path(entry.path))
         keep = [row for row, pair in enumerate(theirs["id"].to_pylist()) if pair not in ROWS]
@@ -90,12 +91,12 @@ def test_the_rest_is_scored_as_it_would_be_without_them(project, labels):
 
 
 def test_the_row_groups_lose_the_rejected_pairs_and_the_manifest_says_so(labels):
-    groups = {entry.path: entry.row_groups for entry in labels.files("part-")}
+    groups = {entry.path: entry.row_groups for entry in labels.files("shard-")}
     assert groups == {
-        "part-000000.parquet": [31, 31],
-        "part-000001.parquet": [31, 32],
-        "part-000002.parquet": [32, 32],
-        "part-000003.parquet": [32, 18],
+        "shard-000000.parquet": [31, 31],
+        "shard-000001.parquet": [31, 32],
+        "shard-000002.parquet": [32, 32],
+        "shard-000003.parquet": [32, 18],
     }
     assert list(labels.problems(checksums=True)) == []
 
@@ -106,7 +107,7 @@ def test_making_it_again_gives_the_same_bytes(project, corpus, labels):
 
 def test_it_is_said_on_the_terminal(project, corpus, capsys):
     work = draft(project, corpus, "d" * 16)
-    extract(work, InProcessRuntime(), corpus, project.teacher(), max_rejects=0.02)
+    extract(work, project.with_max_rejects(0.02), InProcessRuntime(), corpus, project.teacher())
     (said,) = [line for line in capsys.readouterr().err.splitlines() if "rejected" in line]
     assert said.startswith(
         "extract  3 of 242 pairs rejected (1.240%); pair 3: IndexError: index 60000 is out of bounds"
@@ -124,7 +125,7 @@ def test_too_many_fail_the_stage_and_a_greater_share_finishes_it(project, corpus
     runtime = InProcessRuntime()
     with pytest.raises(UserError) as error:
         # Two are borne, so the first fragment is finished, and the second is not.
-        extract(work, runtime, corpus, project.teacher(), max_rejects=2 / PAIRS)
+        extract(work, project.with_max_rejects(2 / PAIRS), runtime, corpus, project.teacher())
     said = str(error.value)
     assert said.startswith(
         "extract: 3 of 242 pairs rejected (1.240%), more than max_rejects 0.00826446; pair 3: IndexError: index"
@@ -137,11 +138,11 @@ def test_too_many_fail_the_stage_and_a_greater_share_finishes_it(project, corpus
     # The same limit fails again at once, and a greater one has two fragments left to score.
     again = InProcessRuntime()
     with pytest.raises(UserError, match=r"^extract: 3 of 242 pairs rejected"):
-        extract(work, again, corpus, project.teacher(), max_rejects=2 / PAIRS)
+        extract(work, project.with_max_rejects(2 / PAIRS), again, corpus, project.teacher())
     assert again.mapped == []
     raised = InProcessRuntime()
-    found = extract(work, raised, corpus, project.teacher(), max_rejects=3 / PAIRS)
-    assert [item["shard"] for item in raised.mapped] == ["part-000002.parquet", "part-000003.parquet"]
+    found = extract(work, project.with_max_rejects(3 / PAIRS), raised, corpus, project.teacher())
+    assert [item.shard for item in raised.mapped] == ["shard-000002.parquet", "shard-000003.parquet"]
     assert artifact_bytes(found.uri) == artifact_bytes(labels.uri)
     assert work.store.files(work.staging) == []
 
@@ -166,8 +167,8 @@ def test_a_fragment_without_any_pair_left_is_an_empty_shard_and_distil_can_be_ru
     rows = [*range(FRAGMENT), FRAGMENT + 32, *range(FRAGMENT + 33, 2 * FRAGMENT)]
     empty, ids = with_poison_records(project.corpus(), "train", "tgt_ids", rows, "1" * 16)
     labels = made(project, empty, "2" * 16, 0.9)
-    assert [entry.row_groups for entry in labels.files("part-")][:2] == [[], [32]]
-    assert len(pq.read_table(labels.path("part-000000.parquet"))) == 0
+    assert [entry.row_groups for entry in labels.files("shard-")][:2] == [[], [32]]
+    assert len(pq.read_table(labels.path("shard-000000.parquet"))) == 0
     assert [one["id"] for one in table_of(labels)] == ids
     arm = project.config.arm_configs()["distilled"]
     work = distill.pending_artifact(arm, project.store, empty.fingerprint, labels.fingerprint)
@@ -188,9 +189,9 @@ def test_a_pair_whose_logits_do_not_fit_float16_is_rejected(project, monkeypatch
     target = np.asarray(pq.read_table(project.corpus().path(entry.path))["tgt_ids"][5].as_py())
     monkeypatch.setattr(scoring.Scorer, "_score_batch", too_large)
     # One row a batch, so that the other pairs of a batch keep their logits.
-    settings = {**project.pending_labels().config, "batch_tokens": 1}
-    work = PendingArtifact(project.store, "softlabels", "3" * 16, settings, project.pending_labels().inputs)
-    labels = extract(work, InProcessRuntime(), project.corpus(), project.teacher(), max_rejects=0.5)
+    config = project.with_max_rejects(0.5).model_copy(update={"extract": ExtractConfig(topk=4, forward_tokens=1)})
+    work = PendingArtifact(project.store, "softlabels", "3" * 16, {}, project.pending_labels().inputs)
+    labels = extract(work, config, InProcessRuntime(), project.corpus(), project.teacher())
     rejects = table_of(labels)
     assert 5 in [one["id"] for one in rejects]
     for one in rejects:
@@ -199,21 +200,21 @@ def test_a_pair_whose_logits_do_not_fit_float16_is_rejected(project, monkeypatch
 
 
 def writer(project: Project, corpus: Artifact, artifact: str, share: float = 0.5) -> ShardWriter:
-    work = PendingArtifact(project.store, "softlabels", artifact, project.pending_labels().config, {})
-    return ShardWriter(
+    work = PendingArtifact(project.store, "softlabels", artifact, {}, {})
+    job = ExtractJob(
         storage=project.store.uri,
         artifact=work.directory,
-        work=work.staging,
+        staging=work.staging,
         corpus=corpus.directory,
         teacher=project.teacher().directory,
-        settings=work.config,
-        limit=ErrorBudget("extract", share, PAIRS),
+        settings=ExtractSettings.from_config(project.config),
+        budget=ErrorBudget("extract", share, PAIRS),
     )
+    return ShardWriter(job)
 
 
-def item(corpus: Artifact, number: int) -> dict[str, str]:
-    path = corpus.files("train/")[number].path
-    return {"fragment": path, "shard": Path(path).name}
+def item(corpus: Artifact, number: int) -> Fragment:
+    return Fragment(corpus.files("train/")[number].path)
 
 
 @pytest.fixture
@@ -230,7 +231,7 @@ def test_killing_pairs_end_in_the_table_of_the_next_driver(project, corpus, labe
     work = draft(project, corpus, "4" * 16)
 
     def drive() -> None:
-        extract(work, InProcessRuntime(), corpus, project.teacher(), max_rejects=0.02)
+        extract(work, project.with_max_rejects(0.02), InProcessRuntime(), corpus, project.teacher())
 
     # A driver that is its own actor: two pairs in one batch, the longer one first, and one in the other fragment.
     assert kills_until_done(drive) == 6 + 4
@@ -240,12 +241,12 @@ def test_killing_pairs_end_in_the_table_of_the_next_driver(project, corpus, labe
     assert [one["tries"] for one in rejects] == [6, 4, 4]
     assert [one["reason"] for one in rejects] == [f"its process died {one['tries']} times" for one in rejects]
     ours = artifact_bytes(found.uri)
-    for entry in labels.files("part-"):
+    for entry in labels.files("shard-"):
         assert entry.path in ours
         rows = pq.read_table(found.path(entry.path))
         assert rows["id"].equals(pq.read_table(labels.path(entry.path), columns=["id"])["id"])
     # Fragments without poison have the bytes of any other run.
-    assert ours["part-000002.parquet"] == project.store.read(labels.directory, "part-000002.parquet")
+    assert ours["shard-000002.parquet"] == project.store.read(labels.directory, "shard-000002.parquet")
 
 
 def test_an_actor_goes_on_where_the_one_before_it_died(project, corpus, kills):
@@ -254,8 +255,8 @@ def test_an_actor_goes_on_where_the_one_before_it_died(project, corpus, kills):
     assert kills_until_done(lambda: actor(item(corpus, 1))) == 4
     # The shard is there: another call computes nothing.
     actor._scorer = None
-    assert actor(item(corpus, 1))["shard"] == "part-000001.parquet"
-    assert '"rejects": 1' in actor(item(corpus, 1))["stats"]
+    assert actor(item(corpus, 1)).name == "shard-000001.parquet"
+    assert actor(item(corpus, 1)).stats.rejects == 1
 
 
 def test_what_kills_again_and_again_ends_in_the_limit(project, corpus, kills):
@@ -295,18 +296,18 @@ def test_a_fragment_whose_process_was_taken_away_has_the_same_bytes(project, lab
     undisturbed = writer(project, project.corpus(), "7" * 16)
     undisturbed._scorer.batch_tokens = 700
     undisturbed(item(project.corpus(), 0))
-    name = "part-000000.parquet"
-    assert project.store.read(actor._artifact, name) == project.store.read(undisturbed._artifact, name)
+    name = "shard-000000.parquet"
+    assert project.store.read(actor._job.artifact, name) == project.store.read(undisturbed._job.artifact, name)
 
 
 @pytest.mark.parametrize("size", [0, 7, 4000])
 def test_a_shard_that_was_cut_off_is_made_again(project, size):
     work = PendingArtifact(project.store, "softlabels", "8" * 16, project.pending_labels().config, {})
-    for entry in project.labels().files("part-"):
+    for entry in project.labels().files("shard-"):
         data = project.store.read(project.labels().directory, entry.path)
-        cut = entry.path == "part-000001.parquet"
+        cut = entry.path == "shard-000001.parquet"
         project.store.write(data[:size] if cut else data, work.directory, entry.path)
     runtime = InProcessRuntime()
-    found = extract(work, runtime, project.corpus(), project.teacher(), max_rejects=0)
-    assert [one["shard"] for one in runtime.mapped] == ["part-000001.parquet"]
+    found = extract(work, project.with_max_rejects(0), runtime, project.corpus(), project.teacher())
+    assert [fragment.shard for fragment in runtime.mapped] == ["shard-000001.parquet"]
     assert artifact_bytes(found.uri) == artifact_bytes(project.labels().uri)

@@ -42,7 +42,7 @@ PROGRAM = textwrap.dedent(
     runtime = RayRuntime(project.config)
     runtime.start()
     labels = pending_artifact(project.config, project.store, corpus.fingerprint, teacher.fingerprint)
-    extract(replace(labels, fingerprint="b" * 16), runtime, corpus, teacher, max_rejects=0.01)
+    extract(replace(labels, fingerprint="b" * 16), project.with_max_rejects(0.01), runtime, corpus, teacher)
     """
 )
 
@@ -61,7 +61,7 @@ def test_a_pair_that_kills_every_actor_is_rejected_and_the_rest_is_scored(tmp_pa
     directory = project.store.path(work.directory)
     assert pq.read_table(f"{directory}/rejects.parquet")["id"].to_pylist() == [pair]
     ours = artifact_bytes(directory)
-    for entry in whole.files("part-"):
+    for entry in whole.files("shard-"):
         ids = pq.read_table(whole.path(entry.path))["id"].to_pylist()
         assert pq.read_table(f"{directory}/{entry.path}")["id"].to_pylist() == [one for one in ids if one != pair]
         if pair not in ids:

@@ -84,7 +84,9 @@ def test_the_lineage_of_a_student_with_a_teacher(project, taught):
 
 def test_the_lineage_of_a_control_and_what_is_gone(project, tmp_path):
     control = project.control()
-    translate.translate(project.pending_translation(), project.runtime, project.corpus(), control, max_rejects=0)
+    translate.translate(
+        project.pending_translation(), project.with_max_rejects(0), project.runtime, project.corpus(), control
+    )
     lineage = lineage_of(control)
     assert (lineage.softlabels, lineage.teacher) == (None, None)
     assert [one.directory for one in lineage.translations] == [project.pending_translation().directory]

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from bertkd_ray.config import KdConfig, StudentConfig
 from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.corpus.text_form import TextForm
 from bertkd_ray.corpus.tokenizer import BOS_ID, EOS_ID
 from bertkd_ray.decoding.seq2seq import Translation
 from bertkd_ray.student import task as task_module
@@ -197,7 +198,7 @@ def test_bleu_is_of_the_words_that_the_tokenizer_cuts(make, monkeypatch):
     monkeypatch.setattr(task_module, "translate_ids", lambda model, src, **_: perfect(model, src)[::-1])
     task = make()
     words = evaluated(task)["valid/bleu"]
-    task._validation = replace(task._validation, tokenize="char")
+    monkeypatch.setattr(task_module, "tokenizer_for", lambda language: "char")
     assert evaluated(task)["valid/bleu"] > words + 5
 
 
@@ -208,9 +209,11 @@ def test_bleu_of_moses_text_is_of_raw_text(make, monkeypatch):
     task._validation = replace(task._validation, references=["It's me, you know."] * len(SRC))
     assert evaluated(task)["valid/bleu"] < 90
     for form in ("moses", "paper"):
-        task._validation = replace(task._validation, text=form)
+        task._validation = replace(task._validation, form=TextForm(form))
         assert evaluated(task)["valid/bleu"] == pytest.approx(100)
-    task._validation = replace(task._validation, tgt_lang="de")  # where 's stands alone
+    task._validation = replace(
+        task._validation, form=replace(task._validation.form, tgt_lang="de")
+    )  # where 's stands alone
     assert evaluated(task)["valid/bleu"] < 90
 
 

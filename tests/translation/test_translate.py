@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import shutil
 import signal
@@ -24,7 +23,15 @@ from bertkd_ray.decoding.seq2seq import Translation
 from bertkd_ray.evaluation.metrics import legacy_bleu
 from bertkd_ray.execution.dead_letters import ErrorBudget
 from bertkd_ray.translation import translate
-from bertkd_ray.translation.translate import PartTranslator, best_hypotheses, read_translations
+from bertkd_ray.translation.translate import (
+    Part,
+    PartStats,
+    PartTranslator,
+    TranslateJob,
+    TranslateSettings,
+    best_hypotheses,
+    read_translations,
+)
 from tests.helpers.killable_processes import kills_until_done
 from tests.helpers.local_project import InProcessRuntime, Project
 from tests.helpers.poison_records import NO_TOKEN, pending_on_corpus, with_poison_records
@@ -45,26 +52,26 @@ def project(tmp_path_factory) -> Project:
 
 
 def translator(project: Project, work: str = "scratch", **settings: Any) -> PartTranslator:
-    draft = project.pending_translation()
-    return PartTranslator(
+    config = project.config
+    job = TranslateJob(
         storage=project.store.uri,
+        staging=work,
         corpus=project.corpus().directory,
         student=project.control().directory,
-        work=work,
-        settings={**draft.config, "translate": {**draft.config["translate"], **settings}},
-        limit=ErrorBudget("translate", 0.0, ROWS),
+        settings=TranslateSettings(config.translate.model_copy(update=settings), config.precision),
+        budget=ErrorBudget("translate", 0.0, ROWS),
     )
+    return PartTranslator(job)
 
 
-def part(project: Project, start: int = 0, rows: int = ROWS) -> dict[str, Any]:
+def part(project: Project, start: int = 0, rows: int = ROWS) -> Part:
     file = project.corpus().files("test/")[0].path
-    return {"file": file, "start": start, "rows": rows, "name": f"{start}-{rows}.parquet"}
+    return Part(file, start, rows, f"{start}-{rows}.parquet")
 
 
 @pytest.fixture(scope="module")
 def table(project):
-    stats = json.loads(translator(project)(part(project))["stats"])
-    assert stats == {"rows": ROWS, "rejects": 0, "part": part(project)}
+    assert translator(project)(part(project)) == PartStats(ROWS, 0, part(project))
     return pq.read_table(project.store.path("scratch", f"0-{ROWS}.parquet"))
 
 
@@ -103,7 +110,7 @@ def test_the_settings_reach_the_search(project, monkeypatch):
         return [[Translation([], 0.0)]] * len(src)
 
     monkeypatch.setattr(seq2seq, "translate_ids", recorded)
-    translator(project, "settings", beam=3, n_best=1, length_penalty=0.9, batch_tokens=77)(part(project))
+    translator(project, "settings", beam=3, n_best=1, length_penalty=0.9, forward_tokens=77)(part(project))
     assert {name: seen[name] for name in ("beam", "alpha", "n_best", "batch_tokens", "precision")} == {
         "beam": 3,
         "alpha": 0.9,
@@ -117,9 +124,9 @@ def test_the_settings_reach_the_search(project, monkeypatch):
 def test_parts_cover_the_split_once(project, monkeypatch, rows):
     monkeypatch.setattr(translate, "_PART_ROWS", rows)
     parts = translate._parts(project.corpus())
-    assert [row for one in parts for row in range(one["start"], one["start"] + one["rows"])] == list(range(ROWS))
-    assert all(one["rows"] <= rows for one in parts)
-    assert [one["name"] for one in parts] == sorted({one["name"] for one in parts})
+    assert [row for part in parts for row in range(part.start, part.start + part.rows)] == list(range(ROWS))
+    assert all(part.rows <= rows for part in parts)
+    assert [part.name for part in parts] == sorted({part.name for part in parts})
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +134,11 @@ def translation(project) -> Artifact:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(translate, "_PART_ROWS", 6)
         return translate.translate(
-            project.pending_translation(), project.runtime, project.corpus(), project.control(), max_rejects=0
+            project.pending_translation(),
+            project.with_max_rejects(0),
+            project.runtime,
+            project.corpus(),
+            project.control(),
         )
 
 
@@ -150,7 +161,7 @@ def test_a_chinese_target_is_scored_by_characters(project):
     corpus = project.corpus()
     chinese = replace(corpus, manifest=replace(corpus.manifest, info={**corpus.info, "tgt_lang": "zh"}))
     work = PendingArtifact(project.store, "translation", "0123456789abcdef", project.pending_translation().config, {})
-    found = translate.translate(work, project.runtime, chinese, project.control(), max_rejects=0)
+    found = translate.translate(work, project.with_max_rejects(0), project.runtime, chinese, project.control())
     assert found.info["tokenize"] == "zh"
     assert "|tok:zh|" in found.info["signatures"]["bleu_signature"]
     shutil.rmtree(found.uri)
@@ -172,7 +183,7 @@ def test_translations_of_moses_text_are_raw_with_their_tokens_beside_them(projec
     written = "the man &apos;s here , she says ."
     monkeypatch.setattr(tokenizer, "decode", lambda _, ids: [unescape_moses(written)] * len(list(ids)))
     found = translate.translate(
-        moses.pending_translation(), moses.runtime, moses.corpus(), moses.control(), max_rejects=0
+        moses.pending_translation(), moses.with_max_rejects(0), moses.runtime, moses.corpus(), moses.control()
     )
     table = read_translations(found)
     raw = pq.read_table(project.variant(moses.directory / "raw").corpus().path("test"))
@@ -204,16 +215,16 @@ def test_sentences_that_raise_have_an_empty_translation(project, poison, transla
     with pytest.raises(
         UserError, match=r"^translate: 1 of 20 pairs rejected \(5\.000%\), .*; pair 7: IndexError: index out of"
     ):
-        translate.translate(work, runtime, corpus, project.control(), max_rejects=0.001)
+        translate.translate(work, project.with_max_rejects(0.001), runtime, corpus, project.control())
     with pytest.raises(UserError, match=r"^translate: 2 of 20 pairs rejected"):
-        translate.translate(work, runtime, corpus, project.control(), max_rejects=0.05)
+        translate.translate(work, project.with_max_rejects(0.05), runtime, corpus, project.control())
     # What is translated is not translated again: the part with the second sentence was finished before it was counted.
     capsys.readouterr()
     last = InProcessRuntime()
-    found = translate.translate(work, last, corpus, project.control(), max_rejects=0.1)
-    assert [one["start"] for one in last.mapped] == [18]
+    found = translate.translate(work, project.with_max_rejects(0.1), last, corpus, project.control())
+    assert [part.start for part in last.mapped] == [18]
     rejects = pq.read_table(found.path("rejects.parquet")).to_pylist()
-    assert [(one["id"], one["fragment"]) for one in rejects] == [(pair, "test/part-000000.parquet") for pair in ids]
+    assert [(one["id"], one["fragment"]) for one in rejects] == [(pair, "test/fragment-000000.parquet") for pair in ids]
     assert found.metrics["rejects"] == 2
     assert "translate  2 of 20 pairs rejected (10.000%); pair 7: IndexError" in capsys.readouterr().err
     # A score is over every line.
@@ -243,7 +254,7 @@ def test_a_sentence_that_kills_has_an_empty_translation(project, poison, monkeyp
     work = pending_on_corpus(corpus, project.pending_translation(), "c" * 16)
 
     def drive() -> None:
-        translate.translate(work, InProcessRuntime(), corpus, project.control(), max_rejects=0.1)
+        translate.translate(work, project.with_max_rejects(0.1), InProcessRuntime(), corpus, project.control())
 
     assert kills_until_done(drive) == 6
     found = load(project.store, work.directory)
@@ -259,12 +270,12 @@ def test_only_parts_that_are_missing_or_of_other_rows_are_translated(project, tr
     work = pending_on_corpus(project.corpus(), project.pending_translation(), "d" * 16)
     actor = translator(project, work.staging)
     first, second, third, fourth = translate._parts(project.corpus())
-    for one in ({**first, "rows": 5}, second, third):
-        actor(one)
-    data = project.store.read(work.staging, third["name"])
-    project.store.write(data[:-20], work.staging, third["name"])
+    for part in (replace(first, rows=5), second, third):
+        actor(part)
+    data = project.store.read(work.staging, third.name)
+    project.store.write(data[:-20], work.staging, third.name)
     runtime = InProcessRuntime()
-    found = translate.translate(work, runtime, project.corpus(), project.control(), max_rejects=0)
+    found = translate.translate(work, project.with_max_rejects(0), runtime, project.corpus(), project.control())
     assert runtime.mapped == [first, third, fourth]
     assert read_translations(found).equals(read_translations(translation))
 

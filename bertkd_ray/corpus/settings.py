@@ -1,0 +1,50 @@
+"""What a corpus depends on besides its text, and what the workers of stage 0 are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from bertkd_ray.config import Config
+from bertkd_ray.config.corpus import SPLITS, CorpusConfig
+from bertkd_ray.corpus.sources import source_settings, weights
+
+_NOT_SETTINGS = {*SPLITS, "source", "directory", "archive", "archive_sha256", "cache"}
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """How the text becomes token ids."""
+
+    corpus: CorpusConfig
+    weights: tuple[float, ...]
+    """Of every source of train."""
+    held_out: dict[str, float]
+    """Shares of the splits that are held out of train."""
+
+    @classmethod
+    def from_config(cls, config: Config) -> PrepareSettings:
+        """The settings of a configuration."""
+        return cls(config.corpus, tuple(weights(config.corpus)), config.corpus.held_out())
+
+    def fingerprinted(self) -> dict[str, Any]:
+        """What enters the fingerprint; the text enters by its content, not by its paths."""
+        return {**self.corpus.model_dump(exclude=_NOT_SETTINGS), **source_settings(self.corpus)}
+
+    def is_given_test(self, split: str) -> bool:
+        """Whether no rule may drop a pair of the split: a score is over every line of a test set with its own files."""
+        return split == "test" and "test" not in self.held_out
+
+
+@dataclass(frozen=True)
+class PrepareJob:
+    """What the passes are given: the store and directories in it, the settings, and how duplicates are found."""
+
+    storage: str
+    staging: str
+    artifact: str
+    settings: PrepareSettings
+    buckets: int = 0
+    """Of hashes; with none, no rule needs all of the text."""
+    group_starts: tuple[int, ...] = ()
+    """Number of the first chunk of every group."""

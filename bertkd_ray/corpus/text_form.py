@@ -1,0 +1,31 @@
+"""In which form and which languages the text of a corpus is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bertkd_ray.artifacts.artifact import Artifact
+
+
+@dataclass(frozen=True)
+class TextForm:
+    """How a corpus is written: `corpus.text`, and the languages (ISO 639-1). Defaults: what older manifests leave out.
+
+    text: `raw`, `moses` or `paper`.
+    """
+
+    text: str = "raw"
+    src_lang: str = "de"
+    tgt_lang: str = "en"
+
+    @classmethod
+    def of(cls, corpus: Artifact) -> TextForm:
+        """The form of a corpus artifact's text."""
+        return cls(**{key: str(value) for key, value in corpus.info.items() if key in cls.__dataclass_fields__})
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether lines are text as people write it, not Moses tokens."""
+        return self.text == "raw"

@@ -1,0 +1,59 @@
+"""What is kept of a training that has ended: the chosen weights and the curves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from bertkd_ray.artifacts.storage_errors import scratch_directory
+from bertkd_ray.artifacts.store import Store
+from bertkd_ray.training.curves import validation_at
+
+if TYPE_CHECKING:
+    from bertkd_ray.training.trainer import TrainResult
+
+MODEL = "model"
+HISTORY = "history.json"
+
+
+def save_trained(
+    store: Store,
+    artifact: str,
+    model: Any,
+    trained: TrainResult,
+    *,
+    files: Mapping[str, bytes],
+    validation: Mapping[str, float] | None = None,
+) -> None:
+    """Writes a trained model as a `save_pretrained` directory, and its curves with the summary of the chosen weights.
+
+    artifact: its directory in the store. model: a transformers model with the chosen weights. files: what else belongs
+    in the model's directory, by name. validation: figures of the chosen weights; None takes the best checkpoint's.
+    """
+    from bertkd_ray.core.quiet import quiet_transformers
+
+    with scratch_directory("model-") as scratch:
+        with quiet_transformers():
+            model.save_pretrained(scratch / MODEL)
+        for name, data in files.items():
+            (scratch / MODEL / name).write_bytes(data)
+        store.upload(scratch / MODEL, artifact, MODEL)
+    state = trained.state
+    summary = {
+        **(validation or validation_at(state.history, state.best_step).metrics),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "steps": state.step,
+        "best_step": state.best_step,
+    }
+    store.write(
+        json.dumps({"summary": summary, "rows": [row.to_json() for row in state.history]}).encode(),
+        artifact,
+        HISTORY,
+    )
+
+
+def read_summary(store: Store, artifact: str) -> dict[str, float]:
+    """The figures of the chosen weights, as `save_trained` wrote them."""
+    summary: dict[str, float] = json.loads(store.read(artifact, HISTORY))["summary"]
+    return summary
