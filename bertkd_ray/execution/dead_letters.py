@@ -54,65 +54,69 @@ class ErrorBudget:
     pairs: int
     """Of the stage, one at least."""
 
-    def require(self, rejects: Sequence[DeadLetter], store: Store, work: str) -> None:
-        """Raises UserError when there are more, and leaves the table of them in the directory of unfinished work."""
-        if len(rejects) / self.pairs <= self.share:
+    def require(self, dead_letters: Sequence[DeadLetter], store: Store, staging: str) -> None:
+        """Raises UserError when there are more, and leaves the table of them in the staging directory."""
+        if len(dead_letters) / self.pairs <= self.share:
             return
-        _write(rejects, store, work)
+        _write(dead_letters, store, staging)
         raise UserError(
-            f"{self.stage}: {self.counted(rejects)}, more than max_rejects {self.share:g}; {_reasons(rejects)}; "
-            f"all of them: {store.display_uri(work, DEAD_LETTERS)}; "
+            f"{self.stage}: {self.counted(dead_letters)}, more than max_rejects {self.share:g}; "
+            f"{_reasons(dead_letters)}; all of them: {store.display_uri(staging, DEAD_LETTERS)}; "
             "mend the cause, or raise max_rejects, and run again to go on"
         )
 
-    def counted(self, rejects: Sequence[DeadLetter]) -> str:
-        """How many they are."""
-        return f"{len(rejects):,} of {self.pairs:,} pairs rejected ({len(rejects) / self.pairs:.3%})"
+    def counted(self, dead_letters: Sequence[DeadLetter]) -> str:
+        """Number and share of the rejected pairs, as a message."""
+        return f"{len(dead_letters):,} of {self.pairs:,} pairs rejected ({len(dead_letters) / self.pairs:.3%})"
 
 
 class DeadLetters:
-    """The rejects of a stage, as its driver gathers them."""
+    """The rejected pairs of a stage, as its driver gathers them."""
 
-    def __init__(self, work: PendingArtifact, limit: ErrorBudget) -> None:
-        self._work, self.limit = work, limit
+    def __init__(self, pending: PendingArtifact, budget: ErrorBudget) -> None:
+        self._pending, self.budget = pending, budget
         self._all: list[DeadLetter] = []
 
     def __len__(self) -> int:
         return len(self._all)
 
     def add(self, more: Sequence[DeadLetter]) -> None:
-        """Adds those of a finished piece. Raises UserError as soon as there are too many."""
+        """Adds those of a finished item. Raises UserError as soon as there are too many."""
         self._all += more
-        self.limit.require(self._all, self._work.store, self._work.staging)
+        self.budget.require(self._all, self._pending.store, self._pending.staging)
 
     def keep(self) -> list[str]:
         """Leaves the table in the artifact, where there are any, and says so on the terminal; gives the files made."""
         if not self._all:
             return []
-        store, directory = self._work.store, self._work.directory
+        store, directory = self._pending.store, self._pending.directory
         _write(self._all, store, directory)
-        said = f"{self.limit.counted(self._all)}; {_reasons(self._all)}"
-        log(f"{said}; all of them: {store.display_uri(directory, DEAD_LETTERS)}", stage=self.limit.stage)
+        summary = f"{self.budget.counted(self._all)}; {_reasons(self._all)}"
+        log(f"{summary}; all of them: {store.display_uri(directory, DEAD_LETTERS)}", stage=self.budget.stage)
         return [DEAD_LETTERS]
 
 
-def _write(rejects: Sequence[DeadLetter], store: Store, directory: str) -> None:
+def _write(dead_letters: Sequence[DeadLetter], store: Store, directory: str) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(
-        pa.Table.from_pylist([asdict(reject) for reject in _sorted(rejects)], schema=DEAD_LETTERS_SCHEMA), sink
+        pa.Table.from_pylist(
+            [asdict(dead_letter) for dead_letter in _sorted(dead_letters)], schema=DEAD_LETTERS_SCHEMA
+        ),
+        sink,
     )
     store.write(bytes(sink.getvalue()), directory, DEAD_LETTERS)
 
 
-def _sorted(rejects: Sequence[DeadLetter]) -> list[DeadLetter]:
-    return sorted(rejects, key=lambda reject: reject.id)
+def _sorted(dead_letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+    return sorted(dead_letters, key=lambda dead_letter: dead_letter.id)
 
 
-def _reasons(rejects: Sequence[DeadLetter]) -> str:
+def _reasons(dead_letters: Sequence[DeadLetter]) -> str:
     """The first few reasons, each with the first pair that it was given for."""
-    first = {reject.reason: reject for reject in reversed(_sorted(rejects))}
-    return "; ".join(f"pair {one.id}: {_cut(one.reason)}" for one in _sorted(list(first.values()))[:_REASONS_SHOWN])
+    first = {dead_letter.reason: dead_letter for dead_letter in reversed(_sorted(dead_letters))}
+    examples = _sorted(list(first.values()))
+    return "; ".join(f"pair {example.id}: {_shortened(example.reason)}" for example in examples[:_REASONS_SHOWN])
 
 
-def _cut(reason: str) -> str:
+def _shortened(reason: str) -> str:
     return reason if len(reason) <= _REASON_LETTERS else f"{reason[:_REASON_LETTERS]}…"

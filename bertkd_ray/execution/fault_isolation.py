@@ -1,8 +1,9 @@
 """Computes batches of pairs and leaves out the pairs that cannot be computed.
 
-What raises is halved until it is one row, and the pair of that row is rejected; so a batch that is too big for the
-memory is split, and costs no pair. What kills its process is found out over several processes (`execution.attempts`).
-However a pair was found, the rest of its batch is computed in one go, so that the results do not tell the way there.
+A batch that raises is halved until it is one row, and the pair of that row is rejected; so a batch that is too big for
+the memory is split, and costs no pair. A pair that kills its process is identified over several processes
+(`execution.attempts`). In either case the rest of its batch is computed in one go, so that the results do not depend on
+how the pair was identified.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ Rows = NDArray[np.int64]
 
 
 class FaultIsolation:
-    """The pairs of one piece of work: which are `kept` (bool[n]), and the `rejects`.
+    """The pairs of one item: which are `kept` (bool[n]), and the `dead_letters` of the others.
 
-    ids: int64[n]. fragment: the file of the corpus they are from. require: raises when the rejects are too many.
+    ids: int64[n]. fragment: the file of the corpus they are from. require: raises when too many pairs are rejected.
     synchronise: returns when the device has done what it was given, and raises when it cannot be used any more.
 
     A ReportedError is no pair's fault and passes. An error that outlives its batch (a GPU whose context is lost) ends
-    the process, since nothing can be computed after it; the pair is then found as one that kills its process.
+    the process, since nothing can be computed after it; the pair is then identified as one that kills its process.
     """
 
     def __init__(
@@ -45,10 +46,10 @@ class FaultIsolation:
         self._ids, self._attempt, self._fragment = ids, attempt, fragment
         self._require, self._synchronise = require, synchronise
         self.kept: NDArray[np.bool_] = np.ones(len(ids), dtype=np.bool_)
-        self.rejects: list[DeadLetter] = []
+        self.dead_letters: list[DeadLetter] = []
         for index in np.flatnonzero(np.isin(ids, list(attempt.poison_records))).tolist():
-            tries = attempt.poison_records[int(ids[index])]
-            self.reject(index, f"its process died {tries} times", tries)
+            attempts = attempt.poison_records[int(ids[index])]
+            self.reject(index, f"its process died {attempts} times", attempts)
 
     def run(self, batches: Iterable[Rows], pair_of: Rows, compute: Callable[[Rows], None]) -> None:
         """Computes every batch without the rows of rejected pairs; a row may be computed more than once.
@@ -56,59 +57,59 @@ class FaultIsolation:
         batches: row numbers; pair_of: int64[rows], which of the n pairs each row belongs to.
         """
         self._pair_of, self._compute = pair_of, compute
-        one = self._carefully if self._attempt.is_careful else self._whole
+        compute_batch = self._compute_logged if self._attempt.is_retry else self._compute_whole
         try:
             for rows in batches:
-                one(rows)
+                compute_batch(rows)
             self._require_device()
         finally:
-            self._attempt.after()
+            self._attempt.clear_in_flight()
 
-    def reject(self, pair: int, reason: str, tries: int = 1, raised: str = "") -> None:
-        """Leaves a pair (0 to n - 1) out, if it is not yet; raised: the traceback."""
+    def reject(self, pair: int, reason: str, tries: int = 1, traceback_text: str = "") -> None:
+        """Leaves a pair (0 to n - 1) out, if it is not yet."""
         if self.kept[pair]:
             self.kept[pair] = False
-            self.rejects.append(DeadLetter(int(self._ids[pair]), reason, tries, self._fragment, raised))
-            self._require(self.rejects)
+            self.dead_letters.append(DeadLetter(int(self._ids[pair]), reason, tries, self._fragment, traceback_text))
+            self._require(self.dead_letters)
 
-    def _carefully(self, rows: Rows) -> None:
-        """Computes a batch and writes down before what is in flight; suspects are first computed by themselves."""
+    def _compute_logged(self, rows: Rows) -> None:
+        """Computes a batch and logs before what is in flight; suspects are first computed by themselves."""
         pairs = np.unique(self._pair_of[rows])
-        probed = self._attempt.one_by_one or (len(pairs) > 1 and self._attempt.suspects(self._ids[pairs].tolist()))
+        probed = self._attempt.one_by_one or (len(pairs) > 1 and self._attempt.has_suspects(self._ids[pairs].tolist()))
         if probed:
             for pair in pairs[self.kept[pairs]]:
-                self._attempt.before([int(self._ids[pair])])
-                self._halving(rows[self._pair_of[rows] == pair])
+                self._attempt.log_in_flight([int(self._ids[pair])])
+                self._bisect(rows[self._pair_of[rows] == pair])
         if not self._attempt.one_by_one:
-            left = self._left(rows)
-            self._attempt.before(self._ids[np.unique(self._pair_of[left])].tolist(), probed=probed)
-            self._whole(left)
+            rows = self._without_rejected(rows)
+            self._attempt.log_in_flight(self._ids[np.unique(self._pair_of[rows])].tolist(), probed=probed)
+            self._compute_whole(rows)
 
-    def _whole(self, rows: Rows) -> None:
+    def _compute_whole(self, rows: Rows) -> None:
         """Computes a batch; if pairs of it are rejected, what is left of it once more, now that it can be whole."""
-        rejected = len(self.rejects)
-        self._halving(rows)
-        if len(self.rejects) > rejected and len(left := self._left(rows)):
+        rejected = len(self.dead_letters)
+        self._bisect(rows)
+        if len(self.dead_letters) > rejected and len(left := self._without_rejected(rows)):
             # Should it be too big as well, its pieces are computed already.
-            self._failure(left)
+            self._try_to_compute(left)
 
-    def _halving(self, rows: Rows, tries: int = 1) -> None:
-        rows = self._left(rows)
-        failure = self._failure(rows) if len(rows) else None
+    def _bisect(self, rows: Rows, tries: int = 1) -> None:
+        rows = self._without_rejected(rows)
+        failure = self._try_to_compute(rows) if len(rows) else None
         if failure is None:
             return
         if len(rows) == 1:
             self.reject(int(self._pair_of[rows[0]]), failure[0], tries, failure[1])
             return
         for half in np.array_split(rows, 2):
-            self._halving(half, tries + 1)
+            self._bisect(half, tries + 1)
 
-    def _failure(self, rows: Rows) -> tuple[str, str] | None:
+    def _try_to_compute(self, rows: Rows) -> tuple[str, str] | None:
         """Reason and traceback of what computing these rows raises. The exception itself would hold on to memory."""
         try:
             self._compute(rows)
-            if self._attempt.is_careful:
-                # Else the process could die of these rows when others are said to be in flight.
+            if self._attempt.is_retry:
+                # Else the process could die of these rows when others are logged as in flight.
                 self._synchronise()
         except ReportedError:
             raise
@@ -119,7 +120,7 @@ class FaultIsolation:
         self._require_device()
         return failure
 
-    def _left(self, rows: Rows) -> Rows:
+    def _without_rejected(self, rows: Rows) -> Rows:
         return rows[self.kept[self._pair_of[rows]]]
 
     def _require_device(self) -> None:

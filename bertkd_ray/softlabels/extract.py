@@ -134,7 +134,7 @@ def extract(
         corpus=corpus.directory,
         teacher=teacher.directory,
         settings=settings,
-        budget=dead_letters.limit,
+        budget=dead_letters.budget,
     )
     stats = _write_shards(pending, job, runtime, corpus, dead_letters)
     return pending.commit(
@@ -225,14 +225,14 @@ class ShardWriter:
             synchronise=lambda: synchronise(self._scorer.device),
         )
         labels = self._scorer.score(src, tgt, ids, isolation)
-        if isolation.rejects:
+        if isolation.dead_letters:
             kept = np.flatnonzero(isolation.kept)
             ids, src, tgt, labels = ids[kept], src.take(kept), tgt.take(kept), labels.take(kept)
             groups = _kept_groups(groups, isolation.kept)
-        stats = ShardStats(len(ids), len(isolation.rejects), fidelity(labels, tgt))
+        stats = ShardStats(len(ids), len(isolation.dead_letters), fidelity(labels, tgt))
         shard = encode_shard(ids, src, tgt, labels, self._schema)
         metadata = {**(shard.schema.metadata or {}), STATS: json.dumps(asdict(stats))}
-        attempt.finish(isolation.rejects)
+        attempt.finish(isolation.dead_letters)
         data = parquet_bytes(shard.replace_schema_metadata(metadata), groups)
         self._store.write(data, job.artifact, fragment.shard)
         return Shard(fragment.shard, stats)

@@ -1,6 +1,7 @@
 """The teacher's pass over the corpus: the k best tokens of every target position, each position predicted once.
 
-Shapes: N rows, L places, M masked positions of a batch, P target positions of a fragment, H hidden size, V tokens.
+Shapes: N rows, L padded tokens, M masked positions of a batch, P target positions of a fragment, H hidden size, V the
+vocabulary.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Scorer:
 
     model: is moved to `device` and put in evaluation mode; on a CPU it should have "eager" attention (`load_teacher`).
     bert_ids: integers [V], the BERT id behind each token. topk: k entries kept a position. passes: how often a pair is
-    seen at most. batch_tokens: padded places of a batch; a budget below one pair's passes spreads them over batches,
+    seen at most. batch_tokens: padded tokens of a batch; a budget below one pair's passes spreads them over batches,
     and a single row that is longer than the budget is a batch by itself. precision: "bf16" is autocast, with LayerNorm
     and softmax in float32, and the bf16 vocabulary product of `topk_scores`; "float32" is exact.
     """
@@ -104,10 +105,10 @@ class Scorer:
         self.precision: Precision = precision
         fast = self.device.type == "cuda" and precision == "bf16" and GpuEncoder.supports(model)
         self.encoder = GpuEncoder(model) if fast else None
-        self.max_places = int(model.config.max_position_embeddings)
+        self.max_tokens = int(model.config.max_position_embeddings)
         # A padded row must not pass the last position embedding; only odd configurations have to give up round lengths.
         multiple = padding_multiple(self.device)
-        self.pad_to = multiple if self.max_places % multiple == 0 else 1
+        self.pad_to = multiple if self.max_tokens % multiple == 0 else 1
 
     @torch.inference_mode()
     def score(
@@ -115,14 +116,14 @@ class Scorer:
     ) -> SoftLabels:
         """The soft labels of n pairs, in their order. ids: int64[n], for messages alone.
 
-        sieve: leaves out pairs that cannot be scored; their rows of the result mean nothing. Without it what they raise
+        isolation: leaves out pairs that cannot be scored; their rows of the result mean nothing. Without it their error
         is raised, and OverflowError when a logit is beyond float16. Raises UserError in any case when a pair is longer
         than the BERT's positions.
         """
         positions = tgt.lengths + 1
-        places = src.lengths + tgt.lengths + SPECIAL_TOKENS_PER_PAIR
-        self._check_length(places, ids)
-        order = np.argsort(-places, kind="stable")
+        tokens = src.lengths + tgt.lengths + SPECIAL_TOKENS_PER_PAIR
+        self._check_length(tokens, ids)
+        order = np.argsort(-tokens, kind="stable")
         offsets = offsets_of(positions)
         row_of_pass, mask = expand_passes(positions[order], self.passes)
         pair_of_pass = order[row_of_pass]
@@ -136,13 +137,13 @@ class Scorer:
         def compute(rows: NDArray[np.int64]) -> None:
             pairs = pair_of_pass[rows]
             flat = flat_positions(mask_offsets[:-1][rows], positions[pairs])
-            to = self._moved(position_of_mask[flat][mask[flat]])
+            target = self._to_device(position_of_mask[flat][mask[flat]])
             best_Mk, scores_Mk, logsumexp_M = self._score_batch(src.take(pairs), tgt.take(pairs), mask[flat])
-            ids_Pk[to] = best_Mk.int()
-            logits_Pk[to] = scores_Mk
-            logsumexp_P[to] = logsumexp_M
+            ids_Pk[target] = best_Mk.int()
+            logits_Pk[target] = scores_Mk
+            logsumexp_P[target] = logsumexp_M
 
-        batches = longest_first_batches(places[pair_of_pass], self.batch_tokens, self.pad_to)
+        batches = longest_first_batches(tokens[pair_of_pass], self.batch_tokens, self.pad_to)
         if isolation is None:
             for rows in batches:
                 compute(rows)
@@ -164,37 +165,37 @@ class Scorer:
     def _score_batch(self, src: Ragged, tgt: Ragged, mask: NDArray[np.bool_]) -> tuple[Tensor, Tensor, Tensor]:
         batch = cmlm_batch(src, tgt, mask, self.bert_ids, self.specials, self.pad_to)
         output = self.model.output
-        hidden_MH = self._hidden(batch) if self.encoder is None else self._hidden_of(self.encoder, batch)
+        hidden_MH = self._hidden(batch) if self.encoder is None else self._fast_hidden(self.encoder, batch)
         return topk_scores(hidden_MH, output.weight, output.bias, self.topk, precision=self.precision)
 
     def _hidden(self, batch: CMLMBatch) -> Tensor:
         arrays = (batch.input_ids, batch.token_type_ids, batch.attention_mask, batch.masked_index)
-        inputs = [self._moved(array) for array in arrays]
-        # Autocast, not a model cast to bf16: as fast (166 against 165 ms for 4,080 places of a six-layer MiniLM on two
+        inputs = [self._to_device(array) for array in arrays]
+        # Autocast, not a model cast to bf16: as fast (166 against 165 ms for 4,080 tokens of a six-layer MiniLM on two
         # CPU cores) at two thirds of the error in the hidden states (0.9% against 1.5%).
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             hidden_MH: Tensor = self.model(*inputs)
         return hidden_MH
 
-    def _hidden_of(self, encoder: GpuEncoder, batch: CMLMBatch) -> Tensor:
-        mask = None if batch.attention_mask.all() else self._moved(batch.attention_mask)
+    def _fast_hidden(self, encoder: GpuEncoder, batch: CMLMBatch) -> Tensor:
+        mask = None if batch.attention_mask.all() else self._to_device(batch.attention_mask)
         masked_N = np.bincount(batch.masked_index // batch.input_ids.shape[1])
-        inputs = self._moved(batch.input_ids), self._moved(batch.token_type_ids)
-        return encoder(*inputs, mask, self._moved(batch.masked_index), int(masked_N.max()))
+        inputs = self._to_device(batch.input_ids), self._to_device(batch.token_type_ids)
+        return encoder(*inputs, mask, self._to_device(batch.masked_index), int(masked_N.max()))
 
-    def _moved(self, array: NDArray[Any]) -> Tensor:
-        """On the device; a GPU is not waited for."""
+    def _to_device(self, array: NDArray[Any]) -> Tensor:
+        """The array as a tensor on the device; a GPU is not waited for."""
         tensor = torch.from_numpy(array)
         if self.device.type == "cuda":
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
 
-    def _check_length(self, places: NDArray[np.int64], ids: NDArray[np.int64]) -> None:
-        if places.max(initial=0) > self.max_places:
-            pair = int(places.argmax())
+    def _check_length(self, tokens: NDArray[np.int64], ids: NDArray[np.int64]) -> None:
+        if tokens.max(initial=0) > self.max_tokens:
+            pair = int(tokens.argmax())
             raise UserError(
-                f"pair {ids[pair]} takes {places[pair]} places with its {SPECIAL_TOKENS_PER_PAIR} special tokens, "
-                f"the teacher has {self.max_places}; lower the corpus's length limit and prepare it again"
+                f"pair {ids[pair]} takes {tokens[pair]} tokens with its {SPECIAL_TOKENS_PER_PAIR} special ones, "
+                f"the teacher has {self.max_tokens} positions; lower the corpus's length limit and prepare it again"
             )
 
 

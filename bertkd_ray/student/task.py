@@ -170,7 +170,7 @@ class StudentTask:
 
     def _greedy_bleu(self, batches: list[np.ndarray], world: World) -> float:
         rows = np.concatenate(batches) if batches else np.zeros(0, np.int64)
-        found = translate_ids(
+        translations = translate_ids(
             self.model,
             self._validation.src.take(rows),
             beam=1,
@@ -178,7 +178,7 @@ class StudentTask:
             precision=self._precision,
             device=world.device,
         )
-        texts = decode(self._validation.tokenizer, [hypotheses[0].ids for hypotheses in found])
+        texts = decode(self._validation.tokenizer, [hypotheses[0].ids for hypotheses in translations])
         form = self._validation.form
         texts = to_raw(texts, form.text, form.tgt_lang)
         hypotheses = dict(pair for part in world.gather(list(zip(rows.tolist(), texts, strict=True))) for pair in part)

@@ -69,10 +69,10 @@ class MaskedLoss(nn.Module):
 
 
 def lengths(table: pa.Table) -> RowLengths:
-    """Rows sorted and counted by the places that the pair takes with its three special tokens."""
+    """Rows sorted and counted by the tokens of the pair with its three special ones."""
     src, tgt = Ragged.from_arrow(table["src_ids"]), Ragged.from_arrow(table["tgt_ids"])
-    places = src.lengths + tgt.lengths + SPECIAL_TOKENS_PER_PAIR
-    return RowLengths(sort=places, tokens=places)
+    tokens = src.lengths + tgt.lengths + SPECIAL_TOKENS_PER_PAIR
+    return RowLengths(sort=tokens, tokens=tokens)
 
 
 class TeacherTask:
@@ -105,11 +105,11 @@ class TeacherTask:
         self._config, self._seed, self._bert_ids, self._specials = config, seed, bert_ids, specials
         self._valid, self._precision = valid, precision
         self._pad_to = padding_multiple(teacher.device)
-        self._limit = math.inf if each_tensor else config.clip  # BertAdam clips every tensor by itself
+        self._max_norm = math.inf if each_tensor else config.clip  # BertAdam clips every tensor by itself
 
     def clip(self, parameters: list[nn.Parameter]) -> Tensor:
         """Scales the gradients down to the configured norm."""
-        return global_grad_norm_clip(parameters, self._limit)
+        return global_grad_norm_clip(parameters, self._max_norm)
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then linear decay to 0."""
@@ -123,9 +123,9 @@ class TeacherTask:
 
     def evaluate(self, world: World) -> dict[str, float]:
         """Loss and accuracy on the valid split, under masks that never change."""
-        counted = lengths(self._valid)
+        valid = lengths(self._valid)
         budget = self._config.batch_tokens // self._config.micro_batches
-        batches = shuffled_batches(counted.sort, counted.tokens, budget, _VALIDATION_SEED)
+        batches = shuffled_batches(valid.sort, valid.tokens, budget, _VALIDATION_SEED)
         total = torch.zeros(3, dtype=torch.float64, device=world.device)
         with torch.no_grad(), autocast(world.device, self._precision):
             for rows in batches[world.rank :: world.size]:

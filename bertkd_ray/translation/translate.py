@@ -293,7 +293,7 @@ class PartTranslator:
         )
         everything = np.arange(len(src))
         isolation.run([everything], everything, compute)
-        return translations, isolation.rejects
+        return translations, isolation.dead_letters
 
 
 def _finished(store: Store, staging: str, part: Part) -> PartStats | None:

@@ -27,33 +27,33 @@ def begin(store: Store) -> Attempt:
 
 def test_the_first_try_writes_one_file_and_says_nothing_of_what_is_in_flight(store):
     attempt = begin(store)
-    assert not attempt.is_careful
+    assert not attempt.is_retry
     assert store.files(STAGING) == [(f"attempts/{NAME}.json", len(store.read(*LEDGER)))]
-    assert json.loads(store.read(*LEDGER))["begun"] == 1
+    assert json.loads(store.read(*LEDGER))["attempts"] == 1
 
 
 def test_a_piece_that_was_begun_before_is_done_with_care(store):
     begin(store)
     attempt = begin(store)
-    assert attempt.is_careful
+    assert attempt.is_retry
     assert not attempt.one_by_one
     assert attempt.poison_records == {}
 
 
 def test_pairs_that_were_in_flight_at_a_death_are_suspects_from_then_on(store):
     begin(store)
-    begin(store).before([4, 5])
-    assert begin(store).suspects([5, 6])
-    assert not begin(store).suspects([6])
-    assert begin(store).suspects([4])
+    begin(store).log_in_flight([4, 5])
+    assert begin(store).has_suspects([5, 6])
+    assert not begin(store).has_suspects([6])
+    assert begin(store).has_suspects([4])
 
 
 def test_one_pair_is_to_blame_from_its_second_death_alone(store):
     begin(store)
-    begin(store).before([4])
+    begin(store).log_in_flight([4])
     attempt = begin(store)
     assert attempt.poison_records == {}
-    attempt.before([4])
+    attempt.log_in_flight([4])
     assert begin(store).poison_records == {4: 3}
     assert begin(store).poison_records == {4: 3}
 
@@ -61,14 +61,14 @@ def test_one_pair_is_to_blame_from_its_second_death_alone(store):
 def test_what_has_landed_is_not_to_blame(store):
     for _ in range(4):
         attempt = begin(store)
-        attempt.before([4])
-        attempt.after()
+        attempt.log_in_flight([4])
+        attempt.clear_in_flight()
     assert begin(store).poison_records == {}
 
 
 def test_a_batch_is_to_blame_from_its_second_death_after_its_pairs_went_well(store):
     for _ in range(2):
-        begin(store).before([4, 5], probed=True)
+        begin(store).log_in_flight([4, 5], probed=True)
     assert begin(store).one_by_one
     assert begin(store).poison_records == {}
 
@@ -76,7 +76,7 @@ def test_a_batch_is_to_blame_from_its_second_death_after_its_pairs_went_well(sto
 def test_a_ledger_that_was_cut_off_starts_anew(store):
     begin(store)
     store.write(store.read(*LEDGER)[:20], *LEDGER)
-    assert not begin(store).is_careful
+    assert not begin(store).is_retry
 
 
 def test_rejects_are_kept(store):

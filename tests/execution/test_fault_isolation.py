@@ -75,7 +75,7 @@ class Work:
     def run(self) -> FaultIsolation:
         isolation = self.isolation()
         isolation.run(iter(BATCHES), PAIR_OF, self.compute)
-        rejects = [(one.id, one.reason, one.tries) for one in isolation.rejects]
+        rejects = [(one.id, one.reason, one.tries) for one in isolation.dead_letters]
         (self.directory / "said.json").write_text(json.dumps({"calls": self.calls, "rejects": rejects}))
         return isolation
 
@@ -101,14 +101,14 @@ def test_where_nothing_is_wrong_the_batches_are_computed_as_they_are(tmp_path):
     isolation = work.run()
     assert work.calls == [batch.tolist() for batch in BATCHES]
     assert isolation.kept.all()
-    assert isolation.rejects == []
+    assert isolation.dead_letters == []
 
 
 def test_what_raises_is_halved_to_the_pair_that_does(tmp_path):
     work = Work(tmp_path, raising={107})
     isolation = work.run()
     assert IDS[~isolation.kept].tolist() == [107]
-    (reject,) = isolation.rejects
+    (reject,) = isolation.dead_letters
     assert (reject.id, reject.reason, reject.fragment) == (107, "IndexError: no room for 107", "train/piece.parquet")
     # Rows 9 … 15, of which row 14 is the first of the pair: 7 rows, the last 3 of them, 14 and 13 or 14 alone.
     assert reject.tries in (3, 4)
@@ -137,7 +137,7 @@ def test_a_pair_of_two_batches_is_left_out_of_both(tmp_path):
 def test_a_batch_too_big_for_the_memory_is_split_and_costs_no_pair(tmp_path):
     work = Work(tmp_path, most_rows=3)
     isolation = work.run()
-    assert isolation.rejects == []
+    assert isolation.dead_letters == []
     assert sorted(row for call in work.calls for row in call) == list(range(24))
     assert max(map(len, work.calls)) == 3
 
@@ -159,7 +159,7 @@ def test_too_many_end_it_at_once(tmp_path):
     isolation = work.isolation(require)
     with pytest.raises(UserError, match="too many"):
         isolation.run(BATCHES, PAIR_OF, work.compute)
-    assert len(isolation.rejects) == 2
+    assert len(isolation.dead_letters) == 2
 
 
 def test_a_pair_that_kills_its_process_ends_with_the_fourth_death(tmp_path):

@@ -181,7 +181,7 @@ def test_pair_longer_than_the_bert_is_named(model: ConditionalMaskedLM) -> None:
     fits, too_long = [5] * 15, [5] * 16
     accepted = scorer(model).score(Ragged.from_lists([[5] * 14]), Ragged.from_lists([fits]), np.asarray([1]))
     assert len(accepted.logsumexp) == 16  # 14 + 15 + 3 places are the 32 positions
-    with pytest.raises(UserError, match=r"pair 41 takes 33 places .* the teacher has 32"):
+    with pytest.raises(UserError, match=r"pair 41 takes 33 tokens .* the teacher has 32 positions"):
         scorer(model).score(
             Ragged.from_lists([[5], [5] * 14]), Ragged.from_lists([fits, too_long]), np.asarray([40, 41])
         )
