@@ -22,7 +22,8 @@ from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.timeline import span
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import ArmResult
-from bertkd_ray.tracking import InputArtifact, Run, Tracker, default_uri, now_ms, open_tracker
+from bertkd_ray.tracking import default_uri, open_tracker
+from bertkd_ray.tracking.interface import InputArtifact, Run, Tracker, now_ms
 from bertkd_ray.training.curves import TRAIN_LOSS, VALID_ACCURACY, VALID_BLEU, VALID_LOSS, CurveRow
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from bertkd_ray.core.environment import variables
 from bertkd_ray.core.errors import UserError, one_line
 from bertkd_ray.pipeline.study import BuildRecord, StudyOutcome, StudyRunner, TrialPipeline
 from bertkd_ray.student.lineage import SharedInputs, shared_inputs
-from bertkd_ray.tracking import NO_TRACKING, RunRef
+from bertkd_ray.tracking.interface import NO_TRACKING, RunRef
 from bertkd_ray.translation import translate
 
 _ORDER = ("study", "translate", "prepare", "finetune", "extract", "distill")
