@@ -66,7 +66,7 @@ class SeedResult:
     run_id: str
     """Id of the MLflow run; empty where nothing is tracked."""
     teacher: TeacherFigures | None = None
-    """None for a student without one."""
+    """None for a student without a teacher."""
 
     def as_json(self) -> dict[str, Any]:
         """The student's entry in `--json`."""
