@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from bertkd_ray.artifacts import artifact as artifacts
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
-from bertkd_ray.artifacts.lock import held
+from bertkd_ray.artifacts.lock import hold_lock
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import NOT_PART_OF_A_RESULT, Config, with_current_keys
@@ -302,7 +302,7 @@ class Pipeline:
         status: Status = "cached"
         found = self._find(work)
         if found is None:
-            with held(self.store, work.directory):
+            with hold_lock(self.store, work.directory):
                 # Another driver may have finished it a moment ago.
                 found = self._find(work)
                 if found is None:

@@ -50,10 +50,10 @@ class MlflowRun(Run):
         self._client = client
         self._uri = uri
         self._run_id = run_id
-        found = client.get_run(run_id)
-        self._experiment_id: str = found.info.experiment_id
-        self._params: dict[str, str] = dict(found.data.params)
-        self._tags: dict[str, str] = dict(found.data.tags)
+        run = client.get_run(run_id)
+        self._experiment_id: str = run.info.experiment_id
+        self._params: dict[str, str] = dict(run.data.params)
+        self._tags: dict[str, str] = dict(run.data.tags)
         self._is_new = is_new
         self._last_step_of_key: dict[str, int] = {}
 
@@ -205,15 +205,15 @@ class MlflowTracker(Tracker):
         # Deleted runs are not found again; of several, the oldest is taken.
         identity = {KEY_TAG: _quotable(key)} | ({_PARENT_TAG: parent.run_id} if parent else {})
         query = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in identity.items())
-        found = self._client.search_runs(
+        earlier = self._client.search_runs(
             [self._experiment_id], query, max_results=1, order_by=["attributes.start_time ASC"]
         )
-        if found:
-            run_id = found[0].info.run_id
+        if earlier:
+            run_id = earlier[0].info.run_id
             self._client.update_run(run_id, status="RUNNING", name=name)
         else:
             run_id = self._client.create_run(self._experiment_id, run_name=name, tags=identity).info.run_id
-        run = MlflowRun(self._client, self._uri, run_id, is_new=not found)
+        run = MlflowRun(self._client, self._uri, run_id, is_new=not earlier)
         run.set_tags(tags or {})
         run.log_params(params or {})
         return run
