@@ -13,7 +13,7 @@ from bertkd_ray.core.redaction import redacted
 NO_TRACKING = "none"
 """The tracking URI under which nothing is tracked."""
 
-Status = Literal["FINISHED", "FAILED", "KILLED"]
+RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 MetricRow = tuple[int, Mapping[str, float], int]
 """(step, values by metric key, milliseconds since 1970)"""
 
@@ -118,7 +118,7 @@ class Run:
         """
         return None
 
-    def finish(self, status: Status = "FINISHED") -> None:
+    def finish(self, status: RunStatus = "FINISHED") -> None:
         """Close the run; a later `Tracker.run` with the same key opens it again."""
 
 

@@ -22,7 +22,7 @@ from urllib.parse import quote, urlsplit
 
 from bertkd_ray.core.console import log
 from bertkd_ray.core.redaction import redacted
-from bertkd_ray.tracking.interface import InputArtifact, MetricRow, Run, RunRef, Status, StudentModel, Tracker
+from bertkd_ray.tracking.interface import InputArtifact, MetricRow, Run, RunRef, RunStatus, StudentModel, Tracker
 from bertkd_ray.tracking.models import logged_model
 from bertkd_ray.tracking.registry import register as register_version
 
@@ -174,7 +174,7 @@ class MlflowRun(Run):
             log(register_version(self._client, register, uri, self._run_id, student), stage="register")
         return uri
 
-    def finish(self, status: Status = "FINISHED") -> None:
+    def finish(self, status: RunStatus = "FINISHED") -> None:
         self._client.set_terminated(self._run_id, status)
 
 
