@@ -92,12 +92,12 @@ class Setting:
     @cached_property
     def corpus(self) -> Artifact:
         """The prepared text."""
-        return self._pipeline.prepare()
+        return self._pipeline.make("prepare")
 
     @cached_property
     def teacher(self) -> Artifact:
         """A teacher after a few steps."""
-        return self._pipeline.finetune()
+        return self._pipeline.make("finetune")
 
     @cached_property
     def student(self) -> Artifact:
@@ -110,12 +110,12 @@ class Setting:
             "student.warmup_steps=100",
             "student.dropout=0.0",
         ]
-        return Pipeline(self._config(self.config.storage, *quick)).distill("control")
+        return Pipeline(self._config(self.config.storage, *quick)).make("distill", "control")
 
     @cached_property
     def bert(self) -> str:
         """The directory of the BERT."""
-        return self._pipeline.bert
+        return self._pipeline.session.bert(self.config).directory
 
     @cached_property
     def bert_ids(self) -> NDArray[np.integer]:

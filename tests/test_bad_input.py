@@ -22,7 +22,7 @@ import pytest
 import torch
 
 from bertkd_ray.cli import main
-from bertkd_ray.pipeline.pipeline import Pipeline
+from bertkd_ray.pipeline.session import Session
 from tests.helpers.local_project import QUICK, InProcessRuntime
 from tests.helpers.small_config import write_config
 from tools.demo_corpus import demo_corpus
@@ -470,7 +470,7 @@ def test_swapped_languages_are_told_where_names_or_text_tell(project, bad, capsy
 @pytest.fixture
 def computed(project, tmp_path, monkeypatch, capsys) -> Callable[..., list[str]]:
     """What a command says on stderr that computes in this process, its last line the mistake."""
-    monkeypatch.setattr(Pipeline, "runtime", InProcessRuntime())
+    monkeypatch.setattr(Session, "runtime", InProcessRuntime())
     monkeypatch.setattr(InProcessRuntime, "close", lambda self: None, raising=False)
 
     def call(command: str, code: int, *overrides: str) -> list[str]:

@@ -22,12 +22,11 @@ from typing import Any
 import pytest
 import yaml
 
-from bertkd_ray.artifacts.store import Store
 from bertkd_ray.cli import main
 from bertkd_ray.config import load_config
+from bertkd_ray.core.stages import STAGES
 from bertkd_ray.execution.local import LocalRuntime
-from bertkd_ray.student.lineage import shared_inputs
-from bertkd_ray.translation import translate
+from bertkd_ray.pipeline.session import Session
 
 ROOT = Path(__file__).resolve().parents[1]
 EARLIER = Path(__file__).parent / "earlier_stores"
@@ -45,16 +44,11 @@ def overrides_of_demo(version: str) -> dict[str, list[str]]:
 def demo_fingerprints(overrides: list[str], storage: Path) -> dict[str, str]:
     """The fingerprint of each stage of the demo, and arm; nothing is made."""
     config = load_config(ROOT / "configs" / "demo.yaml", [*overrides, f"storage={storage}"])
-    store = Store(config.storage)
-    inputs = shared_inputs(config, store)
-    found = {"prepare": inputs.corpus, "finetune": inputs.teacher, "extract": inputs.softlabels}
-    for arm, of_arm in config.arm_configs().items():
-        student = inputs.student(of_arm, store)
-        found[f"distill/{arm}"] = student
-        found[f"translate/{arm}"] = translate.pending_artifact(
-            of_arm, store, inputs.corpus.fingerprint, student.fingerprint
-        )
-    return {name: draft.fingerprint for name, draft in found.items()}
+    session = Session(config)
+    pending = {arm: session.pending_of_arm(config, arm) for arm in config.arms}
+    return {
+        STAGES[name].result(arm): artifact.fingerprint for arm in pending for name, artifact in pending[arm].items()
+    }
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ import pytest
 from bertkd_ray.cli import main
 from bertkd_ray.core import console
 from bertkd_ray.core.console import Progress
-from bertkd_ray.pipeline.pipeline import Pipeline
+from bertkd_ray.pipeline.session import Session
+from bertkd_ray.pipeline.stage_runs import tracked_curves
 from bertkd_ray.training.curves import CurveRow
 from tests.helpers.local_project import InProcessRuntime
 from tests.helpers.small_config import write_config
@@ -50,7 +51,7 @@ class RowByRow(InProcessRuntime):
 def test_every_stage_tells_its_rate_and_the_time_left(tmp_path, monkeypatch, stream):
     """Lines that usually come every 0.1 s or every 10 s come at every step here, and at no other time."""
     config = write_config(tmp_path, log_every=1)
-    monkeypatch.setattr(Pipeline, "runtime", RowByRow())
+    monkeypatch.setattr(Session, "runtime", RowByRow())
     monkeypatch.setattr(console, "_DRAWN_EVERY", 0.0)
     monkeypatch.setattr(Progress, "_tell_now_and_then", lambda self: None)
     monkeypatch.setattr(Progress.__init__, "__kwdefaults__", {**Progress.__init__.__kwdefaults__, "every": 1e-9})
@@ -77,14 +78,12 @@ def test_neither_the_start_of_the_workers_nor_what_a_checkpoint_held_makes_a_rat
     defaults = {**Progress.__init__.__kwdefaults__, "clock": lambda: now[0]}
     monkeypatch.setattr(Progress.__init__, "__kwdefaults__", defaults)
 
-    def train(on_rows: Any) -> Any:
+    with tracked_curves("finetune", 600, NoRun()) as on_rows:
         long_ago = time.time() - 1000
         on_rows([CurveRow(step, long_ago, {"train/loss": 2.0}) for step in (490, 500)])
         for step in (510, 520):
             now[0] += 10
             on_rows([CurveRow(step, time.time(), {"train/loss": 1.5})])
-
-    Pipeline._training(object.__new__(Pipeline), "finetune", 600, NoRun(), train)
     assert stderr.getvalue().splitlines() == [
         "finetune  520/600 steps  86%  1.0 steps/s  left 1m20s  loss 1.5",
         "finetune  520/600 steps  86%  in 20s  loss 1.5",

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from bertkd_ray.cli import main
-from bertkd_ray.pipeline.pipeline import Pipeline
+from bertkd_ray.pipeline.session import Session
 from bertkd_ray.teacher.model import build_teacher
 from tests.helpers.failing_storage import FaultyStorage
 from tests.helpers.local_project import QUICK, InProcessRuntime
@@ -237,7 +237,7 @@ SECRET = "s3cr3t"
 
 def test_no_secret_is_written_down(project, tmp_path, monkeypatch, capsys):
     """Manifests, reports, runs, output: storage and corpus are reached with a password and a token."""
-    monkeypatch.setattr(Pipeline, "runtime", InProcessRuntime())
+    monkeypatch.setattr(Session, "runtime", InProcessRuntime())
     monkeypatch.setattr(InProcessRuntime, "close", lambda self: None, raising=False)
     user, token, text = f"faulty://KEY:{SECRET}@", f"?token={SECRET}", project / "text"
     given = [

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bertkd_ray.cli import main
-from bertkd_ray.pipeline.pipeline import Pipeline
+from bertkd_ray.pipeline.session import Session
 from tests.helpers.failing_storage import FaultyStorage
 from tests.helpers.full_disk import ROOT, mount_failure, run_with_disk
 from tests.helpers.local_project import QUICK, InProcessRuntime, Project
@@ -46,7 +46,7 @@ def project(tmp_path_factory) -> Project:
 @pytest.fixture
 def bertkd(project, monkeypatch, capsys) -> Callable[..., Answer]:
     """A command in this process, and what it says on stderr."""
-    monkeypatch.setattr(Pipeline, "runtime", InProcessRuntime())
+    monkeypatch.setattr(Session, "runtime", InProcessRuntime())
     monkeypatch.setattr(InProcessRuntime, "close", lambda self: None, raising=False)
 
     def call(command: list[str], storage: str, *overrides: str) -> Answer:
@@ -128,10 +128,10 @@ CHILD = """
 import contextlib, io, json, os, sys
 from pathlib import Path
 from bertkd_ray.cli import main
-from bertkd_ray.pipeline.pipeline import Pipeline
+from bertkd_ray.pipeline.session import Session
 from tests.helpers.local_project import InProcessRuntime
 
-Pipeline.runtime = InProcessRuntime()
+Session.runtime = InProcessRuntime()
 InProcessRuntime.close = lambda self: None
 disk, given, plan = Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
 filler = disk / "filler"

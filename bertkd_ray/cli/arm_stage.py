@@ -22,4 +22,4 @@ def call(options: Namespace) -> int:
     config = configuration(options)
     if options.arm is not None and options.arm not in config.arms:
         raise UserError(f"--arm {options.arm}: the configuration has the arms {', '.join(config.arms)}")
-    return make(config, options, [(arm,) for arm in ([options.arm] if options.arm else config.arms)])
+    return make(config, options, [options.arm] if options.arm else list(config.arms))

@@ -48,7 +48,8 @@ def call(options: Namespace) -> int:
 
 def _exported(options: Namespace, config: Config | None) -> Exported:
     """The export of a configuration's arm, or of the student at a directory or URI (config: None)."""
-    from bertkd_ray.student.lineage import distilled_arm, student_at, student_of
+    from bertkd_ray.pipeline.finished import student_of
+    from bertkd_ray.student.lineage import distilled_arm, student_at
     from bertkd_ray.translation.export import QUANTIZATIONS, SENTENCES, default_output, export_student
 
     _check(options, config, QUANTIZATIONS)

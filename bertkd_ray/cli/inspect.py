@@ -38,19 +38,20 @@ def add_options(parser: ArgumentParser) -> None:
 
 def call(options: Namespace) -> int:
     """Prints the figures of one corpus and where they are drawn."""
+    from bertkd_ray.pipeline.inspection import inspect
     from bertkd_ray.pipeline.pipeline import Pipeline
     from bertkd_ray.report.corpus import corpus_text
 
     corpus, config = _corpus(options)
     with Pipeline(config) as pipeline:
-        inspection = pipeline.inspect(corpus, seed=options.seed)
+        inspection = inspect(pipeline, corpus, seed=options.seed)
     if options.json:
         print(json.dumps(inspection.as_json(), indent=1))
         return 0
     print(corpus_text(inspection.figures))
     print(f"\nFigure: {inspection.drawn[0]}")
-    if pipeline.outcome.how_to_open:
-        print(f"Runs:   {pipeline.outcome.how_to_open}")
+    if inspection.how_to_open:
+        print(f"Runs:   {inspection.how_to_open}")
     return 0
 
 

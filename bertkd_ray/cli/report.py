@@ -26,10 +26,11 @@ def add_options(parser: ArgumentParser) -> None:
 
 def call(options: Namespace) -> int:
     """Writes the page of a configuration's finished stages."""
-    from bertkd_ray.pipeline.finished import FinishedPipeline
+    from bertkd_ray.pipeline.finished import report_finished
+    from bertkd_ray.pipeline.pipeline import Pipeline
 
-    with FinishedPipeline(configuration(options), given=as_typed(options)) as pipeline:
-        unfinished = pipeline.report(options.output).unfinished
+    with Pipeline(configuration(options), given=as_typed(options)) as pipeline:
+        unfinished = report_finished(pipeline, options.output).unfinished
     outcome = pipeline.outcome
     if options.json:
         print(json.dumps({**outcome.as_json(), "unfinished": dict(unfinished)}, indent=1))

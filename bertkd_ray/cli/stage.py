@@ -18,16 +18,16 @@ add_options = add_config
 
 def call(options: Namespace) -> int:
     """Makes the stage that the command is named for."""
-    return make(configuration(options), options, [()])
+    return make(configuration(options), options, [""])
 
 
-def make(config: Config, options: Namespace, arms: Sequence[tuple[str, ...]]) -> int:
-    """Makes the command's stage for each of `arms`, `()` where it knows none, and prints a line for every artifact."""
+def make(config: Config, options: Namespace, arms: Sequence[str]) -> int:
+    """Makes the command's stage for each of `arms`, "" where all share it, and prints a line for every artifact."""
     from bertkd_ray.pipeline.pipeline import Pipeline
 
     with Pipeline(config) as pipeline:
         for arm in arms:
-            getattr(pipeline, options.command)(*arm)
+            pipeline.make(options.command, arm)
     outcome = pipeline.outcome
     if options.json:
         print(json.dumps(outcome.as_json(), indent=1))

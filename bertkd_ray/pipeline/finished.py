@@ -2,73 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
+from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.config import Config
 from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.stages import DISTILL, results_of
 from bertkd_ray.pipeline.pipeline import Pipeline
+from bertkd_ray.pipeline.session import Session
 from bertkd_ray.report.results import Results
 
 
-class FinishedPipeline(Pipeline):
-    """The stages of a pipeline as far as they are finished in its store."""
+def report_finished(pipeline: Pipeline, output: Path | None = None) -> Results:
+    """Writes the page of all that is finished into the store and the pipeline's run, and to `output`, if given.
 
-    def report(self, output: Path | None = None) -> Results:
-        """Writes the page of all that is finished into the store and the pipeline's run, and to `output`, if given.
+    What is not finished is named, on the page and on stderr. Raises UserError when not even the corpus is, and when
+    `output` cannot be written.
+    """
+    from bertkd_ray.report.writing import PAGE, write_page
 
-        What is not finished is named, on the page and on stderr. Raises UserError when not even the corpus is, and
-        when `output` cannot be written.
-        """
-        from bertkd_ray.report.writing import PAGE, write_page
-
-        self.outcome.how_to_open = self.tracker.how_to_open  # opened first, as in run()
-        results = self.finished()
-        html = write_page(results, self.store, self.parent)
-        self.outcome.arms, self.outcome.signatures = results.arms, results.signatures
-        self.outcome.page = self.store.display_uri(results.directory, PAGE)
-        if output is not None:
-            try:
-                output.write_text(html, encoding="utf-8")
-            except OSError as error:
-                raise UserError(f"--output {output}: {error.strerror}; give a file that can be written") from None
-            self.outcome.page = str(output.resolve())
-        return results
-
-    def finished(self) -> Results:
-        """The finished stages, and for each of the others the command that makes it."""
-        unfinished: dict[str, str] = {}
-        for name, find in self._finds():
-            try:
-                find()
-            except _NotFinished:
-                stage, _, arm = name.partition("/")
-                unfinished[name] = self.command(stage, *(["--arm", arm] if arm else []))
-                if stage == "prepare":
-                    where, all_stages = self.store.display_uri(), self.command("run")
-                    raise UserError(f"{where}: nothing of this configuration is finished; run {all_stages}") from None
-                log(f"not finished; {unfinished[name]} makes it", stage=name)
-        return replace(self.results, unfinished=unfinished)
-
-    def _finds(self) -> Iterator[tuple[str, Callable[[], Artifact]]]:
-        """The stages in the order in which they are made; those of a teacher only where an arm has one."""
-        yield "prepare", self.prepare
-        if any(config.kd.alpha > 0 for config in self._arms.values()):
-            yield "finetune", self.finetune
-            yield "extract", self.extract
-        for arm in self._arms:
-            yield f"distill/{arm}", partial(self.distill, arm)
-            yield f"translate/{arm}", partial(self.translate, arm)
-
-    def _find(self, work: PendingArtifact) -> Artifact:
-        found = super()._find(work)
-        if found is None:
-            raise _NotFinished
-        return found
+    outcome, store = pipeline.outcome, pipeline.session.store
+    outcome.how_to_open = pipeline.session.tracker.how_to_open  # opened first, as in Pipeline.run
+    results = finished_results(pipeline)
+    html = write_page(results, store, pipeline.parent_run)
+    outcome.arms, outcome.signatures = results.arms, results.signatures
+    outcome.page = store.display_uri(results.directory, PAGE)
+    if output is not None:
+        try:
+            output.write_text(html, encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"--output {output}: {error.strerror}; give a file that can be written") from None
+        outcome.page = str(output.resolve())
+    return results
 
 
-class _NotFinished(Exception):  # noqa: N818 - a state, not an error
-    """An artifact that would have to be made."""
+def finished_results(pipeline: Pipeline) -> Results:
+    """The finished stages of a pipeline, and for each of the others the command that makes it.
+
+    Raises UserError where nothing is finished.
+    """
+    unfinished: dict[str, str] = {}
+    for name, (stage, arm) in results_of(pipeline.config).items():
+        if pipeline.find(stage.name, arm) is not None:
+            continue
+        if not stage.inputs:
+            raise UserError(
+                f"{pipeline.session.store.display_uri()}: nothing of this configuration is finished; "
+                f"run {pipeline.command('run')}"
+            )
+        unfinished[name] = pipeline.command(stage.name, *(["--arm", arm] if arm else []))
+        log(f"not finished; {unfinished[name]} makes it", stage=name)
+    return replace(pipeline.results, unfinished=unfinished)
+
+
+def student_of(config: Config, arm: str, origin: str) -> Artifact:
+    """The finished student of an arm; origin stands for the configuration in messages.
+
+    Nothing is made. Raises UserError for an unknown arm, and for one that is not finished.
+    """
+    arms = config.arm_configs()
+    if arm not in arms:
+        raise UserError(f"--arm {arm}: the configuration has the arms {', '.join(arms)}")
+    with Session(config) as session:
+        student = session.find(session.pending_of_arm(config, arm)[DISTILL.name])
+    if student is None:
+        raise UserError(f"{origin}: the student of arm {arm} is not finished; run bertkd distill {origin} --arm {arm}")
+    return student

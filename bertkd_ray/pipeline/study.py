@@ -9,17 +9,23 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
-from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, fingerprint
+from bertkd_ray.artifacts.artifact import Artifact, fingerprint
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.config import NOT_PART_OF_A_RESULT
 from bertkd_ray.config.study import Study, Trial
 from bertkd_ray.core.console import human_seconds, log
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.pipeline.pipeline import Pipeline, StageResult, Status
+from bertkd_ray.core.stages import DISTILL, EXTRACT, FINETUNE, STAGES, TRANSLATE
+from bertkd_ray.pipeline.pipeline import Pipeline, RunIdentity, StageResult, StageStatus
+from bertkd_ray.pipeline.session import Session
+from bertkd_ray.pipeline.stage_runs import ended
 from bertkd_ray.report.arm_runs import record_student
 from bertkd_ray.report.study import (
     SeedResult,
@@ -30,13 +36,11 @@ from bertkd_ray.report.study import (
     study_markdown,
     study_text,
 )
-from bertkd_ray.tracking.interface import Run, RunRef, Tracker, now_ms
+from bertkd_ray.tracking import Run, RunRef, Tracker, now_ms
 from bertkd_ray.training.curves import VALID_ACCURACY, CurveRow
 
-BuildRecord = dict[str, tuple[Status, float]]
+BuildRecord = dict[str, tuple[StageStatus, float]]
 """What was made: by directory, whether it was begun anew or gone on with, and the seconds it took."""
-
-_SHARED = ("prepare", "finetune", "extract")
 
 
 @dataclass
@@ -82,53 +86,36 @@ class _Student:
 
 
 class StudyRunner:
-    """One study; a context manager, which ends the Ray session and the study's run."""
+    """One study; a context manager, which ends its session and its run."""
 
-    def __init__(self, study: Study, made: BuildRecord | None = None) -> None:
-        """Opens storage; raises UserError when it cannot be used. made: what was made for this study a moment ago."""
+    def __init__(self, study: Study, record: BuildRecord | None = None) -> None:
+        """Opens storage; raises UserError when it cannot be used. record: what was made for this study a moment ago."""
         self.study = study
-        self._made = made or {}
+        self._record = record or {}
         self.outcome = StudyOutcome()
-        self.found: dict[str, Artifact] = {}
-        """Artifacts by directory that this command has checked or made: one check serves all arms."""
-        self._pipeline = Pipeline(study.config)
-        self._store = self._pipeline.store
+        self._opened = ExitStack()
+        self.session = self._opened.enter_context(Session(study.config))
+        self.session.store.require_writable()
 
-    def __enter__(self) -> StudyRunner:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        self._pipeline.__exit__(kind, error, trace)
-        if "parent" in self.__dict__:
-            self.parent.finish("FINISHED" if kind is None else "KILLED" if kind is KeyboardInterrupt else "FAILED")
-
-    @property
-    def runtime(self) -> Any:
-        """The Ray session of all arms, started by the first stage that computes."""
-        return self._pipeline.runtime
-
-    @property
-    def tracker(self) -> Tracker:
-        """Where runs are recorded."""
-        return self._pipeline.tracker
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._opened.__exit__(kind, error, trace)
 
     @cached_property
-    def parent(self) -> Run:
+    def parent_run(self) -> Run:
         """The study's run; a run per arm and seed hangs below it."""
-        settings = self.study.settings
-        trials = {f"{one.arm}/{one.seed}": _print_of(one) for one in self.study.trials}
-        key = fingerprint("study", {"name": settings.name, "control": self.study.control}, trials)
-        return self.tracker.run(
-            settings.name,
-            key=f"study:{key}",
-            params=settings.model_dump(),
-            tags={"bertkd.kind": "study", "bertkd.arms": ",".join(settings.arms), "bertkd.control": self.study.control},
-        )
+        run = study_run(self.study, self.session.tracker)
+        self._opened.enter_context(ended(run))
+        return run
 
     def run(self) -> StudyOutcome:
         """All arms under all seeds, the comparison, the tables and the figure."""
-        self.outcome.how_to_open = self.tracker.how_to_open  # opened first: a server out of reach is found at once
-        self.outcome.run_id = self.parent.ref.run_id
+        self.outcome.how_to_open = self.session.tracker.how_to_open  # opened first, as in Pipeline.run
+        self.outcome.run_id = self.parent_run.ref.run_id
         students = [self._train(place, trial) for place, trial in enumerate(self.study.trials, start=1)]
         self._compare(students)
         self._report(students)
@@ -138,9 +125,8 @@ class StudyRunner:
         """The student of one arm under one seed, translated and scored."""
         started = time.perf_counter()
         log(f"{place} of {len(self.study.trials)}: {trial.arm}, seed {trial.seed}", stage="study")
-        pipeline = _TrialInStudy(trial, self)
-        with pipeline:
-            student = pipeline.student()
+        with trial_pipeline(trial, self.parent_run.ref, self.session) as pipeline:
+            student = _student_of(trial, pipeline)
         scores = student.result.scores
         log(
             f"{trial.arm}, seed {trial.seed}: valid BLEU {scores.valid_bleu:.2f}, test BLEU {scores.test_bleu:.2f} "
@@ -151,13 +137,13 @@ class StudyRunner:
         self._keep_stages(trial, pipeline.outcome.stages)
         return student
 
-    def _keep_stages(self, trial: Trial, stages: dict[str, StageResult]) -> None:
+    def _keep_stages(self, trial: Trial, stages: Mapping[str, StageResult]) -> None:
         """Stages of one arm and seed by `stage/arm/seed`; shared ones once, with the first arm where several differ."""
         kept = self.outcome.stages
-        for name, found in stages.items():
-            status, seconds = self._made.get(found.artifact.directory, (found.status, found.seconds))
-            result = replace(found, status=status, seconds=seconds)
-            if name not in _SHARED:
+        for name, of_trial in stages.items():
+            status, seconds = self._record.get(of_trial.artifact.directory, (of_trial.status, of_trial.seconds))
+            result = replace(of_trial, status=status, seconds=seconds)
+            if name not in STAGES:
                 kept[f"{name}/{trial.seed}"] = result
             elif all(other.artifact.directory != result.artifact.directory for other in kept.values()):
                 kept[f"{name}/{trial.arm}" if name in kept else name] = result
@@ -171,146 +157,118 @@ class StudyRunner:
         samples = self.study.config.translate.bootstrap_samples
         references: list[str] = []
         resampled: dict[str, list[BleuResamples]] = {}
-        for one in students:
-            table = read_translations(one.translation)
+        for student in students:
+            table = read_translations(student.translation)
             expected = table["reference"].to_pylist()
             references = references or expected
             if expected != references:
                 raise UserError(
-                    f"arms.{one.trial.arm}: its test references are not those of arms.{students[0].trial.arm}, so that "
-                    "scores do not compare; no arm may change the test set"
+                    f"arms.{student.trial.arm}: its test references are not those of arms.{students[0].trial.arm}, so "
+                    "that scores do not compare; no arm may change the test set"
                 )
-            tokenize = one.translation.info.get("tokenize", DEFAULT_TOKENIZER)
-            found = resample(best_hypotheses(table), expected, samples=samples, tokenize=tokenize)
-            resampled.setdefault(one.trial.arm, []).append(found)
+            tokenize = student.translation.info.get("tokenize", DEFAULT_TOKENIZER)
+            resamples = resample(best_hypotheses(table), expected, samples=samples, tokenize=tokenize)
+            resampled.setdefault(student.trial.arm, []).append(resamples)
         control = resampled[self.study.control]
         for arm, systems in resampled.items():
-            results = [one.result for one in students if one.trial.arm == arm]
+            results = [student.result for student in students if student.trial.arm == arm]
             if arm == self.study.control:
                 self.outcome.arms.append(StudyArm(arm, results))
                 continue
             over_seeds = compare(control, systems)
             by_seed = [compare([before], [after]) for before, after in zip(control, systems, strict=True)]
             seeds = [
-                replace(result, scores=replace(result.scores, delta=one.delta, p_value=one.p_value))
-                for result, one in zip(results, by_seed, strict=True)
+                replace(result, scores=replace(result.scores, delta=of_seed.delta, p_value=of_seed.p_value))
+                for result, of_seed in zip(results, by_seed, strict=True)
             ]
             self.outcome.arms.append(StudyArm(arm, seeds, over_seeds.p_value, over_seeds.interval))
         self.outcome.signatures["bootstrap"] = bootstrap_signature(samples, over_seeds=True)
 
     def _report(self, students: Sequence[_Student]) -> None:
         """Tables and figure, into the storage directory and to the study's run."""
-        outcome, name = self.outcome, self.study.settings.name
-        inputs = {f"{one.trial.arm}/{one.trial.seed}": one.translation.fingerprint for one in students}
+        outcome, store, name = self.outcome, self.session.store, self.study.settings.name
+        inputs = {f"{student.trial.arm}/{student.trial.seed}": student.translation.fingerprint for student in students}
         settings = {"control": self.study.control, "signatures": outcome.signatures, "run_id": outcome.run_id}
         directory = f"report-{name}-{fingerprint('study-report', settings, inputs)}"
-        outcome.report = self._store.display_uri(directory)
+        outcome.report = store.display_uri(directory)
         markdown = study_markdown(outcome.arms, outcome.run_id, outcome.signatures)
-        if not self._store.exists(directory, "table.md"):
-            from bertkd_ray.report.figures import draw_seeds
-
-            with scratch_directory("report-") as here:
-                histories = {
-                    arm.arm: [one.history for one in students if one.trial.arm == arm.arm] for arm in outcome.arms
-                }
-                for path in draw_seeds(histories, here / "valid-bleu"):
-                    self.parent.log_figure(path.stem, path)
-                (here / "arms.csv").write_text(study_csv(outcome.arms), encoding="utf-8")
-                (here / "students.csv").write_text(students_csv(outcome.arms), encoding="utf-8")
-                (here / "study.json").write_text(json.dumps(outcome.as_json(), indent=1), encoding="utf-8")
-                for file in ("arms.csv", "students.csv", "study.json"):
-                    self.parent.log_artifact(here / file)
-                self.parent.log_text(markdown, "table.md")
-                self._store.upload(here, directory)
-            self.parent.log_metrics([(0, _figures(outcome.arms), now_ms())], series="scores")
+        if not store.exists(directory, "table.md"):
+            with scratch_directory("report-") as scratch:
+                self._draw(students, scratch)
+                for file, text in self._tables().items():
+                    (scratch / file).write_text(text, encoding="utf-8")
+                    self.parent_run.log_artifact(scratch / file)
+                self.parent_run.log_text(markdown, "table.md")
+                store.upload(scratch, directory)
+            self.parent_run.log_metrics([(0, _figures(outcome.arms), now_ms())], series="scores")
             # Last: without the table the report counts as not yet written.
-            self._store.write(markdown.encode(), directory, "table.md")
-        outcome.files = [file for file, _ in self._store.files(directory)]
+            store.write(markdown.encode(), directory, "table.md")
+        outcome.files = [file for file, _ in store.files(directory)]
+
+    def _draw(self, students: Sequence[_Student], directory: Path) -> None:
+        from bertkd_ray.report.figures import draw_seeds
+
+        histories: dict[str, list[Sequence[CurveRow]]] = {arm.arm: [] for arm in self.outcome.arms}
+        for student in students:
+            histories[student.trial.arm].append(student.history)
+        for path in draw_seeds(histories, directory / "valid-bleu"):
+            self.parent_run.log_figure(path.stem, path)
+
+    def _tables(self) -> dict[str, str]:
+        """By name of the file."""
+        return {
+            "arms.csv": study_csv(self.outcome.arms),
+            "students.csv": students_csv(self.outcome.arms),
+            "study.json": json.dumps(self.outcome.as_json(), indent=1),
+        }
 
 
-class TrialPipeline(Pipeline):
-    """The pipeline of one arm under one seed."""
-
-    def __init__(self, trial: Trial, study_run: RunRef) -> None:
-        """study_run: the study's run, below which this one's hangs."""
-        super().__init__(trial.config)
-        self.trial, self._study_run = trial, study_run
-
-    @cached_property
-    def parent(self) -> Run:
-        """The run of this arm and seed; the stages that it had to make hang below it."""
-        trial = self.trial
-        return self.tracker.run(
-            f"{trial.arm}/seed-{trial.seed}",
-            key=f"trial:{trial.arm}:{trial.seed}:{_print_of(trial)}",
-            parent=self._study_run,
-            params=self.config.model_dump(exclude={"arms", "tracking", "storage"}),
-            tags={
-                "bertkd.kind": "trial",
-                "bertkd.pipeline": self.config.name,
-                "bertkd.arm": trial.arm,
-                "bertkd.seed": trial.seed,
-            },
-        )
-
-    @property
-    def made(self) -> BuildRecord:
-        """The stages that this pipeline had to make."""
-        results = self.outcome.stages.values()
-        return {one.artifact.directory: (one.status, one.seconds) for one in results if one.status != "cached"}
-
-    def student(self) -> _Student:
-        """The student, its translations and scores, and its curve and scores in its run, whoever made them when."""
-        arm, outcome = self.trial.arm, self.outcome
-        translation = self.translate(arm)
-        results = self.results
-        (scores,) = results.arms
-        outcome.signatures.update(results.signatures)
-        student = outcome.stages[f"distill/{arm}"].artifact
-        history = results.histories[arm]
-        record_student(self.parent, scores, student, translation, history)
-        places = (student.display_uri, translation.display_uri, self.parent.ref.run_id)
-        result = SeedResult(self.trial.seed, scores, *places, teacher=_teacher(outcome.stages))
-        return _Student(self.trial, result, history, translation)
+def study_run(study: Study, tracker: Tracker) -> Run:
+    """The tracked run of a study."""
+    settings = study.settings
+    trials = {f"{trial.arm}/{trial.seed}": _digest(trial) for trial in study.trials}
+    key = fingerprint("study", {"name": settings.name, "control": study.control}, trials)
+    return tracker.run(
+        settings.name,
+        key=f"study:{key}",
+        params=settings.model_dump(),
+        tags={"bertkd.kind": "study", "bertkd.arms": ",".join(settings.arms), "bertkd.control": study.control},
+    )
 
 
-class _TrialInStudy(TrialPipeline):
-    """One in the session and the tracker of its study, which checks every artifact once."""
+def trial_pipeline(trial: Trial, parent: RunRef, session: Session | None = None) -> Pipeline:
+    """The pipeline of one arm under one seed, whose run hangs below that of the study."""
+    tags = {
+        "bertkd.kind": "trial",
+        "bertkd.pipeline": trial.config.name,
+        "bertkd.arm": trial.arm,
+        "bertkd.seed": trial.seed,
+    }
+    key = f"trial:{trial.arm}:{trial.seed}:{_digest(trial)}"
+    run = RunIdentity(f"{trial.arm}/seed-{trial.seed}", key, tags, parent)
+    return Pipeline(trial.config, session=session, run=run)
 
-    def __init__(self, trial: Trial, runner: StudyRunner) -> None:
-        super().__init__(trial, runner.parent.ref)
-        self._runner = runner
 
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        # The session is the study's, which ends it.
-        self.__dict__.pop("runtime", None)
-        super().__exit__(kind, *rest)
-
-    @cached_property
-    def runtime(self) -> Any:
-        """The study's."""
-        return self._runner.runtime
-
-    @cached_property
-    def tracker(self) -> Tracker:
-        """The study's."""
-        return self._runner.tracker
-
-    def _find(self, work: PendingArtifact) -> Artifact | None:
-        known = self._runner.found
-        if work.directory not in known:
-            found = super()._find(work)
-            if found is None:
-                return None
-            known[work.directory] = found
-        return known[work.directory]
+def _student_of(trial: Trial, pipeline: Pipeline) -> _Student:
+    """The student, its translations and scores, and its curve and scores in its run, whoever made them when."""
+    outcome = pipeline.outcome
+    translation = pipeline.make(TRANSLATE.name, trial.arm)
+    student = pipeline.make(DISTILL.name, trial.arm)
+    results = pipeline.results
+    (scores,) = results.arms
+    outcome.signatures.update(results.signatures)
+    history = results.histories[trial.arm]
+    record_student(pipeline.parent_run, scores, student, translation, history)
+    uris = student.display_uri, translation.display_uri, pipeline.parent_run.ref.run_id
+    result = SeedResult(trial.seed, scores, *uris, teacher=_teacher(outcome.stages))
+    return _Student(trial, result, history, translation)
 
 
 def _teacher(stages: Mapping[str, StageResult]) -> TeacherFigures | None:
     """The figures of what a student learned from."""
-    if "extract" not in stages:
+    if EXTRACT.name not in stages:
         return None
-    teacher, labels = stages["finetune"].artifact, stages["extract"].artifact
+    teacher, labels = stages[FINETUNE.name].artifact, stages[EXTRACT.name].artifact
     fidelity = {
         name: labels.metrics[f"fidelity/{name}"] for name in ("gold_first", "gold_in_topk", "entropy_t1", "entropy_t10")
     }
@@ -319,7 +277,7 @@ def _teacher(stages: Mapping[str, StageResult]) -> TeacherFigures | None:
     )
 
 
-def _print_of(trial: Trial) -> str:
+def _digest(trial: Trial) -> str:
     return fingerprint("trial", trial.config.model_dump(exclude=NOT_PART_OF_A_RESULT), {})
 
 

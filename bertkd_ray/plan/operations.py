@@ -28,11 +28,11 @@ class Operations(NamedTuple):
     useful: float
 
     def plus(self, other: Operations) -> Operations:
-        """The sum of two counts."""
+        """Both together."""
         return Operations(self.computed + other.computed, self.useful + other.useful)
 
     def times(self, factor: float) -> Operations:
-        """The count of so many repetitions."""
+        """So many times over."""
         return Operations(self.computed * factor, self.useful * factor)
 
 

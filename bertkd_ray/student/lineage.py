@@ -5,17 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bertkd_ray.artifacts import artifact as artifacts
-from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
+from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.artifacts.manifest import MANIFEST
-from bertkd_ray.artifacts.store import Store, store_above
+from bertkd_ray.artifacts.store import store_above
 from bertkd_ray.config import Config
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.corpus import prepare
-from bertkd_ray.softlabels import extract
-from bertkd_ray.student import distill
 from bertkd_ray.student.distill import MODEL
-from bertkd_ray.teacher import finetune
-from bertkd_ray.teacher.source import model_hash, resolve_model, tokenizer_hash
 
 
 @dataclass(frozen=True)
@@ -60,49 +55,6 @@ def distilled_arm(config: Config) -> str:
     """The first arm with a teacher; the first of all where none has one."""
     arms = config.arm_configs()
     return next((name for name, of_arm in arms.items() if of_arm.kd.alpha > 0), next(iter(arms)))
-
-
-def student_of(config: Config, arm: str, origin: str) -> Artifact:
-    """The finished student of an arm; origin stands for the configuration in messages.
-
-    Nothing is made. Raises UserError for an unknown arm, and for one that is not finished.
-    """
-    arms = config.arm_configs()
-    if arm not in arms:
-        raise UserError(f"--arm {arm}: the configuration has the arms {', '.join(arms)}")
-    store = Store(config.storage)
-    work = shared_inputs(config, store).student(arms[arm], store)
-    found = artifacts.find(store, work.stage, work.fingerprint, checksums=config.verify == "checksums")
-    if found is None:
-        raise UserError(f"{origin}: the student of arm {arm} is not finished; run bertkd distill {origin} --arm {arm}")
-    return found
-
-
-@dataclass(frozen=True)
-class SharedInputs:
-    """What the students of a configuration are made from, finished or not."""
-
-    corpus: PendingArtifact
-    teacher: PendingArtifact
-    softlabels: PendingArtifact
-
-    def student(self, config: Config, store: Store) -> PendingArtifact:
-        """The student of an arm, given by its configuration."""
-        softlabels = self.softlabels.fingerprint if config.kd.alpha > 0 else None
-        return distill.pending_artifact(config, store, self.corpus.fingerprint, softlabels)
-
-
-def shared_inputs(config: Config, store: Store) -> SharedInputs:
-    """The names of the corpus, teacher and soft labels of a configuration; nothing is made.
-
-    Text and BERT are read for their hashes. Raises UserError where they cannot be.
-    """
-    bert = resolve_model(config.teacher.model)
-    corpus = prepare.pending_artifact(config, store, tokenizer_hash(bert))
-    teacher = finetune.pending_artifact(config, store, corpus.fingerprint, model_hash(bert))
-    return SharedInputs(
-        corpus, teacher, extract.pending_artifact(config, store, corpus.fingerprint, teacher.fingerprint)
-    )
 
 
 def lineage_of(student: Artifact) -> Lineage:

@@ -15,8 +15,9 @@ from bertkd_ray.artifacts.artifact import PendingArtifact, fingerprint
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import load_config
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.pipeline import checks
 from bertkd_ray.pipeline.checks import check_config, check_store
-from bertkd_ray.pipeline.pipeline import Pipeline, checks
+from bertkd_ray.pipeline.pipeline import Pipeline
 from tests.helpers.small_config import write_config
 
 
@@ -67,7 +68,7 @@ def test_a_teacher_that_is_no_bert_is_told_before_anything_is_made(check, path, 
     store = tmp_path / "store"
     pipeline = Pipeline(load_config(path, [f"teacher.model={tmp_path}", f"storage={store}"]))
     with pipeline, pytest.raises(UserError, match=said):
-        pipeline.prepare()
+        pipeline.make("prepare")
     assert Store(str(store)).files() == []
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from bertkd_ray.cli import main
-from bertkd_ray.execution.ray.session import Runtime
-from bertkd_ray.pipeline.pipeline import Pipeline
+from bertkd_ray.execution.ray.session import RayRuntime
+from bertkd_ray.pipeline.session import Session
 from tests.helpers.local_project import QUICK, InProcessRuntime
 from tests.helpers.small_config import write_config
 
@@ -25,14 +25,14 @@ def project(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         runtime = InProcessRuntime()
         runtime.close = lambda: None  # type: ignore[attr-defined]
-        patch.setattr(Pipeline, "runtime", runtime)
+        patch.setattr(Session, "runtime", runtime)
         assert main(["run", str(config), *QUICK]) == 0
     return directory
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_computed(monkeypatch):
-    monkeypatch.setattr(Runtime, "start", lambda self: pytest.fail("a report started Ray"))
+    monkeypatch.setattr(RayRuntime, "start", lambda self: pytest.fail("a report started Ray"))
 
 
 def page_of(directory: Path) -> Path:

@@ -104,7 +104,7 @@ class Runtime(InProcessRuntime):
 
 
 def test_a_configurations_corpus_is_prepared_first_and_once(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("bertkd_ray.execution.ray.session.Runtime", Runtime)
+    monkeypatch.setattr("bertkd_ray.execution.ray.session.RayRuntime", Runtime)
     path = write_config(tmp_path, tracking="none")
     assert main(["inspect", str(path), "--json"]) == 0
     told, log = capsys.readouterr()

@@ -65,9 +65,9 @@ def test_json_has_the_contract_of_the_design(finished):
 
 
 def test_a_second_run_is_cached_and_needs_no_ray(project, finished, bertkd, monkeypatch):
-    from bertkd_ray.execution.ray.session import Runtime
+    from bertkd_ray.execution.ray.session import RayRuntime
 
-    monkeypatch.setattr(Runtime, "start", lambda self: pytest.fail("a cached run started Ray"))
+    monkeypatch.setattr(RayRuntime, "start", lambda self: pytest.fail("a cached run started Ray"))
     code, again = bertkd("run", str(project / "small.yaml"))
     assert code == 0
     assert {entry["status"] for entry in again["stages"].values()} == {"cached"}

@@ -66,7 +66,7 @@ def bertkd(project) -> Callable[..., dict[str, Any]]:
         Session.made = []
         out = io.StringIO()
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
-            patch.setattr("bertkd_ray.execution.ray.session.Runtime", Session)
+            patch.setattr("bertkd_ray.execution.ray.session.RayRuntime", Session)
             assert main(["study", str(project / "tiny.yaml"), *QUICK, *arguments, "--json"]) == 0
         return {**json.loads(out.getvalue()), "sessions": Session.made}
 
@@ -179,7 +179,7 @@ def test_the_table_ends_with_where_all_is(project, finished, capsys):
 def test_a_failed_study_is_failed_in_mlflow_and_goes_on(project, monkeypatch):
     from mlflow import MlflowClient
 
-    monkeypatch.setattr("bertkd_ray.execution.ray.session.Runtime", Session)
+    monkeypatch.setattr("bertkd_ray.execution.ray.session.RayRuntime", Session)
     Session.made = []
     overrides = [*QUICK, "seeds=[4]", "tracking.experiment=failed"]
     study = load_study(project / "tiny.yaml", overrides)
@@ -228,7 +228,7 @@ def test_every_arm_is_compared_with_the_control_of_its_seed(rewritten):
     with rewritten(changes) as runner:
         _, k2, fewer = runner.run().arms
     references, by_words = [], {}
-    table = translate.read_translations(runner.found[Path(k2.seeds[0].translation).name])
+    table = translate.read_translations(runner.session.artifacts[Path(k2.seeds[0].translation).name])
     references = table["reference"].to_pylist()
     for words in seen:
         by_words[words] = corpus_bleu([" ".join(line.split()[:words]) for line in references], references)

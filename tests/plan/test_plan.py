@@ -46,9 +46,9 @@ def made(path) -> tuple[PipelinePlan, dict[str, Artifact]]:
     config = load_config(path)
     estimate = plan(config, None, ONE_TFLOP)
     with Pipeline(config) as pipeline:
-        pipeline.extract()
-        pipeline.distill("distilled")
-        pipeline.translate("distilled")
+        pipeline.make("extract")
+        pipeline.make("distill", "distilled")
+        pipeline.make("translate", "distilled")
     return estimate, {name: stage.artifact for name, stage in pipeline.outcome.stages.items()}
 
 

@@ -53,7 +53,7 @@ def bertkd() -> Bertkd:
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
-            patch.setattr("bertkd_ray.execution.ray.session.Runtime", Session)
+            patch.setattr("bertkd_ray.execution.ray.session.RayRuntime", Session)
             code = main(list(arguments))
         return code, out.getvalue(), err.getvalue()
 

@@ -9,9 +9,9 @@ import pytest
 from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.config import load_config
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.student.lineage import artifact_at, distilled_arm, lineage_of, student_at, student_of
+from bertkd_ray.student.lineage import artifact_at, distilled_arm, lineage_of, student_at
 from bertkd_ray.translation import translate
-from tests.helpers.local_project import QUICK, Project
+from tests.helpers.local_project import Project
 
 
 @pytest.fixture(scope="module")
@@ -49,26 +49,12 @@ def test_a_damaged_student_is_refused(taught, tmp_path):
         student_at(str(copy))
 
 
-def test_by_the_arm_of_a_configuration(project, taught):
-    control = project.control()
-    assert distilled_arm(project.config) == "distilled"
-    assert student_of(project.config, "distilled", "c.yaml").directory == taught.directory
-    assert student_of(project.config, "control", "c.yaml").directory == control.directory
-
-
-def test_an_arm_that_is_not_there_or_not_finished(project):
-    with pytest.raises(UserError, match=r"--arm best: the configuration has the arms distilled, control"):
-        student_of(project.config, "best", "c.yaml")
-    other = load_config(project.directory / "small.yaml", [*QUICK, "student.steps=3"])
-    with pytest.raises(UserError, match=r"c\.yaml: the student of arm control is not finished; run bertkd distill c"):
-        student_of(other, "control", "c.yaml")
-
-
 @pytest.mark.parametrize(
     ("arms", "chosen"),
     [
         ("{control: {kd.alpha: 0}, sharp: {kd.temperature: 1}, soft: {}}", "sharp"),
         ("{one: {kd.alpha: 0}, two: {kd.alpha: 0}}", "one"),
+        ("{distilled: {}, control: {kd.alpha: 0}}", "distilled"),
     ],
 )
 def test_the_arm_that_stands_for_a_configuration(project, arms, chosen):

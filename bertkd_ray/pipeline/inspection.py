@@ -1,0 +1,67 @@
+"""What a corpus is like: its figures, drawn and written beside the reports, and in MLflow."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.artifacts.storage_errors import scratch_directory
+from bertkd_ray.core.stages import PREPARE
+from bertkd_ray.pipeline.pipeline import Pipeline
+from bertkd_ray.pipeline.stage_runs import ended, run_input
+from bertkd_ray.tracking import now_ms
+
+if TYPE_CHECKING:
+    from bertkd_ray.corpus.inspect import CorpusFigures
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The figures of a corpus."""
+
+    figures: CorpusFigures
+    drawn: list[str]
+    """Where the figure is, as PNG and as SVG."""
+    how_to_open: str | None
+    """The runs in MLflow."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `bertkd inspect --json` prints."""
+        return {**self.figures.as_json(), "figures": self.drawn}
+
+
+def inspect(pipeline: Pipeline, corpus: Artifact | None = None, *, seed: int = 1) -> Inspection:
+    """The figures of a corpus (None: the pipeline's, which is made unless it is finished).
+
+    seed: draws the samples. In MLflow a corpus has one run of its own, whoever looks at it, so that corpora stand side
+    by side.
+    """
+    from bertkd_ray.corpus.inspect import inspect_corpus
+    from bertkd_ray.report.corpus import corpus_text
+    from bertkd_ray.report.lengths import draw_lengths
+
+    store, tracker = pipeline.session.store, pipeline.session.tracker
+    settings = pipeline.config.corpus.model_dump(mode="json") if corpus is None else corpus.config
+    corpus = corpus or pipeline.make(PREPARE.name)
+    figures = inspect_corpus(corpus, seed=seed)
+    run = tracker.run(
+        f"inspect/{corpus.directory}",
+        key=f"inspect:{corpus.fingerprint}",
+        params={"corpus": settings},
+        tags={"bertkd.kind": "inspect", "bertkd.input.corpus": corpus.fingerprint},
+    )
+    with ended(run), scratch_directory("report-") as scratch:
+        run.log_inputs([run_input(corpus)])
+        run.log_metrics([(0, figures.metrics(), now_ms())], series="inspect")
+        run.log_text(corpus_text(figures), "corpus.txt")
+        run.log_table([sample.as_json() for sample in figures.samples], "samples.json")
+        report = f"report-corpus-{corpus.fingerprint}"
+        drawn = draw_lengths(figures.lengths(), scratch / "lengths")
+        for path in drawn:
+            run.log_figure(path.stem, path)
+        (scratch / "corpus.txt").write_text(corpus_text(figures) + "\n", encoding="utf-8")
+        (scratch / "corpus.json").write_text(json.dumps(figures.as_json(), indent=1), encoding="utf-8")
+        store.upload(scratch, report)
+    return Inspection(figures, [store.display_uri(report, path.name) for path in drawn], tracker.how_to_open)

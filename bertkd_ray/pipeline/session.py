@@ -1,0 +1,103 @@
+"""What the pipelines of one command share: the store, the tracker, the runtime, and the artifacts that are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import cached_property
+from types import TracebackType
+from typing import Self
+
+from bertkd_ray.artifacts import artifact as artifacts
+from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
+from bertkd_ray.artifacts.store import Store
+from bertkd_ray.config import Config
+from bertkd_ray.core.stages import STAGES, Stage
+from bertkd_ray.core.timeline import span
+from bertkd_ray.execution.interface import Runtime
+from bertkd_ray.pipeline.stages import STAGE_FUNCTIONS, Bert
+from bertkd_ray.tracking import Tracker, default_uri, open_tracker
+
+
+class Session:
+    """A context manager; tracker and runtime are opened when they are first used, and the end closes them."""
+
+    def __init__(self, config: Config) -> None:
+        """config: what storage, tracking and runtime are set up by; pipelines of a session agree in these."""
+        self.config = config
+        self.store = Store(config.storage)
+        self.artifacts: dict[str, Artifact] = {}
+        """Finished artifacts by directory: each is checked, or made, once."""
+        self._pending: dict[tuple[str, str, tuple[tuple[str, str], ...]], PendingArtifact] = {}
+        self._berts: dict[tuple[str, bool], Bert] = {}
+        self._opened = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._opened.__exit__(kind, error, trace)
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """Ray, whose session the first stage that computes starts, or this process."""
+        runtime = _runtime(self.config)
+        self._opened.callback(runtime.close)
+        return runtime
+
+    @cached_property
+    def tracker(self) -> Tracker:
+        """Where runs are recorded. Raises UserError when nobody answers there."""
+        uri = self.config.tracking.uri or default_uri(self.store.uri)
+        with span("tracker"):
+            return open_tracker(uri, self.config.tracking.experiment or self.config.name)
+
+    def bert(self, config: Config) -> Bert:
+        """The BERT of a configuration; its weights are needed where an arm has a teacher that starts from them."""
+        has_teacher = any(of_arm.kd.alpha > 0 for of_arm in config.arm_configs().values())
+        key = config.teacher.model, config.teacher.pretrained and has_teacher
+        return self._berts.setdefault(key, Bert(*key))
+
+    def pending(self, stage: Stage, config: Config, inputs: Mapping[str, str]) -> PendingArtifact:
+        """The artifact of a stage, finished or not. Text and BERT are read for their hashes, once.
+
+        config: the arm's, for a stage that every arm has; inputs: fingerprints by kind of artifact. Raises UserError
+        for text or a BERT that cannot be read.
+        """
+        key = stage.name, config.model_dump_json(include=set(stage.sections)), tuple(sorted(inputs.items()))
+        if key not in self._pending:
+            functions = STAGE_FUNCTIONS[stage.name]
+            self._pending[key] = functions.pending(config, self.store, inputs, self.bert(config))
+        return self._pending[key]
+
+    def pending_of_arm(self, config: Config, arm: str) -> dict[str, PendingArtifact]:
+        """The artifacts that an arm is made of, finished or not, by stage, in the order in which they are made."""
+        of_arm = config.arm_configs()[arm]
+        pending: dict[str, PendingArtifact] = {}
+        for stage in STAGES.values():
+            if stage.is_needed(of_arm):
+                inputs = {source.artifact: pending[source.name].fingerprint for source in stage.inputs_of(of_arm)}
+                pending[stage.name] = self.pending(stage, of_arm if stage.per_arm else config, inputs)
+        return pending
+
+    def find(self, pending: PendingArtifact) -> Artifact | None:
+        """The finished artifact, its files checked as `verify` says; None where it is not finished."""
+        if pending.directory not in self.artifacts:
+            checksums = self.config.verify == "checksums"
+            artifact = artifacts.find(self.store, pending.stage, pending.fingerprint, checksums=checksums)
+            if artifact is None:
+                return None
+            self.artifacts[pending.directory] = artifact
+        return self.artifacts[pending.directory]
+
+
+def _runtime(config: Config) -> Runtime:
+    if config.runtime == "local":
+        from bertkd_ray.execution.local import LocalRuntime
+
+        return LocalRuntime(config)
+    from bertkd_ray.execution.ray.session import RayRuntime
+
+    return RayRuntime(config)

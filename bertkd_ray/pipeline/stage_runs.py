@@ -1,0 +1,78 @@
+"""The tracked run of a stage: what it is called, its inputs and curves, and how it ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
+from bertkd_ray.config import with_current_keys
+from bertkd_ray.core.console import Progress
+from bertkd_ray.tracking import InputArtifact, Run, RunRef, Tracker
+from bertkd_ray.training.curves import TRAIN_LOSS, VALID_ACCURACY, VALID_BLEU, VALID_LOSS, CurveRow
+
+
+@contextmanager
+def ended(run: Run) -> Iterator[None]:
+    """Ends a run as the block ends."""
+    try:
+        yield
+    except BaseException as error:
+        run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    run.finish()
+
+
+def stage_run(tracker: Tracker, parent: RunRef, name: str, pending: PendingArtifact, inputs: Iterable[Artifact]) -> Run:
+    """The run of a stage that is about to be made; name: its result's, the stage or stage/arm."""
+    stage, _, arm = name.partition("/")
+    tags = {"bertkd.kind": "stage", "bertkd.stage": stage, "bertkd.fingerprint": pending.fingerprint}
+    tags["bertkd.artifact"] = pending.store.uri_of(pending.directory)
+    tags.update({f"bertkd.input.{source}": digest for source, digest in pending.inputs.items()})
+    if arm:
+        tags["bertkd.arm"] = arm
+    params = with_current_keys(pending.config)
+    run = tracker.run(name, key=f"{name}:{pending.fingerprint}", parent=parent, params=params, tags=tags)
+    run.log_inputs([run_input(artifact) for artifact in inputs])
+    return run
+
+
+def run_input(artifact: Artifact) -> InputArtifact:
+    """An artifact as the input of a run, with the whole-number figures that say how large it is."""
+    counts = {name: int(value) for name, value in artifact.metrics.items() if float(value).is_integer()}
+    return InputArtifact(artifact.stage, artifact.fingerprint, artifact.uri, counts)
+
+
+@contextmanager
+def tracked_curves(name: str, steps: int, run: Run) -> Iterator[Callable[[list[CurveRow]], None]]:
+    """Takes the curves of a training to the terminal and to its run."""
+    started, is_training = time.time(), False
+    with Progress(steps, name, "steps") as progress:
+
+        def on_rows(rows: list[CurveRow]) -> None:
+            nonlocal is_training
+            # The start of the workers is no part of the rate, nor are rows that a checkpoint hands out again.
+            advance = progress.update if is_training else progress.resume
+            for row in rows:
+                advance(row.step, **_displayed_metrics(row))
+                is_training = row.time >= started
+            _log_rows(run, rows)
+
+        yield on_rows
+
+
+def _displayed_metrics(row: CurveRow) -> dict[str, float]:
+    """The figures of a row that the progress line shows."""
+    labels = {TRAIN_LOSS: "loss", VALID_LOSS: "valid loss", VALID_ACCURACY: "valid accuracy", VALID_BLEU: "BLEU"}
+    return {label: row.metrics[key] for key, label in labels.items() if key in row.metrics}
+
+
+def _log_rows(run: Run, rows: Iterable[CurveRow]) -> None:
+    """Training and validation figures are two series: both may have a row at the same step."""
+    by_series: dict[str, list[tuple[int, dict[str, float], int]]] = {"train": [], "valid": []}
+    for row in rows:
+        by_series[row.split].append((row.step, dict(row.metrics), int(row.time * 1000)))
+    for series, items in by_series.items():
+        if items:
+            run.log_metrics(items, series=series)

@@ -1,0 +1,109 @@
+"""What a session shares: names of artifacts, finished artifacts, a runtime; and what each ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bertkd_ray.artifacts import artifact as artifacts
+from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.config import Config, load_config
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.stages import STAGES
+from bertkd_ray.corpus import prepare
+from bertkd_ray.pipeline import session as sessions
+from bertkd_ray.pipeline.finished import student_of
+from bertkd_ray.pipeline.session import Session
+from tests.helpers.local_project import QUICK, Project
+
+ARM = "distilled"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Project:
+    return Project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="module")
+def taught(project) -> Artifact:
+    """The student of the arm `distilled`."""
+    return project.distilled()
+
+
+def test_the_student_of_an_arm(project, taught):
+    control = project.control()
+    assert student_of(project.config, ARM, "c.yaml").directory == taught.directory
+    assert student_of(project.config, "control", "c.yaml").directory == control.directory
+
+
+def test_an_arm_that_is_not_there_or_not_finished(project):
+    with pytest.raises(UserError, match=r"--arm best: the configuration has the arms distilled, control"):
+        student_of(project.config, "best", "c.yaml")
+    other = load_config(project.directory / "small.yaml", [*QUICK, "student.steps=3"])
+    with pytest.raises(UserError, match=r"c\.yaml: the student of arm control is not finished; run bertkd distill c"):
+        student_of(other, "control", "c.yaml")
+
+
+def test_an_arm_is_named_as_the_stages_name_it(project, taught):
+    pending = Session(project.config).pending_of_arm(project.config, ARM)
+    made = {"prepare": project.corpus(), "finetune": project.teacher(), "extract": project.labels(), "distill": taught}
+    assert list(pending) == list(STAGES)
+    assert {name: pending[name].directory for name in made} == {name: made[name].directory for name in made}
+    assert list(Session(project.config).pending_of_arm(project.config, "control")) == [
+        "prepare",
+        "distill",
+        "translate",
+    ]
+
+
+def test_text_is_hashed_once_for_all_arms(project, monkeypatch):
+    calls, hashes = [], prepare.source_hashes
+    monkeypatch.setattr(prepare, "source_hashes", lambda corpus: calls.append(corpus) or hashes(corpus))
+    session = Session(project.config)
+    for arm in project.config.arms:
+        session.pending_of_arm(project.config, arm)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_artifact_depends_on_the_sections_that_are_declared_alone(project, stage):
+    """A configuration of nothing else has the same artifact."""
+    declared = project.config.model_dump(include=STAGES[stage].all_sections())
+    bare = Config.model_validate({"name": "bare", "storage": project.config.storage, **declared})
+    digests = [Session(config).pending_of_arm(config, ARM)[stage].fingerprint for config in (project.config, bare)]
+    assert digests[0] == digests[1]
+
+
+def test_an_artifact_is_checked_once(project, taught, monkeypatch):
+    calls, find = [], artifacts.find
+    monkeypatch.setattr(artifacts, "find", lambda *a, **options: calls.append(a) or find(*a, **options))
+    session = Session(project.config)
+    pending = session.pending_of_arm(project.config, ARM)
+    for _ in range(2):
+        assert session.find(pending["distill"]).directory == taught.directory
+        assert session.find(pending["translate"]) is None
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("uses_runtime", [True, False])
+def test_the_end_closes_what_was_opened(project, monkeypatch, uses_runtime):
+    class Runtime:
+        closed = 0
+
+        def close(self) -> None:
+            self.closed += 1
+
+    runtime = Runtime()
+    monkeypatch.setattr(sessions, "_runtime", lambda config: runtime)
+    with Session(project.config) as session:
+        if uses_runtime:
+            assert session.runtime is session.runtime is runtime
+    assert runtime.closed == uses_runtime
+
+
+def test_nothing_is_written_by_a_session(project, tmp_path):
+    config = load_config(project.directory / "small.yaml", [f"storage={tmp_path / 'none'}"])
+    with Session(config) as session:
+        session.pending_of_arm(config, ARM)
+    assert not Path(tmp_path / "none").exists()
