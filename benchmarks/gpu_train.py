@@ -14,7 +14,7 @@ from benchmarks.gpu_board import Board
 from benchmarks.gpu_setting import GpuSetting, MemoryGroups
 from benchmarks.gpu_timing import ProductRate, Products, kernels, student_products, teacher_products
 from benchmarks.loop import Alone, Unjudged, Updates
-from bertkd_ray.plan.operations import Operations, student_forward, teacher_forward, training
+from bertkd_ray.plan.operations import TRAINING, Operations, student_forward, teacher_forward
 from bertkd_ray.student import task as student_task
 from bertkd_ray.student.collate import StudentBatch
 from bertkd_ray.teacher import task as teacher_task
@@ -64,7 +64,7 @@ class Finetuning:
         rows, width = batch.input_ids.shape
         real = batch.attention_mask.sum(dim=1).numpy()
         masked = np.bincount(batch.masked_index.numpy() // width, minlength=rows)
-        return training(teacher_forward(setting.sizes.teacher, real, width, masked))
+        return teacher_forward(setting.sizes.teacher, real, width, masked).times(TRAINING)
 
     def tokens(self, batch: TeacherBatch) -> int:
         """What the rate counts."""
@@ -89,7 +89,7 @@ class Distilling:
         rows, width = batch.decoder_input_ids_NT.shape
         src = batch.src_mask_NS.sum(dim=1).numpy()
         tgt = np.bincount(batch.target_index_P.numpy() // width, minlength=rows)
-        return training(student_forward(setting.sizes.student, src, tgt, batch.src_mask_NS.shape[1], width))
+        return student_forward(setting.sizes.student, src, tgt, batch.src_mask_NS.shape[1], width).times(TRAINING)
 
     def tokens(self, batch: StudentBatch) -> int:
         """What the rate counts."""

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 TRAINING = 3
-"""Backwards, a product of two matrices becomes two: one for the gradient of each factor."""
+"""Forward passes that a forward and a backward pass take: backwards, a product of two matrices becomes two, one for the
+gradient of each factor. Fused attention computes its scores again in the backward pass; that is not counted."""
 
 
 class Operations(NamedTuple):
@@ -34,14 +35,6 @@ class Operations(NamedTuple):
     def times(self, factor: float) -> Operations:
         """So many times over."""
         return Operations(self.computed * factor, self.useful * factor)
-
-
-def training(forward: Operations) -> Operations:
-    """Forward and backward pass of what takes `forward` in a forward pass.
-
-    Fused attention computes its scores again in the backward pass; that is not counted.
-    """
-    return forward.times(TRAINING)
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from bertkd_ray.decoding import beam_search as beams
 from bertkd_ray.decoding.attention import shared_keys
 from bertkd_ray.decoding.seq2seq import Seq2SeqStep
 from bertkd_ray.plan.operations import (
+    TRAINING,
     Operations,
     StudentSize,
     TeacherSize,
     beam_search,
     student_forward,
     teacher_forward,
-    training,
 )
 from bertkd_ray.student.collate import collate
 from bertkd_ray.student.loss import fused_kd_loss
@@ -92,7 +92,7 @@ def test_a_teachers_training_step_has_three_times_as_many():
     batch, masked = teacher_batch()
     model = teacher()
     tensors = batch.input_ids, batch.token_type_ids, batch.attention_mask, batch.masked_index, batch.labels
-    found = training(teacher_forward(TEACHER, SRC + TGT + 3, batch.input_ids.shape[1], masked))
+    found = teacher_forward(TEACHER, SRC + TGT + 3, batch.input_ids.shape[1], masked).times(TRAINING)
     assert found.computed == counted(lambda: model.loss_sum(*tensors)[0].backward())
 
 
@@ -110,7 +110,7 @@ def test_a_students_training_step_has_three_times_as_many_with_the_fused_loss():
     model = student()
     weight = model.get_output_embeddings().weight
     shape = batch.src_ids_NS.shape[1], batch.decoder_input_ids_NT.shape[1]
-    found = training(student_forward(STUDENT, SRC + 1, TGT + 1, *shape))
+    found = student_forward(STUDENT, SRC + 1, TGT + 1, *shape).times(TRAINING)
 
     def step() -> None:
         # In float32 the weight's gradient is an `addmm_`, which torch's counter does not know.
