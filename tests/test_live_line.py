@@ -40,8 +40,8 @@ class Terminal(io.StringIO):
 class RowByRow(InProcessRuntime):
     """Hands out the curves a row at a time, as a long training does."""
 
-    def train(self, draft: Any, worker: Any, arguments: Any, on_rows: Callable[[list[Any]], None]) -> None:
-        super().train(draft, worker, arguments, lambda rows: [on_rows([row]) for row in rows])
+    def train(self, pending: Any, worker: Any, arguments: Any, on_rows: Callable[[list[Any]], None]) -> None:
+        super().train(pending, worker, arguments, lambda rows: [on_rows([row]) for row in rows])
 
     def close(self) -> None:
         """There is nothing to end."""

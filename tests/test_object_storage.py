@@ -218,9 +218,9 @@ def test_a_lost_shard_alone_is_made_again(in_bucket):
     for lost in ("manifest.json", shards[1]):
         store.fs.delete_file(store.path(labels.directory, lost))
     runtime: Any = InProcessRuntime()
-    draft = in_bucket.pending_labels()
-    assert draft.resumed
-    made = extract.extract(draft, in_bucket.config, runtime, in_bucket.corpus(), in_bucket.teacher())
+    pending = in_bucket.pending_labels()
+    assert pending.resumed
+    made = extract.extract(pending, in_bucket.config, runtime, in_bucket.corpus(), in_bucket.teacher())
     assert [item.shard for item in runtime.mapped] == [shards[1]]
     after = {name: store.sha256(made.directory, name) for name in shards if name != shards[1]}
     assert after.items() <= before.items()

@@ -123,7 +123,7 @@ def test_import_is_light() -> None:
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 
-def refusal(directory: Path) -> str:
+def error_message(directory: Path) -> str:
     with pytest.raises(UserError) as refused:
         load_bert_tokenizer(directory)
     message = str(refused.value)
@@ -138,7 +138,7 @@ def test_a_vocabulary_without_special_tokens_is_refused_by_name(tmp_path: Path, 
     fast = bert_of(vocabulary)
     fast.add_special_tokens(["[CLS]", "[MASK]"])  # ids for which the model has no rows
     write(tmp_path, **({"fast": fast} if form == "fast" else {"vocabulary": vocabulary}))
-    assert "the vocabulary lacks [CLS] [MASK]; name a BERT with all special tokens" in refusal(tmp_path)
+    assert "the vocabulary lacks [CLS] [MASK]; name a BERT with all special tokens" in error_message(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -152,13 +152,13 @@ def test_a_vocabulary_without_special_tokens_is_refused_by_name(tmp_path: Path, 
 def test_japanese_bert_is_refused_by_name(tmp_path: Path, config: dict[str, str]) -> None:
     # Its words are cut by MeCab before WordPiece sees them, which `vocab.txt` does not show.
     write(tmp_path, HAND_VOCABULARY, tokenizer_class="BertJapaneseTokenizer", **config)
-    assert "its tokenizer is BertJapaneseTokenizer, not BERT's WordPiece alone" in refusal(tmp_path)
+    assert "its tokenizer is BertJapaneseTokenizer, not BERT's WordPiece alone" in error_message(tmp_path)
 
 
 def test_a_tokenizer_class_named_by_the_model_is_looked_at_too(tmp_path: Path) -> None:
     write(tmp_path, HAND_VOCABULARY)
     (tmp_path / "config.json").write_text('{"model_type": "bert", "tokenizer_class": "BertJapaneseTokenizer"}')
-    assert "BertJapaneseTokenizer" in refusal(tmp_path)
+    assert "BertJapaneseTokenizer" in error_message(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_a_tokenizer_that_is_not_berts_is_refused(tmp_path: Path, model: models.
         expected = "its tokenizer does not split words as BERT does"
     else:
         expected = f"its tokenizer is {type(model).__name__}, not BERT's WordPiece"
-    assert expected in refusal(write(tmp_path, fast=tokenizer, tokenizer_class="BertTokenizer"))
+    assert expected in error_message(write(tmp_path, fast=tokenizer, tokenizer_class="BertTokenizer"))
 
 
 def test_another_mark_of_continuation_is_refused() -> None:
@@ -184,12 +184,12 @@ def test_another_mark_of_continuation_is_refused() -> None:
 
 
 def test_what_is_absent_or_damaged_is_refused(tmp_path: Path) -> None:
-    assert "has neither tokenizer.json nor vocab.txt" in refusal(tmp_path / "absent")
+    assert "has neither tokenizer.json nor vocab.txt" in error_message(tmp_path / "absent")
     (tmp_path / "vocab.txt").write_bytes(b"\xff\n")
-    assert "vocab.txt cannot be read as UTF-8" in refusal(tmp_path)
+    assert "vocab.txt cannot be read as UTF-8" in error_message(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{bad", encoding="utf-8")
-    assert "tokenizer.json cannot be read as JSON" in refusal(tmp_path)
+    assert "tokenizer.json cannot be read as JSON" in error_message(tmp_path)
     (tmp_path / "tokenizer.json").write_text('{"model": {"type": "Other"}}', encoding="utf-8")
-    assert "tokenizer.json is not a tokenizer" in refusal(tmp_path)
+    assert "tokenizer.json is not a tokenizer" in error_message(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text("[]", encoding="utf-8")
-    assert "tokenizer_config.json is not a JSON object" in refusal(tmp_path)
+    assert "tokenizer_config.json is not a JSON object" in error_message(tmp_path)

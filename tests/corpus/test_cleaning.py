@@ -42,7 +42,7 @@ def test_no_pairs() -> None:
     assert filter_by_text(pa.array([], pa.string()), pa.array([], pa.string()), CleanConfig()).tolist() == []
 
 
-def judged(pairs: list[tuple[str, str]], **rules: object) -> list[str | None]:
+def drop_reasons(pairs: list[tuple[str, str]], **rules: object) -> list[str | None]:
     src, tgt = zip(*pairs, strict=True)
     reasons = filter_by_text(pa.array(src), pa.array(tgt), CleanConfig.model_validate(rules))
     return [None if reason == ADMITTED else TEXT_REASONS[reason - 1] for reason in reasons]
@@ -76,7 +76,7 @@ PAIRS = [("a b c", "a b c"), ("a", "x y z"), ("", "x"), ("x", ""), ("", ""), ("Ã
     ],
 )
 def test_every_rule_drops_what_it_says(rules: dict[str, object], dropped: dict[int, str]) -> None:
-    assert judged(PAIRS, **rules) == [dropped.get(row) for row in range(len(PAIRS))]
+    assert drop_reasons(PAIRS, **rules) == [dropped.get(row) for row in range(len(PAIRS))]
 
 
 def test_rules_read_slices_of_arrays() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus.columnar import dataset_hash, parquet_hash, read_dataset, read_parquet
-from tests.corpus.test_readers import pairs_of, refusal
+from tests.corpus.test_readers import error_message, pairs_of
 
 ROWS = [
     {"id": number, "src": f"s{number}", "tgt": f"t{number}", "translation": {"de": f"d{number}", "en": f"e{number}"}}
@@ -43,7 +43,7 @@ def test_a_file_a_directory_and_a_pattern(tmp_path: Path, scheme: str) -> None:
     assert pairs_of(read_parquet(f"{scheme}{tmp_path}/b")) == PAIRS[3:] + PAIRS[:3]
     assert pairs_of(read_parquet(f"{scheme}{tmp_path}/b/part-*.parquet")) == PAIRS[:3]
     assert pairs_of(read_parquet(f"{scheme}{tmp_path}/*/mo*/part-*")) == PAIRS[3:]
-    assert refusal(read_parquet(f"{scheme}{tmp_path}/*/x-*")).endswith(
+    assert error_message(read_parquet(f"{scheme}{tmp_path}/*/x-*")).endswith(
         "no Parquet file is here; correct the path or the pattern"
     )
 
@@ -72,29 +72,31 @@ def test_columns_in_structs_and_types_of_text(tmp_path: Path) -> None:
 )
 def test_columns_that_are_not_there_or_not_text(tmp_path: Path, columns: tuple[str, str], said: str) -> None:
     path = write(tmp_path / "a.parquet", ROWS)
-    assert refusal(read_parquet(path, *columns)).startswith(f"{path}: {said}")
+    assert error_message(read_parquet(path, *columns)).startswith(f"{path}: {said}")
 
 
 @pytest.mark.parametrize("at", [0, 4999])
 def test_a_null_is_named_by_its_row(tmp_path: Path, at: int) -> None:
     path = write(tmp_path / "a", [{"src": None if row == at else "x", "tgt": {"en": "y"}} for row in range(5000)])
-    assert refusal(read_parquet(path, "src", "tgt.en")).startswith(f"{path}: row {at + 1}: column src is null; remove")
+    assert error_message(read_parquet(path, "src", "tgt.en")).startswith(
+        f"{path}: row {at + 1}: column src is null; remove"
+    )
     path = write(tmp_path / "b", [{"src": "x", "tgt": None if row == at else {"en": "y"}} for row in range(5000)])
-    assert refusal(read_parquet(path, "src", "tgt.en")).startswith(f"{path}: row {at + 1}: column tgt.en is null")
+    assert error_message(read_parquet(path, "src", "tgt.en")).startswith(f"{path}: row {at + 1}: column tgt.en is null")
 
 
 def test_what_is_no_parquet_file(tmp_path: Path) -> None:
     missing = str(tmp_path / "none.parquet")
-    assert refusal(read_parquet(missing)).startswith(f"{missing}: no such file")
+    assert error_message(read_parquet(missing)).startswith(f"{missing}: no such file")
     text = tmp_path / "text.parquet"
     text.write_text("no table\n" * 10)
-    assert refusal(read_parquet(str(text))).startswith(f"{text}: damaged, or no Parquet file (")
+    assert error_message(read_parquet(str(text))).startswith(f"{text}: damaged, or no Parquet file (")
     whole = Path(
         write(tmp_path / "whole.parquet", [{"src": "x" * 50, "tgt": str(n)} for n in range(2000)])
     ).read_bytes()
     text.write_bytes(whole[: len(whole) // 2])
-    assert refusal(read_parquet(str(text))).startswith(f"{text}: damaged, or no Parquet file (")
-    assert "nosuchscheme://a/b: cannot be read" in refusal(read_parquet("nosuchscheme://a/b"))
+    assert error_message(read_parquet(str(text))).startswith(f"{text}: damaged, or no Parquet file (")
+    assert "nosuchscheme://a/b: cannot be read" in error_message(read_parquet("nosuchscheme://a/b"))
 
 
 def test_the_hash_is_of_the_contents_in_their_order(tmp_path: Path) -> None:
@@ -133,19 +135,25 @@ def test_a_dataset_with_the_translation_feature(dataset: str) -> None:
 def test_mistakes_with_a_dataset(dataset: str, tmp_path: Path) -> None:
     pytest.importorskip("datasets")
     where = f"dataset {dataset}, split"
-    assert refusal(read(dataset, split="validation")).startswith(f"{where} validation: cannot be loaded (Bad split")
-    assert refusal(read(dataset, subset="de-en")).startswith(f"{where} train: cannot be loaded (BuilderConfig 'de-en'")
-    assert refusal(read(dataset, column="fr")).startswith(f"{where} train: no column fr in translation, only de, en")
+    assert error_message(read(dataset, split="validation")).startswith(
+        f"{where} validation: cannot be loaded (Bad split"
+    )
+    assert error_message(read(dataset, subset="de-en")).startswith(
+        f"{where} train: cannot be loaded (BuilderConfig 'de-en'"
+    )
+    assert error_message(read(dataset, column="fr")).startswith(
+        f"{where} train: no column fr in translation, only de, en"
+    )
     missing = str(tmp_path / "none")
-    assert refusal(read(missing)).startswith(f"dataset {missing}, split train: cannot be loaded (")
+    assert error_message(read(missing)).startswith(f"dataset {missing}, split train: cannot be loaded (")
     (tmp_path / "train.jsonl").write_text('{"translation": {"de": "x", "en": "y"}}\nno JSON\n')
-    assert refusal(read(dataset)).startswith(f"{where} train: cannot be ")
+    assert error_message(read(dataset)).startswith(f"{where} train: cannot be ")
 
 
 def test_datasets_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     said = "the datasets library is not installed; install the extra: pip install 'bertkd-ray[datasets]'"
-    assert refusal(read("wmt14")) == f"dataset wmt14, split train: {said}"
+    assert error_message(read("wmt14")) == f"dataset wmt14, split train: {said}"
 
 
 def test_a_directory_enters_by_its_files(dataset: str) -> None:

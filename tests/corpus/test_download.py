@@ -157,7 +157,7 @@ def get(server: Server, directory: Path, **options: Any) -> Path:
     return fetch(server.url, directory, **{"timeout": 20, "tries": 3, "pause": 0.01, "quiet": True, **options})
 
 
-def refusal(act: Callable[[], object]) -> str:
+def error_message(act: Callable[[], object]) -> str:
     with pytest.raises(UserError) as refused:
         act()
     message = str(refused.value)
@@ -214,7 +214,7 @@ def test_a_server_that_is_ill_is_asked_again(server, tmp_path):
 
 def test_a_later_call_goes_on(server, tmp_path):
     web = server(cut_off(300_000), status(404), serve)
-    refusal(lambda: get(web, tmp_path))
+    error_message(lambda: get(web, tmp_path))
     assert files(tmp_path) == ["de-en.tgz.part", "de-en.tgz.part.json"]
     assert get(web, tmp_path).read_bytes() == CONTENT
     assert web.ranges() == [None, "bytes=300000-", "bytes=300000-"]
@@ -250,7 +250,7 @@ def test_a_file_that_changed_meanwhile_is_taken_anew(server, tmp_path):
 
 def test_a_part_longer_than_the_file_is_taken_anew(server, tmp_path):
     web = server(cut_off(500_000), status(404), serve)
-    refusal(lambda: get(web, tmp_path))
+    error_message(lambda: get(web, tmp_path))
     web.content = CONTENT[:100]
     assert get(web, tmp_path).read_bytes() == CONTENT[:100]
 
@@ -292,7 +292,7 @@ def test_a_cut_in_chunks_is_seen(server, tmp_path):
 @pytest.mark.parametrize("code", [401, 403, 404, 410])
 def test_a_refusal_is_final(server, tmp_path, code):
     web = server(status(code))
-    message = refusal(lambda: get(web, tmp_path))
+    message = error_message(lambda: get(web, tmp_path))
     assert web.url in message
     assert str(code) in message
     assert len(web.requests) == 1
@@ -313,7 +313,7 @@ def test_a_refusal_is_final(server, tmp_path, code):
 )
 def test_a_server_that_never_gets_further_is_given_up(server, tmp_path, behaviour, reason):
     web = server(behaviour)
-    message = refusal(lambda: get(web, tmp_path, timeout=0.5 if reason == "stalls" else 20))
+    message = error_message(lambda: get(web, tmp_path, timeout=0.5 if reason == "stalls" else 20))
     assert reason in message
     assert "3 times in a row" in message
     assert len(web.requests) <= 4
@@ -323,7 +323,7 @@ def test_a_server_that_never_gets_further_is_given_up(server, tmp_path, behaviou
 def test_a_wrong_file_is_refused_with_both_sums_and_nothing_is_lost(server, tmp_path):
     web = server(serve)
     wrong = "0" * 64
-    message = refusal(lambda: get(web, tmp_path, sha256=wrong))
+    message = error_message(lambda: get(web, tmp_path, sha256=wrong))
     assert SUM in message
     assert wrong in message
     assert files(tmp_path) == ["de-en.tgz.part", "de-en.tgz.part.json"]
@@ -335,7 +335,7 @@ def test_a_wrong_file_is_refused_with_both_sums_and_nothing_is_lost(server, tmp_
 def test_a_wrong_file_is_downloaded_again_when_asked_again(server, tmp_path):
     web = server(serve)
     web.content = b"<html>maintenance</html>"
-    refusal(lambda: get(web, tmp_path, sha256=SUM))
+    error_message(lambda: get(web, tmp_path, sha256=SUM))
     web.content, web.tag = CONTENT, '"two"'
     assert get(web, tmp_path, sha256=SUM).read_bytes() == CONTENT
 
@@ -350,14 +350,14 @@ def test_a_part_of_another_file_is_found_by_the_checksum_and_not_kept_for_ever(s
         handler.wfile.write(old[500_000:])
 
     web = server(untagged, rest, serve)
-    assert SUM in refusal(lambda: get(web, tmp_path, sha256=SUM))
+    assert SUM in error_message(lambda: get(web, tmp_path, sha256=SUM))
     assert get(web, tmp_path, sha256=SUM).read_bytes() == CONTENT
 
 
 def test_a_file_that_is_there_and_wrong_is_left_to_the_user(server, tmp_path):
     web = server(serve)
     path = get(web, tmp_path)
-    message = refusal(lambda: get(web, tmp_path, sha256="0" * 64))
+    message = error_message(lambda: get(web, tmp_path, sha256="0" * 64))
     assert "delete it" in message
     assert str(path) in message
     assert path.read_bytes() == CONTENT
@@ -368,7 +368,7 @@ def test_no_network(tmp_path):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/x.tgz"
-        message = refusal(lambda: fetch(url, tmp_path, tries=2, pause=0.01, quiet=True))
+        message = error_message(lambda: fetch(url, tmp_path, tries=2, pause=0.01, quiet=True))
     assert "refused" in message
     assert "give its path" in message
     assert files(tmp_path) == []
@@ -376,29 +376,29 @@ def test_no_network(tmp_path):
 
 @pytest.mark.parametrize("url", ["ftp://h/x", "file:///etc/passwd", "x.tgz", "http:///x", "s3://b/x"])
 def test_only_web_addresses(tmp_path, url):
-    assert "http://" in refusal(lambda: fetch(url, tmp_path))
+    assert "http://" in error_message(lambda: fetch(url, tmp_path))
 
 
 @pytest.mark.parametrize("path", ["", "/", "/a/", "/a/..", "/a/%2e%2e", "/a%2f"])
 def test_an_address_must_name_a_file(tmp_path, path):
-    assert "no file" in refusal(lambda: fetch(f"http://127.0.0.1:9{path}", tmp_path))
+    assert "no file" in error_message(lambda: fetch(f"http://127.0.0.1:9{path}", tmp_path))
 
 
 def test_a_redirection_leads_to_no_local_file(server, tmp_path):
     for target in ("file:///etc/passwd", "ftp://127.0.0.1:9/x"):
-        refusal(lambda target=target: get(server(redirect(target)), tmp_path, tries=1))
+        error_message(lambda target=target: get(server(redirect(target)), tmp_path, tries=1))
     assert files(tmp_path) == []
 
 
 def test_secrets_in_an_address_are_not_shown(server, tmp_path):
     web = server(status(404))
-    message = refusal(lambda: fetch(f"{web.url}?token=secret", tmp_path, quiet=True))
+    message = error_message(lambda: fetch(f"{web.url}?token=secret", tmp_path, quiet=True))
     assert "secret" not in message
 
 
 def test_a_directory_that_cannot_be_written(server, tmp_path):
     (tmp_path / "file").touch()
-    assert "cannot be written" in refusal(lambda: get(server(serve), tmp_path / "file"))
+    assert "cannot be written" in error_message(lambda: get(server(serve), tmp_path / "file"))
 
 
 def test_a_full_disk(server, tmp_path, monkeypatch):
@@ -407,7 +407,7 @@ def test_a_full_disk(server, tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(download._PartialFile, "open", lambda self, source, start: Full())
-    assert "no space is left" in refusal(lambda: get(server(serve), tmp_path))
+    assert "no space is left" in error_message(lambda: get(server(serve), tmp_path))
 
 
 def test_two_processes_do_not_write_the_same_part(server, tmp_path):

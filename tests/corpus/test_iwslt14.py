@@ -183,7 +183,7 @@ def test_the_miniature_splits_as_the_original(tmp_path: Path) -> None:
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 
-def refusal(act: Callable[[], object]) -> str:
+def error_message(act: Callable[[], object]) -> str:
     with pytest.raises(UserError) as refused:
         act()
     message = str(refused.value)
@@ -191,10 +191,10 @@ def refusal(act: Callable[[], object]) -> str:
     return message
 
 
-def refusals(path: Path, split: str = "train") -> str:
+def error_messages(path: Path, split: str = "train") -> str:
     """The message of hashing, which is that of reading up to the words of the latter."""
-    read_message = refusal(lambda: read(path, split))
-    hash_message = refusal(lambda: archive_hash(str(path)))
+    read_message = error_message(lambda: read(path, split))
+    hash_message = error_message(lambda: archive_hash(str(path)))
     assert str(path) in read_message
     assert str(path) in hash_message
     return hash_message
@@ -202,7 +202,7 @@ def refusals(path: Path, split: str = "train") -> str:
 
 @pytest.mark.parametrize("languages", [("de", "fr"), ("de", "de"), ("es", "en")])
 def test_other_languages_are_refused_with_the_keys(archive: Path, languages: Pair) -> None:
-    message = refusal(lambda: read(archive, "train", src=languages[0], tgt=languages[1]))
+    message = error_message(lambda: read(archive, "train", src=languages[0], tgt=languages[1]))
     assert "corpus.src_lang" in message
 
 
@@ -216,18 +216,18 @@ def test_a_missing_member_is_named(tmp_path: Path, name: str, form: str) -> None
         path = tmp_path / "de-en.tgz"
         with tarfile.open(path, "w:gz") as tar:
             tar.add(folder, "de-en")
-    assert name in refusals(path, "test" if "xml" in name else "train")
+    assert name in error_messages(path, "test" if "xml" in name else "train")
 
 
 def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
     page = tmp_path / "de-en.tgz"
     page.write_text("<html>moved</html>")
-    assert "no .tgz archive" in refusals(page)
+    assert "no .tgz archive" in error_messages(page)
     page.write_bytes(gzip.compress(b"no tar" * 1000))
-    assert "no .tgz archive" in refusals(page)
+    assert "no .tgz archive" in error_messages(page)
     page.write_bytes(b"")
-    assert "no .tgz archive" in refusals(page)
-    assert "no such file" in refusals(tmp_path / "absent.tgz")
+    assert "no .tgz archive" in error_messages(page)
+    assert "no such file" in error_messages(tmp_path / "absent.tgz")
 
 
 @pytest.mark.parametrize("name", ["de-en.tgz", "de-en.tar.gz"])
@@ -237,29 +237,29 @@ def test_a_damaged_archive_never_passes(archive: Path, tmp_path: Path, split: st
     path = tmp_path / name
     for cut in (len(whole) - 1, len(whole) // 2, 30):
         path.write_bytes(whole[:cut])
-        assert "truncated" in refusals(path, split)
+        assert "truncated" in error_messages(path, split)
     # The checksum of gzip stands in the 8th to 5th byte from the end.
     path.write_bytes(whole[:-8] + bytes([whole[-8] ^ 1]) + whole[-7:])
-    assert "CRC" in refusals(path, split)
+    assert "CRC" in error_messages(path, split)
 
 
 def test_sides_of_different_length_are_refused_with_both_counts(tmp_path: Path) -> None:
     folder = write_small_archive(tmp_path, archive=False)
     with (folder / "train.tags.de-en.en").open("a") as file:
         file.write("one more\n")
-    message = refusal(lambda: read(folder, "train"))
+    message = error_message(lambda: read(folder, "train"))
     assert "train.tags.de-en.de has 115 lines" in message
     assert "train.tags.de-en.en has 116" in message
     xml = folder / "IWSLT14.TED.tst2011.de-en.de.xml"
     xml.write_text(xml.read_text().replace('<seg id="2">', "<p>"))
-    assert "IWSLT14.TED.tst2011.de-en.de.xml has 2 lines" in refusal(lambda: read(folder, "test"))
+    assert "IWSLT14.TED.tst2011.de-en.de.xml has 2 lines" in error_message(lambda: read(folder, "test"))
 
 
 def test_text_that_is_not_utf8_is_refused_with_its_line(tmp_path: Path) -> None:
     folder = write_small_archive(tmp_path, archive=False)
     path = folder / "train.tags.de-en.de"
     path.write_bytes(path.read_bytes().replace("schläft".encode(), "schläft".encode("latin-1"), 1))
-    assert "train.tags.de-en.de:4: not UTF-8" in refusal(lambda: read(folder, "train"))
+    assert "train.tags.de-en.de:4: not UTF-8" in error_message(lambda: read(folder, "train"))
 
 
 def test_reading_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

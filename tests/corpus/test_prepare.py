@@ -47,7 +47,7 @@ def test_rows_have_the_schema_and_ids_are_line_numbers(project, corpus):
         assert pq.read_schema(corpus.path(entry.path)).equals(CORPUS_SCHEMA)
     src, tgt = lines(project, "train.de"), lines(project, "train.en")
     rows = rows_of(corpus, "train")
-    # 244 lines; the word of 10,000 letters (242) and the empty source (243) are not admitted.
+    # 244 lines; the word of 10,000 letters (242) and the empty source (243) are dropped.
     assert [row["id"] for row in rows] == list(range(242))
     assert all((row["src"], row["tgt"]) == (src[row["id"]], tgt[row["id"]]) for row in rows)
 

@@ -38,7 +38,7 @@ def pairs_of(tables: Iterable[pa.Table]) -> list[tuple[str, str]]:
     return [(row["src"], row["tgt"]) for table in read for row in table.to_pylist()]
 
 
-def refusal(lines: object) -> str:
+def error_message(lines: object) -> str:
     with pytest.raises(UserError) as refused:
         list(lines)  # type: ignore[call-overload]
     message = str(refused.value)
@@ -69,7 +69,7 @@ def test_files_of_different_length_are_refused_with_both_counts(tmp_path: Path, 
     src, tgt = write(tmp_path / "a.de", "x\n" * src_lines), write(tmp_path / "a.en", "y\n" * tgt_lines)
     tables = read_text_pairs(src, tgt)
     assert pairs_of([next(tables)]) == [("x", "y")] * min(src_lines, tgt_lines)
-    message = refusal(tables)
+    message = error_message(tables)
     assert f"{src} has {src_lines} lines" in message
     assert f"{tgt} has {tgt_lines}" in message
 
@@ -84,41 +84,41 @@ def test_tsv(tmp_path: Path, name: str) -> None:
 
 def test_a_tsv_line_without_the_columns_is_refused_by_line(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tsv", "a\tb\nonly one\n")
-    assert refusal(read_tsv(path)).startswith(f"{path}:2: 1 tab-separated columns where 2 are needed")
-    assert refusal(read_tsv(path, 0, 2)).startswith(f"{path}:1: 2 tab-separated columns where 3 are needed")
+    assert error_message(read_tsv(path)).startswith(f"{path}:2: 1 tab-separated columns where 2 are needed")
+    assert error_message(read_tsv(path, 0, 2)).startswith(f"{path}:1: 2 tab-separated columns where 3 are needed")
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
 def test_missing_files_and_directories_are_refused(tmp_path: Path, scheme: str) -> None:
     missing = f"{scheme}{tmp_path}/absent.txt"
-    assert refusal(read_lines(missing)).startswith(f"{missing}: no such file")
-    assert refusal(read_lines(f"{scheme}{tmp_path}")).startswith(f"{scheme}{tmp_path}: is a directory")
+    assert error_message(read_lines(missing)).startswith(f"{missing}: no such file")
+    assert error_message(read_lines(f"{scheme}{tmp_path}")).startswith(f"{scheme}{tmp_path}: is a directory")
 
 
 def test_unreadable_paths_are_refused(tmp_path: Path) -> None:
     too_long = str(tmp_path / ("x" * 300))
-    assert refusal(read_lines(too_long)).startswith(f"{too_long}: cannot be read (")
+    assert error_message(read_lines(too_long)).startswith(f"{too_long}: cannot be read (")
     file_as_directory = write(tmp_path / "file", "x") + "/below"
-    assert refusal(read_lines(file_as_directory)).startswith(f"{file_as_directory}: cannot be read (")
-    assert refusal(read_lines("nosuchscheme://bucket/x")).startswith("nosuchscheme://bucket/x: cannot be read (")
+    assert error_message(read_lines(file_as_directory)).startswith(f"{file_as_directory}: cannot be read (")
+    assert error_message(read_lines("nosuchscheme://bucket/x")).startswith("nosuchscheme://bucket/x: cannot be read (")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_empty_files_are_refused(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, "")
-    assert refusal(read_lines(path)).startswith(f"{path}: the file is empty")
-    assert refusal(read_text_pairs(path, write(tmp_path / "b", "x\n"))).startswith(f"{path}: the file is empty")
+    assert error_message(read_lines(path)).startswith(f"{path}: the file is empty")
+    assert error_message(read_text_pairs(path, write(tmp_path / "b", "x\n"))).startswith(f"{path}: the file is empty")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_invalid_utf8_is_refused_by_line_and_byte(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, b"ok\n\xc3\xbcx\xfc\n")
-    assert refusal(read_lines(path)).startswith(f"{path}:2: not UTF-8 (byte 3 of the line, invalid start byte)")
+    assert error_message(read_lines(path)).startswith(f"{path}:2: not UTF-8 (byte 3 of the line, invalid start byte)")
 
 
 def test_utf16_is_refused_at_the_first_byte(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", "ein Satz\n".encode("utf-16"))
-    assert refusal(read_lines(path)).startswith(f"{path}:1: not UTF-8 (byte 0 of the line")
+    assert error_message(read_lines(path)).startswith(f"{path}:1: not UTF-8 (byte 0 of the line")
 
 
 def test_damaged_gzip_data_are_refused(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_damaged_gzip_data_are_refused(tmp_path: Path) -> None:
     flipped[len(whole) // 2] ^= 0xFF
     for data in (whole[:-9], whole[: len(whole) // 2], b"plain text\n", bytes(flipped)):
         path.write_bytes(data)
-        assert refusal(read_lines(str(path))).startswith(f"{path}: truncated or damaged gzip data")
+        assert error_message(read_lines(str(path))).startswith(f"{path}: truncated or damaged gzip data")
 
 
 def test_damaged_zstd_data_are_refused(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_damaged_zstd_data_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.zst"
     for data in (whole[:-9], whole[: len(whole) // 2], b"plain text\n"):
         path.write_bytes(data)
-        assert refusal(read_lines(str(path))).startswith(f"{path}: truncated or damaged zstd data")
+        assert error_message(read_lines(str(path))).startswith(f"{path}: truncated or damaged zstd data")
 
 
 @pytest.mark.parametrize("count", [4095, 4096, 4097, 10_000])
@@ -146,13 +146,15 @@ def test_lines_are_numbered_across_blocks(tmp_path: Path, count: int) -> None:
     src, tgt = path, write(tmp_path / "b.gz", "".join(f"{number}\r\n" for number in range(count)))
     assert pairs_of(read_text_pairs(src, tgt)) == [(str(number), str(number)) for number in range(count)]
     (tmp_path / "a").write_bytes(b"x\n" * count + b"\xff\n")
-    assert refusal(read_lines(path)).startswith(f"{path}:{count + 1}: not UTF-8 (byte 0 of the line")
-    assert f"{src} has {count + 1} lines" in refusal(read_text_pairs(write(tmp_path / "a", "x\n" * (count + 1)), tgt))
+    assert error_message(read_lines(path)).startswith(f"{path}:{count + 1}: not UTF-8 (byte 0 of the line")
+    assert f"{src} has {count + 1} lines" in error_message(
+        read_text_pairs(write(tmp_path / "a", "x\n" * (count + 1)), tgt)
+    )
 
 
 def test_the_byte_order_mark_does_not_shift_what_is_told(tmp_path: Path) -> None:
     path = write(tmp_path / "a", b"\xef\xbb\xbfx\xff\n")
-    assert refusal(read_lines(path)).startswith(f"{path}:1: not UTF-8 (byte 4 of the line")
+    assert error_message(read_lines(path)).startswith(f"{path}:1: not UTF-8 (byte 4 of the line")
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst"])
@@ -185,12 +187,14 @@ def test_jsonl(tmp_path: Path, name: str) -> None:
 )
 def test_a_json_line_that_is_no_pair_is_refused_by_line(tmp_path: Path, line: str, said: str) -> None:
     path = write(tmp_path / "a.jsonl", f'{{"src": "x", "tgt": "y"}}\n{line}\n{{}}\n')
-    assert refusal(read_jsonl(path)).startswith(f"{path}:2: {said}")
+    assert error_message(read_jsonl(path)).startswith(f"{path}:2: {said}")
 
 
 def test_a_way_into_text_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", '{"src": "x", "tgt": "y"}\n')
-    assert refusal(read_jsonl(path, "src.de", "tgt")).startswith(f"{path}:1: src.de leads into text; give an object")
+    assert error_message(read_jsonl(path, "src.de", "tgt")).startswith(
+        f"{path}:1: src.de leads into text; give an object"
+    )
 
 
 def test_pairs_become_tables() -> None:

@@ -1,4 +1,4 @@
-"""How many rejects are too many, what is said of them, and the table."""
+"""How many dead letters are too many, what is said of them, and the table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def reject(pair: int, reason: str = "IndexError: index 99 is out of bounds") -> 
 
 
 @pytest.fixture
-def draft(tmp_path) -> PendingArtifact:
+def pending(tmp_path) -> PendingArtifact:
     return PendingArtifact(Store(str(tmp_path)), "softlabels", "0123456789abcdef", {}, {})
 
 
@@ -30,18 +30,18 @@ def draft(tmp_path) -> PendingArtifact:
         (3, 30, 0.1, False),
     ],
 )
-def test_the_share_itself_is_allowed(draft, count, pairs, share, too_many):
-    rejects = [reject(pair) for pair in range(count)]
-    limit = ErrorBudget("extract", share, pairs)
+def test_the_share_itself_is_allowed(pending, count, pairs, share, too_many):
+    letters = [reject(pair) for pair in range(count)]
+    budget = ErrorBudget("extract", share, pairs)
     if too_many:
         with pytest.raises(UserError, match="more than max_rejects"):
-            limit.require(rejects, draft.store, draft.staging)
+            budget.require(letters, pending.store, pending.staging)
     else:
-        limit.require(rejects, draft.store, draft.staging)
-    assert draft.store.exists(draft.staging, DEAD_LETTERS) == too_many
+        budget.require(letters, pending.store, pending.staging)
+    assert pending.store.exists(pending.staging, DEAD_LETTERS) == too_many
 
 
-def test_what_is_said_when_there_are_too_many(draft):
+def test_what_is_said_when_there_are_too_many(pending):
     many = [
         reject(9),
         reject(7),
@@ -50,22 +50,22 @@ def test_what_is_said_when_there_are_too_many(draft):
         reject(20, "KeyError: 1"),
     ]
     with pytest.raises(UserError) as error:
-        ErrorBudget("extract", 0.001, 2000).require(many, draft.store, draft.staging)
+        ErrorBudget("extract", 0.001, 2000).require(many, pending.store, pending.staging)
     assert str(error.value) == (
         "extract: 5 of 2,000 pairs rejected (0.250%), more than max_rejects 0.001; "
         "pair 7: IndexError: index 99 is out of bounds; "
         f"pair 12: its process died 4 times; pair 15: ValueError: {'x' * 148}…; "
-        f"all of them: {draft.store.root}/{draft.staging}/rejects.parquet; "
+        f"all of them: {pending.store.root}/{pending.staging}/rejects.parquet; "
         "mend the cause, or raise max_rejects, and run again to go on"
     )
 
 
-def test_the_table_is_in_the_order_of_ids(draft):
-    rejects = DeadLetters(draft, ErrorBudget("extract", 0.5, 10))
-    rejects.add([reject(9), reject(1 << 56)])
-    rejects.add([reject(3, "its process died 4 times")])
-    assert rejects.keep() == [DEAD_LETTERS]
-    table = pq.read_table(draft.store.path(draft.directory, DEAD_LETTERS))
+def test_the_table_is_in_the_order_of_ids(pending):
+    letters = DeadLetters(pending, ErrorBudget("extract", 0.5, 10))
+    letters.add([reject(9), reject(1 << 56)])
+    letters.add([reject(3, "its process died 4 times")])
+    assert letters.keep() == [DEAD_LETTERS]
+    table = pq.read_table(pending.store.path(pending.directory, DEAD_LETTERS))
     assert str(table.schema.field("id").type) == "int64"
     assert table.to_pylist() == [
         {
@@ -83,27 +83,27 @@ def test_the_table_is_in_the_order_of_ids(draft):
     ]
 
 
-def test_they_are_said_on_the_terminal(draft, capsys):
-    rejects = DeadLetters(draft, ErrorBudget("translate", 0.5, 10))
-    rejects.add([reject(9)])
-    rejects.keep()
+def test_they_are_said_on_the_terminal(pending, capsys):
+    letters = DeadLetters(pending, ErrorBudget("translate", 0.5, 10))
+    letters.add([reject(9)])
+    letters.keep()
     assert capsys.readouterr().err == (
         "translate  1 of 10 pairs rejected (10.000%); pair 9: IndexError: index 99 is out of bounds; "
-        f"all of them: {draft.store.root}/{draft.directory}/rejects.parquet\n"
+        f"all of them: {pending.store.root}/{pending.directory}/rejects.parquet\n"
     )
 
 
-def test_without_any_there_is_no_table_and_nothing_to_say(draft, capsys):
-    rejects = DeadLetters(draft, ErrorBudget("extract", 0.0, 10))
-    rejects.add([])
-    assert rejects.keep() == []
-    assert draft.store.files() == []
+def test_without_any_there_is_no_table_and_nothing_to_say(pending, capsys):
+    letters = DeadLetters(pending, ErrorBudget("extract", 0.0, 10))
+    letters.add([])
+    assert letters.keep() == []
+    assert pending.store.files() == []
     assert capsys.readouterr().err == ""
 
 
-def test_the_pieces_add_up_to_too_many(draft):
-    rejects = DeadLetters(draft, ErrorBudget("extract", 0.2, 10))
-    rejects.add([reject(1), reject(2)])
+def test_the_pieces_add_up_to_too_many(pending):
+    letters = DeadLetters(pending, ErrorBudget("extract", 0.2, 10))
+    letters.add([reject(1), reject(2)])
     with pytest.raises(UserError, match=r"^extract: 3 of 10 pairs rejected \(30\.000%\)"):
-        rejects.add([reject(3)])
-    assert len(pq.read_table(draft.store.path(draft.staging, DEAD_LETTERS))) == 3
+        letters.add([reject(3)])
+    assert len(pq.read_table(pending.store.path(pending.staging, DEAD_LETTERS))) == 3

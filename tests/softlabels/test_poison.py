@@ -45,13 +45,13 @@ def corpus(project) -> Artifact:
     return with_poison_records(project.corpus(), "train", "tgt_ids", ROWS, "a" * 16)[0]
 
 
-def draft(project: Project, corpus: Artifact, fingerprint: str) -> PendingArtifact:
+def pending_labels_on(project: Project, corpus: Artifact, fingerprint: str) -> PendingArtifact:
     return pending_on_corpus(corpus, project.pending_labels(), fingerprint)
 
 
 def made(project: Project, corpus: Artifact, fingerprint: str, share: float, runtime: Any = None) -> Artifact:
-    work = draft(project, corpus, fingerprint)
-    return extract(work, project.with_max_rejects(share), runtime or InProcessRuntime(), corpus, project.teacher())
+    pending = pending_labels_on(project, corpus, fingerprint)
+    return extract(pending, project.with_max_rejects(share), runtime or InProcessRuntime(), corpus, project.teacher())
 
 
 def table_of(artifact: Artifact) -> list[dict[str, Any]]:
@@ -106,13 +106,13 @@ def test_making_it_again_gives_the_same_bytes(project, corpus, labels):
 
 
 def test_it_is_said_on_the_terminal(project, corpus, capsys):
-    work = draft(project, corpus, "d" * 16)
-    extract(work, project.with_max_rejects(0.02), InProcessRuntime(), corpus, project.teacher())
+    pending = pending_labels_on(project, corpus, "d" * 16)
+    extract(pending, project.with_max_rejects(0.02), InProcessRuntime(), corpus, project.teacher())
     (said,) = [line for line in capsys.readouterr().err.splitlines() if "rejected" in line]
     assert said.startswith(
         "extract  3 of 242 pairs rejected (1.240%); pair 3: IndexError: index 60000 is out of bounds"
     )
-    assert said.endswith(f"; all of them: {project.store.root}/{work.directory}/rejects.parquet")
+    assert said.endswith(f"; all of them: {project.store.root}/{pending.directory}/rejects.parquet")
 
 
 def test_without_rejects_there_is_no_table(project):
@@ -121,30 +121,30 @@ def test_without_rejects_there_is_no_table(project):
 
 
 def test_too_many_fail_the_stage_and_a_greater_share_finishes_it(project, corpus, labels):
-    work = draft(project, corpus, "e" * 16)
+    pending = pending_labels_on(project, corpus, "e" * 16)
     runtime = InProcessRuntime()
     with pytest.raises(UserError) as error:
         # Two are borne, so the first fragment is finished, and the second is not.
-        extract(work, project.with_max_rejects(2 / PAIRS), runtime, corpus, project.teacher())
+        extract(pending, project.with_max_rejects(2 / PAIRS), runtime, corpus, project.teacher())
     said = str(error.value)
     assert said.startswith(
         "extract: 3 of 242 pairs rejected (1.240%), more than max_rejects 0.00826446; pair 3: IndexError: index"
     )
-    table = f"{project.store.root}/{work.staging}/rejects.parquet"
+    table = f"{project.store.root}/{pending.staging}/rejects.parquet"
     assert said.endswith(f"; all of them: {table}; mend the cause, or raise max_rejects, and run again to go on")
     assert "\n" not in said
     assert pq.read_table(table)["id"].to_pylist() == ROWS
-    assert "manifest.json" not in artifact_bytes(work.store.path(work.directory))
+    assert "manifest.json" not in artifact_bytes(pending.store.path(pending.directory))
     # The same limit fails again at once, and a greater one has two fragments left to score.
     again = InProcessRuntime()
     with pytest.raises(UserError, match=r"^extract: 3 of 242 pairs rejected"):
-        extract(work, project.with_max_rejects(2 / PAIRS), again, corpus, project.teacher())
+        extract(pending, project.with_max_rejects(2 / PAIRS), again, corpus, project.teacher())
     assert again.mapped == []
     raised = InProcessRuntime()
-    found = extract(work, project.with_max_rejects(3 / PAIRS), raised, corpus, project.teacher())
+    found = extract(pending, project.with_max_rejects(3 / PAIRS), raised, corpus, project.teacher())
     assert [item.shard for item in raised.mapped] == ["shard-000002.parquet", "shard-000003.parquet"]
     assert artifact_bytes(found.uri) == artifact_bytes(labels.uri)
-    assert work.store.files(work.staging) == []
+    assert pending.store.files(pending.staging) == []
 
 
 def test_one_fragment_with_too_many_is_given_up_at_once(project, monkeypatch):
@@ -171,8 +171,8 @@ def test_a_fragment_without_any_pair_left_is_an_empty_shard_and_distil_can_be_ru
     assert len(pq.read_table(labels.path("shard-000000.parquet"))) == 0
     assert [one["id"] for one in table_of(labels)] == ids
     arm = project.config.arm_configs()["distilled"]
-    work = distill.pending_artifact(arm, project.store, empty.fingerprint, labels.fingerprint)
-    student = distill.distill(work, arm, InProcessRuntime(), empty, labels, lambda rows: None)
+    pending = distill.pending_artifact(arm, project.store, empty.fingerprint, labels.fingerprint)
+    student = distill.distill(pending, arm, InProcessRuntime(), empty, labels, lambda rows: None)
     assert student.metrics["steps"] == 2
 
 
@@ -190,8 +190,8 @@ def test_a_pair_whose_logits_do_not_fit_float16_is_rejected(project, monkeypatch
     monkeypatch.setattr(scoring.Scorer, "_score_batch", too_large)
     # One row a batch, so that the other pairs of a batch keep their logits.
     config = project.with_max_rejects(0.5).model_copy(update={"extract": ExtractConfig(topk=4, forward_tokens=1)})
-    work = PendingArtifact(project.store, "softlabels", "3" * 16, {}, project.pending_labels().inputs)
-    labels = extract(work, config, InProcessRuntime(), project.corpus(), project.teacher())
+    pending = PendingArtifact(project.store, "softlabels", "3" * 16, {}, project.pending_labels().inputs)
+    labels = extract(pending, config, InProcessRuntime(), project.corpus(), project.teacher())
     rejects = table_of(labels)
     assert 5 in [one["id"] for one in rejects]
     for one in rejects:
@@ -200,11 +200,11 @@ def test_a_pair_whose_logits_do_not_fit_float16_is_rejected(project, monkeypatch
 
 
 def writer(project: Project, corpus: Artifact, artifact: str, share: float = 0.5) -> ShardWriter:
-    work = PendingArtifact(project.store, "softlabels", artifact, {}, {})
+    pending = PendingArtifact(project.store, "softlabels", artifact, {}, {})
     job = ExtractJob(
         storage=project.store.uri,
-        artifact=work.directory,
-        staging=work.staging,
+        artifact=pending.directory,
+        staging=pending.staging,
         corpus=corpus.directory,
         teacher=project.teacher().directory,
         settings=ExtractSettings.from_config(project.config),
@@ -228,14 +228,14 @@ def kills(monkeypatch) -> None:
 
 
 def test_killing_pairs_end_in_the_table_of_the_next_driver(project, corpus, labels, kills):
-    work = draft(project, corpus, "4" * 16)
+    pending = pending_labels_on(project, corpus, "4" * 16)
 
     def drive() -> None:
-        extract(work, project.with_max_rejects(0.02), InProcessRuntime(), corpus, project.teacher())
+        extract(pending, project.with_max_rejects(0.02), InProcessRuntime(), corpus, project.teacher())
 
     # A driver that is its own actor: two pairs in one batch, the longer one first, and one in the other fragment.
     assert kills_until_done(drive) == 6 + 4
-    found = load(project.store, work.directory)
+    found = load(project.store, pending.directory)
     rejects = table_of(found)
     assert [one["id"] for one in rejects] == ROWS
     assert [one["tries"] for one in rejects] == [6, 4, 4]
@@ -302,12 +302,12 @@ def test_a_fragment_whose_process_was_taken_away_has_the_same_bytes(project, lab
 
 @pytest.mark.parametrize("size", [0, 7, 4000])
 def test_a_shard_that_was_cut_off_is_made_again(project, size):
-    work = PendingArtifact(project.store, "softlabels", "8" * 16, project.pending_labels().config, {})
+    pending = PendingArtifact(project.store, "softlabels", "8" * 16, project.pending_labels().config, {})
     for entry in project.labels().files("shard-"):
         data = project.store.read(project.labels().directory, entry.path)
         cut = entry.path == "shard-000001.parquet"
-        project.store.write(data[:size] if cut else data, work.directory, entry.path)
+        project.store.write(data[:size] if cut else data, pending.directory, entry.path)
     runtime = InProcessRuntime()
-    found = extract(work, project.with_max_rejects(0), runtime, project.corpus(), project.teacher())
+    found = extract(pending, project.with_max_rejects(0), runtime, project.corpus(), project.teacher())
     assert [fragment.shard for fragment in runtime.mapped] == ["shard-000001.parquet"]
     assert artifact_bytes(found.uri) == artifact_bytes(project.labels().uri)

@@ -18,7 +18,7 @@ POOL = ActorPool(size=2, gpus=0)
 ITEMS = [{"value": value} for value in range(6)]
 
 
-class Mortal:
+class Killable:
     """An actor that is killed at one item, as often as the file of deaths is shorter than `times`."""
 
     def __init__(self, deaths: str, times: int) -> None:
@@ -34,7 +34,7 @@ class Mortal:
 
 @pytest.mark.parametrize("times", [1, 6])  # Ray itself tries five times
 def test_a_map_goes_on_after_actors_have_died_for_good(times, tmp_path, ray_session):
-    found = map_items(ITEMS, Mortal, {"deaths": str(tmp_path / "deaths"), "times": times}, POOL, 3)
+    found = map_items(ITEMS, Killable, {"deaths": str(tmp_path / "deaths"), "times": times}, POOL, 3)
     assert sorted(row["square"] for row in found) == [0, 1, 4, 9, 16, 25]
     assert len((tmp_path / "deaths").read_text()) == times
 
@@ -42,7 +42,7 @@ def test_a_map_goes_on_after_actors_have_died_for_good(times, tmp_path, ray_sess
 def test_a_map_whose_actor_always_dies_ends(tmp_path, ray_session):
     deaths = tmp_path / "deaths"
     with pytest.raises(ray.exceptions.RayError):
-        list(map_items(ITEMS[3:4], Mortal, {"deaths": str(deaths), "times": 10**6}, POOL, 0))
+        list(map_items(ITEMS[3:4], Killable, {"deaths": str(deaths), "times": 10**6}, POOL, 0))
     assert len(deaths.read_text()) == 5
 
 
