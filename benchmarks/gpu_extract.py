@@ -10,10 +10,11 @@ import numpy as np
 from benchmarks.gpu_board import Board
 from benchmarks.gpu_setting import TOPK, GpuSetting
 from benchmarks.gpu_timing import ProductRate, kernels, seconds, teacher_products
+from bertkd_ray.core.devices import Precision
 from bertkd_ray.core.padding import longest_first_batches
 from bertkd_ray.core.ragged import Ragged, offsets_of
 from bertkd_ray.plan.operations import Operations, TeacherSize, teacher_forward
-from bertkd_ray.softlabels.scoring import Precision, Scorer
+from bertkd_ray.softlabels.scoring import Scorer
 from bertkd_ray.teacher.gpu_inference import GpuEncoder
 from bertkd_ray.teacher.masking import SPECIAL_TOKENS_PER_PAIR, expand_passes
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bertkd_ray.config.study import Study, load_study
     from bertkd_ray.core.errors import UserError
     from bertkd_ray.core.ragged import Ragged
+    from bertkd_ray.corpus.demo import demo_pairs
     from bertkd_ray.corpus.tokenizer import decode, encode, load_bert_ids, load_tokenizer
     from bertkd_ray.decoding.beam_search import beam_search
     from bertkd_ray.decoding.seq2seq import translate_ids
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from bertkd_ray.student.collate import collate
     from bertkd_ray.student.loss import fused_kd_loss, kd_loss
     from bertkd_ray.student.model import build_student, decoder_hidden
-    from bertkd_ray.teacher.masking import BertSpecials, cmlm_batch, expand_passes, random_masks
+    from bertkd_ray.teacher.masking import cmlm_batch, expand_passes, random_masks
     from bertkd_ray.teacher.model import build_teacher, load_teacher
+    from bertkd_ray.teacher.source import bert_specials, resolve_model
     from bertkd_ray.translation.export import export_student
     from bertkd_ray.translation.models import open_translator, translate
     from bertkd_ray.translation.translate import read_translations
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Artifact",
-    "BertSpecials",
     "Config",
     "Pipeline",
     "Ragged",
@@ -45,6 +46,7 @@ __all__ = [
     "StudyRunner",
     "UserError",
     "beam_search",
+    "bert_specials",
     "build_student",
     "build_teacher",
     "cmlm_batch",
@@ -55,6 +57,7 @@ __all__ = [
     "decode",
     "decode_labels",
     "decoder_hidden",
+    "demo_pairs",
     "encode",
     "expand_passes",
     "export_student",
@@ -69,6 +72,7 @@ __all__ = [
     "open_translator",
     "random_masks",
     "read_translations",
+    "resolve_model",
     "score",
     "translate",
     "translate_ids",
@@ -79,6 +83,7 @@ _MODULES = {
     "config.study": "Study load_study",
     "core.errors": "UserError",
     "core.ragged": "Ragged",
+    "corpus.demo": "demo_pairs",
     "corpus.tokenizer": "decode encode load_bert_ids load_tokenizer",
     "decoding.beam_search": "beam_search",
     "decoding.seq2seq": "translate_ids",
@@ -93,8 +98,9 @@ _MODULES = {
     "student.collate": "collate",
     "student.loss": "fused_kd_loss kd_loss",
     "student.model": "build_student decoder_hidden",
-    "teacher.masking": "BertSpecials cmlm_batch expand_passes random_masks",
+    "teacher.masking": "cmlm_batch expand_passes random_masks",
     "teacher.model": "build_teacher load_teacher",
+    "teacher.source": "bert_specials resolve_model",
     "translation.export": "export_student",
     "translation.models": "open_translator translate",
     "translation.translate": "read_translations",

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bertkd_ray.artifacts.artifact import find, load
-from bertkd_ray.artifacts.lock import held
+from bertkd_ray.artifacts.lock import hold_lock
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.cli import main
 from bertkd_ray.core.errors import ReportedError, UserError
@@ -122,12 +122,12 @@ def test_a_large_file_travels_in_parts_and_is_read_in_ranges(server, tmp_path):
 
 def test_a_lock_is_one_drivers(storage):
     with (
-        held(Store(storage), "corpus-x"),
+        hold_lock(Store(storage), "corpus-x"),
         pytest.raises(UserError, match=r"corpus-x: process .* has been making it since"),
-        held(Store(storage), "corpus-x"),
+        hold_lock(Store(storage), "corpus-x"),
     ):
         pytest.fail("both hold it")
-    with held(Store(storage), "corpus-x"):
+    with hold_lock(Store(storage), "corpus-x"):
         assert [name for name, _ in Store(storage).files()] == ["locks/corpus-x.json"]
 
 

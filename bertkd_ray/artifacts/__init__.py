@@ -1,1 +1,1 @@
-"""Stores, artifacts and their manifests, locks, and what a storage refuses."""
+"""Stores, artifacts and their manifests, locks, and errors of the storage."""

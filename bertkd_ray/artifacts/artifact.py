@@ -44,7 +44,7 @@ def fingerprint(stage: str, config: dict[str, Any], inputs: dict[str, str]) -> s
     """16 hex digits that name an artifact: a hash of its stage, its part of the configuration and its inputs.
 
     inputs: name to fingerprint (of artifacts) or content hash (of text and models). Raises TypeError for a value that
-    JSON cannot hold exactly: what cannot be fingerprinted is refused, never turned into a string.
+    JSON cannot hold exactly: it is never turned into a string.
     """
     _require_plain(config, stage)
     tree = {"schema": SCHEMA_VERSION, "stage": stage, "config": config, "inputs": inputs}
@@ -120,7 +120,7 @@ class Artifact:
 
     @property
     def display_uri(self) -> str:
-        """The same for people to see: without credentials."""
+        """The directory or URI of the artifact, without credentials."""
         return self.store.display_uri(self.directory)
 
     def path(self, *parts: str) -> str:
@@ -219,7 +219,7 @@ def load(store: Store, directory: str) -> Artifact:
 
 @dataclass
 class PendingArtifact:
-    """An artifact being made: the same directory, without a manifest yet.
+    """An artifact being made, whose directory has no manifest yet.
 
     `staging` is a directory of the store for checkpoints and partial results; the commit removes it.
     """
@@ -254,8 +254,8 @@ class PendingArtifact:
         Raises ValueError when a part of what was made is not there.
         """
         files = self._made(made)
-        if strangers := self.store.keep_only([name for name, _ in files], self.directory):
-            log(f"{self.directory}: removed {', '.join(strangers[:3])}, left by an earlier attempt")
+        if extra := self.store.keep_only([name for name, _ in files], self.directory):
+            log(f"{self.directory}: removed {', '.join(extra[:3])}, left by an earlier attempt")
         manifest = Manifest(
             stage=self.stage,
             fingerprint=self.fingerprint,
@@ -277,9 +277,9 @@ class PendingArtifact:
         missing, files = set(made), []
         wanted = frozenset(missing)
         for name, size in self.store.files(self.directory):
-            if of := wanted.intersection((name, *map(str, PurePosixPath(name).parents))):
+            if matches := wanted.intersection((name, *map(str, PurePosixPath(name).parents))):
                 files.append((name, size))
-                missing -= of
+                missing -= matches
         if missing:
             raise ValueError(f"{self.directory} lacks {min(missing)}, which was made")
         return files

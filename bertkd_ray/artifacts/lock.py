@@ -6,7 +6,7 @@ the age of the last heartbeat tells, which supposes clocks that agree to less th
 
 On a directory, taking a lock is exclusive as far as `flock` is on that file system. An object store has no such
 thing: there a lock is a file that is written and read back, so that two drivers that start within the same second may
-both believe that they hold it. Both then write the same content, each file in one step; one is told at the end.
+both believe that they hold it. Both then write the same content, each file in one step; one gets an error at the end.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -77,11 +77,11 @@ class Owner:
 
     def renewed(self) -> Owner:
         """The same owner with a heartbeat of now."""
-        return Owner(**{**asdict(self), "heartbeat": time.time()})
+        return replace(self, heartbeat=time.time())
 
 
 @contextmanager
-def held(store: Store, name: str) -> Iterator[None]:
+def hold_lock(store: Store, name: str) -> Iterator[None]:
     """Holds the lock `name` of a store while the block runs.
 
     Raises UserError, with host, process id and start, when another live driver holds it; and after the block when
@@ -91,7 +91,7 @@ def held(store: Store, name: str) -> Iterator[None]:
     mine = Owner.myself()
     file.take(mine)
     ended = threading.Event()
-    thread = threading.Thread(target=_beat, args=(file, mine, ended), name="heartbeat", daemon=True)
+    thread = threading.Thread(target=_send_heartbeats, args=(file, mine, ended), name="heartbeat", daemon=True)
     thread.start()
     try:
         yield
@@ -106,7 +106,7 @@ def held(store: Store, name: str) -> Iterator[None]:
         )
 
 
-def _beat(file: _LockFile, mine: Owner, ended: threading.Event) -> None:
+def _send_heartbeats(file: _LockFile, mine: Owner, ended: threading.Event) -> None:
     while not ended.wait(HEARTBEAT_SECONDS):
         try:
             if not file.renew(mine):
@@ -124,17 +124,17 @@ class _LockFile:
 
     def take(self, mine: Owner) -> None:
         """Writes the lock. Raises UserError if another owner lives."""
-        with self._alone():
+        with self._exclusive():
             other = self._owner()
             if other is None or not other.is_alive():
                 self._write(mine)
                 other = self._owner()
         if other is None or other.token != mine.token:
-            raise self._refusal(other or mine)
+            raise self._taken_error(other or mine)
 
     def renew(self, mine: Owner) -> bool:
         """Writes a heartbeat, unless another has taken the lock over: then False."""
-        with self._alone():
+        with self._exclusive():
             other = self._owner()
             if other is not None and other.token != mine.token:
                 return False
@@ -143,7 +143,7 @@ class _LockFile:
 
     def release(self, mine: Owner) -> Owner | None:
         """Removes the lock; gives the owner that has taken it over, which keeps it."""
-        with self._alone():
+        with self._exclusive():
             other = self._owner()
             if other is not None and other.token != mine.token:
                 return other
@@ -163,7 +163,7 @@ class _LockFile:
     def _write(self, owner: Owner) -> None:
         self._store.write(json.dumps(asdict(owner)).encode(), *self._path)
 
-    def _refusal(self, other: Owner) -> UserError:
+    def _taken_error(self, other: Owner) -> UserError:
         age = max(0, round(time.time() - other.heartbeat))
         heard = f" (last heard of {age} s ago; after {STALE_SECONDS:.0f} s it counts as dead)"
         since = other.since if other.is_here() else f"{other.since}{heard}"
@@ -173,7 +173,7 @@ class _LockFile:
         )
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _exclusive(self) -> Iterator[None]:
         """No other process of this file system reads or writes the lock meanwhile; on an object store, no guarantee."""
         if not self._store.is_local:
             yield

@@ -88,7 +88,7 @@ class Manifest:
     libraries: dict[str, str]
     """Versions of Python, of this package and of the libraries below it."""
     schema: int = SCHEMA_VERSION
-    """Version of this form; a manifest of another one is refused."""
+    """Version of this form; a manifest of another version is an error."""
 
     @property
     def directory(self) -> str:

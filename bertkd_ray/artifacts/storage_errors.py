@@ -1,4 +1,4 @@
-"""What a full disk, a quota, a read-only mount or a closed bucket says, in whatever words and however deep inside."""
+"""Errors of a storage (full disk, quota, read-only mount, closed bucket), known by number or message, in one line."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _FIXES = {
     errno.EACCES: _RIGHTS,
     errno.EPERM: _RIGHTS,
 }
-_REFUSALS = frozenset({*_FIXES, errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO})
+_STORAGE_ERRNOS = frozenset({*_FIXES, errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO})
 # Libraries that write files of their own, or read a bucket, keep of the system's error its text alone.
-_IN_WORDS = (
+_MESSAGES = (
     (re.compile(r"no space left on device|disk is full|\bos error 28\b", re.IGNORECASE), errno.ENOSPC),
     (re.compile(r"disk quota exceeded|\bos error 122\b", re.IGNORECASE), errno.EDQUOT),
     (re.compile(r"read-only file system|readonly database|\bos error 30\b", re.IGNORECASE), errno.EROFS),
@@ -34,15 +34,15 @@ _IN_WORDS = (
     (re.compile(r"access_denied|accessdenied|HTTP status 403", re.IGNORECASE), errno.EACCES),
 )
 _LONGEST_REASON = 300
-_LITTLE_BYTES = 1 << 16
+_PROBE_BYTES = 1 << 16
 
 
 def storage_errno(error: BaseException) -> int | None:
-    """The `errno` of the refusal that an error is, by number or in words; None for an error of another kind."""
-    if isinstance(error, OSError) and error.errno in _REFUSALS:
+    """The `errno` of an error of a storage, by its number or its message; None for an error of another kind."""
+    if isinstance(error, OSError) and error.errno in _STORAGE_ERRNOS:
         return error.errno
     text = str(error)
-    return next((number for words, number in _IN_WORDS if words.search(text)), None)
+    return next((number for message, number in _MESSAGES if message.search(text)), None)
 
 
 def is_out_of_space(error: BaseException) -> bool:
@@ -51,50 +51,50 @@ def is_out_of_space(error: BaseException) -> bool:
 
 
 def storage_error(place: str, what: str, error: BaseException, local: str | None = None) -> StorageError:
-    """What is told of a place that cannot be used. local: a path in its file system, whose room is named."""
+    """The error of a place that cannot be used. local: a path in its file system, whose free space is named."""
     number = storage_errno(error)
-    said = one_line(error)[:_LONGEST_REASON]
-    reason = said if number is None or _tells_more(error) else os.strerror(number)
-    room = f"; {free_room(local)}" if local is not None and number == errno.ENOSPC else ""
+    message = one_line(error)[:_LONGEST_REASON]
+    reason = message if number is None or _has_details(error) else os.strerror(number)
+    room = f"; {free_space(local)}" if local is not None and number == errno.ENOSPC else ""
     fix = _REPAIR if number is None else _FIXES.get(number, _REPAIR)
     return StorageError(
         f"{place} cannot be {what} ({reason}{room}); {fix} and run the same command, which goes on from there"
     )
 
 
-def _tells_more(error: BaseException) -> bool:
-    """Whether an error's words say more than its number: a bucket names the request that it refused."""
+def _has_details(error: BaseException) -> bool:
+    """Whether an error's message says more than its number: a bucket names the request that failed."""
     return not isinstance(error, OSError) or error.errno is None
 
 
-def free_room(path: str) -> str:
+def free_space(path: str) -> str:
     """How much can still be written in the file system of a path that need not exist."""
     here = Path(path)
     while not here.exists():
         here = here.parent
-    found = os.statvfs(here)
-    if found.f_files and not found.f_favail:
+    stats = os.statvfs(here)
+    if stats.f_files and not stats.f_favail:
         return "no further file fits"
-    return f"{human_bytes(found.f_bavail * found.f_frsize)} free"
+    return f"{human_bytes(stats.f_bavail * stats.f_frsize)} free"
 
 
 def as_reported(error: BaseException) -> ReportedError | None:
     """The error to report for what ended a command, or None for one that wants its traceback.
 
-    A refusal that nobody has put into words yet is found in the errors of Ray, MLflow and torch. Where a refusal has
-    caused another (a full disk that does not even take the note of it), it is the one that is told.
+    An error of the storage that has no line of its own yet is looked for in the errors of Ray, MLflow and torch. Where
+    it has caused another (a full disk that does not even take the note of it), the first is reported.
     """
     if isinstance(error, ReportedError):
         return error
     number = storage_errno(error)
     if number is None:
         return None
-    before: BaseException | None = error
-    while before is not None:
-        if isinstance(before, StorageError):
-            return before
-        before = before.__cause__ or before.__context__
-    # Without the words of those who passed it on, which may be pages.
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, StorageError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    # Without the messages of those who passed it on, which may be pages.
     bare = OSError(number, os.strerror(number))
     if "sqlite3." in str(error):
         return storage_error("tracking.uri: the database of the runs", "written", bare)
@@ -119,7 +119,7 @@ def scratch_directory(prefix: str) -> Iterator[Path]:
                 raise
             except Exception:
                 # torch says that a file could not be written, and not why: the system says it again.
-                _write_a_little(Path(directory))
+                _write_probe(Path(directory))
                 raise
     except ReportedError:
         raise
@@ -136,6 +136,6 @@ def _temporary_place() -> str:
         raise StorageError(f"{error.strerror}; make room, or set TMPDIR to a directory that can be written") from error
 
 
-def _write_a_little(directory: Path) -> None:
+def _write_probe(directory: Path) -> None:
     with tempfile.TemporaryFile(dir=directory) as probe:
-        probe.write(bytes(_LITTLE_BYTES))
+        probe.write(bytes(_PROBE_BYTES))

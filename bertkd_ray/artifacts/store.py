@@ -1,4 +1,4 @@
-"""A directory or a bucket: files that appear in one step and last, and one line for a storage that refuses."""
+"""A directory or a bucket: files that appear in one step and last, and one line for an error of the storage."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SCRATCH_NAME = re.compile(rf"\..+\.[0-9a-f]{{{_TOKEN_DIGITS}}}\.partial")
 class Store:
     """Files in a directory or under a URI (`s3://`, `gs://`), through pyarrow's filesystems.
 
-    Every method that reads or writes contents raises StorageError when the storage refuses.
+    Every method that reads or writes contents raises StorageError when the storage fails.
     """
 
     def __init__(self, storage: str) -> None:
@@ -40,8 +40,8 @@ class Store:
             try:
                 self.fs, self.root = call_with_timeout(lambda: fs.FileSystem.from_uri(storage))
             except (pa.ArrowException, OSError) as error:
-                said = redacted(one_line(error), secrets_of=storage)
-                raise UserError(f"storage: {storage} cannot be opened: {said}") from None
+                reason = redacted(one_line(error), secrets_of=storage)
+                raise UserError(f"storage: {storage} cannot be opened: {reason}") from None
         else:
             self.fs, self.root = fs.LocalFileSystem(), str(Path(storage).resolve())
 
@@ -56,14 +56,14 @@ class Store:
         return self.uri_of()
 
     def uri_of(self, *parts: str) -> str:
-        """The same of a path inside the store."""
+        """The absolute path or URI of a path inside the store."""
         if self.is_local:
             return self.path(*parts)
         above, mark, query = self.storage.partition("?")
         return "/".join([above.rstrip("/"), *parts]) + mark + query
 
     def display_uri(self, *parts: str) -> str:
-        """The same for people to see: without credentials."""
+        """The absolute path or URI of a path inside the store, without credentials."""
         return redacted(self.uri_of(*parts))
 
     def path(self, *parts: str) -> str:
@@ -144,10 +144,10 @@ class Store:
 
     def keep_only(self, names: list[str], *parts: str) -> list[str]:
         """Removes all files below a directory but those named; returns what was removed, scratch files aside."""
-        strangers = [name for name, _ in self._all_files(*parts) if name not in set(names)]
-        for name in strangers:
+        extra = [name for name, _ in self._all_files(*parts) if name not in set(names)]
+        for name in extra:
             self.delete_file(*parts, name)
-        return [name for name in strangers if not _is_scratch(name)]
+        return [name for name in extra if not _is_scratch(name)]
 
     def delete_file(self, *parts: str) -> None:
         """Removes a file, if it is there; another process may be doing so too."""
@@ -174,9 +174,9 @@ class Store:
             call_with_timeout(self._write_probe)
         except (OSError, pa.ArrowException) as error:
             if is_out_of_space(error):
-                raise self._refusal("written", error) from None
-            said = redacted(one_line(error), secrets_of=self.storage)
-            raise UserError(f"storage: {self.storage} cannot be written: {said}") from None
+                raise self._error("written", error) from None
+            reason = redacted(one_line(error), secrets_of=self.storage)
+            raise UserError(f"storage: {self.storage} cannot be written: {reason}") from None
 
     def _write_probe(self) -> None:
         """Writes a file of no use and removes it."""
@@ -217,9 +217,9 @@ class Store:
         except (OSError, pa.ArrowException) as error:
             if what == "read" and isinstance(error, FileNotFoundError):
                 raise
-            raise self._refusal(what, error, *parts) from error
+            raise self._error(what, error, *parts) from error
 
-    def _refusal(self, what: str, error: BaseException, *parts: str) -> StorageError:
+    def _error(self, what: str, error: BaseException, *parts: str) -> StorageError:
         return storage_error(f"storage: {self.display_uri(*parts)}", what, error, self.root if self.is_local else None)
 
 
@@ -266,7 +266,7 @@ def _sync_directory(directory: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network file systems keep names by themselves and refuse.
+        # Some network file systems keep names by themselves and cannot sync.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:

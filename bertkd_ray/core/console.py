@@ -88,7 +88,7 @@ def log(message: str, *, stage: str = "", stream: TextIO | None = None, quiet: b
 
 
 class Progress:
-    """Progress of one piece of work, told on stderr; a context manager.
+    """Progress of some work, on stderr; a context manager.
 
     total: units of the whole work, None where unknown; what: e.g. "finetune"; unit: e.g. "steps"; initial: units that
     were done before, which do not count for the rate; every: seconds between plain lines.
@@ -118,14 +118,14 @@ class Progress:
         self._done = initial
         self._every, self._quiet, self._clock = every, quiet, clock
         self._figures: dict[str, Any] = {}
-        self._start = self._told = clock()
+        self._start = self._refreshed = clock()
         self._changed = False
         self._points: deque[tuple[float, int]] = deque([(self._start, initial)], maxlen=_RATE_WINDOW)
         self._is_live = not quiet and is_live(self._stream)
         self._lock, self._ended = threading.Lock(), threading.Event()
         if not quiet:
             # The work may take minutes for a unit, or wait for a cluster.
-            threading.Thread(target=self._tell_now_and_then, name="progress", daemon=True).start()
+            threading.Thread(target=self._refresh_periodically, name="progress", daemon=True).start()
 
     def update(self, done: int, **figures: Any) -> None:
         """Say that `done` units are done in all, with newest figures to show (numbers or text)."""
@@ -135,10 +135,10 @@ class Progress:
                 self._count_from(done)
             self._done, self._changed = done, True
             self._figures.update(figures)
-            self._tell()
+            self._refresh()
 
     def resume(self, done: int, **figures: Any) -> None:
-        """The same of units that were done before, so that they make no rate."""
+        """Set the units that were done before, which do not count for the rate."""
         with self._lock:
             self._count_from(done)
             self._done, self._changed = done, True
@@ -148,13 +148,13 @@ class Progress:
         self._points.clear()
         self._points.append((self._clock(), done))
 
-    def _tell_now_and_then(self) -> None:
+    def _refresh_periodically(self) -> None:
         while not self._ended.wait(_REDRAWN_EVERY if self._is_live else self._every):
             with self._lock:
                 if not self._ended.is_set():
-                    self._tell()
+                    self._refresh()
 
-    def _tell(self) -> None:
+    def _refresh(self) -> None:
         """Draws or prints a line if it is time for one."""
         if self._quiet:
             return
@@ -163,10 +163,10 @@ class Progress:
         if self._changed and now - self._points[-1][0] >= self._every:
             self._points.append((now, self._done))
         pause = _DRAWN_EVERY if self._is_live else self._every * (1 if self._changed else _IDLE_LINES)
-        if now - self._told < pause:
+        if now - self._refreshed < pause:
             return
         (self._draw if self._is_live else self._print)(self._parts(now, rate))
-        self._told, self._changed = now, False
+        self._refreshed, self._changed = now, False
 
     def _rate(self, now: float) -> float:
         """Units a second, of late; 0 where nothing has been done."""

@@ -41,10 +41,10 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
 
 
 def padding_multiple(device: torch.device) -> int:
-    """Batches are padded to a multiple of so many places: 8 where the hardware multiplies in tiles of 8, on CPUs 1.
+    """Rows are padded to a multiple of so many tokens: 8 where the hardware multiplies in tiles of 8, on CPUs 1.
 
-    On a CPU a place of a teacher's batch takes as long at 41, 42 or 43 places a row as at 40, and rounding up to 8 was
-    8% more places.
+    On a CPU a padded token of a teacher's batch takes as long at 41, 42 or 43 tokens a row as at 40, and rounding up
+    to 8 was 8% more padded tokens.
     """
     return 1 if device.type == "cpu" else 8
 

@@ -27,9 +27,9 @@ class UserError(ReportedError):
 
 
 class StorageError(ReportedError):
-    """A place that refuses to be written or read: full, over its quota, read-only, broken, closed to this user.
+    """A place that cannot be written or read: full, over its quota, read-only, broken, closed to this user.
 
-    The message names the place, and how much room it has where that can be told. The same command goes on once the
+    The message names the place, and how much room it has where that is known. The same command goes on once the
     cause is gone.
     """
 

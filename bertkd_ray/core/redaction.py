@@ -25,13 +25,13 @@ def redacted(text: str, *, secrets_of: str = "") -> str:
     return text
 
 
-def _without_credentials(found: re.Match[str]) -> str:
-    return _QUERY_VALUE.sub(_without_value, _without_user(found[0]))
+def _without_credentials(match: re.Match[str]) -> str:
+    return _QUERY_VALUE.sub(_without_value, _without_user(match[0]))
 
 
-def _without_value(found: re.Match[str]) -> str:
-    name, value = found.groups()
-    return found[0] if name in _HARMLESS and "@" not in unquote(value) else f"{name}={_HIDDEN}"
+def _without_value(match: re.Match[str]) -> str:
+    name, value = match.groups()
+    return match[0] if name in _HARMLESS and "@" not in unquote(value) else f"{name}={_HIDDEN}"
 
 
 def _without_user(rest: str) -> str:
@@ -45,10 +45,10 @@ def _without_user(rest: str) -> str:
 
 
 def _secrets(uri: str) -> list[str]:
-    """Those of a URI, the longest first, so that none leaves a part of another."""
-    found = {secret for _, secret in _SECRET_VALUE.findall(uri)}
+    """The secrets of a URI, the longest first, so that none leaves a part of another."""
+    secrets = {secret for _, secret in _SECRET_VALUE.findall(uri)}
     if rest := _AFTER_SCHEME.search(uri):
         user, _, password = rest[0].rpartition("@")[0].partition(":")
-        found.add(password or user)
-    found |= {unquote(secret) for secret in found}
-    return sorted((secret for secret in found if len(secret) >= _SHORTEST_SECRET), key=len, reverse=True)
+        secrets.add(password or user)
+    secrets |= {unquote(secret) for secret in secrets}
+    return sorted((secret for secret in secrets if len(secret) >= _SHORTEST_SECRET), key=len, reverse=True)

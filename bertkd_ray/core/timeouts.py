@@ -13,7 +13,7 @@ TIMEOUT_SECONDS = 30.0
 
 Answer = TypeVar("Answer")
 
-_left_behind: list[threading.Thread] = []
+_hung_threads: list[threading.Thread] = []
 
 
 def call_with_timeout(call: Callable[[], Answer], seconds: float | None = None) -> Answer:
@@ -21,24 +21,24 @@ def call_with_timeout(call: Callable[[], Answer], seconds: float | None = None) 
 
     The call itself cannot be stopped: its thread is left behind (see `exit_past_hung_calls`).
     """
-    patience = TIMEOUT_SECONDS if seconds is None else seconds
+    timeout = TIMEOUT_SECONDS if seconds is None else seconds
     answers: list[Answer] = []
     failures: list[BaseException] = []
 
-    def ask() -> None:
+    def run() -> None:
         try:
             answers.append(call())
         except BaseException as error:
             failures.append(error)
 
-    thread = threading.Thread(target=ask, name="asking", daemon=True)
+    thread = threading.Thread(target=run, name="call with timeout", daemon=True)
     thread.start()
-    thread.join(patience)
+    thread.join(timeout)
     if failures:
         raise failures[0]
     if not answers:
-        _left_behind.append(thread)
-        raise TimeoutError(f"no answer within {patience:.0f} seconds")
+        _hung_threads.append(thread)
+        raise TimeoutError(f"no answer within {timeout:.0f} seconds")
     return answers[0]
 
 
@@ -47,13 +47,13 @@ def exit_past_hung_calls(code: int) -> int:
 
     Libraries wait for such calls when the interpreter ends (pyarrow for those to S3).
     """
-    if any(thread.is_alive() for thread in _left_behind):
-        atexit.register(_leave, code)
+    if any(thread.is_alive() for thread in _hung_threads):
+        atexit.register(_exit_if_hung, code)
     return code
 
 
-def _leave(code: int) -> None:
-    if any(thread.is_alive() for thread in _left_behind):
+def _exit_if_hung(code: int) -> None:
+    if any(thread.is_alive() for thread in _hung_threads):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -1,8 +1,8 @@
-"""Where two files drift apart that should be line-aligned: the likeliest place of the lines that one has too many.
+"""The line after which two files that should be line-aligned drift apart: where the surplus of one likeliest stands.
 
 Sentences that translate each other have similar lengths and share numbers, names and punctuation. Of all places where
-the surplus could stand, in one piece, the one is taken that makes the most lines similar. What is not supported: a
-surplus in several places, where nothing is told unless one of them explains most of it.
+the surplus could stand, in one piece, the one is taken that makes the most lines similar. Not supported: a
+surplus in several places, unless one of them explains most of it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 _TOKEN = re.compile(r"\d+|\w+|[^\w\s]")
 _BITS = 64
 _MAX_LINES = 1_000_000
-"""Lines that are looked at; beyond them nothing is told."""
+"""Lines above which no place is given."""
 _CERTAIN = 3.0
 """Standard errors by which both sides of the place must fit better as told than the other way."""
 
@@ -48,7 +48,7 @@ _Features = tuple[NDArray[np.float64], NDArray[np.uint64]]
 
 
 def _features(lines: Iterable[str]) -> _Features | None:
-    """Of every line the logarithm of its length, and a hash of its tokens as a set of bits."""
+    """The logarithm of every line's length, and a hash of its tokens as a set of bits."""
     lengths: list[int] = []
     masks: list[int] = []
     for line in lines:
@@ -71,7 +71,7 @@ def _similarity(ours: _Features, theirs: _Features) -> NDArray[np.float64]:
 
 
 def _certainty(gain: NDArray[np.float64]) -> float | None:
-    """How many standard errors the sum lies above 0; None where there is nothing to sum."""
+    """The standard errors by which the sum lies above 0; None where there is nothing to sum."""
     if len(gain) == 0:
         return None
     spread = float(np.sqrt(np.sum(gain**2)))

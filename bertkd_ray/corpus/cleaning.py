@@ -1,6 +1,6 @@
-"""Which sentence pairs are left out of training, and why; and which are held out of it.
+"""The rules that drop sentence pairs from training, and the choice of those held out of it.
 
-Every rule looks at one normalised pair alone, so that equal pairs share their fate; what needs all of the text
+Every rule depends on one normalised pair alone, so that equal pairs are treated alike; what needs all of the text
 (duplicates, overlap with test) is `corpus.deduplication`.
 """
 
@@ -27,8 +27,8 @@ TEXT_REASONS = ("empty", "identical_sides", "too_few_words", "too_many_words", "
 WHOLE_REASONS = ("test_overlap", "duplicate")
 TOKEN_REASONS = ("side_too_long", "pair_too_long")
 REASONS = (*TEXT_REASONS, *WHOLE_REASONS, *TOKEN_REASONS)
-"""In the order they are looked at: a pair is counted under the first that applies."""
-ADMITTED = 0
+"""The reasons in the order of the rules: a pair is counted under the first that applies."""
+KEPT = 0
 
 ID_SOURCE_BITS, ID_COPY_BITS = 40, 56
 """An id is `copy << 56 | source << 40 | line`: the line's position in its source, the source's in the list of train."""
@@ -39,7 +39,7 @@ _WEIGHT_KEY = 0x77656967  # sets these draws apart from those keyed by (seed, ep
 def filter_by_length(
     src_lengths: ArrayLike, tgt_lengths: ArrayLike, max_side: int = 150, max_pair: int = 509
 ) -> NDArray[np.int8]:
-    """Why each pair is too long: int8[n], 0 (`ADMITTED`) or 1 + the index in `TOKEN_REASONS` of the first that applies.
+    """The reason why each pair is too long: int8[n], 0 (`KEPT`) or 1 + the index of the first in `TOKEN_REASONS`.
 
     Lengths are in tokens of the student, without BOS and EOS. `side_too_long`: a side has more than `max_side`;
     `pair_too_long`: both have more than `max_pair` together (BERT's 512 positions less `[CLS]` and two `[SEP]`).
@@ -49,7 +49,7 @@ def filter_by_length(
 
 
 def filter_by_text(src: pa.StringArray, tgt: pa.StringArray, clean: CleanConfig) -> NDArray[np.int8]:
-    """Why each normalised pair is left out for its text: int8[n], 0 or 1 + the index in `TEXT_REASONS`."""
+    """The reason why each normalised pair is dropped for its text: int8[n], 0 or 1 + the index in `TEXT_REASONS`."""
     src_words, tgt_words = _words(src), _words(tgt)
     shorter, longer = np.minimum(src_words, tgt_words), np.maximum(src_words, tgt_words)
     never = np.zeros(len(shorter), dtype=bool)
@@ -65,7 +65,7 @@ def filter_by_text(src: pa.StringArray, tgt: pa.StringArray, clean: CleanConfig)
 
 
 def count_reasons(reasons: NDArray[np.int8], names: Sequence[str]) -> dict[str, int]:
-    """How many pairs were left out for every reason, from the result of `filter_by_length` or `filter_by_text`."""
+    """Dropped pairs by reason, from the result of `filter_by_length` or `filter_by_text`."""
     counts = np.bincount(reasons, minlength=len(names) + 1)
     return {name: int(count) for name, count in zip(names, counts[1:], strict=True)}
 
@@ -79,7 +79,7 @@ def count_odd_lines(lines: Sequence[str]) -> dict[str, int]:
 
 
 def held_out_splits(src: Sequence[str], shares: Mapping[str, float]) -> NDArray[np.int8]:
-    """Which split each pair of train belongs to: int8[n], 0 for train, else 1 + the index in `shares`.
+    """The split that each pair of train belongs to: int8[n], 0 for train, else 1 + the index in `shares`.
 
     Chosen by a hash of the normalised source sentence in lower case, so that equal sentences, whatever their case,
     stand on one side of every border, for every seed and wherever they stand in the input.
@@ -94,7 +94,7 @@ def held_out_splits(src: Sequence[str], shares: Mapping[str, float]) -> NDArray[
 
 
 def copies(ids: NDArray[np.int64], weights: Sequence[float]) -> NDArray[np.int64]:
-    """How often each pair of train is taken: int64[n], its source's weight rounded down or up by a hash of its id."""
+    """The repetitions of each pair of train: int64[n], its source's weight rounded down or up by a hash of its id."""
     if all(weight == 1.0 for weight in weights):
         return np.ones(len(ids), dtype=np.int64)
     weight = np.asarray(weights, np.float64)[ids >> ID_SOURCE_BITS]
@@ -110,4 +110,4 @@ def _words(lines: pa.StringArray) -> NDArray[np.int64]:
 
 def _first(applies: Sequence[NDArray[np.bool_]]) -> NDArray[np.int8]:
     numbers = [np.int8(number) for number in range(1, len(applies) + 1)]
-    return np.select(applies, numbers, default=np.int8(ADMITTED))
+    return np.select(applies, numbers, default=np.int8(KEPT))

@@ -96,7 +96,7 @@ def read_dataset(
 
 
 def dataset_hash(name: str, revision: str | None) -> str:
-    """What a data set's content is known by: its commit on the hub, or SHA-256 over the files of a local directory.
+    """The identity of a data set's content: its commit on the hub, or SHA-256 over the files of a local directory.
 
     Raises UserError when the hub cannot be asked or does not know the data set.
     """

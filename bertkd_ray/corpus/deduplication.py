@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 
 BUCKET_HASHES = 1 << 20
 TEST_SENTENCE, SENTENCE, PAIR = range(3)
-"""What a hash stands for: a source sentence of test, one of train or valid, or a pair. The first two are compared."""
+"""Kinds of hashes: of a source sentence of test, of one of train or valid, of a pair. The first two are compared."""
 OVERLAP, DUPLICATE = 1, 2
-"""Why a pair is dropped; both reasons may be given for one pair."""
+"""Reasons to drop a pair; both may apply to one."""
 
 HASHES = pa.schema([("high", pa.uint64()), ("low", pa.uint64()), ("place", pa.int64()), ("kind", pa.uint8())])
 DROPS = pa.schema([("place", pa.int64()), ("reason", pa.uint8())])
 
 
 class Hashes(NamedTuple):
-    """Hashes, where their pairs stand (`place`, ascending with the input), and what they stand for; [n] each."""
+    """n hashes, the places of their pairs (ascending with the input) and their kinds; [n] each."""
 
     high: NDArray[np.uint64]
     low: NDArray[np.uint64]
@@ -49,11 +49,11 @@ def hash_pairs(src: Sequence[str], tgt: Sequence[str], places: NDArray[np.int64]
 
 
 def bucket_count(hashes: int) -> int:
-    """Buckets for so many hashes."""
+    """The number of buckets for a number of hashes."""
     return max(1, -(-hashes // BUCKET_HASHES))
 
 
-def cut_into_buckets(hashes: Sequence[Hashes], count: int) -> list[pa.Table]:
+def split_into_buckets(hashes: Sequence[Hashes], count: int) -> list[pa.Table]:
     """One table with the schema `HASHES` a bucket, perhaps empty."""
     if not hashes:
         return [HASHES.empty_table()] * count
@@ -66,7 +66,7 @@ def cut_into_buckets(hashes: Sequence[Hashes], count: int) -> list[pa.Table]:
 
 
 def find_duplicates(bucket: pa.Table) -> pa.Table:
-    """Which pairs of a whole bucket are dropped, with the schema `DROPS`, sorted by place.
+    """The pairs of a whole bucket that are dropped, with the schema `DROPS`, sorted by place.
 
     Of equal pairs all but the first are dropped, of sentences equal to one of test all.
     """

@@ -1,4 +1,4 @@
-"""What a prepared corpus is like: counts, lengths, unknown tokens and a few of its pairs, streamed in bounded memory.
+"""The figures of a prepared corpus: counts, lengths, unknown tokens and a few of its pairs, streamed in bounded memory.
 
 A corpus of any size is read row group by row group. What is kept of it is how many pairs have each (source length,
 target length): at most as many numbers as the square of the longest side.
@@ -42,7 +42,7 @@ _PAIR_COLUMNS = ["src", "tgt", "src_ids", "tgt_ids"]
 
 @dataclass(frozen=True, eq=False)
 class LengthCounts:
-    """How many pairs have each (source length, target length), in tokens: int64[u] each, u distinct length pairs."""
+    """Pairs by (source length, target length) in tokens: int64[u] each, u distinct length pairs."""
 
     src: NDArray[np.int64]
     tgt: NDArray[np.int64]
@@ -70,7 +70,7 @@ class SideFigures:
     tokens: int
     words: int
     characters: int
-    """Of the text, spaces included."""
+    """Characters of the text, spaces included."""
     unknown: int
     length: dict[str, float]
     """Tokens a sentence: mean, median, p95, max."""
@@ -150,7 +150,7 @@ class SamplePair:
     tgt_tokens: list[str]
 
     def as_json(self) -> dict[str, Any]:
-        """One of the `samples` of `--json`."""
+        """The pair's entry in the `samples` of `--json`."""
         return dict(vars(self))
 
 

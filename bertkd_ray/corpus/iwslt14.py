@@ -35,7 +35,7 @@ Text = Literal["paper", "raw"]
 
 LANGUAGES = ("de", "en")
 EXPECTED_PAIRS: Mapping[str, int] = {"train": 160_239, "valid": 7_283, "test": 6_750}
-"""What the recipe gives on the original archive; fairseq's figures."""
+"""Pairs by split that the recipe gives on the original archive; fairseq's figures."""
 
 _TRAIN = "train.tags.de-en"
 _TEST_SETS = ("TED.dev2010", "TEDX.dev2012", "TED.tst2010", "TED.tst2011", "TED.tst2012")
@@ -92,7 +92,7 @@ def archive_hash(path: str) -> str:
 
 
 def check_counts(pairs: Mapping[str, int]) -> str | None:
-    """What to warn of if the pairs read of train, valid and test are not the original archive's, else None.
+    """The warning if the pairs read of train, valid and test are not the original archive's, else None.
 
     pairs: as `read_iwslt14` gives them, before any other cleaning. A corpus with less than half of the original's
     training pairs is taken for an excerpt made on purpose.

@@ -25,8 +25,8 @@ from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config.corpus import SPLITS
 from bertkd_ray.corpus.chunks import Chunk, read_nth_table, read_table, write_fragment, write_table, write_tables
 from bertkd_ray.corpus.cleaning import (
-    ADMITTED,
     ID_COPY_BITS,
+    KEPT,
     TEXT_REASONS,
     TOKEN_REASONS,
     copies,
@@ -40,10 +40,10 @@ from bertkd_ray.corpus.deduplication import (
     DUPLICATE,
     OVERLAP,
     Hashes,
-    cut_into_buckets,
     find_duplicates,
     hash_pairs,
     hash_sentences,
+    split_into_buckets,
 )
 from bertkd_ray.corpus.moses import unescape_moses
 from bertkd_ray.corpus.segmentation import Segmenter, is_plain, lowercased, normalise
@@ -128,7 +128,7 @@ def clean_group(group: ChunkGroup, job: PrepareJob) -> PrepareStats:
             else:
                 _keep(store, job, chunk, split, table, stats)
     if job.buckets:
-        buckets = cut_into_buckets(hashes, job.buckets)
+        buckets = split_into_buckets(hashes, job.buckets)
         write_tables(store, buckets, job.staging, "hashes", f"{group.number:06d}.arrow")
     return stats
 
@@ -201,7 +201,7 @@ def _encoded(store: Store, job: PrepareJob, fragment: PendingFragment) -> tuple[
         reasons = filter_by_length(
             ids["src"].lengths, ids["tgt"].lengths, corpus.max_side_tokens, corpus.max_pair_tokens
         )
-        keep = reasons == ADMITTED
+        keep = reasons == KEPT
         counts.update(count_reasons(reasons, TOKEN_REASONS))
     times = copies(text["id"].to_numpy(), settings.weights) if split == "train" else np.ones(len(text), np.int64)
     times *= keep
@@ -247,7 +247,7 @@ def _cleaned(
             counts.update(count_odd_lines([lines[side][row] for row in members.tolist() if not plain[side][row]]))
         if not settings.is_given_test(split):
             counts.update(count_reasons(reasons[members], TEXT_REASONS))
-            members = members[reasons[members] == ADMITTED]
+            members = members[reasons[members] == KEPT]
         if len(members):
             yield split, table if len(members) == len(table) else table.take(pa.array(members))
 

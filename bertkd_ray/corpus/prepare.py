@@ -120,11 +120,11 @@ def _encode(job: PrepareJob, runtime: Runtime, stats: PrepareStats) -> list[str]
 
 
 def _mapped(
-    runtime: Runtime, items: list[Item], work: Callable[[Item, PrepareJob], Result], job: PrepareJob, name: str
+    runtime: Runtime, items: list[Item], worker: Callable[[Item, PrepareJob], Result], job: PrepareJob, name: str
 ) -> Iterator[Result]:
     """The results of a pass over the cluster, as they come."""
-    with Progress(len(items), f"prepare, {name}", "parts") as progress:
-        for done, result in enumerate(runtime.map(items, work, job) if items else (), start=1):
+    with Progress(len(items), f"prepare, {name}", "groups") as progress:
+        for done, result in enumerate(runtime.map(items, worker, job) if items else (), start=1):
             yield result
             progress.update(done)
 

@@ -25,7 +25,7 @@ from bertkd_ray.config.corpus import SPLITS, CorpusConfig, SplitFiles
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.bert_tokenizer import load_bert_tokenizer
-from bertkd_ray.corpus.cleaning import ADMITTED, filter_by_length, filter_by_text
+from bertkd_ray.corpus.cleaning import KEPT, filter_by_length, filter_by_text
 from bertkd_ray.corpus.columnar import parquet_rows
 from bertkd_ray.corpus.passes import CORPUS_SCHEMA, normalised_lines
 from bertkd_ray.corpus.readers import PAIRS, open_bytes
@@ -49,7 +49,7 @@ _BYTES_A_TOKEN = 3.2
 """Parquet bytes of a corpus, text and ids, a token: the demo 3.2, Multi30k 3.2."""
 
 _BYTES_A_VOCABULARY_TOKEN = 39
-"""Of the tokenizer's files."""
+"""Bytes of the tokenizer's files a token."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ class CorpusShape:
     bytes: float
     """Size of all files."""
     basis: str
-    """What the figures rest on, for people to read."""
+    """The source of the figures, for people to read."""
     is_estimate: bool
 
 
@@ -133,7 +133,7 @@ def shape_of_text(corpus: CorpusConfig, bert: str) -> CorpusShape:
             reasons = filter_by_length(
                 ids["src"].lengths, ids["tgt"].lengths, corpus.max_side_tokens, corpus.max_pair_tokens
             )
-            kept = np.flatnonzero(reasons == ADMITTED)
+            kept = np.flatnonzero(reasons == KEPT)
         if not len(kept):
             raise _none_left(split, len(sample.text))
         pairs = sample.pairs * len(kept) / len(sample.text)
@@ -157,11 +157,11 @@ class SampleStats:
     text: pa.Table
     """A sample of the pairs that no rule drops for their text: `src` and `tgt`, normalised."""
     pairs: float
-    """How many such pairs there are, copies of weighted sources among them."""
+    """Pairs of the whole split that no rule drops for their text, copies of weighted sources among them."""
     read: int
     """Pairs of all sources."""
     is_counted: bool
-    """Whether `read` is exact."""
+    """Whether `read` is counted, not worked out from a file's size."""
 
 
 def sample_split(corpus: CorpusConfig, split: str) -> SampleStats:
@@ -178,7 +178,7 @@ def sample_split(corpus: CorpusConfig, split: str) -> SampleStats:
         parts.append(table.take(pa.array(np.linspace(0, len(table), wanted, endpoint=False).astype(np.int64))))
     text = _normalised(pa.concat_tables(parts), corpus)
     reasons = filter_by_text(text["src"].combine_chunks(), text["tgt"].combine_chunks(), corpus.clean)
-    kept = text.filter(pa.array(reasons == ADMITTED)) if split != "test" else text
+    kept = text.filter(pa.array(reasons == KEPT)) if split != "test" else text
     if not len(kept):
         raise _none_left(split, len(text))
     counted = all(is_counted for _, _, is_counted in heads)

@@ -1,4 +1,4 @@
-"""How BERT cuts text, as spans of the text itself.
+"""BERT's segmentation of text, as spans of the text itself.
 
 BERT's pieces are normalised (an uncased BERT lower-cases and strips accents), so text cannot be rebuilt from them. Here
 a piece is taken as the *surface* it covers, by its offsets: surfaces partition the text, nothing is lost, and each has
@@ -64,7 +64,7 @@ def normalise(text: str, *, lowercase: bool = False) -> str:
 
 
 def is_plain(line: str) -> bool:
-    """Whether it can be told at a glance that `normalise` leaves the line as it is; False says nothing.
+    """Whether a cheap test shows that `normalise` leaves the line as it is; False leaves it open.
 
     Printable text holds no control characters, no white space but spaces, and no character that this Python's tables do
     not know yet and `tokenizers` may.
@@ -80,7 +80,7 @@ def is_plain(line: str) -> bool:
 
 
 def lowercased(line: str) -> str:
-    """`normalise(line, lowercase=True)` of a plain line, at a glance where it is ASCII or lower-case already."""
+    """`normalise(line, lowercase=True)` of a plain line, fast where it is ASCII or lower-case already."""
     lowered = line.lower()
     return lowered if line.isascii() or lowered == line else normalise(line, lowercase=True)
 
@@ -195,7 +195,7 @@ class Segmenter:
         return pieces
 
     def _spans(self, ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[_Span]:
-        """What the pieces cover, in order: overlapping pieces merged, pieces that cover nothing left out."""
+        """The spans of the pieces, in order: overlapping pieces merged, pieces that cover nothing left out."""
         spans: list[_Span] = []
         for bert_id, (start, end) in zip(ids, offsets, strict=True):
             if start == end:

@@ -1,4 +1,4 @@
-"""From the configuration to the raw pairs of each split, and what they enter a fingerprint by."""
+"""The raw pairs of each split that a configuration names, and their part of the fingerprint."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read_sources(corpus: CorpusConfig, split: str) -> Iterator[Iterator[pa.Table
 
 
 def source_hashes(corpus: CorpusConfig) -> dict[str, str]:
-    """What the text enters the fingerprint by: content hashes, by split (and number, in a list) and key."""
+    """The content hashes by which the text enters the fingerprint, by split (and number, in a list) and key."""
     if corpus.source == "demo":
         return {"demo": hashlib.sha256(json.dumps(demo_pairs(), sort_keys=True).encode()).hexdigest()}
     if corpus.source == "iwslt14":
@@ -49,7 +49,7 @@ def source_hashes(corpus: CorpusConfig) -> dict[str, str]:
 
 
 def source_settings(corpus: CorpusConfig) -> dict[str, object]:
-    """What else of the sources shapes the corpus: columns, subsets, weights and held-out shares; no paths."""
+    """The settings of the sources that shape the corpus: columns, subsets, weights and held-out shares; no paths."""
     settings: dict[str, object] = {}
     for name, files in _named_sources(corpus):
         if files.form != "text":

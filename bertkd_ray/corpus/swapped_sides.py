@@ -1,4 +1,4 @@
-"""Whether source and target have changed places, as far as names and text can tell. Remarks, never errors.
+"""Remarks, never errors, where names or text suggest that source and target have changed places.
 
 Without a model of languages one side of a corpus is as good as the other. What can be told is that files are named
 after the other side's language, and that one split reads the other way round than train.
@@ -14,7 +14,7 @@ import pyarrow as pa
 from bertkd_ray.config.corpus import SPLITS, CorpusConfig
 
 SAMPLE_PAIRS = 1000
-"""Pairs of each split that are enough to look at."""
+"""Pairs of each split that are compared."""
 _GRAM = 3
 _TIMES = 2
 _COMPRESSED = (".gz", ".zst")
@@ -61,6 +61,6 @@ def _grams(table: pa.Table, side: str) -> Iterator[str]:
 
 
 def _language(path: str) -> str:
-    """What a file is named after: `en` of `train.en.gz`."""
+    """The language that a file is named after: `en` of `train.en.gz`."""
     name = PurePosixPath(path.partition("?")[0])
     return (name.with_suffix("") if name.suffix in _COMPRESSED else name).suffix[1:].lower()

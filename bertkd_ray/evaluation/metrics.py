@@ -44,7 +44,7 @@ class Scores:
     chrf_signature: str
     legacy_bleu: float
     brevity_penalty: float
-    """Of `bleu`, 0 to 1."""
+    """Brevity penalty of `bleu`, 0 to 1."""
     length_ratio: float
     """Tokens of the hypotheses over tokens of the references, of `bleu`."""
     sentences: int

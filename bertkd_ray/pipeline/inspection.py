@@ -11,7 +11,7 @@ from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.core.stages import PREPARE
 from bertkd_ray.pipeline.pipeline import Pipeline
 from bertkd_ray.pipeline.stage_runs import ended, run_input
-from bertkd_ray.tracking import now_ms
+from bertkd_ray.tracking.interface import now_ms
 
 if TYPE_CHECKING:
     from bertkd_ray.corpus.inspect import CorpusFigures

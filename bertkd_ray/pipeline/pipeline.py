@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, fingerprint
-from bertkd_ray.artifacts.lock import held
+from bertkd_ray.artifacts.lock import hold_lock
 from bertkd_ray.config import NOT_PART_OF_A_RESULT, Config
 from bertkd_ray.core.console import human_seconds, log
 from bertkd_ray.core.redaction import redacted
@@ -23,7 +23,7 @@ from bertkd_ray.pipeline.stage_runs import ended, stage_run, tracked_curves
 from bertkd_ray.pipeline.stages import STAGE_FUNCTIONS, StageContext
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import ArmResult
-from bertkd_ray.tracking import Run, RunRef, now_ms
+from bertkd_ray.tracking.interface import Run, RunRef, now_ms
 
 StageStatus = Literal["done", "resumed", "cached"]
 
@@ -162,7 +162,7 @@ class Pipeline:
         status: StageStatus = "cached"
         artifact = self.session.find(pending)
         if artifact is None:
-            with held(self.session.store, pending.directory):
+            with hold_lock(self.session.store, pending.directory):
                 # Another driver may have finished it a moment ago.
                 artifact = self.session.find(pending)
                 if artifact is None:

@@ -23,7 +23,7 @@ from bertkd_ray.core.errors import UserError, one_line
 from bertkd_ray.core.stages import STAGES
 from bertkd_ray.pipeline.session import Session
 from bertkd_ray.pipeline.study import BuildRecord, StudyOutcome, StudyRunner, study_run, trial_pipeline
-from bertkd_ray.tracking import RunRef
+from bertkd_ray.tracking.interface import RunRef
 
 
 @dataclass

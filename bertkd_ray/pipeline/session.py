@@ -16,7 +16,8 @@ from bertkd_ray.core.stages import STAGES, Stage
 from bertkd_ray.core.timeline import span
 from bertkd_ray.execution.interface import Runtime
 from bertkd_ray.pipeline.stages import STAGE_FUNCTIONS, Bert
-from bertkd_ray.tracking import Tracker, default_uri, open_tracker
+from bertkd_ray.tracking import default_uri, open_tracker
+from bertkd_ray.tracking.interface import Tracker
 
 
 class Session:

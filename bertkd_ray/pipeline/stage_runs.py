@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.config import with_current_keys
 from bertkd_ray.core.console import Progress
-from bertkd_ray.tracking import InputArtifact, Run, RunRef, Tracker
+from bertkd_ray.tracking.interface import InputArtifact, Run, RunRef, Tracker
 from bertkd_ray.training.curves import TRAIN_LOSS, VALID_ACCURACY, VALID_BLEU, VALID_LOSS, CurveRow
 
 

@@ -36,7 +36,7 @@ from bertkd_ray.report.study import (
     study_markdown,
     study_text,
 )
-from bertkd_ray.tracking import Run, RunRef, Tracker, now_ms
+from bertkd_ray.tracking.interface import Run, RunRef, Tracker, now_ms
 from bertkd_ray.training.curves import VALID_ACCURACY, CurveRow
 
 BuildRecord = dict[str, tuple[StageStatus, float]]

@@ -36,18 +36,18 @@ class BatchLengths:
         return padded_length(int(lengths.max(initial=0)), self.multiple)
 
     def teacher_flops(self, size: TeacherSize, positions: float) -> float:
-        """Of a forward pass with so many masked positions, evenly over the rows; padding included."""
+        """Operations of a forward pass with so many masked positions, evenly over the rows; padding included."""
         lengths, rows = teacher_tokens(self.src, self.tgt), len(self.src)
         masked = np.full(rows, positions / rows)
         return operations.teacher_forward(size, lengths, self.padded(lengths), masked).computed
 
     def student_flops(self, size: StudentSize) -> float:
-        """Of a forward pass, padding included."""
+        """Operations of a forward pass, padding included."""
         src, tgt = self.src + 1, self.tgt + 1
         return operations.student_forward(size, src, tgt, self.padded(src), self.padded(tgt)).computed
 
     def beam_search_flops(self, size: StudentSize, beam: int) -> float:
-        """Of translating the sources into targets of these lengths, without padding."""
+        """Operations of translating the sources into targets of these lengths, without padding."""
         return operations.beam_search(size, self.src + 1, self.tgt + 1, beam)
 
 

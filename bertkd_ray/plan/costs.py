@@ -66,10 +66,10 @@ class StagePlan:
     padding: float | None
     """Share of the computed tokens that is padding."""
     flops: float
-    """Of matrix products, validation included."""
+    """Operations of matrix products, validation included."""
     device_hours: float
     bytes: float
-    """Of the artifact."""
+    """Bytes of the artifact."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class PipelinePlan:
 
     @property
     def total(self) -> StagePlan:
-        """The sum."""
+        """The sum of all stages."""
         figures = {
             name: sum(getattr(stage, name) for stage in self.stages)
             for name in ("tokens", "flops", "device_hours", "bytes")
@@ -95,7 +95,7 @@ class PipelinePlan:
 
     @property
     def wall_seconds(self) -> float:
-        """On the devices, shared without loss, one stage after the other."""
+        """Seconds on the devices, shared without loss, one stage after the other."""
         return 3600 * self.total.device_hours / self.devices
 
     def as_json(self) -> dict[str, Any]:

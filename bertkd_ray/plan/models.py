@@ -20,7 +20,7 @@ class TeacherShape(TeacherSize):
 
     @property
     def parameters(self) -> int:
-        """Of encoder, transform and output layer, biases and LayerNorms included."""
+        """Parameters of encoder, transform and output layer, biases and LayerNorms included."""
         h, f = self.width, self.ffn
         embeddings = (self.pieces + self.positions + 2) * h + 2 * h
         layer = 4 * (h * h + h) + 2 * h * f + f + h + 4 * h
@@ -34,7 +34,7 @@ class StudentShape(StudentSize):
 
     @property
     def parameters(self) -> int:
-        """Biases and LayerNorms included; positions are computed."""
+        """Parameters, biases and LayerNorms included; positions are computed, not learned."""
         d, f = self.width, self.ffn
         attention, feed_forward, norm = 4 * (d * d + d), 2 * d * f + f + d, 2 * d
         encoder = self.encoder_layers * (attention + feed_forward + 2 * norm)

@@ -29,11 +29,11 @@ class Operations(NamedTuple):
     useful: float
 
     def plus(self, other: Operations) -> Operations:
-        """Both together."""
+        """The sum of two counts."""
         return Operations(self.computed + other.computed, self.useful + other.useful)
 
     def times(self, factor: float) -> Operations:
-        """So many times over."""
+        """The count of so many repetitions."""
         return Operations(self.computed * factor, self.useful * factor)
 
 

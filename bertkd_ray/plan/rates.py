@@ -32,11 +32,11 @@ class Device:
     flops: Mapping[str, float]
     """FLOP/s of matrix products as the stage has them, by stage."""
     utilisation: Mapping[str, float]
-    """By stage; `translate` is all decoding, that of validation too."""
+    """Share of the rate by stage; `translate` is all decoding, that of validation too."""
     rate_source: str
-    """Where the rate is from, for people to read."""
+    """Where the rate is from, in words."""
     utilisation_source: str
-    """Where the shares are from."""
+    """Where the shares are from, in words."""
     padding_multiple: int
     """Batches are padded to a multiple of so many tokens."""
 

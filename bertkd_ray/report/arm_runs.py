@@ -15,7 +15,7 @@ from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.core.stages import DISTILL, PREPARE, TRANSLATE
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import ArmResult
-from bertkd_ray.tracking import Run, RunRef, StudentModel, Tracker, now_ms
+from bertkd_ray.tracking.interface import Run, RunRef, StudentModel, Tracker, now_ms
 from bertkd_ray.training.curves import CurveRow
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER
 from bertkd_ray.evaluation.significance import bootstrap_signature, compare, resample
 from bertkd_ray.report.sentences import Sentence, most_different, sentences_of
 from bertkd_ray.student.lineage import Lineage, artifact_at, lineage_of
-from bertkd_ray.tracking import RunFinder, default_uri
+from bertkd_ray.tracking import default_uri
+from bertkd_ray.tracking.search import RunFinder
 from bertkd_ray.translation.translate import read_translations
 
 SENTENCES = 5

@@ -51,20 +51,15 @@ def draw_all(
     arms = {name: history for name, history in histories.items() if name != TEACHER}
     drawings = []
     if TEACHER in histories:
-        drawings.append(draw_finetuning(histories[TEACHER], directory / "finetuning"))
+        drawings.append(draw_panels(finetuning_panels(histories[TEACHER]), directory / "finetuning"))
     if fidelity:
         drawings.append(draw_fidelity(fidelity, directory / "soft-labels"))
     if arms:
-        drawings.append(draw_translation_losses(arms, directory / "translation-losses"))
-        drawings.append(draw_translation_quality(arms, directory / "translation-quality"))
+        drawings.append(draw_panels(translation_loss_panels(arms), directory / "translation-losses"))
+        drawings.append(draw_panels(translation_quality_panels(arms), directory / "translation-quality"))
     if results:
         drawings.append(draw_scores({result.arm: result.test_bleu for result in results}, directory / "scores"))
     return [path for drawing in drawings for path in drawing]
-
-
-def draw_finetuning(history: History, stem: Path) -> Drawing:
-    """`finetuning_panels` as files. stem: the path of the files without their suffix."""
-    return draw_panels(finetuning_panels(history), stem)
 
 
 def finetuning_panels(history: History) -> list[Panel]:
@@ -92,11 +87,6 @@ def finetuning_panels(history: History) -> list[Panel]:
     ]
 
 
-def draw_translation_losses(arms: Mapping[str, History], stem: Path) -> Drawing:
-    """`translation_loss_panels` as files. stem: the path of the files without their suffix."""
-    return draw_panels(translation_loss_panels(arms), stem)
-
-
 def translation_loss_panels(arms: Mapping[str, History]) -> list[Panel]:
     """Negative log-likelihood on training batches and on the validation set, of every arm over the student's steps.
 
@@ -122,11 +112,6 @@ def translation_loss_panels(arms: Mapping[str, History]) -> list[Panel]:
         Panel("Translation loss, training", training, _summary(arms, TRAIN_NLL, unit)),
         Panel("Translation loss, validation", validation, _summary(arms, VALID_NLL, unit)),
     ]
-
-
-def draw_translation_quality(arms: Mapping[str, History], stem: Path) -> Drawing:
-    """`translation_quality_panels` as files. stem: the path of the files without their suffix."""
-    return draw_panels(translation_quality_panels(arms), stem)
 
 
 def translation_quality_panels(arms: Mapping[str, History]) -> list[Panel]:

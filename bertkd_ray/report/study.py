@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +10,7 @@ from typing import Any, Self
 
 from bertkd_ray.core.console import human_count
 from bertkd_ray.core.text_tables import NO_VALUE, TableRow, aligned, format_p, number, piped, stacked
-from bertkd_ray.report.tables import ArmResult, seconds_table, signature_lines
+from bertkd_ray.report.tables import ArmResult, csv_text, seconds_table, signature_lines
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class SeedResult:
     run_id: str
     """Id of the MLflow run; empty where nothing is tracked."""
     teacher: TeacherFigures | None = None
-    """None for a student without one."""
+    """None for a student without a teacher."""
 
     def as_json(self) -> dict[str, Any]:
         """The student's entry in `--json`."""
@@ -158,7 +156,7 @@ def study_csv(arms: Sequence[StudyArm]) -> str:
         low, high = arm.interval or (None, None)
         total = sum(arm.seconds.values())
         rows.append([arm.arm, len(arm.seeds), arm.parameters, *figures, arm.p_value, low, high, total])
-    return _csv(header, rows)
+    return csv_text(header, rows)
 
 
 def students_csv(arms: Sequence[StudyArm]) -> str:
@@ -169,14 +167,7 @@ def students_csv(arms: Sequence[StudyArm]) -> str:
         for arm in arms
         for result in arm.seeds
     ]
-    return _csv(["arm", "seed", *names, "student", "translation", "run_id"], rows)
-
-
-def _csv(header: list[str], rows: list[list[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([header, *rows])
-    return text.getvalue()
+    return csv_text(["arm", "seed", *names, "student", "translation", "run_id"], rows)
 
 
 def _scores(arms: Sequence[StudyArm]) -> list[TableRow]:

@@ -93,12 +93,15 @@ def as_markdown(rows: Sequence[ArmResult], signatures: Mapping[str, str] | None 
 def as_csv(rows: Sequence[ArmResult]) -> str:
     """One line an arm under a header, numbers in full precision, nothing where there is no value."""
     stages = _stages(rows)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     names = ["arm", "parameters", "valid_bleu", "test_bleu", "legacy_bleu", "chrf", "delta", "p_value"]
-    writer.writerow([*names, *(f"seconds_{stage}" for stage in stages)])
-    for row in rows:
-        writer.writerow([*(getattr(row, name) for name in names), *(row.seconds.get(stage) for stage in stages)])
+    values = [[*(getattr(row, name) for name in names), *(row.seconds.get(stage) for stage in stages)] for row in rows]
+    return csv_text([*names, *(f"seconds_{stage}" for stage in stages)], values)
+
+
+def csv_text(header: list[str], rows: list[list[Any]]) -> str:
+    """CSV with lines that end in a newline; nothing where a value is None."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
     return text.getvalue()
 
 

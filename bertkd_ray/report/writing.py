@@ -8,7 +8,7 @@ from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import as_csv, as_markdown
-from bertkd_ray.tracking import Run, now_ms
+from bertkd_ray.tracking.interface import Run, now_ms
 
 PAGE = "report.html"
 _LAST = "table.md"

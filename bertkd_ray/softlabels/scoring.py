@@ -7,7 +7,7 @@ vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from bertkd_ray.core.devices import padding_multiple
+from bertkd_ray.core.devices import Precision, padding_multiple
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.padding import longest_first_batches
 from bertkd_ray.core.ragged import Ragged, flat_positions, offsets_of
@@ -25,8 +25,6 @@ from bertkd_ray.softlabels.shards import SoftLabels, index_dtype
 from bertkd_ray.teacher.gpu_inference import GpuEncoder
 from bertkd_ray.teacher.masking import SPECIAL_TOKENS_PER_PAIR, BertSpecials, CMLMBatch, cmlm_batch, expand_passes
 from bertkd_ray.teacher.model import ConditionalMaskedLM
-
-Precision = Literal["bf16", "float32"]
 
 CPU_CHUNK_ELEMENTS, GPU_CHUNK_ELEMENTS = 1 << 21, 1 << 26
 """Scores that `topk_scores` holds at once: few enough for a CPU's caches (29 against 52 ms for 600 positions of 14,136

@@ -22,7 +22,7 @@ SoftLabelColumns = tuple[NDArray[np.integer], NDArray[np.floating], NDArray[np.f
 
 @dataclass(frozen=True)
 class StudentBatch:
-    """What one micro-batch needs; the three teacher tensors are None for a batch without soft labels."""
+    """The tensors of one micro-batch; the three of the teacher are None for a batch without soft labels."""
 
     src_ids_NS: Tensor
     """int64: source tokens, `</s>`, padding"""

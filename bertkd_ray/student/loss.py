@@ -226,7 +226,7 @@ class _Objective:
 
     @property
     def mass(self) -> float:
-        """What p weighs in a row of the gradient, an exact tail's weight included."""
+        """The weight of p in a row of the gradient, an exact tail's included."""
         return self.hard if self.soft is None else self.hard + self.soft.mass * self.soft.scale
 
     def part(self, rows: slice) -> _Objective:

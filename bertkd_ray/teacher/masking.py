@@ -1,8 +1,7 @@
-"""Which target positions the teacher must predict, and the tensors BERT reads for them.
+"""The masks of the target positions that the teacher predicts, and the tensors BERT reads for them.
 
-A pair of S source and T target tokens has T + 1 positions: the target tokens and the end of the sentence, which
-in `[CLS] src [SEP] tgt [SEP]` is the final `[SEP]`. A masked position becomes `[MASK]`, always; the source is never
-masked.
+A pair of S source and T target tokens has T + 1 positions: the target tokens and the end of the sentence, which in
+`[CLS] src [SEP] tgt [SEP]` is the final `[SEP]`. A masked position becomes `[MASK]`, always; no source token does.
 Everything here is flat index arithmetic on numpy arrays: no Python object per token or per pair.
 """
 

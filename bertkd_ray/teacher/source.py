@@ -1,4 +1,4 @@
-"""Where the pretrained BERT comes from, and what of it enters a fingerprint. Reads files only, without torch."""
+"""The pretrained BERT: its directory, checks and hashes for a fingerprint. Reads files only, without torch."""
 
 from __future__ import annotations
 

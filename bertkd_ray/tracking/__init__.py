@@ -13,45 +13,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.tracking.interface import (
-    NO_TRACKING,
-    InputArtifact,
-    MetricRow,
-    NullRun,
-    NullTracker,
-    Run,
-    RunRef,
-    Status,
-    StudentModel,
-    Tracker,
-    now_ms,
-)
-from bertkd_ray.tracking.runs import CHANGED_TAG, KEY_TAG, LOGGED_STEP_TAG, MlflowRun, MlflowTracker
-from bertkd_ray.tracking.search import FoundRun, RunFinder
+from bertkd_ray.tracking.interface import NO_TRACKING, Tracker
+from bertkd_ray.tracking.runs import MlflowTracker
 from bertkd_ray.tracking.store import connect, experiment_id_of, short_timeouts, store_errors
-
-__all__ = [
-    "CHANGED_TAG",
-    "KEY_TAG",
-    "LOGGED_STEP_TAG",
-    "NO_TRACKING",
-    "FoundRun",
-    "InputArtifact",
-    "MetricRow",
-    "MlflowRun",
-    "MlflowTracker",
-    "NullRun",
-    "NullTracker",
-    "Run",
-    "RunFinder",
-    "RunRef",
-    "Status",
-    "StudentModel",
-    "Tracker",
-    "default_uri",
-    "now_ms",
-    "open_tracker",
-]
 
 
 def open_tracker(uri: str | None, experiment: str) -> Tracker:
@@ -63,7 +27,7 @@ def open_tracker(uri: str | None, experiment: str) -> Tracker:
     Raises UserError, within seconds, where mlflow is missing or the store cannot be reached.
     """
     if uri is None or uri == NO_TRACKING:
-        return NullTracker()
+        return Tracker()
     if not uri:
         raise UserError("tracking.uri: is empty; give sqlite:///FILE, a tracking server (http://…) or none")
     client = connect(uri)

@@ -1,4 +1,4 @@
-"""What a tracker offers to those who log: protocols of experiments and runs, their values, no tracking at all."""
+"""What a tracker offers to those who log: experiments, runs and their values; without MLflow they log nothing."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from bertkd_ray.core.redaction import redacted
 
 NO_TRACKING = "none"
 """The tracking URI under which nothing is tracked."""
 
-Status = Literal["FINISHED", "FAILED", "KILLED"]
+RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 MetricRow = tuple[int, Mapping[str, float], int]
 """(step, values by metric key, milliseconds since 1970)"""
 
@@ -68,13 +68,16 @@ class StudentModel:
     tags: Mapping[str, str]
 
 
-class Run(Protocol):
-    """A run that is being logged. Every method may be repeated after a resume."""
+class Run:
+    """A run that is being logged; this one, of `tracking.uri: none`, logs nothing, and `MlflowRun` overrides it.
+
+    Every method may be repeated after a resume.
+    """
 
     @property
     def ref(self) -> RunRef:
         """Where this run is, for another process."""
-        ...
+        return RunRef(NO_TRACKING, "")
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters; nested mappings become dotted keys, values that are neither text nor paths become JSON.
@@ -82,11 +85,9 @@ class Run(Protocol):
         URIs are logged without credentials. A parameter already logged with another value keeps it, and the new value
         goes to the tag `bertkd.changed.<key>`. A value over MLflow's limit is cut, and its end says so.
         """
-        ...
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Set tags, written as parameters are; existing ones are replaced."""
-        ...
 
     def log_metrics(self, rows: Iterable[MetricRow], *, series: str = "train") -> None:
         """Log `rows`, each (step, {key: value}, milliseconds since 1970), of one series of metrics.
@@ -94,47 +95,40 @@ class Run(Protocol):
         Steps up to the last one logged of this series are left out, so the steps of a series must rise from call to
         call, and a metric key belongs to one series. NaN and infinities are logged as they are. At most 999 keys a row.
         """
-        ...
 
     def log_artifact(self, path: str | Path, directory: str = "") -> None:
         """Copy a local file into the run's artifact `directory` (its root by default)."""
-        ...
 
     def log_figure(self, name: str, path: str | Path) -> None:
         """Copy a drawn figure to `figures/<name><suffix of path>`."""
-        ...
 
     def log_text(self, text: str, file: str) -> None:
         """Write `text` as the artifact `file`, e.g. "tables/scores.md"."""
-        ...
 
     def log_table(self, rows: Sequence[Mapping[str, Any]], file: str) -> None:
         """Write rows of equal keys as the artifact `file` (ends in .json), which MLflow shows as a table."""
-        ...
 
     def log_inputs(self, inputs: Sequence[InputArtifact]) -> None:
         """Log the run's input artifacts as MLflow datasets."""
-        ...
 
     def log_model(self, student: StudentModel, *, register: str | None = None) -> str | None:
         """Log a student as a model, once an experiment, with this run as a source of it; its URI, `models:/m-…`.
 
         register: the registered model of which it becomes a version, once; stderr says whether it is the champion.
         """
-        ...
+        return None
 
-    def finish(self, status: Status = "FINISHED") -> None:
+    def finish(self, status: RunStatus = "FINISHED") -> None:
         """Close the run; a later `Tracker.run` with the same key opens it again."""
-        ...
 
 
-class Tracker(Protocol):
-    """An experiment in which runs are found or made."""
+class Tracker:
+    """An experiment in which runs are found or made; this one, of runs that log nothing, `MlflowTracker` overrides."""
 
     @property
     def how_to_open(self) -> str | None:
         """The command or address that shows the runs, without credentials; None where nothing is tracked."""
-        ...
+        return None
 
     def run(
         self,
@@ -149,66 +143,7 @@ class Tracker(Protocol):
 
         name: what the run is called in MLflow; key: what it is found by (a fingerprint, say).
         """
-        ...
-
-
-class NullRun:
-    """A run that logs nothing."""
-
-    @property
-    def ref(self) -> RunRef:
-        return RunRef(NO_TRACKING, "")
-
-    def log_params(self, params: Mapping[str, Any]) -> None:
-        """Log nothing."""
-
-    def set_tags(self, tags: Mapping[str, Any]) -> None:
-        """Log nothing."""
-
-    def log_metrics(self, rows: Iterable[MetricRow], *, series: str = "train") -> None:
-        """Log nothing."""
-
-    def log_artifact(self, path: str | Path, directory: str = "") -> None:
-        """Log nothing."""
-
-    def log_figure(self, name: str, path: str | Path) -> None:
-        """Log nothing."""
-
-    def log_text(self, text: str, file: str) -> None:
-        """Log nothing."""
-
-    def log_table(self, rows: Sequence[Mapping[str, Any]], file: str) -> None:
-        """Log nothing."""
-
-    def log_inputs(self, inputs: Sequence[InputArtifact]) -> None:
-        """Log nothing."""
-
-    def log_model(self, student: StudentModel, *, register: str | None = None) -> str | None:
-        """Log nothing."""
-        return None
-
-    def finish(self, status: Status = "FINISHED") -> None:
-        """Log nothing."""
-
-
-class NullTracker:
-    """`tracking.uri: none`: runs that log nothing; mlflow need not be installed."""
-
-    @property
-    def how_to_open(self) -> str | None:
-        return None
-
-    def run(
-        self,
-        name: str,
-        *,
-        key: str,
-        parent: RunRef | None = None,
-        params: Mapping[str, Any] | None = None,
-        tags: Mapping[str, Any] | None = None,
-    ) -> Run:
-        """A run that logs nothing."""
-        return NullRun()
+        return Run()
 
 
 def now_ms() -> int:

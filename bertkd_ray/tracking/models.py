@@ -40,8 +40,8 @@ def _find(client: Any, experiment_id: str, fingerprint: str) -> str | None:
     """A model of which the files were all copied: one that was cut off is not READY."""
     from mlflow.entities import LoggedModelStatus
 
-    found = client.search_logged_models([experiment_id], f"tags.`{STUDENT_TAG}` = '{fingerprint}'")
-    return next((str(model.model_id) for model in found if model.status == LoggedModelStatus.READY), None)
+    models = client.search_logged_models([experiment_id], f"tags.`{STUDENT_TAG}` = '{fingerprint}'")
+    return next((str(model.model_id) for model in models if model.status == LoggedModelStatus.READY), None)
 
 
 def _log(client: Any, experiment_id: str, run_id: str, student: StudentModel) -> str:

@@ -3,7 +3,7 @@
 Two students compare when they were validated on the same text, which the same corpus fingerprint guarantees.
 
 Tags of a version: `bertkd.student`, `bertkd.corpus` (fingerprints), `bertkd.arm`, `bertkd.score.<name>`, and, once it
-has been compared with the champion, `bertkd.compared_with`: that one's version, or `none`.
+has been compared with the champion, `bertkd.compared_with`: the champion's version, or `none`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def register(client: Any, name: str, uri: str, run_id: str, student: StudentMode
     alias that was moved by hand stays.
     """
     model = _registered_model(client, name)
-    versions = {int(one.version): one for one in client.search_model_versions(f"name = '{name}'")}
-    version = next((n for n, one in versions.items() if one.tags.get(STUDENT_TAG) == student.fingerprint), None)
+    versions = {int(version.version): version for version in client.search_model_versions(f"name = '{name}'")}
+    version = next((n for n, of in versions.items() if of.tags.get(STUDENT_TAG) == student.fingerprint), None)
     champion = int(model.aliases[CHAMPION]) if CHAMPION in model.aliases else None
     is_new = version is None
     if version is None:
@@ -38,16 +38,16 @@ def register(client: Any, name: str, uri: str, run_id: str, student: StudentMode
         source = client.get_logged_model(model_id).artifact_location
         made = client.create_model_version(name, source, run_id, tags=_tags(student), model_id=model_id)
         version, versions[int(made.version)] = int(made.version), made
-    said = f"{student.name}: {'registered as' if is_new else 'is'} version {version} of {name}"
+    message = f"{student.name}: {'registered as' if is_new else 'is'} version {version} of {name}"
     if champion == version:
-        return f"{said}, its {CHAMPION}"
+        return f"{message}, its {CHAMPION}"
     if champion is not None and COMPARED_TAG in versions[version].tags:
-        return f"{said}; its {CHAMPION} is version {champion}"
+        return f"{message}; its {CHAMPION} is version {champion}"
     beaten, why = _compare(student, champion, versions[champion].tags if champion is not None else {})
     if beaten:
         client.set_registered_model_alias(name, CHAMPION, str(version))
     client.set_model_version_tag(name, str(version), COMPARED_TAG, str(champion or "none"))
-    return f"{said}{' and' if beaten else ';'} {why}"
+    return f"{message}{' and' if beaten else ';'} {why}"
 
 
 def _compare(student: StudentModel, champion: int | None, of_champion: dict[str, str]) -> tuple[bool, str]:

@@ -22,7 +22,7 @@ from urllib.parse import quote, urlsplit
 
 from bertkd_ray.core.console import log
 from bertkd_ray.core.redaction import redacted
-from bertkd_ray.tracking.interface import InputArtifact, MetricRow, Run, RunRef, Status, StudentModel
+from bertkd_ray.tracking.interface import InputArtifact, MetricRow, Run, RunRef, RunStatus, StudentModel, Tracker
 from bertkd_ray.tracking.models import logged_model
 from bertkd_ray.tracking.registry import register as register_version
 
@@ -43,17 +43,17 @@ _MAX_ENTITIES_PER_BATCH = 1000
 _MAX_PARAMS_PER_BATCH = 100
 
 
-class MlflowRun:
+class MlflowRun(Run):
     """A run of MLflow, written through a client of its own."""
 
     def __init__(self, client: Any, uri: str, run_id: str, *, is_new: bool) -> None:
         self._client = client
         self._uri = uri
         self._run_id = run_id
-        found = client.get_run(run_id)
-        self._experiment_id: str = found.info.experiment_id
-        self._params: dict[str, str] = dict(found.data.params)
-        self._tags: dict[str, str] = dict(found.data.tags)
+        run = client.get_run(run_id)
+        self._experiment_id: str = run.info.experiment_id
+        self._params: dict[str, str] = dict(run.data.params)
+        self._tags: dict[str, str] = dict(run.data.tags)
         self._is_new = is_new
         self._last_step_of_key: dict[str, int] = {}
 
@@ -62,7 +62,6 @@ class MlflowRun:
         return RunRef(self._uri, self._run_id)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """See `Run.log_params`."""
         from mlflow.entities import Param
 
         fresh: dict[str, str] = {}
@@ -80,7 +79,6 @@ class MlflowRun:
         self.set_tags(changed)
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
-        """See `Run.set_tags`."""
         from mlflow.entities import RunTag
 
         texts = {key: _shorten(_as_text(value), _MAX_TAG_LENGTH) for key, value in tags.items()}
@@ -90,7 +88,6 @@ class MlflowRun:
         self._tags.update(texts)
 
     def log_metrics(self, rows: Iterable[MetricRow], *, series: str = "train") -> None:
-        """See `Run.log_metrics`."""
         from mlflow.entities import Metric, RunTag
 
         tag = LOGGED_STEP_TAG + series
@@ -129,22 +126,18 @@ class MlflowRun:
         return self._last_step_of_key[key]
 
     def log_artifact(self, path: str | Path, directory: str = "") -> None:
-        """See `Run.log_artifact`."""
         self._client.log_artifact(self._run_id, str(path), directory or None)
 
     def log_figure(self, name: str, path: str | Path) -> None:
-        """See `Run.log_figure`."""
         with tempfile.TemporaryDirectory() as directory:
             renamed = Path(directory) / f"{name}{Path(path).suffix}"
             shutil.copyfile(path, renamed)
             self.log_artifact(renamed, "figures")
 
     def log_text(self, text: str, file: str) -> None:
-        """See `Run.log_text`."""
         self._client.log_text(self._run_id, text, file)
 
     def log_table(self, rows: Sequence[Mapping[str, Any]], file: str) -> None:
-        """See `Run.log_table`."""
         # MlflowClient.log_table appends to a table that exists, which would double the rows of a resumed run.
         columns = list(rows[0]) if rows else []
         table = {"columns": columns, "data": [[row[column] for column in columns] for row in rows]}
@@ -155,7 +148,6 @@ class MlflowRun:
             self.set_tags({_TABLES_TAG: json.dumps([*tables, entry])})
 
     def log_inputs(self, inputs: Sequence[InputArtifact]) -> None:
-        """See `Run.log_inputs`."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         datasets = []
@@ -177,18 +169,16 @@ class MlflowRun:
             self._client.log_inputs(self._run_id, datasets)
 
     def log_model(self, student: StudentModel, *, register: str | None = None) -> str | None:
-        """See `Run.log_model`."""
         uri = logged_model(self._client, self._experiment_id, self._run_id, student)
         if register is not None:
             log(register_version(self._client, register, uri, self._run_id, student), stage="register")
         return uri
 
-    def finish(self, status: Status = "FINISHED") -> None:
-        """See `Run.finish`."""
+    def finish(self, status: RunStatus = "FINISHED") -> None:
         self._client.set_terminated(self._run_id, status)
 
 
-class MlflowTracker:
+class MlflowTracker(Tracker):
     """An experiment of an MLflow store: an sqlite file, a database or a tracking server."""
 
     def __init__(self, client: Any, uri: str, experiment_id: str) -> None:
@@ -212,24 +202,21 @@ class MlflowTracker:
         params: Mapping[str, Any] | None = None,
         tags: Mapping[str, Any] | None = None,
     ) -> Run:
-        """See `Tracker.run`. Deleted runs are not found again; of several, the oldest is taken."""
+        # Deleted runs are not found again; of several, the oldest is taken.
         identity = {KEY_TAG: _quotable(key)} | ({_PARENT_TAG: parent.run_id} if parent else {})
         query = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in identity.items())
-        found = self._client.search_runs(
+        earlier = self._client.search_runs(
             [self._experiment_id], query, max_results=1, order_by=["attributes.start_time ASC"]
         )
-        if found:
-            run_id = found[0].info.run_id
+        if earlier:
+            run_id = earlier[0].info.run_id
             self._client.update_run(run_id, status="RUNNING", name=name)
         else:
             run_id = self._client.create_run(self._experiment_id, run_name=name, tags=identity).info.run_id
-        run = MlflowRun(self._client, self._uri, run_id, is_new=not found)
+        run = MlflowRun(self._client, self._uri, run_id, is_new=not earlier)
         run.set_tags(tags or {})
         run.log_params(params or {})
         return run
-
-
-# --- values -----------------------------------------------------------------------------------------------------------
 
 
 def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

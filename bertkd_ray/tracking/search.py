@@ -15,7 +15,7 @@ from bertkd_ray.tracking.store import connect, short_timeouts, sqlite_file, stor
 
 _SHORTEST_ID = 6
 """Digits from which the beginning of an id stands for it, as git has it."""
-_SHOWN = 5
+_MOST_LISTED = 5
 _PARENTS = ("pipeline", "study")
 _CHILDREN = ("arm", "trial")
 
@@ -75,49 +75,47 @@ class RunFinder:
                 f"{text}: no artifact is here, nor an MLflow database {file} to find a run in; give --tracking URI, "
                 "--storage DIR or an artifact's directory"
             )
-        found = [run for run in self._runs if text in (run.run_id, run.name)]
-        if not found and len(text) >= _SHORTEST_ID:
-            found = [run for run in self._runs if run.run_id.startswith(text)]
-        if not found:
-            raise UserError(f"{text}: no artifact, and no run of this name or id in {self._shown}; {self._near(text)}")
-        if len(found) > 1:
-            raise UserError(f"{text}: stands for {len(found)} runs; give the id of one: {_listed(found)}")
-        (run,) = found
+        runs = [run for run in self._runs if text in (run.run_id, run.name)]
+        if not runs and len(text) >= _SHORTEST_ID:
+            runs = [run for run in self._runs if run.run_id.startswith(text)]
+        if not runs:
+            raise UserError(
+                f"{text}: no artifact, and no run of this name or id in {redacted(self._uri)}; {self._near(text)}"
+            )
+        if len(runs) > 1:
+            raise UserError(f"{text}: stands for {len(runs)} runs; give the id of one: {_listed(runs)}")
+        (run,) = runs
         if run.kind in _PARENTS:
-            arms = [one for one in self._runs if one.kind in _CHILDREN and one.parent == run.run_id]
+            arms = [arm for arm in self._runs if arm.kind in _CHILDREN and arm.parent == run.run_id]
             raise UserError(f"{text}: is a {run.kind}; give the runs of its arms: {_listed(arms) or 'none so far'}")
         if run.artifact is None:
             raise UserError(f"{text}: run {run} has no student; {self._near(text)}")
         return run
-
-    @property
-    def _shown(self) -> str:
-        return redacted(self._uri)
 
     def _near(self, text: str) -> str:
         """Runs that were perhaps meant: those whose names resemble the text, else the newest."""
         arms = [run for run in self._runs if run.kind in _CHILDREN]
         if not arms:
             return "it has no run of an arm; bertkd run and bertkd study make them"
-        names = get_close_matches(text, [run.name for run in arms], n=_SHOWN)
+        names = get_close_matches(text, [run.name for run in arms], n=_MOST_LISTED)
         return f"there are {_listed([run for run in arms if run.name in names] or arms)}"
 
 
 def _all_runs(client: Any, experiments: list[str]) -> Iterator[FoundRun]:
-    """The newest first."""
+    """The runs of some experiments, the newest first."""
     page = None
     while True:
-        found = client.search_runs(experiments, order_by=["attributes.start_time DESC"], page_token=page)
-        for run in found:
+        runs = client.search_runs(experiments, order_by=["attributes.start_time DESC"], page_token=page)
+        for run in runs:
             yield FoundRun(run.info.run_id, run.info.run_name, _moment(run.info.start_time), run.data.tags)
-        page = found.token
+        page = runs.token
         if not page:
             return
 
 
 def _listed(runs: Sequence[FoundRun]) -> str:
-    more = f" and {len(runs) - _SHOWN} more" if len(runs) > _SHOWN else ""
-    return ", ".join(map(str, runs[:_SHOWN])) + more
+    more = f" and {len(runs) - _MOST_LISTED} more" if len(runs) > _MOST_LISTED else ""
+    return ", ".join(map(str, runs[:_MOST_LISTED])) + more
 
 
 def _moment(milliseconds: int) -> str:

@@ -43,7 +43,7 @@ def make_model() -> Any:
             texts = [str(text).strip() for text in model_input["text"]]
             # Longest first, so that a batch has sentences of about one length.
             order = sorted((i for i, text in enumerate(texts) if text), key=lambda i: -len(texts[i]))
-            found = [""] * len(texts)
+            translations = [""] * len(texts)
             for start in range(0, len(order), BATCH):
                 batch = order[start : start + BATCH]
                 sources = self._in_form([texts[i] for i in batch], settings)
@@ -52,8 +52,8 @@ def make_model() -> Any:
                     ids = self.model.generate(**inputs)
                 lines = self._raw(self.tokenizer.batch_decode(ids, skip_special_tokens=True), settings)
                 for i, line in zip(batch, lines, strict=True):
-                    found[i] = line
-            return pandas.DataFrame({"translation": found})
+                    translations[i] = line
+            return pandas.DataFrame({"translation": translations})
 
         def _in_form(self, texts: list[str], settings: dict[str, str]) -> list[str]:
             """Raw text as the student has learnt to read it."""

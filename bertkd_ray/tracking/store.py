@@ -51,8 +51,8 @@ def experiment_id_of(client: Any, uri: str, experiment: str) -> str:
     """The id of the experiment of this name, made where there is none; raises UserError for a deleted one."""
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(experiment)
-    if found is None:
+    existing = client.get_experiment_by_name(experiment)
+    if existing is None:
         file = sqlite_file(uri)
         try:
             return str(client.create_experiment(experiment, str(file.parent / "mlruns") if file else None))
@@ -60,13 +60,13 @@ def experiment_id_of(client: Any, uri: str, experiment: str) -> str:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         # Another process made it in between.
-        found = client.get_experiment_by_name(experiment)
-    if found.lifecycle_stage == "deleted":
+        existing = client.get_experiment_by_name(experiment)
+    if existing.lifecycle_stage == "deleted":
         raise UserError(
             f"tracking.uri: experiment {experiment!r} of {uri} is deleted; "
-            f"`mlflow experiments restore -x {found.experiment_id}` or choose another name"
+            f"`mlflow experiments restore -x {existing.experiment_id}` or choose another name"
         )
-    return str(found.experiment_id)
+    return str(existing.experiment_id)
 
 
 def sqlite_file(uri: str) -> Path | None:

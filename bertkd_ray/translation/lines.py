@@ -44,18 +44,18 @@ _SENTENCE_END = re.compile(
 
 
 class LineSettings(Section):
-    """How a model translates lines; exports carry it as `translation.json`."""
+    """The settings by which a model translates lines; exports carry them as `translation.json`."""
 
     src_lang: str | None = None
     """Language of the source, ISO 639-1."""
     tgt_lang: str | None = None
     """Language of the target, ISO 639-1."""
     text: Literal["raw", "moses", "paper"] = "raw"
-    """What the model reads and writes, as `corpus.text`; lines are raw text all the same, unless asked otherwise."""
+    """The form of text the model reads and writes, as `corpus.text`; lines are raw text unless `tokenised`."""
     max_tokens: int = Field(150, ge=1)
     """Source tokens above which a line is cut: the longest that the model saw in training."""
     positions: int = Field(512, ge=2)
-    """Of the model: tokens a side, `</s>` included."""
+    """Position embeddings of the model: tokens a side, `</s>` included."""
     beam: int = Field(5, ge=1)
     """Beam size; 1 is greedy."""
     length_penalty: float = Field(0.6, ge=0)
@@ -159,7 +159,7 @@ class LineTranslator:
         ]
 
     def _pieces_of(self, line: str) -> list[NDArray[np.integer]]:
-        return [piece for sentence in self._rows(sentences(line)) for piece in self._cut(sentence)]
+        return [piece for sentence in self._rows(sentences(line)) for piece in self._split(sentence)]
 
     def _rows(self, texts: Sequence[str]) -> list[NDArray[np.integer]]:
         ids = encode(self._tokenizer, self._read(texts))
@@ -172,12 +172,12 @@ class LineTranslator:
         return from_raw(texts, self._form.text, self._form.src_lang)
 
     def _written(self, texts: Sequence[str]) -> list[str]:
-        """What the model wrote as the lines have it."""
+        """Translations in the form of the lines, from the model's form."""
         if self._tokenised:
             return [escape_moses(text) for text in texts]
         return to_raw(texts, self._form.text, self._form.tgt_lang)
 
-    def _cut(self, ids: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:
+    def _split(self, ids: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:
         """Pieces of nearly equal length, cut before a word where one begins in the last half of a piece."""
         while len(ids) > self._longest:
             size = math.ceil(len(ids) / math.ceil(len(ids) / self._longest))

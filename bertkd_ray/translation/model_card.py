@@ -1,4 +1,4 @@
-"""The README.md of an export: what the model is, what it was made from, how good it is, and where it ends.
+"""The README.md of an export: the model, its data, method, scores and limits.
 
 Written from the manifests alone; what a store holds no longer is left out.
 """
@@ -118,7 +118,7 @@ def _front_matter(lineage: Lineage, settings: LineSettings, form: Form, license:
 
 
 def _datasets(corpus: Artifact | None) -> list[str]:
-    """What the corpus' inputs are called; a manifest names text by its content, not by its path."""
+    """Names of the corpus' inputs; a manifest names text by its content, not by its path."""
     if corpus is None:
         return []
     inputs = corpus.inputs

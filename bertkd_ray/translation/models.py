@@ -1,4 +1,4 @@
-"""Opens what a user wants to translate with: a student artifact, its model directory, or an export."""
+"""Opens a model to translate with: a student artifact, its model directory, or an export."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MODEL_TYPE = "m2m_100"
 
 
 def settings_of(lineage: Lineage) -> LineSettings:
-    """How a student translates: its corpus' languages and text, the search of its newest translation artifact."""
+    """A student's settings: its corpus' languages and text, the search of its newest translation artifact."""
     tree: dict[str, Any] = {"positions": _positions(lineage.student.read_json(MODEL, _CONFIG))}
     if lineage.corpus is not None:
         tree |= {key: lineage.corpus.info[key] for key in ("src_lang", "tgt_lang", "text")}
@@ -118,7 +118,7 @@ def _torch_engine(directory: Path, settings: LineSettings, device: str) -> Torch
 
 
 def _settings_in(directory: Path) -> LineSettings:
-    """Those that an export carries, else the defaults for a student's model."""
+    """The settings of an export, else the defaults for a student's model directory."""
     if (directory / SETTINGS).is_file():
         return validated(LineSettings, _json(directory / SETTINGS), str(directory / SETTINGS))
     config = _json(directory / _CONFIG) if (directory / _CONFIG).is_file() else {}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bertkd_ray.artifacts.lock import held
+from bertkd_ray.artifacts.lock import hold_lock
 from bertkd_ray.cli import main
 from bertkd_ray.execution.ray.session import Runtime
 from tests.helpers.local_project import QUICK, Project
@@ -183,7 +183,7 @@ def test_shards_of_another_teacher(project, bertkd, tmp_path, damaged):
 def test_a_second_driver_is_told_of_the_first(project, bertkd):
     before = content(Path(project.store.root))
     directory = _student_of_another_seed(project)
-    with held(project.store, directory):
+    with hold_lock(project.store, directory):
         code, out, err = bertkd("distill", "--arm", "control", "seed=5")
     assert (code, out) == (2, "")
     assert err.splitlines()[-1].startswith(f"bertkd: error: {directory}: process ")

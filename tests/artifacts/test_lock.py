@@ -14,7 +14,7 @@ import pytest
 from pyarrow import fs
 
 from bertkd_ray.artifacts import lock
-from bertkd_ray.artifacts.lock import HEARTBEAT_SECONDS, STALE_SECONDS, Owner, held
+from bertkd_ray.artifacts.lock import HEARTBEAT_SECONDS, STALE_SECONDS, Owner, hold_lock
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.core.errors import UserError
 
@@ -68,7 +68,7 @@ def _end_processes():
 
 
 def test_a_lock_is_there_while_it_is_held(store):
-    with held(store, NAME):
+    with hold_lock(store, NAME):
         told = json.loads(store.read("locks", f"{NAME}.json"))
         assert told["pid"] == os.getpid()
         assert told["host"] == os.uname().nodename
@@ -78,9 +78,9 @@ def test_a_lock_is_there_while_it_is_held(store):
 @pytest.mark.parametrize("kind", ["store", "object_store"])
 def test_the_second_is_told_who_is_first(kind, request):
     store = request.getfixturevalue(kind)
-    with held(store, NAME):
+    with hold_lock(store, NAME):
         since = json.loads(store.read("locks", f"{NAME}.json"))["since"]
-        with pytest.raises(UserError) as refused, held(store, NAME):
+        with pytest.raises(UserError) as refused, hold_lock(store, NAME):
             pytest.fail("two hold one lock")
         assert str(refused.value) == (
             f"{NAME}: process {os.getpid()} on {os.uname().nodename} has been making it since {since}; "
@@ -88,18 +88,18 @@ def test_the_second_is_told_who_is_first(kind, request):
         )
         # The refusal has not taken the first one's lock away.
         assert store.exists("locks", f"{NAME}.json")
-    with held(store, NAME):
+    with hold_lock(store, NAME):
         assert store.exists("locks", f"{NAME}.json")
     assert store.files() == []
 
 
 def test_other_artifacts_are_free(store):
-    with held(store, NAME), held(store, NAME.replace("corpus", "teacher")):
+    with hold_lock(store, NAME), hold_lock(store, NAME.replace("corpus", "teacher")):
         assert len(store.files()) == 2
 
 
 def test_a_lock_is_released_when_the_work_fails(store):
-    with pytest.raises(RuntimeError, match="the work"), held(store, NAME):
+    with pytest.raises(RuntimeError, match="the work"), hold_lock(store, NAME):
         raise RuntimeError("the work")
     assert store.files() == []
 
@@ -108,21 +108,21 @@ def test_another_live_process_blocks(store):
     pid, start = a_process(alive=True)
     # Without a heartbeat for long: a driver that is suspended has not lost its work.
     owner(store, pid=pid, process_start=start, heartbeat=0.0)
-    with pytest.raises(UserError, match=f"process {pid} on "), held(store, NAME):
+    with pytest.raises(UserError, match=f"process {pid} on "), hold_lock(store, NAME):
         pytest.fail("two hold one lock")
 
 
 def test_a_dead_process_does_not_block(store):
     pid, start = a_process(alive=False)
     owner(store, pid=pid, process_start=start)
-    with held(store, NAME):
+    with hold_lock(store, NAME):
         assert json.loads(store.read("locks", f"{NAME}.json"))["pid"] == os.getpid()
 
 
 def test_a_process_that_has_the_id_of_a_dead_one_does_not_block(store):
     pid, start = a_process(alive=True)
     owner(store, pid=pid, process_start=str(int(start) - 1))
-    with held(store, NAME):
+    with hold_lock(store, NAME):
         assert json.loads(store.read("locks", f"{NAME}.json"))["pid"] == os.getpid()
 
 
@@ -130,10 +130,10 @@ def test_of_another_machine_the_heartbeat_tells(store):
     elsewhere = {"host": "node-7", "machine": "another boot/pid:[1]"}
     owner(store, **elsewhere, heartbeat=time.time() - STALE_SECONDS / 2)
     said = rf"on node-7 .* \(last heard of 3\d s ago; after {STALE_SECONDS:.0f} s it counts as dead\); wait for it"
-    with pytest.raises(UserError, match=said), held(store, NAME):
+    with pytest.raises(UserError, match=said), hold_lock(store, NAME):
         pytest.fail("two hold one lock")
     owner(store, **elsewhere, heartbeat=time.time() - STALE_SECONDS - 1)
-    with held(store, NAME):
+    with hold_lock(store, NAME):
         assert json.loads(store.read("locks", f"{NAME}.json"))["host"] == os.uname().nodename
 
 
@@ -143,7 +143,7 @@ def test_an_owner_has_time_for_several_heartbeats():
 
 def test_the_heartbeat_goes_on(store, monkeypatch):
     monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.01)
-    with held(store, NAME):
+    with hold_lock(store, NAME):
         first = json.loads(store.read("locks", f"{NAME}.json"))
         deadline = time.monotonic() + 20
         while (later := json.loads(store.read("locks", f"{NAME}.json")))["heartbeat"] == first["heartbeat"]:
@@ -157,7 +157,7 @@ def test_a_storage_that_is_away_for_a_moment_does_not_end_the_heartbeat(store, m
     monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.01)
     write, failures = store.write, [OSError("No space left on device")] * 2
 
-    with held(store, NAME):
+    with hold_lock(store, NAME):
 
         def fail_twice(data: bytes, *parts: str) -> None:
             if failures:
@@ -175,7 +175,7 @@ def test_a_storage_that_is_away_for_a_moment_does_not_end_the_heartbeat(store, m
 
 def test_a_lock_that_was_taken_over_is_left_to_the_successor(store):
     def lose_it() -> None:
-        with held(store, NAME):
+        with hold_lock(store, NAME):
             owner(store, pid=77, host="node-7")
 
     with pytest.raises(UserError, match=rf"{NAME}: .* process 77 on node-7 has gone on since .*; leave the work to it"):
@@ -186,7 +186,7 @@ def test_a_lock_that_was_taken_over_is_left_to_the_successor(store):
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"pid": 1}', b"\xff"])
 def test_a_lock_that_nobody_can_read_is_nobodys(store, content):
     store.write(content, "locks", f"{NAME}.json")
-    with held(store, NAME):
+    with hold_lock(store, NAME):
         assert json.loads(store.read("locks", f"{NAME}.json"))["pid"] == os.getpid()
 
 
@@ -198,11 +198,11 @@ def test_of_many_that_start_at_once_one_gets_it(tmp_path):
         "import pathlib, sys, time\n"
         "from bertkd_ray.artifacts.store import Store\n"
         "from bertkd_ray.core.errors import UserError\n"
-        "from bertkd_ray.artifacts.lock import held\n"
+        "from bertkd_ray.artifacts.lock import hold_lock\n"
         "root = pathlib.Path(sys.argv[1])\n"
         "while not (root / 'go').exists(): time.sleep(0.001)\n"
         "try:\n"
-        f"    with held(Store(str(root / 'store')), {NAME!r}):\n"
+        f"    with hold_lock(Store(str(root / 'store')), {NAME!r}):\n"
         "        print('held', flush=True)\n"
         "        while not (root / 'end').exists(): time.sleep(0.01)\n"
         "except UserError as error:\n"

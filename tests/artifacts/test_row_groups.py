@@ -35,6 +35,18 @@ def test_row_groups_are_found_in_the_files_that_hold_them(tmp_path: Path) -> Non
     assert groups.read(np.array([1, 0, 2, 4]))["id"].to_pylist() == [3, 4, 5, 0, 1, 2, 6, 9, 10, 11]
 
 
+@pytest.mark.parametrize("prefix", ["shard", "part"])  # of today and of earlier versions
+def test_another_table_among_them_is_left_out_whatever_they_are_called(tmp_path: Path, prefix: str) -> None:
+    pending = PendingArtifact(Store(str(tmp_path)), "softlabels", "0" * 16, {}, {})
+    names = [f"{prefix}-000001.parquet", "rejects.parquet", f"{prefix}-000000.parquet", f"{prefix}-000000-01.parquet"]
+    for number, name in enumerate(names):
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.table({"id": [number]}), sink)
+        pending.store.write(bytes(sink.getvalue()), pending.directory, name)
+    groups = RowGroups(pending.commit(made=names, metrics={}, info={}), "", ["id"], exclude="rejects.parquet")
+    assert groups.read(np.arange(3))["id"].to_pylist() == [3, 2, 0]
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     """Whoever reads a table: a storage that fails, and a file that is no Parquet file any more."""
     pending = PendingArtifact(Store(str(tmp_path)), "corpus", "0" * 16, {}, {})

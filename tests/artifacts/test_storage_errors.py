@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bertkd_ray.artifacts.storage_errors import as_reported, free_room, scratch_directory, storage_errno, storage_error
+from bertkd_ray.artifacts.storage_errors import as_reported, free_space, scratch_directory, storage_errno, storage_error
 from bertkd_ray.core.errors import StorageError, UserError
 from tests.helpers.full_disk import mount_failure, run_with_disk
 
@@ -31,7 +31,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
         (ValueError("os error 280"), None),
     ],
 )
-def test_refusals_are_known_by_number_and_in_words(error, number):
+def test_storage_errors_are_known_by_number_and_by_message(error, number):
     assert storage_errno(error) == number
 
 
@@ -49,7 +49,7 @@ def test_refusals_are_known_by_number_and_in_words(error, number):
         (OSError("curlCode: 28, Timeout"), r"curlCode: 28, Timeout\); mend it"),
     ],
 )
-def test_what_is_told(tmp_path, error, said):
+def test_the_line_of_an_error(tmp_path, error, said):
     told = str(storage_error("storage: s3://a:b@c", "written", error, str(tmp_path)))
     assert re.fullmatch(
         rf"storage: s3://\*\*\*@c cannot be written \({said} and run the same command, which goes on from there", told
@@ -57,7 +57,7 @@ def test_what_is_told(tmp_path, error, said):
 
 
 def test_the_room_of_what_is_not_there_yet(tmp_path):
-    assert free_room(str(tmp_path / "a" / "b")) == free_room(str(tmp_path))
+    assert free_space(str(tmp_path / "a" / "b")) == free_space(str(tmp_path))
 
 
 def test_what_a_command_reports():
@@ -83,7 +83,7 @@ def test_what_a_command_reports():
         (RuntimeError("(sqlite3.OperationalError) disk is full"), "tracking.uri: the database of the runs"),
     ],
 )
-def test_a_refusal_that_nobody_put_into_words(error, place):
+def test_an_error_that_has_no_line_yet(error, place):
     told = str(as_reported(error))
     assert told.startswith(f"{place.format(tmp=tempfile.gettempdir())} cannot be written (No space left on device")
     assert told.endswith("; make room and run the same command, which goes on from there")

@@ -8,7 +8,7 @@ from bertkd_ray.config.corpus import CleanConfig
 from bertkd_ray.core.keyed_random import keyed_uniform
 from bertkd_ray.corpus import cleaning
 from bertkd_ray.corpus.cleaning import (
-    ADMITTED,
+    KEPT,
     TEXT_REASONS,
     TOKEN_REASONS,
     copies,
@@ -23,7 +23,7 @@ from bertkd_ray.corpus.cleaning import (
 def test_admission_names_the_first_reason() -> None:
     reasons = filter_by_length([1, 0, 150, 151, 5, 300, 255], [1, 5, 150, 5, 151, 300, 1], max_side=150)
     assert reasons.dtype == np.int8
-    names = [None if reason == ADMITTED else TOKEN_REASONS[reason - 1] for reason in reasons]
+    names = [None if reason == KEPT else TOKEN_REASONS[reason - 1] for reason in reasons]
     long = "side_too_long"
     assert names == [None, None, None, long, long, long, long]
     assert count_reasons(reasons, TOKEN_REASONS) == {"side_too_long": 4, "pair_too_long": 0}
@@ -31,7 +31,7 @@ def test_admission_names_the_first_reason() -> None:
 
 def test_a_pair_may_be_too_long_together() -> None:
     reasons = filter_by_length(np.array([255, 255, 400]), np.array([254, 255, 109]), max_side=400)
-    assert reasons.tolist() == [ADMITTED, 1 + TOKEN_REASONS.index("pair_too_long"), ADMITTED]
+    assert reasons.tolist() == [KEPT, 1 + TOKEN_REASONS.index("pair_too_long"), KEPT]
     assert filter_by_length([3], [3], max_side=3, max_pair=5).tolist() == [2]
 
 
@@ -45,7 +45,7 @@ def test_no_pairs() -> None:
 def drop_reasons(pairs: list[tuple[str, str]], **rules: object) -> list[str | None]:
     src, tgt = zip(*pairs, strict=True)
     reasons = filter_by_text(pa.array(src), pa.array(tgt), CleanConfig.model_validate(rules))
-    return [None if reason == ADMITTED else TEXT_REASONS[reason - 1] for reason in reasons]
+    return [None if reason == KEPT else TEXT_REASONS[reason - 1] for reason in reasons]
 
 
 PAIRS = [("a b c", "a b c"), ("a", "x y z"), ("", "x"), ("x", ""), ("", ""), ("ä ö", "中"), ("a b c d", "v w x y")]

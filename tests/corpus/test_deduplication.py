@@ -16,10 +16,10 @@ from bertkd_ray.corpus.deduplication import (
     TEST_SENTENCE,
     Hashes,
     bucket_count,
-    cut_into_buckets,
     find_duplicates,
     hash_pairs,
     hash_sentences,
+    split_into_buckets,
 )
 
 
@@ -81,14 +81,14 @@ def test_buckets_partition_the_hashes_by_their_high_half(count: int) -> None:
     high[:2] = [0, (1 << 64) - 1]
     parts = [slice(0, 400), slice(400, 1000)]
     kind = np.full(1000, PAIR, np.uint8)
-    buckets = cut_into_buckets([Hashes(high[p], low[p], np.arange(1000)[p], kind[p]) for p in parts], count)
+    buckets = split_into_buckets([Hashes(high[p], low[p], np.arange(1000)[p], kind[p]) for p in parts], count)
     assert len(buckets) == count
     tops = [table["high"].to_numpy() for table in buckets]
     assert sorted(np.concatenate(tops).tolist()) == sorted(high.tolist())
     for one, other in pairwise(tops):
         assert one.max() < other.min()
     assert abs(len(tops[0]) - 1000 / count) < 100
-    assert [len(table) for table in cut_into_buckets([], count)] == [0] * count
+    assert [len(table) for table in split_into_buckets([], count)] == [0] * count
 
 
 def test_a_bucket_has_a_bounded_number_of_hashes() -> None:
@@ -101,7 +101,7 @@ def test_buckets_together_drop_what_a_set_of_texts_would() -> None:
     texts = [f"{a}{b}" for a, b in product("abcde", repeat=2)]
     src, tgt = ([texts[i] for i in draw.integers(0, 25, 600)] for _ in range(2))
     hashes = [hash_pairs(src[s:e], tgt[s:e], np.arange(s, e), "train") for s, e in ((0, 250), (250, 600))]
-    found = pa.concat_tables([find_duplicates(table) for table in cut_into_buckets(hashes, 5)])
+    found = pa.concat_tables([find_duplicates(table) for table in split_into_buckets(hashes, 5)])
     seen: set[tuple[str, str]] = set()
     expected = [n for n, pair in enumerate(zip(src, tgt, strict=True)) if pair in seen or seen.add(pair)]
     assert sorted(found["place"].to_pylist()) == expected

@@ -14,15 +14,13 @@ from bertkd_ray.report import figures
 from bertkd_ray.report.figures import (
     draw_all,
     draw_fidelity,
-    draw_finetuning,
     draw_scores,
     draw_seeds,
-    draw_translation_losses,
-    draw_translation_quality,
     finetuning_panels,
     translation_loss_panels,
+    translation_quality_panels,
 )
-from bertkd_ray.report.frame import DPI, Drawing, styles
+from bertkd_ray.report.frame import DPI, Drawing, draw_panels, styles
 from bertkd_ray.report.tables import ArmResult
 from bertkd_ray.training.curves import CurveRow
 
@@ -63,15 +61,27 @@ def check(drawing: Drawing, *texts: str) -> None:
 
 
 def test_finetuning(tmp_path: Path) -> None:
-    drawing = draw_finetuning(finetuning(), tmp_path / "made" / "v1.0")
+    drawing = draw_panels(finetuning_panels(finetuning()), tmp_path / "made" / "v1.0")
     assert drawing == (tmp_path / "made" / "v1.0.png", tmp_path / "made" / "v1.0.svg")
     check(drawing, "nats per masked token", "masked tokens predicted, %", "training", "validation", "best checkpoint")
 
 
 def test_translation_of_two_arms(tmp_path: Path) -> None:
     arms = {"with the teacher (α = 0.5)": arm(36.0), "control": arm(34.0)}
-    check(draw_translation_losses(arms, tmp_path / "l"), "nats per target token", "perplexity", *arms, "100", "15k")
-    check(draw_translation_quality(arms, tmp_path / "q"), "target tokens predicted, %", "BLEU, validation set", *arms)
+    check(
+        draw_panels(translation_loss_panels(arms), tmp_path / "l"),
+        "nats per target token",
+        "perplexity",
+        *arms,
+        "100",
+        "15k",
+    )
+    check(
+        draw_panels(translation_quality_panels(arms), tmp_path / "q"),
+        "target tokens predicted, %",
+        "BLEU, validation set",
+        *arms,
+    )
 
 
 def test_arms_over_seeds(tmp_path: Path) -> None:
@@ -89,20 +99,24 @@ def test_arms_over_seeds(tmp_path: Path) -> None:
 
 def test_more_arms_than_colours(tmp_path: Path) -> None:
     arms = {f"arm {i}": arm(30.0 + i) for i in range(9)}
-    check(draw_translation_quality(arms, tmp_path / "q"), *arms)
+    check(draw_panels(translation_quality_panels(arms), tmp_path / "q"), *arms)
     assert len(set(styles(28))) == 28, "colour, line and marker together tell 28 arms apart"
 
 
 def test_one_arm_with_one_point(tmp_path: Path) -> None:
     rows = [CurveRow(20, 0.0, {"train/nll": 5.0, "valid/nll": 4.0, "valid/accuracy": 0.2, "valid/bleu": 0.0})]
-    check(draw_translation_losses({"only": rows}, tmp_path / "l"), "only", "perplexity")
-    check(draw_translation_quality({"only": rows}, tmp_path / "q"), "only")
-    check(draw_finetuning([CurveRow(20, 0.0, {"train/loss": 5.0})], tmp_path / "f"), "training", "not measured")
+    check(draw_panels(translation_loss_panels({"only": rows}), tmp_path / "l"), "only", "perplexity")
+    check(draw_panels(translation_quality_panels({"only": rows}), tmp_path / "q"), "only")
+    check(
+        draw_panels(finetuning_panels([CurveRow(20, 0.0, {"train/loss": 5.0})]), tmp_path / "f"),
+        "training",
+        "not measured",
+    )
 
 
 def test_nothing_measured(tmp_path: Path) -> None:
-    check(draw_finetuning([], tmp_path / "f"), "not measured")
-    check(draw_translation_losses({"a": []}, tmp_path / "l"), "not measured")
+    check(draw_panels(finetuning_panels([]), tmp_path / "f"), "not measured")
+    check(draw_panels(translation_loss_panels({"a": []}), tmp_path / "l"), "not measured")
 
 
 def test_diverged_runs_are_drawn(tmp_path: Path) -> None:
@@ -110,8 +124,8 @@ def test_diverged_runs_are_drawn(tmp_path: Path) -> None:
         CurveRow(s, 0.0, {"train/nll": math.nan if s > 5 else 1e9, "valid/nll": 1e9, "valid/bleu": math.inf})
         for s in range(9)
     ]
-    check(draw_translation_losses({"diverged": rows}, tmp_path / "l"), "diverged")
-    check(draw_translation_quality({"diverged": rows}, tmp_path / "q"), "not measured")
+    check(draw_panels(translation_loss_panels({"diverged": rows}), tmp_path / "l"), "diverged")
+    check(draw_panels(translation_quality_panels({"diverged": rows}), tmp_path / "q"), "not measured")
 
 
 def test_fidelity_and_scores(tmp_path: Path) -> None:
@@ -130,7 +144,7 @@ def test_draw_all_draws_what_there_is(tmp_path: Path) -> None:
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
-    once, again = (draw_finetuning(finetuning(), tmp_path / name) for name in "ab")
+    once, again = (draw_panels(finetuning_panels(finetuning()), tmp_path / name) for name in "ab")
     assert once.svg.read_bytes() == again.svg.read_bytes()
     assert once.png.read_bytes() == again.png.read_bytes()
 
@@ -179,7 +193,7 @@ import bertkd_ray.report.figures as figures
 assert "matplotlib" not in sys.modules
 from pathlib import Path
 from bertkd_ray.training.curves import CurveRow
-figures.draw_finetuning([CurveRow(1, 0.0, {"train/loss": 1.0})], Path(sys.argv[1]))
+figures.draw_panels(figures.finetuning_panels([CurveRow(1, 0.0, {"train/loss": 1.0})]), Path(sys.argv[1]))
 import matplotlib
 assert "matplotlib.pyplot" not in sys.modules
 assert matplotlib.rcParams["axes.spines.top"]
@@ -205,4 +219,4 @@ def test_every_panel_is_told_in_words() -> None:
 
 def test_long_names_stand_below_each_other_in_the_legend(tmp_path: Path) -> None:
     arms = {f"{'an arm with quite a long name ' * 2}{place}": arm(30.0) for place in range(4)}
-    check(draw_translation_quality(arms, tmp_path / "q"), *arms)
+    check(draw_panels(translation_quality_panels(arms), tmp_path / "q"), *arms)

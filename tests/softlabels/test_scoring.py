@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from bertkd_ray.core.devices import Precision
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.softlabels import scoring
@@ -75,7 +76,7 @@ def test_topk_by_hand() -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_chunks_change_nothing(precision: scoring.Precision, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_change_nothing(precision: Precision, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(0)
     hidden, weight, bias = (torch.randn(size, generator=generator) for size in ((11, 8), (40, 8), (40,)))
     whole = topk_scores(hidden, weight, bias, 3, precision=precision)

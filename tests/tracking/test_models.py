@@ -17,7 +17,8 @@ import yaml
 
 from bertkd_ray.corpus import moses
 from bertkd_ray.student.distill import MODEL
-from bertkd_ray.tracking import NullRun, StudentModel, default_uri, open_tracker
+from bertkd_ray.tracking import default_uri, open_tracker
+from bertkd_ray.tracking.interface import Run, StudentModel
 from tests.helpers.local_project import Project
 from tests.helpers.services import environment, mlflow_server, model_server
 
@@ -205,4 +206,4 @@ def test_through_a_tracking_server_that_hands_artifacts_on(
 
 
 def test_nothing_is_logged_where_nothing_is_tracked(student: StudentModel) -> None:
-    assert NullRun().log_model(student, register="students") is None
+    assert Run().log_model(student, register="students") is None

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from bertkd_ray.tracking import StudentModel, default_uri, open_tracker
+from bertkd_ray.tracking import default_uri, open_tracker
+from bertkd_ray.tracking.interface import StudentModel
 from bertkd_ray.tracking.registry import register
 
 

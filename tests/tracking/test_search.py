@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.tracking import Run, RunFinder, default_uri, open_tracker
+from bertkd_ray.tracking import default_uri, open_tracker
+from bertkd_ray.tracking.interface import Run
+from bertkd_ray.tracking.search import RunFinder
 
 
 class Runs(dict[str, Run]):

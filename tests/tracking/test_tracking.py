@@ -13,16 +13,9 @@ from typing import Any
 import pytest
 
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.tracking import (
-    CHANGED_TAG,
-    KEY_TAG,
-    LOGGED_STEP_TAG,
-    InputArtifact,
-    MlflowTracker,
-    RunRef,
-    default_uri,
-    open_tracker,
-)
+from bertkd_ray.tracking import default_uri, open_tracker
+from bertkd_ray.tracking.interface import InputArtifact, RunRef
+from bertkd_ray.tracking.runs import CHANGED_TAG, KEY_TAG, LOGGED_STEP_TAG, MlflowTracker
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,7 @@ def map_items(items: Sequence[Any], worker: Any, job: Any, pool: ActorPool, max_
             failures = failures + 1 if len(waiting) == before else 0
             if not _is_lost(error) or failures > max_failures:
                 raise
-            log(f"workers were lost; going on with {len(waiting)} of {len(items)} parts")
+            log(f"workers were lost; going on with {len(waiting)} of {len(items)} items")
 
 
 def _mapped(items: dict[int, Any], worker: Any, job: Any, pool: ActorPool) -> ray.data.Dataset:
