@@ -35,6 +35,7 @@ from bertkd_ray.cli import make_parser
 from bertkd_ray.config import NOT_PART_OF_A_RESULT, Config
 from bertkd_ray.config.section import Section
 from bertkd_ray.config.study import StudyConfig
+from bertkd_ray.core.stages import STAGES
 from bertkd_ray.corpus import prepare
 from bertkd_ray.corpus.passes import CORPUS_SCHEMA
 from bertkd_ray.corpus.tokenizer import BERT_IDS_SCHEMA
@@ -362,7 +363,7 @@ def artifacts() -> Iterator[str]:
     keys, keys_of_a_file = _manifest_keys()
     yield from _described_fields("artifacts.manifest:Manifest", keys)
     yield from _described_fields("artifacts.manifest:FileEntry", [f"files[].{key}" for key in keys_of_a_file])
-    for draft, makes in zip(_drafts(), ("prepare", "finetune", "extract", "distill", "translate"), strict=True):
+    for draft, makes in zip(_drafts(), STAGES, strict=True):
         yield f"## {draft.stage}"
         yield f"`{draft.stage}-FINGERPRINT/`, made by `bertkd {makes}`."
         for name, keys in (("config", draft.config), ("inputs", draft.inputs)):

@@ -10,7 +10,7 @@ from typing import Any
 from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.config import Config
 from bertkd_ray.core.console import human_bytes, human_count, human_seconds
-from bertkd_ray.core.stages import BY_ARTIFACT, FINETUNE
+from bertkd_ray.core.stages import BY_ARTIFACT, DISTILL, FINETUNE, TRANSLATE
 from bertkd_ray.core.text_tables import NO_VALUE, format_p, number
 from bertkd_ray.corpus.cleaning import REASONS
 from bertkd_ray.corpus.prepare import SPLITS
@@ -130,8 +130,8 @@ def _tiles(results: Results) -> Iterator[Tile]:
 def score_rows(results: Results) -> list[FigureRow]:
     """The figures of every arm, best ones marked where more is better and there is more than one arm."""
     arms = results.arms
-    students = [results.stages[f"distill/{arm.arm}"].metrics for arm in arms]
-    translations = [results.stages[f"translate/{arm.arm}"].metrics for arm in arms]
+    students = [results.stages[DISTILL.result(arm.arm)].metrics for arm in arms]
+    translations = [results.stages[TRANSLATE.result(arm.arm)].metrics for arm in arms]
     beam = results.config.translate.beam
     labels = [_soft_labels(results.arm_configs[arm.arm]) for arm in arms]
 

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
+from bertkd_ray.cli.commands import COMMANDS, JOBS
 from bertkd_ray.config import Config
 from bertkd_ray.core.stages import BY_ARTIFACT, STAGES, results_of
+from bertkd_ray.pipeline.stages import STAGE_FUNCTIONS
+
+ROOT = Path(__file__).resolve().parents[2]
 
 DEMO = {"name": "demo", "corpus": {"source": "demo"}}
 
@@ -37,3 +44,30 @@ def test_the_inputs_of_a_control_leave_out_the_teacher():
     assert [stage.name for stage in STAGES["distill"].inputs_of(control)] == ["prepare"]
     # Whatever the configuration itself says: an arm of it has a teacher, which is made from these.
     assert [stage.name for stage in STAGES["extract"].inputs_of(control)] == ["prepare", "finetune"]
+
+
+def test_every_stage_is_bound_and_has_its_command():
+    assert list(STAGE_FUNCTIONS) == list(STAGES)
+    assert [name for name in COMMANDS if name in STAGES] == list(STAGES)
+    assert set(STAGES) <= set(JOBS)
+    assert all((ROOT / "jobs" / f"{name}.py").is_file() for name in STAGES)
+
+
+def test_no_other_list_names_the_stages():
+    """A stage's name is written where it is declared; its room may log under it. (Some are names of sections too.)"""
+    names = set(STAGES) - set(Config.model_fields)
+    rooms = ("cli", "config", "core", "plan", "report", "pipeline", "tracking")
+    modules = [path for room in rooms for path in sorted((ROOT / "bertkd_ray" / room).rglob("*.py"))]
+    written = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in modules
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.partition("/")[0] in names
+    ]
+    assert {where.partition(":")[0] for where in written} == {"bertkd_ray/core/stages.py"}
+
+
+def test_contributing_says_where_a_stage_is_declared():
+    table = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert "| `bertkd_ray/core/stages.py`, `STAGES` |" in table
+    assert "| `bertkd_ray/pipeline/stages.py`, `STAGE_FUNCTIONS` |" in table
