@@ -16,7 +16,8 @@ MODULES = sorted((ROOT / "bertkd_ray").rglob("*.py"))
 # Each with the word to use instead.
 COINED = {
     r"_?Draft": "PendingArtifact",
-    r"TokenSpace|token_space": "Vocabulary, vocabulary",
+    r"draft": "pending, pending_artifact",
+    r"TokenSpace|token_space|space": "Vocabulary, vocabulary",
     r"_?Sieve|sieve": "FaultIsolation, isolation",
     r"killers?": "poison_records",
     r"_?Limit": "ErrorBudget",
@@ -29,8 +30,11 @@ COINED = {
     r"print_": "digest",
     r"_?settle|_?resolve": "apply_drops, find_duplicates",
     r"_?judge|_?admit": "filter_by_text, filter_by_length",
+    r"_?Tally|tally": "PrepareStats, stats",
     r"_?Look|_?look|looks|look_at_\w+": "SampleStats, sample",
     r"side_by_side": "scheduler",
+    r"_?doomed": "failed dependents",
+    r"_?most_urgent": "ready by priority",
     r"_?Made": "BuildRecord",
     r"FRAME_TOKENS": "SPECIAL_TOKENS_PER_PAIR",
 }
