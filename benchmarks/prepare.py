@@ -40,7 +40,7 @@ from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
 from bertkd_ray.corpus import prepare
 from bertkd_ray.corpus.chunks import split_into_chunks
-from bertkd_ray.execution.ray.session import Runtime
+from bertkd_ray.execution.ray.session import RayRuntime
 from bertkd_ray.teacher.source import resolve_model, tokenizer_hash
 
 SIZES = (100_000, 1_000_000)
@@ -125,7 +125,7 @@ def _measure(directory: Path, pairs: int, bert: str, options: argparse.Namespace
     split_into_chunks(PendingArtifact(store, "cut", "0", {}, {}), config.corpus)
     cut_seconds = time.perf_counter() - started
     store.delete("work")
-    runtime = Runtime(config)
+    runtime = RayRuntime(config)
     runtime.start()
     try:
         with _use() as use:

@@ -21,7 +21,7 @@ from benchmarks.timing import Spread, ratios
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.config import Config
 from bertkd_ray.execution.dead_letters import ErrorBudget
-from bertkd_ray.execution.ray.session import Runtime
+from bertkd_ray.execution.ray.session import RayRuntime
 from bertkd_ray.softlabels.extract import ExtractJob, ExtractSettings, Fragment, ShardWriter
 from bertkd_ray.student import distill
 from bertkd_ray.teacher import finetune
@@ -41,7 +41,7 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
     """A row for each of the two. rounds: not used, since a peak does not depend on what else the machine does."""
     corpora = [grown(setting.corpus, copies, fragment_pairs=FRAGMENT_PAIRS) for copies in (1, TIMES)]
     config = _config(setting.config)
-    runtime = Runtime(config)
+    runtime = RayRuntime(config)
     runtime.start()
     try:
         teacher = _teacher(config, runtime, corpora[0], setting.bert)
@@ -77,12 +77,12 @@ def _config(config: Config) -> Config:
     return Config.model_validate(tree)
 
 
-def _teacher(config: Config, runtime: Runtime, corpus: Artifact, bert: str) -> Artifact:
+def _teacher(config: Config, runtime: RayRuntime, corpus: Artifact, bert: str) -> Artifact:
     work = _fresh(corpus, "teacher")
     return finetune.finetune(work, config, runtime, corpus, bert, lambda rows: None)
 
 
-def _extracting(runtime: Runtime, corpus: Artifact, teacher: Artifact) -> float:
+def _extracting(runtime: RayRuntime, corpus: Artifact, teacher: Artifact) -> float:
     """The largest memory (MiB) of an actor that extracts every `EVERY`th fragment."""
     work = _fresh(corpus, "softlabels")
     job = ExtractJob(
@@ -103,7 +103,7 @@ def _extracting(runtime: Runtime, corpus: Artifact, teacher: Artifact) -> float:
     return largest()
 
 
-def _training(config: Config, runtime: Runtime, corpus: Artifact) -> float:
+def _training(config: Config, runtime: RayRuntime, corpus: Artifact) -> float:
     """The largest memory (MiB) of a train worker."""
     work = _fresh(corpus, "student")
     with peak("ray::RayTrainWorker") as largest:

@@ -26,7 +26,7 @@ from benchmarks.timing import Spread, ratios
 from benchmarks.training import student_of, teacher_of
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.config import Config
-from bertkd_ray.execution.ray.session import Runtime
+from bertkd_ray.execution.ray.session import RayRuntime
 from bertkd_ray.student import distill
 from bertkd_ray.teacher import finetune
 from bertkd_ray.training.curves import TRAIN_POSITIONS_PER_SECOND, CurveRow
@@ -51,7 +51,7 @@ def _measure(stage: str, setting: Setting, rounds: int) -> Row:
     task = (teacher_of if stage == "finetune" else student_of)(setting)
     gradient = sum(parameter.numel() for parameter in task.objective.parameters() if parameter.requires_grad)
     one, two = (_config(setting.config, stage, workers) for workers in (1, 2))
-    runtime = Runtime(one)
+    runtime = RayRuntime(one)
     runtime.start()
     train = partial(_train, stage, corpus, setting.bert)
     alone: list[float] = []
@@ -104,7 +104,7 @@ def _config(config: Config, stage: str, workers: int) -> Config:
 def _train(stage: str, corpus: Artifact, bert: str, config: Config) -> list[CurveRow]:
     """The curves of one training, whose artifact is removed."""
     rows: list[CurveRow] = []
-    runtime = Runtime(config)
+    runtime = RayRuntime(config)
     work = PendingArtifact(
         corpus.store, "teacher" if stage == "finetune" else "student", f"{next(_numbers):016x}", {}, {}
     )

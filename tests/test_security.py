@@ -191,8 +191,8 @@ import glob, os, re, sys
 from bertkd_ray.cli import main
 main(["validate", "nowhere.yaml"])  # sets the environment as every command does
 from bertkd_ray.config import load_config
-from bertkd_ray.execution.ray.session import Runtime
-runtime = Runtime(load_config("configs/demo.yaml"))
+from bertkd_ray.execution.ray.session import RayRuntime
+runtime = RayRuntime(load_config("configs/demo.yaml"))
 runtime.start()
 
 def family(pid):

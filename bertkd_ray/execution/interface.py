@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 from bertkd_ray.artifacts.artifact import PendingArtifact
 from bertkd_ray.training.context import TrainContext
@@ -53,6 +53,9 @@ class Runtime(Protocol):
         """The results of all items as they come, in no fixed order; an item may be computed more than once."""
 
 
-def bound(worker: Any, job: Any) -> Callable[[Any], Any]:
+def bound(worker: MapWorker[Item, Job, Result], job: Job) -> Callable[[Item], Result]:
     """A worker of a map as a function of an item: an actor made of the job, or the function with it."""
-    return worker(job) if isinstance(worker, type) else lambda item: worker(item, job)
+    if isinstance(worker, type):
+        return cast("Callable[[Job], Callable[[Item], Result]]", worker)(job)
+    compute = cast("Callable[[Item, Job], Result]", worker)
+    return lambda item: compute(item, job)

@@ -11,12 +11,12 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bertkd_ray.artifacts.artifact import PendingArtifact
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.execution.interface import Job, TrainWorker, bound
+from bertkd_ray.execution.interface import Item, Job, MapWorker, Result, TrainWorker, bound
 from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import CurveRow
 from bertkd_ray.training.preemption import Notice
@@ -63,7 +63,7 @@ class LocalRuntime:
             restore = _newest_checkpoint(pending, scratch)
             worker(job, LocalTrainContext(pending, World(device=best_device()), restore, on_rows))
 
-    def map(self, items: Sequence[Any], worker: Any, job: Any = None) -> Iterator[Any]:
+    def map(self, items: Sequence[Item], worker: MapWorker[Item, Job, Result], job: Job) -> Iterator[Result]:
         """Maps items in their order; a class is made once, with the job, and called with every item."""
         yield from map(bound(worker, job), items)
 

@@ -10,7 +10,7 @@ import pytest
 
 from bertkd_ray.artifacts.lock import hold_lock
 from bertkd_ray.cli import main
-from bertkd_ray.execution.ray.session import Runtime
+from bertkd_ray.execution.ray.session import RayRuntime
 from tests.helpers.local_project import QUICK, Project
 
 TRIALS = 200
@@ -40,7 +40,7 @@ def project(tmp_path_factory) -> Project:
 @pytest.fixture
 def bertkd(capsys, monkeypatch, project) -> Bertkd:
     """A command on the store, in this process."""
-    monkeypatch.setattr(Runtime, "start", lambda self: pytest.fail("a finished artifact is made again"))
+    monkeypatch.setattr(RayRuntime, "start", lambda self: pytest.fail("a finished artifact is made again"))
 
     def call(command: str, *arguments: str) -> Answer:
         given = [str(project.directory / "small.yaml"), *QUICK, "tracking=none"] if command != "validate" else []

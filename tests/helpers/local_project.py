@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,11 @@ class InProcessRuntime(LocalRuntime):
 
     def __init__(self) -> None:
         super().__init__(Config.model_validate({"name": "in-process", "corpus": {"source": "demo"}}))
-        self.mapped: list[dict[str, Any]] = []
+        self.mapped: list[Any] = []
 
-    def map(
-        self, items: list[dict[str, Any]], function: Callable[..., Any], arguments: dict[str, Any] | None = None
-    ) -> Iterator[dict[str, Any]]:
+    def map(self, items: Sequence[Any], worker: Any, job: Any) -> Iterator[Any]:
         self.mapped += items
-        yield from super().map(items, function, arguments)
+        yield from super().map(items, worker, job)
 
 
 class Project:

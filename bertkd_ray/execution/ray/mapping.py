@@ -5,14 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic
 
 import ray
 
 from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import ReportedError
 from bertkd_ray.core.timeline import span
-from bertkd_ray.execution.interface import bound
+from bertkd_ray.execution.interface import Item, Job, MapWorker, Result, bound
 
 _COLUMN = "item"
 _ACTOR_RESTARTS = 4
@@ -35,21 +35,25 @@ class ActorPool:
 
 
 @dataclass(frozen=True)
-class _NumberedItem:
+class _NumberedItem(Generic[Item]):
     number: int
-    item: Any
+    item: Item
+
+
+_Row = dict[str, _NumberedItem[Item]]
 
 
 @dataclass(frozen=True)
-class _Outcome:
+class _Outcome(Generic[Result]):
     """What became of an item: its result, or the error that the user must see, of which Ray Data keeps no class."""
 
     number: int
-    result: Any
-    error: ReportedError | None = None
+    result: Result | ReportedError
 
 
-def map_items(items: Sequence[Any], worker: Any, job: Any, pool: ActorPool, max_failures: int) -> Iterator[Any]:
+def map_items(
+    items: Sequence[Item], worker: MapWorker[Item, Job, Result], job: Job, pool: ActorPool, max_failures: int
+) -> Iterator[Result]:
     """Maps small items over the cluster with Ray Data, giving results as they come, in no fixed order.
 
     worker: a function for tasks, or a class whose instances are actors made with the job. An item names a piece
@@ -63,9 +67,9 @@ def map_items(items: Sequence[Any], worker: Any, job: Any, pool: ActorPool, max_
         before = len(waiting)
         try:
             for row in _mapped(waiting, worker, job, pool).iter_rows():
-                outcome: _Outcome = row[_COLUMN]
-                if outcome.error is not None:
-                    raise outcome.error
+                outcome: _Outcome[Result] = row[_COLUMN]
+                if isinstance(outcome.result, ReportedError):
+                    raise outcome.result
                 del waiting[outcome.number]
                 yield outcome.result
         except ray.exceptions.RayError as error:
@@ -75,7 +79,9 @@ def map_items(items: Sequence[Any], worker: Any, job: Any, pool: ActorPool, max_
             log(f"workers were lost; going on with {len(waiting)} of {len(items)} items")
 
 
-def _mapped(items: dict[int, Any], worker: Any, job: Any, pool: ActorPool) -> ray.data.Dataset:
+def _mapped(
+    items: dict[int, Item], worker: MapWorker[Item, Job, Result], job: Job, pool: ActorPool
+) -> ray.data.Dataset:
     """The data set of outcomes."""
     # Objects in one column, which Ray carries as they are.
     rows = [{_COLUMN: _NumberedItem(number, item)} for number, item in items.items()]
@@ -107,26 +113,26 @@ def _strategy(size: int) -> ray.data.ActorPoolStrategy:
     )
 
 
-def _compute(row: dict[str, _NumberedItem], call: Callable[[Any], Any]) -> dict[str, _Outcome]:
+def _compute(row: _Row[Item], compute: Callable[[Item], Result]) -> dict[str, _Outcome[Result]]:
     numbered = row[_COLUMN]
     try:
         with span("map"):
-            return {_COLUMN: _Outcome(numbered.number, call(numbered.item))}
+            return {_COLUMN: _Outcome(numbered.number, compute(numbered.item))}
     except ReportedError as error:
-        return {_COLUMN: _Outcome(numbered.number, None, error)}
+        return {_COLUMN: _Outcome(numbered.number, error)}
 
 
-def _compute_in_task(row: dict[str, _NumberedItem], worker: Any, job: Any) -> dict[str, _Outcome]:
+def _compute_in_task(row: _Row[Item], worker: MapWorker[Item, Job, Result], job: Job) -> dict[str, _Outcome[Result]]:
     return _compute(row, bound(worker, job))
 
 
-class _MapActor:
-    def __init__(self, worker: Any, job: Any) -> None:
+class _MapActor(Generic[Item, Result]):
+    def __init__(self, worker: MapWorker[Item, Job, Result], job: Job) -> None:
         with span("start of an actor"):
-            self._call = bound(worker, job)
+            self._compute = bound(worker, job)
 
-    def __call__(self, row: dict[str, _NumberedItem]) -> dict[str, _Outcome]:
-        return _compute(row, self._call)
+    def __call__(self, row: _Row[Item]) -> dict[str, _Outcome[Result]]:
+        return _compute(row, self._compute)
 
 
 def _is_lost(error: BaseException | None) -> bool:

@@ -21,7 +21,7 @@ from bertkd_ray.artifacts.artifact import PendingArtifact
 from bertkd_ray.core.environment import variables
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.timeline import span
-from bertkd_ray.execution.interface import Job, TrainWorker
+from bertkd_ray.execution.interface import Item, Job, MapWorker, Result, TrainWorker
 from bertkd_ray.execution.ray.mapping import ActorPool, map_items
 from bertkd_ray.execution.ray.training import ready_progress_actor, train
 from bertkd_ray.training.curves import CurveRow
@@ -118,7 +118,7 @@ class RayRuntime:
         with variables(_ALONE_ENV if self._alone else {}):
             train(pending, self._config, resources, worker, job, on_rows, self._progress_actor)
 
-    def map(self, items: Sequence[Any], worker: Any, job: Any = None) -> Iterator[Any]:
+    def map(self, items: Sequence[Item], worker: MapWorker[Item, Job, Result], job: Job) -> Iterator[Result]:
         """Maps small items over the cluster, giving results as they come; see `execution.ray.mapping.map_items`."""
         slots = int(ray.cluster_resources().get("GPU" if self.on_gpu else "CPU", 1))
         pool = ActorPool(size=max(1, slots), gpus=1 if self.on_gpu else 0)
@@ -140,9 +140,6 @@ class RayRuntime:
         if self.on_gpu and gpus < least:
             raise UserError(f"workers: {least}, but the cluster has {gpus} GPUs; lower workers")
         return self.on_gpu
-
-
-Runtime = RayRuntime  # for stages that have not moved to the interface
 
 
 @contextmanager
