@@ -53,7 +53,7 @@ def test_every_stage_tells_its_rate_and_the_time_left(tmp_path, monkeypatch, str
     config = write_config(tmp_path, log_every=1)
     monkeypatch.setattr(Session, "runtime", RowByRow())
     monkeypatch.setattr(console, "_DRAWN_EVERY", 0.0)
-    monkeypatch.setattr(Progress, "_tell_now_and_then", lambda self: None)
+    monkeypatch.setattr(Progress, "_refresh_periodically", lambda self: None)
     monkeypatch.setattr(Progress.__init__, "__kwdefaults__", {**Progress.__init__.__kwdefaults__, "every": 1e-9})
     monkeypatch.setenv("TERM", "xterm")
     stderr = stream()
