@@ -232,7 +232,7 @@ for arm, artifact in students.items():
 # %% [markdown]
 # ## 9. Beam search, BLEU and significance
 #
-# `translate` takes lines of text to any finished student; `Pipeline.translate` is the whole test split, from which
+# `translate` takes lines of text to any finished student; the stage `translate` is the whole test split, from which
 # scores come. A paired bootstrap says how often so large a difference would come about between equally good students.
 
 # %%
