@@ -27,7 +27,7 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
     """Pairs a second and the shard's size, for the corpus's first fragment."""
     corpus, teacher, config = setting.corpus, setting.teacher, setting.config
     store = corpus.store
-    entry = corpus.files("train/")[0]
+    entry = corpus.files_below("train/")[0]
     pairs = entry.rows
     job = ExtractJob(
         storage=store.uri,

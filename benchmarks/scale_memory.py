@@ -94,7 +94,7 @@ def _extracting(runtime: RayRuntime, corpus: Artifact, teacher: Artifact) -> flo
         settings=ExtractSettings(topk=8, passes=7, forward_tokens=2048, precision="auto"),
         budget=ErrorBudget("extract", 0.0, int(corpus.metrics["train/pairs"])),
     )
-    fragments = [Fragment(entry.path) for entry in corpus.files("train/")[::EVERY]]
+    fragments = [Fragment(entry.path) for entry in corpus.files_below("train/")[::EVERY]]
     with peak("ray::MapWorker", "ray::_MapWorker", "ray::Map(") as largest:
         for _ in runtime.map(fragments, ShardWriter, job):
             pass

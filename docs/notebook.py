@@ -28,7 +28,7 @@ DIRECTORY = Path("notebook")
 
 def table_of(artifact: bertkd.Artifact, below: str, rows: int = 64) -> pa.Table:
     """The first rows of an artifact's Parquet files whose names begin with `below`."""
-    files = [artifact.path(entry.path) for entry in artifact.files(below)]
+    files = [artifact.path(entry.path) for entry in artifact.files_below(below)]
     tables = [pq.read_table(file, filesystem=artifact.store.fs) for file in files]
     return pa.concat_tables(tables).slice(0, rows).combine_chunks()
 

@@ -146,8 +146,8 @@ def test_every_admitted_pair_has_its_soft_labels_once(home, case):
     with tempfile.TemporaryDirectory() as directory:
         project = Project(home, *case.overrides(Path(directory)))
         corpus, labels = project.corpus(), project.labels()
-        fragments = {Path(entry.path).name: entry.row_groups for entry in corpus.files("train/")}
-        assert {entry.path: entry.row_groups for entry in labels.files()} == fragments
+        fragments = {Path(entry.path).name: entry.row_groups for entry in corpus.files_below("train/")}
+        assert {entry.path: entry.row_groups for entry in labels.files} == fragments
         assert all(rows <= case.group_pairs for groups in fragments.values() for rows in groups)
         pairs = _together([pq.read_table(corpus.path("train", name)) for name in fragments])
         _check_text(case, pairs)
@@ -205,7 +205,7 @@ def _check_counts(case: Case, corpus: Artifact, pairs: pa.Table) -> None:
 
 def _check_test(case: Case, corpus: Artifact) -> None:
     """A score is over every line, in the order of the input."""
-    table = _together([pq.read_table(corpus.path(entry.path)) for entry in corpus.files("test/")])
+    table = _together([pq.read_table(corpus.path(entry.path)) for entry in corpus.files_below("test/")])
     expected = [*case.test, TEST]
     assert table["id"].to_pylist() == list(range(len(expected)))
     for row, texts in zip(table.to_pylist(), expected, strict=True):

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -66,52 +67,10 @@ def _require_plain(value: Any, where: str) -> None:
 
 
 @dataclass(frozen=True)
-class Artifact:
-    """A finished artifact: its manifest, and where its files are."""
+class Artifact(Manifest):
+    """A finished artifact: its manifest, and the store in which its files are."""
 
-    store: Store
-    directory: str
-    manifest: Manifest
-
-    @property
-    def stage(self) -> str:
-        """The kind of artifact: corpus, teacher, softlabels, student or translation."""
-        return self.manifest.stage
-
-    @property
-    def fingerprint(self) -> str:
-        """16 hex digits, a hash of what the artifact was made from."""
-        return self.manifest.fingerprint
-
-    @property
-    def created(self) -> str:
-        """When the artifact was finished, ISO 8601, UTC."""
-        return self.manifest.created
-
-    @property
-    def seconds(self) -> float:
-        """How long the artifact took since the last start, waiting included."""
-        return self.manifest.seconds
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The part of the configuration that the artifact depends on."""
-        return self.manifest.config
-
-    @property
-    def inputs(self) -> dict[str, str]:
-        """Name to fingerprint (of artifacts) or SHA-256 (of text and models) of what the artifact was made from."""
-        return self.manifest.inputs
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """The figures that the stage measured."""
-        return self.manifest.metrics
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """What else the stage recorded (vocabulary size, drops by reason, signatures)."""
-        return self.manifest.info
+    store: Store = field(kw_only=True, repr=False, compare=False)
 
     @property
     def uri(self) -> str:
@@ -139,7 +98,7 @@ class Artifact:
         import pyarrow.parquet as pq
 
         tables = []
-        for entry in self.files(below):
+        for entry in self.files_below(below):
             if entry.is_parquet:
                 with self.open_input(entry.path) as source:
                     tables.append(pq.read_table(source, columns=columns))
@@ -153,32 +112,31 @@ class Artifact:
         """A local directory with the artifact's `subdirectory`; remote files are copied to `scratch` first."""
         return self.store.local(scratch, self.directory, subdirectory)
 
-    def files(self, below: str = "") -> list[FileEntry]:
-        """The files that the manifest lists, of those the ones whose path begins with `below`."""
-        return [entry for entry in self.manifest.files if entry.path.startswith(below)]
+    def files_below(self, below: str) -> list[FileEntry]:
+        """The files of the manifest whose path begins with `below`."""
+        return [entry for entry in self.files if entry.path.startswith(below)]
 
     def problems(self, *, checksums: bool) -> Iterator[str]:
         """One line for every file that differs from the manifest: missing, of another size or content, or extra."""
         present = dict(self.store.files(self.directory))
         present.pop(MANIFEST, None)
-        entries = self.manifest.files
-        sound = [checksums and present.get(entry.path) == entry.bytes for entry in entries]
+        sizes = [present.pop(entry.path, None) for entry in self.files]
         with ThreadPoolExecutor(_HASHING_THREADS) as threads:
-            digests = threads.map(self._digest, entries, sound)
-            for entry, digest in zip(entries, digests, strict=True):
-                size = present.pop(entry.path, None)
-                where = f"{self.directory}/{entry.path}"
-                if size is None:
-                    yield f"{where}: missing"
-                elif size != entry.bytes:
-                    yield f"{where}: {size} bytes, the manifest says {entry.bytes}"
-                elif digest not in (None, entry.sha256):
-                    yield f"{where}: its content differs from the manifest's checksum"
+            problems = threads.map(partial(self._problem, checksums=checksums), self.files, sizes)
+            for entry, problem in zip(self.files, problems, strict=True):
+                if problem:
+                    yield f"{self.directory}/{entry.path}: {problem}"
         for name in present:
             yield f"{self.directory}/{name}: not in the manifest"
 
-    def _digest(self, entry: FileEntry, wanted: bool) -> str | None:
-        return self.store.sha256(self.directory, entry.path) if wanted else None
+    def _problem(self, entry: FileEntry, size: int | None, *, checksums: bool) -> str | None:
+        if size is None:
+            return "missing"
+        if size != entry.bytes:
+            return f"{size} bytes, the manifest says {entry.bytes}"
+        if checksums and self.store.sha256(self.directory, entry.path) != entry.sha256:
+            return "its content differs from the manifest's checksum"
+        return None
 
 
 def find(store: Store, stage: str, digest: str, *, checksums: bool = True) -> Artifact | None:
@@ -214,7 +172,7 @@ def load(store: Store, directory: str) -> Artifact:
         raise UserError(f"{where}: {error}; {remedy}") from None
     if manifest.directory != directory:
         raise UserError(f"{where}: is that of {manifest.directory}; give the directory its name back, or remove it")
-    return Artifact(store, directory, manifest)
+    return Artifact(**vars(manifest), store=store)
 
 
 @dataclass
@@ -256,7 +214,7 @@ class PendingArtifact:
         files = self._made(made)
         if extra := self.store.keep_only([name for name, _ in files], self.directory):
             log(f"{self.directory}: removed {', '.join(extra[:3])}, left by an earlier attempt")
-        manifest = Manifest(
+        artifact = Artifact(
             stage=self.stage,
             fingerprint=self.fingerprint,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -267,10 +225,11 @@ class PendingArtifact:
             metrics=metrics,
             info=info,
             libraries=library_versions(("bertkd-ray", *_LIBRARIES)),
+            store=self.store,
         )
-        self.store.write(manifest.to_bytes(), self.directory, MANIFEST)
+        self.store.write(artifact.to_bytes(), self.directory, MANIFEST)
         self.store.delete(self.staging)
-        return Artifact(self.store, self.directory, manifest)
+        return artifact
 
     def _made(self, made: Iterable[str]) -> list[tuple[str, int]]:
         """The files that are, or lie below, one of the paths."""
@@ -285,14 +244,11 @@ class PendingArtifact:
         return files
 
     def _entry(self, name: str, size: int) -> FileEntry:
-        row_groups = _row_groups(self.store, self.directory, name) if name.endswith(PARQUET) else []
+        import pyarrow.parquet as pq
+
+        row_groups: list[int] = []
+        if name.endswith(PARQUET):
+            with self.store.open_input(self.directory, name) as source:
+                footer = pq.read_metadata(source)
+            row_groups = [footer.row_group(index).num_rows for index in range(footer.num_row_groups)]
         return FileEntry(name, size, self.store.sha256(self.directory, name), row_groups)
-
-
-def _row_groups(store: Store, *parts: str) -> list[int]:
-    """Rows of every row group: the batch plan needs no more than the manifest."""
-    import pyarrow.parquet as pq
-
-    with store.open_input(*parts) as source:
-        footer = pq.read_metadata(source)
-    return [footer.row_group(index).num_rows for index in range(footer.num_row_groups)]

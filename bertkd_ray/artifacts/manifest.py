@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 SCHEMA_VERSION = 1
@@ -120,7 +120,8 @@ class Manifest:
 
         The form is fixed to the byte, so that no change of it goes unnoticed, were it one of white space.
         """
-        return _sealed({**vars(self), "files": [entry.as_json() for entry in self.files]})
+        tree = {key.name: getattr(self, key.name) for key in fields(Manifest)}
+        return _sealed({**tree, "files": [entry.as_json() for entry in self.files]})
 
 
 def _from_json(tree: dict[str, Any]) -> Manifest:

@@ -21,7 +21,7 @@ class RowGroups:
 
     def __init__(self, artifact: Artifact, below: str, columns: list[str], *, exclude: str | None = None) -> None:
         self._artifact, self._columns = artifact, columns
-        files = [entry for entry in artifact.files(below) if entry.is_parquet and entry.path != exclude]
+        files = [entry for entry in artifact.files_below(below) if entry.is_parquet and entry.path != exclude]
         self._paths = [entry.path for entry in files]
         self._first_groups: NDArray[np.int64] = np.cumsum([0, *(len(entry.row_groups) for entry in files)])
         self.rows: NDArray[np.int64] = np.fromiter(chain.from_iterable(entry.row_groups for entry in files), np.int64)

@@ -222,7 +222,7 @@ def inspect_corpus(corpus: Artifact, *, seed: int, samples: int = SAMPLES) -> Co
     table = pq.read_table(pa.BufferReader(corpus.store.read(corpus.directory, TOKENIZER, BERT_IDS_FILE)))
     tokens = table["token"].to_pylist()
     known_characters = {token[1] for token in tokens if len(token) == 2 and token[0] == WORD_START}
-    total = sum(entry.rows for split in SPLITS for entry in corpus.files(f"{split}/"))
+    total = sum(entry.rows for split in SPLITS for entry in corpus.files_below(f"{split}/"))
     splits: dict[str, SplitFigures] = {}
     with Progress(total, "inspect", "pairs") as progress:
         done = 0
@@ -348,7 +348,7 @@ def _quantiles(values: NDArray[np.float64], counts: NDArray[np.int64], wanted: d
 
 
 def _row_groups(corpus: Artifact, split: str) -> Iterator[pa.Table]:
-    for entry in corpus.files(f"{split}/"):
+    for entry in corpus.files_below(f"{split}/"):
         with corpus.open_input(entry.path) as source:
             file = pq.ParquetFile(source)
             for index in range(file.num_row_groups):

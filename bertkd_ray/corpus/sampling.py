@@ -91,7 +91,7 @@ def shape_of_artifact(corpus: Artifact) -> CorpusShape:
     """The shape of a finished corpus: counts from its manifest, lengths from some of its row groups."""
     counts = corpus.info["splits"]
     splits = {split: SplitShape(int(counts[split]["pairs"]), *_read_lengths(corpus, split)) for split in SPLITS}
-    size = sum(entry.bytes for entry in corpus.files())
+    size = sum(entry.bytes for entry in corpus.files)
     return CorpusShape(splits, int(corpus.info["vocabulary"]), size, f"{corpus.directory} is finished", False)
 
 

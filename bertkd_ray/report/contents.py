@@ -292,7 +292,7 @@ def versions(stages: Mapping[str, Artifact]) -> list[tuple[str, str]]:
     """Library and version; where artifacts were made with several, each with what it made."""
     by_library: dict[str, dict[str, list[str]]] = {}
     for name, artifact in stages.items():
-        for library, version in sorted(artifact.manifest.libraries.items()):
+        for library, version in sorted(artifact.libraries.items()):
             by_library.setdefault(library, {}).setdefault(version, []).append(kind(name, artifact))
     rows = []
     for library, by_version in by_library.items():

@@ -25,7 +25,7 @@ class Node:
     @property
     def bytes(self) -> int:
         """Bytes of all files of the artifact."""
-        return sum(entry.bytes for entry in self.artifact.files())
+        return sum(entry.bytes for entry in self.artifact.files)
 
     @property
     def seconds(self) -> float:

@@ -163,7 +163,7 @@ def _write_shards(
             dead_letters.add(dead_letters_of(pending.store, pending.staging, shard.name))
 
     missing = []
-    for fragment in (Fragment(entry.path) for entry in corpus.files("train/")):
+    for fragment in (Fragment(entry.path) for entry in corpus.files_below("train/")):
         if shard := _finished(pending.store, job, fragment.shard):
             add(shard)
         else:

@@ -93,7 +93,7 @@ def measure(lineage: Lineage, student: Path, export: Path, settings: LineSetting
     (length^x, `</s>` not counted) at the same exponent, which is what its plain `translate_batch` gives.
     """
     corpus = require_test_text(lineage)
-    split = "test" if corpus.files("test/") else "valid"
+    split = "test" if corpus.files_below("test/") else "valid"
     table = _first_rows(corpus, split, sentences)
     src, cpu = Ragged.from_arrow(table["src_ids"]), torch.device("cpu")
     language = settings.form.tgt_lang

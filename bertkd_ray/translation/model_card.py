@@ -239,5 +239,5 @@ def _made_from(lineage: Lineage) -> str:
     """The artifacts behind the model, and the versions of the libraries that trained it."""
     parts = [lineage.student, lineage.corpus, lineage.softlabels, lineage.teacher, *lineage.translations]
     artifacts = [f"- `{part.directory}`, {part.created}" for part in parts if part is not None]
-    versions = ", ".join(f"{name} {version}" for name, version in lineage.student.manifest.libraries.items())
+    versions = ", ".join(f"{name} {version}" for name, version in lineage.student.libraries.items())
     return "\n".join([*artifacts, "", f"With {versions}.", ""])

@@ -311,7 +311,7 @@ def _tokens(table: pa.Table) -> tuple[list[str], list[str]] | None:
 
 def _parts(corpus: Artifact) -> list[Part]:
     parts: list[Part] = []
-    files = {entry.path: entry.rows for entry in corpus.files("test/")}
+    files = {entry.path: entry.rows for entry in corpus.files_below("test/")}
     part_rows = max(_PART_ROWS, min(-(-sum(files.values()) // _MANY_PARTS), _MOST_PART_ROWS))
     for file, rows in files.items():
         for start in range(0, rows, part_rows):

@@ -63,13 +63,13 @@ def test_commit_lists_files_with_sizes_checksums_and_row_groups(tmp_path):
     pq.write_table(pa.table({"a": list(range(5))}), store.path(work.directory, "p.parquet"), row_group_size=2)
     store.write(b"hello", work.directory, "sub", "file.txt")
     done = work.commit(made=["p.parquet", "sub"], metrics={}, info={})
-    by_path = {entry.path: entry for entry in done.files()}
+    by_path = {entry.path: entry for entry in done.files}
     assert by_path["p.parquet"].row_groups == [2, 2, 1]
     assert by_path["sub/file.txt"].bytes == 5
     # sha256 of "hello", as any other tool prints it
     assert by_path["sub/file.txt"].sha256 == "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
-    assert [entry.path for entry in done.files("sub/")] == ["sub/file.txt"]
-    assert done.manifest.libraries["pyarrow"] == pa.__version__
+    assert [entry.path for entry in done.files_below("sub/")] == ["sub/file.txt"]
+    assert done.libraries["pyarrow"] == pa.__version__
 
 
 def test_commit_removes_unfinished_work(tmp_path):
@@ -199,7 +199,7 @@ def test_commit_takes_what_was_made_and_removes_the_rest(tmp_path, capsys):
     left.write_bytes(b"half")
     done = work.commit(made=["model", "history.json"], metrics={}, info={})
     kept = ["history.json", "model/a", "model/sub/b"]
-    assert [entry.path for entry in done.files()] == kept
+    assert [entry.path for entry in done.files] == kept
     assert [name for name, _ in store.files(work.directory)] == sorted([*kept, "manifest.json"])
     assert not left.exists()
     said = f"{work.directory}: removed model.old/c, part-7.parquet, left by an earlier attempt\n"
@@ -277,7 +277,7 @@ def test_a_kill_between_any_two_operations_of_a_commit(tmp_path, monkeypatch):
         found = artifacts.find(store, "corpus", "4" * 16)
         outcomes.append((killed, found is not None))
         again = found or commit(store)
-        assert [entry.path for entry in again.files()] == ["part", "sub/part"]
+        assert [entry.path for entry in again.files] == ["part", "sub/part"]
         assert list(again.problems(checksums=True)) == []
         assert store.files("work") == []
         if not killed:

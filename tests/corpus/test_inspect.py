@@ -170,8 +170,8 @@ def test_ratios_leave_out_empty_sides():
 
 
 def test_a_corpus_is_opened_by_path_or_uri(corpus, tmp_path, monkeypatch):
-    assert open_corpus(corpus.uri).manifest == corpus.manifest
-    assert open_corpus(f"file://{corpus.uri}/").manifest == corpus.manifest
+    assert open_corpus(corpus.uri) == corpus
+    assert open_corpus(f"file://{corpus.uri}/") == corpus
     monkeypatch.chdir(corpus.uri)
     assert open_corpus(".").fingerprint == corpus.fingerprint
 

@@ -43,7 +43,7 @@ def lines(project: Project, name: str) -> list[str]:
 
 
 def test_rows_have_the_schema_and_ids_are_line_numbers(project, corpus):
-    for entry in corpus.files("train/"):
+    for entry in corpus.files_below("train/"):
         assert pq.read_schema(corpus.path(entry.path)).equals(CORPUS_SCHEMA)
     src, tgt = lines(project, "train.de"), lines(project, "train.en")
     rows = rows_of(corpus, "train")
@@ -53,7 +53,7 @@ def test_rows_have_the_schema_and_ids_are_line_numbers(project, corpus):
 
 
 def test_fragments_and_row_groups_have_the_configured_sizes(corpus):
-    groups = {entry.path: entry.row_groups for entry in corpus.files("train/")}
+    groups = {entry.path: entry.row_groups for entry in corpus.files_below("train/")}
     assert groups == {
         "train/fragment-000000.parquet": [32, 32],
         "train/fragment-000001.parquet": [32, 32],
@@ -118,7 +118,7 @@ def test_lower_casing_comes_first(project, corpus, tmp_path):
 def test_the_same_input_gives_the_same_files(project, corpus, tmp_path):
     again = project.variant(tmp_path).corpus()
     assert again.fingerprint == corpus.fingerprint
-    assert again.files() == corpus.files()
+    assert again.files == corpus.files
 
 
 def test_the_unfinished_work_is_gone(project, corpus):
@@ -161,9 +161,9 @@ def test_splits_are_read_from_every_kind_of_source(tmp_path):
 def test_counts_of_words_are_those_of_the_whole_split(project, tmp_path):
     """Cutting the text into other chunks changes the fragments, not the tokenizer."""
     whole = project.variant(tmp_path, "corpus.fragment_pairs=1000").corpus()
-    assert len(whole.files("train/")) == 1
-    assert whole.files(TOKENIZER) == project.corpus().files(TOKENIZER)
-    assert [entry.path for entry in whole.files(f"{TOKENIZER}/tokenizer.json")] == [f"{TOKENIZER}/tokenizer.json"]
+    assert len(whole.files_below("train/")) == 1
+    assert whole.files_below(TOKENIZER) == project.corpus().files_below(TOKENIZER)
+    assert [entry.path for entry in whole.files_below(f"{TOKENIZER}/tokenizer.json")] == [f"{TOKENIZER}/tokenizer.json"]
 
 
 def test_the_demo_corpus_enters_by_its_text(monkeypatch, tmp_path):

@@ -106,7 +106,7 @@ def files(tmp_path, bert) -> Files:
 
 
 def rows(corpus: Artifact, split: str) -> list[dict[str, Any]]:
-    table = pa.concat_tables([pq.read_table(corpus.path(entry.path)) for entry in corpus.files(f"{split}/")])
+    table = pa.concat_tables([pq.read_table(corpus.path(entry.path)) for entry in corpus.files_below(f"{split}/")])
     return sorted(table.to_pylist(), key=lambda row: row["id"])
 
 
@@ -217,7 +217,7 @@ def test_the_files_do_not_depend_on_who_does_the_work(files):
         files.make(train, runtime=runtime, store=f"store{number}", **changes)
         for number, runtime in enumerate((InProcessRuntime(), OutOfOrder(1), OutOfOrder(2)))
     ]
-    assert made[0].files() == made[1].files() == made[2].files()
+    assert made[0].files == made[1].files == made[2].files
     assert made[0].info == made[1].info == made[2].info
 
 
@@ -225,7 +225,7 @@ def test_neighbouring_chunks_share_a_fragment_when_much_was_dropped(files):
     alike = [("Ein Hund", "A dog")] * 6
     train = [pair for n in range(5) for pair in [*alike, (f"Hund {n}", f"dog {n}"), (f"Katze {n}", f"cat {n}")]]
     corpus = files.make(files.write("train", train), clean={"duplicates": True})
-    assert {entry.path: entry.row_groups for entry in corpus.files("train/")} == {
+    assert {entry.path: entry.row_groups for entry in corpus.files_below("train/")} == {
         "train/fragment-000000.parquet": [4, 3],
         "train/fragment-000001.parquet": [4],
     }
@@ -246,7 +246,7 @@ def test_equal_sentences_never_straddle_a_held_out_split(files):
     reads = {split: counts["read"] for split, counts in corpus.info["splits"].items()}
     assert reads == {split: len(pairs(corpus, split)) for split in reads}
     # Fragments are as full as those of train.
-    assert all(entry.rows > 2 for entry in corpus.files("valid/")[:-1])
+    assert all(entry.rows > 2 for entry in corpus.files_below("valid/")[:-1])
 
 
 def test_held_out_pairs_are_cleaned_as_those_of_train(files):
@@ -288,7 +288,7 @@ def test_weights_repeat_pairs_with_ids_of_their_own(files):
     counts = corpus.info["splits"]["train"]
     assert counts["pairs"] == sum(found.values()) == counts["read"] + counts["repeated"] - counts["sampled_out"]
     # Repetitions stand in fragments of their own, far from the pair itself.
-    for entry in corpus.files("train/"):
+    for entry in corpus.files_below("train/"):
         table = pq.read_table(corpus.path(entry.path))
         assert len(set(table["src"].to_pylist())) == len(table)
 
@@ -326,7 +326,7 @@ def test_a_killed_run_leaves_nothing_finished_and_the_next_one_the_same_files(fi
     before = dict(store.files(work.directory))
     again = prepare.prepare(work, config, InProcessRuntime(), files.bert)
     whole = files.make(train, store="other", **changes)
-    assert again.files() == whole.files()
+    assert again.files == whole.files
     assert again.info == whole.info
     assert store.files("work") == []
     if function == "encode_group":
@@ -342,7 +342,7 @@ def test_finished_fragments_are_not_made_again(files, tmp_path, monkeypatch):
     real = inner["_encoded"]
     monkeypatch.setitem(inner, "_encoded", lambda *arguments: encoded.append(arguments[2]) or real(*arguments))
     corpus = files.make(train)
-    assert len(corpus.files("train/")) == 8
+    assert len(corpus.files_below("train/")) == 8
     found = [(fragment.split, fragment.number) for fragment in encoded]
     assert found == [*[("train", number) for number in range(3, 8)], ("valid", 0), ("test", 0)]
 

@@ -157,7 +157,7 @@ def test_the_reference_has_every_file_and_column_of_real_artifacts(site, referen
     for artifact in made:
         manifest = json.loads(artifact.store.read(artifact.directory, MANIFEST))
         assert fields >= set(manifest)
-        for entry in artifact.files():
+        for entry in artifact.files:
             assert fields >= {f"files[].{key}" for key in entry.as_json()}
             parts = [part for part in reference_pages.KINDS[artifact.stage] if stands_for(part.path, entry.path)]
             assert parts, entry.path

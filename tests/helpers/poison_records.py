@@ -29,7 +29,7 @@ def with_poison_records(
     store, rows = corpus.store, set(rows)
     pending = PendingArtifact(store, "corpus", fingerprint, corpus.config, corpus.inputs)
     ids, first = [], 0
-    for entry in corpus.files():
+    for entry in corpus.files:
         data = store.read(corpus.directory, entry.path)
         if entry.path.startswith(f"{split}/"):
             table = pq.read_table(pa.BufferReader(data))
@@ -38,7 +38,7 @@ def with_poison_records(
             first += len(table)
             data = _parquet_bytes(_with_no_token(table, column, here), entry.row_groups)
         store.write(data, pending.directory, entry.path)
-    names = [entry.path for entry in corpus.files()]
+    names = [entry.path for entry in corpus.files]
     return pending.commit(made=names, metrics=corpus.metrics, info=corpus.info), ids
 
 

@@ -77,7 +77,7 @@ def test_a_finished_corpus_is_taken_as_it_is(made, path):
     corpus = artifacts["prepare"]
     assert not again.corpus.is_estimate
     assert again.corpus.basis == f"{corpus.directory} is finished"
-    assert again.corpus.bytes == sum(entry.bytes for entry in corpus.manifest.files)
+    assert again.corpus.bytes == sum(entry.bytes for entry in corpus.files)
     assert again.corpus.vocabulary == estimate.corpus.vocabulary
     for name, stage in planned(again).items():
         if name != "prepare":
@@ -94,7 +94,7 @@ def test_another_text_is_not_the_finished_one(made, path):
 @pytest.mark.parametrize("stage", ["finetune", "extract", "distill/distilled", "translate/distilled"])
 def test_the_sizes_of_artifacts(made, stage):
     estimate, artifacts = made
-    size = sum(entry.bytes for entry in artifacts[stage].manifest.files)
+    size = sum(entry.bytes for entry in artifacts[stage].files)
     # Beside weights there are tokenizer and curves, beside columns footers; they count in artifacts as small as these.
     assert planned(estimate)[stage]["bytes"] == pytest.approx(size, rel=0.5)
 

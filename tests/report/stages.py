@@ -39,7 +39,7 @@ def finished_stages(storage: Path) -> dict[str, Artifact]:
     """All seven artifacts of `small_config`."""
     corpus = write_corpus_artifact(storage, counts={"train": {"read": 9, "empty": 4, "length_ratio": 2, "not_nfc": 5}})
     info = {**corpus.info, "vocabulary": 1234, "src_lang": "de", "tgt_lang": "en", "text": "raw"}
-    corpus = replace(corpus, manifest=replace(corpus.manifest, info=info))
+    corpus = replace(corpus, info=info)
     stages = {"prepare": corpus}
     store = corpus.store
     teacher = _made(

@@ -56,9 +56,9 @@ def job(project: Project, corpus: Artifact, artifact: str, **settings: Any) -> E
 
 
 def test_one_shard_a_fragment_with_its_name_rows_and_row_groups(corpus, labels):
-    fragments = {Fragment(entry.path): entry.row_groups for entry in corpus.files("train/")}
+    fragments = {Fragment(entry.path): entry.row_groups for entry in corpus.files_below("train/")}
     shards = {fragment.shard: row_groups for fragment, row_groups in fragments.items()}
-    assert {entry.path: entry.row_groups for entry in labels.files("shard-")} == shards
+    assert {entry.path: entry.row_groups for entry in labels.files_below("shard-")} == shards
     assert list(shards) == [f"shard-{number:06d}.parquet" for number in range(4)]
     for fragment in fragments:
         columns = ["id", "src_ids", "tgt_ids"]
@@ -68,7 +68,7 @@ def test_one_shard_a_fragment_with_its_name_rows_and_row_groups(corpus, labels):
 
 
 def test_every_position_has_k_sorted_logits_and_its_logsumexp(labels):
-    for entry in labels.files("shard-"):
+    for entry in labels.files_below("shard-"):
         table = pq.read_table(labels.path(entry.path))
         tgt, soft = Ragged.from_arrow(table["tgt_ids"]), decode_labels(table)
         assert soft.topk_ids.shape == soft.topk_logits.shape == (len(tgt.values) + len(tgt), K)
@@ -81,7 +81,7 @@ def test_every_position_has_k_sorted_logits_and_its_logsumexp(labels):
 
 def test_the_measured_figures_stand_in_the_schema_and_sum_up_to_the_report(labels):
     total, pairs = Fidelity(), 0
-    for entry in labels.files("shard-"):
+    for entry in labels.files_below("shard-"):
         stats = json.loads(pq.read_schema(labels.path(entry.path)).metadata[b"stats"])
         table = pq.read_table(labels.path(entry.path))
         tgt, soft = Ragged.from_arrow(table["tgt_ids"]), decode_labels(table)
@@ -111,7 +111,7 @@ def test_the_manifest_says_how_the_labels_were_made(project, labels):
 
 
 def test_a_shard_is_byte_for_byte_the_same_when_computed_again(project, corpus, labels):
-    fragment = Fragment(corpus.files("train/")[1].path)
+    fragment = Fragment(corpus.files_below("train/")[1].path)
     shard = writer(project, "again")(fragment)
     assert shard.name == "shard-000001.parquet"
     assert shard.stats.rows == 64
@@ -121,7 +121,7 @@ def test_a_shard_is_byte_for_byte_the_same_when_computed_again(project, corpus, 
 
 def test_the_budget_changes_the_batches_and_not_the_labels(project, corpus, labels):
     """Float32 sums over other paddings differ in the last bits alone."""
-    fragment = Fragment(corpus.files("train/")[3].path)
+    fragment = Fragment(corpus.files_below("train/")[3].path)
     writer(project, "small", forward_tokens=300)(fragment)
     soft = [
         decode_labels(pq.read_table(path))
@@ -135,7 +135,7 @@ def test_the_budget_changes_the_batches_and_not_the_labels(project, corpus, labe
 def test_only_what_is_missing_is_computed(project, labels):
     work = project.pending_labels()
     elsewhere = PendingArtifact(work.store, work.stage, "0" * 16, work.config, work.inputs)
-    names = [entry.path for entry in labels.files("shard-")]
+    names = [entry.path for entry in labels.files_below("shard-")]
     kept = names[0], names[2]
     for name in kept:
         work.store.write(work.store.read(labels.directory, name), elsewhere.directory, name)
@@ -152,7 +152,7 @@ def test_only_what_is_missing_is_computed(project, labels):
 def test_nothing_missing_computes_nothing(project, labels):
     work = project.pending_labels()
     elsewhere = PendingArtifact(work.store, work.stage, "1" * 16, work.config, work.inputs)
-    for entry in labels.files("shard-"):
+    for entry in labels.files_below("shard-"):
         work.store.write(work.store.read(labels.directory, entry.path), elsewhere.directory, entry.path)
     runtime: Any = InProcessRuntime()
     made = extract(elsewhere, project.with_max_rejects(0), runtime, project.corpus(), project.teacher())

@@ -77,7 +77,7 @@ def test_raising_pairs_end_in_the_table(labels, corpus):
 
 
 def test_the_rest_is_scored_as_it_would_be_without_them(project, labels):
-    for entry in project.labels().files("shard-"):
+    for entry in project.labels().files_below("shard-"):
         ours = pq.read_table(labels.path(entry.path))
         theirs = pq.read_table(project.labels().path(entry.path))
         keep = [row for row, pair in enumerate(theirs["id"].to_pylist()) if pair not in ROWS]
@@ -91,7 +91,7 @@ def test_the_rest_is_scored_as_it_would_be_without_them(project, labels):
 
 
 def test_the_row_groups_lose_the_rejected_pairs_and_the_manifest_says_so(labels):
-    groups = {entry.path: entry.row_groups for entry in labels.files("shard-")}
+    groups = {entry.path: entry.row_groups for entry in labels.files_below("shard-")}
     assert groups == {
         "shard-000000.parquet": [31, 31],
         "shard-000001.parquet": [31, 32],
@@ -167,7 +167,7 @@ def test_a_fragment_without_any_pair_left_is_an_empty_shard_and_distil_can_be_ru
     rows = [*range(FRAGMENT), FRAGMENT + 32, *range(FRAGMENT + 33, 2 * FRAGMENT)]
     empty, ids = with_poison_records(project.corpus(), "train", "tgt_ids", rows, "1" * 16)
     labels = made(project, empty, "2" * 16, 0.9)
-    assert [entry.row_groups for entry in labels.files("shard-")][:2] == [[], [32]]
+    assert [entry.row_groups for entry in labels.files_below("shard-")][:2] == [[], [32]]
     assert len(pq.read_table(labels.path("shard-000000.parquet"))) == 0
     assert [one["id"] for one in table_of(labels)] == ids
     arm = project.config.arm_configs()["distilled"]
@@ -185,7 +185,7 @@ def test_a_pair_whose_logits_do_not_fit_float16_is_rejected(project, monkeypatch
             logits = torch.full_like(logits, 1e5)
         return ids, logits, sums
 
-    entry = project.corpus().files("train/")[0]
+    entry = project.corpus().files_below("train/")[0]
     target = np.asarray(pq.read_table(project.corpus().path(entry.path))["tgt_ids"][5].as_py())
     monkeypatch.setattr(scoring.Scorer, "_score_batch", too_large)
     # One row a batch, so that the other pairs of a batch keep their logits.
@@ -214,7 +214,7 @@ def writer(project: Project, corpus: Artifact, artifact: str, share: float = 0.5
 
 
 def item(corpus: Artifact, number: int) -> Fragment:
-    return Fragment(corpus.files("train/")[number].path)
+    return Fragment(corpus.files_below("train/")[number].path)
 
 
 @pytest.fixture
@@ -241,7 +241,7 @@ def test_killing_pairs_end_in_the_table_of_the_next_driver(project, corpus, labe
     assert [one["tries"] for one in rejects] == [6, 4, 4]
     assert [one["reason"] for one in rejects] == [f"its process died {one['tries']} times" for one in rejects]
     ours = artifact_bytes(found.uri)
-    for entry in labels.files("shard-"):
+    for entry in labels.files_below("shard-"):
         assert entry.path in ours
         rows = pq.read_table(found.path(entry.path))
         assert rows["id"].equals(pq.read_table(labels.path(entry.path), columns=["id"])["id"])
@@ -303,7 +303,7 @@ def test_a_fragment_whose_process_was_taken_away_has_the_same_bytes(project, lab
 @pytest.mark.parametrize("size", [0, 7, 4000])
 def test_a_shard_that_was_cut_off_is_made_again(project, size):
     pending = PendingArtifact(project.store, "softlabels", "8" * 16, project.pending_labels().config, {})
-    for entry in project.labels().files("shard-"):
+    for entry in project.labels().files_below("shard-"):
         data = project.store.read(project.labels().directory, entry.path)
         cut = entry.path == "shard-000001.parquet"
         project.store.write(data[:size] if cut else data, pending.directory, entry.path)

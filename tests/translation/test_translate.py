@@ -65,7 +65,7 @@ def translator(project: Project, work: str = "scratch", **settings: Any) -> Part
 
 
 def part(project: Project, start: int = 0, rows: int = ROWS) -> Part:
-    file = project.corpus().files("test/")[0].path
+    file = project.corpus().files_below("test/")[0].path
     return Part(file, start, rows, f"{start}-{rows}.parquet")
 
 
@@ -159,7 +159,7 @@ def test_scores_are_sacrebleus_on_the_best_hypotheses(translation):
 
 def test_a_chinese_target_is_scored_by_characters(project):
     corpus = project.corpus()
-    chinese = replace(corpus, manifest=replace(corpus.manifest, info={**corpus.info, "tgt_lang": "zh"}))
+    chinese = replace(corpus, info={**corpus.info, "tgt_lang": "zh"})
     work = PendingArtifact(project.store, "translation", "0123456789abcdef", project.pending_translation().config, {})
     found = translate.translate(work, project.with_max_rejects(0), project.runtime, chinese, project.control())
     assert found.info["tokenize"] == "zh"
