@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bertkd_ray.config import KdConfig
+from bertkd_ray.config.sections import KdConfig
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.tokenizer import BOS_ID, EOS_ID, PAD_ID
 from bertkd_ray.student.collate import StudentBatch

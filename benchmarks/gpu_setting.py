@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import BertConfig
 
-from bertkd_ray.config import KdConfig, StudentConfig, TeacherConfig
+from bertkd_ray.config.sections import KdConfig, StudentConfig, TeacherConfig
 from bertkd_ray.core.devices import Precision, resolve_attention, resolve_precision
 from bertkd_ray.core.ragged import Ragged, offsets_of
 from bertkd_ray.plan.operations import StudentSize, TeacherSize

@@ -15,7 +15,7 @@ from benchmarks.loop import Alone, Unjudged, Updates
 from benchmarks.setting import CPU, Setting
 from benchmarks.table import Row
 from benchmarks.timing import Spread
-from bertkd_ray.config import KdConfig
+from bertkd_ray.config.sections import KdConfig
 from bertkd_ray.core.devices import Precision
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.student import task as student_task

@@ -123,21 +123,17 @@ class Config(Section):
     def _parts_fit_together(self) -> Config:
         if self.runtime == "local" and self.worker_range[0] > 1:
             raise ValueError(f"workers: {self.workers} need Ray; set workers=1 or runtime=ray")
-        for section in ("teacher", "student"):
-            self._check_micro_batches(section, getattr(self, section).micro_batches)
-        teacher_budget = self.teacher.batch_tokens // self.teacher.micro_batches
-        longest_pair = min(self.corpus.max_pair_tokens, 2 * self.corpus.max_side_tokens) + 3
-        if teacher_budget < longest_pair:
-            raise ValueError(
-                f"teacher.batch_tokens / micro_batches is {teacher_budget}, less than the longest admitted pair "
-                f"({longest_pair} tokens); raise it or lower corpus.max_side_tokens"
-            )
-        student_budget = self.student.batch_tokens // self.student.micro_batches
-        if student_budget < self.corpus.max_side_tokens + 1:
-            raise ValueError(
-                f"student.batch_tokens / micro_batches is {student_budget}, less than the longest admitted side "
-                f"({self.corpus.max_side_tokens + 1} tokens); raise it or lower corpus.max_side_tokens"
-            )
+        longest_side = self.corpus.max_side_tokens
+        longest_pair = min(self.corpus.max_pair_tokens, 2 * longest_side)
+        for section, unit, tokens in (("teacher", "pair", longest_pair + 3), ("student", "side", longest_side + 1)):
+            settings = getattr(self, section)
+            self._check_micro_batches(section, settings.micro_batches)
+            budget = settings.batch_tokens // settings.micro_batches
+            if budget < tokens:
+                raise ValueError(
+                    f"{section}.batch_tokens / micro_batches is {budget}, less than the longest admitted {unit} "
+                    f"({tokens} tokens); raise it or lower corpus.max_side_tokens"
+                )
         if not self.arms:
             raise ValueError("arms is empty; name at least one student")
         return self
@@ -175,9 +171,9 @@ class Config(Section):
 
     def arm_configs(self) -> dict[str, Config]:
         """The configuration of every arm: this one with the arm's overrides."""
-        return {arm: self._with_overrides(arm, overrides) for arm, overrides in self.arms.items()}
+        return {arm: self._arm_config(arm, overrides) for arm, overrides in self.arms.items()}
 
-    def _with_overrides(self, arm: str, overrides: dict[str, Any]) -> Config:
+    def _arm_config(self, arm: str, overrides: dict[str, Any]) -> Config:
         tree = self.model_dump()
         for key, value in dotted(overrides):
             if key.split(".")[0] not in ("kd", "student"):

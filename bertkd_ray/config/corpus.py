@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator,
 from bertkd_ray.config.section import Section
 
 SPLITS = ("train", "valid", "test")
-_MAX_WEIGHT = 100
+_ONE_KEY_FORMS = ("tsv", "jsonl", "parquet", "dataset", "held_out")
 # Names of the alternatives of corpus.train in pydantic's messages; no key can be called so.
 ONE_OR_MANY = ("<one source>", "<sources>")
 
@@ -42,31 +42,30 @@ class SplitFiles(Section):
     (null: `src`). Datasets: likewise (null: `translation.` and the source language)."""
     tgt_column: int | str | None = None
     """Column of the target text, likewise (null: 1, `tgt`, or `translation.` and the target language)."""
-    weight: float = Field(1.0, gt=0, le=_MAX_WEIGHT)
+    weight: float = Field(1.0, gt=0, le=100)
     """In train: how often each pair is taken; 2.5 is twice, and half of the pairs, chosen by a hash, a third time."""
 
     @property
     def form(self) -> str:
         """What the source is: a value of `corpus.source`, or `held_out`."""
-        given = [key for key in ("tsv", "jsonl", "parquet", "held_out") if getattr(self, key) is not None]
-        return "datasets" if self.dataset is not None else given[0] if given else "text"
+        key = next((key for key in _ONE_KEY_FORMS if getattr(self, key) is not None), "text")
+        return "datasets" if key == "dataset" else key
 
     @model_validator(mode="after")
     def _one_form(self) -> SplitFiles:
         pair = (self.src is not None) + (self.tgt is not None)
-        alone = [key for key in ("tsv", "jsonl", "parquet", "dataset", "held_out") if getattr(self, key) is not None]
+        alone = [key for key in _ONE_KEY_FORMS if getattr(self, key) is not None]
         if len(alone) > 1 or pair != (0 if alone else 2):
             raise ValueError("give both src and tgt, or one of tsv, jsonl, parquet, dataset and held_out alone")
         for key in ("subset", "split", "revision"):
             if getattr(self, key) is not None and self.dataset is None:
                 raise ValueError(f"{key} belongs to dataset; remove it, or name a dataset")
         for key in ("src_column", "tgt_column"):
-            self._check_column(key, getattr(self, key))
+            if (column := getattr(self, key)) is not None:
+                self._check_column(key, column)
         return self
 
-    def _check_column(self, key: str, column: int | str | None) -> None:
-        if column is None:
-            return
+    def _check_column(self, key: str, column: int | str) -> None:
         if self.form in ("text", "held_out"):
             raise ValueError(f"{key} has no meaning for {self.form}; remove it")
         if self.form == "tsv" and not (isinstance(column, int) and column >= 0):
@@ -86,10 +85,8 @@ class SplitFiles(Section):
             "datasets": (f"translation.{src_lang}", f"translation.{tgt_lang}"),
         }
         src, tgt = defaults.get(self.form, ("src", "tgt"))
-        return (
-            src if self.src_column is None else self.src_column,
-            tgt if self.tgt_column is None else self.tgt_column,
-        )
+        given = self.src_column, self.tgt_column
+        return src if given[0] is None else given[0], tgt if given[1] is None else given[1]
 
 
 class CleanConfig(Section):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
@@ -17,7 +19,7 @@ class Section(BaseModel):
 
     added_later: ClassVar[frozenset[str]] = frozenset()
     """Fields that came after artifacts had been made: at their defaults they are in no fingerprint."""
-    hashed_as: ClassVar[dict[str, tuple[str, str]]] = {}
+    hashed_as: ClassVar[Mapping[str, tuple[str, str]]] = MappingProxyType({})
     """Fields that had another name or unit: the key in fingerprints, and the attribute with the value there."""
 
     def fingerprinted(self, *, exclude: frozenset[str] = frozenset()) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from types import MappingProxyType
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -17,11 +18,8 @@ NOAM_FACTOR = 2.0
 class TeacherConfig(Section):
     """Stage 1, finetune: the conditional masked language model."""
 
-    added_later: ClassVar[frozenset[str]] = frozenset({"left_to_right"})
-    hashed_as: ClassVar[dict[str, tuple[str, str]]] = {
-        "peak_lr": ("lr", "peak_lr"),
-        "warmup_steps": ("warmup", "warmup_share"),
-    }
+    added_later = frozenset({"left_to_right"})
+    hashed_as = MappingProxyType({"peak_lr": ("lr", "peak_lr"), "warmup_steps": ("warmup", "warmup_share")})
 
     model: str = "bert-base-multilingual-cased"
     """Any BERT: a directory, a hub id, or `package:NAME/DIRECTORY` for one that a Python package carries."""
@@ -86,7 +84,7 @@ class ExtractConfig(Section):
 class KdConfig(Section):
     """The distillation loss of stage 3."""
 
-    added_later: ClassVar[frozenset[str]] = frozenset({"symmetric"})
+    added_later = frozenset({"symmetric"})
 
     alpha: float = Field(0.5, ge=0, le=1)
     """Weight of the soft labels; 0 trains without the teacher."""
@@ -109,11 +107,8 @@ class KdConfig(Section):
 class StudentConfig(Section):
     """Stage 3, distill: the student and its training."""
 
-    added_later: ClassVar[frozenset[str]] = frozenset({"schedule"})
-    hashed_as: ClassVar[dict[str, tuple[str, str]]] = {
-        "peak_lr": ("lr", "noam_factor"),
-        "warmup_steps": ("warmup", "warmup_steps"),
-    }
+    added_later = frozenset({"schedule"})
+    hashed_as = MappingProxyType({"peak_lr": ("lr", "noam_factor"), "warmup_steps": ("warmup", "warmup_steps")})
 
     encoder_layers: int = Field(6, ge=1)
     """Layers of the encoder."""
@@ -178,7 +173,7 @@ class StudentConfig(Section):
 class TranslateConfig(Section):
     """Stage 4, translate and score."""
 
-    hashed_as: ClassVar[dict[str, tuple[str, str]]] = {"forward_tokens": ("batch_tokens", "forward_tokens")}
+    hashed_as = MappingProxyType({"forward_tokens": ("batch_tokens", "forward_tokens")})
 
     beam: int = Field(5, ge=1)
     """Beam size; 1 is greedy."""

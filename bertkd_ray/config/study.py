@@ -7,7 +7,6 @@ same fingerprint is made once: one corpus, a teacher for all arms that leave it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +36,7 @@ class StudyConfig(Section):
     overrides: dict[str, Any] = Field(default_factory=dict)
     """Keys of the base that are different in this study, for all arms."""
     arms: dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]] = Field(min_length=2)
-    """Name of each arm and the keys that differ: any of teacher, extract, kd, student, translate, corpus.train and
-    corpus.clean."""
+    """Each arm's keys that differ: of teacher, extract, kd, student, translate, corpus.train and corpus.clean."""
     control: str | None = None
     """The arm that the others are compared with; null is the only arm with kd.alpha 0."""
     seeds: list[Annotated[int, Field(strict=True, ge=0, lt=2**31)]] = Field(min_length=1)
@@ -47,9 +45,9 @@ class StudyConfig(Section):
     @field_validator("seeds")
     @classmethod
     def _seeds_differ(cls, seeds: list[int]) -> list[int]:
-        repeated = [seed for seed in dict.fromkeys(seeds) if seeds.count(seed) > 1]
-        if repeated:
-            raise ValueError(f"{repeated[0]} stands there more than once; a seed counts once")
+        for seed in seeds:
+            if seeds.count(seed) > 1:
+                raise ValueError(f"{seed} stands there more than once; a seed counts once")
         return seeds
 
 
@@ -98,7 +96,9 @@ def load_study(path: str | Path, overrides: list[str] | None = None) -> Study:
     arms = _share_passes({arm: _arm_config(common, arm, keys, path) for arm, keys in settings.arms.items()})
     _require_different(arms, path)
     control = _control(settings, arms, path)
-    trials = [Trial(arm, seed, _seeded(config, seed)) for seed in settings.seeds for arm, config in arms.items()]
+    trials = [
+        Trial(arm, seed, _with(config, "student", seed=seed)) for seed in settings.seeds for arm, config in arms.items()
+    ]
     return Study(settings, control, trials)
 
 
@@ -134,9 +134,8 @@ def _arm_config(common: dict[str, Any], arm: str, keys: dict[str, Any], path: st
     tree = deepcopy(common)
     tree["arms"] = {arm: {}}
     for key, value in dotted(keys):
-        section = key.partition(".")[0]
-        known = key.startswith(_OF_AN_ARM) or section not in Config.model_fields
-        if key == "student.seed" or not known:
+        is_known = key.partition(".")[0] in Config.model_fields
+        if key == "student.seed" or (is_known and not key.startswith(_OF_AN_ARM)):
             allowed = ", ".join(name.removesuffix(".") for name in _OF_AN_ARM)
             raise UserError(
                 f"{path}: arms.{arm}: {key} is the same for all arms; they differ in {allowed}, and seeds has the seeds"
@@ -147,19 +146,16 @@ def _arm_config(common: dict[str, Any], arm: str, keys: dict[str, Any], path: st
 
 def _share_passes(arms: dict[str, Config]) -> dict[str, Config]:
     """The arms, storing what the widest arm of the same teacher pass uses, unless extract.topk says how many."""
+    passes = {arm: _pass_of(config) for arm, config in arms.items() if config.kd.alpha > 0}
     widest: dict[str, int] = {}
-    for config in _distilled(arms):
-        widest[_pass_of(config)] = max(config.kd.topk, widest.get(_pass_of(config), 0))
+    for arm, name in passes.items():
+        widest[name] = max(arms[arm].kd.topk, widest.get(name, 0))
     return {
-        arm: config.model_copy(update={"extract": config.extract.model_copy(update={"topk": widest[_pass_of(config)]})})
-        if config.kd.alpha > 0 and config.extract.topk is None
+        arm: _with(config, "extract", topk=widest[passes[arm]])
+        if arm in passes and config.extract.topk is None
         else config
         for arm, config in arms.items()
     }
-
-
-def _distilled(arms: dict[str, Config]) -> Iterator[Config]:
-    return (config for config in arms.values() if config.kd.alpha > 0)
 
 
 def _pass_of(config: Config) -> str:
@@ -177,26 +173,19 @@ def _require_different(arms: dict[str, Config], path: str | Path) -> None:
 
 
 def _control(settings: StudyConfig, arms: dict[str, Config], path: str | Path) -> str:
-    without = [arm for arm, config in arms.items() if config.kd.alpha == 0]
+    controls = [arm for arm, config in arms.items() if config.kd.alpha == 0]
+    names = ", ".join(controls) or "none"
+    if settings.control in controls or (settings.control is None and len(controls) == 1):
+        return settings.control or controls[0]
     if settings.control is not None:
-        if settings.control not in without:
-            raise UserError(
-                f"{path}: control: {settings.control} is no arm with kd.alpha 0; those are {_list(without)}"
-            )
-        return settings.control
-    if not without:
+        raise UserError(f"{path}: control: {settings.control} is no arm with kd.alpha 0; those are {names}")
+    if not controls:
         raise UserError(f"{path}: arms: no arm has kd.alpha 0; add a control to compare with, control: {{kd.alpha: 0}}")
-    if len(without) > 1:
-        raise UserError(
-            f"{path}: arms: {_list(without)} all have kd.alpha 0; say which of them the others are compared with, "
-            f"control: {without[0]}"
-        )
-    return without[0]
+    raise UserError(
+        f"{path}: arms: {names} all have kd.alpha 0; say which of them the others are compared with, "
+        f"control: {controls[0]}"
+    )
 
 
-def _list(names: list[str]) -> str:
-    return ", ".join(names) or "none"
-
-
-def _seeded(config: Config, seed: int) -> Config:
-    return config.model_copy(update={"student": config.student.model_copy(update={"seed": seed})})
+def _with(config: Config, section: str, **settings: Any) -> Config:
+    return config.model_copy(update={section: getattr(config, section).model_copy(update=settings)})

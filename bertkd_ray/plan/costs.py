@@ -17,8 +17,9 @@ from bertkd_ray.artifacts.artifact import Artifact, load
 from bertkd_ray.artifacts.manifest import MANIFEST
 from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.artifacts.store import Store
-from bertkd_ray.config import Config, StudentConfig, TeacherConfig
+from bertkd_ray.config import Config
 from bertkd_ray.config.corpus import SPLITS
+from bertkd_ray.config.sections import StudentConfig, TeacherConfig
 from bertkd_ray.core.devices import best_device, resolve_precision
 from bertkd_ray.core.padding import longest_first_batches
 from bertkd_ray.core.stages import DISTILL, EXTRACT, FINETUNE, PREPARE, STAGES, TRANSLATE, results_of

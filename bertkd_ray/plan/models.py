@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bertkd_ray.config import StudentConfig, TeacherConfig
+from bertkd_ray.config.sections import StudentConfig, TeacherConfig
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.plan.operations import StudentSize, TeacherSize
 from bertkd_ray.teacher.source import bert_config, resolve_model

@@ -19,7 +19,8 @@ from bertkd_ray.artifacts import artifact as artifacts
 from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.artifacts.manifest import MANIFEST
 from bertkd_ray.artifacts.store import Store
-from bertkd_ray.config import Config, TranslateConfig, dotted, with_current_keys
+from bertkd_ray.config import Config, dotted, with_current_keys
+from bertkd_ray.config.sections import TranslateConfig
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.stages import BY_ARTIFACT, DISTILL, STAGES, TRANSLATE

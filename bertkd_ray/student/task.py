@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import M2M100ForConditionalGeneration
 
-from bertkd_ray.config import KdConfig, StudentConfig
+from bertkd_ray.config.sections import KdConfig, StudentConfig
 from bertkd_ray.core.devices import Precision, autocast, padding_multiple
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.moses import to_raw

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, fingerprint, load
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
-from bertkd_ray.config import Config, TeacherConfig
+from bertkd_ray.config import Config
+from bertkd_ray.config.sections import TeacherConfig
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus.prepare import TOKENIZER
 from bertkd_ray.training import saving

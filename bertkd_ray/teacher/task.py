@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bertkd_ray.config import TeacherConfig
+from bertkd_ray.config.sections import TeacherConfig
 from bertkd_ray.core.devices import Precision, autocast, padding_multiple
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.teacher.masking import SPECIAL_TOKENS_PER_PAIR, BertSpecials, CMLMBatch, cmlm_batch, random_masks

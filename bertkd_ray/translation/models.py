@@ -12,7 +12,7 @@ import torch
 from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
-from bertkd_ray.config import validated
+from bertkd_ray.config.validation import validated
 from bertkd_ray.core.devices import best_device
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus.tokenizer import load_tokenizer

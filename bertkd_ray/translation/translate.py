@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, fingerprint, load
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
-from bertkd_ray.config import Config, TranslateConfig
+from bertkd_ray.config import Config
+from bertkd_ray.config.sections import TranslateConfig
 from bertkd_ray.core.console import Progress
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.moses import to_raw

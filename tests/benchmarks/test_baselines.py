@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.baselines import OriginalExtraction, PlainDistillation, PlainFinetuning, generate_each
 from benchmarks.training import drawn_labels
-from bertkd_ray.config import KdConfig
+from bertkd_ray.config.sections import KdConfig
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.decoding.seq2seq import translate_ids
 from bertkd_ray.softlabels.scoring import Scorer

@@ -13,7 +13,7 @@ import torch
 from benchmarks.loop import Alone, Updates
 from benchmarks.setting import CPU
 from benchmarks.training import Repeated
-from bertkd_ray.config import TeacherConfig
+from bertkd_ray.config.sections import TeacherConfig
 from bertkd_ray.teacher.masking import BertSpecials
 from bertkd_ray.teacher.model import build_teacher
 from bertkd_ray.teacher.task import TeacherTask, lengths

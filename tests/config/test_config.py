@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from bertkd_ray.config import Config, Section, load_config
+from bertkd_ray.config import Config, load_config
+from bertkd_ray.config.section import Section
 from bertkd_ray.config.study import StudyConfig
 from tests.config.conftest import DEMO
 

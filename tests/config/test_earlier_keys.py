@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertkd_ray.config import StudentConfig, TeacherConfig, TranslateConfig, load_config, with_current_keys
+from bertkd_ray.config import load_config, with_current_keys
+from bertkd_ray.config.sections import StudentConfig, TeacherConfig, TranslateConfig
 from bertkd_ray.config.study import load_study
 from bertkd_ray.core.errors import UserError
 

@@ -23,8 +23,9 @@ import bertkd_ray
 from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.artifacts.manifest import MANIFEST
 from bertkd_ray.cli import make_parser
-from bertkd_ray.config import Config, TrackingConfig, dotted, load_config
+from bertkd_ray.config import Config, dotted, load_config
 from bertkd_ray.config.corpus import CorpusConfig, SplitFiles
+from bertkd_ray.config.sections import TrackingConfig
 from bertkd_ray.config.study import StudyConfig
 from tests.helpers.local_project import Project
 from tests.helpers.services import ROOT, environment

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
-from bertkd_ray.config import ExtractConfig
+from bertkd_ray.config.sections import ExtractConfig
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.execution.dead_letters import ErrorBudget

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from bertkd_ray.config import KdConfig, StudentConfig
+from bertkd_ray.config.sections import KdConfig, StudentConfig
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.text_form import TextForm
 from bertkd_ray.corpus.tokenizer import BOS_ID, EOS_ID

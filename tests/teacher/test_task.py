@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from bertkd_ray.config import TeacherConfig
+from bertkd_ray.config.sections import TeacherConfig
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.tokenizer import EOS_ID
 from bertkd_ray.teacher.masking import BertSpecials
