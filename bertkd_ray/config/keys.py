@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bertkd_ray.core.errors import UserError
 
 
-def dotted(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def dotted(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
     """The values below nested sections by their dotted keys, so that `kd: {alpha: 0}` leaves the rest of kd alone."""
     for key, value in tree.items():
-        if isinstance(value, dict):
+        if isinstance(value, Mapping):
             yield from dotted(value, f"{above}{key}.")
         else:
             yield f"{above}{key}", value

@@ -60,7 +60,7 @@ def inspect(pipeline: Pipeline, corpus: Artifact | None = None, *, seed: int = 1
         report = f"report-corpus-{corpus.fingerprint}"
         drawn = draw_lengths(figures.lengths(), scratch / "lengths")
         for path in drawn:
-            run.log_figure(path.stem, path)
+            run.log_artifact(path, "figures")
         (scratch / "corpus.txt").write_text(corpus_text(figures) + "\n", encoding="utf-8")
         (scratch / "corpus.json").write_text(json.dumps(figures.as_json(), indent=1), encoding="utf-8")
         store.upload(scratch, report)

@@ -212,7 +212,7 @@ class StudyRunner:
         for student in students:
             histories[student.trial.arm].append(student.history)
         for path in draw_seeds(histories, directory / "valid-bleu"):
-            self.parent_run.log_figure(path.stem, path)
+            self.parent_run.log_artifact(path, "figures")
 
     def _tables(self) -> dict[str, str]:
         """By name of the file."""

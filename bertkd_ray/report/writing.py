@@ -27,7 +27,7 @@ def write_report(results: Results, store: Store, run: Run) -> list[str]:
             (scratch / "scores.json").write_text(json.dumps(scores, indent=1))
             (scratch / "table.csv").write_text(as_csv(results.arms))
             for path in drawn:
-                run.log_figure(path.stem, path)
+                run.log_artifact(path, "figures")
             run.log_text(markdown, _LAST)
             store.upload(scratch, directory)
         run.log_metrics([(0, results.arm_metrics(), now_ms())], series="scores")

@@ -99,9 +99,6 @@ class Run:
     def log_artifact(self, path: str | Path, directory: str = "") -> None:
         """Copy a local file into the run's artifact `directory` (its root by default)."""
 
-    def log_figure(self, name: str, path: str | Path) -> None:
-        """Copy a drawn figure to `figures/<name><suffix of path>`."""
-
     def log_text(self, text: str, file: str) -> None:
         """Write `text` as the artifact `file`, e.g. "tables/scores.md"."""
 

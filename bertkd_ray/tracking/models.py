@@ -18,7 +18,6 @@ from bertkd_ray.tracking.interface import StudentModel
 
 STUDENT_TAG = "bertkd.student"
 _REQUIRED = ("mlflow", "torch", "transformers", "tokenizers", "safetensors", "pandas")
-_OF_TOKENISED_TEXT = "sacremoses"
 _SERVED = Path(__file__).with_name("served.py")
 
 
@@ -78,7 +77,7 @@ def _save(directory: Path, student: StudentModel, card: Any, scratch: Path) -> N
             inputs=Schema([ColSpec(DataType.string, "text")]), outputs=Schema([ColSpec(DataType.string, "translation")])
         ),
         input_example={"text": [student.example]},
-        pip_requirements=requirements() if is_raw else [*requirements(), _pinned(_OF_TOKENISED_TEXT)],
+        pip_requirements=requirements() if is_raw else [*requirements(), _pinned("sacremoses")],
         mlflow_model=card,
     )
 

@@ -36,7 +36,9 @@ def register(client: Any, name: str, uri: str, run_id: str, student: StudentMode
         # By its place: an SQL store looks a `models:/` URI up in the process's global store, which may be another one.
         model_id = uri.rpartition("/")[2]
         source = client.get_logged_model(model_id).artifact_location
-        made = client.create_model_version(name, source, run_id, tags=_tags(student), model_id=model_id)
+        scores = {SCORE_TAG + key: repr(value) for key, value in student.scores.items()}
+        tags = {STUDENT_TAG: student.fingerprint, **student.tags, **scores}
+        made = client.create_model_version(name, source, run_id, tags=tags, model_id=model_id)
         version, versions[int(made.version)] = int(made.version), made
     message = f"{student.name}: {'registered as' if is_new else 'is'} version {version} of {name}"
     if champion == version:
@@ -78,8 +80,3 @@ def _registered_model(client: Any, name: str) -> Any:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
     return client.get_registered_model(name)
-
-
-def _tags(student: StudentModel) -> dict[str, str]:
-    scores = {SCORE_TAG + key: repr(value) for key, value in student.scores.items()}
-    return {STUDENT_TAG: student.fingerprint, **student.tags, **scores}

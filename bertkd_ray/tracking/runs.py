@@ -12,14 +12,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
+from bertkd_ray.config import dotted
 from bertkd_ray.core.console import log
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.tracking.interface import InputArtifact, MetricRow, Run, RunRef, RunStatus, StudentModel, Tracker
@@ -66,15 +65,13 @@ class MlflowRun(Run):
 
         fresh: dict[str, str] = {}
         changed: dict[str, str] = {}
-        for key, value in _flatten(params):
+        for key, value in dotted(params):
             text = _shorten(_as_text(value), _MAX_PARAM_LENGTH)
             if key not in self._params:
                 fresh[key] = text
             elif self._params[key] != text:
                 changed[CHANGED_TAG + key] = text
-        for batch in _chunks(list(fresh.items()), _MAX_PARAMS_PER_BATCH):
-            entities = [Param(key, value) for key, value in batch]
-            self._client.log_batch(self._run_id, params=entities, synchronous=True)
+        self._log_batches("params", [Param(key, text) for key, text in fresh.items()])
         self._params.update(fresh)
         self.set_tags(changed)
 
@@ -82,10 +79,13 @@ class MlflowRun(Run):
         from mlflow.entities import RunTag
 
         texts = {key: _shorten(_as_text(value), _MAX_TAG_LENGTH) for key, value in tags.items()}
-        for batch in _chunks(list(texts.items()), _MAX_PARAMS_PER_BATCH):
-            entities = [RunTag(key, value) for key, value in batch]
-            self._client.log_batch(self._run_id, tags=entities, synchronous=True)
+        self._log_batches("tags", [RunTag(key, text) for key, text in texts.items()])
         self._tags.update(texts)
+
+    def _log_batches(self, kind: Literal["params", "tags"], entities: list[Any]) -> None:
+        for start in range(0, len(entities), _MAX_PARAMS_PER_BATCH):
+            batch = {kind: entities[start : start + _MAX_PARAMS_PER_BATCH]}
+            self._client.log_batch(self._run_id, **batch, synchronous=True)
 
     def log_metrics(self, rows: Iterable[MetricRow], *, series: str = "train") -> None:
         from mlflow.entities import Metric, RunTag
@@ -127,12 +127,6 @@ class MlflowRun(Run):
 
     def log_artifact(self, path: str | Path, directory: str = "") -> None:
         self._client.log_artifact(self._run_id, str(path), directory or None)
-
-    def log_figure(self, name: str, path: str | Path) -> None:
-        with tempfile.TemporaryDirectory() as directory:
-            renamed = Path(directory) / f"{name}{Path(path).suffix}"
-            shutil.copyfile(path, renamed)
-            self.log_artifact(renamed, "figures")
 
     def log_text(self, text: str, file: str) -> None:
         self._client.log_text(self._run_id, text, file)
@@ -202,8 +196,11 @@ class MlflowTracker(Tracker):
         params: Mapping[str, Any] | None = None,
         tags: Mapping[str, Any] | None = None,
     ) -> Run:
-        # Deleted runs are not found again; of several, the oldest is taken.
-        identity = {KEY_TAG: _quotable(key)} | ({_PARENT_TAG: parent.run_id} if parent else {})
+        # Deleted runs are not found again; of several, the oldest is taken. MLflow's filters know no escape for quotes
+        # and backslashes, which are percent-encoded therefore.
+        identity = {KEY_TAG: quote(key, safe=" !#$&()*+,-./:;<=>?@[]^_{|}~")}
+        if parent:
+            identity[_PARENT_TAG] = parent.run_id
         query = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in identity.items())
         earlier = self._client.search_runs(
             [self._experiment_id], query, max_results=1, order_by=["attributes.start_time ASC"]
@@ -217,14 +214,6 @@ class MlflowTracker(Tracker):
         run.set_tags(tags or {})
         run.log_params(params or {})
         return run
-
-
-def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in params.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _as_text(value: Any) -> str:
@@ -243,16 +232,6 @@ def _shorten(text: str, limit: int) -> str:
         return text
     mark = f" … [cut, {len(text)} characters]"
     return text[: limit - len(mark)] + mark
-
-
-def _quotable(key: str) -> str:
-    """The key without quotes and backslashes, for which MLflow's filter strings know no escape (percent-encoded)."""
-    return quote(key, safe=" !#$&()*+,-./:;<=>?@[]^_{|}~")
-
-
-def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def _merge_steps(rows: Iterable[MetricRow]) -> list[MetricRow]:

@@ -104,19 +104,14 @@ class RunFinder:
 def _all_runs(client: Any, experiments: list[str]) -> Iterator[FoundRun]:
     """The runs of some experiments, the newest first."""
     page = None
-    while True:
+    while page != "":
         runs = client.search_runs(experiments, order_by=["attributes.start_time DESC"], page_token=page)
         for run in runs:
-            yield FoundRun(run.info.run_id, run.info.run_name, _moment(run.info.start_time), run.data.tags)
-        page = runs.token
-        if not page:
-            return
+            started = datetime.fromtimestamp(run.info.start_time / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+            yield FoundRun(run.info.run_id, run.info.run_name, started, run.data.tags)
+        page = runs.token or ""
 
 
 def _listed(runs: Sequence[FoundRun]) -> str:
     more = f" and {len(runs) - _MOST_LISTED} more" if len(runs) > _MOST_LISTED else ""
     return ", ".join(map(str, runs[:_MOST_LISTED])) + more
-
-
-def _moment(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -7,7 +7,7 @@ import logging
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -142,14 +142,10 @@ def _reason(error: BaseException, uri: str) -> str:
         if isinstance(inner, OSError):
             reason = inner
         inner = inner.__cause__ or inner.__context__
-    text = (str(reason).strip() or type(reason).__name__).splitlines()[0]
-    text = redacted(text, secrets_of=uri)
+    text = redacted((str(reason).strip() or type(reason).__name__).splitlines()[0], secrets_of=uri)
     return text if len(text) <= 200 else text[:199] + "…"
 
 
-@contextmanager
-def short_timeouts() -> Iterator[None]:
+def short_timeouts() -> AbstractContextManager[None]:
     """One retry of ten seconds for a tracking server while opening; mlflow's defaults wait for minutes."""
-    wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_OPEN_TIMEOUT_S)}
-    with variables(wanted):
-        yield
+    return variables({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_OPEN_TIMEOUT_S)})

@@ -201,7 +201,7 @@ def test_artifacts_lie_beside_the_store(tracker: Any, client: Any, uri: str, tmp
     figure.write_bytes(b"png")
     for _ in range(2):
         run = tracker.run("artifacts", key="artifacts:1")
-        run.log_figure("losses", figure)
+        run.log_artifact(figure, "figures")
         run.log_artifact(figure)
         run.log_text("| arm |", "tables/scores.md")
         run.log_table([{"arm": "kd", "bleu": 36.0}, {"arm": "control", "bleu": None}], "tables/scores.json")
@@ -211,7 +211,7 @@ def test_artifacts_lie_beside_the_store(tracker: Any, client: Any, uri: str, tmp
     assert root.is_relative_to(Path(uri.removeprefix("sqlite:///")).parent / "mlruns")
     assert sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()) == [
         "drawn.png",
-        "figures/losses.png",
+        "figures/drawn.png",
         "tables/scores.json",
         "tables/scores.md",
     ]
@@ -277,7 +277,7 @@ def test_none_works_without_mlflow(uri: str | None, monkeypatch: pytest.MonkeyPa
     run.set_tags({"a": 1})
     run.log_metrics(rows(1))
     run.log_artifact(tmp_path / "absent")
-    run.log_figure("a", tmp_path / "absent")
+    run.log_artifact(tmp_path / "absent", "figures")
     run.log_text("a", "b")
     run.log_table([{"a": 1}], "b.json")
     run.log_inputs([InputArtifact("a", "b", "c")])
