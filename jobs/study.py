@@ -1,11 +1,7 @@
 """`bertkd study` as a script: what `ray job submit -- python jobs/study.py STUDY.yaml` runs."""
 
-import sys
-from pathlib import Path
+import os
+import runpy
 
-sys.path.pop(0)  # this directory, whose inspect.py would stand before the standard library's
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from bertkd_ray.cli import main
-
-sys.exit(main(["study", *sys.argv[1:]]))
+if __name__ == "__main__":  # not in a process that is spawned by it
+    runpy.run_path(os.path.join(os.path.dirname(__file__), "_job.py"))
