@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, find, fingerprint
 from bertkd_ray.artifacts.storage_errors import scratch_directory
-from bertkd_ray.corpus.prepare import TOKENIZER
+from bertkd_ray.corpus.passes import TOKENIZER
 
 GROUP_PAIRS = 256
 COLUMNS = ["id", "src", "tgt", "src_ids", "tgt_ids"]

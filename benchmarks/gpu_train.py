@@ -22,7 +22,8 @@ from bertkd_ray.teacher.task import TeacherBatch
 from bertkd_ray.training.batch_plan import MicroBatch
 from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import TRAIN_DATA_WAIT, TRAIN_LOSS
-from bertkd_ray.training.trainer import TrainSettings, fit
+from bertkd_ray.training.settings import TrainSettings
+from bertkd_ray.training.trainer import fit
 
 FINETUNE_GOAL, DISTILL_GOAL = 0.45, 0.40
 PARTS = 4

@@ -21,7 +21,7 @@ from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.config import Config, load_config
 from bertkd_ray.core.devices import Precision, resolve_precision
-from bertkd_ray.corpus.prepare import TOKENIZER
+from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.corpus.tokenizer import load_bert_ids
 from bertkd_ray.pipeline.pipeline import Pipeline
 from bertkd_ray.teacher.model import ConditionalMaskedLM, build_teacher

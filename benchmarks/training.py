@@ -27,7 +27,8 @@ from bertkd_ray.teacher.task import TeacherBatch, TeacherTask
 from bertkd_ray.training.batch_plan import MicroBatch
 from bertkd_ray.training.curves import TRAIN_DATA_WAIT
 from bertkd_ray.training.optimization import set_learning_rate
-from bertkd_ray.training.trainer import Task, TrainSettings, fit
+from bertkd_ray.training.settings import TrainSettings
+from bertkd_ray.training.trainer import Task, fit
 
 BATCHES = 2
 """Updates a round."""

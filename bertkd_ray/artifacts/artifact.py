@@ -189,6 +189,11 @@ class PendingArtifact:
     inputs: dict[str, str]
     started: float = field(default_factory=time.time)
 
+    @classmethod
+    def of(cls, store: Store, stage: str, config: dict[str, Any], inputs: dict[str, str]) -> PendingArtifact:
+        """The artifact that is made with a part of the configuration from some inputs (`fingerprint`)."""
+        return cls(store, stage, fingerprint(stage, config, inputs), config, inputs)
+
     @property
     def directory(self) -> str:
         """The artifact's directory in the store."""

@@ -23,13 +23,14 @@ from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.artifacts.manifest import MANIFEST
 from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.artifacts.store import Store, store_above
+from bertkd_ray.config.corpus import SPLITS
 from bertkd_ray.core.console import Progress, log
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.keyed_random import keyed_uniform
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.corpus.cleaning import REASONS
-from bertkd_ray.corpus.prepare import SPLITS, TOKENIZER
+from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.corpus.segmentation import WORD_START
 from bertkd_ray.corpus.tokenizer import BERT_IDS_FILE, UNK_ID
 

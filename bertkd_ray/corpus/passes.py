@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
@@ -108,14 +108,6 @@ class FragmentGroup:
     fragments: tuple[PendingFragment, ...]
 
 
-@dataclass
-class EncodedGroup:
-    """The counts of a group of fragments by split, and the files that were made."""
-
-    counts: dict[str, Counter[str]] = field(default_factory=lambda: {split: Counter() for split in SPLITS})
-    files: list[str] = field(default_factory=list)
-
-
 def clean_group(group: ChunkGroup, job: PrepareJob) -> PrepareStats:
     """The clean pass over a group of chunks; with buckets, it is left to `apply_drops` to drop and to count."""
     store, stats, hashes = Store(job.storage), PrepareStats(), []
@@ -167,14 +159,14 @@ def apply_drops(group: ChunkGroup, job: PrepareJob) -> PrepareStats:
     return stats
 
 
-def encode_group(group: FragmentGroup, job: PrepareJob) -> EncodedGroup:
+def encode_group(group: FragmentGroup, job: PrepareJob) -> PrepareStats:
     """Makes neighbouring fragments; one that is there is not made again: its counts stand in it, written last."""
-    store, encoded = Store(job.storage), EncodedGroup()
+    store, stats = Store(job.storage), PrepareStats()
     for fragment in group.fragments:
         counts, files = _finished(store, job, fragment) or _encoded(store, job, fragment)
-        encoded.counts[fragment.split].update(counts)
-        encoded.files += files
-    return encoded
+        stats.counts[fragment.split].update(counts)
+        stats.files += files
+    return stats
 
 
 def _finished(store: Store, job: PrepareJob, fragment: PendingFragment) -> tuple[Counter[str], list[str]] | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, fingerprint
+from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
@@ -28,7 +28,6 @@ from bertkd_ray.corpus.cleaning import REASONS
 from bertkd_ray.corpus.deduplication import bucket_count
 from bertkd_ray.corpus.passes import (
     BERT,
-    CORPUS_SCHEMA,
     TOKENIZER,
     Bucket,
     ChunkGroup,
@@ -49,8 +48,6 @@ from bertkd_ray.corpus.tokenizer import UNK_ID, build_vocabulary, pieces_of, sav
 if TYPE_CHECKING:
     from bertkd_ray.execution.interface import Runtime
 
-__all__ = ["CORPUS_SCHEMA", "SPLITS", "TOKENIZER", "pending_artifact", "prepare"]
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _BERT_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
@@ -60,7 +57,7 @@ def pending_artifact(config: Config, store: Store, tokenizer_hash: str) -> Pendi
     """The corpus artifact to be made; its text enters by content, the BERT by its tokenizer files."""
     settings = PrepareSettings.from_config(config).fingerprinted()
     inputs = {"bert_tokenizer": tokenizer_hash, **source_hashes(config.corpus)}
-    return PendingArtifact(store, "corpus", fingerprint("corpus", settings, inputs), settings, inputs)
+    return PendingArtifact.of(store, "corpus", settings, inputs)
 
 
 def prepare(pending: PendingArtifact, config: Config, runtime: Runtime, bert: str) -> Artifact:
@@ -106,17 +103,15 @@ def _clean(job: PrepareJob, runtime: Runtime, chunks: list[Chunk]) -> PrepareSta
 
 def _encode(job: PrepareJob, runtime: Runtime, stats: PrepareStats) -> list[str]:
     """Writes the fragments of all splits, whose files it returns, and adds their counts."""
-    fragments, files = [], []
+    fragments = []
     for split in SPLITS:
         rows = [(Chunk.file_name(number), stats.rows[split][number]) for number in sorted(stats.rows[split])]
         for number, names in enumerate(packed(rows, job.settings.corpus.fragment_pairs)):
             fragments.append(PendingFragment(split, number, tuple(names)))
     groups = [FragmentGroup(tuple(group)) for group in grouped(fragments)]
-    for encoded in _mapped(runtime, groups, encode_group, job, "encode"):
-        for split, counts in encoded.counts.items():
-            stats.counts[split].update(counts)
-        files += encoded.files
-    return files
+    for of_group in _mapped(runtime, groups, encode_group, job, "encode"):
+        stats.add(of_group)
+    return stats.files
 
 
 def _mapped(

@@ -54,6 +54,8 @@ class PrepareStats:
     """Pieces of the training text."""
     characters: set[str] = field(default_factory=set)
     """Characters of the training text."""
+    files: list[str] = field(default_factory=list)
+    """Files of finished fragments."""
 
     def add(self, other: PrepareStats) -> None:
         """Adds the counts of other text."""
@@ -62,3 +64,4 @@ class PrepareStats:
             self.rows[split].update(other.rows[split])
         self.pieces.add(other.pieces.table())
         self.characters.update(other.characters)
+        self.files += other.files

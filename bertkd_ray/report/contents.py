@@ -9,11 +9,11 @@ from typing import Any
 
 from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.config import Config
+from bertkd_ray.config.corpus import SPLITS
 from bertkd_ray.core.console import human_bytes, human_count, human_seconds
 from bertkd_ray.core.stages import BY_ARTIFACT, DISTILL, FINETUNE, TRANSLATE
 from bertkd_ray.core.text_tables import NO_VALUE, format_p, number
 from bertkd_ray.corpus.cleaning import REASONS
-from bertkd_ray.corpus.prepare import SPLITS
 from bertkd_ray.report.lineage import Node
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import ArmResult

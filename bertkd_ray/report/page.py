@@ -16,10 +16,10 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bertkd_ray import __version__
+from bertkd_ray.config.corpus import SPLITS
 from bertkd_ray.core.console import human_bytes, human_count, human_seconds
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.stages import EXTRACT, FINETUNE, PREPARE
-from bertkd_ray.corpus.prepare import SPLITS
 from bertkd_ray.report import contents
 from bertkd_ray.report.figures import (
     TEACHER,

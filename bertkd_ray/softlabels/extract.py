@@ -17,16 +17,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, fingerprint, load
+from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
-from bertkd_ray.core.console import Progress
 from bertkd_ray.core.ragged import Ragged
-from bertkd_ray.corpus.prepare import TOKENIZER
-from bertkd_ray.execution.attempts import STATS, Attempt, dead_letters_of, finished
-from bertkd_ray.execution.dead_letters import DeadLetters, ErrorBudget
-from bertkd_ray.execution.fault_isolation import FaultIsolation
+from bertkd_ray.corpus.passes import TOKENIZER
+from bertkd_ray.execution.attempts import STATS, Attempt, finished
+from bertkd_ray.execution.dead_letters import ErrorBudget
+from bertkd_ray.execution.resumable_map import FileJob, FinishedFile, resumable_map
 from bertkd_ray.softlabels.fidelity import Fidelity, fidelity
 from bertkd_ray.softlabels.shards import encode_shard, parquet_bytes, shard_schema
 from bertkd_ray.teacher.finetune import MODEL, SPECIALS
@@ -60,16 +59,12 @@ class ExtractSettings:
 
 
 @dataclass(frozen=True)
-class ExtractJob:
-    """What an actor needs: the store and directories in it, the settings, and the pairs that may be left out."""
+class ExtractJob(FileJob):
+    """What an actor needs; artifact and teacher are directories in the store."""
 
-    storage: str
     artifact: str
-    staging: str
-    corpus: str
     teacher: str
     settings: ExtractSettings
-    budget: ErrorBudget
 
 
 @dataclass(frozen=True)
@@ -86,34 +81,25 @@ class Fragment:
 
 
 @dataclass(frozen=True)
-class ShardStats:
-    """What a finished shard says of itself."""
-
-    rows: int
-    """Pairs in it."""
-    rejects: int
-    """Pairs of its fragment that could not be scored."""
-    fidelity: Fidelity
-
-    @classmethod
-    def from_json(cls, stats: dict[str, Any]) -> ShardStats:
-        """Out of the metadata of a shard's schema (`STATS`)."""
-        return cls(stats["rows"], stats["rejects"], Fidelity(**stats["fidelity"]))
-
-
-@dataclass(frozen=True)
-class Shard:
+class Shard(FinishedFile):
     """A finished file of soft labels."""
 
-    name: str
-    stats: ShardStats
+    fidelity: Fidelity
+
+    @property
+    def rows(self) -> int:
+        """Pairs in it."""
+        return self.pairs - self.rejects
+
+    def stats(self) -> dict[str, Any]:
+        """What the file says of itself (`STATS`)."""
+        return {"rows": self.rows, "rejects": self.rejects, "fidelity": asdict(self.fidelity)}
 
 
 def pending_artifact(config: Config, store: Store, corpus: str, teacher: str) -> PendingArtifact:
     """The soft-label artifact; corpus and teacher are the fingerprints of its inputs."""
     settings = ExtractSettings.from_config(config).fingerprinted()
-    inputs = {"corpus": corpus, "teacher": teacher}
-    return PendingArtifact(store, "softlabels", fingerprint("softlabels", settings, inputs), settings, inputs)
+    return PendingArtifact.of(store, "softlabels", settings, {"corpus": corpus, "teacher": teacher})
 
 
 def extract(
@@ -125,8 +111,6 @@ def extract(
     kept, and a greater share finishes it.
     """
     settings = ExtractSettings.from_config(config)
-    pairs = int(corpus.metrics["train/pairs"])
-    dead_letters = DeadLetters(pending, ErrorBudget("extract", config.max_rejects, pairs))
     job = ExtractJob(
         storage=pending.store.uri,
         artifact=pending.directory,
@@ -134,47 +118,32 @@ def extract(
         corpus=corpus.directory,
         teacher=teacher.directory,
         settings=settings,
-        budget=dead_letters.budget,
+        budget=ErrorBudget("extract", config.max_rejects, int(corpus.metrics["train/pairs"])),
     )
-    stats = _write_shards(pending, job, runtime, corpus, dead_letters)
+    shards, dead_letters = resumable_map(
+        pending,
+        runtime,
+        [Fragment(entry.path) for entry in corpus.files_below("train/")],
+        ShardWriter,
+        job,
+        finished=lambda fragment: _finished(pending.store, job, fragment.shard),
+        unit="pairs",
+    )
+    shards.sort(key=lambda shard: shard.name)
+    with pending.store.open_input(pending.directory, shards[0].name) as source:
+        topk_ids = pq.read_schema(source).field("topk_ids").type
     return pending.commit(
-        made=[*stats, *dead_letters.keep()],
-        metrics={**_metrics(pending, stats), "rejects": len(dead_letters)},
+        made=[*(shard.name for shard in shards), *dead_letters.keep()],
+        metrics={**_metrics(pending, shards), "rejects": len(dead_letters)},
         info={
             "k": settings.topk,
             "mask_scheme": f"strided, {settings.passes} passes",
             "vocabulary": corpus.info["vocabulary"],
-            "topk_ids": str(_schema_of(pending, min(stats)).field("topk_ids").type),
+            "topk_ids": str(topk_ids),
             "topk_logits": "float16",
             "logsumexp": "float32",
         },
     )
-
-
-def _write_shards(
-    pending: PendingArtifact, job: ExtractJob, runtime: Runtime, corpus: Artifact, dead_letters: DeadLetters
-) -> dict[str, ShardStats]:
-    """Leaves a shard of every fragment in the artifact's directory; what each says of itself, by its name."""
-    stats: dict[str, ShardStats] = {}
-
-    def add(shard: Shard) -> None:
-        stats[shard.name] = shard.stats
-        if shard.stats.rejects:
-            dead_letters.add(dead_letters_of(pending.store, pending.staging, shard.name))
-
-    missing = []
-    for fragment in (Fragment(entry.path) for entry in corpus.files_below("train/")):
-        if shard := _finished(pending.store, job, fragment.shard):
-            add(shard)
-        else:
-            missing.append(fragment)
-    if missing:
-        runtime.start()
-        with Progress(job.budget.pairs, "extract", "pairs", initial=_pairs(stats)) as progress:
-            for shard in runtime.map(missing, ShardWriter, job):
-                add(shard)
-                progress.update(_pairs(stats))
-    return stats
 
 
 class ShardWriter:
@@ -211,31 +180,22 @@ class ShardWriter:
         return _finished(self._store, self._job, fragment.shard) or self._write(fragment)
 
     def _write(self, fragment: Fragment) -> Shard:
-        from bertkd_ray.core.devices import synchronise
-
-        job = self._job
-        attempt = Attempt(self._store, job.staging, fragment.shard)
+        attempt = Attempt(self._store, self._job.staging, fragment.shard)
         table, groups = self._read(fragment)
         src, tgt, ids = Ragged.from_arrow(table["src_ids"]), Ragged.from_arrow(table["tgt_ids"]), table["id"].to_numpy()
-        isolation = FaultIsolation(
-            ids,
-            attempt,
-            fragment.path,
-            require=lambda dead_letters: job.budget.require(dead_letters, self._store, job.staging),
-            synchronise=lambda: synchronise(self._scorer.device),
-        )
+        isolation = self._job.isolation(self._store, ids, attempt, fragment.path, self._scorer.device)
         labels = self._scorer.score(src, tgt, ids, isolation)
         if isolation.dead_letters:
             kept = np.flatnonzero(isolation.kept)
             ids, src, tgt, labels = ids[kept], src.take(kept), tgt.take(kept), labels.take(kept)
             groups = _kept_groups(groups, isolation.kept)
-        stats = ShardStats(len(ids), len(isolation.dead_letters), fidelity(labels, tgt))
-        shard = encode_shard(ids, src, tgt, labels, self._schema)
-        metadata = {**(shard.schema.metadata or {}), STATS: json.dumps(asdict(stats))}
+        shard = Shard(fragment.shard, len(table), len(isolation.dead_letters), fidelity(labels, tgt))
+        encoded = encode_shard(ids, src, tgt, labels, self._schema)
+        metadata = {**encoded.schema.metadata, STATS: json.dumps(shard.stats())}
         attempt.finish(isolation.dead_letters)
-        data = parquet_bytes(shard.replace_schema_metadata(metadata), groups)
-        self._store.write(data, job.artifact, fragment.shard)
-        return Shard(fragment.shard, stats)
+        data = parquet_bytes(encoded.replace_schema_metadata(metadata), groups)
+        self._store.write(data, self._job.artifact, fragment.shard)
+        return shard
 
     def _read(self, fragment: Fragment) -> tuple[pa.Table, list[int]]:
         """The pairs of a fragment and the rows of its row groups."""
@@ -249,23 +209,20 @@ class ShardWriter:
 def _finished(store: Store, job: ExtractJob, name: str) -> Shard | None:
     """The shard, or None when it has to be made."""
     stats = finished(store, job.staging, name, job.artifact, name)
-    return Shard(name, ShardStats.from_json(stats)) if stats else None
+    if stats is None:
+        return None
+    return Shard(name, stats["rows"] + stats["rejects"], stats["rejects"], Fidelity(**stats["fidelity"]))
 
 
-def _pairs(stats: dict[str, ShardStats]) -> int:
-    """Pairs of finished fragments, rejected ones too."""
-    return sum(of_shard.rows + of_shard.rejects for of_shard in stats.values())
-
-
-def _metrics(pending: PendingArtifact, stats: dict[str, ShardStats]) -> dict[str, float]:
+def _metrics(pending: PendingArtifact, shards: list[Shard]) -> dict[str, float]:
     """The metrics of all shards."""
-    report = sum((stats[shard].fidelity for shard in sorted(stats)), Fidelity()).report()
-    size = sum(size for name, size in pending.store.files(pending.directory) if name in stats)
+    report = sum((shard.fidelity for shard in shards), Fidelity()).report()
+    sizes = dict(pending.store.files(pending.directory))
     return {
         **{f"fidelity/{name}": value for name, value in report.items() if name != "positions"},
         "positions": report["positions"],
-        "pairs": sum(of_shard.rows for of_shard in stats.values()),
-        "bytes_per_position": size / report["positions"],
+        "pairs": sum(shard.rows for shard in shards),
+        "bytes_per_position": sum(sizes[shard.name] for shard in shards) / report["positions"],
     }
 
 
@@ -273,8 +230,3 @@ def _kept_groups(groups: list[int], kept: NDArray[np.bool_]) -> list[int]:
     """Pairs that are left of each row group, of groups of which any is left."""
     left = [int(of_group.sum()) for of_group in np.split(kept, np.cumsum(groups)[:-1])]
     return [pairs for pairs in left if pairs]
-
-
-def _schema_of(pending: PendingArtifact, shard: str) -> pa.Schema:
-    with pending.store.open_input(pending.directory, shard) as source:
-        return pq.read_schema(source)

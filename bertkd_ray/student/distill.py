@@ -6,21 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, fingerprint, load
+from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
 from bertkd_ray.config.sections import KdConfig, StudentConfig
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.corpus.prepare import TOKENIZER
+from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.execution.dead_letters import DEAD_LETTERS
 from bertkd_ray.training import saving
+from bertkd_ray.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from bertkd_ray.execution.interface import Runtime, TrainContext
     from bertkd_ray.student.task import Validation
     from bertkd_ray.training.curves import CurveRow
-    from bertkd_ray.training.trainer import TrainSettings
 
 MODEL = saving.MODEL
 """A `save_pretrained` directory with its tokenizer, safetensors: `AutoModelForSeq2SeqLM` and `AutoTokenizer` load it
@@ -40,26 +40,17 @@ class DistillSettings:
 
     student: StudentConfig
     kd: KdConfig
-    seed: int
-    """Of initialisation, batches and dropout."""
     precision: Literal["auto", "bf16", "float32"]
     max_side_tokens: int
     """Of the corpus; the student has a position for each, and one for the end of the sentence."""
-    checkpoint_every: int
-    log_every: int
+    training: TrainSettings
+    """Its seed is that of initialisation, batches and dropout."""
 
     @classmethod
     def from_config(cls, config: Config) -> DistillSettings:
         """The settings of an arm, given by its configuration."""
-        return cls(
-            config.student,
-            config.kd,
-            config.student_seed,
-            config.precision,
-            config.corpus.max_side_tokens,
-            config.checkpoint_every,
-            config.log_every,
-        )
+        training = TrainSettings.from_config(config, config.student, config.student_seed)
+        return cls(config.student, config.kd, config.precision, config.corpus.max_side_tokens, training)
 
     @property
     def has_teacher(self) -> bool:
@@ -71,25 +62,9 @@ class DistillSettings:
         return {
             "student": self.student.fingerprinted(exclude=frozenset({"seed"})),
             "kd": self.kd.fingerprinted() if self.has_teacher else {"alpha": 0.0},
-            "seed": self.seed,
+            "seed": self.training.seed,
             "precision": self.precision,
         }
-
-    def training(self) -> TrainSettings:
-        """What of it the training loop reads."""
-        from bertkd_ray.training.trainer import TrainSettings
-
-        return TrainSettings(
-            steps=self.student.steps,
-            batch_tokens=self.student.batch_tokens,
-            micro_batches=self.student.micro_batches,
-            seed=self.seed,
-            eval_every=self.student.eval_every,
-            checkpoint_every=self.checkpoint_every,
-            log_every=self.log_every,
-            patience=self.student.patience,
-            average=self.student.average,
-        )
 
 
 @dataclass(frozen=True)
@@ -116,8 +91,7 @@ def pending_artifact(config: Config, store: Store, corpus: str, softlabels: str 
         if softlabels is None:
             raise ValueError("an arm with alpha > 0 needs soft labels")
         inputs["softlabels"] = softlabels
-    hashed = settings.fingerprinted()
-    return PendingArtifact(store, "student", fingerprint("student", hashed, inputs), hashed, inputs)
+    return PendingArtifact.of(store, "student", settings.fingerprinted(), inputs)
 
 
 def distill(
@@ -138,8 +112,7 @@ def distill(
     runtime.start()
     job = DistillJob(pending.store.uri, pending.directory, corpus.directory, labels, settings)
     runtime.train(pending, _train, job, on_rows)
-    summary = saving.read_summary(pending.store, pending.directory)
-    return pending.commit(made=[MODEL, HISTORY], metrics=summary, info={"vocabulary": corpus.info["vocabulary"]})
+    return saving.commit_trained(pending, {"vocabulary": corpus.info["vocabulary"]})
 
 
 def _require_same_corpus(corpus: Artifact, softlabels: Artifact) -> None:
@@ -175,7 +148,7 @@ def _train(job: DistillJob, context: TrainContext) -> None:
         attention_dropout=student.attention_dropout,
         activation_dropout=student.activation_dropout,
         max_positions=max(_MAX_POSITIONS, settings.max_side_tokens + 1),
-        seed=settings.seed,
+        seed=settings.training.seed,
         attention=resolve_attention("auto", device, training=True),
     )
     torch.nn.Module.to(model, device)  # transformers' own `to` is untyped
@@ -185,7 +158,7 @@ def _train(job: DistillJob, context: TrainContext) -> None:
         if job.softlabels
         else RowGroups(corpus, "train/", _PAIR_COLUMNS)
     )
-    trained = fit(task, groups, lengths, settings.training(), context, precision)
+    trained = fit(task, groups, lengths, settings.training, context, precision)
     model.load_state_dict(trained.weights)
     # Of a mean of weights no checkpoint has the figures.
     validation = task.evaluate(context.world) if student.average > 1 else None
@@ -200,7 +173,6 @@ def _train(job: DistillJob, context: TrainContext) -> None:
 
 def _validation(corpus: Artifact) -> Validation:
     """The valid split, its references as raw text."""
-
     from bertkd_ray.core.ragged import Ragged
     from bertkd_ray.corpus.moses import to_raw
     from bertkd_ray.corpus.text_form import TextForm

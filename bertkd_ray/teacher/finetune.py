@@ -7,19 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, fingerprint, load
+from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
 from bertkd_ray.config.sections import TeacherConfig
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.corpus.prepare import TOKENIZER
+from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.training import saving
+from bertkd_ray.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from bertkd_ray.execution.interface import Runtime, TrainContext
     from bertkd_ray.training.curves import CurveRow
-    from bertkd_ray.training.trainer import TrainSettings
 
 MODEL = saving.MODEL
 """A `save_pretrained` directory, safetensors: BERT's encoder and MLM transform under transformers' names, and the
@@ -36,35 +36,18 @@ class FinetuneSettings:
     """How the teacher is trained."""
 
     teacher: TeacherConfig
-    seed: int
     precision: Literal["auto", "bf16", "float32"]
-    checkpoint_every: int
-    log_every: int
+    training: TrainSettings
 
     @classmethod
     def from_config(cls, config: Config) -> FinetuneSettings:
         """The settings of a configuration."""
-        return cls(config.teacher, config.seed, config.precision, config.checkpoint_every, config.log_every)
+        return cls(config.teacher, config.precision, TrainSettings.from_config(config, config.teacher, config.seed))
 
     def fingerprinted(self) -> dict[str, Any]:
         """What enters the fingerprint; the BERT enters by content, not by name."""
         teacher = self.teacher.fingerprinted(exclude=frozenset({"model"}))
-        return {"teacher": teacher, "seed": self.seed, "precision": self.precision}
-
-    def training(self) -> TrainSettings:
-        """What of it the training loop reads."""
-        from bertkd_ray.training.trainer import TrainSettings
-
-        return TrainSettings(
-            steps=self.teacher.steps,
-            batch_tokens=self.teacher.batch_tokens,
-            micro_batches=self.teacher.micro_batches,
-            seed=self.seed,
-            eval_every=self.teacher.eval_every,
-            checkpoint_every=self.checkpoint_every,
-            log_every=self.log_every,
-            patience=self.teacher.patience,
-        )
+        return {"teacher": teacher, "seed": self.training.seed, "precision": self.precision}
 
 
 @dataclass(frozen=True)
@@ -80,8 +63,7 @@ class FinetuneJob:
 def pending_artifact(config: Config, store: Store, corpus: str, bert_hash: str) -> PendingArtifact:
     """The teacher artifact; corpus is the fingerprint of its input."""
     settings = FinetuneSettings.from_config(config).fingerprinted()
-    inputs = {"corpus": corpus, "bert": bert_hash}
-    return PendingArtifact(store, "teacher", fingerprint("teacher", settings, inputs), settings, inputs)
+    return PendingArtifact.of(store, "teacher", settings, {"corpus": corpus, "bert": bert_hash})
 
 
 def finetune(
@@ -100,11 +82,7 @@ def finetune(
     runtime.start()
     job = FinetuneJob(pending.store.uri, pending.directory, corpus.directory, FinetuneSettings.from_config(config))
     runtime.train(pending, _train, job, on_rows)
-    return pending.commit(
-        made=[MODEL, HISTORY],
-        metrics=saving.read_summary(pending.store, pending.directory),
-        info={"bert": config.teacher.model, "vocabulary": vocabulary},
-    )
+    return saving.commit_trained(pending, {"bert": config.teacher.model, "vocabulary": vocabulary})
 
 
 def _train(job: FinetuneJob, context: TrainContext) -> None:
@@ -136,15 +114,15 @@ def _train(job: FinetuneJob, context: TrainContext) -> None:
         attention_dropout=teacher.attention_dropout,
         layers=teacher.layers,
         left_to_right=teacher.left_to_right,
-        seed=settings.seed,
+        seed=settings.training.seed,
     )
     torch.nn.Module.to(model, device)  # transformers' own `to` is untyped
     columns = ["id", "src_ids", "tgt_ids"]
     valid = corpus.read_table("valid/", columns).combine_chunks()
     precision = resolve_precision(settings.precision, device)
-    task = TeacherTask(model, teacher, settings.seed, bert_ids, specials, valid, precision)
+    task = TeacherTask(model, teacher, settings.training.seed, bert_ids, specials, valid, precision)
     groups = RowGroups(corpus, "train/", columns)
-    trained = fit(task, groups, lengths, settings.training(), context, precision)
+    trained = fit(task, groups, lengths, settings.training, context, precision)
     if context.world.rank == 0:
         model.load_state_dict(trained.weights)
         files = {SPECIALS: json.dumps(specials._asdict()).encode()}

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.training.curves import validation_at
@@ -53,7 +54,7 @@ def save_trained(
     )
 
 
-def read_summary(store: Store, artifact: str) -> dict[str, float]:
-    """The figures of the chosen weights, as `save_trained` wrote them."""
-    summary: dict[str, float] = json.loads(store.read(artifact, HISTORY))["summary"]
-    return summary
+def commit_trained(pending: PendingArtifact, info: dict[str, Any]) -> Artifact:
+    """The finished artifact of what `save_trained` wrote; its metrics are the figures of the chosen weights."""
+    summary = json.loads(pending.store.read(pending.directory, HISTORY))["summary"]
+    return pending.commit(made=[MODEL, HISTORY], metrics=summary, info=info)

@@ -35,6 +35,7 @@ from bertkd_ray.training.meter import TrainMeter
 from bertkd_ray.training.optimization import set_learning_rate
 from bertkd_ray.training.preemption import Notice, PreemptedError
 from bertkd_ray.training.prefetch import CollatedBatch, CollatedUpdate, pinned, prefetch
+from bertkd_ray.training.settings import TrainSettings
 
 StateDict = dict[str, Tensor]
 
@@ -68,21 +69,6 @@ class Task(Protocol):
 
     def rank_of(self, metrics: dict[str, float]) -> float:
         """What the best checkpoint has most of."""
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """How long to train, on how much at a time, and how often to look."""
-
-    steps: int
-    batch_tokens: int
-    micro_batches: int
-    seed: int
-    eval_every: int
-    checkpoint_every: int
-    log_every: int
-    patience: int | None = None
-    average: int = 1
 
 
 @dataclass

@@ -15,18 +15,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, fingerprint, load
+from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
 from bertkd_ray.config.sections import TranslateConfig
-from bertkd_ray.core.console import Progress
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.moses import to_raw
 from bertkd_ray.corpus.text_form import TextForm
-from bertkd_ray.execution.attempts import STATS, Attempt, dead_letters_of, finished
-from bertkd_ray.execution.dead_letters import DeadLetter, DeadLetters, ErrorBudget
-from bertkd_ray.execution.fault_isolation import FaultIsolation
+from bertkd_ray.execution.attempts import STATS, Attempt, finished
+from bertkd_ray.execution.dead_letters import DeadLetter, ErrorBudget
+from bertkd_ray.execution.resumable_map import FileJob, FinishedFile, resumable_map
 from bertkd_ray.student.distill import MODEL
 
 if TYPE_CHECKING:
@@ -62,15 +61,11 @@ class TranslateSettings:
 
 
 @dataclass(frozen=True)
-class TranslateJob:
-    """What an actor needs: the store and directories in it, the settings, and the sentences that may be left out."""
+class TranslateJob(FileJob):
+    """What an actor needs; student is a directory in the store."""
 
-    storage: str
-    staging: str
-    corpus: str
     student: str
     settings: TranslateSettings
-    budget: ErrorBudget
 
 
 @dataclass(frozen=True)
@@ -86,22 +81,10 @@ class Part:
     """Of the file of its translations, in the staging directory."""
 
 
-@dataclass(frozen=True)
-class PartStats:
-    """What the file of a part says of itself."""
-
-    rows: int
-    """Sentences."""
-    rejects: int
-    """Sentences that could not be translated."""
-    part: Part
-
-
 def pending_artifact(config: Config, store: Store, corpus: str, student: str) -> PendingArtifact:
     """The translation artifact of one student; corpus and student are the fingerprints of its inputs."""
     settings = TranslateSettings.from_config(config).fingerprinted()
-    inputs = {"corpus": corpus, "student": student}
-    return PendingArtifact(store, "translation", fingerprint("translation", settings, inputs), settings, inputs)
+    return PendingArtifact.of(store, "translation", settings, {"corpus": corpus, "student": student})
 
 
 def translate(
@@ -116,18 +99,27 @@ def translate(
 
     tokenize = tokenizer_for(TextForm.of(corpus).tgt_lang)
     parts = _parts(corpus)
-    budget = ErrorBudget("translate", config.max_rejects, sum(part.rows for part in parts))
-    dead_letters = DeadLetters(pending, budget)
     job = TranslateJob(
         storage=pending.store.uri,
         staging=pending.staging,
         corpus=corpus.directory,
         student=student.directory,
         settings=TranslateSettings.from_config(config),
-        budget=budget,
+        budget=ErrorBudget("translate", config.max_rejects, sum(part.rows for part in parts)),
     )
-    _translate_parts(pending, job, runtime, parts, dead_letters)
-    tables = [_read_part(pending, part) for part in parts]
+    _, dead_letters = resumable_map(
+        pending,
+        runtime,
+        parts,
+        PartTranslator,
+        job,
+        finished=lambda part: _finished(pending.store, pending.staging, part),
+        unit="sentences",
+    )
+    tables = []
+    for part in parts:
+        with pending.store.open_input(pending.staging, part.name) as source:
+            tables.append(pq.read_table(source))
     table = pa.concat_tables(tables).combine_chunks().replace_schema_metadata(None)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
@@ -140,32 +132,6 @@ def translate(
     signatures = {name: value for name, value in scores.items() if isinstance(value, str)}
     info = {"signatures": signatures, "tokenize": tokenize}
     return pending.commit(made=[TRANSLATIONS, *dead_letters.keep()], metrics=metrics, info=info)
-
-
-def _translate_parts(
-    pending: PendingArtifact, job: TranslateJob, runtime: Runtime, parts: list[Part], dead_letters: DeadLetters
-) -> None:
-    """Leaves a file for every part in the staging directory."""
-    done, missing = 0, []
-
-    def add(stats: PartStats) -> None:
-        nonlocal done
-        done += stats.rows
-        if stats.rejects:
-            dead_letters.add(dead_letters_of(pending.store, pending.staging, stats.part.name))
-
-    for part in parts:
-        if stats := _finished(pending.store, pending.staging, part):
-            add(stats)
-        else:
-            missing.append(part)
-    if not missing:
-        return
-    runtime.start()
-    with Progress(job.budget.pairs, "translate", "sentences", initial=done) as progress:
-        for stats in runtime.map(missing, PartTranslator, job):
-            add(stats)
-            progress.update(done)
 
 
 def best_hypotheses(table: pa.Table, column: str = "hypotheses") -> list[str]:
@@ -223,11 +189,11 @@ class PartTranslator:
         self._model = model.eval().to(self._device)
         self._precision = resolve_precision(job.settings.precision, self._device)
 
-    def __call__(self, part: Part) -> PartStats:
+    def __call__(self, part: Part) -> FinishedFile:
         """Writes the translations of one part, unless they are there."""
         return _finished(self._store, self._job.staging, part) or self._write(part)
 
-    def _write(self, part: Part) -> PartStats:
+    def _write(self, part: Part) -> FinishedFile:
         from bertkd_ray.corpus.tokenizer import decode
 
         attempt = Attempt(self._store, self._job.staging, part.name)
@@ -251,23 +217,21 @@ class PartTranslator:
         if not form.is_raw:
             columns["source_tokens"], columns["reference_tokens"] = rows["src"], rows["tgt"]
             columns["hypotheses_tokens"] = by_sentence(texts, pa.string())
-        stats = PartStats(part.rows, len(dead_letters), part)
-        schema = translation_schema(form.text)
-        table = pa.table(columns, schema=schema).replace_schema_metadata({STATS: json.dumps(asdict(stats))})
+        stats = {"rows": part.rows, "rejects": len(dead_letters), "part": asdict(part)}
+        schema = translation_schema(form.text).with_metadata({STATS: json.dumps(stats)})
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink)
+        pq.write_table(pa.table(columns, schema=schema), sink)
         attempt.finish(dead_letters)
         self._store.write(bytes(sink.getvalue()), self._job.staging, part.name)
-        return stats
+        return FinishedFile(part.name, part.rows, len(dead_letters))
 
     def _translate(
         self, rows: pa.Table, attempt: Attempt, fragment: str
     ) -> tuple[list[list[Translation]], list[DeadLetter]]:
         """The translations of every row, and the rows that cannot be translated, whose translations are empty."""
-        from bertkd_ray.core.devices import synchronise
         from bertkd_ray.decoding.seq2seq import Translation, translate_ids
 
-        job, search = self._job, self._job.settings.translate
+        search = self._job.settings.translate
         src = Ragged.from_arrow(rows["src_ids"])
         translations = [[Translation([], 0.0)] for _ in range(len(src))]
 
@@ -285,22 +249,18 @@ class PartTranslator:
             for row, of_row in zip(chosen.tolist(), of_chosen, strict=True):
                 translations[row] = of_row
 
-        isolation = FaultIsolation(
-            rows["id"].to_numpy(),
-            attempt,
-            fragment,
-            require=lambda dead_letters: job.budget.require(dead_letters, self._store, job.staging),
-            synchronise=lambda: synchronise(self._device),
-        )
+        isolation = self._job.isolation(self._store, rows["id"].to_numpy(), attempt, fragment, self._device)
         everything = np.arange(len(src))
         isolation.run([everything], everything, compute)
         return translations, isolation.dead_letters
 
 
-def _finished(store: Store, staging: str, part: Part) -> PartStats | None:
+def _finished(store: Store, staging: str, part: Part) -> FinishedFile | None:
     """What the file of a part says of itself, or None when it has to be made, as a file of other rows has."""
     stats = finished(store, staging, part.name, staging, part.name)
-    return PartStats(stats["rows"], stats["rejects"], part) if stats and stats.get("part") == asdict(part) else None
+    if stats is None or stats.get("part") != asdict(part):
+        return None
+    return FinishedFile(part.name, stats["rows"], stats["rejects"])
 
 
 def _tokens(table: pa.Table) -> tuple[list[str], list[str]] | None:
@@ -318,8 +278,3 @@ def _parts(corpus: Artifact) -> list[Part]:
         for start in range(0, rows, part_rows):
             parts.append(Part(file, start, min(part_rows, rows - start), f"part-{len(parts):06d}.parquet"))
     return parts
-
-
-def _read_part(pending: PendingArtifact, part: Part) -> pa.Table:
-    with pending.store.open_input(pending.staging, part.name) as source:
-        return pq.read_table(source)

@@ -19,7 +19,8 @@ from bertkd_ray.teacher.model import build_teacher
 from bertkd_ray.teacher.task import TeacherTask, lengths
 from bertkd_ray.training.batch_plan import MicroBatch, StreamPosition
 from bertkd_ray.training.optimization import set_learning_rate
-from bertkd_ray.training.trainer import TrainSettings, fit
+from bertkd_ray.training.settings import TrainSettings
+from bertkd_ray.training.trainer import fit
 from tests.teacher.tiny import write_bert
 
 V, PAIRS = 24, 6

@@ -14,7 +14,7 @@ from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus import prepare, sources
-from bertkd_ray.corpus.prepare import CORPUS_SCHEMA, TOKENIZER
+from bertkd_ray.corpus.passes import CORPUS_SCHEMA, TOKENIZER
 from bertkd_ray.corpus.segmentation import Segmenter, normalise
 from bertkd_ray.corpus.tokenizer import decode, load_bert_ids, load_tokenizer
 from tests.corpus.berts import pieces_of_words

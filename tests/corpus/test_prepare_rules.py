@@ -21,7 +21,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus import deduplication, prepare
 from bertkd_ray.corpus.cleaning import copies, held_out_splits
 from bertkd_ray.corpus.moses import unescape_moses
-from bertkd_ray.corpus.prepare import TOKENIZER
+from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.corpus.segmentation import normalise
 from tests.helpers.local_project import InProcessRuntime
 from tests.helpers.shared_files import data_path

@@ -114,7 +114,7 @@ def test_a_shard_is_byte_for_byte_the_same_when_computed_again(project, corpus, 
     fragment = Fragment(corpus.files_below("train/")[1].path)
     shard = writer(project, "again")(fragment)
     assert shard.name == "shard-000001.parquet"
-    assert shard.stats.rows == 64
+    assert shard.rows == 64
     again = project.store.read("again", shard.name)
     assert again == project.store.read(labels.directory, shard.name)
 

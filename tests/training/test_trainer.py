@@ -22,7 +22,8 @@ from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import CurveRow
 from bertkd_ray.training.preemption import Notice, PreemptedError
 from bertkd_ray.training.prefetch import pinned
-from bertkd_ray.training.trainer import Trainer, TrainSettings
+from bertkd_ray.training.settings import TrainSettings
+from bertkd_ray.training.trainer import Trainer
 
 
 @dataclass(frozen=True)

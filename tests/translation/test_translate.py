@@ -22,10 +22,10 @@ from bertkd_ray.decoding import seq2seq
 from bertkd_ray.decoding.seq2seq import Translation
 from bertkd_ray.evaluation.metrics import legacy_bleu
 from bertkd_ray.execution.dead_letters import ErrorBudget
+from bertkd_ray.execution.resumable_map import FinishedFile
 from bertkd_ray.translation import translate
 from bertkd_ray.translation.translate import (
     Part,
-    PartStats,
     PartTranslator,
     TranslateJob,
     TranslateSettings,
@@ -71,7 +71,7 @@ def part(project: Project, start: int = 0, rows: int = ROWS) -> Part:
 
 @pytest.fixture(scope="module")
 def table(project):
-    assert translator(project)(part(project)) == PartStats(ROWS, 0, part(project))
+    assert translator(project)(part(project)) == FinishedFile(part(project).name, ROWS, 0)
     return pq.read_table(project.store.path("scratch", f"0-{ROWS}.parquet"))
 
 

@@ -1,0 +1,101 @@
+"""A map that makes a file of every item, keeps those of an earlier run, and bears pairs that cannot be computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertkd_ray.artifacts.artifact import PendingArtifact
+from bertkd_ray.artifacts.store import Store
+from bertkd_ray.core.console import Progress
+from bertkd_ray.execution.attempts import Attempt, dead_letters_of
+from bertkd_ray.execution.dead_letters import DeadLetters, ErrorBudget
+from bertkd_ray.execution.fault_isolation import FaultIsolation
+from bertkd_ray.execution.interface import Item, MapWorker, Runtime
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class FileJob:
+    """What all workers of such a map are given; a stage adds its settings and inputs."""
+
+    storage: str
+    staging: str
+    """The pending artifact's, as the corpus a directory in the store."""
+    corpus: str
+    budget: ErrorBudget
+
+    def isolation(
+        self, store: Store, ids: NDArray[np.int64], attempt: Attempt, fragment: str, device: torch.device
+    ) -> FaultIsolation:
+        """The fault isolation of an item whose pairs, with these ids, stand in a fragment of the corpus."""
+        from bertkd_ray.core.devices import synchronise
+
+        return FaultIsolation(
+            ids,
+            attempt,
+            fragment,
+            require=lambda dead_letters: self.budget.require(dead_letters, store, self.staging),
+            synchronise=lambda: synchronise(device),
+        )
+
+
+@dataclass(frozen=True)
+class FinishedFile:
+    """What is known of the file of an item."""
+
+    name: str
+    pairs: int
+    """Of the item, rejected ones too."""
+    rejects: int
+    """Pairs that could not be computed."""
+
+
+Job = TypeVar("Job", bound=FileJob)
+File = TypeVar("File", bound=FinishedFile)
+
+
+def resumable_map(
+    pending: PendingArtifact,
+    runtime: Runtime,
+    items: Sequence[Item],
+    worker: MapWorker[Item, Job, File],
+    job: Job,
+    *,
+    finished: Callable[[Item], File | None],
+    unit: str,
+) -> tuple[list[File], DeadLetters]:
+    """The files of all items in no fixed order, and the pairs that are in none.
+
+    finished: the file of an item if an earlier run made it. unit: what pairs are called on the progress line. Without
+    a missing file the runtime is not started. Raises UserError as soon as the budget is exceeded.
+    """
+    files: list[File] = []
+    dead_letters = DeadLetters(pending, job.budget)
+
+    def add(file: File) -> None:
+        files.append(file)
+        if file.rejects:
+            dead_letters.add(dead_letters_of(pending.store, pending.staging, file.name))
+
+    missing = []
+    for item in items:
+        if file := finished(item):
+            add(file)
+        else:
+            missing.append(item)
+    if missing:
+        runtime.start()
+        done = sum(file.pairs for file in files)
+        with Progress(job.budget.pairs, job.budget.stage, unit, initial=done) as progress:
+            for file in runtime.map(missing, worker, job):
+                add(file)
+                done += file.pairs
+                progress.update(done)
+    return files, dead_letters
