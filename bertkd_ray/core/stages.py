@@ -1,4 +1,4 @@
-"""The stages of a pipeline, each declared once; `pipeline.stages` binds to each what makes its artifact.
+"""The stages of a pipeline, each declared once; the module that it names makes its artifact (`execution.stage`).
 
 Whatever lists stages (commands, pipeline, scheduler, studies, reports, plans) iterates over `STAGES`.
 """
@@ -19,6 +19,8 @@ class Stage:
 
     name: str
     """Of the command too."""
+    module: str
+    """A `bertkd_ray.execution.stage.StageModule`, imported when it is first used."""
     artifact: str
     """Kind of the artifact, the first word of its directory."""
     title: str
@@ -65,6 +67,7 @@ class Stage:
 
 PREPARE = Stage(
     name="prepare",
+    module="bertkd_ray.corpus.prepare",
     artifact="corpus",
     title="Corpus",
     summary="parallel text to token ids, with the student's tokenizer",
@@ -74,6 +77,7 @@ PREPARE = Stage(
 )
 FINETUNE = Stage(
     name="finetune",
+    module="bertkd_ray.teacher.finetune",
     artifact="teacher",
     title="Teacher",
     summary="train the BERT teacher as a conditional masked language model",
@@ -85,6 +89,7 @@ FINETUNE = Stage(
 )
 EXTRACT = Stage(
     name="extract",
+    module="bertkd_ray.softlabels.extract",
     artifact="softlabels",
     title="Soft labels",
     summary="map the teacher over the corpus and store its top-k logits",
@@ -95,6 +100,7 @@ EXTRACT = Stage(
 )
 DISTILL = Stage(
     name="distill",
+    module="bertkd_ray.student.distill",
     artifact="student",
     title="Student",
     summary="train the students, with the teacher's soft labels and without",
@@ -106,6 +112,7 @@ DISTILL = Stage(
 )
 TRANSLATE = Stage(
     name="translate",
+    module="bertkd_ray.translation.translate",
     artifact="translation",
     title="Translations",
     summary="translate the test set by beam search and score it",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -47,6 +47,7 @@ from bertkd_ray.corpus.tokenizer import UNK_ID, build_vocabulary, pieces_of, sav
 
 if TYPE_CHECKING:
     from bertkd_ray.execution.interface import Runtime
+    from bertkd_ray.execution.stage import Bert, StageContext
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -58,6 +59,16 @@ def pending_artifact(config: Config, store: Store, tokenizer_hash: str) -> Pendi
     settings = PrepareSettings.from_config(config).fingerprinted()
     inputs = {"bert_tokenizer": tokenizer_hash, **source_hashes(config.corpus)}
     return PendingArtifact.of(store, "corpus", settings, inputs)
+
+
+def pending_from_inputs(config: Config, store: Store, inputs: Mapping[str, str], bert: Bert) -> PendingArtifact:
+    """See `execution.stage.StageModule`."""
+    return pending_artifact(config, store, bert.tokenizer_hash)
+
+
+def make(pending: PendingArtifact, context: StageContext) -> Artifact:
+    """See `execution.stage.StageModule`."""
+    return prepare(pending, context.config, context.runtime, context.bert.directory)
 
 
 def prepare(pending: PendingArtifact, config: Config, runtime: Runtime, bert: str) -> Artifact:

@@ -18,9 +18,9 @@ from bertkd_ray.core.console import human_seconds, log
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.stages import STAGES, Stage, results_of
 from bertkd_ray.core.timeline import span
+from bertkd_ray.execution.stage import StageContext, stage_module
 from bertkd_ray.pipeline.session import Session
 from bertkd_ray.pipeline.stage_runs import ended, stage_run, tracked_curves
-from bertkd_ray.pipeline.stages import STAGE_FUNCTIONS, StageContext
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import ArmResult
 from bertkd_ray.tracking.interface import Run, RunRef, now_ms
@@ -214,7 +214,7 @@ class Pipeline:
             curves = tracked_curves(name, stage.steps(config), run) if stage.steps else nullcontext(_no_curves)
             with curves as on_rows:
                 context = StageContext(config, self.session.runtime, self.session.bert(self.config), inputs, on_rows)
-                artifact = STAGE_FUNCTIONS[stage.name].make(pending, context)
+                artifact = stage_module(stage).make(pending, context)
             figures = {**artifact.metrics, "seconds": time.perf_counter() - started}
             finals = {f"final/{metric}": value for metric, value in figures.items()}
             run.log_metrics([(0, finals, now_ms())], series="final")

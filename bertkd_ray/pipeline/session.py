@@ -15,7 +15,8 @@ from bertkd_ray.config import Config
 from bertkd_ray.core.stages import STAGES, Stage
 from bertkd_ray.core.timeline import span
 from bertkd_ray.execution.interface import Runtime
-from bertkd_ray.pipeline.stages import STAGE_FUNCTIONS, Bert
+from bertkd_ray.execution.stage import stage_module
+from bertkd_ray.pipeline.bert import PretrainedBert
 from bertkd_ray.tracking import default_uri, open_tracker
 from bertkd_ray.tracking.interface import Tracker
 
@@ -30,7 +31,7 @@ class Session:
         self.artifacts: dict[str, Artifact] = {}
         """Finished artifacts by directory: each is checked, or made, once."""
         self._pending: dict[tuple[str, str, tuple[tuple[str, str], ...]], PendingArtifact] = {}
-        self._berts: dict[tuple[str, bool], Bert] = {}
+        self._berts: dict[tuple[str, bool], PretrainedBert] = {}
         self._opened = ExitStack()
 
     def __enter__(self) -> Self:
@@ -55,11 +56,11 @@ class Session:
         with span("tracker"):
             return open_tracker(uri, self.config.tracking.experiment or self.config.name)
 
-    def bert(self, config: Config) -> Bert:
+    def bert(self, config: Config) -> PretrainedBert:
         """The BERT of a configuration; its weights are needed where an arm has a teacher that starts from them."""
         has_teacher = any(of_arm.kd.alpha > 0 for of_arm in config.arm_configs().values())
         key = config.teacher.model, config.teacher.pretrained and has_teacher
-        return self._berts.setdefault(key, Bert(*key))
+        return self._berts.setdefault(key, PretrainedBert(*key))
 
     def pending(self, stage: Stage, config: Config, inputs: Mapping[str, str]) -> PendingArtifact:
         """The artifact of a stage, finished or not. Text and BERT are read for their hashes, once.
@@ -69,8 +70,8 @@ class Session:
         """
         key = stage.name, config.model_dump_json(include=set(stage.sections)), tuple(sorted(inputs.items()))
         if key not in self._pending:
-            functions = STAGE_FUNCTIONS[stage.name]
-            self._pending[key] = functions.pending(config, self.store, inputs, self.bert(config))
+            module = stage_module(stage)
+            self._pending[key] = module.pending_from_inputs(config, self.store, inputs, self.bert(config))
         return self._pending[key]
 
     def pending_of_arm(self, config: Config, arm: str) -> dict[str, PendingArtifact]:

@@ -8,6 +8,7 @@ so that the distilled arms, which train on the shards, see fewer pairs than the 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,6 +34,7 @@ from bertkd_ray.teacher.masking import BertSpecials
 
 if TYPE_CHECKING:
     from bertkd_ray.execution.interface import Runtime
+    from bertkd_ray.execution.stage import Bert, StageContext
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,16 @@ def pending_artifact(config: Config, store: Store, corpus: str, teacher: str) ->
     """The soft-label artifact; corpus and teacher are the fingerprints of its inputs."""
     settings = ExtractSettings.from_config(config).fingerprinted()
     return PendingArtifact.of(store, "softlabels", settings, {"corpus": corpus, "teacher": teacher})
+
+
+def pending_from_inputs(config: Config, store: Store, inputs: Mapping[str, str], bert: Bert) -> PendingArtifact:
+    """See `execution.stage.StageModule`."""
+    return pending_artifact(config, store, inputs["corpus"], inputs["teacher"])
+
+
+def make(pending: PendingArtifact, context: StageContext) -> Artifact:
+    """See `execution.stage.StageModule`."""
+    return extract(pending, context.config, context.runtime, context.inputs["corpus"], context.inputs["teacher"])
 
 
 def extract(

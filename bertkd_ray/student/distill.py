@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +19,7 @@ from bertkd_ray.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from bertkd_ray.execution.interface import Runtime, TrainContext
+    from bertkd_ray.execution.stage import Bert, StageContext
     from bertkd_ray.student.task import Validation
     from bertkd_ray.training.curves import CurveRow
 
@@ -92,6 +93,17 @@ def pending_artifact(config: Config, store: Store, corpus: str, softlabels: str 
             raise ValueError("an arm with alpha > 0 needs soft labels")
         inputs["softlabels"] = softlabels
     return PendingArtifact.of(store, "student", settings.fingerprinted(), inputs)
+
+
+def pending_from_inputs(config: Config, store: Store, inputs: Mapping[str, str], bert: Bert) -> PendingArtifact:
+    """See `execution.stage.StageModule`."""
+    return pending_artifact(config, store, inputs["corpus"], inputs.get("softlabels"))
+
+
+def make(pending: PendingArtifact, context: StageContext) -> Artifact:
+    """See `execution.stage.StageModule`."""
+    corpus, softlabels = context.inputs["corpus"], context.inputs.get("softlabels")
+    return distill(pending, context.config, context.runtime, corpus, softlabels, context.on_rows)
 
 
 def distill(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +19,7 @@ from bertkd_ray.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from bertkd_ray.execution.interface import Runtime, TrainContext
+    from bertkd_ray.execution.stage import Bert, StageContext
     from bertkd_ray.training.curves import CurveRow
 
 MODEL = saving.MODEL
@@ -64,6 +65,18 @@ def pending_artifact(config: Config, store: Store, corpus: str, bert_hash: str) 
     """The teacher artifact; corpus is the fingerprint of its input."""
     settings = FinetuneSettings.from_config(config).fingerprinted()
     return PendingArtifact.of(store, "teacher", settings, {"corpus": corpus, "bert": bert_hash})
+
+
+def pending_from_inputs(config: Config, store: Store, inputs: Mapping[str, str], bert: Bert) -> PendingArtifact:
+    """See `execution.stage.StageModule`."""
+    return pending_artifact(config, store, inputs["corpus"], bert.model_hash)
+
+
+def make(pending: PendingArtifact, context: StageContext) -> Artifact:
+    """See `execution.stage.StageModule`."""
+    return finetune(
+        pending, context.config, context.runtime, context.inputs["corpus"], context.bert.directory, context.on_rows
+    )
 
 
 def finetune(

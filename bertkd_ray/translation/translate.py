@@ -7,6 +7,7 @@ score is over every line.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +32,7 @@ from bertkd_ray.student.distill import MODEL
 if TYPE_CHECKING:
     from bertkd_ray.decoding.seq2seq import Translation
     from bertkd_ray.execution.interface import Runtime
+    from bertkd_ray.execution.stage import Bert, StageContext
 
 TRANSLATIONS = "translations.parquet"
 """Sources, references and hypotheses side by side."""
@@ -85,6 +87,16 @@ def pending_artifact(config: Config, store: Store, corpus: str, student: str) ->
     """The translation artifact of one student; corpus and student are the fingerprints of its inputs."""
     settings = TranslateSettings.from_config(config).fingerprinted()
     return PendingArtifact.of(store, "translation", settings, {"corpus": corpus, "student": student})
+
+
+def pending_from_inputs(config: Config, store: Store, inputs: Mapping[str, str], bert: Bert) -> PendingArtifact:
+    """See `execution.stage.StageModule`."""
+    return pending_artifact(config, store, inputs["corpus"], inputs["student"])
+
+
+def make(pending: PendingArtifact, context: StageContext) -> Artifact:
+    """See `execution.stage.StageModule`."""
+    return translate(pending, context.config, context.runtime, context.inputs["corpus"], context.inputs["student"])
 
 
 def translate(
