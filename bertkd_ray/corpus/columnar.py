@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -21,7 +22,7 @@ from pyarrow import fs
 
 from bertkd_ray.core.errors import UserError, one_line
 from bertkd_ray.core.timeouts import call_with_timeout
-from bertkd_ray.corpus.readers import PAIRS, content_hash, unreadable
+from bertkd_ray.corpus.readers import PAIRS, content_hash, locate, unreadable
 
 _BATCH_ROWS = 4096
 _TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
@@ -81,9 +82,7 @@ def read_dataset(
         ) from None
     try:
         loaded = load_dataset(name, subset, split=split, revision=revision, streaming=True)
-    except (
-        Exception
-    ) as error:  # the library's errors for a wrong name, subset, split or connection have no common class
+    except Exception as error:  # for a wrong name, subset, split or connection the library has no common class
         raise UserError(
             f"{where}: cannot be loaded ({one_line(error)[:300]}); correct dataset, subset or split"
         ) from error
@@ -126,7 +125,7 @@ def _parquet_files(path: str) -> tuple[fs.FileSystem, list[str]]:
     before, star, after = path.partition("*")
     base = before[: before.rfind("/") + 1] or "." if star else path
     try:
-        filesystem, inner, kind = call_with_timeout(lambda: _kind_of(base))
+        filesystem, inner, kind = call_with_timeout(lambda: locate(base))
         if kind == fs.FileType.NotFound:
             raise FileNotFoundError(path)
         if kind == fs.FileType.File:
@@ -139,25 +138,16 @@ def _parquet_files(path: str) -> tuple[fs.FileSystem, list[str]]:
         pattern = before[before.rfind("/") + 1 :] + star + after
         names = [name for relative, name in below.items() if _fits(relative, pattern)]
     else:
-        names = [name for relative, name in below.items() if relative.endswith(".parquet") and not _is_hidden(relative)]
+        hidden = re.compile(r"(^|/)[_.]")
+        names = [name for inner, name in below.items() if inner.endswith(".parquet") and not hidden.search(inner)]
     if not names:
         raise UserError(f"{path}: no Parquet file is here; correct the path or the pattern")
     return filesystem, sorted(names)
 
 
-def _kind_of(base: str) -> tuple[fs.FileSystem, str, fs.FileType]:
-    filesystem, inner = fs.FileSystem.from_uri(base) if "://" in base else (fs.LocalFileSystem(), base)
-    inner = inner.rstrip("/") or "/"
-    return filesystem, inner, filesystem.get_file_info(inner).type
-
-
 def _fits(relative: str, pattern: str) -> bool:
     parts, patterns = relative.split("/"), pattern.split("/")
     return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
-
-
-def _is_hidden(relative: str) -> bool:
-    return any(part.startswith(("_", ".")) for part in relative.split("/"))
 
 
 def _batches(filesystem: fs.FileSystem, name: str, columns: list[str]) -> Iterator[pa.Table]:

@@ -170,17 +170,15 @@ class _Download:
                     failures = 0 if self._furthest > before else failures + 1
                     before = self._furthest
                     if failures >= self._tries:
-                        self._raise_final(failure)
+                        raise UserError(
+                            f"{redacted(self._part.url)}: {failure}, {self._tries} times in a row after "
+                            f"{self._part.size:,} bytes; check the network and run again to go on from there, or "
+                            "download the file yourself and give its path"
+                        ) from failure
                     time.sleep(min(self._pause * 2 ** max(failures - 1, 0), _LONGEST_PAUSE))
         finally:
             if self._progress is not None:
                 self._progress.close(failed=not is_done)
-
-    def _raise_final(self, failure: _TransientError) -> NoReturn:
-        raise UserError(
-            f"{redacted(self._part.url)}: {failure}, {self._tries} times in a row after {self._part.size:,} bytes; "
-            "check the network and run again to go on from there, or download the file yourself and give its path"
-        ) from failure
 
     def _attempt(self) -> None:
         """One connection, to the end of the file."""
@@ -207,8 +205,7 @@ class _Download:
         status = f"the server answers {error.code} {error.reason}"
         if error.code == _RANGE_NOT_SATISFIABLE:
             self._part.forget()  # it is longer than the server's file, so it is of another
-            raise _TransientError(status) from error
-        if error.code in _TRANSIENT_STATUSES:
+        if error.code in (_RANGE_NOT_SATISFIABLE, *_TRANSIENT_STATUSES):
             raise _TransientError(status) from error
         raise UserError(f"{redacted(self._part.url)}: {status}; correct the address") from error
 
@@ -218,22 +215,18 @@ class _Download:
         if start > self._part.size:
             raise _TransientError(f"the server skips to byte {start:,}")
         source = _RemoteFile(_validator(response), size)
-        self._start_progress(size, start)
+        if self._progress is None:
+            name = self._part.path.name.removesuffix(".part")
+            self._progress = Progress(size, f"download {name}", "bytes", initial=start, quiet=self._quiet)
         with _writing(self._part.path), self._part.open(source, start) as file:
             done = start
             while block := _read(response):
                 file.write(block)
                 done += len(block)
                 self._furthest = max(self._furthest, done)
-                assert self._progress is not None
                 self._progress.update(done)
         if size is not None and done < size:
             raise _TransientError(f"the server cuts off at {done:,} of {size:,} bytes")
-
-    def _start_progress(self, size: int | None, start: int) -> None:
-        if self._progress is None:
-            name = self._part.path.name.removesuffix(".part")
-            self._progress = Progress(size, f"download {name}", "bytes", initial=start, quiet=self._quiet)
 
 
 def _read(response: Any) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -35,9 +35,8 @@ from bertkd_ray.corpus.segmentation import WORD_START
 from bertkd_ray.corpus.tokenizer import BERT_IDS_FILE, UNK_ID
 
 SIDES = ("src", "tgt")
-SAMPLES = 10
+_SAMPLES = 10
 _EXAMPLES = 10
-_PENDING_PAIRS = 1 << 18  # pairs whose lengths are kept before equal ones are merged
 _PAIR_COLUMNS = ["src", "tgt", "src_ids", "tgt_ids"]
 
 
@@ -48,6 +47,12 @@ class LengthCounts:
     src: NDArray[np.int64]
     tgt: NDArray[np.int64]
     pairs: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, pairs: Counter[tuple[int, int]]) -> LengthCounts:
+        """From the pairs of each (source length, target length)."""
+        src, tgt = np.array(list(pairs), np.int64).reshape(-1, 2).T
+        return cls(src, tgt, np.fromiter(pairs.values(), np.int64, len(pairs)))
 
     def histogram(self, side: str) -> NDArray[np.int64]:
         """int64[longest + 1]: how many sentences of a side (`src`, `tgt`) have each length."""
@@ -66,27 +71,19 @@ class LengthCounts:
 
 @dataclass(frozen=True)
 class SideFigures:
-    """The figures of one side of a split. `unknown` counts tokens; a word is what stands between white space."""
+    """The figures of one side of a split; a rate is None where there is nothing to divide by."""
 
     tokens: int
     words: int
-    characters: int
+    """What stands between white space."""
+    tokens_per_word: float | None
+    characters_per_token: float | None
     """Characters of the text, spaces included."""
-    unknown: int
     length: dict[str, float]
     """Tokens a sentence: mean, median, p95, max."""
-
-    def as_json(self) -> dict[str, Any]:
-        """The figures and their rates; None where there is nothing to divide by."""
-        return {
-            "tokens": self.tokens,
-            "words": self.words,
-            "tokens_per_word": _rate(self.tokens, self.words),
-            "characters_per_token": _rate(self.characters, self.tokens),
-            "length": self.length,
-            "unknown": self.unknown,
-            "unknown_rate": _rate(self.unknown, self.tokens),
-        }
+    unknown: int
+    """Unknown tokens."""
+    unknown_rate: float | None
 
 
 @dataclass(frozen=True)
@@ -99,6 +96,8 @@ class SplitFigures:
     """Pairs by reason, as the manifest has them."""
     counted: dict[str, int]
     """Other counts of the manifest."""
+    with_empty_side: int
+    """Pairs of which a side has no token."""
     src: SideFigures
     tgt: SideFigures
     lengths: LengthCounts
@@ -106,20 +105,6 @@ class SplitFigures:
     """Source tokens a target token: p1, p5, median, p95, p99; empty where every pair has an empty side."""
     unknown_characters: dict[str, int]
     """Characters that train lacks, in the sentences with unknown tokens, the most frequent first."""
-
-    def as_json(self) -> dict[str, Any]:
-        """The split's entry of `--json`; the histograms are left to the figure."""
-        return {
-            "pairs": self.pairs,
-            "read": self.read,
-            "dropped": self.dropped,
-            "counted": self.counted,
-            "with_empty_side": self.lengths.with_empty_side,
-            "src": self.src.as_json(),
-            "tgt": self.tgt.as_json(),
-            "ratio": self.ratio,
-            "unknown_characters": self.unknown_characters,
-        }
 
 
 @dataclass(frozen=True)
@@ -135,10 +120,6 @@ class VocabularyFigures:
     examples: list[str]
     """The most frequent tokens without a piece."""
 
-    def as_json(self) -> dict[str, Any]:
-        """The `vocabulary` of `--json`."""
-        return dict(vars(self))
-
 
 @dataclass(frozen=True)
 class SamplePair:
@@ -149,10 +130,6 @@ class SamplePair:
     tgt: str
     src_tokens: list[str]
     tgt_tokens: list[str]
-
-    def as_json(self) -> dict[str, Any]:
-        """The pair's entry in the `samples` of `--json`."""
-        return dict(vars(self))
 
 
 @dataclass(frozen=True)
@@ -165,20 +142,15 @@ class CorpusFigures:
     """ISO 639-1 by side (`src`, `tgt`), where the manifest names them."""
     vocabulary: VocabularyFigures
     splits: dict[str, SplitFigures]
-    samples: list[SamplePair]
     seed: int
+    samples: list[SamplePair]
 
     def as_json(self) -> dict[str, Any]:
-        """The object that `--json` prints."""
-        return {
-            "path": self.path,
-            "fingerprint": self.fingerprint,
-            "languages": self.languages,
-            "vocabulary": self.vocabulary.as_json(),
-            "splits": {name: split.as_json() for name, split in self.splits.items()},
-            "seed": self.seed,
-            "samples": [sample.as_json() for sample in self.samples],
-        }
+        """The object that `--json` prints; the histograms are left to the figure."""
+        tree = asdict(self)
+        for split in tree["splits"].values():
+            del split["lengths"]
+        return tree
 
     def lengths(self) -> dict[str, LengthCounts]:
         """The length counts by split."""
@@ -186,10 +158,10 @@ class CorpusFigures:
 
     def metrics(self) -> dict[str, float]:
         """Every number by its path, `test/src/unknown_rate`; what could not be computed is left out."""
-        tree = {"vocabulary": self.vocabulary.as_json(), **self.as_json()["splits"]}
-        for split in self.splits:
-            del tree[split]["unknown_characters"]
-        return dict(_numbers(tree))
+        tree = self.as_json()
+        for split in tree["splits"].values():
+            del split["unknown_characters"]
+        return dict(_numbers({"vocabulary": tree["vocabulary"], **tree["splits"]}))
 
 
 def open_corpus(directory: str) -> Artifact:
@@ -217,8 +189,8 @@ def _corpora_below(store: Store, name: str) -> str:
     return f"one of {', '.join(corpora[:3])}" if corpora else "a CONFIG.yaml or the directory of a corpus artifact"
 
 
-def inspect_corpus(corpus: Artifact, *, seed: int, samples: int = SAMPLES) -> CorpusFigures:
-    """The figures of a finished corpus and `samples` of its training pairs, which depend on the seed alone."""
+def inspect_corpus(corpus: Artifact, *, seed: int) -> CorpusFigures:
+    """The figures of a finished corpus and ten of its training pairs, which depend on the seed alone."""
     settings = corpus.config
     table = pq.read_table(pa.BufferReader(corpus.store.read(corpus.directory, TOKENIZER, BERT_IDS_FILE)))
     tokens = table["token"].to_pylist()
@@ -236,7 +208,7 @@ def inspect_corpus(corpus: Artifact, *, seed: int, samples: int = SAMPLES) -> Co
         languages={side: settings[f"{side}_lang"] for side in SIDES if f"{side}_lang" in settings},
         vocabulary=_vocabulary_figures(table, tokens),
         splits=splits,
-        samples=list(_samples(corpus, tokens, seed, samples)),
+        samples=list(_samples(corpus, tokens, seed)),
         seed=seed,
     )
 
@@ -250,45 +222,15 @@ def _vocabulary_figures(table: pa.Table, tokens: list[str]) -> VocabularyFigures
     return VocabularyFigures(len(table), len(without), rate, examples)
 
 
-# --- one split --------------------------------------------------------------------------------------------------------
-
-
-class _LengthCounter:
-    """Counts pairs into `LengthCounts`; equal length pairs are merged whenever enough are pending."""
-
-    def __init__(self) -> None:
-        self._keys = np.zeros(0, np.int64)  # source length in the upper 32 bits, target length in the lower
-        self._pairs = np.zeros(0, np.int64)
-        self._pending: list[NDArray[np.int64]] = []
-
-    def add(self, src: NDArray[np.int64], tgt: NDArray[np.int64]) -> None:
-        """Adds the lengths of n pairs, int64[n] each."""
-        self._pending.append(src << 32 | tgt)
-        if sum(map(len, self._pending)) >= _PENDING_PAIRS:
-            self._merge()
-
-    def _merge(self) -> None:
-        keys = np.concatenate([self._keys, *self._pending])
-        pairs = np.concatenate([self._pairs, np.ones(len(keys) - len(self._keys), np.int64)])
-        self._keys, key_of_pair = np.unique(keys, return_inverse=True)
-        self._pairs = np.bincount(key_of_pair, weights=pairs, minlength=len(self._keys)).astype(np.int64)
-        self._pending = []
-
-    def counts(self) -> LengthCounts:
-        """The counts of all pairs added."""
-        self._merge()
-        return LengthCounts(self._keys >> 32, self._keys & 0xFFFFFFFF, self._pairs)
-
-
 def _split_figures(
     corpus: Artifact, split: str, known_characters: set[str], progress: Progress, done: int
 ) -> SplitFigures:
     sums: Counter[str] = Counter()
-    lengths = _LengthCounter()
+    length_pairs: Counter[tuple[int, int]] = Counter()
     unknown_characters: Counter[str] = Counter()
     for group in _row_groups(corpus, split):
         ids = {side: Ragged.from_arrow(group[f"{side}_ids"]) for side in SIDES}
-        lengths.add(ids["src"].lengths, ids["tgt"].lengths)
+        length_pairs.update(zip(ids["src"].lengths.tolist(), ids["tgt"].lengths.tolist(), strict=True))
         for side in SIDES:
             sums.update({f"{side}_{name}": count for name, count in _text_sums(group[side]).items()})
             is_unknown = ids[side].values == UNK_ID
@@ -300,7 +242,7 @@ def _split_figures(
                 unknown_characters.update(text.translate(dict.fromkeys(map(ord, {" ", *known_characters}))))
         sums["pairs"] += len(group)
         progress.update(done + sums["pairs"])
-    joint = lengths.counts()
+    lengths = LengthCounts.of(length_pairs)
     counts: dict[str, int] = dict(corpus.info["splits"][split])
     own_fields = {"pairs", "read", *(f"{side}_{name}" for side in SIDES for name in ("tokens", "unknown"))}
     return SplitFigures(
@@ -308,10 +250,11 @@ def _split_figures(
         read=counts["read"],
         dropped={reason: counts[reason] for reason in REASONS if reason in counts},
         counted={name: count for name, count in counts.items() if name not in own_fields.union(REASONS)},
-        src=_side_figures("src", sums, joint),
-        tgt=_side_figures("tgt", sums, joint),
-        lengths=joint,
-        ratio=_quantiles(*joint.ratios(), {"p1": 0.01, "p5": 0.05, "median": 0.5, "p95": 0.95, "p99": 0.99}),
+        with_empty_side=lengths.with_empty_side,
+        src=_side_figures("src", sums, lengths),
+        tgt=_side_figures("tgt", sums, lengths),
+        lengths=lengths,
+        ratio=_quantiles(*lengths.ratios(), {"p1": 0.01, "p5": 0.05, "median": 0.5, "p95": 0.95, "p99": 0.99}),
         unknown_characters=dict(unknown_characters.most_common(_EXAMPLES)),
     )
 
@@ -332,7 +275,10 @@ def _side_figures(side: str, sums: Counter[str], lengths: LengthCounts) -> SideF
         "mean": tokens / sentences,
         **_quantiles(values.astype(np.float64), histogram, {"median": 0.5, "p95": 0.95, "max": 1.0}),
     }
-    return SideFigures(tokens, sums[f"{side}_words"], sums[f"{side}_characters"], sums[f"{side}_unknown"], length)
+    words, characters, unknown = (sums[f"{side}_{name}"] for name in ("words", "characters", "unknown"))
+    return SideFigures(
+        tokens, words, _rate(tokens, words), _rate(characters, tokens), length, unknown, _rate(unknown, tokens)
+    )
 
 
 def _quantiles(values: NDArray[np.float64], counts: NDArray[np.int64], wanted: dict[str, float]) -> dict[str, float]:
@@ -345,9 +291,6 @@ def _quantiles(values: NDArray[np.float64], counts: NDArray[np.int64], wanted: d
     return {name: float(values[order[np.searchsorted(running, rank)]]) for name, rank in ranks.items()}
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-
 def _row_groups(corpus: Artifact, split: str) -> Iterator[pa.Table]:
     for entry in corpus.files_below(f"{split}/"):
         with corpus.open_input(entry.path) as source:
@@ -356,11 +299,11 @@ def _row_groups(corpus: Artifact, split: str) -> Iterator[pa.Table]:
                 yield file.read_row_group(index, columns=_PAIR_COLUMNS)
 
 
-def _samples(corpus: Artifact, tokens: list[str], seed: int, count: int) -> Iterator[SamplePair]:
+def _samples(corpus: Artifact, tokens: list[str], seed: int) -> Iterator[SamplePair]:
     """Pairs of train in the order of the corpus; only the row groups that hold them are read."""
     groups = RowGroups(corpus, "train/", ["id", *_PAIR_COLUMNS])
     ends = np.cumsum(groups.rows)
-    positions = _draw(int(ends[-1]), count, seed)
+    positions = _draw(int(ends[-1]), _SAMPLES, seed)
     group_of = np.searchsorted(ends, positions, side="right")
     for group in np.unique(group_of):
         table = groups.read(np.array([group]))
@@ -377,9 +320,6 @@ def _draw(total: int, count: int, seed: int) -> NDArray[np.int64]:
         drawn[int(keyed_uniform(seed, attempt)[0] * total)] = None
         attempt += 1
     return np.array(sorted(drawn), np.int64)
-
-
-# --- numbers ----------------------------------------------------------------------------------------------------------
 
 
 def _rate(count: int, of: int) -> float | None:

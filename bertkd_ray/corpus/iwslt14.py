@@ -29,7 +29,7 @@ from pyarrow import fs
 
 from bertkd_ray.core.errors import UserError, one_line
 from bertkd_ray.corpus.moses import lower, tokenise
-from bertkd_ray.corpus.readers import content_hash, open_bytes
+from bertkd_ray.corpus.readers import content_hash, locate, open_bytes
 
 Text = Literal["paper", "raw"]
 
@@ -83,7 +83,9 @@ def archive_hash(path: str) -> str:
 
     Raises UserError for a missing file, and for an archive that is damaged or none: a truncated one never passes.
     """
-    names, folder = _names(), _folder(path)
+    names = [f"{_TRAIN}.{language}" for language in LANGUAGES]
+    names += [f"IWSLT14.{test_set}.de-en.{language}.xml" for test_set in _TEST_SETS for language in LANGUAGES]
+    folder = _folder(path)
     if folder is None:
         digests = _hash_members(path, names)
     else:
@@ -110,7 +112,7 @@ def check_counts(pairs: Mapping[str, int]) -> str | None:
 
 def _kept_pairs(path: str, languages: tuple[str, str], text: Text) -> Iterator[tuple[str, str]]:
     names = [f"{_TRAIN}.{language}" for language in languages]
-    for lines in _aligned(names, [map(_strip_tags, _training_lines(path, name)) for name in names]):
+    for lines in _aligned(names, [_training_lines(path, name) for name in names]):
         tokens = _tokenise(lines, languages)
         if _is_kept(*tokens):
             yield _in_form(lines, tokens, text)
@@ -124,11 +126,7 @@ def _test_pairs(path: str, languages: tuple[str, str], text: Text) -> Iterator[t
 
 
 def _training_lines(path: str, name: str) -> Iterator[str]:
-    return (line for line in _lines(path, name) if not _DROPPED.search(line))
-
-
-def _strip_tags(line: str) -> str:
-    return _STRIPPED.sub("", line)
+    return (_STRIPPED.sub("", line) for line in _lines(path, name) if not _DROPPED.search(line))
 
 
 def _segments(path: str, name: str) -> Iterator[str]:
@@ -170,13 +168,6 @@ def _aligned(names: list[str], sides: list[Iterable[str]]) -> Iterator[tuple[str
         )
 
 
-def _names() -> list[str]:
-    return [
-        *(f"{_TRAIN}.{language}" for language in LANGUAGES),
-        *(f"IWSLT14.{test_set}.de-en.{language}.xml" for test_set in _TEST_SETS for language in LANGUAGES),
-    ]
-
-
 # --- files: an archive's members are read from the stream and never written anywhere ---------------------------------
 
 
@@ -213,9 +204,8 @@ def _hash_members(path: str, names: list[str]) -> dict[str, str]:
             name = _base_name(member)
             if name in names and name not in digests:
                 digests[name] = hashlib.file_digest(_content(archive, member), "sha256").hexdigest()
-    for name in names:
-        if name not in digests:
-            raise _missing(path, name)
+    if missing := [name for name in names if name not in digests]:
+        raise _missing(path, missing[0])
     return digests
 
 
@@ -241,11 +231,8 @@ def _folder(path: str) -> str | None:
 
 
 def _is_directory(path: str) -> bool:
-    if "://" not in path:
-        return os.path.isdir(path)
     try:
-        filesystem, inner_path = fs.FileSystem.from_uri(path)
-        return bool(filesystem.get_file_info(inner_path).type == fs.FileType.Directory)
+        return bool(locate(path)[2] == fs.FileType.Directory)
     except (OSError, pa.ArrowException):
         return False  # opening it as a file says what is wrong
 

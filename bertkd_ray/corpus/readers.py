@@ -136,6 +136,13 @@ def content_hash(path: str) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type] # every stream reads into
 
 
+def locate(path: str) -> tuple[fs.FileSystem, str, fs.FileType]:
+    """The filesystem of a local path or a URI, the path in it, and what is there."""
+    filesystem, inner_path = fs.FileSystem.from_uri(path) if "://" in path else (fs.LocalFileSystem(), path)
+    inner_path = inner_path.rstrip("/") or "/"
+    return filesystem, inner_path, filesystem.get_file_info(inner_path).type
+
+
 def unreadable(path: str, error: Exception) -> UserError:
     """The error for a file that cannot be opened."""
     display_path = redacted(path)
@@ -230,8 +237,7 @@ def _open(path: str) -> IO[bytes]:
 
 
 def _open_uri(path: str) -> IO[bytes]:
-    filesystem, inner_path = fs.FileSystem.from_uri(path)
-    kind = filesystem.get_file_info(inner_path).type
+    filesystem, inner_path, kind = locate(path)
     if kind == fs.FileType.NotFound:
         raise FileNotFoundError(path)
     if kind == fs.FileType.Directory:

@@ -202,12 +202,9 @@ def _head_of_source(tables: Iterator[pa.Table], files: SplitFiles | None) -> tup
         if rows >= MAX_PAIRS_READ and files is not None and (counted := _count(files)):
             return pa.concat_tables(first), *counted
     if not first:
-        raise UserError(f"{_display_name(files)}: the files are empty; give at least one pair")
+        paths = ", ".join(path for _, path in files.paths()) if files else "corpus"
+        raise UserError(f"{paths}: the files are empty; give at least one pair")
     return pa.concat_tables(first), rows, True
-
-
-def _display_name(files: SplitFiles | None) -> str:
-    return ", ".join(path for _, path in files.paths()) if files else "corpus"
 
 
 def _count(files: SplitFiles) -> tuple[int, bool] | None:

@@ -125,7 +125,8 @@ class Segmenter:
         marks) belong to the surface before, at the start to the one after. A BERT word that is [UNK] is cut into
         characters (`character_id`). A surface never crosses the student's split (`chunk_pattern`).
         """
-        for batch in _batches(words):
+        for begin in range(0, len(words), _SEGMENT_BATCH):
+            batch = words[begin : begin + _SEGMENT_BATCH]
             # Segmentation is local to words, and one text of many takes half the time of as many texts.
             lines = [batch[start : start + _LINE_WORDS] for start in range(0, len(batch), _LINE_WORDS)]
             encodings = self._tokenizer.encode_batch([" ".join(line) for line in lines], add_special_tokens=False)
@@ -263,8 +264,3 @@ def _isolated_by(splitter_json: str) -> str:
 def _class_range(low: int, high: int) -> str:
     first, last = (f"\\{chr(code)}" if code < 0x80 else chr(code) for code in (low, high))
     return first if low == high else f"{first}-{last}"
-
-
-def _batches(words: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(words), _SEGMENT_BATCH):
-        yield words[start : start + _SEGMENT_BATCH]

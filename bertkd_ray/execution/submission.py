@@ -20,10 +20,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from bertkd_ray.artifacts.storage_errors import scratch_directory
-from bertkd_ray.config import Config, load_config, read_tree
+from bertkd_ray.config import load_config, read_tree
 from bertkd_ray.config.study import load_study
 from bertkd_ray.core.console import human_bytes, log
 from bertkd_ray.core.errors import ReportedError, UserError, one_line
@@ -31,9 +31,6 @@ from bertkd_ray.core.errors import ReportedError, UserError, one_line
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
-RUNTIME_ENV = "deploy/runtime_env.yaml"
-"""Where the working directory says what else the job's processes see."""
-_ALWAYS_PASSED = ("MLFLOW_TRACKING_URI",)
 # Ray takes its addresses from here first, and only then what it is given.
 _ADDRESS = "RAY_API_SERVER_ADDRESS"
 _ANSWER_SECONDS = 10.0
@@ -56,17 +53,16 @@ class Job:
 
     def check(self) -> None:
         """Raises UserError for what the cluster would find wrong later, or would lose."""
-        storage = self._settings().storage
+        if self.command == "study":
+            config = load_study(self.config, list(self.overrides)).trials[0].config
+        else:
+            config = load_config(self.config, list(self.overrides))
+        storage = config.storage
         if "://" not in storage and not Path(storage).is_absolute():
             raise UserError(
                 f"storage: {storage} is relative, and a job's working directory is removed after it; "
                 "set storage= to a directory that all nodes share, or to s3:// or gs://"
             )
-
-    def _settings(self) -> Config:
-        if self.command == "study":
-            return load_study(self.config, list(self.overrides)).trials[0].config
-        return load_config(self.config, list(self.overrides))
 
     @cached_property
     def config_inside(self) -> str:
@@ -82,7 +78,7 @@ class Job:
 
     def runtime_env(self) -> dict[str, Any]:
         """`deploy/runtime_env.yaml` of the working directory, with the variables that travel."""
-        file = Path(self.working_dir) / RUNTIME_ENV
+        file = Path(self.working_dir) / "deploy/runtime_env.yaml"
         tree = read_tree(file) if file.exists() else {}
         if "working_dir" in tree:
             raise UserError(f"{file}: working_dir is what --working-dir says; remove it")
@@ -92,22 +88,16 @@ class Job:
         missing = [name for name in self.env if name not in os.environ]
         if missing:
             raise UserError(f"--env {missing[0]}: is not set here; export it, or leave the option out")
-        passed = {name: os.environ[name] for name in (*_ALWAYS_PASSED, *self.env) if name in os.environ}
+        passed = {name: os.environ[name] for name in ("MLFLOW_TRACKING_URI", *self.env) if name in os.environ}
         return {**tree, "env_vars": {**variables, **passed}}
 
 
-@dataclass(frozen=True)
-class Package:
-    """A working directory as it travels."""
+class Package(NamedTuple):
+    """A working directory as it travels: a zip file of so many bytes, and the relative paths of the files in it."""
 
     path: Path
+    bytes: int
     names: frozenset[str]
-    """Paths of its files, relative to the working directory."""
-
-    @property
-    def bytes(self) -> int:
-        """Its size, packed."""
-        return self.path.stat().st_size
 
 
 @dataclass(frozen=True)
@@ -134,12 +124,7 @@ class Submitted:
 
     def as_json(self) -> dict[str, Any]:
         """The object that `bertkd submit --json` prints."""
-        return {
-            "job": self.id,
-            "address": self.address,
-            "follow": self.follow_command,
-            "stop": self.stop_command,
-        }
+        return {"job": self.id, "address": self.address, "follow": self.follow_command, "stop": self.stop_command}
 
 
 def submit(job: Job, address: str | None = None) -> Submitted:
@@ -157,9 +142,8 @@ def submit(job: Job, address: str | None = None) -> Submitted:
             raise UserError(f"{job.config}: an ignore file keeps it out of the package; put it elsewhere")
         log(f"{job.working_dir}: {len(package.names)} files, {human_bytes(package.bytes)} packed", stage="submit")
         runtime_env["working_dir"] = str(package.path)
-        with _refusals(address):
-            found = client.submit_job(entrypoint=entrypoint, runtime_env=runtime_env)
-    return Submitted(client, found)
+        with _server_errors(address):
+            return Submitted(client, client.submit_job(entrypoint=entrypoint, runtime_env=runtime_env))
 
 
 def follow(job: Submitted, out: TextIO) -> int:
@@ -175,18 +159,19 @@ def follow(job: Submitted, out: TextIO) -> int:
             asyncio.run(_copy_log(job, out))
         except (RuntimeError, ClientError, OSError) as error:
             log(f"the log broke off ({one_line(error)}); {job.follow_command} shows all of it", stage="submit")
-        info = _end_of(job)
+        # The job ends a moment after its log.
+        while not (info := job.client.get_job_info(job.id)).status.is_terminal():
+            time.sleep(_POLL_SECONDS)
     except KeyboardInterrupt:
         log(f"{job.id} goes on; to end it: {job.stop_command}", stage="submit")
         return 1
     except OSError as error:
-        said = one_line(error)[:_LONGEST_REASON]
+        reason = one_line(error)[:_LONGEST_REASON]
         raise ReportedError(
-            f"{job.address}: answers no more ({said}); {job.id} may go on: {job.follow_command}"
+            f"{job.address}: answers no more ({reason}); {job.id} may go on: {job.follow_command}"
         ) from error
-    code = _exit_code(info)
     log(f"{job.id} {str(info.status).lower()}{_reason(info)}", stage="submit")
-    return code
+    return _exit_code(info)
 
 
 @contextmanager
@@ -200,18 +185,16 @@ def packed(working_dir: str, excludes: list[str]) -> Iterator[Package]:
     from ray._private.ray_constants import get_runtime_env_default_excludes
     from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE, create_package
 
+    # It would list its ignore files and warn of every file over 10 MiB.
+    logger = logging.getLogger(f"{__name__}.packing")
+    logger.setLevel(logging.CRITICAL)
+    excludes = [*get_runtime_env_default_excludes(), *excludes]
     with scratch_directory("submit-") as scratch:
         path = scratch / "working_dir.zip"
-        create_package(
-            working_dir,
-            path,
-            include_gitignore=True,
-            excludes=[*get_runtime_env_default_excludes(), *excludes],
-            logger=_silent(),
-        )
+        create_package(working_dir, path, include_gitignore=True, excludes=excludes, logger=logger)
         with zipfile.ZipFile(path) as archive:
             names = frozenset(name for name in archive.namelist() if not name.endswith("/"))
-        package = Package(path, names)
+        package = Package(path, path.stat().st_size, names)
         if package.bytes >= GCS_STORAGE_MAX_SIZE:
             raise UserError(
                 f"--working-dir {working_dir}: {human_bytes(package.bytes)} packed, and Ray takes less than "
@@ -220,18 +203,11 @@ def packed(working_dir: str, excludes: list[str]) -> Iterator[Package]:
         yield package
 
 
-def _silent() -> logging.Logger:
-    """For the packing, which would list its ignore files and warn of every file over 10 MiB."""
-    logger = logging.getLogger(f"{__name__}.packing")
-    logger.setLevel(logging.CRITICAL)
-    return logger
-
-
 def _connect(address: str | None) -> JobSubmissionClient:
     """The client of a job server that answers, and that says nothing on the terminal."""
     if address is not None and "://" not in address:
         raise UserError(f"--address {address}: is no URL; the job server's is http://HOST:8265")
-    with _refusals(address), _preferred(address):
+    with _server_errors(address), _preferred(address):
         target = os.environ.get(_ADDRESS) or os.environ.get("RAY_ADDRESS", "")
         if target.startswith(("http://", "https://")):
             _require_answer(target)
@@ -253,10 +229,9 @@ def _preferred(address: str | None) -> Iterator[None]:
     try:
         yield
     finally:
+        os.environ.pop(_ADDRESS, None)
         if before is not None:
             os.environ[_ADDRESS] = before
-        elif address is not None:
-            del os.environ[_ADDRESS]
 
 
 def _require_answer(url: str) -> None:
@@ -269,39 +244,36 @@ def _require_answer(url: str) -> None:
 
 
 @contextmanager
-def _refusals(address: str | None) -> Iterator[None]:
+def _server_errors(address: str | None) -> Iterator[None]:
     """A job server that does not answer, or answers no, is one line."""
-    shown = f"--address {address}" if address else "the cluster (RAY_API_SERVER_ADDRESS, RAY_ADDRESS or this machine's)"
+    server = (
+        f"--address {address}" if address else "the cluster (RAY_API_SERVER_ADDRESS, RAY_ADDRESS or this machine's)"
+    )
     try:
         yield
     except Exception as error:
         from ray.exceptions import AuthenticationError
 
-        said = str(error.args[0] if error.args else error).partition("\n")[0][:_LONGEST_REASON]
+        message = str(error.args[0] if error.args else error).partition("\n")[0][:_LONGEST_REASON]
         if isinstance(error, AuthenticationError):
-            raise UserError(
-                f"{shown}: takes no job without its token ({said}); set RAY_AUTH_MODE=token and put the token into "
+            problem = (
+                f"takes no job without its token ({message}); set RAY_AUTH_MODE=token and put the token into "
                 "~/.ray/auth_token or RAY_AUTH_TOKEN"
-            ) from error
-        if isinstance(error, OSError):
+            )
+        elif isinstance(error, OSError):
             reason = one_line(error)[:_LONGEST_REASON]
-            raise UserError(f"{shown}: no job server answers ({reason}); start the cluster or give its URL") from error
-        if isinstance(error, RuntimeError):
-            raise UserError(f"{shown}: the job server takes no job ({said})") from error
-        raise
+            problem = f"no job server answers ({reason}); start the cluster or give its URL"
+        elif isinstance(error, RuntimeError):
+            problem = f"the job server takes no job ({message})"
+        else:
+            raise
+        raise UserError(f"{server}: {problem}") from error
 
 
 async def _copy_log(job: Submitted, out: TextIO) -> None:
     async for text in job.client.tail_job_logs(job.id):
         out.write(text)
         out.flush()
-
-
-def _end_of(job: Submitted) -> JobDetails:
-    """The job's details once it has ended, which is a moment after its log."""
-    while not (info := job.client.get_job_info(job.id)).status.is_terminal():
-        time.sleep(_POLL_SECONDS)
-    return info
 
 
 def _exit_code(info: JobDetails) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from bertkd_ray.artifacts.artifact import Artifact
@@ -56,7 +56,7 @@ def inspect(pipeline: Pipeline, corpus: Artifact | None = None, *, seed: int = 1
         run.log_inputs([run_input(corpus)])
         run.log_metrics([(0, figures.metrics(), now_ms())], series="inspect")
         run.log_text(corpus_text(figures), "corpus.txt")
-        run.log_table([sample.as_json() for sample in figures.samples], "samples.json")
+        run.log_table([asdict(sample) for sample in figures.samples], "samples.json")
         report = f"report-corpus-{corpus.fingerprint}"
         drawn = draw_lengths(figures.lengths(), scratch / "lengths")
         for path in drawn:

@@ -48,8 +48,8 @@ def _table(splits: dict[str, SplitFigures], languages: dict[str, str]) -> list[T
         rows.append([f"  {_words(reason)}", *(_count(split.dropped.get(reason)) for split in every)])
     for name in dict.fromkeys(name for split in every for name in split.counted):
         rows.append([_words(name), *(_count(split.counted.get(name)) for split in every)])
-    if any(split.lengths.with_empty_side for split in every):
-        rows.append(["with an empty side", *(f"{split.lengths.with_empty_side:,}" for split in every)])
+    if any(split.with_empty_side for split in every):
+        rows.append(["with an empty side", *(f"{split.with_empty_side:,}" for split in every)])
     for side, title in (("src", "source"), ("tgt", "target")):
         title = f"{title}, {languages[side]}" if side in languages else title
         rows += [[title, *[""] * len(every)], *_side_rows({name: getattr(splits[name], side) for name in splits})]
@@ -60,15 +60,14 @@ def _table(splits: dict[str, SplitFigures], languages: dict[str, str]) -> list[T
 
 
 def _side_rows(sides: dict[str, SideFigures]) -> Iterator[TableRow]:
-    every = {name: side.as_json() for name, side in sides.items()}
-    for key, label in (("tokens", "tokens"), ("words", "words")):
-        yield [f"  {label}", *(f"{side[key]:,}" for side in every.values())]
-    for key, label in (("tokens_per_word", "tokens a word"), ("characters_per_token", "characters a token")):
-        yield [f"  {label}", *(_decimal(side[key]) for side in every.values())]
+    yield ["  tokens", *(f"{side.tokens:,}" for side in sides.values())]
+    yield ["  words", *(f"{side.words:,}" for side in sides.values())]
+    yield ["  tokens a word", *(_decimal(side.tokens_per_word) for side in sides.values())]
+    yield ["  characters a token", *(_decimal(side.characters_per_token) for side in sides.values())]
     yield ["  length, mean", *(f"{side.length['mean']:,.1f}" for side in sides.values())]
     for key, label in (("median", "median"), ("p95", "95%"), ("max", "longest")):
         yield [f"  length, {label}", *(f"{side.length[key]:,.0f}" for side in sides.values())]
-    yield ["  unknown", *(_mark(name, side) + _percent(every[name]["unknown_rate"]) for name, side in sides.items())]
+    yield ["  unknown", *(_mark(name, side) + _percent(side.unknown_rate) for name, side in sides.items())]
 
 
 def _mark(split: str, side: SideFigures) -> str:

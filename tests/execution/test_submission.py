@@ -65,12 +65,12 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize(("arguments", "said"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_one_line_and_nothing_is_sent(project, bertkd, arguments, said):
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_line_and_nothing_is_sent(project, bertkd, arguments, message):
     code, out, err = bertkd("submit", "c.yaml", *arguments)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("bertkd: error: ")
-    assert said in err
+    assert message in err
 
 
 def test_a_server_that_keeps_silent_is_one_line_within_seconds(project, bertkd, monkeypatch):
@@ -126,7 +126,7 @@ def test_only_named_variables_travel_and_the_files_stay(project, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("env_vars: {A: 1}", r"runtime_env\.yaml: env_vars must be names with text"),
         ("env_vars: [A]", r"runtime_env\.yaml: env_vars must be names with text"),
@@ -134,10 +134,10 @@ def test_only_named_variables_travel_and_the_files_stay(project, monkeypatch):
         ("- x", r"runtime_env\.yaml: not a configuration"),
     ],
 )
-def test_a_runtime_env_that_ray_would_choke_on(project, text, said):
+def test_a_runtime_env_that_ray_would_choke_on(project, text, message):
     (project / "deploy").mkdir()
     (project / "deploy" / "runtime_env.yaml").write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         Job("c.yaml").runtime_env()
 
 
@@ -195,8 +195,8 @@ def test_exit_codes(status, driver, code, reason):
 class Broken:
     """A client whose log breaks off, and what it knows of the job then."""
 
-    def __init__(self, found: Exception | str) -> None:
-        self._found = found
+    def __init__(self, outcome: Exception | str) -> None:
+        self._outcome = outcome
 
     def get_address(self) -> str:
         return "http://head:8265"
@@ -208,9 +208,9 @@ class Broken:
     def get_job_info(self, job: str) -> Any:
         from ray.job_submission import JobDetails
 
-        if isinstance(self._found, Exception):
-            raise self._found
-        return JobDetails(type="SUBMISSION", status=self._found, entrypoint="x", driver_exit_code=0)
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        return JobDetails(type="SUBMISSION", status=self._outcome, entrypoint="x", driver_exit_code=0)
 
 
 def test_a_log_that_breaks_off_is_no_end_of_the_job(capsys):
@@ -292,24 +292,24 @@ def ended(process: subprocess.Popen[str]) -> Answer:
     return Answer(process.returncode, out, err)
 
 
-def until(process: subprocess.Popen[str], said: str) -> str:
+def until(process: subprocess.Popen[str], text: str) -> str:
     """What a process has printed once a line says something."""
     assert process.stdout is not None
     lines = ""
     for line in process.stdout:
         lines += line
-        if said in line:
+        if text in line:
             return lines
-    pytest.fail(f"{said!r} never came:\n{lines}\n{process.stderr.read() if process.stderr else ''}")
+    pytest.fail(f"{text!r} never came:\n{lines}\n{process.stderr.read() if process.stderr else ''}")
 
 
 @pytest.mark.slow
 @pytest.mark.ray
 class TestOnACluster:
     def test_follow_shows_the_log_and_ends_with_the_jobs_exit_code(self, stand_in, cluster, credentials):
-        shown = {"MLFLOW_TRACKING_URI": "http://mlflow:5000", "STORE_KEY": SECRET, "UNASKED": SECRET}
+        variables = {"MLFLOW_TRACKING_URI": "http://mlflow:5000", "STORE_KEY": SECRET, "UNASKED": SECRET}
         arguments = ["c.yaml", "storage=/shared/a b", "--follow", "--env", "STORE_KEY"]
-        code, out, err = ended(start(stand_in, cluster, *arguments, **credentials, **shown))
+        code, out, err = ended(start(stand_in, cluster, *arguments, **credentials, **variables))
         assert code == 7, err
         lines = out.splitlines()
         job = lines[0].split()[1]

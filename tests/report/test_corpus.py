@@ -107,7 +107,7 @@ def test_characters_that_cannot_stand_alone_are_shown_by_number(tmp_path: Path) 
 @pytest.mark.parametrize(("unknown", "shown"), [(0, "0.00%"), (1, "! <0.01%"), (50, "! 0.01%"), (12_345, "! 1.23%")])
 def test_a_small_rate_is_not_shown_as_none(figures: CorpusFigures, unknown: int, shown: str) -> None:
     test = figures.splits["test"]
-    changed = replace(test, tgt=replace(test.tgt, tokens=1_000_000, unknown=unknown))
+    changed = replace(test, tgt=replace(test.tgt, tokens=1_000_000, unknown=unknown, unknown_rate=unknown / 1e6))
     text = corpus_text(replace(figures, splits={**figures.splits, "test": changed}))
     row = [line for line in text.splitlines() if line.startswith("  unknown")][1]
     assert row.endswith(f"  {shown}")
