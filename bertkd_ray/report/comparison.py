@@ -179,10 +179,7 @@ def _comparison(students: Sequence[ComparedStudent], *, sentences: int, samples:
         differences=differences,
         sentences=most_different(every, sentences),
         test_sentences=len(references),
-        signatures={
-            **first.translation.info["signatures"],
-            "bootstrap": bootstrap_signature(samples),
-        },
+        signatures={**first.translation.info["signatures"], "bootstrap": bootstrap_signature(samples)},
     )
 
 

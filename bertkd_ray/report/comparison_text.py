@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from bertkd_ray.core.text_tables import NO_VALUE, TableRow, aligned, format_p
+from bertkd_ray.core.text_tables import NO_VALUE, TableRow, aligned, format_p, stacked
 from bertkd_ray.report.comparison import StudentComparison
 from bertkd_ray.report.corpus import wrapped
 from bertkd_ray.report.sentences import Sentence
@@ -26,13 +26,13 @@ def comparison_text(comparison: StudentComparison) -> str:
     labels = [student.label for student in comparison.students]
     blocks = [
         list(_students(comparison)),
-        _table("configuration", labels, _texts(comparison.configuration), empty="no key differs"),
-        _table("metrics", labels, _numbers(comparison.metrics)),
+        _table("configuration", labels, comparison.configuration, _value, empty="no key differs"),
+        _table("metrics", labels, comparison.metrics, _number),
         list(_bootstrap(comparison)),
         *_sentences(comparison.sentences),
         signature_lines(comparison.signatures, "{}  {}"),
     ]
-    return "\n\n".join("\n".join(block) for block in blocks if block)
+    return stacked(blocks)
 
 
 def _students(comparison: StudentComparison) -> Iterator[str]:
@@ -42,27 +42,26 @@ def _students(comparison: StudentComparison) -> Iterator[str]:
         yield f"   {student.translation.display_uri}"
 
 
-def _texts(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
-    return {key: {label: _value(value) for label, value in of.items()} for key, of in rows.items()}
-
-
 def _value(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _CELL else text[: _CELL - 1] + "…"
-
-
-def _numbers(rows: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, str]]:
-    return {key: {label: _number(value) for label, value in of.items()} for key, of in rows.items()}
 
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}" if abs(value) >= 10 else f"{value:.4f}"
 
 
-def _table(title: str, labels: Sequence[str], rows: Mapping[str, Mapping[str, str]], empty: str = "") -> list[str]:
+def _table(
+    title: str,
+    labels: Sequence[str],
+    values: Mapping[str, Mapping[str, Any]],
+    text: Callable[[Any], str],
+    empty: str = "",
+) -> list[str]:
     """A line a key, a column a student; students that do not fit beside the others stand in a table below."""
-    if not rows:
+    if not values:
         return [f"{title}: {empty}"] if empty else []
+    rows = {key: {label: text(value) for label, value in of.items()} for key, of in values.items()}
     rest = _WIDTH - max(map(len, [title, *rows])) - 2
     widths = {label: max([1, *(len(of.get(label, NO_VALUE)) for of in rows.values())]) + 2 for label in labels}
     lines: list[str] = []

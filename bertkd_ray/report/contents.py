@@ -11,13 +11,13 @@ from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.config import Config
 from bertkd_ray.config.corpus import SPLITS
 from bertkd_ray.core.console import human_bytes, human_count, human_seconds
-from bertkd_ray.core.stages import BY_ARTIFACT, DISTILL, FINETUNE, TRANSLATE
+from bertkd_ray.core.stages import BY_ARTIFACT, DISTILL, FINETUNE
 from bertkd_ray.core.text_tables import NO_VALUE, format_p, number
 from bertkd_ray.corpus.cleaning import REASONS
 from bertkd_ray.report.lineage import Node
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import ArmResult
-from bertkd_ray.training.curves import VALID_ACCURACY, VALID_PERPLEXITY, CurveRow
+from bertkd_ray.training.curves import VALID_ACCURACY, CurveRow
 
 CHANCE = 0.05
 """From this p-value on a difference is called one that may be chance."""
@@ -97,12 +97,8 @@ def _p(p_value: float | None) -> str:
     return f"p < {text[1:]}" if text.startswith("<") else f"p = {text}"
 
 
-def tiles(results: Results) -> list[Tile]:
+def tiles(results: Results) -> Iterator[Tile]:
     """The headline numbers, as far as there are any."""
-    return list(_tiles(results))
-
-
-def _tiles(results: Results) -> Iterator[Tile]:
     best = best_arm(results)
     if best is not None:
         control = next((arm for arm in results.arms if arm.arm == results.control and arm is not best), None)
@@ -110,11 +106,8 @@ def _tiles(results: Results) -> Iterator[Tile]:
         yield Tile(f"Test BLEU, {best.arm}", f"{best.test_bleu:.2f}", beside)
         if best.delta is not None:
             samples = results.config.translate.bootstrap_samples
-            yield Tile(
-                f"Against {results.control}",
-                f"{best.delta:+.2f}",
-                f"{_p(best.p_value)}, {samples:,} bootstrap samples",
-            )
+            note = f"{_p(best.p_value)}, {samples:,} bootstrap samples"
+            yield Tile(f"Against {results.control}", f"{best.delta:+.2f}", note)
     teacher = results.stages.get(FINETUNE.name)
     if best is not None:
         size = f"teacher: {human_count(teacher.metrics['parameters'])}" if teacher else ""
@@ -131,7 +124,6 @@ def score_rows(results: Results) -> list[FigureRow]:
     """The figures of every arm, best ones marked where more is better and there is more than one arm."""
     arms = results.arms
     students = [results.stages[DISTILL.result(arm.arm)].metrics for arm in arms]
-    translations = [results.stages[TRANSLATE.result(arm.arm)].metrics for arm in arms]
     beam = results.config.translate.beam
     labels = [_soft_labels(results.arm_configs[arm.arm]) for arm in arms]
 
@@ -152,16 +144,10 @@ def score_rows(results: Results) -> list[FigureRow]:
         *(compared if len(arms) > 1 and results.control else []),
         row("Test chrF", f"beam {beam}", [arm.chrf for arm in arms], ".2f", max),
         row("Test BLEU, legacy", "tokenised, lower case", [arm.legacy_bleu for arm in arms], ".2f", max),
-        row(
-            "Length ratio",
-            "output over reference",
-            [metrics["test/length_ratio"] for metrics in translations],
-            ".3f",
-            None,
-        ),
+        row("Length ratio", "output over reference", [arm.length_ratio for arm in arms], ".3f", None),
         row("Valid BLEU", "greedy", [arm.valid_bleu for arm in arms], ".2f", max),
         row("Valid accuracy", "target tokens, %", [100 * metrics[VALID_ACCURACY] for metrics in students], ".1f", max),
-        row("Valid perplexity", "of the references", [metrics[VALID_PERPLEXITY] for metrics in students], ".2f", min),
+        row("Valid perplexity", "of the references", [arm.valid_perplexity for arm in arms], ".2f", min),
         FigureRow("Parameters", "of the student", [Cell(human_count(arm.parameters)) for arm in arms]),
     ]
 

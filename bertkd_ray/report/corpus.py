@@ -6,7 +6,7 @@ import textwrap
 import unicodedata
 from collections.abc import Iterator
 
-from bertkd_ray.core.text_tables import NO_VALUE, TableRow, aligned
+from bertkd_ray.core.text_tables import NO_VALUE, TableRow, aligned, number, stacked
 from bertkd_ray.corpus.inspect import CorpusFigures, SamplePair, SideFigures, SplitFigures, VocabularyFigures
 
 _WIDTH = 100
@@ -24,7 +24,7 @@ def corpus_text(figures: CorpusFigures) -> str:
         [f"{len(figures.samples)} pairs of train, drawn by --seed {figures.seed}"],
         *[list(_sample(sample)) for sample in figures.samples],
     ]
-    return "\n\n".join("\n".join(block) for block in blocks if block)
+    return stacked(blocks)
 
 
 def _vocabulary(vocabulary: VocabularyFigures) -> Iterator[str]:
@@ -45,9 +45,9 @@ def _table(splits: dict[str, SplitFigures], languages: dict[str, str]) -> list[T
         ["dropped", *(f"{sum(split.dropped.values()):,}" for split in every)],
     ]
     for reason in dict.fromkeys(reason for split in every for reason, count in split.dropped.items() if count):
-        rows.append([f"  {_words(reason)}", *(_count(split.dropped.get(reason)) for split in every)])
+        rows.append([f"  {_words(reason)}", *(number(split.dropped.get(reason), ",") for split in every)])
     for name in dict.fromkeys(name for split in every for name in split.counted):
-        rows.append([_words(name), *(_count(split.counted.get(name)) for split in every)])
+        rows.append([_words(name), *(number(split.counted.get(name), ",") for split in every)])
     if any(split.with_empty_side for split in every):
         rows.append(["with an empty side", *(f"{split.with_empty_side:,}" for split in every)])
     for side, title in (("src", "source"), ("tgt", "target")):
@@ -55,15 +55,15 @@ def _table(splits: dict[str, SplitFigures], languages: dict[str, str]) -> list[T
         rows += [[title, *[""] * len(every)], *_side_rows({name: getattr(splits[name], side) for name in splits})]
     rows.append(["source tokens a target token", *[""] * len(every)])
     for key, label in (("p1", "1%"), ("p5", "5%"), ("median", "median"), ("p95", "95%"), ("p99", "99%")):
-        rows.append([f"  {label}", *(_decimal(split.ratio.get(key)) for split in every)])
+        rows.append([f"  {label}", *(number(split.ratio.get(key), ",.2f") for split in every)])
     return rows
 
 
 def _side_rows(sides: dict[str, SideFigures]) -> Iterator[TableRow]:
     yield ["  tokens", *(f"{side.tokens:,}" for side in sides.values())]
     yield ["  words", *(f"{side.words:,}" for side in sides.values())]
-    yield ["  tokens a word", *(_decimal(side.tokens_per_word) for side in sides.values())]
-    yield ["  characters a token", *(_decimal(side.characters_per_token) for side in sides.values())]
+    yield ["  tokens a word", *(number(side.tokens_per_word, ",.2f") for side in sides.values())]
+    yield ["  characters a token", *(number(side.characters_per_token, ",.2f") for side in sides.values())]
     yield ["  length, mean", *(f"{side.length['mean']:,.1f}" for side in sides.values())]
     for key, label in (("median", "median"), ("p95", "95%"), ("max", "longest")):
         yield [f"  length, {label}", *(f"{side.length[key]:,.0f}" for side in sides.values())]
@@ -87,10 +87,7 @@ def _warnings(splits: dict[str, SplitFigures]) -> Iterator[str]:
 
 def _sample(sample: SamplePair) -> Iterator[str]:
     yield f"id {sample.id}"
-    for label, text, tokens in (
-        ("source", sample.src, sample.src_tokens),
-        ("target", sample.tgt, sample.tgt_tokens),
-    ):
+    for label, text, tokens in (("source", sample.src, sample.src_tokens), ("target", sample.tgt, sample.tgt_tokens)):
         yield from wrapped(f"  {label}", text.split(), whole=True)
         yield from wrapped("", tokens, whole=False)
 
@@ -98,9 +95,9 @@ def _sample(sample: SamplePair) -> Iterator[str]:
 def wrapped(label: str, words: list[str], *, whole: bool, indent: int = _LABEL) -> Iterator[str]:
     """Words on as many lines as they need, behind a label; directions are kept apart by line, or word by word."""
     lines = textwrap.wrap(" ".join(words), _WIDTH - indent, break_long_words=False, break_on_hyphens=False)
-    for number, line in enumerate(lines or [NO_VALUE]):
+    for place, line in enumerate(lines or [NO_VALUE]):
         isolated = _isolated(line) if whole else " ".join(map(_isolated, line.split()))
-        yield (label if number == 0 else "").ljust(indent) + isolated
+        yield (label if place == 0 else "").ljust(indent) + isolated
 
 
 def _visible(character: str) -> str:
@@ -124,15 +121,5 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _count(value: int | None) -> str:
-    return NO_VALUE if value is None else f"{value:,}"
-
-
-def _decimal(value: float | None) -> str:
-    return NO_VALUE if value is None else f"{value:,.2f}"
-
-
 def _percent(rate: float | None) -> str:
-    if rate is None:
-        return NO_VALUE
-    return "<0.01%" if 0 < rate < 0.00005 else f"{100 * rate:.2f}%"
+    return "<0.01%" if rate and rate < 0.00005 else number(rate, ".2%")

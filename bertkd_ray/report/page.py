@@ -21,12 +21,7 @@ from bertkd_ray.core.console import human_bytes, human_count, human_seconds
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.stages import EXTRACT, FINETUNE, PREPARE
 from bertkd_ray.report import contents
-from bertkd_ray.report.figures import (
-    TEACHER,
-    finetuning_panels,
-    translation_loss_panels,
-    translation_quality_panels,
-)
+from bertkd_ray.report.figures import TEACHER, finetuning_panels, translation_loss_panels, translation_quality_panels
 from bertkd_ray.report.frame import Panel
 from bertkd_ray.report.inline import InlineFigure, figure
 from bertkd_ray.report.lengths import MOST_PAIRS, length_panels, read_lengths
@@ -101,7 +96,7 @@ def _context(results: Results) -> dict[str, Any]:
         "sizes": contents.sizes(nodes),
         "splits": SPLITS,
         "teacher": results.stages.get(FINETUNE.name),
-        "tiles": contents.tiles(results),
+        "tiles": list(contents.tiles(results)),
         "validations": _validations(results),
         "verdict": contents.verdict(results),
         "versions": contents.versions(results.stages),

@@ -71,7 +71,8 @@ class SeedResult:
     def as_json(self) -> dict[str, Any]:
         """The student's entry in `--json`."""
         teacher = asdict(self.teacher) if self.teacher else None
-        return {"seed": self.seed, **_without_arm(self.scores), **_locations(self), "teacher": teacher}
+        scores = {name: value for name, value in self.scores.as_json().items() if name != "arm"}
+        return {"seed": self.seed, **scores, **_locations(self), "teacher": teacher}
 
 
 @dataclass(frozen=True)
@@ -126,21 +127,13 @@ _SCORES = ("valid_bleu", "test_bleu", "legacy_bleu", "chrf", "valid_perplexity",
 
 def study_text(arms: Sequence[StudyArm], run_id: str, signatures: Mapping[str, str]) -> str:
     """The table for the terminal: arms, seconds a stage, the seeds, the metrics' signatures."""
-    return stacked(
-        [
-            aligned(_scores(arms)),
-            aligned(_more_scores(arms)),
-            aligned(_teachers(arms)),
-            aligned(seconds_table(arms)),
-            _notes(arms, run_id),
-            signature_lines(signatures, "{}  {}"),
-        ]
-    )
+    tables = [_scores(arms), _more_scores(arms), _teachers(arms), _seconds(arms)]
+    return stacked([*map(aligned, tables), _notes(arms, run_id), signature_lines(signatures, "{}  {}")])
 
 
 def study_markdown(arms: Sequence[StudyArm], run_id: str, signatures: Mapping[str, str]) -> str:
     """The tables of `study_text` as GitHub-flavoured Markdown, and below them every student with the id of its run."""
-    tables = [_more_scores(arms), _teachers(arms), seconds_table(arms), _students(arms)]
+    tables = [_more_scores(arms), _teachers(arms), _seconds(arms), _students(arms)]
     blocks = [piped(_scores(arms)), _notes(arms, run_id), *map(piped, tables)]
     return stacked([*blocks, signature_lines(signatures, "- {}: `{}`")], "\n")
 
@@ -206,6 +199,10 @@ def _teachers(arms: Sequence[StudyArm]) -> list[TableRow]:
     return rows
 
 
+def _seconds(arms: Sequence[StudyArm]) -> list[TableRow]:
+    return seconds_table({arm.arm: arm.seconds for arm in arms})
+
+
 def _students(arms: Sequence[StudyArm]) -> list[TableRow]:
     rows = [["arm", "seed", "valid BLEU", "test BLEU", "chrF", "Δ control", "p", "MLflow run"]]
     for arm in arms:
@@ -230,7 +227,3 @@ def _notes(arms: Sequence[StudyArm], run_id: str) -> list[str]:
 
 def _locations(result: SeedResult) -> dict[str, str]:
     return {"student": result.student, "translation": result.translation, "run_id": result.run_id}
-
-
-def _without_arm(scores: ArmResult) -> dict[str, Any]:
-    return {name: value for name, value in scores.as_json().items() if name != "arm"}

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from bertkd_ray.core.console import human_count
 from bertkd_ray.core.stages import STAGES
@@ -47,34 +47,8 @@ class ArmResult:
 
     def metrics(self) -> dict[str, float]:
         """The figures as metrics of a run, the same keys for every arm; those that there are."""
-        named = {
-            "valid_bleu": self.valid_bleu,
-            "test_bleu": self.test_bleu,
-            "legacy_bleu": self.legacy_bleu,
-            "chrf": self.chrf,
-            "delta": self.delta,
-            "p": self.p_value,
-            "parameters": self.parameters,
-            "seconds": sum(self.seconds.values()),
-            "valid_perplexity": self.valid_perplexity,
-            "valid_accuracy": self.valid_accuracy,
-            "length_ratio": self.length_ratio,
-        }
-        return {name: value for name, value in named.items() if value is not None}
-
-
-class HasSeconds(Protocol):
-    """The name of an arm, and the seconds of its stages."""
-
-    @property
-    def arm(self) -> str:
-        """The arm's name."""
-        ...
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        """Seconds by stage."""
-        ...
+        figures = {**asdict(self), "p": self.p_value, "seconds": sum(self.seconds.values())}
+        return {name: value for name, value in figures.items() if name not in ("arm", "p_value") and value is not None}
 
 
 def results_table(rows: Sequence[ArmResult], signatures: Mapping[str, str] | None = None) -> str:
@@ -82,17 +56,17 @@ def results_table(rows: Sequence[ArmResult], signatures: Mapping[str, str] | Non
 
     Long arm names are cut where the scores would not fit beside them; signatures are never cut.
     """
-    return stacked([aligned(_scores(rows)), aligned(seconds_table(rows)), signature_lines(signatures, "{}  {}")], "")
+    return stacked([aligned(_scores(rows)), aligned(_seconds(rows)), signature_lines(signatures, "{}  {}")])
 
 
 def as_markdown(rows: Sequence[ArmResult], signatures: Mapping[str, str] | None = None) -> str:
     """`results_table` as GitHub-flavoured Markdown."""
-    return stacked([piped(_scores(rows)), piped(seconds_table(rows)), signature_lines(signatures, "- {}: `{}`")], "\n")
+    return stacked([piped(_scores(rows)), piped(_seconds(rows)), signature_lines(signatures, "- {}: `{}`")], "\n")
 
 
 def as_csv(rows: Sequence[ArmResult]) -> str:
     """One line an arm under a header, numbers in full precision, nothing where there is no value."""
-    stages = _stages(rows)
+    stages = _stages([row.seconds for row in rows])
     names = ["arm", "parameters", "valid_bleu", "test_bleu", "legacy_bleu", "chrf", "delta", "p_value"]
     values = [[*(getattr(row, name) for name in names), *(row.seconds.get(stage) for stage in stages)] for row in rows]
     return csv_text([*names, *(f"seconds_{stage}" for stage in stages)], values)
@@ -106,46 +80,33 @@ def csv_text(header: list[str], rows: list[list[Any]]) -> str:
 
 
 def _scores(rows: Sequence[ArmResult]) -> list[TableRow]:
-    header = ["arm", "params", "valid BLEU", "test BLEU", "legacy BLEU", "chrF", "Δ control", "p"]
-    return [
-        header,
-        *(
-            [
-                row.arm,
-                human_count(row.parameters),
-                number(row.valid_bleu, ".2f"),
-                number(row.test_bleu, ".2f"),
-                number(row.legacy_bleu, ".2f"),
-                number(row.chrf, ".2f"),
-                number(row.delta, "+.2f"),
-                format_p(row.p_value),
-            ]
-            for row in rows
-        ),
-    ]
+    table = [["arm", "params", "valid BLEU", "test BLEU", "legacy BLEU", "chrF", "Δ control", "p"]]
+    for row in rows:
+        scores = [number(score, ".2f") for score in (row.valid_bleu, row.test_bleu, row.legacy_bleu, row.chrf)]
+        delta, p_value = number(row.delta, "+.2f"), format_p(row.p_value)
+        table.append([row.arm, human_count(row.parameters), *scores, delta, p_value])
+    return table
 
 
-def seconds_table(rows: Sequence[HasSeconds]) -> list[TableRow]:
-    """Seconds a stage; the arms share the stages before their training, so sums are given by arm alone."""
-    stages = _stages(rows)
+def _seconds(rows: Sequence[ArmResult]) -> list[TableRow]:
+    return seconds_table({row.arm: row.seconds for row in rows})
+
+
+def seconds_table(arms: Mapping[str, Mapping[str, float]]) -> list[TableRow]:
+    """Seconds by arm and stage; the arms share the stages before their training, so sums are given by arm alone."""
+    stages = _stages(list(arms.values()))
     if not stages:
         return []
-    return [
-        ["seconds", *stages, "all"],
-        *(
-            [
-                row.arm,
-                *(number(row.seconds.get(stage), ",.1f") for stage in stages),
-                number(sum(row.seconds.values()), ",.1f"),
-            ]
-            for row in rows
-        ),
-    ]
+    table = [["seconds", *stages, "all"]]
+    for arm, seconds in arms.items():
+        figures = [*(seconds.get(stage) for stage in stages), sum(seconds.values())]
+        table.append([arm, *(number(figure, ",.1f") for figure in figures)])
+    return table
 
 
-def _stages(rows: Sequence[HasSeconds]) -> list[str]:
+def _stages(seconds: Sequence[Mapping[str, float]]) -> list[str]:
     """In the order in which they run, though the first arm may be one without a teacher."""
-    present = dict.fromkeys(stage for row in rows for stage in row.seconds)
+    present = dict.fromkeys(stage for of_arm in seconds for stage in of_arm)
     return [*(stage for stage in STAGES if stage in present), *(stage for stage in present if stage not in STAGES)]
 
 

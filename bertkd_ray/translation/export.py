@@ -196,7 +196,8 @@ def _size(directory: Path) -> int:
 @contextmanager
 def _new_directory(target: Path, *, force: bool) -> Iterator[Path]:
     """A directory to fill, which stands at `target` once all is done; an earlier one stays until then."""
-    _require_free(target, force=force)
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        _require_replaceable(str(target), is_export=(target / SETTINGS).is_file(), force=force)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-")
@@ -216,11 +217,6 @@ def _new_directory(target: Path, *, force: bool) -> Iterator[Path]:
         if target.exists():
             os.rename(target, Path(aside) / "old")
         os.rename(directory, target)
-
-
-def _require_free(target: Path, *, force: bool) -> None:
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        _require_replaceable(str(target), is_export=(target / SETTINGS).is_file(), force=force)
 
 
 def _require_replaceable(output: str, *, is_export: bool, force: bool) -> None:

@@ -18,13 +18,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus.tokenizer import load_tokenizer
 from bertkd_ray.student.distill import MODEL
 from bertkd_ray.student.lineage import Lineage, artifact_at, lineage_of, student_at
-from bertkd_ray.translation.engines import (
-    CT2_MODEL,
-    CTranslate2Engine,
-    Engine,
-    TorchEngine,
-    require_ctranslate2,
-)
+from bertkd_ray.translation.engines import CT2_MODEL, CTranslate2Engine, Engine, TorchEngine, require_ctranslate2
 from bertkd_ray.translation.lines import LineSettings, LineTranslator
 
 SETTINGS = "translation.json"
@@ -35,7 +29,7 @@ _MODEL_TYPE = "m2m_100"
 
 def settings_of(lineage: Lineage) -> LineSettings:
     """A student's settings: its corpus' languages and text, the search of its newest translation artifact."""
-    tree: dict[str, Any] = {"positions": _positions(lineage.student.read_json(MODEL, _CONFIG))}
+    tree: dict[str, Any] = {"positions": lineage.student.read_json(MODEL, _CONFIG)["max_position_embeddings"]}
     if lineage.corpus is not None:
         tree |= {key: lineage.corpus.info[key] for key in ("src_lang", "tgt_lang", "text")}
         tree["max_tokens"] = lineage.corpus.config["max_side_tokens"]
@@ -124,17 +118,13 @@ def _settings_in(directory: Path) -> LineSettings:
     config = _json(directory / _CONFIG) if (directory / _CONFIG).is_file() else {}
     if config.get("model_type") != _MODEL_TYPE:
         raise UserError(f"{directory}: is no student of this package; give one, its model directory, or an export")
-    return LineSettings(positions=_positions(config))
+    return LineSettings(positions=config["max_position_embeddings"])
 
 
 def _with_beam(settings: LineSettings, beam: int | None) -> LineSettings:
     if beam is None:
         return settings
     return validated(LineSettings, {**settings.model_dump(), "beam": beam}, "--beam")
-
-
-def _positions(config: dict[str, Any]) -> int:
-    return int(config["max_position_embeddings"])
 
 
 def _json(path: Path) -> dict[str, Any]:
