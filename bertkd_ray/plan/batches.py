@@ -35,6 +35,16 @@ class BatchLengths:
         """The padded length of a side with these lengths."""
         return padded_length(int(lengths.max(initial=0)), self.multiple)
 
+    def tokens(self, *, of_teacher: bool) -> int:
+        """Tokens of a teacher's batch, or of both sides of a student's, special tokens included, padding not."""
+        lengths = teacher_tokens(self.src, self.tgt) if of_teacher else self.src + self.tgt + 2
+        return int(lengths.sum())
+
+    def padded_tokens(self, *, of_teacher: bool) -> int:
+        """The same with padding."""
+        sides = [teacher_tokens(self.src, self.tgt)] if of_teacher else [self.src + 1, self.tgt + 1]
+        return len(self.src) * sum(map(self.padded, sides))
+
     def teacher_flops(self, size: TeacherSize, positions: float) -> float:
         """Operations of a forward pass with so many masked positions, evenly over the rows; padding included."""
         lengths, rows = teacher_tokens(self.src, self.tgt), len(self.src)
@@ -58,17 +68,23 @@ class SampledBatches:
     batches: Sequence[BatchLengths]
     per_pass: float
     """Batches in which every pair (in extract: every pass of every pair) stands once."""
+    of_teacher: bool
+    """Whether a row is both sides in one sequence, as the teacher reads them."""
 
     def mean(self, figure: Callable[[BatchLengths], float]) -> float:
         """The mean of a figure over the batches."""
         return float(np.mean([figure(batch) for batch in self.batches])) if self.batches else 0.0
 
-    def padding(
-        self, tokens: Callable[[TokenCounts, TokenCounts], TokenCounts], padded_tokens: Callable[[BatchLengths], int]
-    ) -> float:
+    @property
+    def tokens(self) -> float:
+        """The mean tokens of a batch, padding not included."""
+        return self.mean(lambda batch: batch.tokens(of_teacher=self.of_teacher))
+
+    @property
+    def padding(self) -> float:
         """The share of the computed tokens that is padding."""
-        real = sum(int(tokens(batch.src, batch.tgt).sum()) for batch in self.batches)
-        return 1 - real / sum(padded_tokens(batch) for batch in self.batches)
+        real = sum(batch.tokens(of_teacher=self.of_teacher) for batch in self.batches)
+        return 1 - real / sum(batch.padded_tokens(of_teacher=self.of_teacher) for batch in self.batches)
 
 
 def full_groups(pairs: int, fragment_pairs: int, group_pairs: int) -> NDArray[np.int64]:
@@ -82,26 +98,6 @@ def full_groups(pairs: int, fragment_pairs: int, group_pairs: int) -> NDArray[np
 def teacher_tokens(src: TokenCounts, tgt: TokenCounts) -> TokenCounts:
     """Tokens of `[CLS] src [SEP] tgt [SEP]`."""
     return src + tgt + SPECIAL_TOKENS_PER_PAIR
-
-
-def longer_side_tokens(src: TokenCounts, tgt: TokenCounts) -> TokenCounts:
-    """Tokens of the longer side with its end of sentence: what a student's budget counts."""
-    return np.maximum(src, tgt) + 1
-
-
-def both_sides_tokens(src: TokenCounts, tgt: TokenCounts) -> TokenCounts:
-    """Tokens of both sides, each with its end of sentence."""
-    return src + tgt + 2
-
-
-def teacher_padded_tokens(batch: BatchLengths) -> int:
-    """Padded tokens of a teacher's batch."""
-    return len(batch.src) * batch.padded(teacher_tokens(batch.src, batch.tgt))
-
-
-def student_padded_tokens(batch: BatchLengths) -> int:
-    """Padded tokens of a student's batch, both sides."""
-    return len(batch.src) * (batch.padded(batch.src + 1) + batch.padded(batch.tgt + 1))
 
 
 def training_batches(
@@ -126,11 +122,12 @@ def training_batches(
     for window in range(sampled):
         chosen = order[window * rows : (window + 1) * rows]
         src, tgt = split.src[chosen], split.tgt[chosen]
-        counted = teacher_tokens(src, tgt) if of_teacher else longer_side_tokens(src, tgt)
+        # A student's budget counts the longer side with its end of sentence.
+        counted = teacher_tokens(src, tgt) if of_teacher else np.maximum(src, tgt) + 1
         sort_lengths = counted if of_teacher else src + tgt
         for index in shuffled_batches(sort_lengths, counted, budget, seed, window):
             batches.append(BatchLengths(src[index], tgt[index], multiple))
-    return SampledBatches(batches, len(batches) * split.pairs / (sampled * rows))
+    return SampledBatches(batches, len(batches) * split.pairs / (sampled * rows), of_teacher)
 
 
 def extraction_batches(
@@ -147,4 +144,4 @@ def extraction_batches(
         src, tgt = np.repeat(split.src[chosen], seen), np.repeat(split.tgt[chosen], seen)
         for index in longest_first_batches(teacher_tokens(src, tgt), budget, multiple):
             batches.append(BatchLengths(src[index], tgt[index], multiple))
-    return SampledBatches(batches, len(batches) * split.pairs / (fragments * rows))
+    return SampledBatches(batches, len(batches) * split.pairs / (fragments * rows), of_teacher=True)

@@ -25,21 +25,10 @@ from bertkd_ray.core.padding import longest_first_batches
 from bertkd_ray.core.stages import DISTILL, EXTRACT, FINETUNE, PREPARE, STAGES, TRANSLATE, results_of
 from bertkd_ray.corpus import prepare
 from bertkd_ray.corpus.sampling import CorpusShape, SplitShape, shape_as_given, shape_of_artifact, shape_of_text
-from bertkd_ray.plan.batches import (
-    BatchLengths,
-    SampledBatches,
-    TokenCounts,
-    both_sides_tokens,
-    extraction_batches,
-    full_groups,
-    student_padded_tokens,
-    teacher_padded_tokens,
-    teacher_tokens,
-    training_batches,
-)
+from bertkd_ray.plan.batches import BatchLengths, SampledBatches, extraction_batches, full_groups, training_batches
 from bertkd_ray.plan.given import GivenCorpus, GivenDevice
-from bertkd_ray.plan.models import StudentShape, TeacherShape, student_shape, teacher_shape
-from bertkd_ray.plan.operations import TRAINING
+from bertkd_ray.plan.models import TeacherShape, student_size, teacher_shape
+from bertkd_ray.plan.operations import TRAINING, StudentSize
 from bertkd_ray.plan.rates import Device, known_device, own_device, product_rate
 from bertkd_ray.teacher.source import resolve_model, tokenizer_hash
 
@@ -114,7 +103,7 @@ class PipelinePlan:
                 "vocabulary": corpus.vocabulary,
                 "splits": splits,
             },
-            "device": {**asdict(self.device), "utilisation": dict(self.device.utilisation), "devices": self.devices},
+            "device": {**asdict(self.device), "devices": self.devices},
             "stages": {stage.name: _without_name(stage) for stage in self.stages},
             "total": _without_name(self.total),
             "prepare_core_hours": self.prepare_core_hours,
@@ -128,7 +117,7 @@ def plan(config: Config, given: GivenCorpus | None, device: GivenDevice) -> Pipe
     corpus, groups = _corpus(config, given)
     teacher = teacher_shape(config.teacher, corpus.vocabulary)
     arms = config.arm_configs()
-    student = student_shape(next(iter(arms.values())).student, corpus.vocabulary)
+    student = student_size(next(iter(arms.values())).student, corpus.vocabulary)
     chosen = _device(config, device, teacher, student)
     planner = _Planner(config, corpus, groups, chosen, teacher)
     estimates, results = planner.estimates(), results_of(config).items()
@@ -181,9 +170,8 @@ class _Planner:
             return batch.teacher_flops(shape, _masked(batch, teacher.mask_probability))
 
         validation = _validations(teacher) * self._whole(self._valid, teacher, forward, of_teacher=True)
-        cost = _TrainingCost(batches, forward, teacher_tokens, teacher_padded_tokens)
         hours = self._hours(FINETUNE.name, validation)
-        return self._training(name, teacher, cost, validation, hours, shape.parameters)
+        return self._training(name, teacher, batches, forward, validation, hours, shape.parameters)
 
     def _extract(self, name: str, config: Config) -> StagePlan:
         extract, train = config.extract, self._train
@@ -205,15 +193,15 @@ class _Planner:
             name,
             round(batches.per_pass),
             None,
-            batches.per_pass * batches.mean(lambda batch: float(teacher_tokens(batch.src, batch.tgt).sum())),
-            batches.padding(teacher_tokens, teacher_padded_tokens),
+            batches.per_pass * batches.tokens,
+            batches.padding,
             flops,
             self._hours(EXTRACT.name, flops),
             self._shard_bytes(),
         )
 
     def _distill(self, name: str, config: Config) -> StagePlan:
-        student, shape = config.student, student_shape(config.student, self._corpus.vocabulary)
+        student, shape = config.student, student_size(config.student, self._corpus.vocabulary)
         batches = self._batches(student, config.student_seed, of_teacher=False)
 
         def forward(batch: BatchLengths) -> float:
@@ -223,11 +211,10 @@ class _Planner:
         likelihood = validations * self._whole(self._valid, student, forward, of_teacher=False)
         greedy = validations * self._translating(self._valid, shape, 1)
         hours = self._hours(DISTILL.name, likelihood) + self._hours(TRANSLATE.name, greedy)
-        cost = _TrainingCost(batches, forward, both_sides_tokens, student_padded_tokens)
-        return self._training(name, student, cost, likelihood + greedy, hours, shape.parameters)
+        return self._training(name, student, batches, forward, likelihood + greedy, hours, shape.parameters)
 
     def _translate(self, name: str, config: Config) -> StagePlan:
-        shape, settings = student_shape(config.student, self._corpus.vocabulary), config.translate
+        shape, settings = student_size(config.student, self._corpus.vocabulary), config.translate
         test = self._test
         batches = len(longest_first_batches(test.src + 1, settings.forward_tokens // settings.beam))
         steps = max(1, round(test.pairs / len(test.src) * batches))
@@ -241,22 +228,21 @@ class _Planner:
         self,
         name: str,
         settings: TeacherConfig | StudentConfig,
-        cost: _TrainingCost,
+        batches: SampledBatches,
+        forward: Callable[[BatchLengths], float],
         validation: float,
         validation_hours: float,
         parameters: int,
     ) -> StagePlan:
         micro = settings.steps * settings.micro_batches
-        batches = cost.batches
-        updates = micro * TRAINING * batches.mean(cost.forward)
-        tokens = micro * batches.mean(lambda batch: float(cost.tokens(batch.src, batch.tgt).sum()))
+        updates = micro * TRAINING * batches.mean(forward)
         hours = self._hours(name.partition("/")[0], updates) + validation_hours
         return StagePlan(
             name,
             settings.steps,
             micro / batches.per_pass,
-            tokens,
-            batches.padding(cost.tokens, cost.padded_tokens),
+            micro * batches.tokens,
+            batches.padding,
             updates + validation,
             hours,
             4.0 * parameters,
@@ -283,7 +269,7 @@ class _Planner:
         batches = self._training_batches(split, groups, budget=budget, streams=1, seed=0, of_teacher=of_teacher)
         return batches.per_pass * batches.mean(forward)
 
-    def _translating(self, split: SplitShape, shape: StudentShape, beam: int) -> float:
+    def _translating(self, split: SplitShape, shape: StudentSize, beam: int) -> float:
         """Operations of a beam search over a split."""
         return split.pairs / len(split.src) * BatchLengths(split.src, split.tgt, 1).beam_search_flops(shape, beam)
 
@@ -298,17 +284,6 @@ class _Planner:
 
     def _hours(self, stage: str, flops: float) -> float:
         return flops / (self._device.flops[stage] * self._device.utilisation[stage]) / 3600
-
-
-@dataclass(frozen=True)
-class _TrainingCost:
-    """A training stage's batches, and how operations and tokens of one are counted."""
-
-    batches: SampledBatches
-    forward: Callable[[BatchLengths], float]
-    """Operations of a forward pass."""
-    tokens: Callable[[TokenCounts, TokenCounts], TokenCounts]
-    padded_tokens: Callable[[BatchLengths], int]
 
 
 def _validations(settings: TeacherConfig | StudentConfig) -> int:
@@ -350,7 +325,7 @@ def _finished_corpus(config: Config, bert: str) -> Artifact | None:
     return load(store, pending.directory) if store.exists(pending.directory, MANIFEST) else None
 
 
-def _device(config: Config, given: GivenDevice, teacher: TeacherShape, student: StudentShape) -> Device:
+def _device(config: Config, given: GivenDevice, teacher: TeacherShape, student: StudentSize) -> Device:
     """The named device, one with the given rate, or this machine's own."""
     if given.name is not None:
         device = known_device(given.name)

@@ -28,20 +28,6 @@ class TeacherShape(TeacherSize):
         return embeddings + self.layers * layer + transform + self.vocabulary * (h + 1)
 
 
-@dataclass(frozen=True)
-class StudentShape(StudentSize):
-    """A Transformer with one embedding for both sides and the output."""
-
-    @property
-    def parameters(self) -> int:
-        """Parameters, biases and LayerNorms included; positions are computed, not learned."""
-        d, f = self.width, self.ffn
-        attention, feed_forward, norm = 4 * (d * d + d), 2 * d * f + f + d, 2 * d
-        encoder = self.encoder_layers * (attention + feed_forward + 2 * norm)
-        decoder = self.decoder_layers * (2 * attention + feed_forward + 3 * norm)
-        return self.vocabulary * d + encoder + decoder + 2 * norm
-
-
 # (layers, width, inner size, pieces) of checkpoints on the hub.
 _KNOWN = {
     "bert-base-multilingual-cased": (12, 768, 3072, 119_547),
@@ -72,6 +58,6 @@ def teacher_shape(teacher: TeacherConfig, vocabulary: int) -> TeacherShape:
     return TeacherShape(teacher.layers or layers, width, ffn, vocabulary, pieces, positions)
 
 
-def student_shape(student: StudentConfig, vocabulary: int) -> StudentShape:
+def student_size(student: StudentConfig, vocabulary: int) -> StudentSize:
     """The student of a configuration."""
-    return StudentShape(student.encoder_layers, student.decoder_layers, student.width, student.ffn, vocabulary)
+    return StudentSize(student.encoder_layers, student.decoder_layers, student.width, student.ffn, vocabulary)

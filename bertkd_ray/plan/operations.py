@@ -49,13 +49,22 @@ class TeacherSize:
 
 @dataclass(frozen=True)
 class StudentSize:
-    """A Transformer with encoder and decoder whose output layer has V tokens."""
+    """A Transformer with encoder and decoder, and one embedding of V tokens for both sides and the output."""
 
     encoder_layers: int
     decoder_layers: int
     width: int
     ffn: int
     vocabulary: int
+
+    @property
+    def parameters(self) -> int:
+        """Parameters, biases and LayerNorms included; positions are computed, not learned."""
+        d, f = self.width, self.ffn
+        attention, feed_forward, norm = 4 * (d * d + d), 2 * d * f + f + d, 2 * d
+        encoder = self.encoder_layers * (attention + feed_forward + 2 * norm)
+        decoder = self.decoder_layers * (2 * attention + feed_forward + 3 * norm)
+        return self.vocabulary * d + encoder + decoder + 2 * norm
 
 
 def teacher_forward(

@@ -14,14 +14,12 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from bertkd_ray.core.devices import Precision, padding_multiple
+from bertkd_ray.core.devices import Precision, padding_multiple, synchronise
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.stages import DISTILL, EXTRACT, FINETUNE, STAGES, TRANSLATE
 
 DEVICE_STAGES = tuple(stage.name for stage in STAGES.values() if stage.on_device)
 """The stages that compute on a device."""
-ProductShape = tuple[int, int, int]
-"""Rows, inner size and columns of a matrix product."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +59,7 @@ DEVICES: dict[str, Device] = {"h100": _gpu("H100"), "h200": _gpu("H200")}
 """Devices by the name that `--device` takes: one GPU each, an SXM module."""
 
 _MEASURED_ON_CPU = "measured on two cores of an AMD EPYC, benchmarks/results/cpu.json"
-CPU_UTILISATION: Mapping[str, float] = {
-    FINETUNE.name: 0.63,
-    EXTRACT.name: 0.60,
-    DISTILL.name: 0.62,
-    TRANSLATE.name: 0.10,
-}
+_CPU_UTILISATION = {FINETUNE.name: 0.63, EXTRACT.name: 0.60, DISTILL.name: 0.62, TRANSLATE.name: 0.10}
 """What stages reach of a CPU's own product rate; `translate` of that of distillation's shapes."""
 
 
@@ -80,13 +73,18 @@ def known_device(name: str) -> Device:
 def own_device(device: torch.device, flops: Mapping[str, float]) -> Device:
     """This machine's device with measured product rates."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {os.cpu_count()} cores"
-    shares = _GPU_UTILISATION if device.type == "cuda" else CPU_UTILISATION
+    shares = _GPU_UTILISATION if device.type == "cuda" else _CPU_UTILISATION
     source = _MEASURED_ON_GPU if device.type == "cuda" else _MEASURED_ON_CPU
     return Device(name, flops, shares, "measured here just now", source, padding_multiple(device))
 
 
-def product_rate(shape: ProductShape, precision: Precision, device: torch.device, *, seconds: float = 0.3) -> float:
-    """FLOP/s of this machine for products of one shape, the median of as many as the seconds allow, three at least."""
+def product_rate(
+    shape: tuple[int, int, int], precision: Precision, device: torch.device, *, seconds: float = 0.3
+) -> float:
+    """FLOP/s of this machine for products of one shape, the median of as many as the seconds allow, three at least.
+
+    shape: rows, inner size and columns.
+    """
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     rows, inner, columns = shape
     generator = torch.Generator().manual_seed(0)
@@ -95,14 +93,9 @@ def product_rate(shape: ProductShape, precision: Precision, device: torch.device
     out = left @ right
     spent: list[float] = []
     while sum(spent) < seconds or len(spent) < 3:
-        _wait(device)
+        synchronise(device)
         started = time.perf_counter()
         torch.mm(left, right, out=out)
-        _wait(device)
+        synchronise(device)
         spent.append(time.perf_counter() - started)
     return 2.0 * rows * inner * columns / sorted(spent)[len(spent) // 2]
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -22,7 +22,7 @@ def plan_text(plan: PipelinePlan) -> str:
     head.append(f"devices      {plan.devices} × {device.name}")
     head.append(f"products     {_by_stage(device.flops, 1e-12, '.3g')} TFLOP/s, {device.rate_source}")
     head.append(f"utilisation  {_by_stage(device.utilisation, 1, '.0%')}: {device.utilisation_source}")
-    table = aligned([_HEADINGS, *(_row(stage) for stage in plan.stages), _sum(plan)])
+    table = aligned([_HEADINGS, *map(_row, plan.stages), _row(plan.total, absent="")])
     devices = "1 device" if plan.devices == 1 else f"{plan.devices} devices"
     wall = f"{human_seconds(plan.wall_seconds)} on {devices}, after {_figure(plan.prepare_core_hours)} core hours"
     end = [f"In all {wall} of prepare.", *(f"Assumed: {assumption}." for assumption in plan.assumptions)]
@@ -36,28 +36,16 @@ def _by_stage(figures: Mapping[str, float], factor: float, form: str) -> str:
     return distinct.pop() if len(distinct) == 1 else ", ".join(f"{stage} {text}" for stage, text in texts.items())
 
 
-def _row(stage: StagePlan) -> TableRow:
+def _row(stage: StagePlan, absent: str = NO_VALUE) -> TableRow:
     return [
         stage.name,
-        NO_VALUE if stage.steps is None else f"{stage.steps:,}",
-        NO_VALUE if stage.epochs is None else f"{stage.epochs:.3g}",
+        absent if stage.steps is None else f"{stage.steps:,}",
+        absent if stage.epochs is None else f"{stage.epochs:.3g}",
         human_count(stage.tokens),
-        NO_VALUE if stage.padding is None else f"{stage.padding:.1%}",
+        absent if stage.padding is None else f"{stage.padding:.1%}",
         _figure(stage.flops / 1e15),
         _figure(stage.device_hours),
         _figure(stage.bytes / 1e9),
-    ]
-
-
-def _sum(plan: PipelinePlan) -> TableRow:
-    total = plan.total
-    return [
-        "all",
-        "",
-        "",
-        human_count(total.tokens),
-        "",
-        *map(_figure, (total.flops / 1e15, total.device_hours, total.bytes / 1e9)),
     ]
 
 

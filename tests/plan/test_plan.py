@@ -20,7 +20,7 @@ from bertkd_ray.pipeline.pipeline import Pipeline
 from bertkd_ray.plan.batches import BatchLengths, full_groups
 from bertkd_ray.plan.costs import PipelinePlan, plan
 from bertkd_ray.plan.given import GivenCorpus, GivenDevice
-from bertkd_ray.plan.models import student_shape, teacher_shape
+from bertkd_ray.plan.models import student_size, teacher_shape
 from bertkd_ray.plan.operations import TRAINING
 from bertkd_ray.student.collate import collate
 from bertkd_ray.student.model import build_student, decoder_hidden
@@ -146,7 +146,7 @@ def test_parameters_are_those_of_the_models(path):
         seed=1,
     )
     teacher = build_teacher(config.teacher.model, np.zeros(408, np.int64), pretrained=False)
-    assert student_shape(config.student, 408).parameters == sum(p.numel() for p in student.parameters())
+    assert student_size(config.student, 408).parameters == sum(p.numel() for p in student.parameters())
     assert teacher_shape(config.teacher, 408).parameters == sum(p.numel() for p in teacher.parameters())
 
 
@@ -296,12 +296,12 @@ def test_a_students_operations_are_those_that_torch_counts(path, batch):
     with FlopCounterMode(display=False) as counted:
         logits = decoder_hidden(model, collate(*rows)) @ model.get_output_embeddings().weight.T
         logits.sum().backward()
-    shape = student_shape(student, 408)
+    shape = student_size(student, 408)
     assert TRAINING * batch.student_flops(shape) == pytest.approx(counted.get_total_flops(), rel=0.01)
 
 
 def test_a_beam_search_by_hand(path):
-    shape = student_shape(load_config(path).student, 400)
+    shape = student_size(load_config(path).student, 400)
     d, f, layers = shape.width, shape.ffn, shape.decoder_layers
     pair = BatchLengths(np.array([3]), np.array([1]), multiple=1)
     # Encoder: four tokens. Decoder: two steps, which see one and two tokens of their own, all four of the source; the
