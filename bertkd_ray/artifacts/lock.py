@@ -75,10 +75,6 @@ class Owner:
         """Whether this machine's kernel knows the owner's process."""
         return bool(self.machine) and self.machine == _machine()
 
-    def renewed(self) -> Owner:
-        """The same owner with a heartbeat of now."""
-        return replace(self, heartbeat=time.time())
-
 
 @contextmanager
 def hold_lock(store: Store, name: str) -> Iterator[None]:
@@ -138,7 +134,7 @@ class _LockFile:
             other = self._owner()
             if other is not None and other.token != mine.token:
                 return False
-            self._write(mine.renewed())
+            self._write(replace(mine, heartbeat=time.time()))
         return True
 
     def release(self, mine: Owner) -> Owner | None:

@@ -111,9 +111,24 @@ class Manifest:
             raise UnknownSchemaError(f"schema {tree.get('schema')}, this version reads {SCHEMA_VERSION}")
         if tree.pop(_CHECKSUM, None) is None:
             raise ManifestError("has no checksum of its own, as those of earlier versions")
-        if not _is_sealed(tree, data):
+        try:
+            sealed = _sealed(tree)
+        except ValueError:  # Read by Python's JSON but not written by it: NaN, half a surrogate pair.
+            sealed = b""
+        if sealed != data:
             raise ManifestError("its content differs from its own checksum")
-        return _from_json(tree)
+        return Manifest(
+            stage=_value(tree, "stage", str),
+            fingerprint=_value(tree, "fingerprint", str),
+            created=_value(tree, "created", str),
+            seconds=_value(tree, "seconds", float, int),
+            config=_value(tree, "config", dict),
+            inputs=_values(tree, "inputs", str),
+            files=[FileEntry.from_json(entry) for entry in _list(tree, "files", dict)],
+            metrics=_values(tree, "metrics", float, int),
+            info=_value(tree, "info", dict),
+            libraries=_values(tree, "libraries", str),
+        )
 
     def to_bytes(self) -> bytes:
         """JSON of one fixed form, with the checksum of the same form without it.
@@ -122,21 +137,6 @@ class Manifest:
         """
         tree = {key.name: getattr(self, key.name) for key in fields(Manifest)}
         return _sealed({**tree, "files": [entry.as_json() for entry in self.files]})
-
-
-def _from_json(tree: dict[str, Any]) -> Manifest:
-    return Manifest(
-        stage=_value(tree, "stage", str),
-        fingerprint=_value(tree, "fingerprint", str),
-        created=_value(tree, "created", str),
-        seconds=_value(tree, "seconds", float, int),
-        config=_value(tree, "config", dict),
-        inputs=_values(tree, "inputs", str),
-        files=[FileEntry.from_json(entry) for entry in _list(tree, "files", dict)],
-        metrics=_values(tree, "metrics", float, int),
-        info=_value(tree, "info", dict),
-        libraries=_values(tree, "libraries", str),
-    )
 
 
 def _value(tree: dict[str, Any], key: str, *kinds: type[_Value]) -> _Value:
@@ -166,14 +166,6 @@ def _checked(value: _Value, key: str, kinds: tuple[type[_Value], ...]) -> _Value
 def _sealed(tree: dict[str, Any]) -> bytes:
     checksum = hashlib.sha256(_json_bytes(tree)).hexdigest()
     return _json_bytes({**tree, _CHECKSUM: checksum})
-
-
-def _is_sealed(tree: dict[str, Any], data: bytes) -> bool:
-    try:
-        return _sealed(tree) == data
-    except ValueError:
-        # Read by Python's JSON but not written by it: NaN, half a surrogate pair.
-        return False
 
 
 def _json_bytes(tree: dict[str, Any]) -> bytes:

@@ -13,16 +13,9 @@ from pathlib import Path
 from bertkd_ray.core.console import human_bytes
 from bertkd_ray.core.errors import ReportedError, StorageError, one_line
 
-_ROOM = "make room"
-_RIGHTS = "allow it"
-_REPAIR = "mend it"
 _FIXES = {
-    errno.ENOSPC: _ROOM,
-    errno.EDQUOT: _ROOM,
-    errno.EFBIG: _ROOM,
-    errno.EROFS: _RIGHTS,
-    errno.EACCES: _RIGHTS,
-    errno.EPERM: _RIGHTS,
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "allow it"),
 }
 _STORAGE_ERRNOS = frozenset({*_FIXES, errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO})
 # Libraries that write files of their own, or read a bucket, keep of the system's error its text alone.
@@ -53,18 +46,15 @@ def is_out_of_space(error: BaseException) -> bool:
 def storage_error(place: str, what: str, error: BaseException, local: str | None = None) -> StorageError:
     """The error of a place that cannot be used. local: a path in its file system, whose free space is named."""
     number = storage_errno(error)
-    message = one_line(error)[:_LONGEST_REASON]
-    reason = message if number is None or _has_details(error) else os.strerror(number)
+    reason = one_line(error)[:_LONGEST_REASON]
+    # An error without a number says more than one would: a bucket's names the request that failed.
+    if number is not None and isinstance(error, OSError) and error.errno is not None:
+        reason = os.strerror(number)
     room = f"; {free_space(local)}" if local is not None and number == errno.ENOSPC else ""
-    fix = _REPAIR if number is None else _FIXES.get(number, _REPAIR)
+    fix = _FIXES.get(number or 0, "mend it")
     return StorageError(
         f"{place} cannot be {what} ({reason}{room}); {fix} and run the same command, which goes on from there"
     )
-
-
-def _has_details(error: BaseException) -> bool:
-    """Whether an error's message says more than its number: a bucket names the request that failed."""
-    return not isinstance(error, OSError) or error.errno is None
 
 
 def free_space(path: str) -> str:
@@ -119,7 +109,8 @@ def scratch_directory(prefix: str) -> Iterator[Path]:
                 raise
             except Exception:
                 # torch says that a file could not be written, and not why: the system says it again.
-                _write_probe(Path(directory))
+                with tempfile.TemporaryFile(dir=directory) as probe:
+                    probe.write(bytes(_PROBE_BYTES))
                 raise
     except ReportedError:
         raise
@@ -134,8 +125,3 @@ def _temporary_place() -> str:
         return tempfile.gettempdir()
     except FileNotFoundError as error:
         raise StorageError(f"{error.strerror}; make room, or set TMPDIR to a directory that can be written") from error
-
-
-def _write_probe(directory: Path) -> None:
-    with tempfile.TemporaryFile(dir=directory) as probe:
-        probe.write(bytes(_PROBE_BYTES))

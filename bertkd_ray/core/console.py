@@ -73,12 +73,8 @@ def has_color(stream: TextIO) -> bool:
     return is_live(stream) and not os.environ.get("NO_COLOR")
 
 
-def log(message: str, *, stage: str = "", stream: TextIO | None = None, quiet: bool = False) -> None:
-    """Log one line to stderr, with the stage in front; line breaks in the message become spaces and
-    credentials in URIs are hidden.
-    """
-    if quiet:
-        return
+def log(message: str, *, stage: str = "", stream: TextIO | None = None) -> None:
+    """Log one line to stderr, the stage in front; line breaks become spaces, credentials in URIs are hidden."""
     stream = sys.stderr if stream is None else stream
     text = " ".join(redacted(message).splitlines())
     if stage:
@@ -165,7 +161,7 @@ class Progress:
         pause = _DRAWN_EVERY if self._is_live else self._every * (1 if self._changed else _IDLE_LINES)
         if now - self._refreshed < pause:
             return
-        (self._draw if self._is_live else self._print)(self._parts(now, rate))
+        self._write(self._parts(now, rate))
         self._refreshed, self._changed = now, False
 
     def _rate(self, now: float) -> float:
@@ -191,33 +187,29 @@ class Progress:
 
     def _figure_texts(self) -> list[str]:
         return [
-            f"{name.replace('_', ' ')} {value:.4g}" if isinstance(value, float) else f"{name.replace('_', ' ')} {value}"
+            f"{name.replace('_', ' ')} {format(value, '.4g') if isinstance(value, float) else value}"
             for name, value in self._figures.items()
         ]
 
-    def _print(self, parts: list[str]) -> None:
-        print("  ".join(parts), file=self._stream, flush=True)
-
-    def _draw(self, parts: list[str], end: str = "") -> None:
-        """Over what stands on the line. In its last column some terminals would go on to the next one."""
-        line = _fitting(parts, len(self._figures), _columns(self._stream) - 1)
-        print(f"{_ERASE}{line}", end=end, file=self._stream, flush=True)
+    def _write(self, parts: list[str], *, last: bool = False) -> None:
+        """Prints a plain line, or draws the live one over what stands there."""
+        line, end = "  ".join(parts), "\n"
+        if self._is_live:
+            # In the last column some terminals would go on to the next line.
+            line = _ERASE + _fitting(parts, len(self._figures), _columns(self._stream) - 1)
+            end = "\n" if last else ""
+        print(line, end=end, file=self._stream, flush=True)
 
     def close(self, *, failed: bool = False) -> None:
         """End the live line, or print the last plain one (not after a failure)."""
         self._ended.set()
         with self._lock:
-            now = self._clock()
             if self._quiet or (failed and not self._is_live):
                 return
-            if failed:
-                self._draw(self._parts(now, self._rate(now)), end="\n")
-                return
-            parts = [self._what, *self._counted(), f"in {human_seconds(now - self._start)}", *self._figure_texts()]
-            if self._is_live:
-                self._draw(parts, end="\n")
-            else:
-                self._print(parts)
+            now = self._clock()
+            duration = f"in {human_seconds(now - self._start)}"
+            parts = [self._what, *self._counted(), duration, *self._figure_texts()]
+            self._write(self._parts(now, self._rate(now)) if failed else parts, last=True)
 
     def __enter__(self) -> Self:
         return self

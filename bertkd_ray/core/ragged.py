@@ -52,8 +52,6 @@ class Ragged:
     def from_arrow(column: pa.Array | pa.ChunkedArray) -> Ragged:
         """From a list column without nulls, copying at most the offsets where the column is one chunk."""
         array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-        if isinstance(array, pa.ChunkedArray):
-            array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], type=array.type)
         offsets = array.offsets.to_numpy().astype(np.int64)
         values = array.values.to_numpy(zero_copy_only=False)
         return Ragged(values[offsets[0] : offsets[-1]], offsets - offsets[0])

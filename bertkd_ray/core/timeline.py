@@ -29,9 +29,6 @@ def span(name: str) -> Iterator[None]:
     finally:
         spent = {"begin": begin, "end": time.time(), "cpu": round(time.process_time() - cpu, 4)}
         line = json.dumps({"name": name, "pid": os.getpid(), **spent}) + "\n"
-        # One write in append mode: lines of many processes do not mix.
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(file, line.encode())
-        finally:
-            os.close(file)
+        # One unbuffered write in append mode: lines of many processes do not mix.
+        with open(path, "ab", buffering=0) as file:
+            file.write(line.encode())

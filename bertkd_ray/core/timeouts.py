@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import TypeVar
 
 TIMEOUT_SECONDS = 30.0
@@ -22,24 +23,21 @@ def call_with_timeout(call: Callable[[], Answer], seconds: float | None = None) 
     The call itself cannot be stopped: its thread is left behind (see `exit_past_hung_calls`).
     """
     timeout = TIMEOUT_SECONDS if seconds is None else seconds
-    answers: list[Answer] = []
-    failures: list[BaseException] = []
+    outcome: Future[Answer] = Future()
 
     def run() -> None:
         try:
-            answers.append(call())
+            outcome.set_result(call())
         except BaseException as error:
-            failures.append(error)
+            outcome.set_exception(error)
 
     thread = threading.Thread(target=run, name="call with timeout", daemon=True)
     thread.start()
     thread.join(timeout)
-    if failures:
-        raise failures[0]
-    if not answers:
+    if not outcome.done():
         _hung_threads.append(thread)
         raise TimeoutError(f"no answer within {timeout:.0f} seconds")
-    return answers[0]
+    return outcome.result()
 
 
 def exit_past_hung_calls(code: int) -> int:

@@ -96,21 +96,9 @@ def _bert_layer(
 
 def _cast(layer: Any) -> list[Tensor]:
     """The weights of a layer, in the order in which they are used."""
-    attention = layer.attention.self
+    attention, attended, output = layer.attention.self, layer.attention.output, layer.output
     projections = (attention.query, attention.key, attention.value)
-    parts = [
-        torch.cat([part.weight for part in projections]),
-        torch.cat([part.bias for part in projections]),
-        *(
-            tensor
-            for module in (
-                layer.attention.output.dense,
-                layer.attention.output.LayerNorm,
-                layer.intermediate.dense,
-                layer.output.dense,
-                layer.output.LayerNorm,
-            )
-            for tensor in (module.weight, module.bias)
-        ),
-    ]
-    return [part.detach().bfloat16() for part in parts]
+    tensors = [torch.cat([part.weight for part in projections]), torch.cat([part.bias for part in projections])]
+    for module in (attended.dense, attended.LayerNorm, layer.intermediate.dense, output.dense, output.LayerNorm):
+        tensors += [module.weight, module.bias]
+    return [tensor.detach().bfloat16() for tensor in tensors]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertkd_ray.core.keyed_random import keyed_bits, keyed_uniform
+from bertkd_ray.core.padding import padded_length
 from bertkd_ray.core.ragged import Ragged, flat_positions, offsets_of
 from bertkd_ray.corpus.tokenizer import EOS_ID
 
@@ -119,7 +120,7 @@ def cmlm_batch(
     rows = len(src)
     src_lengths, positions = src.lengths, tgt.lengths + 1
     lengths = src_lengths + positions + 2
-    width = -(-int(lengths.max(initial=0)) // pad_to) * pad_to
+    width = padded_length(int(lengths.max(initial=0)), pad_to)
     starts = np.arange(rows, dtype=np.int64) * width
     target_at = flat_positions(starts + src_lengths + 2, positions)
 

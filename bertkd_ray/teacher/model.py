@@ -140,7 +140,10 @@ def build_teacher(
     config.tie_word_embeddings = False
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = _load_pretrained(directory, config, attention) if pretrained else _random(config, attention)
+        if pretrained:
+            model = _load_pretrained(directory, config, attention)
+        else:
+            model = ConditionalMaskedLM._from_config(config, attn_implementation=attention, dtype=torch.float32)
     with torch.no_grad():
         rows = torch.from_numpy(bert_ids.astype(np.int64))
         model.output.weight.copy_(model.bert.get_input_embeddings().weight[rows])
@@ -166,31 +169,20 @@ def load_teacher(directory: str | Path, *, attention: str = "eager") -> Conditio
     return model.eval()
 
 
-def _random(config: BertConfig, attention: str) -> ConditionalMaskedLM:
-    model: ConditionalMaskedLM = ConditionalMaskedLM._from_config(
-        config, attn_implementation=attention, dtype=torch.float32
-    )
-    return model
-
-
 def _load_pretrained(directory: Path, config: BertConfig, attention: str) -> ConditionalMaskedLM:
     model, missing = _from_pretrained(directory, config, attention)
     lost = [key for key in missing if not key.startswith((_TRANSFORM, _OUTPUT))]
     if lost:
         raise UserError(f"teacher.model: {directory} lacks a {lost[0]} of the configured shape; name a complete BERT")
     if any(key.startswith(_TRANSFORM) for key in missing):
-        _start_transform_as_identity(model.transform)
-    return model
-
-
-def _start_transform_as_identity(transform: Any) -> None:
-    # A checkpoint without MLM head (sentence encoders) has lost its transform. A random one would rotate the hidden
-    # states away from the input embeddings, from which the output layer starts; the identity keeps both in one space.
-    with torch.no_grad():
+        # A checkpoint without MLM head (sentence encoders) has lost its transform. A random one would rotate the hidden
+        # states away from the input embeddings, where the output layer starts; the identity keeps both in one space.
+        transform: Any = model.transform
         nn.init.eye_(transform.dense.weight)
         nn.init.zeros_(transform.dense.bias)
         nn.init.ones_(transform.LayerNorm.weight)
         nn.init.zeros_(transform.LayerNorm.bias)
+    return model
 
 
 def _from_pretrained(
