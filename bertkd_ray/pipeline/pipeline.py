@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, fingerprint
 from bertkd_ray.artifacts.lock import hold_lock
@@ -84,7 +83,7 @@ class RunIdentity:
     parent: RunRef | None = None
 
 
-class Pipeline:
+class Pipeline(ExitStack):
     """The stages of one configuration; a context manager, which ends the run and a session of its own."""
 
     def __init__(
@@ -101,21 +100,13 @@ class Pipeline:
         tracked; None is under the configuration's name. given: what the command line says of the configuration, its
         file and the overrides, for people to repeat.
         """
+        super().__init__()
         self.config = config
         self.outcome = Outcome()
-        self._opened = ExitStack()
-        self.session = session or self._opened.enter_context(Session(config))
+        self.session = session or self.enter_context(Session(config))
         self.session.store.require_writable()
         self._identity, self._given = run, given
         self._arms = config.arm_configs()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._opened.__exit__(kind, error, trace)
 
     @cached_property
     def parent_run(self) -> Run:
@@ -128,7 +119,7 @@ class Pipeline:
             params=self.config.model_dump(exclude={"arms", "tracking", "storage"}),
             tags=identity.tags,
         )
-        self._opened.enter_context(ended(run))
+        self.enter_context(ended(run))
         return run
 
     def _default_identity(self) -> RunIdentity:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import cached_property
-from types import TracebackType
-from typing import Self
 
 from bertkd_ray.artifacts import artifact as artifacts
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
@@ -21,32 +19,24 @@ from bertkd_ray.tracking import default_uri, open_tracker
 from bertkd_ray.tracking.interface import Tracker
 
 
-class Session:
+class Session(ExitStack):
     """A context manager; tracker and runtime are opened when they are first used, and the end closes them."""
 
     def __init__(self, config: Config) -> None:
         """config: what storage, tracking and runtime are set up by; pipelines of a session agree in these."""
+        super().__init__()
         self.config = config
         self.store = Store(config.storage)
         self.artifacts: dict[str, Artifact] = {}
         """Finished artifacts by directory: each is checked, or made, once."""
         self._pending: dict[tuple[str, str, tuple[tuple[str, str], ...]], PendingArtifact] = {}
         self._berts: dict[tuple[str, bool], PretrainedBert] = {}
-        self._opened = ExitStack()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._opened.__exit__(kind, error, trace)
 
     @cached_property
     def runtime(self) -> Runtime:
         """Ray, whose session the first stage that computes starts, or this process."""
         runtime = _runtime(self.config)
-        self._opened.callback(runtime.close)
+        self.callback(runtime.close)
         return runtime
 
     @cached_property

@@ -13,8 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from bertkd_ray.artifacts.artifact import Artifact, fingerprint
 from bertkd_ray.artifacts.storage_errors import scratch_directory
@@ -85,31 +84,23 @@ class _Student:
     translation: Artifact
 
 
-class StudyRunner:
+class StudyRunner(ExitStack):
     """One study; a context manager, which ends its session and its run."""
 
     def __init__(self, study: Study, record: BuildRecord | None = None) -> None:
         """Opens storage; raises UserError when it cannot be used. record: what was made for this study a moment ago."""
+        super().__init__()
         self.study = study
         self._record = record or {}
         self.outcome = StudyOutcome()
-        self._opened = ExitStack()
-        self.session = self._opened.enter_context(Session(study.config))
+        self.session = self.enter_context(Session(study.config))
         self.session.store.require_writable()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._opened.__exit__(kind, error, trace)
 
     @cached_property
     def parent_run(self) -> Run:
         """The study's run; a run per arm and seed hangs below it."""
         run = study_run(self.study, self.session.tracker)
-        self._opened.enter_context(ended(run))
+        self.enter_context(ended(run))
         return run
 
     def run(self) -> StudyOutcome:

@@ -31,16 +31,16 @@ def student_at(location: str) -> Artifact:
 
     Raises UserError when there is none, it is another kind of artifact, or a file is not what the manifest says.
     """
-    found = artifact_at(location)
-    if found is None:
+    artifact = artifact_at(location)
+    if artifact is None:
         raise UserError(
             f"{location}: no finished student is here; give a student artifact's directory or URI, or a CONFIG.yaml"
         )
-    if found.stage != "student":
-        raise UserError(f"{location}: is a {found.stage}, not a student; give the directory of a student artifact")
-    for problem in found.problems(checksums=True):
+    if artifact.stage != "student":
+        raise UserError(f"{location}: is a {artifact.stage}, not a student; give the directory of a student artifact")
+    for problem in artifact.problems(checksums=True):
         raise UserError(f"{problem}; copy the student again, or remove it and run distill")
-    return found
+    return artifact
 
 
 def artifact_at(location: str) -> Artifact | None:
@@ -82,5 +82,5 @@ def _translations(student: Artifact) -> tuple[Artifact, ...]:
         for name in store.directories()
         if name.startswith("translation-") and store.exists(name, MANIFEST)
     ]
-    own = [one for one in loaded if one.inputs.get("student") == student.fingerprint]
-    return tuple(sorted(own, key=lambda one: (one.created, one.directory)))
+    own = [translation for translation in loaded if translation.inputs.get("student") == student.fingerprint]
+    return tuple(sorted(own, key=lambda translation: (translation.created, translation.directory)))
