@@ -168,10 +168,10 @@ def _comparison(students: Sequence[ComparedStudent], *, sentences: int, samples:
     differences = {}
     for label in list(tables)[1:]:
         test = compare([resamples[first.label]], [resamples[label]])
-        signs = [_sign(sentence.chrf[label] - sentence.chrf[first.label]) for sentence in every]
-        differences[label] = Difference(
-            test.delta, test.p_value, test.interval, better=signs.count(1), worse=signs.count(-1), equal=signs.count(0)
-        )
+        gains = [sentence.chrf[label] - sentence.chrf[first.label] for sentence in every]
+        better, worse = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
+        equal = len(gains) - better - worse
+        differences[label] = Difference(test.delta, test.p_value, test.interval, better, worse, equal)
     return StudentComparison(
         students=list(students),
         configuration=_differing({student.label: dict(_settings(student)) for student in students}),
@@ -303,7 +303,3 @@ def _metrics(student: ComparedStudent) -> Iterator[tuple[str, float]]:
         yield from ((f"teacher/{key}", value) for key, value in lineage.teacher.metrics.items() if "/" in key)
     if lineage.softlabels is not None:
         yield from ((key, value) for key, value in lineage.softlabels.metrics.items() if key.startswith(_FIDELITY))
-
-
-def _sign(number: float) -> int:
-    return (number > 0) - (number < 0)

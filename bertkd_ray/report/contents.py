@@ -12,7 +12,7 @@ from bertkd_ray.config import Config
 from bertkd_ray.config.corpus import SPLITS
 from bertkd_ray.core.console import human_bytes, human_count, human_seconds
 from bertkd_ray.core.stages import BY_ARTIFACT, DISTILL, FINETUNE
-from bertkd_ray.core.text_tables import NO_VALUE, format_p, number
+from bertkd_ray.core.text_tables import format_p, number
 from bertkd_ray.corpus.cleaning import REASONS
 from bertkd_ray.report.lineage import Node
 from bertkd_ray.report.results import Results
@@ -216,16 +216,13 @@ def corpus_rows(corpus: Artifact) -> list[FigureRow]:
     counts: dict[str, dict[str, int]] = corpus.info["splits"]
     languages = [corpus.info.get(f"{side}_lang", "") for side in ("src", "tgt")]
 
-    def row(label: str, note: str, of: Callable[[dict[str, int]], int | None]) -> FigureRow:
-        values = [of(counts[split]) for split in SPLITS]
-        return FigureRow(label, note, [Cell(NO_VALUE if value is None else f"{value:,}") for value in values])
+    def row(label: str, note: str, values: Sequence[int | None]) -> FigureRow:
+        return FigureRow(label, note, [Cell(number(value, ",")) for value in values])
 
-    def named(name: str) -> Callable[[dict[str, int]], int | None]:
-        return lambda split: split.get(name)
+    def named(name: str) -> list[int | None]:
+        return [counts[split].get(name) for split in SPLITS]
 
-    def dropped(split: dict[str, int]) -> int:
-        return sum(split.get(reason, 0) for reason in REASONS)
-
+    dropped = [sum(counts[split].get(reason, 0) for reason in REASONS) for split in SPLITS]
     reasons = [reason for reason in REASONS if any(counts[split].get(reason) for split in SPLITS)]
     others = sorted({name for split in SPLITS for name, count in counts[split].items() if count} - _COUNTED_APART)
     return [

@@ -52,18 +52,14 @@ def lineage(stages: Mapping[str, Artifact]) -> list[Node]:
 
     parents = {name: max(inputs(name), key=depth, default=None) for name in stages}
 
-    def below(parent: str | None) -> Iterator[str]:
+    def below(parent: str | None, level: int) -> Iterator[Node]:
         # The order of the mapping within a parent: arms stay in theirs.
         for name in stages:
             if parents[name] == parent:
-                yield name
-                yield from below(name)
+                yield _node(name, stages[name], level, by_digest)
+                yield from below(name, level + 1)
 
-    def level(name: str) -> int:
-        parent = parents[name]
-        return 0 if parent is None else 1 + level(parent)
-
-    return [_node(name, stages[name], level(name), by_digest) for name in below(None)]
+    return list(below(None, 0))
 
 
 def _node(name: str, artifact: Artifact, depth: int, by_digest: Mapping[str, str]) -> Node:
