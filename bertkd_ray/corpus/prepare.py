@@ -86,12 +86,12 @@ def prepare(pending: PendingArtifact, config: Config, runtime: Runtime, bert: st
     job = PrepareJob(pending.store.uri, pending.staging, pending.directory, settings)
     stats = _clean(job, runtime, chunks)
     vocabulary, tokens_with_unk = _write_tokenizer(pending, config, Segmenter.from_pretrained(bert), stats)
-    fragments = _encode(job, runtime, stats)
+    _encode(job, runtime, stats)
     splits = {split: _counts(settings, split, stats.counts[split]) for split in SPLITS}
     _warn(config, splits)
     languages = {key: getattr(config.corpus, key) for key in ("text", "src_lang", "tgt_lang")}
     info = {"vocabulary": vocabulary, "splits": splits, "tokens_with_unk": tokens_with_unk, **languages}
-    return pending.commit(made=[TOKENIZER, *fragments], metrics=_metrics(info), info=info)
+    return pending.commit(made=[TOKENIZER, *stats.files], metrics=_metrics(info), info=info)
 
 
 def _clean(job: PrepareJob, runtime: Runtime, chunks: list[Chunk]) -> PrepareStats:
@@ -112,8 +112,8 @@ def _clean(job: PrepareJob, runtime: Runtime, chunks: list[Chunk]) -> PrepareSta
     return stats
 
 
-def _encode(job: PrepareJob, runtime: Runtime, stats: PrepareStats) -> list[str]:
-    """Writes the fragments of all splits, whose files it returns, and adds their counts."""
+def _encode(job: PrepareJob, runtime: Runtime, stats: PrepareStats) -> None:
+    """Writes the fragments of all splits, and adds their files and counts."""
     fragments = []
     for split in SPLITS:
         rows = [(Chunk.file_name(number), stats.rows[split][number]) for number in sorted(stats.rows[split])]
@@ -122,7 +122,6 @@ def _encode(job: PrepareJob, runtime: Runtime, stats: PrepareStats) -> list[str]
     groups = [FragmentGroup(tuple(group)) for group in grouped(fragments)]
     for of_group in _mapped(runtime, groups, encode_group, job, "encode"):
         stats.add(of_group)
-    return stats.files
 
 
 def _mapped(

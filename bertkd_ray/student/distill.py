@@ -175,11 +175,8 @@ def _train(job: DistillJob, context: TrainContext) -> None:
     # Of a mean of weights no checkpoint has the figures.
     validation = task.evaluate(context.world) if student.average > 1 else None
     if context.world.rank == 0:
-        files = {
-            name: store.read(corpus.directory, TOKENIZER, name)
-            for name in _TOKENIZER_FILES
-            if store.exists(corpus.directory, TOKENIZER, name)
-        }
+        names = {name for name, _ in store.files(corpus.directory, TOKENIZER)}.intersection(_TOKENIZER_FILES)
+        files = {name: store.read(corpus.directory, TOKENIZER, name) for name in names}
         saving.save_trained(store, job.artifact, model, trained, files=files, validation=validation)
 
 
