@@ -1,9 +1,10 @@
-"""The names of the package: the field's own words."""
+"""The names of the package: the field's own words, and no name for two types."""
 
 from __future__ import annotations
 
 import ast
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -26,17 +27,24 @@ COINED = {
     r"LocalHost|Host": "LocalRuntime, Runtime",
     r"_?Workers": "World",
     r"answered|leaving": "call_with_timeout, exit_past_hung_calls",
+    r"_?refusals?": "storage errors",
     r"say": "log",
+    r"_?shown": "display_uri, or the noun of the text",
+    r"_?told|_?said": "message, or the noun of the text",
     r"print_": "digest",
+    r"_?found": "the noun of what was found",
+    r"one": "the noun of the item",
     r"_?settle|_?resolve": "apply_drops, find_duplicates",
     r"_?judge|_?admit": "filter_by_text, filter_by_length",
     r"_?Tally|tally": "PrepareStats, stats",
+    r"_?cut": "split, segment, truncate",
     r"_?Look|_?look|looks|look_at_\w+": "SampleStats, sample",
     r"side_by_side": "scheduler",
     r"_?doomed": "failed dependents",
     r"_?most_urgent": "ready by priority",
     r"_?Made": "BuildRecord",
     r"FRAME_TOKENS": "SPECIAL_TOKENS_PER_PAIR",
+    r"places": "tokens, positions",
 }
 
 
@@ -66,3 +74,23 @@ def test_no_name_is_a_coined_word(pattern: str) -> None:
         if re.fullmatch(pattern, name)
     ]
     assert hits == [], f"use {COINED[pattern]}"
+
+
+def test_no_two_modules_give_one_name_to_different_types() -> None:
+    homes = defaultdict(set)
+    for path in MODULES:
+        for name in _types(ast.parse(path.read_text(encoding="utf-8"))):
+            homes[name.lstrip("_")].add(str(path.relative_to(ROOT)))
+    assert {name: sorted(paths) for name, paths in homes.items() if len(paths) > 1} == {}
+
+
+def _types(tree: ast.Module) -> Iterator[str]:
+    """The classes and type aliases of a module: an alias has a name in capitals and lower case."""
+    for node in tree.body:
+        match node:
+            case ast.ClassDef(name=name):
+                yield name
+            case ast.Assign(value=ast.Call(func=ast.Name(id="TypeVar"))):
+                continue  # stands for a type, and is none
+            case ast.Assign(targets=[ast.Name(id=name)]) if re.fullmatch("_?[A-Z][A-Za-z0-9]*[a-z][A-Za-z0-9]*", name):
+                yield name

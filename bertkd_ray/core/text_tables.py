@@ -30,13 +30,15 @@ def aligned(table: list[TableRow]) -> list[str]:
     rest = sum(widths[1:]) + len(_GAP) * (len(widths) - 1)
     widths[0] = max(min(widths[0], _WIDTH - rest), len(table[0][0]))
     lines = [
-        _GAP.join([_cut(name, widths[0]), *(cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))])
+        _GAP.join(
+            [_fitted(name, widths[0]), *(cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))]
+        )
         for name, *cells in table
     ]
     return [lines[0], _GAP.join("─" * width for width in widths), *lines[1:]]
 
 
-def _cut(name: str, width: int) -> str:
+def _fitted(name: str, width: int) -> str:
     return name.ljust(width) if len(name) <= width else name[: width - 1] + "…"
 
 

@@ -27,7 +27,7 @@ DROPS = pa.schema([("place", pa.int64()), ("reason", pa.uint8())])
 
 
 class Hashes(NamedTuple):
-    """n hashes, the places of their pairs (ascending with the input) and their kinds; [n] each."""
+    """n hashes, the positions of their pairs (ascending with the input) and their kinds; [n] each."""
 
     high: NDArray[np.uint64]
     low: NDArray[np.uint64]
@@ -35,17 +35,17 @@ class Hashes(NamedTuple):
     kind: NDArray[np.uint8]
 
 
-def hash_sentences(src: Sequence[str], places: NDArray[np.int64], *, is_test: bool) -> Hashes:
+def hash_sentences(src: Sequence[str], positions: NDArray[np.int64], *, is_test: bool) -> Hashes:
     """Hashes of normalised source sentences, whatever their case."""
     texts = (text.casefold() for text in src)
-    return _hashes(texts, places, TEST_SENTENCE if is_test else SENTENCE, "sentence")
+    return _hashes(texts, positions, TEST_SENTENCE if is_test else SENTENCE, "sentence")
 
 
-def hash_pairs(src: Sequence[str], tgt: Sequence[str], places: NDArray[np.int64], split: str) -> Hashes:
+def hash_pairs(src: Sequence[str], tgt: Sequence[str], positions: NDArray[np.int64], split: str) -> Hashes:
     """Hashes of normalised pairs; those of different splits are never equal."""
     # Normalised text holds no line feed.
     texts = (f"{src_text}\n{tgt_text}" for src_text, tgt_text in zip(src, tgt, strict=True))
-    return _hashes(texts, places, PAIR, split)
+    return _hashes(texts, positions, PAIR, split)
 
 
 def bucket_count(hashes: int) -> int:
@@ -79,15 +79,15 @@ def find_duplicates(bucket: pa.Table) -> pa.Table:
     first_kind = kind[np.maximum.accumulate(np.where(repeats, 0, np.arange(len(order))))]
     overlaps = (kind == SENTENCE) & (first_kind == TEST_SENTENCE)
     duplicates = (kind == PAIR) & repeats
-    places = np.concatenate([place[overlaps], place[duplicates]])
+    positions = np.concatenate([place[overlaps], place[duplicates]])
     reasons = np.repeat(np.array([OVERLAP, DUPLICATE], np.uint8), [overlaps.sum(), duplicates.sum()])
-    by_place = np.argsort(places, kind="stable")
-    return pa.table([places[by_place], reasons[by_place]], schema=DROPS)
+    by_place = np.argsort(positions, kind="stable")
+    return pa.table([positions[by_place], reasons[by_place]], schema=DROPS)
 
 
-def _hashes(texts: Iterable[str], places: NDArray[np.int64], kind: int, person: str) -> Hashes:
+def _hashes(texts: Iterable[str], positions: NDArray[np.int64], kind: int, person: str) -> Hashes:
     # `person` keeps the hashes of unlike things apart.
     key = person.encode()
     digests = b"".join(hashlib.blake2b(text.encode(), digest_size=16, person=key).digest() for text in texts)
     halves = np.frombuffer(digests, "<u8").reshape(-1, 2)
-    return Hashes(halves[:, 0], halves[:, 1], places, np.full(len(places), kind, np.uint8))
+    return Hashes(halves[:, 0], halves[:, 1], positions, np.full(len(positions), kind, np.uint8))

@@ -144,15 +144,15 @@ def apply_drops(group: ChunkGroup, job: PrepareJob) -> PrepareStats:
     store, stats = Store(job.storage), PrepareStats()
     names = [f"{bucket:06d}.arrow" for bucket in range(job.buckets)]
     drops = pa.concat_tables([read_nth_table(store, group.number, job.staging, "drops", name) for name in names])
-    places, reasons = drops["place"].to_numpy(), drops["reason"].to_numpy()
+    positions, reasons = drops["place"].to_numpy(), drops["reason"].to_numpy()
     for chunk in group.chunks:
         for split in SPLITS:
             if not store.exists(job.staging, "clean", split, chunk.name):
                 continue
             table = read_table(store, job.staging, "clean", split, chunk.name)
-            own = _places(chunk, table)
-            overlaps = np.isin(own, places[reasons == OVERLAP])
-            duplicates = np.isin(own, places[reasons == DUPLICATE])
+            own = _positions(chunk, table)
+            overlaps = np.isin(own, positions[reasons == OVERLAP])
+            duplicates = np.isin(own, positions[reasons == DUPLICATE])
             stats.counts[split]["test_overlap"] += int(overlaps.sum())
             stats.counts[split]["duplicate"] += int((duplicates & ~overlaps).sum())
             _keep(store, job, chunk, split, table.filter(pa.array(~overlaps & ~duplicates)), stats)
@@ -266,19 +266,19 @@ def _members(given: str, src: list[str], shares: dict[str, float]) -> Iterator[t
         yield split, np.flatnonzero(drawn == number)
 
 
-def _places(chunk: Chunk, table: pa.Table) -> NDArray[np.int64]:
+def _positions(chunk: Chunk, table: pa.Table) -> NDArray[np.int64]:
     rows = table["id"].to_numpy() - chunk.first_id
     return rows + (chunk.number << _PLACE_BITS)
 
 
 def _hashes(chunk: Chunk, split: str, table: pa.Table, settings: PrepareSettings) -> list[Hashes]:
-    places = _places(chunk, table)
+    positions = _positions(chunk, table)
     src, tgt = table["src"].to_pylist(), table["tgt"].to_pylist()
     hashes = []
     if settings.corpus.clean.test_overlap:
-        hashes.append(hash_sentences(src, places, is_test=split == "test"))
+        hashes.append(hash_sentences(src, positions, is_test=split == "test"))
     if settings.corpus.clean.duplicates and not settings.is_given_test(split):
-        hashes.append(hash_pairs(src, tgt, places, split))
+        hashes.append(hash_pairs(src, tgt, positions, split))
     return hashes
 
 

@@ -65,8 +65,8 @@ def _pairs(corpus: CorpusConfig, split: str, samples: dict[str, pa.Table]) -> st
             samples.setdefault(split, table)
             full = full or _has_full_pair(table)
     if not full:
-        said = f"each of the {sum(counts)} pairs has an empty side" if sum(counts) else "the files are empty"
-        raise UserError(f"corpus.{split}: {said}; give at least one pair")
+        reason = f"each of the {sum(counts)} pairs has an empty side" if sum(counts) else "the files are empty"
+        raise UserError(f"corpus.{split}: {reason}; give at least one pair")
     sources = f" in {len(counts)} sources" if len(counts) > 1 else ""
     return f"{sum(counts):,} pairs{sources}"
 

@@ -75,7 +75,7 @@ class _StudyTask:
             return runner.run()
 
 
-_Task = _StageTask | _StudyTask
+_PoolTask = _StageTask | _StudyTask
 
 
 @dataclass
@@ -84,7 +84,7 @@ class _TaskGraph:
 
     session: Session
     """Names the artifacts; the tasks open sessions of their own."""
-    tasks: dict[str, _Task] = field(default_factory=dict)
+    tasks: dict[str, _PoolTask] = field(default_factory=dict)
 
     def add(self, study: Study, parent: RunRef) -> None:
         """A study and everything that it is made from."""
@@ -165,8 +165,8 @@ def _name(study: Study) -> str:
 
 
 def _completed(
-    tasks: dict[str, _Task], pool: ProcessPoolExecutor, jobs: int
-) -> Iterator[tuple[_Task, BuildRecord | StudyOutcome | None]]:
+    tasks: dict[str, _PoolTask], pool: ProcessPoolExecutor, jobs: int
+) -> Iterator[tuple[_PoolTask, BuildRecord | StudyOutcome | None]]:
     """Every task with its result, in the order of their ends; None for one that failed or could not start."""
     waiting, finished, record = dict(tasks), set[str](), BuildRecord()
     running: dict[Future[BuildRecord | StudyOutcome], str] = {}
@@ -191,13 +191,13 @@ def _completed(
             yield task, result
 
 
-def _failed_dependents(waiting: dict[str, _Task], tasks: dict[str, _Task]) -> list[tuple[str, BaseException]]:
+def _failed_dependents(waiting: dict[str, _PoolTask], tasks: dict[str, _PoolTask]) -> list[tuple[str, BaseException]]:
     """The tasks that need one that has failed, and the error of that."""
     errors = ((name, tasks[need].error) for name, task in waiting.items() for need in task.needs)
     return list({name: error for name, error in errors if error is not None}.items())
 
 
-def _ready_by_priority(waiting: dict[str, _Task], finished: set[str], free: int) -> list[str]:
+def _ready_by_priority(waiting: dict[str, _PoolTask], finished: set[str], free: int) -> list[str]:
     """At most `free` tasks that can start; no more, since what can start later may be more urgent."""
     ready = [name for name, task in waiting.items() if finished.issuperset(task.needs)]
     return sorted(ready, key=lambda name: waiting[name].priority)[:free]

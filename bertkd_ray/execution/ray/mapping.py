@@ -44,7 +44,7 @@ _Row = dict[str, _NumberedItem[Item]]
 
 
 @dataclass(frozen=True)
-class _Outcome(Generic[Result]):
+class _ItemOutcome(Generic[Result]):
     """What became of an item: its result, or the error that the user must see, of which Ray Data keeps no class."""
 
     number: int
@@ -67,7 +67,7 @@ def map_items(
         before = len(waiting)
         try:
             for row in _mapped(waiting, worker, job, pool).iter_rows():
-                outcome: _Outcome[Result] = row[_COLUMN]
+                outcome: _ItemOutcome[Result] = row[_COLUMN]
                 if isinstance(outcome.result, ReportedError):
                     raise outcome.result
                 del waiting[outcome.number]
@@ -113,16 +113,18 @@ def _strategy(size: int) -> ray.data.ActorPoolStrategy:
     )
 
 
-def _compute(row: _Row[Item], compute: Callable[[Item], Result]) -> dict[str, _Outcome[Result]]:
+def _compute(row: _Row[Item], compute: Callable[[Item], Result]) -> dict[str, _ItemOutcome[Result]]:
     numbered = row[_COLUMN]
     try:
         with span("map"):
-            return {_COLUMN: _Outcome(numbered.number, compute(numbered.item))}
+            return {_COLUMN: _ItemOutcome(numbered.number, compute(numbered.item))}
     except ReportedError as error:
-        return {_COLUMN: _Outcome(numbered.number, error)}
+        return {_COLUMN: _ItemOutcome(numbered.number, error)}
 
 
-def _compute_in_task(row: _Row[Item], worker: MapWorker[Item, Job, Result], job: Job) -> dict[str, _Outcome[Result]]:
+def _compute_in_task(
+    row: _Row[Item], worker: MapWorker[Item, Job, Result], job: Job
+) -> dict[str, _ItemOutcome[Result]]:
     return _compute(row, bound(worker, job))
 
 
@@ -131,7 +133,7 @@ class _MapActor(Generic[Item, Result]):
         with span("start of an actor"):
             self._compute = bound(worker, job)
 
-    def __call__(self, row: _Row[Item]) -> dict[str, _Outcome[Result]]:
+    def __call__(self, row: _Row[Item]) -> dict[str, _ItemOutcome[Result]]:
         return _compute(row, self._compute)
 
 
