@@ -1,6 +1,6 @@
 """Engines that translate token ids: a student in PyTorch, or its export in CTranslate2, behind one call.
 
-Both search with the same beam and rank what they find by the same GNMT length penalty (`search.length_penalty`).
+Both search with the same beam and rank what they find by the same GNMT length penalty (`beam_search.length_penalty`).
 CTranslate2 has no such penalty: its own divides by length^exponent. So it is asked for as many hypotheses as the beam
 holds, with their plain sums of log-probabilities, and these are ranked here. It ends a search later, when so many
 hypotheses are complete, and fills the place of a complete one at once: it finds what `beam_search` finds, and at times
