@@ -117,17 +117,40 @@ class Artifact(Manifest):
         return [entry for entry in self.files if entry.path.startswith(below)]
 
     def problems(self, *, checksums: bool) -> Iterator[str]:
-        """One line for every file that differs from the manifest: missing, of another size or content, or extra."""
+        """One line for every file that differs from the manifest: missing, of another size or content, or extra.
+
+        Files that operating systems leave in directories are none of them.
+        """
+        damaged, additional = self._differences(checksums=checksums)
+        yield from (*damaged, *additional)
+
+    def require_intact(self, remedy: str, *, checksums: bool = True) -> None:
+        """Raises UserError for a file that differs from the manifest (`problems`).
+
+        remedy: what is to be done about a damaged file; an additional one is to be removed, and nothing else.
+        """
+        damaged, additional = self._differences(checksums=checksums)
+        for problem in damaged:
+            raise UserError(f"{problem}; {remedy}")
+        for problem in additional:
+            raise UserError(problem)
+
+    def _differences(self, *, checksums: bool) -> tuple[list[str], list[str]]:
+        """One line for every damaged and every additional file."""
         present = dict(self.store.files(self.directory))
         present.pop(MANIFEST, None)
         sizes = [present.pop(entry.path, None) for entry in self.files]
         with ThreadPoolExecutor(_HASHING_THREADS) as threads:
-            problems = threads.map(partial(self._problem, checksums=checksums), self.files, sizes)
-            for entry, problem in zip(self.files, problems, strict=True):
-                if problem:
-                    yield f"{self.directory}/{entry.path}: {problem}"
-        for name in present:
-            yield f"{self.directory}/{name}: not in the manifest"
+            problems = list(threads.map(partial(self._problem, checksums=checksums), self.files, sizes))
+        damaged = [
+            f"{self.directory}/{entry.path}: {problem}"
+            for entry, problem in zip(self.files, problems, strict=True)
+            if problem
+        ]
+        return damaged, [f"{self.directory}/{name}: {self._additional(name)}" for name in present]
+
+    def _additional(self, name: str) -> str:
+        return f"not in the manifest; remove the file {self.store.display_uri(self.directory, name)}"
 
     def _problem(self, entry: FileEntry, size: int | None, *, checksums: bool) -> str | None:
         if size is None:
@@ -150,8 +173,9 @@ def find(store: Store, stage: str, digest: str, *, checksums: bool = True) -> Ar
     if not store.exists(directory, MANIFEST):
         return None
     artifact = load(store, directory)
-    for problem in artifact.problems(checksums=checksums):
-        raise UserError(f"{problem}; remove the directory {store.display_uri(directory)} to make it again")
+    artifact.require_intact(
+        f"remove the directory {store.display_uri(directory)} to make it again", checksums=checksums
+    )
     store.delete(STAGING, directory)
     return artifact
 

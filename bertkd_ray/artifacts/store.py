@@ -25,6 +25,8 @@ _CHUNK = 1 << 20
 _TOKEN_DIGITS = 12
 # Hidden, so that whoever reads a directory of Parquet files as one table passes over it.
 _SCRATCH_NAME = re.compile(rf"\..+\.[0-9a-f]{{{_TOKEN_DIGITS}}}\.partial")
+# macOS, Windows, and NFS clients for a file that is removed while it is open.
+_SYSTEM_FILE = re.compile(r"\.DS_Store|\._.*|(?i:thumbs\.db|desktop\.ini)|\.nfs[0-9a-f]+")
 
 
 class Store:
@@ -84,9 +86,11 @@ class Store:
     def files(self, *parts: str) -> list[tuple[str, int]]:
         """Every file below a directory: its path relative to it, and its size in bytes; sorted.
 
-        What a writer has not finished, or left behind when it was killed, is not among them.
+        What a writer has not finished, or left behind when it was killed, is not among them, nor what operating systems
+        leave in directories (`.DS_Store`, `Thumbs.db`).
         """
-        return [(name, size) for name, size in self._all_files(*parts) if not _is_scratch(name)]
+        files = self._all_files(*parts)
+        return [(name, size) for name, size in files if not (_is_scratch(name) or _is_system_file(name))]
 
     def _all_files(self, *parts: str) -> list[tuple[str, int]]:
         base = self.path(*parts)
@@ -143,8 +147,12 @@ class Store:
         return target
 
     def keep_only(self, names: list[str], *parts: str) -> list[str]:
-        """Removes all files below a directory but those named; returns what was removed, scratch files aside."""
-        extra = [name for name, _ in self._all_files(*parts) if name not in set(names)]
+        """Removes all files below a directory but those named and the operating system's.
+
+        Returns what was removed, scratch files aside.
+        """
+        wanted = set(names)
+        extra = [name for name, _ in self._all_files(*parts) if name not in wanted and not _is_system_file(name)]
         for name in extra:
             self.delete_file(*parts, name)
         return [name for name in extra if not _is_scratch(name)]
@@ -280,3 +288,8 @@ def _scratch_name(name: str) -> str:
 
 def _is_scratch(path: str) -> bool:
     return _SCRATCH_NAME.fullmatch(path.rpartition("/")[2]) is not None
+
+
+def _is_system_file(path: str) -> bool:
+    """Whether an operating system leaves files of this name in directories."""
+    return _SYSTEM_FILE.fullmatch(path.rpartition("/")[2]) is not None

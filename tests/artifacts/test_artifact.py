@@ -92,7 +92,7 @@ def test_a_finished_artifact_is_found_again_with_its_figures(tmp_path):
         (lambda path: path.write_bytes(b"hellO"), "its content differs from the manifest's checksum"),
         (lambda path: path.write_bytes(b"hell"), "4 bytes, the manifest says 5"),
         (lambda path: path.unlink(), "missing"),
-        (lambda path: (path.parent / "more").write_bytes(b""), "not in the manifest"),
+        (lambda path: (path.parent / "more").write_bytes(b""), "/sub/more"),
     ],
 )
 def test_damage_is_found(tmp_path, damage, message):
@@ -102,6 +102,53 @@ def test_damage_is_found(tmp_path, damage, message):
     assert len(problems) == 1
     assert problems[0].startswith(f"{done.directory}/sub/")
     assert problems[0].endswith(message)
+
+
+def test_of_an_additional_file_nothing_but_that_file_is_to_be_removed(tmp_path):
+    store = Store(str(tmp_path))
+    done = make(store)
+    store.write(b"", done.directory, "sub", "notes.txt")
+    name = f"{done.directory}/sub/notes.txt"
+    with pytest.raises(UserError) as error:
+        artifacts.find(store, "corpus", done.fingerprint)
+    assert str(error.value) == f"{name}: not in the manifest; remove the file {tmp_path / name}"
+    with pytest.raises(UserError, match=r"remove the file \S+notes.txt$"):
+        done.require_intact("copy it again")
+
+
+def test_a_damaged_file_is_said_before_an_additional_one(tmp_path):
+    store = Store(str(tmp_path))
+    done = make(store)
+    store.write(b"", done.directory, "a.txt")
+    (tmp_path / done.directory / "sub" / "file.txt").write_bytes(b"")
+    with pytest.raises(UserError, match=r"file.txt: 0 bytes, the manifest says 5; copy it again$"):
+        done.require_intact("copy it again")
+
+
+SYSTEM_FILES = (
+    ".DS_Store",
+    "sub/.DS_Store",
+    "Thumbs.db",
+    "desktop.ini",
+    "Desktop.ini",
+    "._file.txt",
+    ".nfs000000a1b2c3",
+)
+
+
+@pytest.mark.parametrize("name", SYSTEM_FILES)
+def test_what_operating_systems_leave_is_no_part_of_an_artifact(tmp_path, name):
+    store = Store(str(tmp_path))
+    work = PendingArtifact(store, "corpus", "1" * 16, {}, {})
+    store.write(b"system", work.directory, name)
+    assert not work.resumed
+    store.write(b"hello", work.directory, "sub", "file.txt")
+    done = work.commit(made=["sub"], metrics={}, info={})
+    assert [entry.path for entry in done.files] == ["sub/file.txt"]
+    assert store.exists(work.directory, name)
+    store.write(b"changed", work.directory, name)
+    assert artifacts.find(store, "corpus", done.fingerprint) is not None
+    assert store.exists(work.directory, name)
 
 
 def test_a_truncated_artifact_is_refused_in_one_line(tmp_path):

@@ -98,7 +98,7 @@ def test_a_sound_store_is_used_as_it_is(project, bertkd):
     [
         ("missing", "missing"),
         ("truncated", "{short} bytes, the manifest says {size}"),
-        ("extra", "not in the manifest"),
+        ("extra", "not in the manifest; remove the file {victim}"),
         ("flipped", "its content differs from the manifest's checksum"),
     ],
 )
@@ -112,9 +112,12 @@ def test_a_damaged_file_is_one_line_and_nothing_is_overwritten(project, bertkd, 
     before = content(Path(project.store.root))
     command, *options = USES[stage]
     code, out, err = bertkd(command, *options)
-    problem = f"{directory.name}/{victim.relative_to(directory)}: {said.format(size=size, short=size - 1)}"
+    problem = (
+        f"{directory.name}/{victim.relative_to(directory)}: {said.format(size=size, short=size - 1, victim=victim)}"
+    )
     assert (code, out) == (2, "")
-    assert err.splitlines()[-1] == f"bertkd: error: {problem}; remove the directory {directory} to make it again"
+    remedy = "" if kind == "extra" else f"; remove the directory {directory} to make it again"
+    assert err.splitlines()[-1] == f"bertkd: error: {problem}{remedy}"
     assert "Traceback" not in err
     assert content(Path(project.store.root)) == before
     code, out, err = bertkd("validate", "--artifacts", project.store.root)
