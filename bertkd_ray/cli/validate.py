@@ -14,8 +14,8 @@ EPILOG = EXIT_CODES
 def add_options(parser: ArgumentParser) -> None:
     """A configuration or a store."""
     parser.description = (
-        "Check everything that can be checked without training: storage, BERT, vocabulary, device, text\n"
-        "and its line counts. With --artifacts: every file of a store against its manifest."
+        "Check everything that can be checked without training: storage, BERT, vocabulary, device, text, line counts.\n"
+        "With --artifacts: every file of a store against its manifest."
     )
     add = parser.add_argument
     add("config", nargs="?", metavar="CONFIG.yaml", help="the configuration")

@@ -23,7 +23,7 @@ from bertkd_ray.core.errors import UserError, one_line
 from bertkd_ray.core.stages import STAGES
 from bertkd_ray.pipeline.session import Session
 from bertkd_ray.pipeline.study import BuildRecord, StudyOutcome, StudyRunner, study_run, trial_pipeline
-from bertkd_ray.tracking.interface import RunRef
+from bertkd_ray.tracking.interface import Run, RunRef, RunStatus
 
 
 @dataclass
@@ -131,10 +131,12 @@ def run_studies(studies: Sequence[Study], jobs: int) -> Iterator[StudyOutcome]:
     _require_one_storage(studies)
     graph = _TaskGraph(Session(studies[0].config))
     graph.session.store.require_writable()
-    open_runs = {study.settings.name: study_run(study, Session(study.config).tracker) for study in studies}
-    for study in studies:
-        graph.add(study, open_runs[study.settings.name].ref)
+    open_runs: dict[str, Run] = {}
+    status: RunStatus = "FAILED"
     try:
+        for study in studies:
+            run = open_runs[study.settings.name] = study_run(study, Session(study.config).tracker)
+            graph.add(study, run.ref)
         with _ray_session(studies[0]), _pool(jobs) as pool, Progress(len(graph.tasks), "study", "tasks") as progress:
             for done, (task, result) in enumerate(_completed(graph.tasks, pool, jobs), start=1):
                 progress.update(done)
@@ -142,9 +144,12 @@ def run_studies(studies: Sequence[Study], jobs: int) -> Iterator[StudyOutcome]:
                     # Its own process has ended its run.
                     del open_runs[task.study.settings.name]
                     yield result
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
     finally:
         for run in open_runs.values():
-            run.finish("FAILED")
+            run.finish(status)
     for task in graph.tasks.values():
         if task.error is not None:
             raise task.error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -81,3 +82,9 @@ def test_every_shell_reads_its_script(capsys, tmp_path, shell):
     (tmp_path / "script").write_text(out, encoding="utf-8")
     done = subprocess.run([shell, "-n", "script"], cwd=tmp_path, env=os.environ, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_zsh_offers_a_whole_sentence_of_every_command():
+    # The first line of a description is all that it has of it.
+    script = completion_script(make_parser(), "zsh")
+    assert re.search(r"validate:'Check everything [^'\n]*, text, line counts\.'\n", script)

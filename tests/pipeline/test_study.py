@@ -299,8 +299,24 @@ def test_what_does_not_need_a_failed_task_is_made(project, tmp_path, capsys):
     assert sorted(kinds) == ["corpus", "softlabels", "student", "student", "teacher", "translation", "translation"]
 
 
+def run_statuses(storage: Path) -> set[str]:
+    """Of all runs in the MLflow database of a storage."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return {run.info.status for run in client.search_runs(experiments)}
+
+
+def test_a_study_that_cannot_begin_is_failed_in_mlflow(project, tmp_path, capsys):
+    command = ["study", str(project / "tiny.yaml"), *QUICK, f"storage={tmp_path}", "runtime=local", "--jobs", "2"]
+    assert main([*command, "teacher.model=./no-such-model"]) == 2
+    assert "no-such-model" in capsys.readouterr().err
+    assert run_statuses(tmp_path) == {"FAILED"}
+
+
 def test_a_study_that_is_told_to_end_takes_its_processes_along(project, tmp_path):
-    quick = ["teacher.steps=2", "student.steps=1000000", "checkpoint_every=1", "seeds=[1]", "tracking=none"]
+    quick = ["teacher.steps=2", "student.steps=1000000", "checkpoint_every=1", "seeds=[1]"]
     command = [sys.executable, "-m", "bertkd_ray", "study", str(project / "tiny.yaml"), *quick, "runtime=local"]
     study = subprocess.Popen([*command, f"storage={tmp_path}", "--jobs", "2"], stderr=subprocess.PIPE, text=True)
     try:
@@ -316,6 +332,7 @@ def test_a_study_that_is_told_to_end_takes_its_processes_along(project, tmp_path
     assert psutil.wait_procs(processes, timeout=10)[1] == []
     assert study.returncode == 1
     assert said.splitlines()[-1] == "bertkd: interrupted; run the same command to go on"
+    assert "KILLED" in run_statuses(tmp_path)
 
 
 @pytest.mark.parametrize(
