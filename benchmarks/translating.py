@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import AutoModelForSeq2SeqLM
 
 from benchmarks.baselines import generate_each
 from benchmarks.comparison import OURS, compare
@@ -18,6 +17,7 @@ from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.decoding.seq2seq import length_limits, translate_ids
 from bertkd_ray.student.distill import MODEL
 from bertkd_ray.student.lineage import lineage_of
+from bertkd_ray.student.saved_model import load_student
 from bertkd_ray.translation.engines import CTranslate2Engine
 from bertkd_ray.translation.export import export_ctranslate2
 
@@ -32,7 +32,7 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
     """Output tokens a second, and how long outputs and references are."""
     with scratch_directory("student-") as scratch, quiet_transformers():
         directory = setting.student.local(MODEL, scratch)
-        model = AutoModelForSeq2SeqLM.from_pretrained(directory).eval()
+        model = load_student(directory)
     table = setting.rows("test").slice(0, SENTENCES)
     src = Ragged.from_arrow(table["src_ids"])
     some = np.arange(0, len(src), max(1, len(src) // OF_THE_BASELINE))

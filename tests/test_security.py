@@ -35,6 +35,8 @@ SAFE_CALLS = {"re.compile", "torch.compile"}
 UNSAFE_NAMES = {"Loader", "FullLoader", "UnsafeLoader", "full_load", "unsafe_load", "_create_unverified_context"}
 UNSAFE_KEYWORDS = {"trust_remote_code", "shell", "allow_pickle"}
 """May only be given as False."""
+OWN_LOADERS = {"Segmenter.from_pretrained"}
+"""Of this package; all others are of `transformers`, which asks on the terminal unless it is told not to run code."""
 
 
 def unsafe_lines(source: str) -> Iterator[str]:
@@ -62,6 +64,8 @@ def _unsafe_call(node: ast.Call) -> Iterator[str]:
     if name in UNSAFE_CALLS and called not in SAFE_CALLS and (name != "eval" or node.args):
         yield f"{called}()"
     yield from (f"{key}={given[key]}" for key in UNSAFE_KEYWORDS & set(given) if given[key] != "False")
+    if name == "from_pretrained" and called not in OWN_LOADERS and "trust_remote_code" not in given:
+        yield f"{called} without trust_remote_code=False"
     if called == "torch.load" and given.get("weights_only") != "True":
         yield "torch.load without weights_only=True"
     if called in ("np.load", "numpy.load") and given.get("allow_pickle", "False") != "False":
@@ -93,6 +97,8 @@ def test_no_module_runs_what_it_reads(path):
         "archive.extractall(path)",
         "archive.extractall(path, filter='tar')",
         "shutil.unpack_archive(a, b)",
+        "AutoModel.from_pretrained(name)",
+        "tokenizer_class.from_pretrained(name, **options)",
         "AutoModel.from_pretrained(name, trust_remote_code=True)",
         "AutoModel.from_pretrained(name, trust_remote_code=flag)",
         "subprocess.run(command, shell=True)",
@@ -111,6 +117,7 @@ def test_the_search_finds(bad):
 
 def test_the_search_lets_pass():
     good = "model.eval()\nre.compile(x)\ntorch.load(p, weights_only=True)\narchive.extractall(p, filter='data')"
+    good += "\nAutoModel.from_pretrained(name, trust_remote_code=False)"
     assert list(unsafe_lines(good)) == []
 
 

@@ -198,6 +198,7 @@ def _from_pretrained(
     with quiet_transformers():
         loaded: Any = ConditionalMaskedLM.from_pretrained(
             None,
+            trust_remote_code=False,
             config=config,
             state_dict=as_bert_state(state, own_config(directory)),
             attn_implementation=attention,

@@ -32,8 +32,9 @@ def make_model() -> Any:
 
             directory = context.artifacts["student"]
             device = "cuda" if torch.cuda.is_available() else "cpu"
-            self.tokenizer = AutoTokenizer.from_pretrained(directory)
-            self.model = AutoModelForSeq2SeqLM.from_pretrained(directory).eval().to(device)
+            self.tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+            model = AutoModelForSeq2SeqLM.from_pretrained(directory, trust_remote_code=False)
+            self.model = model.eval().to(device)
 
         def predict(self, context: Any, model_input: pandas.DataFrame, params: Any = None) -> pandas.DataFrame:
             """`text` to `translation`, row for row."""

@@ -19,11 +19,11 @@ import torch
 from bertkd_ray.core.devices import resolve_precision
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.padding import longest_first_batches
-from bertkd_ray.core.quiet import quiet_transformers
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.tokenizer import BOS_TOKEN, EOS_TOKEN, PAD_TOKEN, load_tokenizer
 from bertkd_ray.decoding.beam_search import length_penalty
 from bertkd_ray.decoding.seq2seq import length_limits, translate_ids
+from bertkd_ray.student.saved_model import load_student
 
 BATCH_TOKENS, GPU_BATCH_TOKENS = 8_192, 131_072
 """Padded source tokens times beam in a batch. A GPU takes as long for a step of a few sentences as of a thousand."""
@@ -54,11 +54,7 @@ class TorchEngine:
         self, directory: Path, *, beam: int, alpha: float, device: torch.device, precision: str = "float32"
     ) -> None:
         """precision: `auto`, `bf16` or `float32`, as in the configuration."""
-        from transformers import AutoModelForSeq2SeqLM
-
-        with quiet_transformers():
-            model = AutoModelForSeq2SeqLM.from_pretrained(directory)
-        self._model = model.eval().to(device)
+        self._model = load_student(directory, device)
         self._beam, self._alpha, self._device = beam, alpha, device
         self._precision = resolve_precision(precision, device)  # type: ignore[arg-type]
 

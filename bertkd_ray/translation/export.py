@@ -27,6 +27,7 @@ from bertkd_ray.core.redaction import redacted
 from bertkd_ray.corpus.tokenizer import TOKENIZER_FILE
 from bertkd_ray.student.distill import MODEL
 from bertkd_ray.student.lineage import Lineage, lineage_of, student_at
+from bertkd_ray.student.saved_model import student_config
 from bertkd_ray.translation.engines import require_ctranslate2
 from bertkd_ray.translation.lines import LineSettings
 from bertkd_ray.translation.measure import Measurement, measure, require_test_text
@@ -122,6 +123,7 @@ def export_huggingface(lineage: Lineage, output: Path, *, license: str | None, f
     settings = settings_of(lineage)
     with scratch_directory("student-") as scratch:
         student = lineage.student.local(MODEL, scratch)
+        student_config(student)
         with _new_directory(output, force=force) as directory:
             shutil.copytree(student, directory, dirs_exist_ok=True)
             _change_json(directory / _TOKENIZER_CONFIG, model_max_length=settings.max_tokens + 1)
@@ -144,6 +146,7 @@ def export_ctranslate2(
     settings = settings_of(lineage)
     with scratch_directory("student-") as scratch:
         student = lineage.student.local(MODEL, scratch)
+        student_config(student)
         with _new_directory(output, force=force) as directory:
             _convert(student, directory, quantization)
             shutil.copy(student / TOKENIZER_FILE, directory)
@@ -165,6 +168,9 @@ def _convert(student: Path, directory: Path, quantization: str) -> None:
                 # 0, so its first token stands at row 1; taken from row 2 on, all would be one place further on.
                 stack.embed_positions.offset = stack.embed_positions.padding_idx + 1
             return model
+
+        def load_tokenizer(self, *arguments: Any, **options: Any) -> Any:
+            return super().load_tokenizer(*arguments, **options, trust_remote_code=False)
 
     with quiet_transformers():
         Converter(str(student)).convert(str(directory), quantization=quantization, force=True)

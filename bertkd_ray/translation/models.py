@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,13 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus.tokenizer import load_tokenizer
 from bertkd_ray.student.distill import MODEL
 from bertkd_ray.student.lineage import Lineage, artifact_at, lineage_of, student_at
+from bertkd_ray.student.saved_model import read_json_object, student_config
 from bertkd_ray.translation.engines import CT2_MODEL, CTranslate2Engine, Engine, TorchEngine, require_ctranslate2
 from bertkd_ray.translation.lines import LineSettings, LineTranslator
 
 SETTINGS = "translation.json"
 """In an export: its `LineSettings`."""
 _CONFIG = "config.json"
-_MODEL_TYPE = "m2m_100"
 
 
 def settings_of(lineage: Lineage) -> LineSettings:
@@ -114,27 +113,14 @@ def _torch_engine(directory: Path, settings: LineSettings, device: str) -> Torch
 def _settings_in(directory: Path) -> LineSettings:
     """The settings of an export, else the defaults for a student's model directory."""
     if (directory / SETTINGS).is_file():
-        return validated(LineSettings, _json(directory / SETTINGS), str(directory / SETTINGS))
-    config = _json(directory / _CONFIG) if (directory / _CONFIG).is_file() else {}
-    if config.get("model_type") != _MODEL_TYPE:
-        raise UserError(f"{directory}: is no student of this package; give one, its model directory, or an export")
-    return LineSettings(positions=config["max_position_embeddings"])
+        return validated(LineSettings, read_json_object(directory / SETTINGS), str(directory / SETTINGS))
+    return LineSettings(positions=student_config(directory)["max_position_embeddings"])
 
 
 def _with_beam(settings: LineSettings, beam: int | None) -> LineSettings:
     if beam is None:
         return settings
     return validated(LineSettings, {**settings.model_dump(), "beam": beam}, "--beam")
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        tree = json.loads(path.read_bytes())
-    except ValueError:
-        raise UserError(f"{path}: not JSON; make the export again") from None
-    if not isinstance(tree, dict):
-        raise UserError(f"{path}: not a JSON object; make the export again")
-    return tree
 
 
 def _torch_device(name: str) -> torch.device:

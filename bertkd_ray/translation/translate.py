@@ -186,19 +186,17 @@ class PartTranslator:
     """An actor that holds the student and translates parts of the test split."""
 
     def __init__(self, job: TranslateJob) -> None:
-        from transformers import AutoModelForSeq2SeqLM
-
         from bertkd_ray.core.devices import best_device, resolve_precision
         from bertkd_ray.corpus.tokenizer import load_tokenizer
+        from bertkd_ray.student.saved_model import load_student
 
         self._store, self._job = Store(job.storage), job
         self._corpus = load(self._store, job.corpus)
         self._device = best_device()
         with scratch_directory("student-") as scratch:
             directory = load(self._store, job.student).local(MODEL, scratch)
-            model = AutoModelForSeq2SeqLM.from_pretrained(directory)
+            self._model = load_student(directory, self._device)
             self._tokenizer = load_tokenizer(directory)
-        self._model = model.eval().to(self._device)
         self._precision = resolve_precision(job.settings.precision, self._device)
 
     def __call__(self, part: Part) -> FinishedFile:

@@ -1,0 +1,80 @@
+"""A model directory of a stranger's: what it names is not run, and nobody is asked whether it should be."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertkd_ray.cli import main
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.student.model import build_student
+from bertkd_ray.student.saved_model import load_student, student_config
+
+OWN_CODE = {
+    "AutoConfig": "modeling.Config",
+    "AutoModelForSeq2SeqLM": "modeling.Model",
+    "AutoTokenizer": ["modeling.Tokenizer", None],
+}
+STRANGE = {
+    "a class beside a known type": ("config.json", {"auto_map": OWN_CODE}, "names code of its own"),
+    "a type of its own": ("config.json", {"auto_map": OWN_CODE, "model_type": "own"}, "is no student of this package"),
+    "a tokenizer of its own": ("tokenizer_config.json", {"auto_map": OWN_CODE}, "names code of its own"),
+    "a kernel of the hub": ("config.json", {"attn_implementation": "owner/kernel"}, "names code of its own"),
+    "another type": ("config.json", {"model_type": "marian"}, "is no student of this package"),
+}
+
+
+@pytest.fixture
+def directory(tmp_path, monkeypatch) -> Path:
+    """A student that brings code, which leaves a mark; whoever asks on the terminal fails."""
+    path = tmp_path / "model"
+    student = build_student(
+        vocab_size=16,
+        layers=(1, 1),
+        width=8,
+        ffn=8,
+        heads=2,
+        dropout=0.0,
+        attention_dropout=0.0,
+        activation_dropout=0.0,
+        max_positions=16,
+        seed=1,
+    )
+    student.save_pretrained(path)
+    (path / "modeling.py").write_text(f"from pathlib import Path\nPath({str(tmp_path / 'mark')!r}).touch()\n")
+    (tmp_path / "text").write_text("y\ny\n")
+
+    def asked(*_: object) -> str:
+        raise AssertionError("the terminal was asked")
+
+    monkeypatch.setattr(builtins, "input", asked)
+    return path
+
+
+def change(path: Path, changes: dict[str, Any]) -> None:
+    tree = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(tree | changes))
+
+
+def test_a_student_is_read(directory):
+    assert not load_student(directory).training
+    assert student_config(directory)["max_position_embeddings"] == 16
+
+
+@pytest.mark.parametrize("with_settings", [False, True], ids=["a model directory", "an export"])
+@pytest.mark.parametrize(("file", "changes", "message"), STRANGE.values(), ids=STRANGE)
+def test_code_of_a_model_is_refused_in_one_line(directory, capsys, file, changes, message, with_settings):
+    change(directory / file, changes)
+    if with_settings:
+        (directory / "translation.json").write_text('{"positions": 16}')
+    assert main(["translate", str(directory), str(directory.parent / "text"), "--device", "cpu"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert message in err
+    with pytest.raises(UserError, match=message):
+        load_student(directory)
+    assert not (directory.parent / "mark").exists()
