@@ -131,10 +131,20 @@ class Store:
         self.keep_only(wanted, *parts)
 
     def download(self, local: Path, *parts: str) -> None:
-        """Copies the files below a directory of the store into a local one, which is made if needed."""
-        for name, _ in self.files(*parts):
-            (local / name).parent.mkdir(parents=True, exist_ok=True)
-            with (local / name).open("wb") as sink:
+        """Copies the files below a directory of the store into a local one, which is made if needed.
+
+        Each appears when it is whole. Raises UserError, before any is written, for an object whose name is no path
+        below the directory: whoever can write into a bucket would choose where it ends up here.
+        """
+        names = [name for name, _ in self.files(*parts)]
+        for name in names:
+            if {"", ".", ".."}.intersection(name.split("/")):
+                raise UserError(
+                    f"storage: {self.display_uri(*parts, name)} has a name that is no path below its directory; "
+                    "remove this object"
+                )
+        for name in names:
+            with _whole_file(local / name, lasting=False) as sink:
                 for chunk in self._chunks(*parts, name):
                     sink.write(chunk)
 

@@ -6,7 +6,9 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import fs
 
 from bertkd_ray.artifacts import store as module
 from bertkd_ray.artifacts.store import Store, store_above
@@ -132,6 +134,49 @@ def test_an_uploaded_directory_holds_what_the_local_one_does(store, tmp_path):
         "a": b"a",
         "b": b"b" * 3_000_000,
     }
+
+
+class Listing:
+    """A bucket with one object; broken: it is listed, and cannot be read."""
+
+    def __init__(self, path: str, data: bytes = b"theirs", *, broken: bool = False) -> None:
+        self.path, self.data, self.broken = path, data, broken
+
+    def get_file_info(self, selector: fs.FileSelector) -> list[fs.FileInfo]:
+        return [fs.FileInfo(self.path, fs.FileType.File, size=len(self.data))]
+
+    def open_input_file(self, path: str) -> pa.NativeFile:
+        if self.broken:
+            raise OSError("curlCode: 56, connection lost")
+        return pa.BufferReader(self.data)
+
+
+@pytest.mark.parametrize(
+    "name", ["../kept", "a/../../kept", "..", "", ".", "a//b", "a/./b", "/ABSOLUTE", "//ABSOLUTE", "a/"]
+)
+def test_an_object_that_names_a_place_elsewhere_is_refused_before_anything_is_opened(store, tmp_path, name):
+    kept = tmp_path / "kept"
+    kept.write_bytes(b"mine")
+    name = name.replace("/ABSOLUTE", str(kept))
+    store.fs, store.storage, store.root = Listing(f"bucket/model/{name}"), "s3://bucket", "bucket"
+    with pytest.raises(UserError) as refused:
+        store.download(tmp_path / "target", "model")
+    assert str(refused.value).startswith(f"storage: s3://bucket/model/{name} has a name that is no path below")
+    assert "\n" not in str(refused.value)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("kept", b"mine")]
+
+
+def test_a_download_that_breaks_off_leaves_what_was_there(store, tmp_path):
+    """Dots inside a name are part of it."""
+    store.root = "bucket"
+    store.fs = Listing("bucket/model/..a/b..c")
+    store.download(tmp_path / "target", "model")
+    target = tmp_path / "target" / "..a" / "b..c"
+    assert target.read_bytes() == b"theirs"
+    store.fs = Listing("bucket/model/..a/b..c", broken=True)
+    with pytest.raises(StorageError, match="connection lost"):
+        store.download(tmp_path / "target", "model")
+    assert [(path, path.read_bytes()) for path in target.parent.iterdir()] == [(target, b"theirs")]
 
 
 def test_deleting_what_is_being_deleted(store):
