@@ -90,7 +90,13 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
     wheel = contents(built / "wheel")
     package = [path for path in (ROOT / "bertkd_ray").rglob("*") if path.is_file() and path.suffix != ".pyc"]
     assert {name for name in wheel if ".dist-info/" not in name} == {str(path.relative_to(ROOT)) for path in package}
-    data = {"py.typed", "corpus/demo.tsv.zst", "report/template/page.html", "translation/template/model_card.md.j2"}
+    data = {
+        "py.typed",
+        "core/iso639.txt",
+        "corpus/demo.tsv.zst",
+        "report/template/page.html",
+        "translation/template/model_card.md.j2",
+    }
     assert {f"bertkd_ray/{name}" for name in data} < set(wheel)
     information = f"bertkd_ray-{__version__}.dist-info"
     assert wheel[f"{information}/licenses/LICENSE"] == (ROOT / "LICENSE").read_bytes()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from bertkd_ray.config.section import Section
+from bertkd_ray.core.languages import is_language_code, language_code
 
 SPLITS = ("train", "valid", "test")
 _ONE_KEY_FORMS = ("tsv", "jsonl", "parquet", "dataset", "held_out")
@@ -123,16 +124,23 @@ def _listed(sources: SplitFiles | list[SplitFiles] | None) -> list[SplitFiles]:
     return sources if isinstance(sources, list) else [] if sources is None else [sources]
 
 
+def _language(code: str) -> str:
+    if not is_language_code(code):
+        raise ValueError("no language code of ISO 639, such as de or deu, in lower case")
+    return code
+
+
 class CorpusConfig(Section):
     """Stage 0, prepare: which text, and how it becomes token ids."""
 
     text: Literal["raw", "moses", "paper"] = "raw"
     """`moses`: the text is Moses-tokenised; its escapes are undone, and it is detokenised for scoring. `paper`, with
     `archive`: tokenised and lower-cased, as the paper had it."""
-    src_lang: str = Field("de", pattern="^[a-z]{2,3}$")
-    """Language of the source, ISO 639-1; it chooses direction and scoring, and says what is what in the tables."""
-    tgt_lang: str = Field("en", pattern="^[a-z]{2,3}$")
-    """Language of the target, ISO 639-1."""
+    src_lang: Annotated[str, AfterValidator(_language)] = "de"
+    """Language of the source, a code of ISO 639; it chooses direction and scoring, and says what is what in the tables.
+    `deu` and `ger` are `de`."""
+    tgt_lang: Annotated[str, AfterValidator(_language)] = "en"
+    """Language of the target, likewise."""
     directory: str | None = None
     """Directory or URI that the paths of the splits are relative to; null is the working directory."""
     train: (
@@ -221,6 +229,10 @@ class CorpusConfig(Section):
             raise ValueError(f"corpus.{split} is {files.form}, which does not fit source: {self.source}; remove source")
         if split != "train" and files.weight != 1.0:
             raise ValueError(f"corpus.{split} has a weight; only sources of train have one")
+
+    def languages(self) -> dict[str, str]:
+        """`src_lang` and `tgt_lang` by their shortest codes, as artifacts have them."""
+        return {"src_lang": language_code(self.src_lang), "tgt_lang": language_code(self.tgt_lang)}
 
     def sources(self, split: str) -> list[SplitFiles]:
         """The sources of a split with their whole paths; none for a corpus of its own and for a held-out split."""

@@ -89,8 +89,8 @@ def prepare(pending: PendingArtifact, config: Config, runtime: Runtime, bert: st
     _encode(job, runtime, stats)
     splits = {split: _counts(settings, split, stats.counts[split]) for split in SPLITS}
     _warn(config, splits)
-    languages = {key: getattr(config.corpus, key) for key in ("text", "src_lang", "tgt_lang")}
-    info = {"vocabulary": vocabulary, "splits": splits, "tokens_with_unk": tokens_with_unk, **languages}
+    form = {"text": config.corpus.text, **config.corpus.languages()}
+    info = {"vocabulary": vocabulary, "splits": splits, "tokens_with_unk": tokens_with_unk, **form}
     return pending.commit(made=[TOKENIZER, *stats.files], metrics=_metrics(info), info=info)
 
 

@@ -29,7 +29,8 @@ class PrepareSettings:
 
     def fingerprinted(self) -> dict[str, Any]:
         """What enters the fingerprint; the text enters by its content, not by its paths."""
-        return {**self.corpus.model_dump(exclude=_NOT_SETTINGS), **source_settings(self.corpus)}
+        settings = self.corpus.model_dump(exclude=_NOT_SETTINGS)
+        return {**settings, **self.corpus.languages(), **source_settings(self.corpus)}
 
     def is_given_test(self, split: str) -> bool:
         """Whether no rule may drop a pair of the split: a score is over every line of a test set with its own files."""

@@ -97,8 +97,7 @@ def _iwslt14_pairs(corpus: CorpusConfig, split: str) -> Iterator[tuple[str, str]
     return read_iwslt14(
         _archive(corpus),
         split,
-        src_lang=corpus.src_lang,
-        tgt_lang=corpus.tgt_lang,
+        **corpus.languages(),
         text="paper" if corpus.text == "paper" else "raw",
     )
 

@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 
 from bertkd_ray.config.corpus import SPLITS, CorpusConfig
+from bertkd_ray.core.languages import language_code
 
 SAMPLE_PAIRS = 1000
 """Pairs of each split that are compared."""
@@ -26,7 +27,8 @@ def swapped_names(corpus: CorpusConfig) -> Iterator[str]:
         for files in corpus.sources(split):
             if files.src is None or files.tgt is None:
                 continue
-            if (_language(files.src), _language(files.tgt)) == (corpus.tgt_lang, corpus.src_lang):
+            src_lang, tgt_lang = corpus.languages().values()
+            if (_language(files.src), _language(files.tgt)) == (tgt_lang, src_lang):
                 yield (
                     f"corpus.{split}: {files.src} is the source, in {corpus.src_lang}, and {files.tgt} the target, in "
                     f"{corpus.tgt_lang}; swap the files, or src_lang and tgt_lang"
@@ -61,6 +63,6 @@ def _grams(table: pa.Table, side: str) -> Iterator[str]:
 
 
 def _language(path: str) -> str:
-    """The language that a file is named after: `en` of `train.en.gz`."""
+    """The language that a file is named after: `en` of `train.en.gz`, and of `train.eng`."""
     name = PurePosixPath(path.partition("?")[0])
-    return (name.with_suffix("") if name.suffix in _COMPRESSED else name).suffix[1:].lower()
+    return language_code((name.with_suffix("") if name.suffix in _COMPRESSED else name).suffix[1:])

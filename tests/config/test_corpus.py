@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bertkd_ray.config.corpus import SPLITS, SplitFiles
+from bertkd_ray.config.corpus import SPLITS, CorpusConfig, SplitFiles
 from bertkd_ray.core.errors import UserError
 from tests.config.conftest import DEMO, FILES, TEXT
 
@@ -68,3 +68,10 @@ def test_default_columns_are_those_of_the_form(load):
         "dataset": ("translation.de", "translation.zh"),
     }
     assert SplitFiles(jsonl="x", tgt_column="en").columns("de", "zh") == ("src", "en")
+
+
+def test_a_dataset_keeps_the_codes_of_its_columns():
+    corpus = CorpusConfig(source="demo", src_lang="zho", tgt_lang="eng")
+    assert corpus.languages() == {"src_lang": "zh", "tgt_lang": "en"}
+    columns = SplitFiles(dataset="x").columns(corpus.src_lang, corpus.tgt_lang)
+    assert columns == ("translation.zho", "translation.eng")

@@ -192,7 +192,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
         [],
         ["corpus.archive_sha256", "pattern", "'abc'"],
     ),
-    "a language's name": ({}, ["corpus.src_lang=German"], ["corpus.src_lang", "pattern", "'German'"]),
+    "a language's name": ({}, ["corpus.src_lang=German"], ["corpus.src_lang: no language code", "'German'"]),
+    "no code of a language": ({}, ["corpus.tgt_lang=xx"], ["corpus.tgt_lang: no language code of ISO 639", "'xx'"]),
     "Norwegian to YAML": ({}, ["corpus.tgt_lang=no"], ["corpus.tgt_lang", "true and false"]),
     "words that leave no room": (
         {},

@@ -64,6 +64,10 @@ def test_names_of_the_other_side_are_told(suffix):
     )
 
 
+def test_names_of_three_letters_are_the_same_languages():
+    assert len(list(swapped_names(corpus("train.eng", "train.de", src_lang="ger")))) == 2
+
+
 def test_other_names_tell_nothing():
     for src, tgt in (("a.de", "a.en"), ("a.txt", "b.txt"), ("de", "en"), ("a.en", "a.fr"), ("x.en", "x.en")):
         assert list(swapped_names(corpus(src, tgt))) == []

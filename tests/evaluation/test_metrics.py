@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import sacrebleu
 
+from bertkd_ray.core.languages import language_code
 from bertkd_ray.evaluation import metrics
 from bertkd_ray.evaluation.metrics import corpus_bleu, legacy_bleu, score, tokenizer_for
 from tests.helpers.shared_files import golden_path
@@ -109,8 +110,12 @@ def test_chinese_is_scored_by_characters() -> None:
     ("language", "installed", "expected"),
     [
         *[(language, False, "13a") for language in ("en", "de", "ar", "hi", "tr")],
+        *[(language, False, "13a") for language in ("eng", "deu", "ger", "arb_Arab", "vie", "xx")],
         *[(language, False, "zh") for language in ("zh", "ZH", "zh-TW", "zh_cn")],
+        *[(language, False, "zh") for language in ("zho", "chi", "cmn", "zho_Hans", "yue", "wuu", "nan", "lzh")],
         *[(language, False, "char") for language in ("ja", "ko", "th", "my")],
+        *[(language, False, "char") for language in ("jpn", "kor", "tha", "mya", "bur", "lao", "khm", "bod", "shn")],
+        *[("jpn", True, "ja-mecab"), ("kor", True, "ko-mecab")],
         *[("ja", True, "ja-mecab"), ("ko", True, "ko-mecab"), ("th", True, "char")],
     ],
 )
@@ -122,9 +127,9 @@ def test_the_tokenizer_follows_the_language(
     assert {tokenizer_for(language) for _ in range(2)} == {expected}
     tokenizer_for.cache_clear()
     told = capsys.readouterr().err
-    wanted = language in ("ja", "ko") and not installed
+    wanted = language in ("ja", "ko", "jpn", "kor") and not installed
     assert told.count("\n") == wanted
-    assert (f'pip install "sacrebleu[{language}]"' in told) == wanted
+    assert (f'pip install "sacrebleu[{language_code(language)}]"' in told) == wanted
 
 
 def test_one_sentence_and_empty_output() -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.corpus.moses import to_raw
+from bertkd_ray.corpus.text_form import TextForm
 from bertkd_ray.corpus.tokenizer import SPECIAL_TOKENS, Vocabulary
 from bertkd_ray.translation.lines import LineSettings, LineTranslator, line_windows, sentences, translate_stream
 
@@ -143,6 +145,20 @@ def test_a_long_line_is_cut_at_its_sentences_and_joined_again(translator):
     engine = Echo()
     assert translator(engine, max_tokens=8, tgt_lang="zh").translate(["aa bb。cc。dd", "a"]) == ["aa bb。cc。dd", "a"]
     assert [len(row) for row in engine.seen] == [5, 3, 2, 1]
+
+
+@pytest.mark.parametrize("language", ["zho", "chi", "yue", "jpn", "tha", "bod"])
+def test_sentences_of_a_language_without_spaces_are_joined_without_one(translator, language):
+    line = "aa bb。cc。dd"
+    assert translator(Echo(), max_tokens=8, tgt_lang=language).translate([line]) == [line]
+
+
+def test_the_form_of_lines_has_the_shortest_codes_of_languages():
+    settings = LineSettings(text="moses", src_lang="kor", tgt_lang="eng")
+    assert settings.form == TextForm("moses", "ko", "en")
+    # An English contraction, and Korean letters, which Moses keeps together.
+    assert to_raw(["I don 't know ."], settings.form.text, settings.form.tgt_lang) == ["I don't know."]
+    assert to_raw(["나는 학교에 갑니다 ."], "moses", settings.form.src_lang) == ["나는 학교에 갑니다."]
 
 
 def test_a_sentence_that_is_too_long_is_cut_between_words(translator):

@@ -1,0 +1,41 @@
+"""Codes of languages (ISO 639), and what is known of how a language is written."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+_TABLE = Path(__file__).with_name("iso639.txt")
+# Of old data sets; withdrawn, or never in the standard.
+_WITHDRAWN = frozenset(("bh", "in", "iw", "ji", "jw", "mo"))
+_LOCAL_USE = ("qaa", "qtz")
+
+_CHINESE = "zh cdo cjy cpx csp czh czo gan hak hsn lzh mnp nan wuu yue"
+_OTHERS_UNSPACED = "ja ojp ryu th nod sou tts lo km my mnw rki shn khb tdd bo dz"
+CHINESE = frozenset(_CHINESE.split())
+"""The Chinese languages, written in Chinese characters."""
+UNSPACED = CHINESE.union(_OTHERS_UNSPACED.split())
+"""Languages written without spaces between words."""
+
+
+def language_code(language: str) -> str:
+    """The shortest code of a language, that of ISO 639-1 where it has one: `de` for `deu` and `ger`, `zh` for `zho`.
+
+    language: a code of ISO 639-1, 639-2 or 639-3; region and script behind it are left out (`zh-TW`, `zho_Hans`). A
+    code that is not known stays as it is.
+    """
+    code = language.replace("_", "-").partition("-")[0].lower()
+    return _codes().get(code, code)
+
+
+def is_language_code(code: str) -> bool:
+    """Whether this is a code of ISO 639-1, 639-2 or 639-3 in lower case, one for local use, or one of old data sets."""
+    return code in _codes() or code in _WITHDRAWN or (len(code) == 3 and _LOCAL_USE[0] <= code <= _LOCAL_USE[1])
+
+
+@cache
+def _codes() -> dict[str, str]:
+    """Every code, with the shortest one of its language."""
+    lines = [line.split() for line in _TABLE.read_text(encoding="ascii").splitlines() if not line.startswith("#")]
+    shortest = {code: codes[0] for codes in lines if len(codes[0]) == 2 for code in codes}
+    return shortest | {code: code for codes in lines if len(codes[0]) == 3 for code in codes}
