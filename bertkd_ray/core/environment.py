@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def variables(values: Mapping[str, str]) -> Iterator[None]:
+def default_variables(values: Mapping[str, str]) -> Iterator[None]:
     """Sets those variables that are not set while the block runs; what the user has set stands."""
     new = {name: value for name, value in values.items() if name not in os.environ}
     os.environ.update(new)

@@ -17,13 +17,13 @@ def format_p(p_value: float | None) -> str:
     return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
-def number(value: float | None, form: str) -> str:
+def format_number(value: float | None, form: str) -> str:
     """A formatted number, or a dash for None and NaN."""
     return NO_VALUE if value is None or math.isnan(value) else format(value, form)
 
 
-def aligned(table: list[TableRow]) -> list[str]:
-    """First column to the left, numbers to the right, a rule under the header."""
+def text_table(table: list[TableRow]) -> list[str]:
+    """The lines of a table in plain text: first column to the left, numbers to the right, a rule under the header."""
     if not table:
         return []
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -42,7 +42,7 @@ def _fitted(name: str, width: int) -> str:
     return name.ljust(width) if len(name) <= width else name[: width - 1] + "…"
 
 
-def piped(table: list[TableRow]) -> list[str]:
+def markdown_table(table: list[TableRow]) -> list[str]:
     """The lines of a table in GitHub-flavoured Markdown."""
     if not table:
         return []
@@ -51,6 +51,6 @@ def piped(table: list[TableRow]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in [header, rule, *body]]
 
 
-def stacked(blocks: list[list[str]], end: str = "") -> str:
-    """Blocks of lines, those that are empty left out, with an empty line between them."""
+def join_blocks(blocks: list[list[str]], end: str = "") -> str:
+    """The text of blocks of lines, an empty line between them; empty blocks are left out."""
     return "\n\n".join("\n".join(block) for block in blocks if block) + end

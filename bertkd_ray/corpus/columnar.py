@@ -22,7 +22,7 @@ from pyarrow import fs
 
 from bertkd_ray.core.errors import UserError, one_line
 from bertkd_ray.core.timeouts import call_with_timeout
-from bertkd_ray.corpus.readers import PAIRS, content_hash, locate, unreadable
+from bertkd_ray.corpus.readers import PAIRS, content_hash, locate, unreadable_error
 
 _BATCH_ROWS = 4096
 _TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
@@ -132,7 +132,7 @@ def _parquet_files(path: str) -> tuple[fs.FileSystem, list[str]]:
             return filesystem, [inner]
         infos = filesystem.get_file_info(fs.FileSelector(inner, recursive=True))
     except (OSError, pa.ArrowException) as error:
-        raise unreadable(path, error) from error
+        raise unreadable_error(path, error) from error
     below = {info.path[len(inner.rstrip("/")) + 1 :]: info.path for info in infos if info.type == fs.FileType.File}
     if star:
         pattern = before[before.rfind("/") + 1 :] + star + after
@@ -167,7 +167,7 @@ def _opening(name: str) -> Iterator[None]:
     except pa.ArrowInvalid as error:
         raise UserError(f"{name}: damaged, or no Parquet file ({one_line(error)}); write it again") from error
     except (OSError, pa.ArrowException) as error:
-        raise unreadable(name, error) from error
+        raise unreadable_error(name, error) from error
 
 
 def _tables(loaded: Any, where: str) -> Iterator[pa.Table]:

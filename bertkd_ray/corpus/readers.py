@@ -143,7 +143,7 @@ def locate(path: str) -> tuple[fs.FileSystem, str, fs.FileType]:
     return filesystem, inner_path, filesystem.get_file_info(inner_path).type
 
 
-def unreadable(path: str, error: Exception) -> UserError:
+def unreadable_error(path: str, error: Exception) -> UserError:
     """The error for a file that cannot be opened."""
     display_path = redacted(path)
     if isinstance(error, FileNotFoundError):
@@ -187,13 +187,13 @@ def _line_blocks(path: str) -> Iterator[pa.StringArray]:
             try:
                 yield pa.array(bare, pa.binary()).cast(pa.string())
             except pa.ArrowInvalid:
-                raise not_utf8(path, first, lines) from None
+                raise not_utf8_error(path, first, lines) from None
             first += len(lines)
     if first == 1:
         raise UserError(f"{path}: the file is empty; give a file with one sentence a line")
 
 
-def not_utf8(path: str, first: int, lines: list[bytes]) -> UserError:
+def not_utf8_error(path: str, first: int, lines: list[bytes]) -> UserError:
     """The error for lines of a file of which one is not UTF-8; first: the number of the first line."""
     for number, line in enumerate(lines, start=first):
         try:
@@ -233,7 +233,7 @@ def _open(path: str) -> IO[bytes]:
             return open(path, "rb", buffering=_BUFFER_BYTES)
         return call_with_timeout(lambda: _open_uri(path))
     except (OSError, pa.ArrowException) as error:
-        raise unreadable(path, error) from error
+        raise unreadable_error(path, error) from error
 
 
 def _open_uri(path: str) -> IO[bytes]:

@@ -12,7 +12,7 @@ from bertkd_ray.artifacts.artifact import PendingArtifact
 from bertkd_ray.training.context import TrainContext
 from bertkd_ray.training.curves import CurveRow
 
-__all__ = ["Item", "Job", "MapWorker", "Result", "Runtime", "TrainContext", "TrainWorker", "bound"]
+__all__ = ["Item", "Job", "MapWorker", "Result", "Runtime", "TrainContext", "TrainWorker", "bind_worker"]
 
 Job = TypeVar("Job")
 """What all workers of a stage are given: a frozen dataclass of the stage."""
@@ -53,7 +53,7 @@ class Runtime(Protocol):
         """The results of all items as they come, in no fixed order; an item may be computed more than once."""
 
 
-def bound(worker: MapWorker[Item, Job, Result], job: Job) -> Callable[[Item], Result]:
+def bind_worker(worker: MapWorker[Item, Job, Result], job: Job) -> Callable[[Item], Result]:
     """A worker of a map as a function of an item: an actor made of the job, or the function with it."""
     if isinstance(worker, type):
         return cast("Callable[[Job], Callable[[Item], Result]]", worker)(job)

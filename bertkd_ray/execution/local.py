@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from bertkd_ray.artifacts.artifact import PendingArtifact
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.execution.interface import Item, Job, MapWorker, Result, TrainWorker, bound
+from bertkd_ray.execution.interface import Item, Job, MapWorker, Result, TrainWorker, bind_worker
 from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import CurveRow
 from bertkd_ray.training.preemption import Notice
@@ -65,7 +65,7 @@ class LocalRuntime:
 
     def map(self, items: Sequence[Item], worker: MapWorker[Item, Job, Result], job: Job) -> Iterator[Result]:
         """Maps items in their order; a class is made once, with the job, and called with every item."""
-        yield from map(bound(worker, job), items)
+        yield from map(bind_worker(worker, job), items)
 
 
 @dataclass(frozen=True)

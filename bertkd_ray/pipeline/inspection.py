@@ -10,7 +10,7 @@ from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.core.stages import PREPARE
 from bertkd_ray.pipeline.pipeline import Pipeline
-from bertkd_ray.pipeline.stage_runs import ended, run_input
+from bertkd_ray.pipeline.stage_runs import closing_run, run_input
 from bertkd_ray.tracking.interface import now_ms
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def inspect(pipeline: Pipeline, corpus: Artifact | None = None, *, seed: int = 1
         params={"corpus": settings},
         tags={"bertkd.kind": "inspect", "bertkd.input.corpus": corpus.fingerprint},
     )
-    with ended(run), scratch_directory("report-") as scratch:
+    with closing_run(run), scratch_directory("report-") as scratch:
         run.log_inputs([run_input(corpus)])
         run.log_metrics([(0, figures.metrics(), now_ms())], series="inspect")
         run.log_text(corpus_text(figures), "corpus.txt")

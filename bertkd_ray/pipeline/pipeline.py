@@ -19,7 +19,7 @@ from bertkd_ray.core.stages import STAGES, Stage, results_of
 from bertkd_ray.core.timeline import span
 from bertkd_ray.execution.stage import StageContext, stage_module
 from bertkd_ray.pipeline.session import Session
-from bertkd_ray.pipeline.stage_runs import ended, stage_run, tracked_curves
+from bertkd_ray.pipeline.stage_runs import closing_run, stage_run, tracked_curves
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import ArmResult
 from bertkd_ray.tracking.interface import Run, RunRef, now_ms
@@ -119,7 +119,7 @@ class Pipeline(ExitStack):
             params=self.config.model_dump(exclude={"arms", "tracking", "storage"}),
             tags=identity.tags,
         )
-        self.enter_context(ended(run))
+        self.enter_context(closing_run(run))
         return run
 
     def _default_identity(self) -> RunIdentity:
@@ -201,7 +201,7 @@ class Pipeline(ExitStack):
         status: StageStatus = "resumed" if pending.resumed else "done"
         log(f"{'resuming' if status == 'resumed' else 'starting'} {pending.directory}", stage=name)
         run = stage_run(self.session.tracker, self.parent_run.ref, name, pending, inputs.values())
-        with ended(run):
+        with closing_run(run):
             curves = tracked_curves(name, stage.steps(config), run) if stage.steps else nullcontext(_no_curves)
             with curves as on_rows:
                 context = StageContext(config, self.session.runtime, self.session.bert(self.config), inputs, on_rows)

@@ -18,7 +18,7 @@ from multiprocessing import active_children, get_context
 from bertkd_ray.artifacts.manifest import MANIFEST
 from bertkd_ray.config.study import Study, Trial
 from bertkd_ray.core.console import Progress, log
-from bertkd_ray.core.environment import variables
+from bertkd_ray.core.environment import default_variables
 from bertkd_ray.core.errors import UserError, one_line
 from bertkd_ray.core.stages import STAGES
 from bertkd_ray.pipeline.session import Session
@@ -219,7 +219,7 @@ def _ray_session(study: Study) -> Iterator[None]:
     runtime = RayRuntime(study.config)
     runtime.start()
     try:
-        with variables({"RAY_ADDRESS": runtime.address}):
+        with default_variables({"RAY_ADDRESS": runtime.address}):
             yield
     finally:
         runtime.close()
@@ -229,7 +229,7 @@ def _ray_session(study: Study) -> Iterator[None]:
 def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Processes that share the cores out and leave the terminal to this one."""
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    with variables({"OMP_NUM_THREADS": str(threads)}):
+    with default_variables({"OMP_NUM_THREADS": str(threads)}):
         pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_be_quiet)
         try:
             yield pool

@@ -14,7 +14,7 @@ from bertkd_ray.training.curves import TRAIN_LOSS, VALID_ACCURACY, VALID_BLEU, V
 
 
 @contextmanager
-def ended(run: Run) -> Iterator[None]:
+def closing_run(run: Run) -> Iterator[None]:
     """Ends a run as the block ends."""
     try:
         yield

@@ -24,7 +24,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.stages import DISTILL, EXTRACT, FINETUNE, STAGES, TRANSLATE
 from bertkd_ray.pipeline.pipeline import Pipeline, RunIdentity, StageResult, StageStatus
 from bertkd_ray.pipeline.session import Session
-from bertkd_ray.pipeline.stage_runs import ended
+from bertkd_ray.pipeline.stage_runs import closing_run
 from bertkd_ray.report.arm_runs import record_student
 from bertkd_ray.report.study import (
     SeedResult,
@@ -100,7 +100,7 @@ class StudyRunner(ExitStack):
     def parent_run(self) -> Run:
         """The study's run; a run per arm and seed hangs below it."""
         run = study_run(self.study, self.session.tracker)
-        self.enter_context(ended(run))
+        self.enter_context(closing_run(run))
         return run
 
     def run(self) -> StudyOutcome:

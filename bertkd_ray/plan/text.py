@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bertkd_ray.core.console import human_count, human_seconds
-from bertkd_ray.core.text_tables import NO_VALUE, TableRow, aligned
+from bertkd_ray.core.text_tables import NO_VALUE, TableRow, text_table
 from bertkd_ray.plan.costs import PipelinePlan, StagePlan
 
 _HEADINGS = ["stage", "steps", "epochs", "tokens", "padding", "PFLOP", "device hours", "GB"]
@@ -22,7 +22,7 @@ def plan_text(plan: PipelinePlan) -> str:
     head.append(f"devices      {plan.devices} × {device.name}")
     head.append(f"products     {_by_stage(device.flops, 1e-12, '.3g')} TFLOP/s, {device.rate_source}")
     head.append(f"utilisation  {_by_stage(device.utilisation, 1, '.0%')}: {device.utilisation_source}")
-    table = aligned([_HEADINGS, *map(_row, plan.stages), _row(plan.total, absent="")])
+    table = text_table([_HEADINGS, *map(_row, plan.stages), _row(plan.total, absent="")])
     devices = "1 device" if plan.devices == 1 else f"{plan.devices} devices"
     wall = f"{human_seconds(plan.wall_seconds)} on {devices}, after {_figure(plan.prepare_core_hours)} core hours"
     end = [f"In all {wall} of prepare.", *(f"Assumed: {assumption}." for assumption in plan.assumptions)]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from bertkd_ray.core.text_tables import NO_VALUE, TableRow, aligned, format_p, stacked
+from bertkd_ray.core.text_tables import NO_VALUE, TableRow, format_p, join_blocks, text_table
 from bertkd_ray.report.comparison import StudentComparison
 from bertkd_ray.report.corpus import wrapped
 from bertkd_ray.report.sentences import Sentence
@@ -32,7 +32,7 @@ def comparison_text(comparison: StudentComparison) -> str:
         *_sentences(comparison.sentences),
         signature_lines(comparison.signatures, "{}  {}"),
     ]
-    return stacked(blocks)
+    return join_blocks(blocks)
 
 
 def _students(comparison: StudentComparison) -> Iterator[str]:
@@ -71,7 +71,7 @@ def _table(
         labels = labels[len(fitting) :]
         table: list[TableRow] = [[title, *fitting]]
         table += [[key, *(of.get(label, NO_VALUE) for label in fitting)] for key, of in rows.items()]
-        lines += [*([""] if lines else []), *(line.rstrip() for line in aligned(table))]
+        lines += [*([""] if lines else []), *(line.rstrip() for line in text_table(table))]
     return lines
 
 
@@ -84,7 +84,7 @@ def _bootstrap(comparison: StudentComparison) -> Iterator[str]:
         counts = [f"{count:,}" for count in (difference.better, difference.worse, difference.equal)]
         delta, interval = f"{difference.delta:+.2f}", f"{low:+.2f} … {high:+.2f}"
         rows.append([student.label, delta, interval, format_p(difference.p_value), *counts])
-    yield from aligned(rows)
+    yield from text_table(rows)
     yield f"better, worse, equal: of the {comparison.test_sentences:,} sentences, by chrF"
 
 

@@ -12,7 +12,7 @@ from bertkd_ray.config import Config
 from bertkd_ray.config.corpus import SPLITS
 from bertkd_ray.core.console import human_bytes, human_count, human_seconds
 from bertkd_ray.core.stages import BY_ARTIFACT, DISTILL, FINETUNE
-from bertkd_ray.core.text_tables import format_p, number
+from bertkd_ray.core.text_tables import format_number, format_p
 from bertkd_ray.corpus.cleaning import REASONS
 from bertkd_ray.report.lineage import Node
 from bertkd_ray.report.results import Results
@@ -61,7 +61,7 @@ class Bar:
     note: str = ""
 
 
-def kind(name: str, artifact: Artifact) -> str:
+def artifact_title(name: str, artifact: Artifact) -> str:
     """The title of an artifact: `Student, control`."""
     _, _, arm = name.partition("/")
     title = BY_ARTIFACT[artifact.stage].title
@@ -132,7 +132,9 @@ def score_rows(results: Results) -> list[FigureRow]:
     ) -> FigureRow:
         known = [value for value in values if value is not None and not math.isnan(value)]
         top = best(known) if best and len(set(known)) > 1 else None
-        return FigureRow(label, note, [Cell(number(value, form), top is not None and value == top) for value in values])
+        return FigureRow(
+            label, note, [Cell(format_number(value, form), top is not None and value == top) for value in values]
+        )
 
     compared = [
         row("Difference", f"test BLEU against {results.control}", [arm.delta for arm in arms], "+.2f", None),
@@ -184,7 +186,7 @@ def validation_rows(
 
 
 def _scaled(value: float | None, form: str, factor: float) -> str:
-    return number(None if value is None else factor * value, form)
+    return format_number(None if value is None else factor * value, form)
 
 
 def fidelity_bars(labels: Artifact) -> list[Bar]:
@@ -217,7 +219,7 @@ def corpus_rows(corpus: Artifact) -> list[FigureRow]:
     languages = [corpus.info.get(f"{side}_lang", "") for side in ("src", "tgt")]
 
     def row(label: str, note: str, values: Sequence[int | None]) -> FigureRow:
-        return FigureRow(label, note, [Cell(number(value, ",")) for value in values])
+        return FigureRow(label, note, [Cell(format_number(value, ",")) for value in values])
 
     def named(name: str) -> list[int | None]:
         return [counts[split].get(name) for split in SPLITS]
@@ -242,9 +244,11 @@ def _words(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
-def rejects(results: Results) -> list[tuple[str, int]]:
+def dead_letter_rows(results: Results) -> list[tuple[str, int]]:
     """Artifact, and how many pairs could not be computed for it, where there are any."""
-    counted = [(kind(name, made), int(made.metrics.get("rejects", 0))) for name, made in results.stages.items()]
+    counted = [
+        (artifact_title(name, made), int(made.metrics.get("rejects", 0))) for name, made in results.stages.items()
+    ]
     return [(name, count) for name, count in counted if count]
 
 
@@ -257,7 +261,7 @@ def time_bars(nodes: Sequence[Node]) -> list[Bar]:
     total, longest = sum(node.seconds for node in nodes), max(node.seconds for node in nodes)
     return [
         Bar(
-            kind(node.name, node.artifact),
+            artifact_title(node.name, node.artifact),
             human_seconds(node.seconds),
             node.seconds / longest if longest else 0.0,
             f"{100 * node.seconds / total:.0f}%" if total else "",
@@ -266,8 +270,8 @@ def time_bars(nodes: Sequence[Node]) -> list[Bar]:
     ]
 
 
-def sizes(nodes: Sequence[Node]) -> str:
-    """The bytes of all artifacts together."""
+def total_bytes(nodes: Sequence[Node]) -> str:
+    """The size of all artifacts together, `1.50 GiB`."""
     return human_bytes(sum(node.bytes for node in nodes))
 
 
@@ -276,7 +280,7 @@ def versions(stages: Mapping[str, Artifact]) -> list[tuple[str, str]]:
     by_library: dict[str, dict[str, list[str]]] = {}
     for name, artifact in stages.items():
         for library, version in sorted(artifact.libraries.items()):
-            by_library.setdefault(library, {}).setdefault(version, []).append(kind(name, artifact))
+            by_library.setdefault(library, {}).setdefault(version, []).append(artifact_title(name, artifact))
     rows = []
     for library, by_version in by_library.items():
         if len(by_version) == 1:

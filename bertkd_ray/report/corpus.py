@@ -6,7 +6,7 @@ import textwrap
 import unicodedata
 from collections.abc import Iterator
 
-from bertkd_ray.core.text_tables import NO_VALUE, TableRow, aligned, number, stacked
+from bertkd_ray.core.text_tables import NO_VALUE, TableRow, format_number, join_blocks, text_table
 from bertkd_ray.corpus.inspect import CorpusFigures, SamplePair, SideFigures, SplitFigures, VocabularyFigures
 
 _WIDTH = 100
@@ -19,12 +19,12 @@ def corpus_text(figures: CorpusFigures) -> str:
     """The figures of a corpus, without colours; at most 100 columns wide but for long words and paths."""
     blocks = [
         [f"{figures.fingerprint}  {figures.path}", *_vocabulary(figures.vocabulary)],
-        [line.rstrip() for line in aligned(_table(figures.splits, figures.languages))],
+        [line.rstrip() for line in text_table(_table(figures.splits, figures.languages))],
         list(_warnings(figures.splits)),
         [f"{len(figures.samples)} pairs of train, drawn by --seed {figures.seed}"],
         *[list(_sample(sample)) for sample in figures.samples],
     ]
-    return stacked(blocks)
+    return join_blocks(blocks)
 
 
 def _vocabulary(vocabulary: VocabularyFigures) -> Iterator[str]:
@@ -45,9 +45,9 @@ def _table(splits: dict[str, SplitFigures], languages: dict[str, str]) -> list[T
         ["dropped", *(f"{sum(split.dropped.values()):,}" for split in every)],
     ]
     for reason in dict.fromkeys(reason for split in every for reason, count in split.dropped.items() if count):
-        rows.append([f"  {_words(reason)}", *(number(split.dropped.get(reason), ",") for split in every)])
+        rows.append([f"  {_words(reason)}", *(format_number(split.dropped.get(reason), ",") for split in every)])
     for name in dict.fromkeys(name for split in every for name in split.counted):
-        rows.append([_words(name), *(number(split.counted.get(name), ",") for split in every)])
+        rows.append([_words(name), *(format_number(split.counted.get(name), ",") for split in every)])
     if any(split.with_empty_side for split in every):
         rows.append(["with an empty side", *(f"{split.with_empty_side:,}" for split in every)])
     for side, title in (("src", "source"), ("tgt", "target")):
@@ -55,15 +55,15 @@ def _table(splits: dict[str, SplitFigures], languages: dict[str, str]) -> list[T
         rows += [[title, *[""] * len(every)], *_side_rows({name: getattr(splits[name], side) for name in splits})]
     rows.append(["source tokens a target token", *[""] * len(every)])
     for key, label in (("p1", "1%"), ("p5", "5%"), ("median", "median"), ("p95", "95%"), ("p99", "99%")):
-        rows.append([f"  {label}", *(number(split.ratio.get(key), ",.2f") for split in every)])
+        rows.append([f"  {label}", *(format_number(split.ratio.get(key), ",.2f") for split in every)])
     return rows
 
 
 def _side_rows(sides: dict[str, SideFigures]) -> Iterator[TableRow]:
     yield ["  tokens", *(f"{side.tokens:,}" for side in sides.values())]
     yield ["  words", *(f"{side.words:,}" for side in sides.values())]
-    yield ["  tokens a word", *(number(side.tokens_per_word, ",.2f") for side in sides.values())]
-    yield ["  characters a token", *(number(side.characters_per_token, ",.2f") for side in sides.values())]
+    yield ["  tokens a word", *(format_number(side.tokens_per_word, ",.2f") for side in sides.values())]
+    yield ["  characters a token", *(format_number(side.characters_per_token, ",.2f") for side in sides.values())]
     yield ["  length, mean", *(f"{side.length['mean']:,.1f}" for side in sides.values())]
     for key, label in (("median", "median"), ("p95", "95%"), ("max", "longest")):
         yield [f"  length, {label}", *(f"{side.length[key]:,.0f}" for side in sides.values())]
@@ -122,4 +122,4 @@ def _words(name: str) -> str:
 
 
 def _percent(rate: float | None) -> str:
-    return "<0.01%" if rate and rate < 0.00005 else number(rate, ".2%")
+    return "<0.01%" if rate and rate < 0.00005 else format_number(rate, ".2%")

@@ -9,7 +9,15 @@ from statistics import fmean, stdev
 from typing import Any, Self
 
 from bertkd_ray.core.console import human_count
-from bertkd_ray.core.text_tables import NO_VALUE, TableRow, aligned, format_p, number, piped, stacked
+from bertkd_ray.core.text_tables import (
+    NO_VALUE,
+    TableRow,
+    format_number,
+    format_p,
+    join_blocks,
+    markdown_table,
+    text_table,
+)
 from bertkd_ray.report.tables import ArmResult, csv_text, seconds_table, signature_lines
 
 
@@ -29,7 +37,7 @@ class Spread:
     def text(self, form: str = ".2f") -> str:
         """`35.17 ± 0.21`, or the mean alone."""
         spread = "" if self.sd is None or math.isnan(self.sd) else f" ± {self.sd:.2f}"
-        return number(self.mean, form) + spread
+        return format_number(self.mean, form) + spread
 
 
 @dataclass(frozen=True)
@@ -128,14 +136,14 @@ _SCORES = ("valid_bleu", "test_bleu", "legacy_bleu", "chrf", "valid_perplexity",
 def study_text(arms: Sequence[StudyArm], run_id: str, signatures: Mapping[str, str]) -> str:
     """The table for the terminal: arms, seconds a stage, the seeds, the metrics' signatures."""
     tables = [_scores(arms), _more_scores(arms), _teachers(arms), _seconds(arms)]
-    return stacked([*map(aligned, tables), _notes(arms, run_id), signature_lines(signatures, "{}  {}")])
+    return join_blocks([*map(text_table, tables), _notes(arms, run_id), signature_lines(signatures, "{}  {}")])
 
 
 def study_markdown(arms: Sequence[StudyArm], run_id: str, signatures: Mapping[str, str]) -> str:
     """The tables of `study_text` as GitHub-flavoured Markdown, and below them every student with the id of its run."""
     tables = [_more_scores(arms), _teachers(arms), _seconds(arms), _students(arms)]
-    blocks = [piped(_scores(arms)), _notes(arms, run_id), *map(piped, tables)]
-    return stacked([*blocks, signature_lines(signatures, "- {}: `{}`")], "\n")
+    blocks = [markdown_table(_scores(arms)), _notes(arms, run_id), *map(markdown_table, tables)]
+    return join_blocks([*blocks, signature_lines(signatures, "- {}: `{}`")], "\n")
 
 
 def study_csv(arms: Sequence[StudyArm]) -> str:
@@ -176,8 +184,8 @@ def _more_scores(arms: Sequence[StudyArm]) -> list[TableRow]:
     """How well the references are predicted, and how long the translations are: what explains a score."""
     rows = [["arm", "valid perplexity", "valid accuracy", "length ratio", "legacy BLEU"]]
     for arm in arms:
-        accuracy = number(100 * arm.spread("valid_accuracy").mean, ".1f")
-        length = number(arm.spread("length_ratio").mean, ".3f")
+        accuracy = format_number(100 * arm.spread("valid_accuracy").mean, ".1f")
+        length = format_number(arm.spread("length_ratio").mean, ".3f")
         perplexity, legacy = arm.spread("valid_perplexity").text(), arm.spread("legacy_bleu").text()
         rows.append([arm.arm, perplexity, f"{accuracy}%", length, legacy])
     return rows
@@ -207,8 +215,10 @@ def _students(arms: Sequence[StudyArm]) -> list[TableRow]:
     rows = [["arm", "seed", "valid BLEU", "test BLEU", "chrF", "Δ control", "p", "MLflow run"]]
     for arm in arms:
         for result in arm.seeds:
-            scores = [number(getattr(result.scores, name), ".2f") for name in ("valid_bleu", "test_bleu", "chrf")]
-            delta, p = number(result.scores.delta, "+.2f"), format_p(result.scores.p_value)
+            scores = [
+                format_number(getattr(result.scores, name), ".2f") for name in ("valid_bleu", "test_bleu", "chrf")
+            ]
+            delta, p = format_number(result.scores.delta, "+.2f"), format_p(result.scores.p_value)
             rows.append([arm.arm, str(result.seed), *scores, delta, p, result.run_id or NO_VALUE])
     return rows
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from bertkd_ray.core.console import human_count
 from bertkd_ray.core.stages import STAGES
-from bertkd_ray.core.text_tables import TableRow, aligned, format_p, number, piped, stacked
+from bertkd_ray.core.text_tables import TableRow, format_number, format_p, join_blocks, markdown_table, text_table
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,14 @@ def results_table(rows: Sequence[ArmResult], signatures: Mapping[str, str] | Non
 
     Long arm names are cut where the scores would not fit beside them; signatures are never cut.
     """
-    return stacked([aligned(_scores(rows)), aligned(_seconds(rows)), signature_lines(signatures, "{}  {}")])
+    return join_blocks([text_table(_scores(rows)), text_table(_seconds(rows)), signature_lines(signatures, "{}  {}")])
 
 
 def as_markdown(rows: Sequence[ArmResult], signatures: Mapping[str, str] | None = None) -> str:
     """`results_table` as GitHub-flavoured Markdown."""
-    return stacked([piped(_scores(rows)), piped(_seconds(rows)), signature_lines(signatures, "- {}: `{}`")], "\n")
+    return join_blocks(
+        [markdown_table(_scores(rows)), markdown_table(_seconds(rows)), signature_lines(signatures, "- {}: `{}`")], "\n"
+    )
 
 
 def as_csv(rows: Sequence[ArmResult]) -> str:
@@ -82,8 +84,8 @@ def csv_text(header: list[str], rows: list[list[Any]]) -> str:
 def _scores(rows: Sequence[ArmResult]) -> list[TableRow]:
     table = [["arm", "params", "valid BLEU", "test BLEU", "legacy BLEU", "chrF", "Δ control", "p"]]
     for row in rows:
-        scores = [number(score, ".2f") for score in (row.valid_bleu, row.test_bleu, row.legacy_bleu, row.chrf)]
-        delta, p_value = number(row.delta, "+.2f"), format_p(row.p_value)
+        scores = [format_number(score, ".2f") for score in (row.valid_bleu, row.test_bleu, row.legacy_bleu, row.chrf)]
+        delta, p_value = format_number(row.delta, "+.2f"), format_p(row.p_value)
         table.append([row.arm, human_count(row.parameters), *scores, delta, p_value])
     return table
 
@@ -100,7 +102,7 @@ def seconds_table(arms: Mapping[str, Mapping[str, float]]) -> list[TableRow]:
     table = [["seconds", *stages, "all"]]
     for arm, seconds in arms.items():
         figures = [*(seconds.get(stage) for stage in stages), sum(seconds.values())]
-        table.append([arm, *(number(figure, ",.1f") for figure in figures)])
+        table.append([arm, *(format_number(figure, ",.1f") for figure in figures)])
     return table
 
 

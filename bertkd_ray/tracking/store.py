@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bertkd_ray.artifacts.storage_errors import is_out_of_space, storage_error
-from bertkd_ray.core.environment import variables
+from bertkd_ray.core.environment import default_variables
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.redaction import redacted
 
@@ -148,4 +148,6 @@ def _reason(error: BaseException, uri: str) -> str:
 
 def short_timeouts() -> AbstractContextManager[None]:
     """One retry of ten seconds for a tracking server while opening; mlflow's defaults wait for minutes."""
-    return variables({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_OPEN_TIMEOUT_S)})
+    return default_variables(
+        {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_OPEN_TIMEOUT_S)}
+    )

@@ -35,8 +35,8 @@ CollatedUpdate = list[tuple[MicroBatch, CollatedBatch]]
 """The micro-batches of one update, each with its tensors."""
 
 
-def pinned(batch: Any) -> Any:
-    """A dataclass of tensors again, in memory from which a GPU copies while this process goes on."""
+def pin_memory(batch: Any) -> Any:
+    """A copy of a dataclass of tensors in memory from which a GPU copies while this process goes on."""
     tensors = {name: value.pin_memory() for name, value in vars(batch).items() if isinstance(value, Tensor)}
     return replace(batch, **tensors)
 

@@ -34,7 +34,7 @@ from bertkd_ray.training.dropout import seeded_dropout
 from bertkd_ray.training.meter import TrainMeter
 from bertkd_ray.training.optimization import set_learning_rate
 from bertkd_ray.training.preemption import Notice, PreemptedError
-from bertkd_ray.training.prefetch import CollatedBatch, CollatedUpdate, pinned, prefetch
+from bertkd_ray.training.prefetch import CollatedBatch, CollatedUpdate, pin_memory, prefetch
 from bertkd_ray.training.settings import TrainSettings
 
 StateDict = dict[str, Tensor]
@@ -193,7 +193,7 @@ class Trainer:
 
     def _collate(self, micro: MicroBatch) -> CollatedBatch:
         batch = self._task.collate(micro)
-        return pinned(batch) if self._world.device.type == "cuda" else batch
+        return pin_memory(batch) if self._world.device.type == "cuda" else batch
 
     def _check_norms(self) -> None:
         """Raises TrainingDivergedError for the first step since the last look whose gradient was not a number.

@@ -23,7 +23,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.languages import UNSPACED
 from bertkd_ray.core.ragged import Ragged, offsets_of
 from bertkd_ray.corpus.moses import escape_moses, from_raw, from_tokens, to_raw
-from bertkd_ray.corpus.readers import not_utf8
+from bertkd_ray.corpus.readers import not_utf8_error
 from bertkd_ray.corpus.segmentation import WORD_START
 from bertkd_ray.corpus.text_form import TextForm
 from bertkd_ray.corpus.tokenizer import decode, encode
@@ -100,7 +100,7 @@ def _decoded(lines: list[bytes], name: str, first: int) -> list[str]:
     try:
         return [line.removesuffix(b"\r").decode("utf-8") for line in lines]
     except UnicodeDecodeError:
-        raise not_utf8(name, first, lines) from None
+        raise not_utf8_error(name, first, lines) from None
 
 
 def sentences(text: str) -> list[str]:

@@ -19,7 +19,7 @@ from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
-from bertkd_ray.core.text_tables import aligned
+from bertkd_ray.core.text_tables import text_table
 from bertkd_ray.corpus.moses import to_raw
 from bertkd_ray.corpus.tokenizer import decode, load_tokenizer
 from bertkd_ray.evaluation.metrics import score, tokenizer_for
@@ -68,7 +68,7 @@ class Measurement:
             [
                 f"{self.sentences:,} sentences of the {self.split} split, beam {self.beam}{penalty}, {threads}",
                 "",
-                *aligned([["", "BLEU", "sentences/s"], *cells]),
+                *text_table([["", "BLEU", "sentences/s"], *cells]),
                 "",
                 f"BLEU: {self.signature}",
             ]

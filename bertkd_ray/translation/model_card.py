@@ -15,7 +15,7 @@ from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.config import with_current_keys
 from bertkd_ray.config.corpus import SPLITS
 from bertkd_ray.core.console import human_count
-from bertkd_ray.core.text_tables import number
+from bertkd_ray.core.text_tables import format_number
 from bertkd_ray.student.lineage import Lineage
 from bertkd_ray.training.curves import VALID_ACCURACY, VALID_BLEU
 from bertkd_ray.translation.lines import LineSettings
@@ -36,7 +36,7 @@ def model_card(lineage: Lineage, settings: LineSettings, form: Form, *, license:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(bert_name=_bert_name, count=human_count, number=number)
+    environment.filters.update(bert_name=_bert_name, count=human_count, number=format_number)
     signatures = [translation.info["signatures"].values() for translation in lineage.translations]
     return environment.get_template("model_card.md.j2").render(
         form=form,

@@ -6,13 +6,13 @@ import os
 
 import pytest
 
-from bertkd_ray.core.environment import variables
+from bertkd_ray.core.environment import default_variables
 
 
 def test_what_is_not_set_is_set_for_the_block_and_what_is_set_stands(monkeypatch):
     monkeypatch.setenv("BERTKD_GIVEN", "mine")
     monkeypatch.delenv("BERTKD_NEW", raising=False)
-    with variables({"BERTKD_GIVEN": "theirs", "BERTKD_NEW": "1"}):
+    with default_variables({"BERTKD_GIVEN": "theirs", "BERTKD_NEW": "1"}):
         assert (os.environ["BERTKD_GIVEN"], os.environ["BERTKD_NEW"]) == ("mine", "1")
     assert os.environ["BERTKD_GIVEN"] == "mine"
     assert "BERTKD_NEW" not in os.environ
@@ -20,6 +20,6 @@ def test_what_is_not_set_is_set_for_the_block_and_what_is_set_stands(monkeypatch
 
 def test_they_go_when_the_block_raises(monkeypatch):
     monkeypatch.delenv("BERTKD_NEW", raising=False)
-    with pytest.raises(ZeroDivisionError), variables({"BERTKD_NEW": "1"}):
+    with pytest.raises(ZeroDivisionError), default_variables({"BERTKD_NEW": "1"}):
         _ = 1 / 0
     assert "BERTKD_NEW" not in os.environ

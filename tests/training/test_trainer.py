@@ -21,7 +21,7 @@ from bertkd_ray.training.batch_plan import BatchPlan, MicroBatch, RowLengths, St
 from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import CurveRow
 from bertkd_ray.training.preemption import Notice, PreemptedError
-from bertkd_ray.training.prefetch import pinned
+from bertkd_ray.training.prefetch import pin_memory
 from bertkd_ray.training.settings import TrainSettings
 from bertkd_ray.training.trainer import Trainer
 
@@ -270,7 +270,7 @@ def test_a_pinned_batch_has_the_same_numbers(monkeypatch):
     copies = []
     monkeypatch.setattr(Tensor, "pin_memory", lambda tensor: copies.append(tensor.clone()) or copies[-1])
     batch = Numbers(torch.arange(3.0))
-    copy = pinned(batch)
+    copy = pin_memory(batch)
     assert type(copy) is Numbers
     assert copy.x_N is copies[0]
     assert torch.equal(copy.x_N, batch.x_N)

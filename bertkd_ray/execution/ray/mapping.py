@@ -12,7 +12,7 @@ import ray
 from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import ReportedError
 from bertkd_ray.core.timeline import span
-from bertkd_ray.execution.interface import Item, Job, MapWorker, Result, bound
+from bertkd_ray.execution.interface import Item, Job, MapWorker, Result, bind_worker
 
 _COLUMN = "item"
 _ACTOR_RESTARTS = 4
@@ -125,13 +125,13 @@ def _compute(row: _Row[Item], compute: Callable[[Item], Result]) -> dict[str, _I
 def _compute_in_task(
     row: _Row[Item], worker: MapWorker[Item, Job, Result], job: Job
 ) -> dict[str, _ItemOutcome[Result]]:
-    return _compute(row, bound(worker, job))
+    return _compute(row, bind_worker(worker, job))
 
 
 class _MapActor(Generic[Item, Result]):
     def __init__(self, worker: MapWorker[Item, Job, Result], job: Job) -> None:
         with span("start of an actor"):
-            self._compute = bound(worker, job)
+            self._compute = bind_worker(worker, job)
 
     def __call__(self, row: _Row[Item]) -> dict[str, _ItemOutcome[Result]]:
         return _compute(row, self._compute)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from bertkd_ray.artifacts.artifact import PendingArtifact
-from bertkd_ray.core.environment import variables
+from bertkd_ray.core.environment import default_variables
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.timeline import span
 from bertkd_ray.execution.interface import Item, Job, MapWorker, Result, TrainWorker
@@ -79,7 +79,7 @@ class RayRuntime:
                 self._alone = True
                 # No dashboard: its dozen processes take as long to start as all the rest.
                 # Inherited variables need no runtime environment, with which no process could start ahead of its work.
-                with variables(settings):
+                with default_variables(settings):
                     ray.init(address="local", include_dashboard=False, **common)
         # After the import, which configures these loggers itself.
         ray.data.DataContext.get_current().enable_progress_bars = False
@@ -115,7 +115,7 @@ class RayRuntime:
         """Runs a training function on the configured workers; see `execution.ray.training.train`."""
         resources = {"CPU": self._cpus(), **({"GPU": 1} if self._on_enough_gpus() else {})}
         self._progress_actor = ready_progress_actor(self._progress_actor)
-        with variables(_ALONE_ENV if self._alone else {}):
+        with default_variables(_ALONE_ENV if self._alone else {}):
             train(pending, self._config, resources, worker, job, on_rows, self._progress_actor)
 
     def map(self, items: Sequence[Item], worker: MapWorker[Item, Job, Result], job: Job) -> Iterator[Result]:
