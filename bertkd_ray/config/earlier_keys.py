@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,7 +60,7 @@ def _in_current_unit(section: str, key: str, values: Mapping[str, Any]) -> Any:
 
 
 def _yaml(value: float | None) -> str:
-    if not isinstance(value, float):
+    if not isinstance(value, float) or math.isnan(value):
         return "null" if value is None else str(value)
     mantissa, exponent = f"{value:.6e}".split("e")
     return f"{float(mantissa)}e{int(exponent)}"

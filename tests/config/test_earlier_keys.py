@@ -31,6 +31,7 @@ REFUSALS = {
         "unknown key student.warmup; it is student.warmup_steps now"
     ),
     "student.lr=fast": "unknown key student.lr; it is student.peak_lr now",
+    "student.lr=.nan": "unknown key student.lr; lr nan with warmup 8000 and width 512 is student.peak_lr: nan",
     "student={lr: 1, warmup: -1}": (
         "unknown key student.lr; it is student.peak_lr now; unknown key student.warmup; it is student.warmup_steps now"
     ),
