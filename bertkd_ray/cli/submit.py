@@ -10,9 +10,10 @@ from bertkd_ray.cli.arguments import EXIT_CODES, add_overrides
 from bertkd_ray.cli.commands import JOBS
 
 EPILOG = f"""\
-The directory travels without what .gitignore and .rayignore name; deploy/runtime_env.yaml in it says what else the job
-sees. Of the variables set here MLFLOW_TRACKING_URI travels, and those that --env names; Ray shows a job's variables to
-whoever may see the job, so credentials are better given to the cluster's nodes. RAY_AUTH_MODE and the token are Ray's.
+The directory travels without what .gitignore and .rayignore name, and not with a file that looks like a secret (.env,
+a private key); deploy/runtime_env.yaml in it says what else the job sees. Of the variables set here MLFLOW_TRACKING_URI
+travels, and those that --env names; Ray shows a job's variables to whoever may see the job, so credentials are better
+given to the cluster's nodes. RAY_AUTH_MODE and the token are Ray's.
 With --follow the exit code is the job's. {EXIT_CODES}
 
   bertkd submit configs/demo.yaml storage=s3://bucket/demo --address http://head:8265 --follow

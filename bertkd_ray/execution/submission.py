@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import shlex
 import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,6 +37,15 @@ _ADDRESS = "RAY_API_SERVER_ADDRESS"
 _ANSWER_SECONDS = 10.0
 _POLL_SECONDS = 0.5
 _LONGEST_REASON = 300
+# Files that hold passwords, tokens and private keys, by their names.
+_SECRET = re.compile(
+    r"(.*/)?(\.env(\..+)?|.+\.env|\.envrc|.+\.(pem|key|p12|pfx|jks|keystore|ppk|kdbx)|id_(rsa|dsa|ecdsa|ed25519)"
+    r"|credentials(\..+)?|.+[-_]credentials\.json|client_secret.*\.json|service[-_]account.*\.json|\.?secrets(\..+)?"
+    r"|[._]netrc|\.(pgpass|pypirc|npmrc|git-credentials|htpasswd|dockercfg|s3cfg|boto)|(.+\.)?kubeconfig|rclone\.conf"
+    r"|(auth|hf)_token|\.docker/config\.json|\.kube/config|huggingface/(stored_)?tokens?)",
+    re.IGNORECASE,
+)
+_EXAMPLE = re.compile(r".+\.(example|sample|template|dist|py)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -178,7 +188,8 @@ def follow(job: Submitted, out: TextIO) -> int:
 def packed(working_dir: str, excludes: list[str]) -> Iterator[Package]:
     """A directory as a zip file, as Ray packs it: without what `.gitignore` and `.rayignore` name, `.git` and the like.
 
-    excludes: further patterns. Raises UserError for what is no directory, and for a package that no job server takes.
+    excludes: further patterns. Raises UserError for what is no directory, for a file that looks like a secret by its
+    name, and for a package that no job server takes.
     """
     if not Path(working_dir).is_dir():
         raise UserError(f"--working-dir {working_dir}: is no directory")
@@ -194,6 +205,7 @@ def packed(working_dir: str, excludes: list[str]) -> Iterator[Package]:
         create_package(working_dir, path, include_gitignore=True, excludes=excludes, logger=logger)
         with zipfile.ZipFile(path) as archive:
             names = frozenset(name for name in archive.namelist() if not name.endswith("/"))
+        _require_no_secrets(working_dir, names)
         package = Package(path, path.stat().st_size, names)
         if package.bytes >= GCS_STORAGE_MAX_SIZE:
             raise UserError(
@@ -201,6 +213,16 @@ def packed(working_dir: str, excludes: list[str]) -> Iterator[Package]:
                 f"{human_bytes(GCS_STORAGE_MAX_SIZE)}; name in .rayignore what the job does not need"
             )
         yield package
+
+
+def _require_no_secrets(working_dir: str, names: Iterable[str]) -> None:
+    """Raises UserError for a file that looks like a secret: whoever may see the job can fetch its package."""
+    for name in sorted(names):
+        if _SECRET.fullmatch(name) and not _EXAMPLE.fullmatch(name):
+            raise UserError(
+                f"--working-dir {working_dir}: {name} looks like a secret and would travel with the job; "
+                "name it in .rayignore, or move it away"
+            )
 
 
 def _connect(address: str | None) -> JobSubmissionClient:

@@ -159,6 +159,60 @@ def test_what_ignore_files_name_stays_here(project):
     assert not package.path.exists()
 
 
+SECRETS = [
+    ".env",
+    "deploy/.env",
+    ".env.local",
+    "prod.env",
+    "certificates/server.pem",
+    "tls.KEY",
+    "ssh/id_rsa",
+    "id_ed25519",
+    "credentials.json",
+    ".aws/credentials",
+    "client_secret_1.json",
+    "service-account.json",
+    "secrets.yaml",
+    ".netrc",
+    ".docker/config.json",
+    "cache/huggingface/token",
+]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_file_that_looks_like_a_secret_is_named_and_stays_here(project, name):
+    (project / name).parent.mkdir(parents=True, exist_ok=True)
+    (project / name).write_text("harmless", encoding="utf-8")
+    with pytest.raises(UserError) as refused, packed(".", []):
+        pytest.fail("it was packed")
+    assert str(refused.value) == (
+        f"--working-dir .: {name} looks like a secret and would travel with the job; "
+        "name it in .rayignore, or move it away"
+    )
+    (project / ".rayignore").write_text(f"{name}\n", encoding="utf-8")
+    with packed(".", []) as package:
+        assert package.names == {"c.yaml", ".rayignore"}
+
+
+def test_what_compose_has_the_user_write_is_in_both_ignore_files(project):
+    (project / "deploy").mkdir()
+    for name in (".env", "deploy/.env", "deploy/.env.production"):
+        (project / name).write_text("PASSWORD=none", encoding="utf-8")
+    for ignore in (".rayignore", ".gitignore"):
+        shutil.copy(ROOT / ignore, project / ignore)
+        with packed(".", []) as package:
+            assert package.names == {"c.yaml", ignore}
+        (project / ignore).unlink()
+
+
+def test_examples_public_keys_and_modules_travel(project):
+    harmless = {".env.example", "id_rsa.pub", "secrets.py", "keys.txt", "environment.env.template", "tokenizer.json"}
+    for name in harmless:
+        (project / name).write_text("x", encoding="utf-8")
+    with packed(".", []) as package:
+        assert package.names == {"c.yaml", *harmless}
+
+
 def test_a_package_over_rays_limit_is_one_line(project, monkeypatch):
     import ray._private.runtime_env.packaging as packaging
 
