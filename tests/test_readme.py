@@ -109,6 +109,12 @@ def test_every_link_inside_the_project_exists():
         assert (ROOT / target).exists(), target
 
 
+def test_the_table_and_the_comparison_of_the_demo_say_the_same():
+    delta, p_value = re.search(r"^\| distilled \|.* \| (\S+) \| (\S+) \|$", README, flags=re.MULTILINE).groups()
+    (comparison,) = [block for block in blocks("text") if "test BLEU against A" in block]
+    assert re.search(rf"^B +{re.escape(delta)}  .*  {re.escape(p_value)}  ", comparison, flags=re.MULTILINE)
+
+
 def test_the_job_of_the_readme_is_there():
     (words,) = [words for words in commands("ray") if words[:2] == ["job", "submit"]]
     script, config, *overrides = words[words.index("python") + 1 :]
