@@ -129,7 +129,7 @@ def finished(store: Store, staging: str, name: str, *path: str) -> dict[str, Any
             footer = pq.read_metadata(source)
         stats = dict(json.loads((footer.metadata or {})[STATS]))
         sound = (stats["rows"], stats["rejects"]) == (footer.num_rows, len(dead_letters_of(store, staging, name)))
-    except (StorageError, ValueError, KeyError, TypeError):
+    except (StorageError, FileNotFoundError, ValueError, KeyError, TypeError):
         return None
     return stats if sound else None
 
@@ -141,7 +141,7 @@ def _read(store: Store, staging: str, name: str) -> _Ledger:
     try:
         return _Ledger(**json.loads(store.read(*path)))
     except (ValueError, TypeError):
-        # Cut off by a full disk: the attempts are counted anew.
+        # Cut off by a full disk, or of a version with other keys: the attempts are counted anew.
         return _Ledger()
 
 

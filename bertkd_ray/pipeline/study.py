@@ -1,7 +1,8 @@
 """Runs a study: every arm under every seed, one after the other, then the comparison of all.
 
 Each is a pipeline of its own on the store, the Ray session and the tracker of the study, so what one has made the
-next finds. A study that was cut off goes on with the same command. `side_by_side` makes students at the same time.
+next finds. A study that was cut off goes on with the same command. `pipeline.scheduler` makes students at the
+same time.
 """
 
 from __future__ import annotations

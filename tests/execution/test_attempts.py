@@ -79,6 +79,19 @@ def test_a_ledger_that_was_cut_off_starts_anew(store):
     assert not begin(store).is_retry
 
 
+def earlier_ledger(rejects: list[dict]) -> bytes:
+    """A ledger as it was written before its keys were renamed."""
+    ledger = {"begun": 3, "in_flight": [4], "probed": False, "suspects": [4], "alone": {"4": 1}}
+    return json.dumps({**ledger, "together": 0, "killers": {}, "rejects": rejects}).encode()
+
+
+def test_a_ledger_of_an_earlier_version_starts_anew(store):
+    store.write(earlier_ledger([]), *LEDGER)
+    attempt = begin(store)
+    assert not attempt.is_retry
+    assert attempt.poison_records == {}
+
+
 def test_rejects_are_kept(store):
     rejects = [DeadLetter(7, "IndexError: no", 3, "train/fragment-000000.parquet", "Traceback…")]
     attempt = begin(store)
@@ -110,6 +123,19 @@ def test_a_finished_file_says_what_it_is(store):
 
 def test_no_file_is_not_finished(store):
     assert finished(store, STAGING, NAME, "artifact", NAME) is None
+
+
+def test_a_file_that_is_removed_meanwhile_is_not_finished(store, monkeypatch):
+    monkeypatch.setattr(Store, "exists", lambda *path: True)
+    assert finished(store, STAGING, NAME, "artifact", NAME) is None
+
+
+def test_a_finished_file_of_an_earlier_version_is_kept_where_its_rejected_pairs_are_known(store):
+    store.write(earlier_ledger([]), *LEDGER)
+    assert found(store, parquet(3, GOOD)) == GOOD
+    reject = {"id": 4, "reason": "no", "tries": 1, "fragment": "train/part-000000.parquet", "traceback": ""}
+    store.write(earlier_ledger([reject]), *LEDGER)
+    assert found(store, parquet(3, {"rows": 3, "rejects": 1})) is None
 
 
 @pytest.mark.parametrize("size", [0, 1, 3, 4, 8, 100, -4, -8, -9, -30, -1])

@@ -200,6 +200,29 @@ def test_checkpoints_hold_nothing_but_tensors_and_json(tmp_path):
     assert len(progress["positions"]) == 2
 
 
+def test_a_checkpoint_of_an_earlier_version_is_gone_on_from(tmp_path):
+    context = Alone(directory=tmp_path)
+    whole = trainer(FitTask(dropout=0.5), context, steps=9, checkpoint_every=4).run()
+    progress = tmp_path / "4" / "progress.json"
+    # Its keys, and rows without a level below them, are those of the first version.
+    assert set(json.loads(progress.read_text())) == {
+        "step",
+        "best",
+        "best_step",
+        "evaluations_since_best",
+        "positions",
+        "history",
+    }
+    (row,) = [row for row in json.loads(progress.read_text())["history"] if row["step"] == 3]
+    assert set(row) == {*whole.state.history[0].metrics, "step", "time"}
+    progress.write_text(
+        json.dumps({**json.loads(progress.read_text()), "history": [{"step": 3, "time": 1.5, "train/loss": 2.0}]})
+    )
+    resumed = trainer(FitTask(dropout=0.5), Alone(restore=tmp_path / "4"), steps=9).run()
+    assert resumed.state.history[0] == CurveRow(3, 1.5, {"train/loss": 2.0})
+    assert resumed.weights["weight"] == whole.weights["weight"]
+
+
 def test_the_best_checkpoint_is_kept():
     task = FitTask(scores=[1.0, 3.0, 2.0])
     weights: list[float] = []
