@@ -229,9 +229,12 @@ runtime.close()
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="sockets are looked up in /proc")
-def test_a_session_of_this_machine_listens_on_it_alone(monkeypatch):
+@pytest.mark.parametrize("address", [None, "", "local"])
+def test_a_session_of_this_machine_listens_on_it_alone(monkeypatch, address):
     for name in ("RAY_ADDRESS", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"):
         monkeypatch.delenv(name, raising=False)
+    if address is not None:
+        monkeypatch.setenv("RAY_ADDRESS", address)
     done = subprocess.run([sys.executable, "-c", LISTENERS], cwd=ROOT, capture_output=True, text=True, check=False)
     addresses = done.stdout.split()
     assert len(addresses) > 3, done.stderr

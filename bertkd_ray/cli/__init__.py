@@ -12,6 +12,7 @@ from typing import NoReturn
 from bertkd_ray.artifacts.storage_errors import as_reported
 from bertkd_ray.cli.parser import make_parser, parse
 from bertkd_ray.core.timeouts import exit_past_hung_calls
+from bertkd_ray.execution.ray import cluster_address
 
 __all__ = ["main", "make_parser"]
 
@@ -22,9 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # The hub's progress bars and the tokenizers' warnings about forks say nothing to this program's user.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if "RAY_ADDRESS" not in os.environ:
-        # A Ray session of this machine's own listens on this machine alone, as where Ray knows no clusters.
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    cluster_address()  # before anything imports Ray
     # What `ray job stop` and a node's shutdown send is as much an interruption as Ctrl-C.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)

@@ -22,6 +22,7 @@ from bertkd_ray.core.environment import default_variables
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.timeline import span
 from bertkd_ray.execution.interface import Item, Job, MapWorker, Result, TrainWorker
+from bertkd_ray.execution.ray import cluster_address
 from bertkd_ray.execution.ray.mapping import ActorPool, map_items
 from bertkd_ray.execution.ray.training import ready_progress_actor, train
 from bertkd_ray.training.curves import CurveRow
@@ -73,7 +74,7 @@ class RayRuntime:
             "logging_level": logging.WARNING,
         }
         with _quiet_core(), _kept_sigterm(), span("ray.init"):
-            if "RAY_ADDRESS" in os.environ:
+            if cluster_address() is not None:
                 ray.init(runtime_env={"env_vars": settings}, **common)
             else:
                 self._alone = True
