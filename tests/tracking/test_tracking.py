@@ -14,8 +14,8 @@ import pytest
 
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.tracking import default_uri, open_tracker
-from bertkd_ray.tracking.interface import InputArtifact, RunRef
-from bertkd_ray.tracking.runs import CHANGED_TAG, KEY_TAG, LOGGED_STEP_TAG, MlflowTracker
+from bertkd_ray.tracking.interface import InputArtifact, Run, RunRef, Tracker
+from bertkd_ray.tracking.runs import CHANGED_TAG, KEY_TAG, LOGGED_STEP_TAG, MlflowRun, MlflowTracker
 
 
 @pytest.fixture(scope="module")
@@ -359,3 +359,8 @@ def test_two_processes_that_enter_the_same_input_at_once_both_have_it(
     for run in (ours, theirs):
         (found,) = client.get_run(run.ref.run_id).inputs.dataset_inputs
         assert found.dataset.digest == "0123456789abcdef"
+
+
+@pytest.mark.parametrize(("base", "of_mlflow"), [(Run, MlflowRun), (Tracker, MlflowTracker)])
+def test_nothing_is_left_to_the_classes_that_log_nothing(base: type, of_mlflow: type) -> None:
+    assert {name for name in vars(base) if not name.startswith("_")} <= set(vars(of_mlflow))
