@@ -14,7 +14,9 @@ from bertkd_ray.core.stages import STAGES
 from bertkd_ray.corpus import prepare
 from bertkd_ray.pipeline import session as sessions
 from bertkd_ray.pipeline.finished import student_of
+from bertkd_ray.pipeline.pipeline import Pipeline
 from bertkd_ray.pipeline.session import Session
+from bertkd_ray.tracking.interface import Run, RunStatus, Tracker
 from tests.helpers.local_project import QUICK, Project
 
 ARM = "distilled"
@@ -100,6 +102,38 @@ def test_the_end_closes_what_was_opened(project, monkeypatch, uses_runtime):
         if uses_runtime:
             assert session.runtime is session.runtime is runtime
     assert runtime.closed == uses_runtime
+
+
+@pytest.mark.parametrize(("error", "status"), [(ZeroDivisionError, "FAILED"), (KeyboardInterrupt, "KILLED")])
+def test_what_ends_a_stage_ends_its_run_and_the_pipelines_and_then_the_runtime(
+    project, tmp_path, monkeypatch, error, status
+):
+    class Ended(Run):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def finish(self, status: RunStatus = "FINISHED") -> None:
+            ends.append((self.name, status))
+
+    class Experiment(Tracker):
+        def run(self, name: str, **options: object) -> Run:
+            return Ended(name)
+
+    class Runtime:
+        def close(self) -> None:
+            ends.append(("runtime", "closed"))
+
+    def make(*arguments: object) -> Artifact:
+        raise error
+
+    ends: list[tuple[str, str]] = []
+    monkeypatch.setattr(sessions, "open_tracker", lambda uri, experiment: Experiment())
+    monkeypatch.setattr(sessions, "_runtime", lambda config: Runtime())
+    monkeypatch.setattr(prepare, "make", make)
+    config = load_config(project.directory / "small.yaml", [f"storage={tmp_path}"])
+    with pytest.raises(error), Pipeline(config) as pipeline:
+        pipeline.make("prepare")
+    assert ends == [("prepare", status), (config.name, status), ("runtime", "closed")]
 
 
 def test_nothing_is_written_by_a_session(project, tmp_path):
