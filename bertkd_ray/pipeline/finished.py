@@ -13,6 +13,7 @@ from bertkd_ray.core.stages import DISTILL, results_of
 from bertkd_ray.pipeline.pipeline import Pipeline
 from bertkd_ray.pipeline.session import Session
 from bertkd_ray.report.results import Results
+from bertkd_ray.tracking.interface import failures_logged
 
 
 def report_finished(pipeline: Pipeline, output: Path | None = None) -> Results:
@@ -26,7 +27,7 @@ def report_finished(pipeline: Pipeline, output: Path | None = None) -> Results:
     outcome, store = pipeline.outcome, pipeline.session.store
     outcome.how_to_open = pipeline.session.tracker.how_to_open  # opened first, as in Pipeline.run
     results = finished_results(pipeline)
-    html = write_page(results, store, pipeline.parent_run)
+    html = write_page(results, store, pipeline.run_id)
     outcome.arms, outcome.signatures = results.arms, results.signatures
     outcome.page = store.display_uri(results.directory, PAGE)
     if output is not None:
@@ -35,6 +36,8 @@ def report_finished(pipeline: Pipeline, output: Path | None = None) -> Results:
         except OSError as error:
             raise UserError(f"--output {output}: {error.strerror}; give a file that can be written") from None
         outcome.page = str(output.resolve())
+    with failures_logged():
+        pipeline.parent_run.log_text(html, PAGE)
     return results
 
 

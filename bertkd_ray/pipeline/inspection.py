@@ -11,7 +11,7 @@ from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.core.stages import PREPARE
 from bertkd_ray.pipeline.pipeline import Pipeline
 from bertkd_ray.pipeline.stage_runs import closing_run, run_input
-from bertkd_ray.tracking.interface import now_ms
+from bertkd_ray.tracking.interface import failures_logged, now_ms
 
 if TYPE_CHECKING:
     from bertkd_ray.corpus.inspect import CorpusFigures
@@ -46,22 +46,24 @@ def inspect(pipeline: Pipeline, corpus: Artifact | None = None, *, seed: int = 1
     settings = pipeline.config.corpus.model_dump(mode="json") if corpus is None else corpus.config
     corpus = corpus or pipeline.make(PREPARE.name)
     figures = inspect_corpus(corpus, seed=seed)
-    run = tracker.run(
-        f"inspect/{corpus.directory}",
-        key=f"inspect:{corpus.fingerprint}",
-        params={"corpus": settings},
-        tags={"bertkd.kind": "inspect", "bertkd.input.corpus": corpus.fingerprint},
-    )
-    with closing_run(run), scratch_directory("report-") as scratch:
-        run.log_inputs([run_input(corpus)])
-        run.log_metrics([(0, figures.metrics(), now_ms())], series="inspect")
-        run.log_text(corpus_text(figures), "corpus.txt")
-        run.log_table([asdict(sample) for sample in figures.samples], "samples.json")
-        report = f"report-corpus-{corpus.fingerprint}"
+    report = f"report-corpus-{corpus.fingerprint}"
+    with scratch_directory("report-") as scratch:
         drawn = draw_lengths(figures.lengths(), scratch / "lengths")
-        for path in drawn:
-            run.log_artifact(path, "figures")
         (scratch / "corpus.txt").write_text(corpus_text(figures) + "\n", encoding="utf-8")
         (scratch / "corpus.json").write_text(json.dumps(figures.as_json(), indent=1), encoding="utf-8")
         store.upload(scratch, report)
+        with failures_logged():
+            run = tracker.run(
+                f"inspect/{corpus.directory}",
+                key=f"inspect:{corpus.fingerprint}",
+                params={"corpus": settings},
+                tags={"bertkd.kind": "inspect", "bertkd.input.corpus": corpus.fingerprint},
+            )
+            with closing_run(run):
+                run.log_inputs([run_input(corpus)])
+                run.log_metrics([(0, figures.metrics(), now_ms())], series="inspect")
+                run.log_text(corpus_text(figures), "corpus.txt")
+                run.log_table([asdict(sample) for sample in figures.samples], "samples.json")
+                for path in drawn:
+                    run.log_artifact(path, "figures")
     return Inspection(figures, [store.display_uri(report, path.name) for path in drawn], tracker.how_to_open)

@@ -22,7 +22,7 @@ from bertkd_ray.pipeline.session import Session
 from bertkd_ray.pipeline.stage_runs import closing_run, stage_run, tracked_curves
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import ArmResult
-from bertkd_ray.tracking.interface import Run, RunRef, now_ms
+from bertkd_ray.tracking.interface import Run, RunRef, failures_logged, now_ms
 
 StageStatus = Literal["done", "resumed", "cached"]
 
@@ -122,6 +122,13 @@ class Pipeline(ExitStack):
         self.enter_context(closing_run(run))
         return run
 
+    @property
+    def run_id(self) -> str:
+        """Of the pipeline's run; empty where there is none, or none can be had."""
+        with failures_logged():
+            return self.parent_run.ref.run_id
+        return ""
+
     def _default_identity(self) -> RunIdentity:
         key = fingerprint("pipeline", self.config.model_dump(exclude=NOT_PART_OF_A_RESULT), {})
         tags = {"bertkd.kind": "pipeline", "bertkd.arms": ",".join(self._arms)}
@@ -208,7 +215,8 @@ class Pipeline(ExitStack):
                 artifact = stage_module(stage).make(pending, context)
             figures = {**artifact.metrics, "seconds": time.perf_counter() - started}
             finals = {f"final/{metric}": value for metric, value in figures.items()}
-            run.log_metrics([(0, finals, now_ms())], series="final")
+            with failures_logged():
+                run.log_metrics([(0, finals, now_ms())], series="final")
         self.session.artifacts[artifact.directory] = artifact
         return artifact, status
 
@@ -224,16 +232,18 @@ class Pipeline(ExitStack):
         return redacted(shlex.join(["bertkd", *words[:1], *(self._given or ["CONFIG.yaml"]), *words[1:]]))
 
     def _report(self) -> None:
-        """The scores, and figures, tables and page, into the storage directory and to the tracker."""
+        """The scores, and figures, tables and page, into the storage directory and then to the tracker."""
         from bertkd_ray.report.arm_runs import record_arms
-        from bertkd_ray.report.writing import PAGE, write_report
+        from bertkd_ray.report.writing import PAGE, record_report, write_report
 
         results, store = self.results, self.session.store
         self.outcome.arms, self.outcome.signatures = results.arms, results.signatures
-        record_arms(results, self.session.tracker, self.parent_run.ref)
-        files = write_report(results, store, self.parent_run)
+        files = write_report(results, store, self.run_id)
         self.outcome.figures = [store.display_uri(results.directory, name) for name in files if name.endswith(".png")]
         self.outcome.page = store.display_uri(results.directory, PAGE)
+        with failures_logged():
+            record_arms(results, self.session.tracker, self.parent_run.ref)
+            record_report(store, results.directory, results.arm_metrics(), self.parent_run)
 
 
 def _no_curves(rows: object) -> None:

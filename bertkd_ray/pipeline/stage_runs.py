@@ -9,19 +9,21 @@ from contextlib import contextmanager
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.config import with_current_keys
 from bertkd_ray.core.console import Progress
-from bertkd_ray.tracking.interface import InputArtifact, Run, RunRef, Tracker
+from bertkd_ray.tracking.interface import InputArtifact, Run, RunRef, Tracker, failures_logged
 from bertkd_ray.training.curves import TRAIN_LOSS, VALID_ACCURACY, VALID_BLEU, VALID_LOSS, CurveRow
 
 
 @contextmanager
 def closing_run(run: Run) -> Iterator[None]:
-    """Ends a run as the block ends."""
+    """Ends a run as the block ends; a run that cannot be ended costs nothing else."""
     try:
         yield
     except BaseException as error:
-        run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        with failures_logged():
+            run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
-    run.finish()
+    with failures_logged():
+        run.finish()
 
 
 def stage_run(tracker: Tracker, parent: RunRef, name: str, pending: PendingArtifact, inputs: Iterable[Artifact]) -> Run:

@@ -36,7 +36,8 @@ from bertkd_ray.report.study import (
     study_markdown,
     study_text,
 )
-from bertkd_ray.tracking.interface import Run, RunRef, Tracker, now_ms
+from bertkd_ray.report.writing import record_report
+from bertkd_ray.tracking.interface import Run, RunRef, Tracker, failures_logged
 from bertkd_ray.training.curves import VALID_ACCURACY, CurveRow
 
 BuildRecord = dict[str, tuple[StageStatus, float]]
@@ -189,13 +190,12 @@ class StudyRunner(ExitStack):
                 self._draw(students, scratch)
                 for file, text in self._tables().items():
                     (scratch / file).write_text(text, encoding="utf-8")
-                    self.parent_run.log_artifact(scratch / file)
-                self.parent_run.log_text(markdown, "table.md")
                 store.upload(scratch, directory)
-            self.parent_run.log_metrics([(0, _figures(outcome.arms), now_ms())], series="scores")
             # Last: without the table the report counts as not yet written.
             store.write(markdown.encode(), directory, "table.md")
         outcome.files = [file for file, _ in store.files(directory)]
+        with failures_logged():
+            record_report(store, directory, _figures(outcome.arms), self.parent_run)
 
     def _draw(self, students: Sequence[_Student], directory: Path) -> None:
         from bertkd_ray.report.figures import draw_seeds
@@ -203,8 +203,7 @@ class StudyRunner(ExitStack):
         histories: dict[str, list[Sequence[CurveRow]]] = {arm.arm: [] for arm in self.outcome.arms}
         for student in students:
             histories[student.trial.arm].append(student.history)
-        for path in draw_seeds(histories, directory / "valid-bleu"):
-            self.parent_run.log_artifact(path, "figures")
+        draw_seeds(histories, directory / "valid-bleu")
 
     def _tables(self) -> dict[str, str]:
         """By name of the file."""
@@ -250,7 +249,8 @@ def _student_of(trial: Trial, pipeline: Pipeline) -> _Student:
     (scores,) = results.arms
     outcome.signatures.update(results.signatures)
     history = results.histories[trial.arm]
-    record_student(pipeline.parent_run, scores, student, translation, history)
+    with failures_logged():
+        record_student(pipeline.parent_run, scores, student, translation, history)
     uris = student.display_uri, translation.display_uri, pipeline.parent_run.ref.run_id
     result = SeedResult(trial.seed, scores, *uris, teacher=_teacher(outcome.stages))
     return _Student(trial, result, history, translation)

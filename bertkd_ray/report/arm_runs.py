@@ -15,7 +15,7 @@ from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.core.stages import DISTILL, PREPARE, TRANSLATE
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import ArmResult
-from bertkd_ray.tracking.interface import Run, RunRef, StudentModel, Tracker, now_ms
+from bertkd_ray.tracking.interface import Run, RunRef, StudentModel, Tracker, failures_logged, now_ms
 from bertkd_ray.training.curves import CurveRow
 
 if TYPE_CHECKING:
@@ -23,26 +23,34 @@ if TYPE_CHECKING:
 
 
 def record_arms(results: Results, tracker: Tracker, parent: RunRef) -> None:
-    """A run for every finished arm below the pipeline's, with its model where `tracking.log_model` says so."""
+    """A run for every finished arm below the pipeline's, with its model where `tracking.log_model` says so.
+
+    An arm that cannot be recorded is said in one line, and the others are.
+    """
     for scores in results.arms:
-        arm, config = scores.arm, results.arm_configs[scores.arm]
-        student, translation = results.stages[DISTILL.result(arm)], results.stages[TRANSLATE.result(arm)]
-        run = tracker.run(
-            f"{config.name}/{arm}",
-            key=f"arm:{arm}:{translation.fingerprint}",
-            parent=parent,
-            params=config.model_dump(exclude={"arms", "tracking", "storage"}),
-            tags={"bertkd.kind": "arm", "bertkd.pipeline": config.name, "bertkd.arm": arm},
-        )
-        try:
-            record_student(run, scores, student, translation, results.histories[arm])
-            if config.tracking.log_model:
-                model = _model(scores, student, results.stages[PREPARE.name], results.translations[arm])
-                run.log_model(model, register=config.tracking.registered_model)
-        except BaseException as error:
-            run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-            raise
-        run.finish()
+        with failures_logged():
+            _record_arm(results, scores, tracker, parent)
+
+
+def _record_arm(results: Results, scores: ArmResult, tracker: Tracker, parent: RunRef) -> None:
+    arm, config = scores.arm, results.arm_configs[scores.arm]
+    student, translation = results.stages[DISTILL.result(arm)], results.stages[TRANSLATE.result(arm)]
+    run = tracker.run(
+        f"{config.name}/{arm}",
+        key=f"arm:{arm}:{translation.fingerprint}",
+        parent=parent,
+        params=config.model_dump(exclude={"arms", "tracking", "storage"}),
+        tags={"bertkd.kind": "arm", "bertkd.pipeline": config.name, "bertkd.arm": arm},
+    )
+    try:
+        record_student(run, scores, student, translation, results.histories[arm])
+        if config.tracking.log_model:
+            model = _model(scores, student, results.stages[PREPARE.name], results.translations[arm])
+            run.log_model(model, register=config.tracking.registered_model)
+    except BaseException as error:
+        run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    run.finish()
 
 
 def record_student(

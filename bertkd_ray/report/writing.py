@@ -1,8 +1,9 @@
-"""Writes figures, tables and the page of a pipeline into its store, and to its run."""
+"""Writes figures, tables and the page of a pipeline into its store, and then to its run."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
@@ -12,36 +13,46 @@ from bertkd_ray.tracking.interface import Run, now_ms
 
 PAGE = "report.html"
 _LAST = "table.md"
+_FIGURES = (".png", ".svg")
+_RECORDED = ".recorded"
+"""The directory of a store with a file a report, which holds the id of the run that has the report too."""
 
 
-def write_report(results: Results, store: Store, run: Run) -> list[str]:
+def write_report(results: Results, store: Store, run_id: str) -> list[str]:
     """Figures, tables and page, drawn once; the names of the files in `results.directory`."""
     directory = results.directory
     if not (store.exists(directory, PAGE) and store.exists(directory, _LAST)):
         from bertkd_ray.report.figures import draw_all
 
-        markdown = as_markdown(results.arms, results.signatures)
         with scratch_directory("report-") as scratch:
-            drawn = draw_all(results.histories, results.fidelity, results.arms, scratch)
+            draw_all(results.histories, results.fidelity, results.arms, scratch)
             scores = [arm.as_json() for arm in results.arms]
             (scratch / "scores.json").write_text(json.dumps(scores, indent=1))
             (scratch / "table.csv").write_text(as_csv(results.arms))
-            for path in drawn:
-                run.log_artifact(path, "figures")
-            run.log_text(markdown, _LAST)
             store.upload(scratch, directory)
-        run.log_metrics([(0, results.arm_metrics(), now_ms())], series="scores")
-        write_page(results, store, run)
+        write_page(results, store, run_id)
         # Last: without the table the report counts as not yet written.
-        store.write(markdown.encode(), directory, _LAST)
+        store.write(as_markdown(results.arms, results.signatures).encode(), directory, _LAST)
     return [name for name, _ in store.files(directory)]
 
 
-def write_page(results: Results, store: Store, run: Run) -> str:
-    """The page, written anew, beside the figures and to the run; its text."""
+def write_page(results: Results, store: Store, run_id: str) -> str:
+    """The page, written anew, beside the figures; its text. run_id: empty for a run that is not tracked."""
     from bertkd_ray.report.page import page_html
 
-    html = page_html(results, run_id=run.ref.run_id)
+    html = page_html(results, run_id=run_id)
     store.write(html.encode(), results.directory, PAGE)
-    run.log_text(html, PAGE)
     return html
+
+
+def record_report(store: Store, directory: str, scores: Mapping[str, float], run: Run) -> None:
+    """The files of a report that is written, and its scores as metrics, in the run, once."""
+    run_id = run.ref.run_id.encode()
+    if store.exists(_RECORDED, directory) and store.read(_RECORDED, directory) == run_id:
+        return
+    with scratch_directory("report-") as scratch:
+        local = store.local(scratch, directory)
+        for name, _ in store.files(directory):
+            run.log_artifact(local / name, "figures" if name.endswith(_FIGURES) else "")
+    run.log_metrics([(0, scores, now_ms())], series="scores")
+    store.write(run_id, _RECORDED, directory)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from bertkd_ray.core.console import log
+from bertkd_ray.core.errors import one_line
 from bertkd_ray.core.redaction import redacted
 
 NO_TRACKING = "none"
@@ -141,6 +144,18 @@ class Tracker:
         name: what the run is called in MLflow; key: what it is found by (a fingerprint, say).
         """
         return Run()
+
+
+@contextmanager
+def failures_logged() -> Iterator[None]:
+    """Says in one line why the block could not record what is in the storage already, and goes on.
+
+    Results are not lost to a tracking server that is gone or refuses them.
+    """
+    try:
+        yield
+    except Exception as error:
+        log(f"warning: {one_line(error)}; what is in the storage stays, MLflow lacks some of it", stage="tracking")
 
 
 def now_ms() -> int:

@@ -10,6 +10,7 @@ transformers and MLflow run ("models from code", nothing is pickled).
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from bertkd_ray.tracking.interface import StudentModel
 
 STUDENT_TAG = "bertkd.student"
 _REQUIRED = ("mlflow", "torch", "transformers", "tokenizers", "safetensors", "pandas")
+_NOT_IN_NAMES = re.compile("[/:.%\"']")
+"""What MLflow refuses in the name of a logged model."""
 _SERVED = Path(__file__).with_name("served.py")
 
 
@@ -49,7 +52,11 @@ def _log(client: Any, experiment_id: str, run_id: str, student: StudentModel) ->
 
     tags = {STUDENT_TAG: student.fingerprint, **student.tags}
     model = client.create_logged_model(
-        experiment_id, name=student.name, source_run_id=run_id, tags=tags, model_type="translation"
+        experiment_id,
+        name=_NOT_IN_NAMES.sub("-", student.name),
+        source_run_id=run_id,
+        tags=tags,
+        model_type="translation",
     )
     card = Model(artifact_path=model.artifact_location, run_id=run_id, model_id=model.model_id)
     with tempfile.TemporaryDirectory(prefix="model-") as scratch:

@@ -109,3 +109,43 @@ def test_an_output_that_cannot_be_written_is_refused_in_one_line(project, tmp_pa
     assert capsys.readouterr().err.strip().splitlines()[-1] == (
         f"bertkd: error: --output {output}: No such file or directory; give a file that can be written"
     )
+
+
+def test_an_arm_may_be_called_what_mlflow_refuses_for_a_model(project, capsys):
+    from mlflow import MlflowClient
+
+    arms = "arms={alpha0.3: {kd.alpha: 0.3}, control: {kd.alpha: 0}}"
+    assert main(["run", str(project / "small.yaml"), *QUICK, arms, "runtime=local"]) == 0
+    out, err = capsys.readouterr()
+    assert "alpha0.3" in out
+    assert "warning" not in err
+    client = MlflowClient(f"sqlite:///{project / 'artifacts' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("small")
+    models = {model.tags["bertkd.arm"]: model.name for model in client.search_logged_models([experiment.experiment_id])}
+    assert models["alpha0.3"] == "alpha0-3"
+
+
+@pytest.mark.parametrize("method", ["log_model", "log_metrics", "log_artifact", "set_tags", "finish"])
+def test_results_are_written_whatever_tracking_does(project, tmp_path, capsys, monkeypatch, method):
+    from bertkd_ray.tracking.runs import MlflowRun
+
+    store = tmp_path / "store"
+    shutil.copytree(project / "artifacts", store, ignore=shutil.ignore_patterns("report-*", ".recorded"))
+    command = ["run", str(project / "small.yaml"), *QUICK, f"storage={store}"]
+
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise RuntimeError("no,\nsays MLflow")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowRun, method, refuse)
+        assert main(command) == 0
+    out, err = capsys.readouterr()
+    assert "distilled" in out
+    assert "Traceback" not in err
+    assert "warning: no, says MLflow; what is in the storage stays, MLflow lacks some of it" in err
+    (report,) = store.glob("report-*")
+    assert {"finetuning.png", "table.md", "report.html", "scores.json"} <= {path.name for path in report.iterdir()}
+    # The same command records what was not.
+    assert main(command) == 0
+    assert "warning" not in capsys.readouterr().err
+    assert (store / ".recorded" / report.name).is_file()
