@@ -169,6 +169,12 @@ class Config(Section):
         """Seed of the student's initialisation, batches and dropout."""
         return self.seed if self.student.seed is None else self.student.seed
 
+    def run_settings(self) -> dict[str, Any]:
+        """What names a tracked run: every key that is part of a result, as fingerprints have it."""
+        sections = {name: value.under_hashed_keys() for name, value in self if isinstance(value, Section)}
+        settings = self.model_dump(exclude=NOT_PART_OF_A_RESULT)
+        return {name: sections.get(name, value) for name, value in settings.items()}
+
     def arm_configs(self) -> dict[str, Config]:
         """The configuration of every arm: this one with the arm's overrides."""
         return {arm: self._arm_config(arm, overrides) for arm, overrides in self.arms.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -28,7 +28,11 @@ class Section(BaseModel):
         So an artifact keeps its name when a new version of the package has a new option, or a new name for one.
         """
         at_default = {name for name in self.added_later if getattr(self, name) == type(self).model_fields[name].default}
-        settings = self.model_dump(exclude={*exclude, *at_default, *self.hashed_as})
+        return self.under_hashed_keys(exclude={*exclude, *at_default})
+
+    def under_hashed_keys(self, *, exclude: Set[str] = frozenset()) -> dict[str, Any]:
+        """Every value but for `exclude`, under the keys of fingerprints."""
+        settings = self.model_dump(exclude={*exclude, *self.hashed_as})
         return settings | {key: getattr(self, attribute) for key, attribute in self.hashed_as.values()}
 
     @field_validator("*", mode="before")

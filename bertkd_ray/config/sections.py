@@ -73,6 +73,8 @@ class TeacherConfig(Section):
 class ExtractConfig(Section):
     """Stage 2, extract: the teacher's soft labels."""
 
+    hashed_as = MappingProxyType({"forward_tokens": ("batch_tokens", "forward_tokens")})
+
     topk: int | None = Field(None, ge=1)
     """Logits stored a position; null stores as many as the arms' kd.topk asks for."""
     passes: int = Field(7, ge=1)

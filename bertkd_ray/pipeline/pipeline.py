@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, fingerprint
 from bertkd_ray.artifacts.lock import hold_lock
-from bertkd_ray.config import NOT_PART_OF_A_RESULT, Config
+from bertkd_ray.config import Config
 from bertkd_ray.core.console import human_seconds, log
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.stages import STAGES, Stage, results_of
@@ -130,7 +130,7 @@ class Pipeline(ExitStack):
         return ""
 
     def _default_identity(self) -> RunIdentity:
-        key = fingerprint("pipeline", self.config.model_dump(exclude=NOT_PART_OF_A_RESULT), {})
+        key = fingerprint("pipeline", self.config.run_settings(), {})
         tags = {"bertkd.kind": "pipeline", "bertkd.arms": ",".join(self._arms)}
         return RunIdentity(self.config.name, f"pipeline:{key}", tags)
 

@@ -18,7 +18,6 @@ from typing import Any
 
 from bertkd_ray.artifacts.artifact import Artifact, fingerprint
 from bertkd_ray.artifacts.storage_errors import scratch_directory
-from bertkd_ray.config import NOT_PART_OF_A_RESULT
 from bertkd_ray.config.study import Study, Trial
 from bertkd_ray.core.console import human_seconds, log
 from bertkd_ray.core.errors import UserError
@@ -270,7 +269,7 @@ def _teacher(stages: Mapping[str, StageResult]) -> TeacherFigures | None:
 
 
 def _digest(trial: Trial) -> str:
-    return fingerprint("trial", trial.config.model_dump(exclude=NOT_PART_OF_A_RESULT), {})
+    return fingerprint("trial", trial.config.run_settings(), {})
 
 
 def _figures(arms: Sequence[StudyArm]) -> dict[str, float]:

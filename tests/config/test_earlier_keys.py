@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertkd_ray.config import load_config, with_current_keys
+from bertkd_ray.config import Config, dotted, load_config, with_current_keys
 from bertkd_ray.config.sections import StudentConfig, TeacherConfig, TranslateConfig
 from bertkd_ray.config.study import load_study
 from bertkd_ray.core.errors import UserError
@@ -103,3 +103,16 @@ def test_the_settings_of_a_manifest_under_todays_keys():
     assert today["extract"] == {"passes": 7, "forward_tokens": 4096}
     assert today["seed"] == 1
     assert with_current_keys({"teacher": TeacherConfig().fingerprinted()})["teacher"]["warmup_steps"] is None
+
+
+def test_a_run_is_found_again_that_a_version_with_earlier_keys_has_made():
+    demo = {"name": "x", "corpus": {"source": "demo"}}
+    student = {"peak_lr": 0.0125, "warmup_steps": 100, "width": 64, "heads": 4}
+    settings = Config.model_validate(
+        {**demo, "teacher": {"warmup_steps": 20, "steps": 200}, "student": student}
+    ).run_settings()
+    assert (settings["teacher"]["lr"], settings["teacher"]["warmup"]) == (5e-5, 0.1)
+    assert (settings["student"]["lr"], settings["student"]["warmup"]) == (1.0, 100)
+    assert (settings["extract"]["batch_tokens"], settings["translate"]["batch_tokens"]) == (16_384, 8_192)
+    assert not {key.rpartition(".")[2] for key, _ in dotted(settings)} & {"peak_lr", "warmup_steps", "forward_tokens"}
+    assert "storage" not in settings
