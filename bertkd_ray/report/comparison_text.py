@@ -9,7 +9,6 @@ from typing import Any
 from bertkd_ray.core.text_tables import NO_VALUE, TableRow, format_p, join_blocks, text_table
 from bertkd_ray.report.comparison import StudentComparison
 from bertkd_ray.report.corpus import wrapped
-from bertkd_ray.report.sentences import Sentence
 from bertkd_ray.report.tables import signature_lines
 
 _WIDTH = 100
@@ -29,7 +28,7 @@ def comparison_text(comparison: StudentComparison) -> str:
         _table("configuration", labels, comparison.configuration, _value, empty="no key differs"),
         _table("metrics", labels, comparison.metrics, _number),
         list(_bootstrap(comparison)),
-        *_sentences(comparison.sentences),
+        *_sentences(comparison),
         signature_lines(comparison.signatures, "{}  {}"),
     ]
     return join_blocks(blocks)
@@ -88,12 +87,14 @@ def _bootstrap(comparison: StudentComparison) -> Iterator[str]:
     yield f"better, worse, equal: of the {comparison.test_sentences:,} sentences, by chrF"
 
 
-def _sentences(sentences: Sequence[Sentence]) -> Iterator[list[str]]:
-    if not sentences:
-        yield ["every sentence is translated alike"]
+def _sentences(comparison: StudentComparison) -> Iterator[list[str]]:
+    if not comparison.sentences:
+        # Or none was asked for.
+        if not any(difference.better or difference.worse for difference in comparison.differences.values()):
+            yield ["every sentence is translated alike"]
         return
     yield ["the sentences that differ most, by chrF"]
-    for sentence in sentences:
+    for sentence in comparison.sentences:
         lines = [f"id {sentence.id}"]
         texts = {"source": sentence.source, "reference": sentence.reference}
         texts |= {f"{label} {sentence.chrf[label]:7.1f}": text for label, text in sentence.hypotheses.items()}

@@ -106,9 +106,16 @@ def test_students_that_do_not_fit_stand_below_and_no_line_is_too_wide(comparison
 
 
 def test_nothing_to_tell(comparison: StudentComparison) -> None:
-    text = comparison_text(replace(comparison, configuration={}, sentences=[]))
+    alike = {"B": replace(comparison.differences["B"], better=0, worse=0)}
+    text = comparison_text(replace(comparison, configuration={}, differences=alike, sentences=[]))
     assert "configuration: no key differs" in text.splitlines()
     assert "every sentence is translated alike" in text.splitlines()
+
+
+def test_no_sentence_was_asked_for(comparison: StudentComparison) -> None:
+    text = comparison_text(replace(comparison, sentences=[]))
+    assert "alike" not in text
+    assert "that differ most" not in text
 
 
 def test_text_of_another_direction_is_isolated(comparison: StudentComparison, tmp_path: Path) -> None:
