@@ -18,6 +18,7 @@ from pyarrow import fs
 
 from bertkd_ray.artifacts.storage_errors import is_out_of_space, storage_error
 from bertkd_ray.core.errors import StorageError, UserError, one_line
+from bertkd_ray.core.paths import expand_home
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.timeouts import call_with_timeout
 
@@ -37,7 +38,7 @@ class Store:
 
     def __init__(self, storage: str) -> None:
         """Raises UserError when the URI names no filesystem that pyarrow knows."""
-        self.storage = storage
+        self.storage = storage = expand_home(storage)
         if "://" in storage:
             try:
                 self.fs, self.root = call_with_timeout(lambda: fs.FileSystem.from_uri(storage))
@@ -244,7 +245,7 @@ class Store:
 def store_above(directory: str) -> tuple[Store, str]:
     """The store that holds an artifact's directory (a path or a URI), and the directory's name."""
     if "://" not in directory:
-        path = Path(directory).resolve()
+        path = Path(expand_home(directory)).resolve()
         return Store(str(path.parent)), path.name
     location, mark, query = directory.partition("?")
     above, _, name = location.rstrip("/").rpartition("/")

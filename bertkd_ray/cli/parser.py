@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn, Protocol, cast
+from pathlib import Path
+from typing import Any, NoReturn, Protocol, cast
 
 from bertkd_ray.cli.arguments import EXIT_CODES
 from bertkd_ray.cli.commands import COMMANDS
 from bertkd_ray.cli.versions import ShowVersions
+from bertkd_ray.core.paths import expand_home
 from bertkd_ray.core.redaction import redacted
 
 _EPILOG = f"""\
@@ -76,4 +78,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if unknown:
         parser.error(f"unknown option {unknown[0]}")
     options.overrides = [*options.overrides, *unread]
+    for name, value in vars(options).items():
+        setattr(options, name, _home_expanded(value))
     return options
+
+
+def _home_expanded(value: Any) -> Any:
+    """The value of an option, `~` in its paths expanded: shells leave it in `--output=~/page.html`."""
+    if isinstance(value, list):
+        return [_home_expanded(item) for item in value]
+    if isinstance(value, str | Path):
+        return type(value)(expand_home(str(value)))
+    return value

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
 from bertkd_ray.config.corpus import CorpusConfig
 from bertkd_ray.config.keys import dotted, set_key
-from bertkd_ray.config.section import NAME, Section
+from bertkd_ray.config.section import NAME, Location, Section
 from bertkd_ray.config.sections import (
     ExtractConfig,
     KdConfig,
@@ -67,7 +67,7 @@ class Config(Section):
 
     name: str = Field(pattern=NAME)
     """Name of the pipeline, of its MLflow experiment and of nothing else."""
-    storage: str = "artifacts"
+    storage: Location = "artifacts"
     """Directory or URI (`s3://`, `gs://`) of the artifacts; on a cluster every node must reach it."""
     verify: Literal["checksums", "sizes"] = "checksums"
     """How finished artifacts are checked against their manifests before use; `sizes` does not read what they hold."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
-from bertkd_ray.config.section import Section
+from bertkd_ray.config.section import Location, Section
 from bertkd_ray.core.languages import is_language_code, language_code
 
 SPLITS = ("train", "valid", "test")
@@ -18,17 +18,17 @@ ONE_OR_MANY = ("<one source>", "<sources>")
 class SplitFiles(Section):
     """One source of sentence pairs, in one of the forms, or a share of the training pairs."""
 
-    src: str | None = None
+    src: Location | None = None
     """Source text, one sentence a line, UTF-8; `.gz` and `.zst` are decompressed; a path or a storage URI."""
-    tgt: str | None = None
+    tgt: Location | None = None
     """Target text, line-aligned with `src`."""
-    tsv: str | None = None
+    tsv: Location | None = None
     """Instead of `src` and `tgt`: one tab-separated file without a header (`.gz`, `.zst` too)."""
-    jsonl: str | None = None
+    jsonl: Location | None = None
     """Instead: one file with a JSON object a line (`.gz`, `.zst` too)."""
-    parquet: str | None = None
+    parquet: Location | None = None
     """Instead: a Parquet file, a directory of them, or a pattern (`part-*.parquet`)."""
-    dataset: str | None = None
+    dataset: Location | None = None
     """Instead: a Hugging Face `datasets` name or a local dataset directory (extra `bertkd-ray[datasets]`)."""
     subset: str | None = None
     """Configuration of the dataset, for example `de-en`."""
@@ -141,7 +141,7 @@ class CorpusConfig(Section):
     `deu` and `ger` are `de`."""
     tgt_lang: Annotated[str, AfterValidator(_language)] = "en"
     """Language of the target, likewise."""
-    directory: str | None = None
+    directory: Location | None = None
     """Directory or URI that the paths of the splits are relative to; null is the working directory."""
     train: (
         Annotated[
@@ -155,7 +155,7 @@ class CorpusConfig(Section):
     """Pairs for early stopping and the choice of the checkpoint."""
     test: SplitFiles | None = None
     """Pairs that are only ever scored."""
-    archive: str | None = None
+    archive: Location | None = None
     """Instead of the splits: IWSLT14's `de-en.tgz` or its unpacked directory, a path or an `https://` address."""
     archive_sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     """Checksum that a downloaded archive must have; null takes what comes."""
@@ -165,7 +165,7 @@ class CorpusConfig(Section):
     """`text`: line-aligned files; `tsv`, `jsonl`, `parquet`, `datasets`: that form; `mixed`: each source in a form of
     its own; `iwslt14`: the TED talks archive; `demo`: the embedded German-English pairs. Null is inferred from the keys
     above; only `demo` must be given."""
-    cache: str | None = None
+    cache: Location | None = None
     """Directory for downloads; null is `~/.cache/bertkd_ray`."""
     clean: CleanConfig = CleanConfig()
     """Pairs that are dropped."""

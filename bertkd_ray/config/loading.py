@@ -13,6 +13,7 @@ from bertkd_ray.config.keys import set_key
 from bertkd_ray.config.validation import validated
 from bertkd_ray.config.yaml_text import parse_yaml
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.paths import expand_home
 
 
 def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
@@ -30,7 +31,7 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
 def read_tree(path: str | Path) -> dict[str, Any]:
     """The keys of a YAML file. Raises UserError for a file that is missing or is no mapping."""
     try:
-        tree = parse_yaml(Path(path).read_text(encoding="utf-8"))
+        tree = parse_yaml(Path(expand_home(str(path))).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; give a YAML configuration, for example configs/demo.yaml") from None
     except (yaml.YAMLError, ValueError) as error:

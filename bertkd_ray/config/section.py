@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator
 
+from bertkd_ray.core.paths import expand_home
+
+Location = Annotated[str, AfterValidator(expand_home)]
+"""A path or URI; a leading `~` is the home directory."""
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """What names of pipelines, arms and models may be."""
 

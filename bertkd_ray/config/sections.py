@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from bertkd_ray.config.section import NAME, Section
+from bertkd_ray.config.section import NAME, Location, Section
 
 WARMUP_SHARE = 0.05
 """Share of the teacher's steps in which its rate rises, where `warmup_steps` is null."""
@@ -21,7 +21,7 @@ class TeacherConfig(Section):
     added_later = frozenset({"left_to_right"})
     hashed_as = MappingProxyType({"peak_lr": ("lr", "peak_lr"), "warmup_steps": ("warmup", "warmup_share")})
 
-    model: str = "bert-base-multilingual-cased"
+    model: Location = "bert-base-multilingual-cased"
     """Any BERT: a directory, a hub id, or `package:NAME/DIRECTORY` for one that a Python package carries."""
     pretrained: bool = True
     """False: only the configuration and vocabulary are taken and the weights start at random (the ablation)."""
@@ -198,7 +198,7 @@ class TranslateConfig(Section):
 class TrackingConfig(Section):
     """Where the runs are recorded."""
 
-    uri: str | None = None
+    uri: Location | None = None
     """MLflow tracking URI; null is MLFLOW_TRACKING_URI where that is set, else SQLite in the storage directory; `none`
     switches tracking off."""
     experiment: str | None = None

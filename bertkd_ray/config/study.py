@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 from bertkd_ray.config.config import NOT_PART_OF_A_RESULT, Config
 from bertkd_ray.config.keys import dotted, set_key
 from bertkd_ray.config.loading import config_of, load_config, override, read_override, read_tree
-from bertkd_ray.config.section import NAME, Section
+from bertkd_ray.config.section import NAME, Location, Section
 from bertkd_ray.config.validation import validated
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.stages import EXTRACT
@@ -31,7 +31,7 @@ class StudyConfig(Section):
 
     name: str = Field(pattern=NAME)
     """Name of the study and, unless `tracking.experiment` says otherwise, of its MLflow experiment."""
-    base: str
+    base: Location
     """Path of the configuration that all arms start from, relative to the study file. Its own `arms` have no part."""
     overrides: dict[str, Any] = Field(default_factory=dict)
     """Keys of the base that are different in this study, for all arms."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pyarrow as pa
 
 from bertkd_ray.config.corpus import SPLITS, CorpusConfig, SplitFiles
+from bertkd_ray.core.paths import expand_home
 from bertkd_ray.corpus.columnar import dataset_hash, parquet_hash, read_dataset, read_parquet
 from bertkd_ray.corpus.demo import demo_pairs
 from bertkd_ray.corpus.readers import content_hash, read_jsonl, read_text_pairs, read_tsv, tables_of
 
-_CACHE = Path("~/.cache/bertkd_ray").expanduser()
+_CACHE = "~/.cache/bertkd_ray"
 _DATASET_SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 
 
@@ -109,4 +109,4 @@ def _archive(corpus: CorpusConfig) -> str:
         return corpus.whole(corpus.archive)
     from bertkd_ray.corpus.download import fetch
 
-    return str(fetch(corpus.archive, corpus.cache or _CACHE, sha256=corpus.archive_sha256))
+    return str(fetch(corpus.archive, corpus.cache or expand_home(_CACHE), sha256=corpus.archive_sha256))

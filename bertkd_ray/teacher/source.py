@@ -12,6 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.paths import expand_home
 from bertkd_ray.corpus.bert_tokenizer import load_bert_tokenizer, read_json
 from bertkd_ray.teacher.families import FAMILIES, as_bert_config
 from bertkd_ray.teacher.masking import BertSpecials
@@ -40,8 +41,8 @@ def resolve_model(source: str) -> str:
     """
     if source.startswith(_PACKAGE):
         directory = _package_directory(source)
-    elif Path(source).expanduser().is_dir():
-        directory = Path(source).expanduser().absolute()
+    elif (path := Path(expand_home(source))).is_dir():
+        directory = path.absolute()
     elif source.startswith((".", "/", "~")):
         raise UserError(f"teacher.model: there is no directory {source}; name a model directory or a hub id")
     else:

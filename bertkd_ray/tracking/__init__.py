@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.paths import expand_home
 from bertkd_ray.tracking.interface import NO_TRACKING, Tracker
 from bertkd_ray.tracking.runs import MlflowTracker
 from bertkd_ray.tracking.store import connect, experiment_id_of, short_timeouts, store_errors
@@ -50,5 +51,5 @@ def default_uri(storage: str) -> str:
             f"tracking.uri: storage {storage} is no local directory; give a tracking server (http://…, or "
             "MLFLOW_TRACKING_URI), sqlite:///FILE or none"
         )
-    directory = Path(unquote(parts.path) if parts.scheme == "file" else storage).expanduser()
+    directory = Path(unquote(parts.path) if parts.scheme == "file" else expand_home(storage))
     return f"sqlite:///{directory.absolute() / 'mlflow.db'}"

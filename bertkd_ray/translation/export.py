@@ -22,6 +22,7 @@ from bertkd_ray.artifacts.storage_errors import scratch_directory, storage_errno
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.core.console import human_bytes
 from bertkd_ray.core.errors import ReportedError, UserError, one_line
+from bertkd_ray.core.paths import expand_home
 from bertkd_ray.core.quiet import quiet_transformers
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.corpus.tokenizer import TOKENIZER_FILE
@@ -104,7 +105,7 @@ def export_to(output: str, export: Callable[[Path], Exported], *, force: bool) -
     was cut off on its way to a URI counts as none.
     """
     if "://" not in output:
-        return export(Path(output))
+        return export(Path(expand_home(output)))
     store = Store(output)
     if store.files():
         _require_replaceable(redacted(output), is_export=store.exists(SETTINGS), force=force)

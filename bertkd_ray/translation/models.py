@@ -14,6 +14,7 @@ from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config.validation import validated
 from bertkd_ray.core.devices import best_device
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.paths import expand_home
 from bertkd_ray.corpus.tokenizer import load_tokenizer
 from bertkd_ray.student.distill import MODEL
 from bertkd_ray.student.lineage import Lineage, artifact_at, lineage_of, student_at
@@ -66,6 +67,7 @@ def open_translator(
     in one line, for what is no model of this package, for a device that is not there, and for tokens that the model
     does not know.
     """
+    location = expand_home(location)
     if artifact_at(location) is not None:
         return _of_student(student_at(location), beam, device, tokenised)
     if "://" in location and (store := Store(location)).exists(SETTINGS):
