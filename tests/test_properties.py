@@ -20,6 +20,7 @@ from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.cleaning import REASONS
 from bertkd_ray.corpus.segmentation import normalise
+from bertkd_ray.softlabels.extract import Fragment
 from bertkd_ray.softlabels.shards import decode_labels
 from tests.helpers.local_project import Project
 
@@ -146,15 +147,17 @@ def test_every_admitted_pair_has_its_soft_labels_once(home, case):
     with tempfile.TemporaryDirectory() as directory:
         project = Project(home, *case.overrides(Path(directory)))
         corpus, labels = project.corpus(), project.labels()
-        fragments = {Path(entry.path).name: entry.row_groups for entry in corpus.files_below("train/")}
-        assert {entry.path: entry.row_groups for entry in labels.files} == fragments
-        assert all(rows <= case.group_pairs for groups in fragments.values() for rows in groups)
-        pairs = _together([pq.read_table(corpus.path("train", name)) for name in fragments])
+        fragments = corpus.files_below("train/")
+        shards = {Fragment(entry.path).shard: entry.row_groups for entry in fragments}
+        assert {entry.path: entry.row_groups for entry in labels.files} == shards
+        assert all(rows <= case.group_pairs for groups in shards.values() for rows in groups)
+        pairs = _together([pq.read_table(corpus.path(entry.path)) for entry in fragments])
         _check_text(case, pairs)
         _check_counts(case, corpus, pairs)
         _check_test(case, corpus)
-        for name in fragments:
-            _check_shard(pq.read_table(corpus.path("train", name)), pq.read_table(labels.path(name)))
+        for entry in fragments:
+            shard = labels.path(Fragment(entry.path).shard)
+            _check_shard(pq.read_table(corpus.path(entry.path)), pq.read_table(shard))
         assert labels.metrics["pairs"] == len(pairs)
         assert labels.metrics["rejects"] == 0
 

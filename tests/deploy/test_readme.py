@@ -17,9 +17,13 @@ COMMANDS = re.findall(r"^bertkd (.+?)(?:  #.*)?$", README, flags=re.MULTILINE)
 
 
 def test_every_file_is_named():
-    named = set(re.findall(r"\]\(([^)]+)\)", README))
-    files = {path.relative_to(DEPLOY).as_posix() for path in DEPLOY.rglob("*") if path.is_file()}
-    assert files == named | {"README.md", "Dockerfile.dockerignore"}
+    named = {(DEPLOY / link).resolve() for link in re.findall(r"\]\(([^)]+)\)", README)}
+    files = {path for path in DEPLOY.rglob("*") if path.is_file()}
+    assert files == {path for path in named if path.is_relative_to(DEPLOY)} | {
+        DEPLOY / "README.md",
+        DEPLOY / "Dockerfile.dockerignore",
+    }
+    assert all(path.is_file() for path in named)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

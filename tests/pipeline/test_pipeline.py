@@ -88,9 +88,12 @@ def test_odd_lines_are_pairs_like_any_other(finished):
 def test_shards_mirror_the_fragments(finished):
     corpus, labels = (Path(finished["stages"][stage]["path"]) for stage in ("prepare", "extract"))
     fragments = sorted((corpus / "train").glob("*.parquet"))
-    assert [path.name for path in sorted(labels.glob("*.parquet"))] == [path.name for path in fragments]
-    for fragment in fragments:
-        ours, theirs = pq.ParquetFile(labels / fragment.name), pq.ParquetFile(fragment)
+    shards = sorted(labels.glob("*.parquet"))
+    assert [path.name.removeprefix("shard-") for path in shards] == [
+        path.name.removeprefix("fragment-") for path in fragments
+    ]
+    for shard, fragment in zip(shards, fragments, strict=True):
+        ours, theirs = pq.ParquetFile(shard), pq.ParquetFile(fragment)
         columns = ["id", "src_ids", "tgt_ids"]
         assert ours.read(columns).equals(theirs.read(columns))
         groups = [file.metadata.num_row_groups for file in (ours, theirs)]
