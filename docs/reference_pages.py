@@ -15,6 +15,7 @@ import json
 import os
 import re
 import tempfile
+import textwrap
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -278,17 +279,31 @@ def _signature(name: str, value: Any) -> str:
     """The call, or the name alone of what is not made by a call; a parameter a line where one line is too long."""
     if inspect.isclass(value) and issubclass(value, Section | Exception):
         return f"bertkd_ray.{name}"
+    annotations = _source_annotations(value)
     signature = inspect.signature(value)
-    returned = "" if inspect.isclass(value) else f" -> {signature.return_annotation}"
-    parameters = str(signature.replace(return_annotation=inspect.Signature.empty))[1:-1]
+    typed = [each.replace(annotation=annotations[each.name]) for each in signature.parameters.values()]
+    returned = "" if inspect.isclass(value) else f" -> {annotations['return']}"
     # Annotations are text here, which `str` quotes.
-    parameters = re.sub(r": (?:ForwardRef\()?'([^']*)'\)?", r": \1", parameters)
+    parameters = re.sub(r": '([^']*)'", r": \1", str(inspect.Signature(typed))[1:-1])
     line = f"bertkd_ray.{name}({parameters}){returned}"
     if len(line) <= int(USAGE_COLUMNS):
         return line
     # Commas inside of brackets separate no parameters.
     lines = "".join(f"    {part},\n" for part in re.split(r", (?=\*|\w+(?::|=|,|$))(?![^\[]*\])", parameters))
     return f"bertkd_ray.{name}(\n{lines}){returned}"
+
+
+def _source_annotations(value: Any) -> dict[str, str]:
+    """Annotations as the source has them, by parameter (or field, of a dataclass) and `return`."""
+    node = ast.parse(textwrap.dedent(inspect.getsource(value))).body[0]
+    parts = [part for part in ast.walk(node) if isinstance(part, ast.arg | ast.AnnAssign) and part.annotation]
+    names = [part.arg if isinstance(part, ast.arg) else ast.unparse(part.target) for part in parts]
+    # The outermost of a name comes first, and wins.
+    pairs = reversed(list(zip(names, parts, strict=True)))
+    texts = {name: ast.unparse(part.annotation) for name, part in pairs if part.annotation}
+    if isinstance(node, ast.FunctionDef) and node.returns:
+        texts["return"] = ast.unparse(node.returns)
+    return texts
 
 
 def _members(owner: type) -> Iterator[str]:

@@ -1,7 +1,5 @@
 """Row groups of an artifact's Parquet files: what training, plans and figures read of a corpus or of soft labels."""
 
-from __future__ import annotations
-
 from itertools import chain, groupby
 
 import numpy as np

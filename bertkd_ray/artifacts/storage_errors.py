@@ -1,7 +1,5 @@
 """Errors of a storage (full disk, quota, read-only mount, closed bucket), known by number or message, in one line."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

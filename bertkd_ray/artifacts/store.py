@@ -1,7 +1,5 @@
 """A directory or a bucket: files that appear in one step and last, and one line for an error of the storage."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os

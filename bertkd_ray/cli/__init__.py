@@ -1,7 +1,5 @@
 """`bertkd`: parse, call, print. Results go to stdout, logs and progress to stderr."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """`bertkd distill`: a stage that is made for every arm of a configuration, or for one."""
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 
 from bertkd_ray.cli.arguments import EXIT_CODES, add_config, configuration

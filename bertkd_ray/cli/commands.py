@@ -1,7 +1,5 @@
 """The table of commands: for each name its module, its line of help, and whether a cluster may run it as a job."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from bertkd_ray.core.stages import STAGES, TRANSLATE, Stage

@@ -1,7 +1,5 @@
 """`bertkd compare`: finished students side by side."""
 
-from __future__ import annotations
-
 import json
 from argparse import ArgumentParser, Namespace
 

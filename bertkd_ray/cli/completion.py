@@ -1,7 +1,5 @@
 """`bertkd completion SHELL`: the script that makes a shell complete commands, options, their choices and file names."""
 
-from __future__ import annotations
-
 from argparse import Action, ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Iterator
 

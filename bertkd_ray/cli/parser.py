@@ -1,7 +1,5 @@
 """The command line's parser: the table of commands, each with the options that its module adds."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from importlib import import_module

@@ -1,7 +1,5 @@
 """`bertkd plan`: what a configuration and its corpus will take, before anything starts. Nothing is written."""
 
-from __future__ import annotations
-
 import json
 from argparse import ArgumentParser, Namespace
 

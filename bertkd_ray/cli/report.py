@@ -1,7 +1,5 @@
 """`bertkd report`: one HTML page of what is finished."""
 
-from __future__ import annotations
-
 import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path

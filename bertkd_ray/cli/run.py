@@ -1,7 +1,5 @@
 """`bertkd run`: every stage of a configuration, and the table of scores."""
 
-from __future__ import annotations
-
 import json
 from argparse import Namespace
 

@@ -1,7 +1,5 @@
 """`bertkd submit`: a command as a job of a Ray cluster."""
 
-from __future__ import annotations
-
 import json
 import sys
 from argparse import ArgumentParser, Namespace

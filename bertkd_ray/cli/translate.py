@@ -1,7 +1,5 @@
 """`bertkd translate`: the test set of a configuration, or lines of text with a finished student."""
 
-from __future__ import annotations
-
 import os
 import sys
 from argparse import ArgumentParser, Namespace

@@ -1,7 +1,5 @@
 """`bertkd validate`: a configuration, or a store against its manifests, without training."""
 
-from __future__ import annotations
-
 import json
 from argparse import ArgumentParser, Namespace
 

@@ -1,7 +1,5 @@
 """`bertkd --version`: this package and what it stands on, as installed, without importing any of it."""
 
-from __future__ import annotations
-
 import argparse
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Keys of earlier versions, which fingerprints and manifests keep: their names and values of today."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

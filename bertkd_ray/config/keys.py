@@ -1,7 +1,5 @@
 """Dotted keys (`kd.alpha`) of nested sections."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A configuration from a YAML file and `section.key=value` overrides."""
 
-from __future__ import annotations
-
 from copy import deepcopy
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What every part of the configuration is."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Set
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar

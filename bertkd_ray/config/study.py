@@ -5,8 +5,6 @@ the student's from the study, and store as many logits as the widest arm of thei
 same fingerprint is made once: one corpus, a teacher for all arms that leave it alone, one pass of it over the corpus.
 """
 
-from __future__ import annotations
-
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path

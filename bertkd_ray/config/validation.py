@@ -1,7 +1,5 @@
 """Keys and values as a section, and what is wrong with them in one line."""
 
-from __future__ import annotations
-
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError

@@ -1,7 +1,5 @@
 """YAML as configurations are written in it: plain values, and every key once."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import yaml

@@ -3,8 +3,6 @@
 Results go to stdout and are none of this module's business. Nothing here is global, so a Ray worker may use it too.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import threading

@@ -1,7 +1,5 @@
 """Which device computes, and in which precision."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -5,8 +5,6 @@ after any restart, draws the same. The mixer is SplitMix64 (Steele, Lea and Floo
 generators", OOPSLA 2014).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

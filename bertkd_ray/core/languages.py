@@ -1,7 +1,5 @@
 """Codes of languages (ISO 639), and what is known of how a language is written."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The versions of installed libraries, without importing them."""
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Iterable
 from importlib import metadata

@@ -1,7 +1,5 @@
 """Padded lengths, and rows in batches of similar length."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,7 +1,5 @@
 """Keeping a library's talk off the user's terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """Text for people to see, without the credentials of the URIs in it."""
 
-from __future__ import annotations
-
 import re
 from urllib.parse import unquote
 

@@ -1,7 +1,5 @@
 """Tables of text for a terminal and as Markdown, and numbers in their cells."""
 
-from __future__ import annotations
-
 import math
 
 _WIDTH = 100

@@ -5,8 +5,6 @@ it, with `name`, `pid`, `begin` and `end` (seconds since 1970) and `cpu`, the se
 meanwhile. Other machines write where it is set there too.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import time

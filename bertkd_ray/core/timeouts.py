@@ -1,7 +1,5 @@
 """Calls to machines that may never answer: the libraries behind them try for minutes, or for ever."""
 
-from __future__ import annotations
-
 import atexit
 import os
 import sys

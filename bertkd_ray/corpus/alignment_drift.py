@@ -5,8 +5,6 @@ the surplus could stand, in one piece, the one is taken that makes the most line
 surplus in several places, unless one of them explains most of it.
 """
 
-from __future__ import annotations
-
 import re
 import zlib
 from collections.abc import Iterable

@@ -5,8 +5,6 @@ words cut by MeCab or another analyser first). Tokens that were added to a vocab
 text is cut into pieces like any other.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence

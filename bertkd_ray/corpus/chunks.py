@@ -4,8 +4,6 @@ The driver alone reads the sources, so only it must reach them; what it does to 
 pairs of one source in the order of the input.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar

@@ -4,8 +4,6 @@ A column may lie in a struct: `translation.de`. Everything is streamed and given
 and `tgt`. Nothing that a data set brings as code is run.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

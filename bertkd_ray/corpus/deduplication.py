@@ -6,8 +6,6 @@ are dropped. No process holds more than one bucket. What is dropped depends on t
 order in which tasks end. Two different sentences have the same hash with a probability of n² / 2^129 for n pairs.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple

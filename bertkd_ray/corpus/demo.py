@@ -5,8 +5,6 @@ next: BLEU on this text says that the pipeline works, not that a system translat
 `tools/demo_corpus` of the source tree.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from bertkd_ray.corpus.readers import read_lines

@@ -7,8 +7,6 @@ checksum will tell.
 Not supported: parallel connections, passwords, other schemes than http and https.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import hashlib

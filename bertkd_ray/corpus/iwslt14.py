@@ -9,8 +9,6 @@ are kept with 1 to 175 tokens a side and a ratio of at most 1.5 (`clean-corpus-n
 Not supported: other language pairs, and the BPE that ends the original recipe (the student has its own tokens).
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import io

@@ -10,8 +10,6 @@ Not supported: `-a` (aggressive hyphen splitting) on the way in, protected patte
 newer scripts for Catalan, Finnish, Irish, Somali, Swedish and Tetum.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from functools import lru_cache

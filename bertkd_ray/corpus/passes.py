@@ -5,8 +5,6 @@ find duplicates, then apply drops, where a rule needs all of the text: of a buck
 encode: turns neighbouring chunks into one fragment of token ids.
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Iterator

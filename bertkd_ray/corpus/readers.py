@@ -5,8 +5,6 @@ side against the other. Everything is streamed, a block of lines at a time, and 
 `src` and `tgt`.
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import io

@@ -6,8 +6,6 @@ files whose end is far away, worked out from their size. Nothing is written. Not
 with test take away.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The raw pairs of each split that a configuration names, and their part of the fingerprint."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ Without a model of languages one side of a corpus is as good as the other. What 
 after the other side's language, and that one split reads the other way round than train.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 

@@ -6,8 +6,6 @@ BERT's vocabulary holds all of them and more. Every character of the training te
 so that text made of these characters is never `<unk>` and comes back as it was.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

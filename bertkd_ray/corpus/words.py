@@ -4,8 +4,6 @@ A text says the same words again and again, so what is done to a word is done on
 some lines, Python sees those of them that are new, and numpy puts the results where the words stand.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 

@@ -7,8 +7,6 @@ query. Shapes: N rows of keys, R = N * B of queries (sentence-major), H heads, T
 Not supported: dropout, and fewer heads of keys than of queries.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

@@ -6,8 +6,6 @@ sentences still in the batch, B beams a sentence, R = N * B rows (sentence-major
 Not supported: coverage penalties, n-gram blocking, sampling, forced prefixes.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple, Protocol, TypeVar
 
 import torch

@@ -4,8 +4,6 @@ The encoder runs once a batch; the decoder keeps its keys and values, so that a 
 N sentences, R rows (N times the beam), S source tokens, V vocabulary.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Literal, NamedTuple

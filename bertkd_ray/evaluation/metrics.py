@@ -4,8 +4,6 @@ Hypotheses and references are one string a sentence, one reference each. `tokeni
 for BLEU, which stands in the signature; chrF has none. Not supported: several references, TER.
 """
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -13,8 +13,6 @@ it subtracts their mean, so that it counts about one tail and its p is half as l
 number of arms that are compared.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -8,8 +8,6 @@ a process that is taken away at any moment costs no pair, nor a bit of the resul
 happened, unless it has died as a whole twice though its pairs did not.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field

@@ -1,7 +1,5 @@
 """Pairs that could not be computed: how many a stage bears, and the table that they end in."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 

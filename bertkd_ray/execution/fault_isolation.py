@@ -6,8 +6,6 @@ the memory is split, and costs no pair. A pair that kills its process is identif
 how the pair was identified.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

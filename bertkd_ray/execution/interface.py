@@ -3,8 +3,6 @@
 `execution.ray.session` implements it with Ray, `execution.local` in this process.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar, cast
 

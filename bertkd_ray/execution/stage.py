@@ -1,7 +1,5 @@
 """What the module of a stage offers, and what it is given to make its artifact with."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module

@@ -1,7 +1,5 @@
 """The BERT of a configuration, resolved and hashed when it is first needed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 

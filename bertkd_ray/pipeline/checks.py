@@ -1,7 +1,5 @@
 """What can be checked without training: a configuration before hours are spent, and a store against its manifests."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pyarrow as pa

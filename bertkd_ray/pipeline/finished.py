@@ -1,7 +1,5 @@
 """What a configuration's pipeline has finished, and its page; nothing is made here."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

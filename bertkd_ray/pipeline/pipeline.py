@@ -1,7 +1,5 @@
 """The chain of stages: what is finished is skipped, what is half done goes on, what changed is made again."""
 
-from __future__ import annotations
-
 import shlex
 import time
 from collections.abc import Mapping, Sequence

@@ -5,8 +5,6 @@ one task. A study is compared as soon as its last student is finished. What fail
 need it. Under Ray all processes are drivers of one session, and its resources say what really runs at once.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """What the pipelines of one command share: the store, the tracker, the runtime, and the artifacts that are known."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import cached_property

@@ -1,7 +1,5 @@
 """The tracked run of a stage: what it is called, its inputs and curves, and how it ends."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager

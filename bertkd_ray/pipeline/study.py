@@ -5,8 +5,6 @@ next finds. A study that was cut off goes on with the same command. `pipeline.sc
 same time.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Mapping, Sequence

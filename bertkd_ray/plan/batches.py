@@ -1,7 +1,5 @@
 """The batches that stages will make of a corpus, from the lengths of a sample and the batch plan itself."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What each stage of a configuration costs: steps, tokens, matrix operations, device hours and bytes of artifacts."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Descriptions of a corpus and of devices that are not at hand."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 VOCABULARY = 40_000

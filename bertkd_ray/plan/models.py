@@ -1,7 +1,5 @@
 """The models' sizes, from configurations alone: nothing is loaded."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from bertkd_ray.config.sections import StudentConfig, TeacherConfig

@@ -1,7 +1,5 @@
 """A plan as text for the terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from bertkd_ray.core.console import human_count, human_seconds

@@ -5,8 +5,6 @@ seed: a two-tailed paired bootstrap over the sentences. Sentences are compared b
 are read; nothing is made.
 """
 
-from __future__ import annotations
-
 import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """A comparison of students as text for a terminal."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any

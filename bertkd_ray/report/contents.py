@@ -1,7 +1,5 @@
 """The tables of a page: rows of text and numbers, without a word of HTML."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The figures of a corpus as text: a table by split, what needs attention, and a few pairs."""
 
-from __future__ import annotations
-
 import textwrap
 import unicodedata
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Figures as SVG inside a page: in the page's font and colours, with ids that no other figure has."""
 
-from __future__ import annotations
-
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass

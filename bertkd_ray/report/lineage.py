@@ -1,7 +1,5 @@
 """The artifacts of a pipeline as a tree: each hangs below the newest artifact that it was made from."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 

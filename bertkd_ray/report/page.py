@@ -4,8 +4,6 @@ Its text comes from artifacts alone; whatever stands in a corpus is escaped, and
 run but the one it carries.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 from datetime import datetime

@@ -1,7 +1,5 @@
 """The scores of a study as tables: every arm over its seeds, and every student by itself."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

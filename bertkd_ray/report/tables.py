@@ -1,7 +1,5 @@
 """The scores of every arm as a table: for the terminal, as Markdown, as CSV."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Writes figures, tables and the page of a pipeline into its store, and then to its run."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 

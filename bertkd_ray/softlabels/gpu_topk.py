@@ -7,8 +7,6 @@ among the scores of k groups.
 Shapes: M rows, V scores of a row, G groups of W scores, k largest entries of a row.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

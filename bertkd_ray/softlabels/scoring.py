@@ -4,8 +4,6 @@ Shapes: N rows, L padded tokens, M masked positions of a batch, P target positio
 vocabulary.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Which finished student a user means, by its directory or by the arm of a configuration, and what it was made from."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from bertkd_ray.artifacts import artifact as artifacts

@@ -1,7 +1,5 @@
 """The student: an ordinary `transformers` encoder-decoder with the shape of OpenNMT's Transformer."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -1,7 +1,5 @@
 """What the training loop needs to know about the student: torch alone, no Ray."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 

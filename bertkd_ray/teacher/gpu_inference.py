@@ -9,8 +9,6 @@ waits for the device.
 Shapes: N rows, L padded tokens a row, M masked positions, H hidden size, h heads, d size of a head.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any

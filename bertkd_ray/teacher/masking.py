@@ -5,8 +5,6 @@ A pair of S source and T target tokens has T + 1 positions: the target tokens an
 Everything here is flat index arithmetic on numpy arrays: no Python object per token or per pair.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple
 

@@ -3,8 +3,6 @@
 Shapes: N rows, L padded tokens a row, M masked positions, H hidden size, V tokens of the student's vocabulary.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

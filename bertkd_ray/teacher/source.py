@@ -1,7 +1,5 @@
 """The pretrained BERT: its directory, checks and hashes for a fingerprint. Reads files only, without torch."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import os

@@ -6,8 +6,6 @@ artifacts are replaced by equal ones. Only `MlflowClient` is used, never mlflow'
 its workers and other users of mlflow in the same process stay apart.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit

@@ -1,7 +1,5 @@
 """What a tracker offers to those who log: experiments, runs and their values; without MLflow they log nothing."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

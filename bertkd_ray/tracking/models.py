@@ -7,8 +7,6 @@ transformers and MLflow run ("models from code", nothing is pickled).
     curl localhost:5001/invocations -H 'Content-Type: application/json' -d '{"inputs": {"text": ["Guten Morgen!"]}}'
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import re
 import tempfile

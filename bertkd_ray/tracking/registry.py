@@ -6,8 +6,6 @@ Tags of a version: `bertkd.student`, `bertkd.corpus` (fingerprints), `bertkd.arm
 has been compared with the champion, `bertkd.compared_with`: the champion's version, or `none`.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from bertkd_ray.tracking.interface import StudentModel

@@ -7,8 +7,6 @@ Tags written here:
                                changes a parameter)
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shlex

@@ -1,7 +1,5 @@
 """Finds the runs that a user means by a name or an id."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime

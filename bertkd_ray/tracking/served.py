@@ -5,8 +5,6 @@ empty. Translated as `generate` of the saved student does, so with its generatio
 splitting text of several sentences.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas

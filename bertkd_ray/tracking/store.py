@@ -1,7 +1,5 @@
 """Connecting to an MLflow store within seconds, or saying in one line why it cannot be used."""
 
-from __future__ import annotations
-
 import fcntl
 import logging
 import os

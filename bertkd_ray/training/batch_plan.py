@@ -8,8 +8,6 @@ index ≡ r (mod workers). So the loss curve does not depend on the number of wo
 windows, and the position in the data is B small tuples.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field

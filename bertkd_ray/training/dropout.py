@@ -5,8 +5,6 @@ small Transformer. Here 16 bits an element come from SFC64 (numpy), 15 times as 
 `torch.nn.functional.dropout`; models stay as they are. Other devices keep torch's own dropout, seeded.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any

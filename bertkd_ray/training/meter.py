@@ -1,7 +1,5 @@
 """Means of the training figures between two rows of the curves."""
 
-from __future__ import annotations
-
 import time
 
 import torch

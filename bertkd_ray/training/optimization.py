@@ -3,8 +3,6 @@
 Steps count from 1: the first update uses step 1. A schedule returns the rate of that update.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 

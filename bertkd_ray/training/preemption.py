@@ -4,8 +4,6 @@ The training loop asks once an update. It then writes a checkpoint, so that no m
 computed.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

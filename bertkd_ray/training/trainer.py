@@ -5,8 +5,6 @@ the number of positions of all micro-batches of all workers. Dropout is keyed by
 not depend on the number of workers. A checkpoint holds everything that the next step depends on.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import time

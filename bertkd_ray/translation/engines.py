@@ -7,8 +7,6 @@ hypotheses are complete, and fills the place of a complete one at once: it finds
 something better.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol

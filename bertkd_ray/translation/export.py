@@ -4,8 +4,6 @@ The directory appears under its name in one step; at a URI each file does, `tran
 is enough to translate raw text without this package.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

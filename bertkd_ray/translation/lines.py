@@ -5,8 +5,6 @@ read is cut at the ends of its sentences, and a sentence that is still too long 
 joined again. Memory is that of a window and of its longest line.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence

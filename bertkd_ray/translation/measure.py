@@ -4,8 +4,6 @@ Both translate the same token ids in the same batches on the same device, in flo
 and both search as `translation.engines` says; so a difference is the export's.
 """
 
-from __future__ import annotations
-
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -3,8 +3,6 @@
 Written from the manifests alone; what a store holds no longer is left out.
 """
 
-from __future__ import annotations
-
 from pathlib import PurePath
 from typing import Any, Literal
 

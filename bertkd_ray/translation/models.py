@@ -1,7 +1,5 @@
 """Opens a model to translate with: a student artifact, its model directory, or an export."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

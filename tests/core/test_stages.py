@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -53,9 +55,19 @@ def test_the_inputs_of_a_control_leave_out_the_teacher():
 def test_the_module_of_a_stage_is_a_stage_module(stage):
     """A cast tells the type checker so; this holds it to it, to the last annotation."""
     for name in ("pending_from_inputs", "make"):
-        expected = inspect.signature(getattr(StageModule, name))
-        parameters = [parameter for parameter in expected.parameters.values() if parameter.name != "self"]
-        assert inspect.signature(getattr(stage_module(stage), name)) == expected.replace(parameters=parameters)
+        expected = _annotations(getattr(StageModule, name))
+        assert _annotations(getattr(stage_module(stage), name)) == {k: v for k, v in expected.items() if k != "self"}
+
+
+def _annotations(function: Callable[..., object]) -> dict[str, str]:
+    """Names of types by parameter and of the return, without the modules that they are of."""
+    signature = inspect.signature(function)
+    annotations = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+    annotations["return"] = signature.return_annotation
+    return {
+        name: re.sub(r"(\w+\.)+", "", value if isinstance(value, str) else inspect.formatannotation(value))
+        for name, value in annotations.items()
+    }
 
 
 def test_every_stage_has_its_command():

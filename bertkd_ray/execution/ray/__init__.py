@@ -1,7 +1,5 @@
 """Execution under Ray: sessions, maps and trainings; and which cluster `RAY_ADDRESS` names, known before Ray starts."""
 
-from __future__ import annotations
-
 import os
 
 

@@ -1,7 +1,5 @@
 """Maps over the cluster with Ray Data that go on as long as they get on, whatever dies."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

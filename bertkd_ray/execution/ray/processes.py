@@ -3,8 +3,6 @@
 A module of its own because it loads Ray Train, which other processes have no use for.
 """
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
