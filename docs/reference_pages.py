@@ -295,14 +295,21 @@ def _signature(name: str, value: Any) -> str:
 
 def _source_annotations(value: Any) -> dict[str, str]:
     """Annotations as the source has them, by parameter (or field, of a dataclass) and `return`."""
-    node = ast.parse(textwrap.dedent(inspect.getsource(value))).body[0]
-    parts = [part for part in ast.walk(node) if isinstance(part, ast.arg | ast.AnnAssign) and part.annotation]
-    names = [part.arg if isinstance(part, ast.arg) else ast.unparse(part.target) for part in parts]
-    # The outermost of a name comes first, and wins.
-    pairs = reversed(list(zip(names, parts, strict=True)))
-    texts = {name: ast.unparse(part.annotation) for name, part in pairs if part.annotation}
-    if isinstance(node, ast.FunctionDef) and node.returns:
-        texts["return"] = ast.unparse(node.returns)
+    texts: dict[str, str] = {}
+    classes = (
+        [base for base in inspect.getmro(value) if base.__module__.startswith("bertkd_ray")]
+        if inspect.isclass(value)
+        else []
+    )
+    for owner in classes or [value]:
+        node = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
+        # The outermost of a name, of the most derived class, comes first.
+        for part in ast.walk(node):
+            if isinstance(part, ast.arg | ast.AnnAssign) and part.annotation:
+                name = part.arg if isinstance(part, ast.arg) else ast.unparse(part.target)
+                texts.setdefault(name, ast.unparse(part.annotation))
+        if isinstance(node, ast.FunctionDef) and node.returns:
+            texts["return"] = ast.unparse(node.returns)
     return texts
 
 
