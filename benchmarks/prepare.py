@@ -41,6 +41,7 @@ from bertkd_ray.config import Config
 from bertkd_ray.corpus import prepare
 from bertkd_ray.corpus.chunks import split_into_chunks
 from bertkd_ray.execution.ray.session import RayRuntime
+from bertkd_ray.execution.stage import StageContext
 from bertkd_ray.teacher.source import resolve_model, tokenizer_hash
 
 SIZES = (100_000, 1_000_000)
@@ -130,7 +131,8 @@ def _measure(directory: Path, pairs: int, bert: str, options: argparse.Namespace
     try:
         with _use() as use:
             started = time.perf_counter()
-            made = prepare.prepare(prepare.pending_artifact(config, store, tokenizer_hash(bert)), config, runtime, bert)
+            pending = prepare.pending_artifact(config, store, {"bert_tokenizer": tokenizer_hash(bert)})
+            made = prepare.make(pending, StageContext(config, runtime, {}, bert))
             seconds = time.perf_counter() - started
     finally:
         runtime.close()

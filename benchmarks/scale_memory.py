@@ -22,6 +22,7 @@ from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.config import Config
 from bertkd_ray.execution.dead_letters import ErrorBudget
 from bertkd_ray.execution.ray.session import RayRuntime
+from bertkd_ray.execution.stage import StageContext
 from bertkd_ray.softlabels.extract import ExtractJob, ExtractSettings, Fragment, ShardWriter
 from bertkd_ray.student import distill
 from bertkd_ray.teacher import finetune
@@ -79,7 +80,7 @@ def _config(config: Config) -> Config:
 
 def _teacher(config: Config, runtime: RayRuntime, corpus: Artifact, bert: str) -> Artifact:
     work = _fresh(corpus, "teacher")
-    return finetune.finetune(work, config, runtime, corpus, bert, lambda rows: None)
+    return finetune.make(work, StageContext(config, runtime, {"corpus": corpus}, bert))
 
 
 def _extracting(runtime: RayRuntime, corpus: Artifact, teacher: Artifact) -> float:
@@ -107,7 +108,7 @@ def _training(config: Config, runtime: RayRuntime, corpus: Artifact) -> float:
     """The largest memory (MiB) of a train worker."""
     work = _fresh(corpus, "student")
     with peak("ray::RayTrainWorker") as largest:
-        distill.distill(work, config, runtime, corpus, None, lambda rows: None)
+        distill.make(work, StageContext(config, runtime, {"corpus": corpus}))
     corpus.store.delete(work.directory)
     return largest()
 

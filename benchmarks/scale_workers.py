@@ -27,6 +27,7 @@ from benchmarks.training import student_of, teacher_of
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.config import Config
 from bertkd_ray.execution.ray.session import RayRuntime
+from bertkd_ray.execution.stage import StageContext
 from bertkd_ray.student import distill
 from bertkd_ray.teacher import finetune
 from bertkd_ray.training.curves import TRAIN_POSITIONS_PER_SECOND, CurveRow
@@ -110,10 +111,8 @@ def _train(stage: str, corpus: Artifact, bert: str, config: Config) -> list[Curv
     )
     for directory in (work.directory, work.staging):
         corpus.store.delete(directory)
-    if stage == "finetune":
-        finetune.finetune(work, config, runtime, corpus, bert, rows.extend)
-    else:
-        distill.distill(work, config, runtime, corpus, None, rows.extend)
+    module = finetune if stage == "finetune" else distill
+    module.make(work, StageContext(config, runtime, {"corpus": corpus}, bert, rows.extend))
     corpus.store.delete(work.directory)
     return [row for row in rows if TRAIN_POSITIONS_PER_SECOND in row.metrics][WARM_UP:]
 

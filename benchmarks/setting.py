@@ -115,7 +115,7 @@ class Setting:
     @cached_property
     def bert(self) -> str:
         """The directory of the BERT."""
-        return self._pipeline.session.bert(self.config).directory
+        return self._pipeline.session.bert(self.config)
 
     @cached_property
     def bert_ids(self) -> NDArray[np.integer]:

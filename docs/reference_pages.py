@@ -37,14 +37,11 @@ from bertkd_ray.config import NOT_PART_OF_A_RESULT, Config
 from bertkd_ray.config.section import Section
 from bertkd_ray.config.study import StudyConfig
 from bertkd_ray.core.stages import STAGES
-from bertkd_ray.corpus import prepare
 from bertkd_ray.corpus.passes import CORPUS_SCHEMA
 from bertkd_ray.corpus.tokenizer import BERT_IDS_SCHEMA
 from bertkd_ray.execution.dead_letters import DEAD_LETTERS_SCHEMA
-from bertkd_ray.softlabels import extract
+from bertkd_ray.execution.stage import stage_module
 from bertkd_ray.softlabels.shards import shard_schema
-from bertkd_ray.student import distill
-from bertkd_ray.teacher import finetune
 from bertkd_ray.translation import translate
 
 USAGE_COLUMNS = "88"
@@ -417,11 +414,9 @@ def _manifest_keys() -> tuple[list[str], list[str]]:
 def _drafts() -> Iterator[PendingArtifact]:
     """An unmade artifact of every kind, for what its fingerprint is of."""
     config, store = Config.model_validate({"name": "any", "corpus": {"source": "demo"}}), Store("artifacts")
-    yield prepare.pending_artifact(config, store, "")
-    yield finetune.pending_artifact(config, store, "", "")
-    yield extract.pending_artifact(config, store, "", "")
-    yield distill.pending_artifact(config, store, "", "")
-    yield translate.pending_artifact(config, store, "", "")
+    for stage in STAGES.values():
+        kinds = [*(STAGES[name].artifact for name in stage.inputs), *([stage.bert] if stage.bert else [])]
+        yield stage_module(stage).pending_artifact(config, store, dict.fromkeys(kinds, ""))
 
 
 def _described_fields(where: str, names: list[str], schemas: tuple[pa.Schema, ...] = ()) -> Iterator[str]:

@@ -17,9 +17,7 @@ from bertkd_ray.artifacts.store import Store
 from bertkd_ray.cli import main
 from bertkd_ray.core.errors import ReportedError, UserError
 from bertkd_ray.pipeline.checks import check_store
-from bertkd_ray.softlabels import extract
-from bertkd_ray.translation import translate
-from tests.helpers.local_project import InProcessRuntime, Project
+from tests.helpers.local_project import InProcessRuntime, Project, extracted, translated
 from tests.helpers.services import environment, free_port, s3_server
 
 pytestmark = pytest.mark.slow
@@ -173,7 +171,7 @@ def in_bucket(on_disk, server) -> Project:
 
 def _translate(project: Project) -> Any:
     corpus, student = project.corpus(), project.control()
-    return translate.translate(project.pending_translation(), project.config, project.runtime, corpus, student)
+    return translated(project.pending_translation(), project.config, project.runtime, corpus, student)
 
 
 def test_the_corpus_is_that_of_a_directory(on_disk, in_bucket):
@@ -220,7 +218,7 @@ def test_a_lost_shard_alone_is_made_again(in_bucket):
     runtime: Any = InProcessRuntime()
     pending = in_bucket.pending_labels()
     assert pending.resumed
-    made = extract.extract(pending, in_bucket.config, runtime, in_bucket.corpus(), in_bucket.teacher())
+    made = extracted(pending, in_bucket.config, runtime, in_bucket.corpus(), in_bucket.teacher())
     assert [item.shard for item in runtime.mapped] == [shards[1]]
     after = {name: store.sha256(made.directory, name) for name in shards if name != shards[1]}
     assert after.items() <= before.items()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from bertkd_ray.config import Config
@@ -33,6 +33,8 @@ class Stage:
     """Of stages that can start the lowest begins first: what others wait for before students, what is short first."""
     inputs: tuple[str, ...] = ()
     """The stages whose artifacts it is made from."""
+    bert: Literal["bert", "bert_tokenizer"] | None = None
+    """What it reads of the BERT, all or the tokenizer; so its hash is called among the inputs."""
     per_arm: bool = False
     """Made once for each arm, not once for all."""
     of_teacher: bool = False
@@ -72,6 +74,7 @@ PREPARE = Stage(
     title="Corpus",
     summary="parallel text to token ids, with the student's tokenizer",
     sections=("corpus", "teacher"),
+    bert="bert_tokenizer",
     priority=2,
     on_device=False,
 )
@@ -83,6 +86,7 @@ FINETUNE = Stage(
     summary="train the BERT teacher as a conditional masked language model",
     inputs=("prepare",),
     sections=("teacher", "seed", "precision"),
+    bert="bert",
     priority=3,
     of_teacher=True,
     steps=lambda config: config.teacher.steps,

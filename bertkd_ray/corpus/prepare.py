@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -47,36 +47,26 @@ from bertkd_ray.corpus.tokenizer import UNK_ID, build_vocabulary, pieces_of, sav
 
 if TYPE_CHECKING:
     from bertkd_ray.execution.interface import Runtime
-    from bertkd_ray.execution.stage import Bert, StageContext
+    from bertkd_ray.execution.stage import StageContext
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _BERT_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
 
 
-def pending_artifact(config: Config, store: Store, tokenizer_hash: str) -> PendingArtifact:
+def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> PendingArtifact:
     """The corpus artifact to be made; its text enters by content, the BERT by its tokenizer files."""
     settings = PrepareSettings.from_config(config).fingerprinted()
-    inputs = {"bert_tokenizer": tokenizer_hash, **source_hashes(config.corpus)}
-    return PendingArtifact.of(store, "corpus", settings, inputs)
-
-
-def pending_from_inputs(config: Config, store: Store, inputs: Mapping[str, str], bert: Bert) -> PendingArtifact:
-    """See `execution.stage.StageModule`."""
-    return pending_artifact(config, store, bert.tokenizer_hash)
+    return PendingArtifact.of(store, "corpus", settings, {**inputs, **source_hashes(config.corpus)})
 
 
 def make(pending: PendingArtifact, context: StageContext) -> Artifact:
-    """See `execution.stage.StageModule`."""
-    return prepare(pending, context.config, context.runtime, context.bert.directory)
+    """Makes the corpus artifact; the BERT's tokenizer segments the text.
 
-
-def prepare(pending: PendingArtifact, config: Config, runtime: Runtime, bert: str) -> Artifact:
-    """Makes the corpus artifact.
-
-    bert: directory of the BERT whose tokenizer segments the text. Raises UserError for text that cannot be read, or
-    when nothing is left of a split. After a kill, fragments that are finished are kept and the rest is done again.
+    Raises UserError for text that cannot be read, or when nothing is left of a split. After a kill, fragments that are
+    finished are kept and the rest is done again.
     """
+    config, runtime, bert = context.config, context.runtime, context.bert
     pending.store.delete(pending.staging)
     chunks = split_into_chunks(pending, config.corpus)
     _warn_of_swapped_sides(pending, config, chunks)

@@ -13,20 +13,8 @@ from bertkd_ray.execution.interface import Runtime
 from bertkd_ray.training.curves import CurveRow
 
 
-class Bert(Protocol):
-    """The BERT of a configuration; nothing is read, or fetched, before it is asked for."""
-
-    @property
-    def directory(self) -> str:
-        """The local directory. Raises UserError for a model that no teacher can be made of."""
-
-    @property
-    def tokenizer_hash(self) -> str:
-        """sha256 of its tokenizer's files, as hex."""
-
-    @property
-    def model_hash(self) -> str:
-        """sha256 of all its files, as hex."""
+def ignore_rows(rows: list[CurveRow]) -> None:
+    """Takes no points: a stage that does not train has none."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +24,19 @@ class StageContext:
     config: Config
     """Of the arm, for a stage that every arm has."""
     runtime: Runtime
-    bert: Bert
     inputs: Mapping[str, Artifact]
     """By kind of artifact."""
-    on_rows: Callable[[list[CurveRow]], None]
+    bert: str = ""
+    """Directory of the BERT, for a stage that reads it."""
+    on_rows: Callable[[list[CurveRow]], None] = ignore_rows
     """Takes new points of the curves of a stage that trains."""
 
 
 class StageModule(Protocol):
     """The module of a stage."""
 
-    def pending_from_inputs(
-        self, config: Config, store: Store, inputs: Mapping[str, str], bert: Bert
-    ) -> PendingArtifact:
-        """The artifact to be made, from the fingerprints of its inputs by kind of artifact."""
+    def pending_artifact(self, config: Config, store: Store, inputs: dict[str, str]) -> PendingArtifact:
+        """The artifact to be made; inputs: fingerprints by kind of artifact, and the BERT's hash (`Stage.bert`)."""
 
     def make(self, pending: PendingArtifact, context: StageContext) -> Artifact:
         """Makes and commits the artifact."""

@@ -15,7 +15,7 @@ from bertkd_ray.core.console import human_seconds, log
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.stages import STAGES, Stage, results_of
 from bertkd_ray.core.timeline import span
-from bertkd_ray.execution.stage import StageContext, stage_module
+from bertkd_ray.execution.stage import StageContext, ignore_rows, stage_module
 from bertkd_ray.pipeline.session import Session
 from bertkd_ray.pipeline.stage_runs import closing_run, stage_run, tracked_curves
 from bertkd_ray.report.results import Results
@@ -207,9 +207,10 @@ class Pipeline(ExitStack):
         log(f"{'resuming' if status == 'resumed' else 'starting'} {pending.directory}", stage=name)
         run = stage_run(self.session.tracker, self.parent_run.ref, name, pending, inputs.values())
         with closing_run(run):
-            curves = tracked_curves(name, stage.steps(config), run) if stage.steps else nullcontext(_no_curves)
+            curves = tracked_curves(name, stage.steps(config), run) if stage.steps else nullcontext(ignore_rows)
             with curves as on_rows:
-                context = StageContext(config, self.session.runtime, self.session.bert(self.config), inputs, on_rows)
+                bert = self.session.bert(self.config) if stage.bert else ""
+                context = StageContext(config, self.session.runtime, inputs, bert, on_rows)
                 artifact = stage_module(stage).make(pending, context)
             figures = {**artifact.metrics, "seconds": time.perf_counter() - started}
             finals = {f"final/{metric}": value for metric, value in figures.items()}
@@ -242,7 +243,3 @@ class Pipeline(ExitStack):
         with failures_logged():
             record_arms(results, self.session.tracker, self.parent_run.ref)
             record_report(store, results.directory, results.arm_metrics(), self.parent_run)
-
-
-def _no_curves(rows: object) -> None:
-    """Takes no points: a stage that does not train has none."""

@@ -12,7 +12,6 @@ from bertkd_ray.core.stages import STAGES, Stage
 from bertkd_ray.core.timeline import span
 from bertkd_ray.execution.interface import Runtime
 from bertkd_ray.execution.stage import stage_module
-from bertkd_ray.pipeline.bert import PretrainedBert
 from bertkd_ray.tracking import default_uri, open_tracker
 from bertkd_ray.tracking.interface import Tracker
 
@@ -28,7 +27,8 @@ class Session(ExitStack):
         self.artifacts: dict[str, Artifact] = {}
         """Finished artifacts by directory: each is checked, or made, once."""
         self._pending: dict[tuple[str, str, tuple[tuple[str, str], ...]], PendingArtifact] = {}
-        self._berts: dict[tuple[str, bool], PretrainedBert] = {}
+        self._berts: dict[tuple[str, bool], str] = {}
+        self._bert_hashes: dict[tuple[str, str], str] = {}
 
     @cached_property
     def runtime(self) -> Runtime:
@@ -44,11 +44,29 @@ class Session(ExitStack):
         with span("tracker"):
             return open_tracker(uri, self.config.tracking.experiment or self.config.name)
 
-    def bert(self, config: Config) -> PretrainedBert:
-        """The BERT of a configuration; its weights are needed where an arm has a teacher that starts from them."""
+    def bert(self, config: Config) -> str:
+        """The directory of a configuration's BERT. Raises UserError for a model that no teacher can be made of.
+
+        Its weights are needed where an arm has a teacher that starts from them.
+        """
+        from bertkd_ray.teacher.source import check_bert, resolve_model
+
         has_teacher = any(of_arm.kd.alpha > 0 for of_arm in config.arm_configs().values())
         key = config.teacher.model, config.teacher.pretrained and has_teacher
-        return self._berts.setdefault(key, PretrainedBert(*key))
+        if key not in self._berts:
+            directory = resolve_model(config.teacher.model)
+            check_bert(directory, weights=key[1])
+            self._berts[key] = directory
+        return self._berts[key]
+
+    def _bert_hash(self, config: Config, part: str) -> str:
+        """sha256 of the BERT's files, or of its tokenizer's, read once."""
+        from bertkd_ray.teacher.source import model_hash, tokenizer_hash
+
+        key = self.bert(config), part
+        if key not in self._bert_hashes:
+            self._bert_hashes[key] = model_hash(key[0]) if part == "bert" else tokenizer_hash(key[0])
+        return self._bert_hashes[key]
 
     def pending(self, stage: Stage, config: Config, inputs: Mapping[str, str]) -> PendingArtifact:
         """The artifact of a stage, finished or not. Text and BERT are read for their hashes, once.
@@ -58,8 +76,8 @@ class Session(ExitStack):
         """
         key = stage.name, config.model_dump_json(include=set(stage.sections)), tuple(sorted(inputs.items()))
         if key not in self._pending:
-            module = stage_module(stage)
-            self._pending[key] = module.pending_from_inputs(config, self.store, inputs, self.bert(config))
+            berts: dict[str, str] = {stage.bert: self._bert_hash(config, stage.bert)} if stage.bert else {}
+            self._pending[key] = stage_module(stage).pending_artifact(config, self.store, {**inputs, **berts})
         return self._pending[key]
 
     def pending_of_arm(self, config: Config, arm: str) -> dict[str, PendingArtifact]:

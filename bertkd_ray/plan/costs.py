@@ -319,7 +319,7 @@ def _finished_corpus(config: Config, bert: str) -> Artifact | None:
     # The text is read as a whole for its fingerprint, so only where some corpus is finished.
     if not any(name.startswith("corpus-") for name in store.directories()):
         return None
-    pending = prepare.pending_artifact(config, store, tokenizer_hash(bert))
+    pending = prepare.pending_artifact(config, store, {"bert_tokenizer": tokenizer_hash(bert)})
     return load(store, pending.directory) if store.exists(pending.directory, MANIFEST) else None
 
 

@@ -8,7 +8,6 @@ so that the distilled arms, which train on the shards, see fewer pairs than the 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,8 +32,7 @@ from bertkd_ray.teacher.finetune import MODEL, SPECIALS
 from bertkd_ray.teacher.masking import BertSpecials
 
 if TYPE_CHECKING:
-    from bertkd_ray.execution.interface import Runtime
-    from bertkd_ray.execution.stage import Bert, StageContext
+    from bertkd_ray.execution.stage import StageContext
 
 
 @dataclass(frozen=True)
@@ -98,43 +96,31 @@ class Shard(FinishedFile):
         return {"rows": self.rows, "rejects": self.rejects, "fidelity": asdict(self.fidelity)}
 
 
-def pending_artifact(config: Config, store: Store, corpus: str, teacher: str) -> PendingArtifact:
-    """The soft-label artifact; corpus and teacher are the fingerprints of its inputs."""
-    settings = ExtractSettings.from_config(config).fingerprinted()
-    return PendingArtifact.of(store, "softlabels", settings, {"corpus": corpus, "teacher": teacher})
-
-
-def pending_from_inputs(config: Config, store: Store, inputs: Mapping[str, str], bert: Bert) -> PendingArtifact:
-    """See `execution.stage.StageModule`."""
-    return pending_artifact(config, store, inputs["corpus"], inputs["teacher"])
+def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> PendingArtifact:
+    """The soft-label artifact."""
+    return PendingArtifact.of(store, "softlabels", ExtractSettings.from_config(config).fingerprinted(), inputs)
 
 
 def make(pending: PendingArtifact, context: StageContext) -> Artifact:
-    """See `execution.stage.StageModule`."""
-    return extract(pending, context.config, context.runtime, context.inputs["corpus"], context.inputs["teacher"])
-
-
-def extract(
-    pending: PendingArtifact, config: Config, runtime: Runtime, corpus: Artifact, teacher: Artifact
-) -> Artifact:
     """Makes the soft-label artifact and measures its fidelity to the references.
 
     Raises UserError when scoring more than `max_rejects` of the pairs raises or kills its process; what is scored is
     kept, and a greater share finishes it.
     """
+    config, corpus = context.config, context.inputs["corpus"]
     settings = ExtractSettings.from_config(config)
     job = ExtractJob(
         storage=pending.store.uri,
         artifact=pending.directory,
         staging=pending.staging,
         corpus=corpus.directory,
-        teacher=teacher.directory,
+        teacher=context.inputs["teacher"].directory,
         settings=settings,
         budget=ErrorBudget("extract", config.max_rejects, int(corpus.metrics["train/pairs"])),
     )
     shards, dead_letters = resumable_map(
         pending,
-        runtime,
+        context.runtime,
         [Fragment(entry.path) for entry in corpus.files_below("train/")],
         ShardWriter,
         job,

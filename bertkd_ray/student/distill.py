@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,10 +17,9 @@ from bertkd_ray.training import saving
 from bertkd_ray.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from bertkd_ray.execution.interface import Runtime, TrainContext
-    from bertkd_ray.execution.stage import Bert, StageContext
+    from bertkd_ray.execution.interface import TrainContext
+    from bertkd_ray.execution.stage import StageContext
     from bertkd_ray.student.task import Validation
-    from bertkd_ray.training.curves import CurveRow
 
 MODEL = saving.MODEL
 """A `save_pretrained` directory with its tokenizer, safetensors: `AutoModelForSeq2SeqLM` and `AutoTokenizer` load it
@@ -80,50 +78,27 @@ class DistillJob:
     settings: DistillSettings
 
 
-def pending_artifact(config: Config, store: Store, corpus: str, softlabels: str | None) -> PendingArtifact:
+def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> PendingArtifact:
     """The student artifact of an arm.
 
-    corpus, softlabels: the fingerprints of its inputs. With alpha 0 the teacher is no input: changing it does not
-    train the control again.
+    With alpha 0 the soft labels are no input: changing the teacher does not train the control again.
     """
     settings = DistillSettings.from_config(config)
-    inputs = {"corpus": corpus}
-    if settings.has_teacher:
-        if softlabels is None:
-            raise ValueError("an arm with alpha > 0 needs soft labels")
-        inputs["softlabels"] = softlabels
-    return PendingArtifact.of(store, "student", settings.fingerprinted(), inputs)
-
-
-def pending_from_inputs(config: Config, store: Store, inputs: Mapping[str, str], bert: Bert) -> PendingArtifact:
-    """See `execution.stage.StageModule`."""
-    return pending_artifact(config, store, inputs["corpus"], inputs.get("softlabels"))
+    kinds = ["corpus", "softlabels"] if settings.has_teacher else ["corpus"]
+    return PendingArtifact.of(store, "student", settings.fingerprinted(), {kind: inputs[kind] for kind in kinds})
 
 
 def make(pending: PendingArtifact, context: StageContext) -> Artifact:
-    """See `execution.stage.StageModule`."""
-    corpus, softlabels = context.inputs["corpus"], context.inputs.get("softlabels")
-    return distill(pending, context.config, context.runtime, corpus, softlabels, context.on_rows)
-
-
-def distill(
-    pending: PendingArtifact,
-    config: Config,
-    runtime: Runtime,
-    corpus: Artifact,
-    softlabels: Artifact | None,
-    on_rows: Callable[[list[CurveRow]], None],
-) -> Artifact:
     """Makes the student artifact of an arm. Raises UserError for soft labels of another corpus."""
-    settings = DistillSettings.from_config(config)
+    settings, corpus = DistillSettings.from_config(context.config), context.inputs["corpus"]
     labels = None
     if settings.has_teacher:
-        assert softlabels is not None
+        softlabels = context.inputs["softlabels"]
         _require_same_corpus(corpus, softlabels)
         labels = softlabels.directory
-    runtime.start()
+    context.runtime.start()
     job = DistillJob(pending.store.uri, pending.directory, corpus.directory, labels, settings)
-    runtime.train(pending, _train, job, on_rows)
+    context.runtime.train(pending, _train, job, context.on_rows)
     return saving.commit_trained(pending, {"vocabulary": corpus.info["vocabulary"]})
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,9 +17,8 @@ from bertkd_ray.training import saving
 from bertkd_ray.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from bertkd_ray.execution.interface import Runtime, TrainContext
-    from bertkd_ray.execution.stage import Bert, StageContext
-    from bertkd_ray.training.curves import CurveRow
+    from bertkd_ray.execution.interface import TrainContext
+    from bertkd_ray.execution.stage import StageContext
 
 MODEL = saving.MODEL
 """A `save_pretrained` directory, safetensors: BERT's encoder and MLM transform under transformers' names, and the
@@ -61,40 +59,21 @@ class FinetuneJob:
     settings: FinetuneSettings
 
 
-def pending_artifact(config: Config, store: Store, corpus: str, bert_hash: str) -> PendingArtifact:
-    """The teacher artifact; corpus is the fingerprint of its input."""
-    settings = FinetuneSettings.from_config(config).fingerprinted()
-    return PendingArtifact.of(store, "teacher", settings, {"corpus": corpus, "bert": bert_hash})
-
-
-def pending_from_inputs(config: Config, store: Store, inputs: Mapping[str, str], bert: Bert) -> PendingArtifact:
-    """See `execution.stage.StageModule`."""
-    return pending_artifact(config, store, inputs["corpus"], bert.model_hash)
+def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> PendingArtifact:
+    """The teacher artifact."""
+    return PendingArtifact.of(store, "teacher", FinetuneSettings.from_config(config).fingerprinted(), inputs)
 
 
 def make(pending: PendingArtifact, context: StageContext) -> Artifact:
-    """See `execution.stage.StageModule`."""
-    return finetune(
-        pending, context.config, context.runtime, context.inputs["corpus"], context.bert.directory, context.on_rows
-    )
-
-
-def finetune(
-    pending: PendingArtifact,
-    config: Config,
-    runtime: Runtime,
-    corpus: Artifact,
-    bert: str,
-    on_rows: Callable[[list[CurveRow]], None],
-) -> Artifact:
-    """Makes the teacher artifact. bert: directory of the BERT to start from, on every node."""
+    """Makes the teacher artifact; the BERT to start from is on every node."""
+    config, corpus = context.config, context.inputs["corpus"]
     vocabulary = corpus.info["vocabulary"]
     if config.stored_topk() > vocabulary:
         # Extraction would find it, hours later.
         raise UserError(f"kd.topk: {config.stored_topk()} is more than the {vocabulary} tokens of the corpus; lower it")
-    runtime.start()
+    context.runtime.start()
     job = FinetuneJob(pending.store.uri, pending.directory, corpus.directory, FinetuneSettings.from_config(config))
-    runtime.train(pending, _train, job, on_rows)
+    context.runtime.train(pending, _train, job, context.on_rows)
     return saving.commit_trained(pending, {"bert": config.teacher.model, "vocabulary": vocabulary})
 
 

@@ -7,7 +7,6 @@ score is over every line.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,8 +30,7 @@ from bertkd_ray.student.distill import MODEL
 
 if TYPE_CHECKING:
     from bertkd_ray.decoding.seq2seq import Translation
-    from bertkd_ray.execution.interface import Runtime
-    from bertkd_ray.execution.stage import Bert, StageContext
+    from bertkd_ray.execution.stage import StageContext
 
 TRANSLATIONS = "translations.parquet"
 """Sources, references and hypotheses side by side."""
@@ -83,25 +81,12 @@ class Part:
     """Of the file of its translations, in the staging directory."""
 
 
-def pending_artifact(config: Config, store: Store, corpus: str, student: str) -> PendingArtifact:
-    """The translation artifact of one student; corpus and student are the fingerprints of its inputs."""
-    settings = TranslateSettings.from_config(config).fingerprinted()
-    return PendingArtifact.of(store, "translation", settings, {"corpus": corpus, "student": student})
-
-
-def pending_from_inputs(config: Config, store: Store, inputs: Mapping[str, str], bert: Bert) -> PendingArtifact:
-    """See `execution.stage.StageModule`."""
-    return pending_artifact(config, store, inputs["corpus"], inputs["student"])
+def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> PendingArtifact:
+    """The translation artifact of one student."""
+    return PendingArtifact.of(store, "translation", TranslateSettings.from_config(config).fingerprinted(), inputs)
 
 
 def make(pending: PendingArtifact, context: StageContext) -> Artifact:
-    """See `execution.stage.StageModule`."""
-    return translate(pending, context.config, context.runtime, context.inputs["corpus"], context.inputs["student"])
-
-
-def translate(
-    pending: PendingArtifact, config: Config, runtime: Runtime, corpus: Artifact, student: Artifact
-) -> Artifact:
     """Translates the test split and scores it; sources, references and hypotheses stand side by side in one table.
 
     Raises UserError when translating more than `max_rejects` of the sentences raises or kills its process; what is
@@ -109,19 +94,20 @@ def translate(
     """
     from bertkd_ray.evaluation.metrics import score, tokenizer_for
 
+    config, corpus = context.config, context.inputs["corpus"]
     tokenize = tokenizer_for(TextForm.of(corpus).tgt_lang)
     parts = _parts(corpus)
     job = TranslateJob(
         storage=pending.store.uri,
         staging=pending.staging,
         corpus=corpus.directory,
-        student=student.directory,
+        student=context.inputs["student"].directory,
         settings=TranslateSettings.from_config(config),
         budget=ErrorBudget("translate", config.max_rejects, sum(part.rows for part in parts)),
     )
     _, dead_letters = resumable_map(
         pending,
-        runtime,
+        context.runtime,
         parts,
         PartTranslator,
         job,

@@ -198,4 +198,4 @@ def _student_of_another_seed(project: Project) -> str:
     from bertkd_ray.student import distill
 
     config = project.variant(Path(project.store.root), "seed=5").config.arm_configs()["control"]
-    return distill.pending_artifact(config, project.store, project.corpus().fingerprint, None).directory
+    return distill.pending_artifact(config, project.store, {"corpus": project.corpus().fingerprint}).directory

@@ -28,14 +28,14 @@ def text_corpus(tmp_path) -> dict[str, Any]:
 def _fingerprints(config: Config, store: Store) -> dict[str, str]:
     """The fingerprint of every stage, with the fingerprints of its inputs made up."""
     pending: dict[str, PendingArtifact] = {
-        "prepare": prepare.pending_artifact(config, store, "bert-tokenizer"),
-        "finetune": finetune.pending_artifact(config, store, "corpus", "bert"),
-        "extract": extract.pending_artifact(config, store, "corpus", "teacher"),
-        "translate": translate.pending_artifact(config, store, "corpus", "student"),
+        "prepare": prepare.pending_artifact(config, store, {"bert_tokenizer": "bert-tokenizer"}),
+        "finetune": finetune.pending_artifact(config, store, {"corpus": "corpus", "bert": "bert"}),
+        "extract": extract.pending_artifact(config, store, {"corpus": "corpus", "teacher": "teacher"}),
+        "translate": translate.pending_artifact(config, store, {"corpus": "corpus", "student": "student"}),
     }
     for arm, arm_config in config.arm_configs().items():
-        labels = "softlabels" if arm_config.kd.alpha > 0 else None
-        pending[f"distill/{arm}"] = distill.pending_artifact(arm_config, store, "corpus", labels)
+        inputs = {"corpus": "corpus", **({"softlabels": "softlabels"} if arm_config.kd.alpha > 0 else {})}
+        pending[f"distill/{arm}"] = distill.pending_artifact(arm_config, store, inputs)
     return {name: artifact.fingerprint for name, artifact in pending.items()}
 
 
@@ -115,12 +115,18 @@ def test_what_enters_a_fingerprint(load, tmp_path, text_corpus, override, change
 
 
 def test_options_that_came_later_are_in_no_fingerprint_at_their_defaults(load, tmp_path):
-    config, store = load(DEMO), Store(str(tmp_path))
-    assert "left_to_right" not in finetune.pending_artifact(config, store, "corpus", "bert").config["teacher"]
-    assert "symmetric" not in distill.pending_artifact(config, store, "corpus", "labels").config["kd"]
-    changed = load(DEMO, "kd.symmetric=true", "teacher.left_to_right=true")
-    assert finetune.pending_artifact(changed, store, "corpus", "bert").config["teacher"]["left_to_right"] is True
-    assert distill.pending_artifact(changed, store, "corpus", "labels").config["kd"]["symmetric"] is True
+    store, inputs = Store(str(tmp_path)), {"corpus": "corpus", "bert": "bert", "softlabels": "labels"}
+
+    def entered(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
+        teacher = finetune.pending_artifact(config, store, inputs).config["teacher"]
+        return teacher, distill.pending_artifact(config, store, inputs).config["kd"]
+
+    teacher, kd = entered(load(DEMO))
+    assert "left_to_right" not in teacher
+    assert "symmetric" not in kd
+    teacher, kd = entered(load(DEMO, "kd.symmetric=true", "teacher.left_to_right=true"))
+    assert teacher["left_to_right"] is True
+    assert kd["symmetric"] is True
 
 
 def test_text_enters_by_content_not_by_path(load, tmp_path, text_corpus):
@@ -132,7 +138,7 @@ def test_text_enters_by_content_not_by_path(load, tmp_path, text_corpus):
 
     def fingerprint_of(directory: Path) -> str:
         config = load({**DEMO, "corpus": {**text_corpus, "directory": str(directory)}})
-        return prepare.pending_artifact(config, store, "bert-tokenizer").fingerprint
+        return prepare.pending_artifact(config, store, {"bert_tokenizer": "bert-tokenizer"}).fingerprint
 
     here = fingerprint_of(tmp_path)
     assert fingerprint_of(moved) == here
@@ -142,20 +148,21 @@ def test_text_enters_by_content_not_by_path(load, tmp_path, text_corpus):
 
 def test_inputs_enter_the_fingerprint(load, tmp_path):
     config, store = load(DEMO), Store(str(tmp_path))
-    for make_pending in (
-        finetune.pending_artifact,
-        extract.pending_artifact,
-        translate.pending_artifact,
-        distill.pending_artifact,
+    for make_pending, other in (
+        (finetune.pending_artifact, "bert"),
+        (extract.pending_artifact, "teacher"),
+        (translate.pending_artifact, "student"),
+        (distill.pending_artifact, "softlabels"),
     ):
         fingerprints = {
-            make_pending(config, store, *inputs).fingerprint for inputs in (("a", "b"), ("x", "b"), ("a", "x"))
+            make_pending(config, store, {"corpus": first, other: second}).fingerprint
+            for first, second in (("a", "b"), ("x", "b"), ("a", "x"))
         }
         assert len(fingerprints) == 3
     control = config.arm_configs()["control"]
     assert (
-        distill.pending_artifact(control, store, "a", "b").fingerprint
-        == distill.pending_artifact(control, store, "a", None).fingerprint
+        distill.pending_artifact(control, store, {"corpus": "a", "softlabels": "b"}).fingerprint
+        == distill.pending_artifact(control, store, {"corpus": "a"}).fingerprint
     )
-    with pytest.raises(ValueError, match="needs soft labels"):
-        distill.pending_artifact(config, store, "a", None)
+    with pytest.raises(KeyError, match="softlabels"):
+        distill.pending_artifact(config, store, {"corpus": "a"})

@@ -85,16 +85,16 @@ def test_a_seed_changes_the_student_and_nothing_before_it(load, tmp_path):
     store = Store(str(tmp_path / "store"))
     one, other = (config.config for config in load(STUDY).trials if config.arm == "hot")
     assert (
-        finetune.pending_artifact(one, store, "c", "b").fingerprint
-        == finetune.pending_artifact(other, store, "c", "b").fingerprint
+        finetune.pending_artifact(one, store, {"corpus": "c", "bert": "b"}).fingerprint
+        == finetune.pending_artifact(other, store, {"corpus": "c", "bert": "b"}).fingerprint
     )
     assert (
-        extract.pending_artifact(one, store, "c", "t").fingerprint
-        == extract.pending_artifact(other, store, "c", "t").fingerprint
+        extract.pending_artifact(one, store, {"corpus": "c", "teacher": "t"}).fingerprint
+        == extract.pending_artifact(other, store, {"corpus": "c", "teacher": "t"}).fingerprint
     )
     assert (
-        distill.pending_artifact(one, store, "c", "l").fingerprint
-        != distill.pending_artifact(other, store, "c", "l").fingerprint
+        distill.pending_artifact(one, store, {"corpus": "c", "softlabels": "l"}).fingerprint
+        != distill.pending_artifact(other, store, {"corpus": "c", "softlabels": "l"}).fingerprint
     )
 
 
@@ -103,8 +103,8 @@ def test_the_first_seed_is_the_student_of_bertkd_run(load, tmp_path):
     study = load(STUDY)
     alone = load_config(tmp_path / "b.yaml", ["kd.temperature=10"])
     assert (
-        distill.pending_artifact(alone, store, "c", "l").fingerprint
-        == distill.pending_artifact(arms(study)["hot"], store, "c", "l").fingerprint
+        distill.pending_artifact(alone, store, {"corpus": "c", "softlabels": "l"}).fingerprint
+        == distill.pending_artifact(arms(study)["hot"], store, {"corpus": "c", "softlabels": "l"}).fingerprint
     )
 
 

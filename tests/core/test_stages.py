@@ -54,7 +54,7 @@ def test_the_inputs_of_a_control_leave_out_the_teacher():
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
 def test_the_module_of_a_stage_is_a_stage_module(stage):
     """A cast tells the type checker so; this holds it to it, to the last annotation."""
-    for name in ("pending_from_inputs", "make"):
+    for name in ("pending_artifact", "make"):
         expected = _annotations(getattr(StageModule, name))
         assert _annotations(getattr(stage_module(stage), name)) == {k: v for k, v in expected.items() if k != "self"}
 

@@ -154,7 +154,8 @@ def test_splits_are_read_from_every_kind_of_source(tmp_path):
             "corpus": config.corpus.model_copy(update={"test": config.corpus.test.model_copy(update={"tgt_column": 0})})
         }
     )
-    prints = {prepare.pending_artifact(one, Store(str(tmp_path)), "bert").fingerprint for one in (config, other)}
+    store, inputs = Store(str(tmp_path)), {"bert_tokenizer": "bert"}
+    prints = {prepare.pending_artifact(one, store, inputs).fingerprint for one in (config, other)}
     assert len(prints) == 2
 
 
@@ -171,10 +172,11 @@ def test_the_demo_corpus_enters_by_its_text(monkeypatch, tmp_path):
     pairs = {"train": [("a", "b")], "valid": [("c", "d")], "test": [("e", "f")]}
     monkeypatch.setattr(sources, "demo_pairs", lambda: pairs)
     assert raw_pairs(config.corpus, "valid") == [("c", "d")]
-    before = prepare.pending_artifact(config, Store(str(tmp_path)), "bert")
+    store, inputs = Store(str(tmp_path)), {"bert_tokenizer": "bert"}
+    before = prepare.pending_artifact(config, store, inputs)
     assert set(before.inputs) == {"bert_tokenizer", "demo"}
     pairs["test"] = [("e", "g")]
-    assert prepare.pending_artifact(config, Store(str(tmp_path)), "bert").fingerprint != before.fingerprint
+    assert prepare.pending_artifact(config, store, inputs).fingerprint != before.fingerprint
 
 
 def test_the_manifest_is_plain_json(corpus):

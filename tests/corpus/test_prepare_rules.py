@@ -23,6 +23,7 @@ from bertkd_ray.corpus.cleaning import copies, held_out_splits
 from bertkd_ray.corpus.moses import unescape_moses
 from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.corpus.segmentation import normalise
+from bertkd_ray.execution.stage import StageContext
 from tests.helpers.local_project import InProcessRuntime
 from tests.helpers.shared_files import data_path
 from tests.helpers.small_config import write_corpus, write_small_bert
@@ -96,8 +97,8 @@ class Files:
 
     def make(self, train: Any, *, runtime: Any = None, store: str = "store", **changes: Any) -> Artifact:
         config = self.config(train, **changes)
-        work = prepare.pending_artifact(config, Store(str(self.directory / store)), "bert")
-        return prepare.prepare(work, config, runtime or InProcessRuntime(), self.bert)
+        work = prepare.pending_artifact(config, Store(str(self.directory / store)), {"bert_tokenizer": "bert"})
+        return prepare.make(work, StageContext(config, runtime or InProcessRuntime(), {}, self.bert))
 
 
 @pytest.fixture
@@ -321,10 +322,10 @@ def test_a_killed_run_leaves_nothing_finished_and_the_next_one_the_same_files(fi
     store = Store(str(tmp_path / "store"))
     assert not [name for name, _ in store.files() if name.endswith("manifest.json")]
     config = files.config(train, **changes)
-    work = prepare.pending_artifact(config, store, "bert")
+    work = prepare.pending_artifact(config, store, {"bert_tokenizer": "bert"})
     assert work.resumed
     before = dict(store.files(work.directory))
-    again = prepare.prepare(work, config, InProcessRuntime(), files.bert)
+    again = prepare.make(work, StageContext(config, InProcessRuntime(), {}, files.bert))
     whole = files.make(train, store="other", **changes)
     assert again.files == whole.files
     assert again.info == whole.info

@@ -11,6 +11,7 @@ from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config, load_config
 from bertkd_ray.corpus import prepare
 from bertkd_ray.execution.local import LocalRuntime
+from bertkd_ray.execution.stage import StageContext
 from bertkd_ray.softlabels import extract
 from bertkd_ray.student import distill
 from bertkd_ray.teacher import finetune
@@ -31,6 +32,16 @@ class InProcessRuntime(LocalRuntime):
     def map(self, items: Sequence[Any], worker: Any, job: Any) -> Iterator[Any]:
         self.mapped += items
         yield from super().map(items, worker, job)
+
+
+def extracted(pending: PendingArtifact, config: Config, runtime: Any, corpus: Artifact, teacher: Artifact) -> Artifact:
+    """The artifact of extract, made now."""
+    return extract.make(pending, StageContext(config, runtime, {"corpus": corpus, "teacher": teacher}))
+
+
+def translated(pending: PendingArtifact, config: Config, runtime: Any, corpus: Artifact, student: Artifact) -> Artifact:
+    """The artifact of translate, made now."""
+    return translate.make(pending, StageContext(config, runtime, {"corpus": corpus, "student": student}))
 
 
 class Project:
@@ -61,57 +72,57 @@ class Project:
 
     def corpus(self) -> Artifact:
         """The artifact of prepare."""
-        pending = prepare.pending_artifact(self.config, self.store, tokenizer_hash(self.bert))
-        return self._once("corpus", lambda: prepare.prepare(pending, self.config, self.runtime, self.bert))
+        pending = prepare.pending_artifact(self.config, self.store, {"bert_tokenizer": tokenizer_hash(self.bert)})
+        return self._once(
+            "corpus", lambda: prepare.make(pending, StageContext(self.config, self.runtime, {}, self.bert))
+        )
 
     def teacher(self) -> Artifact:
         """The artifact of finetune, after two steps."""
         corpus = self.corpus()
-        pending = finetune.pending_artifact(self.config, self.store, corpus.fingerprint, model_hash(self.bert))
-        return self._once(
-            "teacher",
-            lambda: finetune.finetune(pending, self.config, self.runtime, corpus, self.bert, lambda rows: None),
-        )
+        inputs = {"corpus": corpus.fingerprint, "bert": model_hash(self.bert)}
+        pending = finetune.pending_artifact(self.config, self.store, inputs)
+        context = StageContext(self.config, self.runtime, {"corpus": corpus}, self.bert)
+        return self._once("teacher", lambda: finetune.make(pending, context))
 
     def pending_labels(self) -> PendingArtifact:
         """The pending artifact of extract."""
-        return extract.pending_artifact(self.config, self.store, self.corpus().fingerprint, self.teacher().fingerprint)
+        inputs = {"corpus": self.corpus().fingerprint, "teacher": self.teacher().fingerprint}
+        return extract.pending_artifact(self.config, self.store, inputs)
 
     def labels(self) -> Artifact:
         """The artifact of extract."""
         corpus, teacher = self.corpus(), self.teacher()
         return self._once(
-            "labels", lambda: extract.extract(self.pending_labels(), self.config, self.runtime, corpus, teacher)
+            "labels", lambda: extracted(self.pending_labels(), self.config, self.runtime, corpus, teacher)
         )
 
     def control(self) -> Artifact:
         """The artifact of distill without a teacher, after two steps."""
         corpus = self.corpus()
         config = self.config.arm_configs()["control"]
-        pending = distill.pending_artifact(config, self.store, corpus.fingerprint, None)
-        return self._once(
-            "control", lambda: distill.distill(pending, config, self.runtime, corpus, None, lambda rows: None)
-        )
+        pending = distill.pending_artifact(config, self.store, {"corpus": corpus.fingerprint})
+        context = StageContext(config, self.runtime, {"corpus": corpus})
+        return self._once("control", lambda: distill.make(pending, context))
 
     def distilled(self) -> Artifact:
         """The artifact of distill with the teacher, after two steps."""
         corpus, labels = self.corpus(), self.labels()
         config = self.config.arm_configs()["distilled"]
-        pending = distill.pending_artifact(config, self.store, corpus.fingerprint, labels.fingerprint)
-        return self._once(
-            "distilled", lambda: distill.distill(pending, config, self.runtime, corpus, labels, lambda rows: None)
-        )
+        inputs = {"corpus": corpus, "softlabels": labels}
+        fingerprints = {kind: artifact.fingerprint for kind, artifact in inputs.items()}
+        pending = distill.pending_artifact(config, self.store, fingerprints)
+        return self._once("distilled", lambda: distill.make(pending, StageContext(config, self.runtime, inputs)))
 
     def pending_translation(self) -> PendingArtifact:
         """The pending artifact of translate, of the control."""
-        return translate.pending_artifact(
-            self.config, self.store, self.corpus().fingerprint, self.control().fingerprint
-        )
+        inputs = {"corpus": self.corpus().fingerprint, "student": self.control().fingerprint}
+        return translate.pending_artifact(self.config, self.store, inputs)
 
     def translation(self) -> Artifact:
         """The artifact of translate, of the control."""
         corpus, control = self.corpus(), self.control()
         pending = self.pending_translation()
         return self._once(
-            "translation", lambda: translate.translate(pending, self.with_max_rejects(0), self.runtime, corpus, control)
+            "translation", lambda: translated(pending, self.with_max_rejects(0), self.runtime, corpus, control)
         )

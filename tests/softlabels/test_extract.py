@@ -15,10 +15,10 @@ from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.execution.dead_letters import ErrorBudget
-from bertkd_ray.softlabels.extract import ExtractJob, ExtractSettings, Fragment, ShardWriter, extract
+from bertkd_ray.softlabels.extract import ExtractJob, ExtractSettings, Fragment, ShardWriter
 from bertkd_ray.softlabels.fidelity import Fidelity, fidelity
 from bertkd_ray.softlabels.shards import decode_labels
-from tests.helpers.local_project import InProcessRuntime, Project
+from tests.helpers.local_project import InProcessRuntime, Project, extracted
 
 K, PASSES = 4, 7
 
@@ -140,7 +140,7 @@ def test_only_what_is_missing_is_computed(project, labels):
     for name in kept:
         work.store.write(work.store.read(labels.directory, name), elsewhere.directory, name)
     runtime: Any = InProcessRuntime()
-    made = extract(elsewhere, project.with_max_rejects(0), runtime, project.corpus(), project.teacher())
+    made = extracted(elsewhere, project.with_max_rejects(0), runtime, project.corpus(), project.teacher())
     assert [item.shard for item in runtime.mapped] == [names[1], names[3]]
     for name in names:
         assert pq.read_table(made.path(name)).equals(pq.read_table(labels.path(name)))
@@ -155,7 +155,7 @@ def test_nothing_missing_computes_nothing(project, labels):
     for entry in labels.files_below("shard-"):
         work.store.write(work.store.read(labels.directory, entry.path), elsewhere.directory, entry.path)
     runtime: Any = InProcessRuntime()
-    made = extract(elsewhere, project.with_max_rejects(0), runtime, project.corpus(), project.teacher())
+    made = extracted(elsewhere, project.with_max_rejects(0), runtime, project.corpus(), project.teacher())
     assert runtime.mapped == []
     assert made.metrics == labels.metrics
 

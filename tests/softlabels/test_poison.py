@@ -19,12 +19,13 @@ from bertkd_ray.config.sections import ExtractConfig
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.execution.dead_letters import ErrorBudget
+from bertkd_ray.execution.stage import StageContext
 from bertkd_ray.softlabels import scoring
-from bertkd_ray.softlabels.extract import ExtractJob, ExtractSettings, Fragment, ShardWriter, extract
+from bertkd_ray.softlabels.extract import ExtractJob, ExtractSettings, Fragment, ShardWriter
 from bertkd_ray.softlabels.shards import decode_labels
 from bertkd_ray.student import distill
 from tests.helpers.killable_processes import is_killed, kills_until_done
-from tests.helpers.local_project import InProcessRuntime, Project
+from tests.helpers.local_project import InProcessRuntime, Project, extracted
 from tests.helpers.poison_records import artifact_bytes, kill_on_poison_records, pending_on_corpus, with_poison_records
 
 PAIRS = 242
@@ -51,7 +52,7 @@ def pending_labels_on(project: Project, corpus: Artifact, fingerprint: str) -> P
 
 def made(project: Project, corpus: Artifact, fingerprint: str, share: float, runtime: Any = None) -> Artifact:
     pending = pending_labels_on(project, corpus, fingerprint)
-    return extract(pending, project.with_max_rejects(share), runtime or InProcessRuntime(), corpus, project.teacher())
+    return extracted(pending, project.with_max_rejects(share), runtime or InProcessRuntime(), corpus, project.teacher())
 
 
 def table_of(artifact: Artifact) -> list[dict[str, Any]]:
@@ -107,7 +108,7 @@ def test_making_it_again_gives_the_same_bytes(project, corpus, labels):
 
 def test_it_is_said_on_the_terminal(project, corpus, capsys):
     pending = pending_labels_on(project, corpus, "d" * 16)
-    extract(pending, project.with_max_rejects(0.02), InProcessRuntime(), corpus, project.teacher())
+    extracted(pending, project.with_max_rejects(0.02), InProcessRuntime(), corpus, project.teacher())
     (said,) = [line for line in capsys.readouterr().err.splitlines() if "rejected" in line]
     assert said.startswith(
         "extract  3 of 242 pairs rejected (1.240%); pair 3: IndexError: index 60000 is out of bounds"
@@ -125,7 +126,7 @@ def test_too_many_fail_the_stage_and_a_greater_share_finishes_it(project, corpus
     runtime = InProcessRuntime()
     with pytest.raises(UserError) as error:
         # Two are borne, so the first fragment is finished, and the second is not.
-        extract(pending, project.with_max_rejects(2 / PAIRS), runtime, corpus, project.teacher())
+        extracted(pending, project.with_max_rejects(2 / PAIRS), runtime, corpus, project.teacher())
     said = str(error.value)
     assert said.startswith(
         "extract: 3 of 242 pairs rejected (1.240%), more than max_rejects 0.00826446; pair 3: IndexError: index"
@@ -138,10 +139,10 @@ def test_too_many_fail_the_stage_and_a_greater_share_finishes_it(project, corpus
     # The same limit fails again at once, and a greater one has two fragments left to score.
     again = InProcessRuntime()
     with pytest.raises(UserError, match=r"^extract: 3 of 242 pairs rejected"):
-        extract(pending, project.with_max_rejects(2 / PAIRS), again, corpus, project.teacher())
+        extracted(pending, project.with_max_rejects(2 / PAIRS), again, corpus, project.teacher())
     assert again.mapped == []
     raised = InProcessRuntime()
-    found = extract(pending, project.with_max_rejects(3 / PAIRS), raised, corpus, project.teacher())
+    found = extracted(pending, project.with_max_rejects(3 / PAIRS), raised, corpus, project.teacher())
     assert [item.shard for item in raised.mapped] == ["shard-000002.parquet", "shard-000003.parquet"]
     assert artifact_bytes(found.uri) == artifact_bytes(labels.uri)
     assert pending.store.files(pending.staging) == []
@@ -171,8 +172,10 @@ def test_a_fragment_without_any_pair_left_is_an_empty_shard_and_distil_can_be_ru
     assert len(pq.read_table(labels.path("shard-000000.parquet"))) == 0
     assert [one["id"] for one in table_of(labels)] == ids
     arm = project.config.arm_configs()["distilled"]
-    pending = distill.pending_artifact(arm, project.store, empty.fingerprint, labels.fingerprint)
-    student = distill.distill(pending, arm, InProcessRuntime(), empty, labels, lambda rows: None)
+    inputs = {"corpus": empty, "softlabels": labels}
+    fingerprints = {kind: artifact.fingerprint for kind, artifact in inputs.items()}
+    pending = distill.pending_artifact(arm, project.store, fingerprints)
+    student = distill.make(pending, StageContext(arm, InProcessRuntime(), inputs))
     assert student.metrics["steps"] == 2
 
 
@@ -191,7 +194,7 @@ def test_a_pair_whose_logits_do_not_fit_float16_is_rejected(project, monkeypatch
     # One row a batch, so that the other pairs of a batch keep their logits.
     config = project.with_max_rejects(0.5).model_copy(update={"extract": ExtractConfig(topk=4, forward_tokens=1)})
     pending = PendingArtifact(project.store, "softlabels", "3" * 16, {}, project.pending_labels().inputs)
-    labels = extract(pending, config, InProcessRuntime(), project.corpus(), project.teacher())
+    labels = extracted(pending, config, InProcessRuntime(), project.corpus(), project.teacher())
     rejects = table_of(labels)
     assert 5 in [one["id"] for one in rejects]
     for one in rejects:
@@ -231,7 +234,7 @@ def test_killing_pairs_end_in_the_table_of_the_next_driver(project, corpus, labe
     pending = pending_labels_on(project, corpus, "4" * 16)
 
     def drive() -> None:
-        extract(pending, project.with_max_rejects(0.02), InProcessRuntime(), corpus, project.teacher())
+        extracted(pending, project.with_max_rejects(0.02), InProcessRuntime(), corpus, project.teacher())
 
     # A driver that is its own actor: two pairs in one batch, the longer one first, and one in the other fragment.
     assert kills_until_done(drive) == 6 + 4
@@ -308,6 +311,6 @@ def test_a_shard_that_was_cut_off_is_made_again(project, size):
         cut = entry.path == "shard-000001.parquet"
         project.store.write(data[:size] if cut else data, pending.directory, entry.path)
     runtime = InProcessRuntime()
-    found = extract(pending, project.with_max_rejects(0), runtime, project.corpus(), project.teacher())
+    found = extracted(pending, project.with_max_rejects(0), runtime, project.corpus(), project.teacher())
     assert [fragment.shard for fragment in runtime.mapped] == ["shard-000001.parquet"]
     assert artifact_bytes(found.uri) == artifact_bytes(project.labels().uri)

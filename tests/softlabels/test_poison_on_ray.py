@@ -28,8 +28,8 @@ PROGRAM = textwrap.dedent(
 
     from bertkd_ray.artifacts.artifact import load
     from bertkd_ray.execution.ray.session import RayRuntime
-    from bertkd_ray.softlabels.extract import extract, pending_artifact
-    from tests.helpers.local_project import Project
+    from bertkd_ray.softlabels.extract import pending_artifact
+    from tests.helpers.local_project import Project, extracted
 
     project = Project(Path(sys.argv[1]))
     corpus, teacher = load(project.store, sys.argv[2]), load(project.store, sys.argv[3])
@@ -41,8 +41,9 @@ PROGRAM = textwrap.dedent(
     )
     runtime = RayRuntime(project.config)
     runtime.start()
-    labels = pending_artifact(project.config, project.store, corpus.fingerprint, teacher.fingerprint)
-    extract(replace(labels, fingerprint="b" * 16), project.with_max_rejects(0.01), runtime, corpus, teacher)
+    inputs = {"corpus": corpus.fingerprint, "teacher": teacher.fingerprint}
+    labels = pending_artifact(project.config, project.store, inputs)
+    extracted(replace(labels, fingerprint="b" * 16), project.with_max_rejects(0.01), runtime, corpus, teacher)
     """
 )
 

@@ -10,8 +10,7 @@ from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.config import load_config
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.student.lineage import artifact_at, distilled_arm, lineage_of, student_at
-from bertkd_ray.translation import translate
-from tests.helpers.local_project import Project
+from tests.helpers.local_project import Project, translated
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +69,7 @@ def test_the_lineage_of_a_student_with_a_teacher(project, taught):
 
 def test_the_lineage_of_a_control_and_what_is_gone(project, tmp_path):
     control = project.control()
-    translate.translate(
-        project.pending_translation(), project.with_max_rejects(0), project.runtime, project.corpus(), control
-    )
+    translated(project.pending_translation(), project.with_max_rejects(0), project.runtime, project.corpus(), control)
     lineage = lineage_of(control)
     assert (lineage.softlabels, lineage.teacher) == (None, None)
     assert [one.directory for one in lineage.translations] == [project.pending_translation().directory]

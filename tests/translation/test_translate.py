@@ -33,7 +33,7 @@ from bertkd_ray.translation.translate import (
     read_translations,
 )
 from tests.helpers.killable_processes import kills_until_done
-from tests.helpers.local_project import InProcessRuntime, Project
+from tests.helpers.local_project import InProcessRuntime, Project, translated
 from tests.helpers.poison_records import NO_TOKEN, pending_on_corpus, with_poison_records
 
 ROWS = 20
@@ -133,7 +133,7 @@ def test_parts_cover_the_split_once(project, monkeypatch, rows):
 def translation(project) -> Artifact:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(translate, "_PART_ROWS", 6)
-        return translate.translate(
+        return translated(
             project.pending_translation(),
             project.with_max_rejects(0),
             project.runtime,
@@ -161,7 +161,7 @@ def test_a_chinese_target_is_scored_by_characters(project):
     corpus = project.corpus()
     chinese = replace(corpus, info={**corpus.info, "tgt_lang": "zh"})
     work = PendingArtifact(project.store, "translation", "0123456789abcdef", project.pending_translation().config, {})
-    found = translate.translate(work, project.with_max_rejects(0), project.runtime, chinese, project.control())
+    found = translated(work, project.with_max_rejects(0), project.runtime, chinese, project.control())
     assert found.info["tokenize"] == "zh"
     assert "|tok:zh|" in found.info["signatures"]["bleu_signature"]
     shutil.rmtree(found.uri)
@@ -182,7 +182,7 @@ def moses(tmp_path_factory) -> Project:
 def test_translations_of_moses_text_are_raw_with_their_tokens_beside_them(project, moses, monkeypatch):
     written = "the man &apos;s here , she says ."
     monkeypatch.setattr(tokenizer, "decode", lambda _, ids: [unescape_moses(written)] * len(list(ids)))
-    found = translate.translate(
+    found = translated(
         moses.pending_translation(), moses.with_max_rejects(0), moses.runtime, moses.corpus(), moses.control()
     )
     table = read_translations(found)
@@ -215,13 +215,13 @@ def test_sentences_that_raise_have_an_empty_translation(project, poison, transla
     with pytest.raises(
         UserError, match=r"^translate: 1 of 20 pairs rejected \(5\.000%\), .*; pair 7: IndexError: index out of"
     ):
-        translate.translate(work, project.with_max_rejects(0.001), runtime, corpus, project.control())
+        translated(work, project.with_max_rejects(0.001), runtime, corpus, project.control())
     with pytest.raises(UserError, match=r"^translate: 2 of 20 pairs rejected"):
-        translate.translate(work, project.with_max_rejects(0.05), runtime, corpus, project.control())
+        translated(work, project.with_max_rejects(0.05), runtime, corpus, project.control())
     # What is translated is not translated again: the part with the second sentence was finished before it was counted.
     capsys.readouterr()
     last = InProcessRuntime()
-    found = translate.translate(work, project.with_max_rejects(0.1), last, corpus, project.control())
+    found = translated(work, project.with_max_rejects(0.1), last, corpus, project.control())
     assert [part.start for part in last.mapped] == [18]
     rejects = pq.read_table(found.path("rejects.parquet")).to_pylist()
     assert [(one["id"], one["fragment"]) for one in rejects] == [(pair, "test/fragment-000000.parquet") for pair in ids]
@@ -254,7 +254,7 @@ def test_a_sentence_that_kills_has_an_empty_translation(project, poison, monkeyp
     work = pending_on_corpus(corpus, project.pending_translation(), "c" * 16)
 
     def drive() -> None:
-        translate.translate(work, project.with_max_rejects(0.1), InProcessRuntime(), corpus, project.control())
+        translated(work, project.with_max_rejects(0.1), InProcessRuntime(), corpus, project.control())
 
     assert kills_until_done(drive) == 6
     found = load(project.store, work.directory)
@@ -275,7 +275,7 @@ def test_only_parts_that_are_missing_or_of_other_rows_are_translated(project, tr
     data = project.store.read(work.staging, third.name)
     project.store.write(data[:-20], work.staging, third.name)
     runtime = InProcessRuntime()
-    found = translate.translate(work, project.with_max_rejects(0), runtime, project.corpus(), project.control())
+    found = translated(work, project.with_max_rejects(0), runtime, project.corpus(), project.control())
     assert runtime.mapped == [first, third, fourth]
     assert read_translations(found).equals(read_translations(translation))
 
