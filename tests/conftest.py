@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +24,31 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+@pytest.fixture(scope="session", autouse=True)
+def make_database(tmp_path_factory) -> Iterator[Callable[[Path], None]]:
+    """How MLflow makes a database, which takes a second: each new one of this process is a copy of the first."""
+    from bertkd_ray.tracking import store
+
+    make, template = store._make_database, tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+
+    def copy(file: Path) -> None:
+        if file.exists():
+            make(file)
+            return
+        make(template)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        scratch = file.with_name(f".{file.name}.copy")
+        shutil.copyfile(template, scratch)
+        # Where another process has made it in between, that one stays.
+        with contextlib.suppress(FileExistsError):
+            os.link(scratch, file)
+        scratch.unlink()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "_make_database", copy)
+        yield make
+
+
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     """One local Ray session for all tests; two logical CPUs, as the smallest machine has."""
@@ -28,6 +56,7 @@ def ray_session() -> Iterator[None]:
 
     import ray
 
-    ray.init(address="local", num_cpus=2, log_to_driver=False, logging_level=logging.ERROR)
+    # As the program starts one: a dashboard is a dozen processes more.
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     yield
     ray.shutdown()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,13 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.tracking import default_uri, open_tracker
 from bertkd_ray.tracking.interface import InputArtifact, Run, RunRef, Tracker
 from bertkd_ray.tracking.runs import CHANGED_TAG, KEY_TAG, LOGGED_STEP_TAG, MlflowRun, MlflowTracker
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _databases_are_made(make_database: Any) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bertkd_ray.tracking.store._make_database", make_database)
+        yield
 
 
 @pytest.fixture(scope="module")
