@@ -177,14 +177,17 @@ class GpuSetting:
         """A student on the device, in float32."""
         size = self.sizes.student
         model = build_student(
+            StudentConfig(
+                encoder_layers=size.encoder_layers,
+                decoder_layers=size.decoder_layers,
+                width=size.width,
+                ffn=size.ffn,
+                heads=self.sizes.heads[1],
+                dropout=dropout,
+                attention_dropout=dropout,
+                activation_dropout=dropout,
+            ),
             vocab_size=size.vocabulary,
-            layers=(size.encoder_layers, size.decoder_layers),
-            width=size.width,
-            ffn=size.ffn,
-            heads=self.sizes.heads[1],
-            dropout=dropout,
-            attention_dropout=dropout,
-            activation_dropout=dropout,
             max_positions=512,
             seed=5,
             attention=attention or self.attention,  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from bertkd_ray.core.devices import Precision, autocast
 from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import TRAIN_DATA_WAIT, CurveRow
 from bertkd_ray.training.dropout import seeded_dropout
+from bertkd_ray.training.optimization import global_grad_norm_clip
 from bertkd_ray.training.preemption import Notice
 from bertkd_ray.training.trainer import Task
 
@@ -44,7 +45,7 @@ class Unjudged:
         self._task = task
         self.stat_keys, self.optimizer = task.stat_keys, task.optimizer
         self.objective, self.model = task.objective, task.model
-        self.clip, self.learning_rate = task.clip, task.learning_rate
+        self.max_norm, self.learning_rate = task.max_norm, task.learning_rate
 
     def evaluate(self, world: World) -> dict[str, float]:
         """Nothing is looked at."""
@@ -69,6 +70,6 @@ class Updates:
         with autocast(device, self._precision), seeded_dropout(seed, device):
             loss_sum, _ = task.objective(batch.to(device))
             (loss_sum / batch.count).backward()
-        norm = task.clip(self._parameters)
+        norm = global_grad_norm_clip(self._parameters, task.max_norm)
         task.optimizer.step()
         return norm

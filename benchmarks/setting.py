@@ -20,6 +20,7 @@ from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.config import Config, load_config
+from bertkd_ray.config.sections import TeacherConfig
 from bertkd_ray.core.devices import Precision, resolve_precision
 from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.corpus.tokenizer import load_bert_ids
@@ -136,12 +137,7 @@ class Setting:
     def new_teacher(self, attention: str = "eager", dropout: float = 0.0) -> ConditionalMaskedLM:
         """A teacher at the start of finetuning."""
         return build_teacher(
-            self.bert,
-            self.bert_ids,
-            pretrained=True,
-            attention=attention,
-            dropout=dropout,
-            attention_dropout=dropout,
+            self.bert, self.bert_ids, TeacherConfig(dropout=dropout, attention_dropout=dropout), attention=attention
         )
 
     def groups(self) -> RowGroups:

@@ -124,18 +124,7 @@ def teacher_of(setting: Setting) -> TeacherTask:
 def student_of(setting: Setting) -> LabelledStudentTask:
     """The student as distill trains it, with the setting's configuration."""
     student, config = setting.config.student, setting.config
-    model = build_student(
-        vocab_size=setting.vocabulary,
-        layers=(student.encoder_layers, student.decoder_layers),
-        width=student.width,
-        ffn=student.ffn,
-        heads=student.heads,
-        dropout=student.dropout,
-        attention_dropout=student.attention_dropout,
-        activation_dropout=student.activation_dropout,
-        max_positions=512,
-        seed=1,
-    )
+    model = build_student(student, vocab_size=setting.vocabulary, max_positions=512, seed=1)
     nothing = Ragged.from_lists([])
     validation = Validation(nothing, nothing, [], tokenizer=None)  # type: ignore[arg-type]
     return LabelledStudentTask(model, student, config.kd, validation, setting.precision, setting.vocabulary)

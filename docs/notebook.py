@@ -195,19 +195,7 @@ for temperature in (1.0, 2.0, 10.0):
 # %%
 label_src = bertkd.Ragged.from_arrow(label_rows["src_ids"])
 student_batch = bertkd.collate(label_src, label_tgt, (labels.topk_ids, labels.topk_logits, labels.logsumexp))
-shape = config.student
-student = bertkd.build_student(
-    vocab_size=len(bert_ids),
-    layers=(shape.encoder_layers, shape.decoder_layers),
-    width=shape.width,
-    ffn=shape.ffn,
-    heads=shape.heads,
-    dropout=0.0,
-    attention_dropout=0.0,
-    activation_dropout=0.0,
-    max_positions=128,
-    seed=1,
-)
+student = bertkd.build_student(config.student, vocab_size=len(bert_ids), max_positions=128, seed=1).eval()
 hidden_PD = bertkd.decoder_hidden(student, student_batch)
 weight_VD = student.get_output_embeddings().weight
 targets = (student_batch.targets_P, student_batch.topk_ids_Pk, student_batch.topk_logits_Pk)

@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from bertkd_ray.cli import main
+from bertkd_ray.config.sections import TeacherConfig
 from bertkd_ray.pipeline.session import Session
 from bertkd_ray.teacher.model import build_teacher
 from tests.helpers.failing_storage import FaultyStorage
@@ -171,16 +172,7 @@ def test_a_bert_with_code_of_its_own_is_loaded_without_it(project, tmp_path, mar
     (bert / "modeling.py").write_text(f"from pathlib import Path\nPath({str(mark)!r}).touch()\n")
     (bert / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb(mark)))
     assert main(["validate", str(project / "small.yaml"), f"teacher.model={bert}"]) == 0
-    build_teacher(
-        str(bert),
-        np.arange(8, dtype=np.int32),
-        pretrained=True,
-        attention="eager",
-        dropout=None,
-        attention_dropout=0.1,
-        layers=None,
-        seed=1,
-    )
+    build_teacher(str(bert), np.arange(8, dtype=np.int32), TeacherConfig(), attention="eager", seed=1)
     (bert / "model.safetensors").unlink()
     assert main(["validate", str(project / "small.yaml"), f"teacher.model={bert}"]) == 2
     assert not mark.exists()

@@ -4,9 +4,7 @@ Shapes: N sentence pairs, S and T padded source and target lengths, P real targe
 pair, pairs one after another), k kept teacher entries.
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,13 +13,14 @@ from torch import Tensor
 
 from bertkd_ray.core.ragged import Ragged, flat_positions
 from bertkd_ray.corpus.tokenizer import BOS_ID, EOS_ID, PAD_ID
+from bertkd_ray.training.prefetch import CollatedBatch
 
 SoftLabelColumns = tuple[NDArray[np.integer], NDArray[np.floating], NDArray[np.floating]]
 """topk_ids [P, k], topk_logits [P, k] and logsumexp [P], positions in the order of the batch's rows."""
 
 
 @dataclass(frozen=True)
-class StudentBatch:
+class StudentBatch(CollatedBatch):
     """The tensors of one micro-batch; the three of the teacher are None for a batch without soft labels."""
 
     src_ids_NS: Tensor
@@ -50,11 +49,6 @@ class StudentBatch:
     def padded_tokens(self) -> int:
         """Tokens of both sides, padding included."""
         return self.src_ids_NS.numel() + self.decoder_input_ids_NT.numel()
-
-    def to(self, device: torch.device | str, *, non_blocking: bool = True) -> StudentBatch:
-        """The same batch on another device; from pinned memory to a GPU the process does not wait for the copy."""
-        tensors: dict[str, Tensor] = {f.name: t for f in fields(self) if (t := getattr(self, f.name)) is not None}
-        return StudentBatch(**{name: t.to(device, non_blocking=non_blocking) for name, t in tensors.items()})
 
 
 def collate(

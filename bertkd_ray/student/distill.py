@@ -126,14 +126,8 @@ def _train(job: DistillJob, context: TrainContext) -> None:
     device = context.world.device
     precision = resolve_precision(settings.precision, device)
     model = build_student(
+        student,
         vocab_size=corpus.info["vocabulary"],
-        layers=(student.encoder_layers, student.decoder_layers),
-        width=student.width,
-        ffn=student.ffn,
-        heads=student.heads,
-        dropout=student.dropout,
-        attention_dropout=student.attention_dropout,
-        activation_dropout=student.activation_dropout,
         max_positions=max(_MAX_POSITIONS, settings.max_side_tokens + 1),
         seed=settings.training.seed,
         attention=resolve_attention("auto", device, training=True),

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, M2M100Config, M2M100ForConditionalGeneration
 
+from bertkd_ray.config.sections import StudentConfig
 from bertkd_ray.corpus.tokenizer import BOS_ID, EOS_ID, PAD_ID
 from bertkd_ray.student.collate import StudentBatch
 
@@ -13,18 +14,7 @@ Attention = Literal["eager", "sdpa"]
 
 
 def build_student(
-    *,
-    vocab_size: int,
-    layers: tuple[int, int],
-    width: int,
-    ffn: int,
-    heads: int,
-    dropout: float,
-    attention_dropout: float,
-    activation_dropout: float,
-    max_positions: int,
-    seed: int,
-    attention: Attention = "eager",
+    student: StudentConfig, *, vocab_size: int, max_positions: int, seed: int, attention: Attention = "eager"
 ) -> M2M100ForConditionalGeneration:
     """A student with fresh weights that depend on the seed alone; the global random state is left as it was.
 
@@ -32,9 +22,8 @@ def build_student(
     the last, ReLU, sinusoidal positions, embeddings times √width and shared by encoder, decoder and output layer, no
     layer drop. Every matrix, embeddings included, is drawn by Xavier/Glorot uniform; biases are 0, LayerNorm gains 1.
 
-    layers: (encoder, decoder). dropout: on embeddings and sub-layer outputs; attention_dropout: on attention weights;
-    activation_dropout: after the ReLU. OpenNMT uses one number for all three. attention: how attention is computed in
-    this process; it is not saved, and `from_pretrained` chooses for itself.
+    student: its sizes and dropouts; OpenNMT uses one number for all three. attention: how attention is computed in this
+    process; it is not saved, and `from_pretrained` chooses for itself.
 
     Differences from OpenNMT: its sinusoids interleave sine and cosine, count positions from 0 and space the wavelengths
     up to just below 10000 · 2π; here (tensor2tensor's form) all sines come first, positions count from 1 and the
@@ -45,18 +34,18 @@ def build_student(
     """
     config = M2M100Config(
         vocab_size=vocab_size,
-        d_model=width,
-        encoder_layers=layers[0],
-        decoder_layers=layers[1],
-        encoder_ffn_dim=ffn,
-        decoder_ffn_dim=ffn,
-        encoder_attention_heads=heads,
-        decoder_attention_heads=heads,
+        d_model=student.width,
+        encoder_layers=student.encoder_layers,
+        decoder_layers=student.decoder_layers,
+        encoder_ffn_dim=student.ffn,
+        decoder_ffn_dim=student.ffn,
+        encoder_attention_heads=student.heads,
+        decoder_attention_heads=student.heads,
         encoder_layerdrop=0.0,
         decoder_layerdrop=0.0,
-        dropout=dropout,
-        attention_dropout=attention_dropout,
-        activation_dropout=activation_dropout,
+        dropout=student.dropout,
+        attention_dropout=student.attention_dropout,
+        activation_dropout=student.activation_dropout,
         activation_function="relu",
         max_position_embeddings=max_positions,
         scale_embedding=True,

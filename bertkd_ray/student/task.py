@@ -32,7 +32,7 @@ from bertkd_ray.training.curves import (
     VALID_NLL,
     VALID_PERPLEXITY,
 )
-from bertkd_ray.training.optimization import build_optimizer, global_grad_norm_clip, linear_warmup_decay, noam
+from bertkd_ray.training.optimization import build_optimizer, linear_warmup_decay, noam
 
 # Padded source tokens of a batch of greedy search. Elsewhere a step takes as long for one sentence as for thousands.
 _GREEDY_TOKENS = {"cpu": 4096}
@@ -110,12 +110,9 @@ class StudentTask:
         self.model = student
         self.objective: nn.Module = DistillationLoss(student, kd, config.label_smoothing, precision).train()
         self.optimizer = build_optimizer(student, kind="adamw", betas=(0.9, 0.98), eps=1e-9, weight_decay=0.0)
+        self.max_norm = math.inf if config.clip is None else config.clip
         self._config, self._kd, self._validation, self._precision = config, kd, validation, precision
         self._pad_to = padding_multiple(student.device)
-
-    def clip(self, parameters: list[nn.Parameter]) -> Tensor:
-        """Scales the gradients down to the configured norm, if there is one."""
-        return global_grad_norm_clip(parameters, self._config.clip if self._config.clip is not None else math.inf)
 
     def learning_rate(self, step: int) -> float:
         """The original Transformer's schedule (Vaswani et al., 2017, section 5.3), scaled; or a linear fall."""

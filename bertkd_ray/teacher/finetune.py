@@ -97,17 +97,8 @@ def _train(job: FinetuneJob, context: TrainContext) -> None:
     with scratch_directory("corpus-") as scratch:
         bert_ids = load_bert_ids(corpus.local(TOKENIZER, scratch))
     specials = bert_specials(bert)
-    model = build_teacher(
-        bert,
-        bert_ids,
-        pretrained=teacher.pretrained,
-        attention=resolve_attention(teacher.attention, device, training=True),
-        dropout=teacher.dropout,
-        attention_dropout=teacher.attention_dropout,
-        layers=teacher.layers,
-        left_to_right=teacher.left_to_right,
-        seed=settings.training.seed,
-    )
+    attention = resolve_attention(teacher.attention, device, training=True)
+    model = build_teacher(bert, bert_ids, teacher, attention=attention, seed=settings.training.seed)
     torch.nn.Module.to(model, device)  # transformers' own `to` is untyped
     columns = ["id", "src_ids", "tgt_ids"]
     valid = corpus.read_table("valid/", columns).combine_chunks()

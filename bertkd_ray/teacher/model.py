@@ -17,6 +17,7 @@ from transformers import BertConfig, BertModel, BertPreTrainedModel
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.bert.modeling_bert import BertPredictionHeadTransform
 
+from bertkd_ray.config.sections import TeacherConfig
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.quiet import quiet_transformers
 from bertkd_ray.teacher.families import as_bert_state
@@ -101,44 +102,41 @@ def left_to_right_mask(token_type_ids_NL: Tensor, attention_mask_NL: Tensor) -> 
 def build_teacher(
     model_path: str | Path,
     bert_ids: NDArray[np.integer],
+    teacher: TeacherConfig,
     *,
-    pretrained: bool,
     attention: str = "eager",
-    dropout: float | None = None,
-    attention_dropout: float = 0.1,
-    layers: int | None = None,
-    left_to_right: bool = False,
     seed: int = 0,
 ) -> ConditionalMaskedLM:
     """A teacher from the directory of a BERT, or of a model that is one under other names, in float32, training mode.
 
     bert_ids: int32[V], the BERT id behind each token; its input embedding initialises the token's output row (the bias
-    starts at zero). pretrained: load the weights, else draw all of them from `seed` by the configuration alone.
-    attention: "eager" or "sdpa"; with padding and bf16 on a CPU, eager is 4 to 6 times faster (166 against 692 ms for
-    4,080 tokens of a six-layer MiniLM on two cores). dropout: of hidden states, None keeps the checkpoint's. layers:
-    keep the first so many layers of the encoder, None keeps all. left_to_right: see `left_to_right_mask`.
+    starts at zero). teacher: its layers, dropouts and direction (`left_to_right_mask`); not `pretrained`, all weights
+    are drawn from `seed` by the configuration alone. attention: "eager" or "sdpa"; with padding and bf16 on a CPU,
+    eager is 4 to 6 times faster (166 against 692 ms for 4,080 tokens of a six-layer MiniLM on two cores).
 
     Raises UserError when the directory is no BERT, has no usable safetensors weights, or has fewer layers.
     """
     directory = Path(model_path)
     config = BertConfig.from_dict(bert_config(directory))
     available = config.num_hidden_layers
-    if layers is not None and not 1 <= layers <= available:
+    layers = teacher.layers or available
+    if layers > available:
         raise UserError(f"teacher.layers: {directory} has {available} layers; choose 1 to {available}, not {layers}")
     if len(bert_ids) == 0 or int(bert_ids.min()) < 0 or int(bert_ids.max()) >= config.vocab_size:
         raise UserError(
             f"teacher.model: the corpus was prepared with another BERT: its ids reach {bert_ids.max(initial=-1)}, "
             f"{directory} has {config.vocab_size}; prepare the corpus again with this model"
         )
-    config.num_hidden_layers = available if layers is None else layers
-    config.hidden_dropout_prob = config.hidden_dropout_prob if dropout is None else dropout
-    config.attention_probs_dropout_prob = attention_dropout
+    config.num_hidden_layers = layers
+    if teacher.dropout is not None:
+        config.hidden_dropout_prob = teacher.dropout
+    config.attention_probs_dropout_prob = teacher.attention_dropout
     config.target_vocab_size = len(bert_ids)
-    config.left_to_right = left_to_right
+    config.left_to_right = teacher.left_to_right
     config.tie_word_embeddings = False
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if pretrained:
+        if teacher.pretrained:
             model = _load_pretrained(directory, config, attention)
         else:
             model = ConditionalMaskedLM._from_config(config, attn_implementation=attention, dtype=torch.float32)

@@ -1,9 +1,8 @@
 """What the training loop needs to know about the teacher: torch alone, no Ray."""
 
-from __future__ import annotations
-
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -19,14 +18,15 @@ from bertkd_ray.teacher.model import ConditionalMaskedLM
 from bertkd_ray.training.batch_plan import MicroBatch, RowLengths, shuffled_batches
 from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import TRAIN_ACCURACY, VALID_ACCURACY, VALID_LOSS
-from bertkd_ray.training.optimization import build_optimizer, global_grad_norm_clip, linear_warmup_decay
+from bertkd_ray.training.optimization import build_optimizer, linear_warmup_decay
+from bertkd_ray.training.prefetch import CollatedBatch
 
 _VALIDATION_SEED = 0
 """Validation masks are the same in every run, whatever its seed, so that runs compare."""
 
 
 @dataclass(frozen=True)
-class TeacherBatch:
+class TeacherBatch(CollatedBatch):
     """`CMLMBatch` as tensors."""
 
     input_ids: Tensor
@@ -45,14 +45,10 @@ class TeacherBatch:
         """Places of the batch, padding included."""
         return self.input_ids.numel()
 
-    def to(self, device: torch.device) -> TeacherBatch:
-        """The same batch on another device."""
-        return TeacherBatch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
-
-    @staticmethod
-    def of(batch: CMLMBatch) -> TeacherBatch:
+    @classmethod
+    def of(cls, batch: CMLMBatch) -> Self:
         """The tensors that share the arrays' memory."""
-        return TeacherBatch(*(torch.from_numpy(getattr(batch, field.name)) for field in fields(CMLMBatch)))
+        return cls(*map(torch.from_numpy, vars(batch).values()))
 
 
 class MaskedLoss(nn.Module):
@@ -64,7 +60,7 @@ class MaskedLoss(nn.Module):
 
     def forward(self, batch: TeacherBatch) -> tuple[Tensor, Tensor]:
         """Cross-entropy in nats, summed."""
-        loss, correct = self.teacher.loss_sum(*(getattr(batch, field.name) for field in fields(batch)))
+        loss, correct = self.teacher.loss_sum(*vars(batch).values())
         return loss, correct.float().reshape(1)
 
 
@@ -105,11 +101,7 @@ class TeacherTask:
         self._config, self._seed, self._bert_ids, self._specials = config, seed, bert_ids, specials
         self._valid, self._precision = valid, precision
         self._pad_to = padding_multiple(teacher.device)
-        self._max_norm = math.inf if each_tensor else config.clip  # BertAdam clips every tensor by itself
-
-    def clip(self, parameters: list[nn.Parameter]) -> Tensor:
-        """Scales the gradients down to the configured norm."""
-        return global_grad_norm_clip(parameters, self._max_norm)
+        self.max_norm = math.inf if each_tensor else config.clip  # BertAdam clips every tensor by itself
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then linear decay to 0."""

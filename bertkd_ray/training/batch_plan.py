@@ -33,6 +33,11 @@ class StreamPosition(NamedTuple):
     """Batches of that window already given."""
 
 
+def start_positions(streams: int) -> list[StreamPosition]:
+    """Where so many streams begin."""
+    return [StreamPosition(stream, 0) for stream in range(streams)]
+
+
 @dataclass(frozen=True)
 class BatchPlan:
     """Which row groups make up which window, in every epoch; a pure function of row counts and the seed.
@@ -52,10 +57,6 @@ class BatchPlan:
         wanted = -(-int(self.group_rows.sum()) // self.window_pairs)
         wanted = -(-wanted // self.streams) * self.streams
         return min(wanted, len(self.group_rows))
-
-    def start(self, stream: int) -> StreamPosition:
-        """Where a stream begins."""
-        return StreamPosition(stream, 0)
 
     def window(self, position: StreamPosition) -> tuple[int, NDArray[np.int64]]:
         """The epoch and the row groups of the window at a position; an epoch's windows have each group once."""
@@ -121,29 +122,29 @@ class Streams:
     def __init__(
         self,
         plan: BatchPlan,
+        positions: list[StreamPosition] | None = None,
         *,
         budget: int,
         read: Callable[[NDArray[np.int64]], pa.Table],
         lengths: Callable[[pa.Table], RowLengths],
         rank: int = 0,
         workers: int = 1,
-        positions: list[StreamPosition] | None = None,
     ) -> None:
         """budget: padded tokens a micro-batch; read: row groups to a table; positions: all B, to go on from."""
         if plan.streams < workers:
             raise ValueError(f"{plan.streams} micro-batches cannot be shared by {workers} workers")
         self._plan, self._budget, self._read, self._lengths = plan, budget, read, lengths
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="window")
-        starts = positions or [plan.start(stream) for stream in range(plan.streams)]
-        self._streams = {stream: self._stream(stream, starts[stream]) for stream in range(rank, plan.streams, workers)}
+        starts = positions or start_positions(plan.streams)
+        self._streams = [self._stream(stream, starts[stream]) for stream in range(rank, plan.streams, workers)]
 
     def step(self) -> list[MicroBatch]:
         """The micro-batches of this worker's streams for the next update."""
-        return [next(stream) for stream in self._streams.values()]
+        return [next(stream) for stream in self._streams]
 
     def close(self) -> None:
         """Ends the reading ahead."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(cancel_futures=True)
 
     def _stream(self, stream: int, position: StreamPosition) -> Iterator[MicroBatch]:
         ahead: Future[pa.Table] | None = None

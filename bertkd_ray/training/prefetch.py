@@ -1,72 +1,62 @@
 """Micro-batches collated ahead of the update that is being computed."""
 
-from __future__ import annotations
-
-import queue
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from bertkd_ray.training.batch_plan import MicroBatch, Streams
 
-_UPDATES_AHEAD = 2
+_UPDATES_AHEAD = 3
 
 
-class CollatedBatch(Protocol):
-    """A collated micro-batch."""
+@dataclass(frozen=True)
+class CollatedBatch(ABC):
+    """The tensors of a micro-batch."""
 
     @property
+    @abstractmethod
     def count(self) -> int:
         """Positions that the loss is summed over."""
 
     @property
+    @abstractmethod
     def padded_tokens(self) -> int:
         """Tokens that the model sees, padding included."""
 
-    def to(self, device: torch.device) -> CollatedBatch:
-        """The same batch on another device."""
+    def to(self, device: torch.device | str) -> Self:
+        """The same batch on another device; from pinned memory to a GPU the process does not wait for the copy."""
+        return self._changed(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pinned(self) -> Self:
+        """A copy in memory from which a GPU copies while this process goes on."""
+        return self._changed(Tensor.pin_memory)
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Self:
+        return replace(self, **{name: change(value) for name, value in vars(self).items() if value is not None})
 
 
 CollatedUpdate = list[tuple[MicroBatch, CollatedBatch]]
 """The micro-batches of one update, each with its tensors."""
 
 
-def pin_memory(batch: Any) -> Any:
-    """A copy of a dataclass of tensors in memory from which a GPU copies while this process goes on."""
-    tensors = {name: value.pin_memory() for name, value in vars(batch).items() if isinstance(value, Tensor)}
-    return replace(batch, **tensors)
+def prefetch(streams: Streams, collate: Callable[[MicroBatch], CollatedBatch]) -> Generator[CollatedUpdate, None, None]:
+    """Collates the next updates in a thread, which ends with the generator, while the present one is computed."""
+    pool = ThreadPoolExecutor(1, "collate")
 
+    def next_update() -> CollatedUpdate:
+        return [(micro, collate(micro)) for micro in streams.step()]
 
-def prefetch(streams: Streams, collate: Callable[[MicroBatch], CollatedBatch]) -> Iterator[CollatedUpdate]:
-    """Collates the next updates in a thread while the present one is computed."""
-    ready: queue.Queue[CollatedUpdate | BaseException] = queue.Queue(_UPDATES_AHEAD)
-    ended = threading.Event()
-
-    def produce() -> None:
-        try:
-            while not ended.is_set():
-                item = [(micro, collate(micro)) for micro in streams.step()]
-                while not ended.is_set():
-                    try:
-                        ready.put(item, timeout=0.2)
-                        break
-                    except queue.Full:
-                        continue
-        except BaseException as error:
-            # Handed to the loop, which raises it where the batch is missed.
-            ready.put(error)
-
-    thread = threading.Thread(target=produce, name="collate", daemon=True)
-    thread.start()
     try:
+        ahead = deque(pool.submit(next_update) for _ in range(_UPDATES_AHEAD))
         while True:
-            item = ready.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
+            update = ahead.popleft().result()
+            ahead.append(pool.submit(next_update))
+            yield update
     finally:
-        ended.set()
+        pool.shutdown(cancel_futures=True)

@@ -10,8 +10,9 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,14 +26,14 @@ from bertkd_ray.core.devices import Precision, autocast
 from bertkd_ray.core.errors import TrainingDivergedError
 from bertkd_ray.core.keyed_random import keyed_seed
 from bertkd_ray.core.timeline import span
-from bertkd_ray.training.batch_plan import BatchPlan, MicroBatch, RowLengths, StreamPosition, Streams
+from bertkd_ray.training.batch_plan import BatchPlan, MicroBatch, RowLengths, StreamPosition, Streams, start_positions
 from bertkd_ray.training.context import TrainContext, World
 from bertkd_ray.training.curves import CurveRow
 from bertkd_ray.training.dropout import seeded_dropout
 from bertkd_ray.training.meter import TrainMeter
-from bertkd_ray.training.optimization import set_learning_rate
+from bertkd_ray.training.optimization import global_grad_norm_clip, set_learning_rate
 from bertkd_ray.training.preemption import Notice, PreemptedError
-from bertkd_ray.training.prefetch import CollatedBatch, CollatedUpdate, pin_memory, prefetch
+from bertkd_ray.training.prefetch import CollatedBatch, CollatedUpdate, prefetch
 from bertkd_ray.training.settings import TrainSettings
 
 StateDict = dict[str, Tensor]
@@ -44,6 +45,8 @@ class Task(Protocol):
     stat_keys: tuple[str, ...]
     """Keys of the means that become of the sums which `objective` gives beside the loss."""
     optimizer: torch.optim.Optimizer
+    max_norm: float
+    """L2 norm of all gradients together above which they are scaled down."""
 
     @property
     def objective(self) -> nn.Module:
@@ -52,9 +55,6 @@ class Task(Protocol):
     @property
     def model(self) -> nn.Module:
         """The part of `objective` whose weights are kept."""
-
-    def clip(self, parameters: list[nn.Parameter]) -> Tensor:
-        """Clips the gradients and returns their norm before that."""
 
     def learning_rate(self, step: int) -> float:
         """The rate of a step, counted from 1."""
@@ -97,22 +97,21 @@ class Trainer:
         self,
         task: Task,
         settings: TrainSettings,
-        make_streams: Callable[[list[StreamPosition] | None], Streams],
-        starts: list[StreamPosition],
+        open_streams: Callable[[list[StreamPosition]], Streams],
         context: TrainContext,
         precision: Precision,
     ) -> None:
-        """make_streams: the data from given positions of all B streams (None: their start); starts: these positions."""
+        """open_streams: the data from given positions of all B streams."""
         self._task, self._settings, self._context, self._precision = task, settings, context, precision
         self._world = context.world
-        self.state = TrainState(positions=starts)
+        self.state = TrainState(positions=start_positions(settings.micro_batches))
         self._best: StateDict = {}
         self._recent: deque[StateDict] = deque(maxlen=settings.average)
         self._norms: list[tuple[int, float, Tensor]] = []
         self._parameters = [p for p in task.objective.parameters() if p.requires_grad]
         if context.restore is not None:
             self._load(context.restore)
-        self._streams = make_streams(self.state.positions if context.restore else None)
+        self._streams = open_streams(self.state.positions)
         self._ddp: nn.Module = task.objective
         if context.world.size > 1:
             device_ids = [context.world.device] if context.world.device.type == "cuda" else None
@@ -127,10 +126,14 @@ class Trainer:
         Raises TrainingDivergedError for a gradient that is not a number, and PreemptedError, with a checkpoint
         written, when the process of a worker is to end.
         """
-        meter = TrainMeter()
         if self.state.history:
             self._emit([])
-        prefetched = prefetch(self._streams, self._collate)
+        with closing(self._streams), closing(prefetch(self._streams, self._collate)) as prefetched:
+            self._train(prefetched)
+        return TrainResult(self._chosen(), self.state, self._exhausted_patience())
+
+    def _train(self, prefetched: Iterator[CollatedUpdate]) -> None:
+        meter = TrainMeter()
         while self.state.step < self._settings.steps and not self._exhausted_patience():
             notice = self._update(prefetched, meter)
             step = self.state.step
@@ -150,8 +153,6 @@ class Trainer:
                 self._context.on_checkpoint(self._save, step)
             if notice is Notice.TERMINATE and not last:
                 raise PreemptedError(f"preempted; the checkpoint of step {step} is written")
-        self._streams.close()
-        return TrainResult(self._chosen(), self.state, self._exhausted_patience())
 
     def _update(self, prefetched: Iterator[CollatedUpdate], meter: TrainMeter) -> Notice:
         """One step of the optimizer; gives the gravest notice that a worker had."""
@@ -178,7 +179,7 @@ class Trainer:
                 # DDP averages over the workers, the loss over the positions of all of them.
                 (loss_sum * (world.size / total)).backward()
             meter.add(loss_sum.detach(), stats.detach(), batch)
-        norm = task.clip(self._parameters)
+        norm = global_grad_norm_clip(self._parameters, task.max_norm)
         meter.norm, meter.rate = norm, rate
         self._norms.append((step, rate, norm))
         if device.type == "cpu":
@@ -191,7 +192,7 @@ class Trainer:
 
     def _collate(self, micro: MicroBatch) -> CollatedBatch:
         batch = self._task.collate(micro)
-        return pin_memory(batch) if self._world.device.type == "cuda" else batch
+        return batch.pinned() if self._world.device.type == "cuda" else batch
 
     def _check_norms(self) -> None:
         """Raises TrainingDivergedError for the first step since the last look whose gradient was not a number.
@@ -293,20 +294,14 @@ def fit(
     precision: Precision,
 ) -> TrainResult:
     """Trains a task on row groups, in the order of the batch plan, from the context's checkpoint or from the start."""
-    plan = BatchPlan(groups.rows, settings.micro_batches, settings.seed)
-
-    def streams(positions: list[StreamPosition] | None) -> Streams:
-        return Streams(
-            plan,
-            budget=settings.batch_tokens // settings.micro_batches,
-            read=groups.read,
-            lengths=lengths,
-            rank=context.world.rank,
-            workers=context.world.size,
-            positions=positions,
-        )
-
-    starts = [plan.start(stream) for stream in range(plan.streams)]
-    trainer = Trainer(task, settings, streams, starts, context, precision)
+    open_streams = partial(
+        Streams,
+        BatchPlan(groups.rows, settings.micro_batches, settings.seed),
+        budget=settings.batch_tokens // settings.micro_batches,
+        read=groups.read,
+        lengths=lengths,
+        rank=context.world.rank,
+        workers=context.world.size,
+    )
     with span("fit"):
-        return trainer.run()
+        return Trainer(task, settings, open_streams, context, precision).run()

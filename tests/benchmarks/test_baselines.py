@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.baselines import OriginalExtraction, PlainDistillation, PlainFinetuning, generate_each
 from benchmarks.training import drawn_labels
-from bertkd_ray.config.sections import KdConfig
+from bertkd_ray.config.sections import KdConfig, StudentConfig, TeacherConfig
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.decoding.seq2seq import translate_ids
 from bertkd_ray.softlabels.scoring import Scorer
@@ -43,19 +43,22 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def teacher(bert: Path, attention: str = "eager") -> ConditionalMaskedLM:
-    return build_teacher(bert, BERT_IDS, pretrained=True, attention=attention, dropout=0.0, attention_dropout=0.0)
+    return build_teacher(bert, BERT_IDS, TeacherConfig(dropout=0.0, attention_dropout=0.0), attention=attention)
 
 
 def student() -> Any:
     return build_student(
+        StudentConfig(
+            encoder_layers=1,
+            decoder_layers=1,
+            width=16,
+            ffn=24,
+            heads=2,
+            dropout=0.0,
+            attention_dropout=0.0,
+            activation_dropout=0.0,
+        ),
         vocab_size=V,
-        layers=(1, 1),
-        width=16,
-        ffn=24,
-        heads=2,
-        dropout=0.0,
-        attention_dropout=0.0,
-        activation_dropout=0.0,
         max_positions=64,
         seed=3,
     )

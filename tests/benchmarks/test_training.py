@@ -50,7 +50,7 @@ def make(tmp_path: Path) -> Callable[[], TeacherTask]:
     bert = write_bert(tmp_path / "bert")
 
     def task() -> TeacherTask:
-        model = build_teacher(bert, BERT_IDS, pretrained=True, dropout=0.0, attention_dropout=0.0)
+        model = build_teacher(bert, BERT_IDS, TeacherConfig(dropout=0.0, attention_dropout=0.0))
         config = TeacherConfig(batch_tokens=1024, steps=1, peak_lr=1e-5, warmup_steps=0)
         return TeacherTask(model, config, 1, BERT_IDS, SPECIALS, ROWS, "float32")
 

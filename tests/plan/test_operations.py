@@ -6,6 +6,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig
 
+from bertkd_ray.config.sections import StudentConfig
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.decoding import beam_search as beams
 from bertkd_ray.decoding.attention import shared_keys
@@ -59,14 +60,17 @@ def teacher() -> ConditionalMaskedLM:
 
 def student():
     return build_student(
+        StudentConfig(
+            encoder_layers=STUDENT.encoder_layers,
+            decoder_layers=STUDENT.decoder_layers,
+            width=STUDENT.width,
+            ffn=STUDENT.ffn,
+            heads=2,
+            dropout=0.0,
+            attention_dropout=0.0,
+            activation_dropout=0.0,
+        ),
         vocab_size=VOCABULARY,
-        layers=(STUDENT.encoder_layers, STUDENT.decoder_layers),
-        width=STUDENT.width,
-        ffn=STUDENT.ffn,
-        heads=2,
-        dropout=0.0,
-        attention_dropout=0.0,
-        activation_dropout=0.0,
         max_positions=64,
         seed=1,
     )

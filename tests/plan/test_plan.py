@@ -14,6 +14,7 @@ from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.cli import main
 from bertkd_ray.config import load_config
+from bertkd_ray.config.sections import StudentConfig, TeacherConfig
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.pipeline.pipeline import Pipeline
@@ -134,18 +135,21 @@ def test_nothing_is_written(tmp_path):
 def test_parameters_are_those_of_the_models(path):
     config = load_config(path)
     student = build_student(
+        StudentConfig(
+            encoder_layers=1,
+            decoder_layers=1,
+            width=32,
+            ffn=64,
+            heads=2,
+            dropout=0.0,
+            attention_dropout=0.0,
+            activation_dropout=0.0,
+        ),
         vocab_size=408,
-        layers=(1, 1),
-        width=32,
-        ffn=64,
-        heads=2,
-        dropout=0.0,
-        attention_dropout=0.0,
-        activation_dropout=0.0,
         max_positions=64,
         seed=1,
     )
-    teacher = build_teacher(config.teacher.model, np.zeros(408, np.int64), pretrained=False)
+    teacher = build_teacher(config.teacher.model, np.zeros(408, np.int64), TeacherConfig(pretrained=False))
     assert student_size(config.student, 408).parameters == sum(p.numel() for p in student.parameters())
     assert teacher_shape(config.teacher, 408).parameters == sum(p.numel() for p in teacher.parameters())
 
@@ -264,7 +268,9 @@ def batch() -> BatchLengths:
 
 def test_a_teachers_operations_are_those_that_torch_counts(path, batch):
     config = load_config(path)
-    model = build_teacher(config.teacher.model, np.zeros(408, np.int64), pretrained=False, attention="eager")
+    model = build_teacher(
+        config.teacher.model, np.zeros(408, np.int64), TeacherConfig(pretrained=False), attention="eager"
+    )
     width = 24  # 3 + 11 tokens and three special ones, in eights
     masked = torch.tensor([row * width + place for row in range(3) for place in (2, 3)])
     inputs = [torch.zeros(3, width, dtype=torch.long) for _ in range(2)]
@@ -281,14 +287,17 @@ def test_a_students_operations_are_those_that_torch_counts(path, batch):
     config = load_config(path)
     student = config.student
     model = build_student(
+        StudentConfig(
+            encoder_layers=student.encoder_layers,
+            decoder_layers=student.decoder_layers,
+            width=student.width,
+            ffn=student.ffn,
+            heads=student.heads,
+            dropout=0.0,
+            attention_dropout=0.0,
+            activation_dropout=0.0,
+        ),
         vocab_size=408,
-        layers=(student.encoder_layers, student.decoder_layers),
-        width=student.width,
-        ffn=student.ffn,
-        heads=student.heads,
-        dropout=0.0,
-        attention_dropout=0.0,
-        activation_dropout=0.0,
         max_positions=64,
         seed=1,
     )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from bertkd_ray.config.sections import TeacherConfig
 from bertkd_ray.core.devices import Precision
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
@@ -28,7 +29,7 @@ BERT_IDS = np.asarray([0, 1, 2, 3, *range(5, 29)], np.int32)
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> ConditionalMaskedLM:
-    teacher = build_teacher(write_bert(tmp_path_factory.mktemp("bert")), BERT_IDS, pretrained=True).eval()
+    teacher = build_teacher(write_bert(tmp_path_factory.mktemp("bert")), BERT_IDS, TeacherConfig()).eval()
     with torch.no_grad():
         teacher.output.bias.copy_(torch.linspace(-1, 1, len(BERT_IDS)))
     return teacher
@@ -190,7 +191,7 @@ def test_pair_longer_than_the_bert_is_named(model: ConditionalMaskedLM) -> None:
 
 @pytest.mark.parametrize("value", [1e6, float("nan")])
 def test_logits_beyond_float16_are_an_error(tmp_path: Path, value: float) -> None:
-    teacher = build_teacher(write_bert(tmp_path), BERT_IDS, pretrained=True).eval()
+    teacher = build_teacher(write_bert(tmp_path), BERT_IDS, TeacherConfig()).eval()
     with torch.no_grad():
         teacher.output.bias[5] = value
     with pytest.raises(OverflowError, match=r"pair 9, target position 0: .* do not fit float16"):
@@ -215,7 +216,7 @@ def original() -> dict[str, Any]:
     inputs = [token.replace("@-@", "-").replace("@@", "") for token in ids]
     bert_ids = np.asarray([pieces.get(piece, pieces["[UNK]"]) for piece in inputs], np.int32)
     vectors = np.load(golden_path("topk.npz"), allow_pickle=False)
-    teacher = build_teacher(directory, bert_ids, pretrained=True).eval()
+    teacher = build_teacher(directory, bert_ids, TeacherConfig()).eval()
     with torch.no_grad():
         teacher.output.weight.copy_(torch.from_numpy(vectors["output_weight"]))
         teacher.output.bias.copy_(torch.from_numpy(vectors["output_bias"]))

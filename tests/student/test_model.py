@@ -14,17 +14,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from transformers import PreTrainedTokenizerFast
 
+from bertkd_ray.config.sections import StudentConfig
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.student.collate import collate
 from bertkd_ray.student.loss import fused_kd_loss
 from bertkd_ray.student.model import build_student, decoder_hidden
 
-SIZES = {"vocab_size": 48, "layers": (2, 1), "width": 16, "ffn": 32, "heads": 4, "max_positions": 64}
+SIZES = {"encoder_layers": 2, "decoder_layers": 1, "width": 16, "ffn": 32, "heads": 4}
 DROPOUT = {"dropout": 0.3, "attention_dropout": 0.1, "activation_dropout": 0.2}
 
 
-def _student(**changes):
-    return build_student(**{**SIZES, **DROPOUT, "seed": 7, **changes})
+def _student(*, vocab_size=48, seed=7, attention="eager", **changes):
+    student = StudentConfig(**{**SIZES, **DROPOUT, **changes})
+    return build_student(student, vocab_size=vocab_size, max_positions=64, seed=seed, attention=attention)
 
 
 def _batch():

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bertkd_ray.cli import main
+from bertkd_ray.config.sections import StudentConfig
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.student.model import build_student
 from bertkd_ray.student.saved_model import load_student, student_config
@@ -33,14 +34,17 @@ def directory(tmp_path, monkeypatch) -> Path:
     """A student that brings code, which leaves a mark; whoever asks on the terminal fails."""
     path = tmp_path / "model"
     student = build_student(
+        StudentConfig(
+            encoder_layers=1,
+            decoder_layers=1,
+            width=8,
+            ffn=8,
+            heads=2,
+            dropout=0.0,
+            attention_dropout=0.0,
+            activation_dropout=0.0,
+        ),
         vocab_size=16,
-        layers=(1, 1),
-        width=8,
-        ffn=8,
-        heads=2,
-        dropout=0.0,
-        attention_dropout=0.0,
-        activation_dropout=0.0,
         max_positions=16,
         seed=1,
     )

@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from bertkd_ray.config.sections import TeacherConfig
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.teacher.families import as_bert_config
 from bertkd_ray.teacher.model import build_teacher, load_teacher
@@ -95,7 +96,7 @@ def test_the_encoder_gives_what_the_models_own_class_gives(
     tmp_path: Path, family: str, inputs: tuple[torch.Tensor, ...], mlm: bool, seed: int
 ) -> None:
     directory = write(tmp_path, family, mlm=mlm, seed=seed)
-    model = build_teacher(directory, BERT_IDS, pretrained=True).eval()
+    model = build_teacher(directory, BERT_IDS, TeacherConfig()).eval()
     expected = own_hidden(directory, family, inputs)
     assert expected.std() > 0.1
     torch.testing.assert_close(encoder_hidden(model, inputs), expected, rtol=1e-5, atol=1e-5)
@@ -106,7 +107,7 @@ def test_the_transform_and_the_output_layer_are_the_models_own(
     tmp_path: Path, family: str, inputs: tuple[torch.Tensor, ...]
 ) -> None:
     directory = write(tmp_path, family)
-    model = build_teacher(directory, BERT_IDS, pretrained=True).eval()
+    model = build_teacher(directory, BERT_IDS, TeacherConfig()).eval()
     input_ids, token_types, attention, places = inputs
     own, kind = MODELS[family][0].from_pretrained(directory, attn_implementation="eager").eval(), family
     types = {} if kind == "distilbert" else {"token_type_ids": token_types}
@@ -117,12 +118,12 @@ def test_the_transform_and_the_output_layer_are_the_models_own(
 
 
 def test_a_headless_checkpoint_starts_with_the_identity_as_transform(tmp_path: Path, family: str) -> None:
-    model = build_teacher(write(tmp_path, family, mlm=False), BERT_IDS, pretrained=True)
+    model = build_teacher(write(tmp_path, family, mlm=False), BERT_IDS, TeacherConfig())
     assert torch.equal(model.transform.dense.weight, torch.eye(16))
 
 
 def test_token_types_of_zero_can_be_trained(tmp_path: Path, inputs: tuple[torch.Tensor, ...]) -> None:
-    model = build_teacher(write(tmp_path, "distilbert"), BERT_IDS, pretrained=True, dropout=0.0)
+    model = build_teacher(write(tmp_path, "distilbert"), BERT_IDS, TeacherConfig(dropout=0.0))
     types = model.bert.embeddings.token_type_embeddings.weight
     assert torch.equal(types, torch.zeros(2, 16))
     *inputs_, places = inputs
@@ -132,7 +133,7 @@ def test_token_types_of_zero_can_be_trained(tmp_path: Path, inputs: tuple[torch.
 
 
 def test_the_saved_teacher_is_a_bert(tmp_path: Path, family: str, inputs: tuple[torch.Tensor, ...]) -> None:
-    model = build_teacher(write(tmp_path / "own", family), BERT_IDS, pretrained=True, layers=2).eval()
+    model = build_teacher(write(tmp_path / "own", family), BERT_IDS, TeacherConfig(layers=2)).eval()
     model.save_pretrained(tmp_path / "teacher")
     loaded = load_teacher(tmp_path / "teacher")
     assert json.loads((tmp_path / "teacher" / "config.json").read_text())["model_type"] == "bert"
@@ -154,7 +155,7 @@ def test_several_files_and_half_precision(tmp_path: Path, family: str) -> None:
         save_file({name: state[name].half() for name in state if files[name] == file}, parts / file)
     (parts / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
     assert [path.name for path in weight_files(parts)] == sorted(set(files.values()))
-    mine, theirs = (build_teacher(path, BERT_IDS, pretrained=True).state_dict() for path in (parts, whole))
+    mine, theirs = (build_teacher(path, BERT_IDS, TeacherConfig()).state_dict() for path in (parts, whole))
     for name, value in theirs.items():
         assert mine[name].dtype == torch.float32
         torch.testing.assert_close(mine[name], value, rtol=1e-3, atol=1e-3, msg=name)
@@ -164,11 +165,11 @@ def test_a_missing_part_and_a_damaged_file_are_named(tmp_path: Path) -> None:
     directory = write(tmp_path, "distilbert")
     (directory / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(UserError, match=r"model\.safetensors is damaged .*; fetch or save the model again"):
-        build_teacher(directory, BERT_IDS, pretrained=True)
+        build_teacher(directory, BERT_IDS, TeacherConfig())
     (directory / "model.safetensors").unlink()
     (directory / "model.safetensors.index.json").write_text('{"weight_map": {"a": "part-1.safetensors"}}')
     with pytest.raises(UserError, match=r"has no part-1\.safetensors; convert the model with save_pretrained"):
-        build_teacher(directory, BERT_IDS, pretrained=True)
+        build_teacher(directory, BERT_IDS, TeacherConfig())
 
 
 def test_a_lost_parameter_is_named_as_bert_calls_it(tmp_path: Path) -> None:
@@ -177,11 +178,11 @@ def test_a_lost_parameter_is_named_as_bert_calls_it(tmp_path: Path) -> None:
     del state["distilbert.transformer.layer.1.ffn.lin2.bias"]
     save_file(state, directory / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match=r"lacks a bert\.encoder\.layer\.1\.output\.dense\.bias"):
-        build_teacher(directory, BERT_IDS, pretrained=True)
+        build_teacher(directory, BERT_IDS, TeacherConfig())
 
 
 def test_a_random_start_has_the_shape_of_the_checkpoint(tmp_path: Path, family: str) -> None:
-    model = build_teacher(write(tmp_path, family), BERT_IDS, pretrained=False)
+    model = build_teacher(write(tmp_path, family), BERT_IDS, TeacherConfig(pretrained=False))
     assert (model.config.num_hidden_layers, model.config.intermediate_size) == (3, 24)
     assert model.bert.embeddings.token_type_embeddings.weight.std() > 0
 

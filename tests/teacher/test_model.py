@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from transformers import BertForMaskedLM
 
+from bertkd_ray.config.sections import TeacherConfig
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.teacher.model import ConditionalMaskedLM, build_teacher, left_to_right_mask, load_teacher
 from tests.teacher.tiny import write_bert
@@ -52,7 +54,7 @@ def plain_hidden(directory: Path, inputs: tuple[torch.Tensor, ...], layers: int 
 def test_hidden_states_are_those_of_berts_own_head(
     bert: Path, inputs: tuple[torch.Tensor, ...], attention: str, layers: int | None
 ) -> None:
-    model = build_teacher(bert, BERT_IDS, pretrained=True, attention=attention, layers=layers).eval()
+    model = build_teacher(bert, BERT_IDS, TeacherConfig(layers=layers), attention=attention).eval()
     assert model.config._attn_implementation == attention
     torch.testing.assert_close(model(*inputs), plain_hidden(bert, inputs, layers or 2), rtol=1e-5, atol=1e-5)
 
@@ -68,7 +70,7 @@ def test_left_to_right_mask_by_hand() -> None:
 def test_left_to_right_sees_no_later_target_and_the_source_no_target(
     bert: Path, tmp_path: Path, inputs: tuple[torch.Tensor, ...], attention: str
 ) -> None:
-    built = build_teacher(bert, BERT_IDS, pretrained=True, attention=attention, left_to_right=True)
+    built = build_teacher(bert, BERT_IDS, TeacherConfig(left_to_right=True), attention=attention)
     built.save_pretrained(tmp_path)
     model = load_teacher(tmp_path, attention=attention)
     input_ids, token_types, present, _ = inputs
@@ -90,7 +92,7 @@ def test_left_to_right_sees_no_later_target_and_the_source_no_target(
 
 
 def test_output_layer_starts_from_the_input_embedding(bert: Path, inputs: tuple[torch.Tensor, ...]) -> None:
-    model = build_teacher(bert, BERT_IDS, pretrained=True).eval()
+    model = build_teacher(bert, BERT_IDS, TeacherConfig()).eval()
     embedding = load_file(bert / "model.safetensors")["bert.embeddings.word_embeddings.weight"]
     hidden = model(*inputs)
     torch.testing.assert_close(model.logits(hidden), hidden @ embedding[BERT_IDS.astype(np.int64)].T)
@@ -98,7 +100,7 @@ def test_output_layer_starts_from_the_input_embedding(bert: Path, inputs: tuple[
 
 
 def test_output_layer_is_tied_to_nothing(bert: Path) -> None:
-    model = build_teacher(bert, BERT_IDS, pretrained=True)
+    model = build_teacher(bert, BERT_IDS, TeacherConfig())
     before = model.bert.get_input_embeddings().weight.clone()
     model.tie_weights()
     with torch.no_grad():
@@ -107,7 +109,7 @@ def test_output_layer_is_tied_to_nothing(bert: Path) -> None:
 
 
 def test_loss_by_hand(bert: Path, inputs: tuple[torch.Tensor, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    model = build_teacher(bert, BERT_IDS, pretrained=True).eval()
+    model = build_teacher(bert, BERT_IDS, TeacherConfig()).eval()
     logits = torch.zeros(3, 8)
     logits[0, 5] = np.log(3.0)  # probabilities 3/10 and 1/10 seven times
     logits[2, 0] = np.log(9.0)  # 9/16 and 1/16
@@ -121,7 +123,7 @@ def test_loss_by_hand(bert: Path, inputs: tuple[torch.Tensor, ...], monkeypatch:
 def test_loss_sums_over_masked_positions_alone_and_trains_every_parameter(
     bert: Path, inputs: tuple[torch.Tensor, ...]
 ) -> None:
-    model = build_teacher(bert, BERT_IDS, pretrained=True, dropout=0.0, attention_dropout=0.0)
+    model = build_teacher(bert, BERT_IDS, TeacherConfig(dropout=0.0, attention_dropout=0.0))
     labels = torch.tensor([5, 7, 3])
     loss, _ = model.loss_sum(*inputs, labels)
     expected = -functional.log_softmax(model.logits(plain_hidden(bert, inputs)), -1)[torch.arange(3), labels].sum()
@@ -131,7 +133,7 @@ def test_loss_sums_over_masked_positions_alone_and_trains_every_parameter(
 
 
 def test_loss_under_bf16_autocast_is_float32(bert: Path, inputs: tuple[torch.Tensor, ...]) -> None:
-    model = build_teacher(bert, BERT_IDS, pretrained=True).eval()
+    model = build_teacher(bert, BERT_IDS, TeacherConfig()).eval()
     labels = torch.tensor([5, 7, 3])
     with torch.no_grad():
         exact, _ = model.loss_sum(*inputs, labels)
@@ -143,23 +145,23 @@ def test_loss_under_bf16_autocast_is_float32(bert: Path, inputs: tuple[torch.Ten
 
 
 def test_padding_changes_nothing(bert: Path, inputs: tuple[torch.Tensor, ...]) -> None:
-    model = build_teacher(bert, BERT_IDS, pretrained=True).eval()
+    model = build_teacher(bert, BERT_IDS, TeacherConfig()).eval()
     alone = [tensor[1:, :4] for tensor in inputs[:3]]
     torch.testing.assert_close(model(*inputs)[2:], model(*alone, torch.tensor([2])), rtol=1e-5, atol=1e-5)
 
 
 def test_dropout_settings(bert: Path) -> None:
-    model = build_teacher(bert, BERT_IDS, pretrained=True, attention_dropout=0.25)
+    model = build_teacher(bert, BERT_IDS, TeacherConfig(attention_dropout=0.25))
     assert model.training
     assert (model.config.hidden_dropout_prob, model.config.attention_probs_dropout_prob) == (0.1, 0.25)
-    model = build_teacher(bert, BERT_IDS, pretrained=True, dropout=0.0, attention_dropout=0.0)
+    model = build_teacher(bert, BERT_IDS, TeacherConfig(dropout=0.0, attention_dropout=0.0))
     assert {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)} == {0.0}
 
 
 def test_checkpoint_without_mlm_head_starts_with_an_identity_transform(
     sentence_bert: Path, inputs: tuple[torch.Tensor, ...]
 ) -> None:
-    model = build_teacher(sentence_bert, BERT_IDS, pretrained=True).eval()
+    model = build_teacher(sentence_bert, BERT_IDS, TeacherConfig()).eval()
     input_ids, token_types, attention, masked = inputs
     encoded = model.bert(input_ids, attention_mask=attention, token_type_ids=token_types).last_hidden_state
     expected = functional.layer_norm(functional.gelu(encoded.flatten(0, 1)[masked]), (16,), eps=1e-12)
@@ -168,7 +170,9 @@ def test_checkpoint_without_mlm_head_starts_with_an_identity_transform(
 
 def test_random_start_is_keyed_by_the_seed_and_leaves_the_global_generator(bert: Path) -> None:
     state = torch.random.get_rng_state()
-    first, again, other = (build_teacher(bert, BERT_IDS, pretrained=False, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (
+        build_teacher(bert, BERT_IDS, TeacherConfig(pretrained=False), seed=seed) for seed in (1, 1, 2)
+    )
     assert torch.equal(torch.random.get_rng_state(), state)
     name = "bert.encoder.layer.0.intermediate.dense.weight"
     assert torch.equal(first.state_dict()[name], again.state_dict()[name])
@@ -180,9 +184,9 @@ def test_random_start_is_keyed_by_the_seed_and_leaves_the_global_generator(bert:
 
 def test_random_start_needs_the_configuration_alone(bert: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes((bert / "config.json").read_bytes())
-    assert build_teacher(tmp_path, BERT_IDS, pretrained=False).config.target_vocab_size == 8
+    assert build_teacher(tmp_path, BERT_IDS, TeacherConfig(pretrained=False)).config.target_vocab_size == 8
     with pytest.raises(UserError, match=r"has no model\.safetensors"):
-        build_teacher(tmp_path, BERT_IDS, pretrained=True)
+        build_teacher(tmp_path, BERT_IDS, TeacherConfig())
 
 
 def test_half_precision_and_old_names_load_as_float32(bert: Path, tmp_path: Path) -> None:
@@ -193,14 +197,14 @@ def test_half_precision_and_old_names_load_as_float32(bert: Path, tmp_path: Path
     }
     save_file(old, tmp_path / "model.safetensors", metadata={"format": "pt"})
     (tmp_path / "config.json").write_bytes((bert / "config.json").read_bytes())
-    model, new = (build_teacher(path, BERT_IDS, pretrained=True) for path in (tmp_path, bert))
+    model, new = (build_teacher(path, BERT_IDS, TeacherConfig()) for path in (tmp_path, bert))
     for (name, mine), theirs in zip(model.state_dict().items(), new.state_dict().values(), strict=True):
         assert mine.dtype == torch.float32
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3, msg=name)
 
 
 def test_saved_teacher_comes_back(bert: Path, inputs: tuple[torch.Tensor, ...], tmp_path: Path) -> None:
-    model = build_teacher(bert, BERT_IDS, pretrained=True).eval()
+    model = build_teacher(bert, BERT_IDS, TeacherConfig()).eval()
     with torch.no_grad():
         model.output.bias.normal_()
     model.save_pretrained(tmp_path)
@@ -215,7 +219,7 @@ def test_saved_teacher_comes_back(bert: Path, inputs: tuple[torch.Tensor, ...], 
 
 
 def test_auto_model_loads_the_encoder_in_a_plain_process(bert: Path, tmp_path: Path) -> None:
-    build_teacher(bert, BERT_IDS, pretrained=True).save_pretrained(tmp_path)
+    build_teacher(bert, BERT_IDS, TeacherConfig()).save_pretrained(tmp_path)
     script = (
         "import sys; from transformers import AutoModel\n"
         "model = AutoModel.from_pretrained(sys.argv[1])\n"
@@ -235,16 +239,16 @@ def test_auto_model_loads_the_encoder_in_a_plain_process(bert: Path, tmp_path: P
 
 
 def test_loading_is_quiet(sentence_bert: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    build_teacher(sentence_bert, BERT_IDS, pretrained=True)
+    build_teacher(sentence_bert, BERT_IDS, TeacherConfig())
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_trained_teacher_may_be_the_start_for_another_vocabulary(bert: Path, tmp_path: Path) -> None:
-    build_teacher(bert, BERT_IDS, pretrained=True).save_pretrained(tmp_path)
-    model = build_teacher(tmp_path, BERT_IDS[:4], pretrained=True)
+    build_teacher(bert, BERT_IDS, TeacherConfig()).save_pretrained(tmp_path)
+    model = build_teacher(tmp_path, BERT_IDS[:4], TeacherConfig())
     assert model.output.weight.shape == (4, 16)
     with pytest.raises(UserError, match="prepare the corpus again"):
-        build_teacher(tmp_path, np.asarray([99]), pretrained=True)
+        build_teacher(tmp_path, np.asarray([99]), TeacherConfig())
 
 
 def test_a_bert_is_not_a_trained_teacher(bert: Path) -> None:
@@ -253,7 +257,7 @@ def test_a_bert_is_not_a_trained_teacher(bert: Path) -> None:
 
 
 def test_incomplete_weights_are_named(bert: Path, tmp_path: Path) -> None:
-    build_teacher(bert, BERT_IDS, pretrained=True).save_pretrained(tmp_path)
+    build_teacher(bert, BERT_IDS, TeacherConfig()).save_pretrained(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
     del weights["output.bias"]
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
@@ -262,16 +266,18 @@ def test_incomplete_weights_are_named(bert: Path, tmp_path: Path) -> None:
     del weights["bert.encoder.layer.1.output.dense.bias"]
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match=r"lacks a bert\.encoder\.layer\.1\.output\.dense\.bias"):
-        build_teacher(tmp_path, BERT_IDS, pretrained=True)
+        build_teacher(tmp_path, BERT_IDS, TeacherConfig())
 
 
-@pytest.mark.parametrize("layers", [0, 3, -1])
-def test_impossible_number_of_layers(bert: Path, layers: int) -> None:
+def test_impossible_number_of_layers(bert: Path) -> None:
     with pytest.raises(UserError, match=r"teacher\.layers: .* has 2 layers"):
-        build_teacher(bert, BERT_IDS, pretrained=True, layers=layers)
+        build_teacher(bert, BERT_IDS, TeacherConfig(layers=3))
+    for layers in (0, -1):
+        with pytest.raises(ValidationError, match="layers"):
+            TeacherConfig(layers=layers)
 
 
 @pytest.mark.parametrize("bert_ids", [[40], [-1, 3], []])
 def test_ids_of_another_bert_are_refused(bert: Path, bert_ids: list[int]) -> None:
     with pytest.raises(UserError, match="prepare the corpus again"):
-        build_teacher(bert, np.asarray(bert_ids, np.int32), pretrained=True)
+        build_teacher(bert, np.asarray(bert_ids, np.int32), TeacherConfig())

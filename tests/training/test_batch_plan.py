@@ -38,7 +38,7 @@ def test_windows_are_dealt_to_streams_in_turn():
     plan = plan_of(8, 4, window_pairs=100)
     assert plan.windows_per_epoch == 4
     for stream in range(4):
-        first = plan.start(stream)
+        first = StreamPosition(stream, 0)
         assert plan.window(first)[0] == 0
         assert plan.window(StreamPosition(first.window + 4, 0))[0] == 1
     dealt = [plan.window(StreamPosition(stream, 0))[1].tolist() for stream in range(4)]
@@ -47,7 +47,9 @@ def test_windows_are_dealt_to_streams_in_turn():
 
 def test_fewer_groups_than_streams_starve_no_stream():
     plan = plan_of(1, 4)
-    assert [plan.window(plan.start(stream)) for stream in range(4)] == [(epoch, np.array([0])) for epoch in range(4)]
+    assert [plan.window(StreamPosition(stream, 0)) for stream in range(4)] == [
+        (epoch, np.array([0])) for epoch in range(4)
+    ]
 
 
 LARGE = np.full(-(-100_000_000 // 1024), 1024, np.int64)
@@ -84,7 +86,7 @@ def test_an_epoch_of_100_million_pairs_is_shuffled_once_in_bounded_memory(monkey
 
     monkeypatch.setattr(batching, "keyed_permutation", permutation)
     plan = BatchPlan(LARGE, 64, seed=1)
-    plan.window(plan.start(0))
+    plan.window(StreamPosition(0, 0))
     tracemalloc.start()
     try:
         for position in (StreamPosition(window, 0) for window in range(1, 3 * plan.windows_per_epoch, 64)):
@@ -171,7 +173,7 @@ def test_the_batches_do_not_depend_on_the_number_of_workers(workers):
 def test_a_run_may_change_its_workers_halfway():
     plan = plan_of(12, 4, window_pairs=150)
     whole = run(streams_of(plan, Source()), 40)
-    positions = [plan.start(stream) for stream in range(4)]
+    positions = [StreamPosition(stream, 0) for stream in range(4)]
     for rank in range(2):
         streams = streams_of(plan, Source(), rank, 2)
         for _ in range(17):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,13 +22,13 @@ from bertkd_ray.training.batch_plan import BatchPlan, MicroBatch, RowLengths, St
 from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import CurveRow
 from bertkd_ray.training.preemption import Notice, PreemptedError
-from bertkd_ray.training.prefetch import pin_memory
+from bertkd_ray.training.prefetch import CollatedBatch
 from bertkd_ray.training.settings import TrainSettings
 from bertkd_ray.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
-class Numbers:
+class Numbers(CollatedBatch):
     """A batch of numbers."""
 
     x_N: Tensor
@@ -39,9 +40,6 @@ class Numbers:
     @property
     def padded_tokens(self) -> int:
         return len(self.x_N)
-
-    def to(self, device: torch.device) -> Numbers:
-        return Numbers(self.x_N.to(device))
 
 
 class Fit(nn.Module):
@@ -66,13 +64,11 @@ class FitTask:
     rate: float = 0.1
     scores: list[float] = field(default_factory=list)
     stat_keys: tuple[str, ...] = ("train/squares",)
+    max_norm: float = 1e9
 
     def __post_init__(self) -> None:
         self.objective = self.model = Fit(self.dropout)
         self.optimizer = torch.optim.SGD(self.objective.parameters(), lr=1.0)
-
-    def clip(self, parameters: list[nn.Parameter]) -> Tensor:
-        return torch.nn.utils.clip_grad_norm_(parameters, 1e9)
 
     def learning_rate(self, step: int) -> float:
         return self.rate
@@ -126,18 +122,18 @@ def trainer(task: FitTask, context: Alone, *, streams: int = 2, **changes) -> Tr
     values = {"steps": 6, "eval_every": 100, "checkpoint_every": 100, "log_every": 1, **changes}
     settings = TrainSettings(batch_tokens=6 * streams, micro_batches=streams, seed=5, **values)
 
-    def make(positions: list[StreamPosition] | None) -> Streams:
+    def open_streams(positions: list[StreamPosition]) -> Streams:
         return Streams(
             plan,
+            positions,
             budget=6,
             read=table,
             lengths=lengths,
             rank=context.world.rank,
             workers=context.world.size,
-            positions=positions,
         )
 
-    return Trainer(task, settings, make, [plan.start(s) for s in range(streams)], context, "float32")
+    return Trainer(task, settings, open_streams, context, "float32")
 
 
 def test_an_update_averages_over_all_positions_of_all_micro_batches():
@@ -293,7 +289,7 @@ def test_a_pinned_batch_has_the_same_numbers(monkeypatch):
     copies = []
     monkeypatch.setattr(Tensor, "pin_memory", lambda tensor: copies.append(tensor.clone()) or copies[-1])
     batch = Numbers(torch.arange(3.0))
-    copy = pin_memory(batch)
+    copy = batch.pinned()
     assert type(copy) is Numbers
     assert copy.x_N is copies[0]
     assert torch.equal(copy.x_N, batch.x_N)
@@ -304,6 +300,15 @@ def test_an_error_in_collation_reaches_the_loop():
     task.collate = lambda micro: (_ for _ in ()).throw(RuntimeError("cannot collate"))
     with pytest.raises(RuntimeError, match="cannot collate"):
         trainer(task, Alone()).run()
+
+
+def test_no_thread_outlives_a_training_that_is_broken_off(monkeypatch):
+    before = set(threading.enumerate())
+    context = Alone()
+    monkeypatch.setattr(context, "notice", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        trainer(FitTask(), context).run()
+    assert set(threading.enumerate()) <= before
 
 
 def _worker(rank: int, size: int, port: int, directory: str) -> None:
