@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return int(options.call(options))
+        return options.call(options) or 0
     except KeyboardInterrupt:
         print("bertkd: interrupted; run the same command to go on", file=sys.stderr)
         return 1

@@ -39,11 +39,6 @@ def configuration(options: Namespace) -> Config:
     return load_config(options.config, options.overrides)
 
 
-def as_typed(options: Namespace) -> list[str]:
-    """The configuration and its overrides as words of the command line, for messages that repeat them."""
-    return [options.config, *options.overrides]
-
-
 def is_config(argument: str) -> bool:
     """Whether an argument that may name an artifact names a configuration."""
     return argument.endswith((".yaml", ".yml")) or os.path.isfile(argument)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bertkd_ray.core.stages import STAGES, TRANSLATE, Stage
+from bertkd_ray.core.stages import STAGES, TRANSLATE
 
 
 @dataclass(frozen=True)
@@ -16,18 +16,15 @@ class Command:
     """Whether `bertkd submit --job` takes it."""
 
 
-def _of_stage(number: int, stage: Stage) -> Command:
-    """The command of a stage; that of translate takes lines of text too."""
-    module = "translate" if stage is TRANSLATE else "arm_stage" if stage.per_arm else "stage"
-    return Command(module, f"stage {number}: {stage.summary}", is_job=True)
-
-
 COMMANDS = {
     "run": Command("run", "all stages, for every arm, and the table of scores", is_job=True),
     "study": Command(
         "study", "a study: arms of one base configuration under several seeds, and the table that compares them", True
     ),
-    **{stage.name: _of_stage(number, stage) for number, stage in enumerate(STAGES.values())},
+    **{
+        stage.name: Command("translate" if stage is TRANSLATE else "stage", f"stage {number}: {stage.summary}", True)
+        for number, stage in enumerate(STAGES.values())
+    },
     "export": Command("export", "take a student with you: a directory for CTranslate2 or for plain transformers"),
     "inspect": Command(
         "inspect", "figures of a corpus: counts, lengths, unknown tokens, drops by reason, and a few of its pairs", True

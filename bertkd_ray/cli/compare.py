@@ -27,7 +27,7 @@ def add_options(parser: ArgumentParser) -> None:
     add_json(parser)
 
 
-def call(options: Namespace) -> int:
+def call(options: Namespace) -> None:
     """Prints the comparison of two runs or more."""
     from bertkd_ray.report.comparison import SENTENCES, compare_students
     from bertkd_ray.report.comparison_text import comparison_text
@@ -39,4 +39,3 @@ def call(options: Namespace) -> int:
     runs = [*options.runs, *options.overrides]
     comparison = compare_students(runs, tracking=options.tracking, storage=options.storage, sentences=sentences)
     print(json.dumps(comparison.as_json(), indent=1) if options.json else comparison_text(comparison))
-    return 0

@@ -13,8 +13,7 @@ Once, for good:
   tcsh   bertkd completion tcsh > ~/.bertkd.tcsh; echo source ~/.bertkd.tcsh >> ~/.tcshrc
 """
 _FILES = {"CONFIG.yaml", "STUDY.yaml", "MODEL", "CORPUS", "RUN", "FILE"}
-_DIRECTORIES = {"DIR"}
-"""What stands for a path in the usage of a command."""
+"""What stands for a file in the usage of a command, as DIR does for a directory."""
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -22,12 +21,11 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help="%(choices)s")
 
 
-def call(options: Namespace) -> int:
+def call(options: Namespace) -> None:
     """Prints the script."""
     from bertkd_ray.cli.parser import make_parser
 
     print(completion_script(make_parser(), options.shell))
-    return 0
 
 
 def completion_script(parser: ArgumentParser, shell: str) -> str:
@@ -35,10 +33,9 @@ def completion_script(parser: ArgumentParser, shell: str) -> str:
     import shtab
 
     for action in _actions(parser):
-        if action.metavar in _FILES:
-            action.complete = shtab.FILE  # type: ignore[attr-defined] # shtab's own place for it
-        elif action.metavar in _DIRECTORIES:
-            action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+        if action.metavar in {"DIR", *_FILES}:
+            # shtab's own place for it
+            action.complete = shtab.FILE if action.metavar in _FILES else shtab.DIRECTORY  # type: ignore[attr-defined]
     return str(shtab.complete(parser, shell))
 
 

@@ -39,11 +39,10 @@ def add_options(parser: ArgumentParser) -> None:
     add_json(parser)
 
 
-def call(options: Namespace) -> int:
+def call(options: Namespace) -> None:
     """Exports one student and says where it is."""
     exported = _exported(options, configuration(options) if is_config(options.config) else None)
     print(json.dumps(exported.as_json(), indent=1) if options.json else exported.text())
-    return 0
 
 
 def _exported(options: Namespace, config: Config | None) -> Exported:

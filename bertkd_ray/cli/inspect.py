@@ -36,7 +36,7 @@ def add_options(parser: ArgumentParser) -> None:
     add_json(parser)
 
 
-def call(options: Namespace) -> int:
+def call(options: Namespace) -> None:
     """Prints the figures of one corpus and where they are drawn."""
     from bertkd_ray.pipeline.inspection import inspect
     from bertkd_ray.pipeline.pipeline import Pipeline
@@ -47,12 +47,11 @@ def call(options: Namespace) -> int:
         inspection = inspect(pipeline, corpus, seed=options.seed)
     if options.json:
         print(json.dumps(inspection.as_json(), indent=1))
-        return 0
+        return
     print(corpus_text(inspection.figures))
     print(f"\nFigure: {inspection.drawn[0]}")
     if inspection.how_to_open:
         print(f"Runs:   {inspection.how_to_open}")
-    return 0
 
 
 def _corpus(options: Namespace) -> tuple[Artifact | None, Config]:

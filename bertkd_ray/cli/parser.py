@@ -33,8 +33,8 @@ class CommandModule(Protocol):
         """Adds what the command takes."""
         ...
 
-    def call(self, options: argparse.Namespace) -> int:
-        """Does the work and returns the exit code."""
+    def call(self, options: argparse.Namespace) -> int | None:
+        """Does the work; returns the exit code, None for 0."""
         ...
 
 

@@ -36,7 +36,7 @@ def add_options(parser: ArgumentParser) -> None:
     add("--devices", type=int, metavar="N", help="devices that share the work (default: workers)")
 
 
-def call(options: Namespace) -> int:
+def call(options: Namespace) -> None:
     """Prints the plan."""
     corpus, device = _given_corpus(options), _given_device(options)
     config = configuration(options)
@@ -45,7 +45,6 @@ def call(options: Namespace) -> int:
 
     planned = plan(config, corpus, device)
     print(json.dumps(planned.as_json(), indent=1) if options.json else plan_text(planned))
-    return 0
 
 
 def _given_corpus(options: Namespace) -> GivenCorpus | None:

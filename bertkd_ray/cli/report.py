@@ -4,7 +4,7 @@ import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from bertkd_ray.cli.arguments import EXIT_CODES, add_config, as_typed, configuration
+from bertkd_ray.cli.arguments import EXIT_CODES, add_config, configuration
 
 EPILOG = f"""\
 The page needs no network and no other file; it lies beside the figures in the storage, and in the pipeline's run. What
@@ -22,18 +22,17 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the page here too")
 
 
-def call(options: Namespace) -> int:
+def call(options: Namespace) -> None:
     """Writes the page of a configuration's finished stages."""
     from bertkd_ray.pipeline.finished import report_finished
     from bertkd_ray.pipeline.pipeline import Pipeline
 
-    with Pipeline(configuration(options), given=as_typed(options)) as pipeline:
+    with Pipeline(configuration(options), given=[options.config, *options.overrides]) as pipeline:
         unfinished = report_finished(pipeline, options.output).unfinished
     outcome = pipeline.outcome
     if options.json:
         print(json.dumps({**outcome.as_json(), "unfinished": dict(unfinished)}, indent=1))
-        return 0
+        return
     print(f"Page: {outcome.page}")
     if outcome.how_to_open:
         print(f"Runs: {outcome.how_to_open}")
-    return 0

@@ -1,37 +1,37 @@
-"""`bertkd prepare`, `finetune` and `extract`: one stage, and before it those that it is made from."""
-
-from __future__ import annotations
+"""The command of a stage that takes a configuration alone: makes it, and before it those that it is made from."""
 
 import json
-from argparse import Namespace
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from argparse import ArgumentParser, Namespace
 
 from bertkd_ray.cli.arguments import EXIT_CODES, add_config, configuration
-
-if TYPE_CHECKING:
-    from bertkd_ray.config import Config
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.stages import STAGES
 
 EPILOG = EXIT_CODES
-add_options = add_config
 
 
-def call(options: Namespace) -> int:
-    """Makes the stage that the command is named for."""
-    return make(configuration(options), options, [""])
+def add_options(parser: ArgumentParser) -> None:
+    """The configuration and, where the command's stage is made for every arm, which of its arms."""
+    add_config(parser)
+    if STAGES[parser.prog.split()[-1]].per_arm:
+        parser.add_argument("--arm", metavar="NAME", help="only this arm (default: every arm of the configuration)")
 
 
-def make(config: Config, options: Namespace, arms: Sequence[str]) -> int:
-    """Makes the command's stage for each of `arms`, "" where all share it, and prints a line for every artifact."""
+def call(options: Namespace) -> None:
+    """Makes the stage that the command is named for, and prints a line for every artifact."""
     from bertkd_ray.pipeline.pipeline import Pipeline
 
+    config, arms = configuration(options), [""]
+    if STAGES[options.command].per_arm:
+        arms = [options.arm] if options.arm else list(config.arms)
+    if unknown := {*arms} - {"", *config.arms}:
+        raise UserError(f"--arm {unknown.pop()}: the configuration has the arms {', '.join(config.arms)}")
     with Pipeline(config) as pipeline:
         for arm in arms:
             pipeline.make(options.command, arm)
     outcome = pipeline.outcome
     if options.json:
         print(json.dumps(outcome.as_json(), indent=1))
-        return 0
+        return
     for name, result in outcome.stages.items():
         print(f"{name:<20} {result.status:<8} {result.artifact.display_uri}")
-    return 0

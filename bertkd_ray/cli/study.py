@@ -43,7 +43,7 @@ def add_options(parser: ArgumentParser) -> None:
     add("--json", action="store_true", help="print one JSON object with stages and scores")
 
 
-def call(options: Namespace) -> int:
+def call(options: Namespace) -> None:
     """Runs one study or several, and prints a comparison of each as it ends."""
     from bertkd_ray.config.study import load_study
 
@@ -63,7 +63,6 @@ def call(options: Namespace) -> int:
             print(outcome.text(), flush=True)
     if options.json:
         print(json.dumps(outcomes[0] if len(studies) == 1 else outcomes, indent=1))
-    return 0
 
 
 def _outcomes(studies: list[Study], jobs: int) -> Iterator[StudyOutcome]:

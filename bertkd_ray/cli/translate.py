@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from bertkd_ray.cli import arm_stage
+from bertkd_ray.cli import stage
 from bertkd_ray.cli.arguments import EXIT_CODES, is_config
 from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import UserError
@@ -28,21 +28,22 @@ _STDIN = "-"
 
 def add_options(parser: ArgumentParser) -> None:
     """Those of a stage, and those of a MODEL."""
-    arm_stage.add_options(parser)
+    stage.add_options(parser)
     add = parser.add_argument
     add("--beam", type=int, metavar="N", help="with a MODEL: beam size (default: the model's; 1: greedy)")
     add("--device", metavar="NAME", help="with a MODEL: auto, cpu, cuda or cuda:N (default: auto)")
     add("--tokenised", action="store_true", help="with a MODEL: lines are Moses tokens, in and out")
 
 
-def call(options: Namespace) -> int:
+def call(options: Namespace) -> None:
     """Makes the stage of a CONFIG.yaml, or translates text with a MODEL."""
     if is_config(options.config):
         _require_no_line_options(options)
-        return arm_stage.call(options)
+        stage.call(options)
+        return
     if options.arm is not None or options.json:
         raise UserError(f"--arm and --json belong to a CONFIG.yaml; {options.config} is a MODEL, whose output is text")
-    return _translate_text(options)
+    _translate_text(options)
 
 
 def _require_no_line_options(options: Namespace) -> None:
@@ -53,7 +54,7 @@ def _require_no_line_options(options: Namespace) -> None:
         raise UserError("--tokenised belongs to a MODEL; corpus.text says what the files of a configuration are")
 
 
-def _translate_text(options: Namespace) -> int:
+def _translate_text(options: Namespace) -> None:
     """Translates a file, or stdin, to stdout; ends quietly when nobody reads on."""
     files = options.overrides
     if len(files) > 1:
@@ -71,7 +72,6 @@ def _translate_text(options: Namespace) -> int:
         except BrokenPipeError:
             # Python flushes stdout once more when it ends, and would complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
 
 
 @contextmanager

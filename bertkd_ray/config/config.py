@@ -4,9 +4,7 @@ A key that cannot change a result (workers, device, storage, tracking, logging) 
 that a cluster reuses what a laptop has made.
 """
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
@@ -120,7 +118,7 @@ class Config(Section):
     """MLflow."""
 
     @model_validator(mode="after")
-    def _parts_fit_together(self) -> Config:
+    def _parts_fit_together(self) -> Self:
         if self.runtime == "local" and self.worker_range[0] > 1:
             raise ValueError(f"workers: {self.workers} need Ray; set workers=1 or runtime=ray")
         longest_side = self.corpus.max_side_tokens
@@ -175,14 +173,14 @@ class Config(Section):
         settings = self.model_dump(exclude=NOT_PART_OF_A_RESULT)
         return {name: sections.get(name, value) for name, value in settings.items()}
 
-    def arm_configs(self) -> dict[str, Config]:
+    def arm_configs(self) -> dict[str, Self]:
         """The configuration of every arm: this one with the arm's overrides."""
         return {arm: self._arm_config(arm, overrides) for arm, overrides in self.arms.items()}
 
-    def _arm_config(self, arm: str, overrides: dict[str, Any]) -> Config:
+    def _arm_config(self, arm: str, overrides: dict[str, Any]) -> Self:
         tree = self.model_dump()
         for key, value in dotted(overrides):
             if key.split(".")[0] not in ("kd", "student"):
                 raise UserError(f"arms.{arm}: {key} is not a kd.* or student.* key; arms differ in those alone")
             set_key(tree, key, value)
-        return validated(Config, tree, f"arms.{arm}")
+        return validated(type(self), tree, f"arms.{arm}")

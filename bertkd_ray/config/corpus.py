@@ -1,8 +1,6 @@
 """The configuration of stage 0: where the text comes from, what is dropped of it, how it becomes token ids."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
@@ -53,7 +51,7 @@ class SplitFiles(Section):
         return "datasets" if key == "dataset" else key
 
     @model_validator(mode="after")
-    def _one_form(self) -> SplitFiles:
+    def _one_form(self) -> Self:
         pair = (self.src is not None) + (self.tgt is not None)
         alone = [key for key in _ONE_KEY_FORMS if getattr(self, key) is not None]
         if len(alone) > 1 or pair != (0 if alone else 2):
@@ -110,7 +108,7 @@ class CleanConfig(Section):
     """Drop pairs whose longer side has more than so many words for each word of the other."""
 
     @model_validator(mode="after")
-    def _words_leave_room(self) -> CleanConfig:
+    def _words_leave_room(self) -> Self:
         if self.min_words and self.max_words and self.min_words > self.max_words:
             raise ValueError(f"min_words {self.min_words} is more than max_words {self.max_words}; lower it")
         return self
@@ -191,7 +189,7 @@ class CorpusConfig(Section):
         return "mixed" if len(forms) > 1 else next(iter(forms), "text")
 
     @model_validator(mode="after")
-    def _keys_fit_source(self) -> CorpusConfig:
+    def _keys_fit_source(self) -> Self:
         if (self.source == "iwslt14") != (self.archive is not None):
             raise ValueError("archive and source: iwslt14 belong together; give archive, and no other source")
         if self.archive_sha256 is not None and self.archive is None:
@@ -205,7 +203,7 @@ class CorpusConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _splits_fit_source(self) -> CorpusConfig:
+    def _splits_fit_source(self) -> Self:
         given = {split: getattr(self, split) for split in SPLITS}
         if self.source in ("demo", "iwslt14"):
             if any(value is not None for value in given.values()):

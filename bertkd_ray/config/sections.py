@@ -1,9 +1,7 @@
 """The sections of the stages after the corpus, and of the tracking. Defaults are the paper's settings."""
 
-from __future__ import annotations
-
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -59,7 +57,7 @@ class TeacherConfig(Section):
     """Stop after so many validations without a lower loss; null never stops early."""
 
     @model_validator(mode="after")
-    def _warmup_within_steps(self) -> TeacherConfig:
+    def _warmup_within_steps(self) -> Self:
         if self.warmup_steps is not None and self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} is more than steps {self.steps}; lower it")
         return self
@@ -100,7 +98,7 @@ class KdConfig(Section):
     """`renormalise` the k logits as the paper does, or give the rest its `exact` mass (temperature 1 only)."""
 
     @model_validator(mode="after")
-    def _exact_tail_needs_temperature_one(self) -> KdConfig:
+    def _exact_tail_needs_temperature_one(self) -> Self:
         if self.tail == "exact" and self.temperature != 1.0:
             raise ValueError("tail: exact is defined at temperature 1; set kd.temperature=1")
         return self
@@ -156,7 +154,7 @@ class StudentConfig(Section):
     """Seed of the student alone, so that students of several seeds share a teacher; null is the top-level `seed`."""
 
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> StudentConfig:
+    def _heads_divide_width(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}; choose heads that divide it")
         return self
@@ -189,7 +187,7 @@ class TranslateConfig(Section):
     """Samples of the paired bootstrap between an arm and the control."""
 
     @model_validator(mode="after")
-    def _n_best_within_beam(self) -> TranslateConfig:
+    def _n_best_within_beam(self) -> Self:
         if self.n_best > self.beam:
             raise ValueError(f"n_best {self.n_best} is more than beam {self.beam}; lower n_best or raise beam")
         return self
@@ -210,7 +208,7 @@ class TrackingConfig(Section):
     valid BLEU. Null registers none."""
 
     @model_validator(mode="after")
-    def _what_is_registered_is_logged(self) -> TrackingConfig:
+    def _what_is_registered_is_logged(self) -> Self:
         if self.registered_model and (self.uri == "none" or not self.log_model):
             raise ValueError("registered_model needs a logged model; set log_model: true and a uri other than none")
         return self

@@ -144,7 +144,9 @@ def _arm_config(common: dict[str, Any], arm: str, keys: dict[str, Any], path: st
 
 def _share_passes(arms: dict[str, Config]) -> dict[str, Config]:
     """The arms, storing what the widest arm of the same teacher pass uses, unless extract.topk says how many."""
-    passes = {arm: _pass_of(config) for arm, config in arms.items() if config.kd.alpha > 0}
+    # Names the teacher and its pass over the corpus, whatever the number of logits that arms use.
+    named = EXTRACT.all_sections() - {"kd", "arms"}
+    passes = {arm: config.model_dump_json(include=named) for arm, config in arms.items() if config.kd.alpha > 0}
     widest: dict[str, int] = {}
     for arm, name in passes.items():
         widest[name] = max(arms[arm].kd.topk, widest.get(name, 0))
@@ -154,11 +156,6 @@ def _share_passes(arms: dict[str, Config]) -> dict[str, Config]:
         else config
         for arm, config in arms.items()
     }
-
-
-def _pass_of(config: Config) -> str:
-    """Names the teacher and its pass over the corpus, whatever the number of logits that arms use."""
-    return config.model_dump_json(include=EXTRACT.all_sections() - {"kd", "arms"})
 
 
 def _require_different(arms: dict[str, Config], path: str | Path) -> None:

@@ -124,23 +124,21 @@ class Progress:
     def update(self, done: int, **figures: Any) -> None:
         """Say that `done` units are done in all, with newest figures to show (numbers or text)."""
         with self._lock:
-            if done < self._done:
-                # Work was lost with a worker and is done again.
-                self._count_from(done)
-            self._done, self._changed = done, True
-            self._figures.update(figures)
+            # Less than before: work was lost with a worker and is done again.
+            self._advance(done, figures, counts=done >= self._done)
             self._refresh()
 
     def resume(self, done: int, **figures: Any) -> None:
         """Set the units that were done before, which do not count for the rate."""
         with self._lock:
-            self._count_from(done)
-            self._done, self._changed = done, True
-            self._figures.update(figures)
+            self._advance(done, figures, counts=False)
 
-    def _count_from(self, done: int) -> None:
-        self._points.clear()
-        self._points.append((self._clock(), done))
+    def _advance(self, done: int, figures: dict[str, Any], *, counts: bool) -> None:
+        if not counts:
+            self._points.clear()
+            self._points.append((self._clock(), done))
+        self._done, self._changed = done, True
+        self._figures.update(figures)
 
     def _refresh_periodically(self) -> None:
         while not self._ended.wait(_REDRAWN_EVERY if self._is_live else self._every):

@@ -7,11 +7,10 @@ from importlib import metadata
 
 def library_versions(names: Iterable[str]) -> dict[str, str]:
     """Python's version and those of distributions, by name; `not installed` where there is none."""
-    return {"python": platform.python_version(), **{name: _version(name) for name in names}}
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"
+    versions = {"python": platform.python_version()}
+    for name in names:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions

@@ -1,8 +1,7 @@
 """Lists of token ids as Arrow keeps them: one flat array of values and the offsets of the rows."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -31,30 +30,29 @@ class Ragged:
         """The values of one row."""
         return self.values[self.offsets[index] : self.offsets[index + 1]]
 
-    def rows(self, start: int, end: int) -> Ragged:
+    def rows(self, start: int, end: int) -> Self:
         """The rows from `start` to `end`, without copying their values."""
         offsets = self.offsets[start : end + 1]
-        return Ragged(self.values[offsets[0] : offsets[-1]], offsets - offsets[0])
+        return type(self)(self.values[offsets[0] : offsets[-1]], offsets - offsets[0])
 
-    def take(self, rows: NDArray[np.integer]) -> Ragged:
+    def take(self, rows: NDArray[np.integer]) -> Self:
         """The given rows, in the given order; a row may be named more than once."""
         lengths = self.lengths[rows]
         offsets = offsets_of(lengths)
-        return Ragged(self.values[flat_positions(self.offsets[:-1][rows], lengths)], offsets)
+        return type(self)(self.values[flat_positions(self.offsets[:-1][rows], lengths)], offsets)
 
-    @staticmethod
-    def from_lists(rows: list[list[int]]) -> Ragged:
+    @classmethod
+    def from_lists(cls, rows: list[list[int]]) -> Self:
         """From Python lists; for tests and single sentences, not for training data."""
-        values = np.asarray([value for row in rows for value in row], dtype=np.int32)
-        return Ragged(values, offsets_of(np.asarray([len(row) for row in rows], dtype=np.int64)))
+        return cls.from_arrow(pa.array(rows, pa.list_(pa.int32())))
 
-    @staticmethod
-    def from_arrow(column: pa.Array | pa.ChunkedArray) -> Ragged:
+    @classmethod
+    def from_arrow(cls, column: pa.Array | pa.ChunkedArray) -> Self:
         """From a list column without nulls, copying at most the offsets where the column is one chunk."""
         array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
         offsets = array.offsets.to_numpy().astype(np.int64)
         values = array.values.to_numpy(zero_copy_only=False)
-        return Ragged(values[offsets[0] : offsets[-1]], offsets - offsets[0])
+        return cls(values[offsets[0] : offsets[-1]], offsets - offsets[0])
 
     def to_arrow(self, value_type: pa.DataType) -> pa.ListArray:
         """As an Arrow list column of the given value type."""

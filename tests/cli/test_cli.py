@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bertkd_ray.cli import arm_stage, main, run
+from bertkd_ray.cli import main, run, stage
 from bertkd_ray.cli.commands import COMMANDS, JOBS
 from bertkd_ray.core.errors import UserError
 from tests.helpers.small_config import write_config
@@ -144,7 +144,7 @@ def test_options_may_stand_anywhere(bertkd, config, monkeypatch, arguments):
 
 def test_an_option_between_the_overrides(bertkd, config, monkeypatch):
     seen = []
-    monkeypatch.setattr(arm_stage, "call", lambda options: seen.append(options) or 0)
+    monkeypatch.setattr(stage, "call", lambda options: seen.append(options) or 0)
     bertkd("distill", str(config), "seed=5", "--arm", "control", "student.steps=3", "kd.topk=2")
     assert [(options.arm, options.overrides) for options in seen] == [
         ("control", ["seed=5", "student.steps=3", "kd.topk=2"])
