@@ -2,17 +2,14 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from bertkd_ray.artifacts.artifact import Artifact
-from bertkd_ray.config import Config
 from bertkd_ray.config.corpus import SPLITS
-from bertkd_ray.core.console import human_bytes, human_count, human_seconds
+from bertkd_ray.core.console import human_count, human_seconds
 from bertkd_ray.core.stages import BY_ARTIFACT, DISTILL, FINETUNE
 from bertkd_ray.core.text_tables import format_number, format_p
 from bertkd_ray.corpus.cleaning import REASONS
-from bertkd_ray.report.lineage import Node
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import ArmResult
 from bertkd_ray.training.curves import VALID_ACCURACY, CurveRow
@@ -22,41 +19,29 @@ CHANCE = 0.05
 _COUNTED_APART = {"pairs", "read", "src_tokens", "tgt_tokens", "src_unknown", "tgt_unknown", *REASONS}
 
 
-@dataclass(frozen=True)
-class Tile:
-    """A headline number, at the top of the page."""
+class Figure(NamedTuple):
+    """A value with its label: a headline number, or a bar beside others of its kind."""
 
     label: str
     value: str
     note: str = ""
+    share: float = 0.0
+    """How much of a bar's whole length is filled, 0 to 1."""
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """A cell of a table."""
 
     text: str
     is_best: bool = False
 
 
-@dataclass(frozen=True)
-class FigureRow:
+class FigureRow(NamedTuple):
     """A figure of every arm, or of every split."""
 
     label: str
     note: str
     cells: list[Cell]
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A value beside others of its kind."""
-
-    label: str
-    value: str
-    share: float
-    """How much of the whole length is filled, 0 to 1."""
-    note: str = ""
 
 
 def artifact_title(name: str, artifact: Artifact) -> str:
@@ -95,27 +80,27 @@ def _p(p_value: float | None) -> str:
     return f"p < {text[1:]}" if text.startswith("<") else f"p = {text}"
 
 
-def tiles(results: Results) -> Iterator[Tile]:
+def tiles(results: Results) -> Iterator[Figure]:
     """The headline numbers, as far as there are any."""
     best = best_arm(results)
     if best is not None:
         control = next((arm for arm in results.arms if arm.arm == results.control and arm is not best), None)
         beside = f"{control.arm}: {control.test_bleu:.2f}" if control else ""
-        yield Tile(f"Test BLEU, {best.arm}", f"{best.test_bleu:.2f}", beside)
+        yield Figure(f"Test BLEU, {best.arm}", f"{best.test_bleu:.2f}", beside)
         if best.delta is not None:
             samples = results.config.translate.bootstrap_samples
             note = f"{_p(best.p_value)}, {samples:,} bootstrap samples"
-            yield Tile(f"Against {results.control}", f"{best.delta:+.2f}", note)
+            yield Figure(f"Against {results.control}", f"{best.delta:+.2f}", note)
     teacher = results.stages.get(FINETUNE.name)
     if best is not None:
         size = f"teacher: {human_count(teacher.metrics['parameters'])}" if teacher else ""
-        yield Tile("Parameters of the student", human_count(best.parameters), size)
+        yield Figure("Parameters of the student", human_count(best.parameters), size)
     elif teacher is not None:
         accuracy = f"{100 * teacher.metrics[VALID_ACCURACY]:.1f}%"
-        yield Tile("Masked accuracy of the teacher", accuracy, "validation set")
+        yield Figure("Masked accuracy of the teacher", accuracy, "validation set")
     seconds = sum(artifact.seconds for artifact in results.stages.values())
     count = len(results.stages)
-    yield Tile("Time for all stages", human_seconds(seconds), f"{count} artifact{'s' if count > 1 else ''}")
+    yield Figure("Time for all stages", human_seconds(seconds), f"{count} artifact{'s' if count > 1 else ''}")
 
 
 def score_rows(results: Results) -> list[FigureRow]:
@@ -123,7 +108,8 @@ def score_rows(results: Results) -> list[FigureRow]:
     arms = results.arms
     students = [results.stages[DISTILL.result(arm.arm)].metrics for arm in arms]
     beam = results.config.translate.beam
-    labels = [_soft_labels(results.arm_configs[arm.arm]) for arm in arms]
+    kds = [results.arm_configs[arm.arm].kd for arm in arms]
+    labels = [f"α {kd.alpha:g}, T {kd.temperature:g}, k {kd.topk}" if kd.alpha else "none" for kd in kds]
 
     def row(
         label: str, note: str, values: Sequence[float | None], form: str, best: Callable[..., Any] | None
@@ -152,16 +138,6 @@ def score_rows(results: Results) -> list[FigureRow]:
     ]
 
 
-def _soft_labels(config: Config) -> str:
-    return f"α {config.kd.alpha:g}, T {config.kd.temperature:g}, k {config.kd.topk}" if config.kd.alpha else "none"
-
-
-def signature_rows(results: Results) -> list[tuple[str, str]]:
-    """Metric and signature."""
-    titles = {"bleu_signature": "BLEU", "chrf_signature": "chrF", "bootstrap": "p"}
-    return [(titles.get(name, name), signature) for name, signature in results.signatures.items()]
-
-
 # --- training, soft labels --------------------------------------------------------------------------------------------
 
 
@@ -178,16 +154,19 @@ def validation_rows(
             if any(key in row.metrics for key in columns):
                 by_step.setdefault(row.step, {})[name] = row.metrics
     return [
-        (step, [_scaled(metrics.get(name, {}).get(key), *columns[key]) for name in histories for key in columns])
+        (
+            step,
+            [
+                format_number(factor * metrics.get(name, {}).get(key, math.nan), form)
+                for name in histories
+                for key, (form, factor) in columns.items()
+            ],
+        )
         for step, metrics in sorted(by_step.items())
     ]
 
 
-def _scaled(value: float | None, form: str, factor: float) -> str:
-    return format_number(None if value is None else factor * value, form)
-
-
-def fidelity_bars(labels: Artifact) -> list[Bar]:
+def fidelity_bars(labels: Artifact) -> list[Figure]:
     """What the soft labels keep of the teacher, and how flat they are."""
     k, metrics = labels.info["k"], labels.metrics
     flattest = math.log(k)
@@ -198,13 +177,13 @@ def fidelity_bars(labels: Artifact) -> list[Bar]:
     }
     entropies = {"entropy_t1": "Entropy at temperature 1", "entropy_t10": "Entropy at temperature 10"}
     bars = [
-        Bar(label, f"{100 * metrics[f'fidelity/{name}']:.1f}%", metrics[f"fidelity/{name}"], note)
+        Figure(label, f"{100 * metrics[f'fidelity/{name}']:.1f}%", note, metrics[f"fidelity/{name}"])
         for name, (label, note) in shares.items()
     ]
     for name, label in entropies.items():
         value = metrics[f"fidelity/{name}"]
         share = value / flattest if flattest else 0.0
-        bars.append(Bar(label, f"{value:.2f} nats", share, f"of at most {flattest:.2f}, all {k} alike"))
+        bars.append(Figure(label, f"{value:.2f} nats", f"of at most {flattest:.2f}, all {k} alike", share))
     return bars
 
 
@@ -217,7 +196,9 @@ def corpus_rows(corpus: Artifact) -> list[FigureRow]:
     languages = [corpus.info.get(f"{side}_lang", "") for side in ("src", "tgt")]
 
     def row(label: str, note: str, values: Sequence[int | None]) -> FigureRow:
-        return FigureRow(label, note, [Cell(format_number(value, ",")) for value in values])
+        return FigureRow(
+            label.replace("_", " ").capitalize(), note, [Cell(format_number(value, ",")) for value in values]
+        )
 
     def named(name: str) -> list[int | None]:
         return [counts[split].get(name) for split in SPLITS]
@@ -228,9 +209,9 @@ def corpus_rows(corpus: Artifact) -> list[FigureRow]:
     return [
         row("Pairs read", "", named("read")),
         row("Pairs dropped", "", dropped),
-        *(row(_words(reason), "dropped", named(reason)) for reason in reasons),
+        *(row(reason, "dropped", named(reason)) for reason in reasons),
         row("Pairs kept", "", named("pairs")),
-        *(row(_words(name), "", named(name)) for name in others),
+        *(row(name, "", named(name)) for name in others),
         row("Source tokens", languages[0], named("src_tokens")),
         row("Target tokens", languages[1], named("tgt_tokens")),
         row("Unknown source tokens", "", named("src_unknown")),
@@ -238,39 +219,22 @@ def corpus_rows(corpus: Artifact) -> list[FigureRow]:
     ]
 
 
-def _words(name: str) -> str:
-    return name.replace("_", " ").capitalize()
-
-
-def dead_letter_rows(results: Results) -> list[tuple[str, int]]:
-    """Artifact, and how many pairs could not be computed for it, where there are any."""
-    counted = [
-        (artifact_title(name, made), int(made.metrics.get("rejects", 0))) for name, made in results.stages.items()
-    ]
-    return [(name, count) for name, count in counted if count]
-
-
 # --- time, artifacts, versions ----------------------------------------------------------------------------------------
 
 
-def time_bars(nodes: Sequence[Node]) -> list[Bar]:
+def time_bars(stages: Mapping[str, Artifact]) -> list[Figure]:
     """The seconds of every artifact, the longest of them the whole bar; in the order in which they were finished."""
-    ordered = sorted(nodes, key=lambda node: node.artifact.created)
-    total, longest = sum(node.seconds for node in nodes), max(node.seconds for node in nodes)
+    total = sum(made.seconds for made in stages.values())
+    longest = max(made.seconds for made in stages.values())
     return [
-        Bar(
-            artifact_title(node.name, node.artifact),
-            human_seconds(node.seconds),
-            node.seconds / longest if longest else 0.0,
-            f"{100 * node.seconds / total:.0f}%" if total else "",
+        Figure(
+            artifact_title(name, made),
+            human_seconds(made.seconds),
+            f"{100 * made.seconds / total:.0f}%" if total else "",
+            made.seconds / longest if longest else 0.0,
         )
-        for node in ordered
+        for name, made in sorted(stages.items(), key=lambda item: item[1].created)
     ]
-
-
-def total_bytes(nodes: Sequence[Node]) -> str:
-    """The size of all artifacts together, `1.50 GiB`."""
-    return human_bytes(sum(node.bytes for node in nodes))
 
 
 def versions(stages: Mapping[str, Artifact]) -> list[tuple[str, str]]:

@@ -15,7 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertkd_ray.core.stages import FINETUNE
-from bertkd_ray.report.frame import BEST, BLUE, FAINT, GRID, INK, VERMILION, Drawing, Panel, Style, draw_panels, styles
+from bertkd_ray.report.frame import (
+    BEST,
+    BLUE,
+    COLORS,
+    VERMILION,
+    Drawing,
+    Panel,
+    Style,
+    draw_panels,
+    label_axes,
+    styles,
+)
 from bertkd_ray.report.tables import ArmResult
 from bertkd_ray.training.curves import (
     TRAIN_LOSS,
@@ -42,24 +53,22 @@ _LARGEST_NLL = 50
 
 def draw_all(
     histories: Mapping[str, History], fidelity: Mapping[str, float], results: Sequence[ArmResult], directory: Path
-) -> list[Path]:
-    """Every figure of a pipeline for which there are numbers, into `directory`; the files written.
+) -> None:
+    """Every figure of a pipeline for which there are numbers, into `directory`.
 
     histories: by arm, and the teacher's under "finetune" where there is one; fidelity: see `draw_fidelity`, may be
     empty; results: the arms' scores, may be empty.
     """
     arms = {name: history for name, history in histories.items() if name != TEACHER}
-    drawings = []
     if TEACHER in histories:
-        drawings.append(draw_panels(finetuning_panels(histories[TEACHER]), directory / "finetuning"))
+        draw_panels(finetuning_panels(histories[TEACHER]), directory / "finetuning")
     if fidelity:
-        drawings.append(draw_fidelity(fidelity, directory / "soft-labels"))
+        draw_fidelity(fidelity, directory / "soft-labels")
     if arms:
-        drawings.append(draw_panels(translation_loss_panels(arms), directory / "translation-losses"))
-        drawings.append(draw_panels(translation_quality_panels(arms), directory / "translation-quality"))
+        draw_panels(translation_loss_panels(arms), directory / "translation-losses")
+        draw_panels(translation_quality_panels(arms), directory / "translation-quality")
     if results:
-        drawings.append(draw_scores({result.arm: result.test_bleu for result in results}, directory / "scores"))
-    return [path for drawing in drawings for path in drawing]
+        draw_scores({result.arm: result.test_bleu for result in results}, directory / "scores")
 
 
 def finetuning_panels(history: History) -> list[Panel]:
@@ -68,22 +77,18 @@ def finetuning_panels(history: History) -> list[Panel]:
     The best checkpoint, by validation loss, is ringed.
     """
     training, validation = Style(BLUE, "-", ""), Style(VERMILION, "--", "o")
-    best = _best_step(history, VALID_LOSS, lowest=True)
+    histories, unit = {"validation": history}, "nats per masked token"
 
     def loss(axes: Axes) -> None:
         _draw_training(axes, history, TRAIN_LOSS, training, "training")
-        _draw_validation(axes, history, VALID_LOSS, validation, "validation", best)
-        _finish(axes, "nats per masked token")
+        _draw_validation(axes, history, VALID_LOSS, validation, "validation", _best_step(history))
+        _finish(axes, unit)
         _limit_to_trend(axes, [history], TRAIN_LOSS)
 
-    def accuracy(axes: Axes) -> None:
-        _draw_validation(axes, history, VALID_ACCURACY, validation, "validation", best, scale=100)
-        _finish(axes, "masked tokens predicted, %")
-
-    histories = {"validation": history}
+    labels = "masked tokens predicted, %", "% of masked tokens"
     return [
-        Panel("C-MLM loss", loss, _summary(histories, VALID_LOSS, "nats per masked token")),
-        Panel("Masked accuracy", accuracy, _summary(histories, VALID_ACCURACY, "% of masked tokens", scale=100)),
+        Panel("C-MLM loss", loss, _summary(histories, VALID_LOSS, unit)),
+        _validation_panel("Masked accuracy", histories, VALID_ACCURACY, *labels, scale=100, series=[validation]),
     ]
 
 
@@ -102,33 +107,18 @@ def translation_loss_panels(arms: Mapping[str, History]) -> list[Panel]:
         _finish(axes, unit)
         _limit_to_trend(axes, list(arms.values()), TRAIN_NLL)
 
-    def validation(axes: Axes) -> None:
-        for (name, history), style in zip(arms.items(), styles(len(arms)), strict=True):
-            _draw_validation(axes, history, VALID_NLL, style, name, _best_translation_step(history))
-        _finish(axes, unit)
-        _add_perplexity_axis(axes)
-
     return [
         Panel("Translation loss, training", training, _summary(arms, TRAIN_NLL, unit)),
-        Panel("Translation loss, validation", validation, _summary(arms, VALID_NLL, unit)),
+        _validation_panel("Translation loss, validation", arms, VALID_NLL, unit, unit, finish=_add_perplexity_axis),
     ]
 
 
 def translation_quality_panels(arms: Mapping[str, History]) -> list[Panel]:
     """Token accuracy and greedy BLEU on the validation set, of every arm over the student's steps; best ringed."""
-
-    def curves(key: str, label: str, scale: float) -> Callable[[Axes], None]:
-        def draw(axes: Axes) -> None:
-            for (name, history), style in zip(arms.items(), styles(len(arms)), strict=True):
-                _draw_validation(axes, history, key, style, name, _best_translation_step(history), scale=scale)
-            _finish(axes, label)
-
-        return draw
-
-    accuracy = _summary(arms, VALID_ACCURACY, "% of target tokens", scale=100)
+    accuracy = "target tokens predicted, %", "% of target tokens"
     return [
-        Panel("Token accuracy", curves(VALID_ACCURACY, "target tokens predicted, %", 100.0), accuracy),
-        Panel("Greedy BLEU", curves(VALID_BLEU, "BLEU, validation set", 1.0), _summary(arms, VALID_BLEU, "BLEU")),
+        _validation_panel("Token accuracy", arms, VALID_ACCURACY, *accuracy, scale=100),
+        _validation_panel("Greedy BLEU", arms, VALID_BLEU, "BLEU, validation set", "BLEU"),
     ]
 
 
@@ -144,9 +134,8 @@ def draw_seeds(arms: Mapping[str, Sequence[History]], stem: Path) -> Drawing:
             steps, means, deviations = _over_seeds(histories, VALID_BLEU)
             mean = [CurveRow(int(step), 0.0, {VALID_BLEU: value}) for step, value in zip(steps, means, strict=True)]
             _draw_validation(axes, mean, VALID_BLEU, style, name, None)
-            axes.fill_between(
-                steps, means - deviations, means + deviations, color=style.color, alpha=0.15, linewidth=0, zorder=1
-            )
+            band = means - deviations, means + deviations
+            axes.fill_between(steps, *band, color=style.color, alpha=0.15, lw=0, zorder=1)
         _finish(axes, "BLEU, validation set")
 
     several = max((len(histories) for histories in arms.values()), default=0) > 1
@@ -161,18 +150,20 @@ def draw_fidelity(fidelity: Mapping[str, float], stem: Path) -> Drawing:
     "gold_in_topk", "gold_first" (share of positions whose reference token is among the k, is the first); and in nats:
     "entropy_t1", "entropy_t10" (of the k, renormalised at temperatures 1 and 10). Absent or not finite: left out.
     """
-    shares = {"topk_mass": "probability in the top k", "gold_in_topk": "reference in the top k"}
-    shares["gold_first"] = "reference first"
+    known = {key: value for key, value in fidelity.items() if math.isfinite(value)}
+    shares = {
+        "topk_mass": "probability in the top k",
+        "gold_in_topk": "reference in the top k",
+        "gold_first": "reference first",
+    }
     entropies = {"entropy_t1": "temperature 1", "entropy_t10": "temperature 10"}
 
     def kept(axes: Axes) -> None:
-        bars = {label: 100 * fidelity[key] for key, label in shares.items() if _is_known(fidelity, key)}
-        _draw_bars(axes, bars, ".1f")
+        _draw_bars(axes, {label: 100 * known[key] for key, label in shares.items() if key in known}, ".1f")
         axes.set(xlim=(0, 112), xticks=range(0, 101, 20), xlabel="%, mean over target positions")
 
     def flatness(axes: Axes) -> None:
-        bars = {label: fidelity[key] for key, label in entropies.items() if _is_known(fidelity, key)}
-        _draw_bars(axes, bars, ".2f")
+        _draw_bars(axes, {label: known[key] for key, label in entropies.items() if key in known}, ".2f")
         axes.set_xlabel("entropy, nats")
 
     panels = [
@@ -182,12 +173,12 @@ def draw_fidelity(fidelity: Mapping[str, float], stem: Path) -> Drawing:
     return draw_panels(panels, stem, (5.2, 2.4))
 
 
-def draw_scores(scores: Mapping[str, float], stem: Path, *, label: str = "BLEU, test set") -> Drawing:
+def draw_scores(scores: Mapping[str, float], stem: Path) -> Drawing:
     """The final score of every arm as bars from zero, in the arms' own colours."""
 
     def bars(axes: Axes) -> None:
         _draw_bars(axes, scores, ".1f", [style.color for style in styles(len(scores))])
-        axes.set_xlabel(label)
+        axes.set_xlabel("BLEU, test set")
 
     return draw_panels([Panel("", bars, has_curves=False)], stem, (6.6, 1.3 + 0.42 * len(scores)))
 
@@ -197,23 +188,19 @@ def draw_scores(scores: Mapping[str, float], stem: Path, *, label: str = "BLEU, 
 
 def _series(history: History, key: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Steps and finite values of one key, float64[n] each, by rising step."""
-    points = [(row.step, row.metrics[key]) for row in history if _is_known(row.metrics, key)]
+    points = [(row.step, value) for row in history if math.isfinite(value := row.metrics.get(key, math.nan))]
     array = np.asarray(sorted(points), dtype=np.float64).reshape(-1, 2)
     return array[:, 0], array[:, 1]
 
 
-def _over_seeds(
-    histories: Sequence[History], key: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Steps at which any seed has a value, and mean and sample standard deviation (0 of one value), float64[n] each."""
+def _over_seeds(histories: Sequence[History], key: str) -> NDArray[np.float64]:
+    """Steps at which any seed has a value, and mean and sample standard deviation (0 of one value): float64[3, n]."""
     by_step: dict[float, list[float]] = {}
     for history in histories:
         for step, value in zip(*_series(history, key), strict=True):
-            by_step.setdefault(float(step), []).append(float(value))
-    steps = sorted(by_step)
-    means = [np.mean(by_step[step]) for step in steps]
-    deviations = [np.std(by_step[step], ddof=1) if len(by_step[step]) > 1 else 0.0 for step in steps]
-    return np.asarray(steps), np.asarray(means, dtype=np.float64), np.asarray(deviations, dtype=np.float64)
+            by_step.setdefault(step, []).append(value)
+    rows = [(step, np.mean(of), np.std(of, ddof=1) if len(of) > 1 else 0.0) for step, of in sorted(by_step.items())]
+    return np.asarray(rows, np.float64).reshape(-1, 3).T
 
 
 def _summary(histories: Mapping[str, History], key: str, unit: str, *, scale: float = 1.0) -> str:
@@ -242,20 +229,35 @@ def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return smooth
 
 
-def _is_known(values: Mapping[str, float], key: str) -> bool:
-    return key in values and math.isfinite(values[key])
+def _best_step(history: History) -> float | None:
+    """The step of the best checkpoint, by greedy BLEU; where there is none by likelihood, of a teacher by loss."""
+    for key, best in ((VALID_BLEU, np.argmax), (VALID_NLL, np.argmin), (VALID_LOSS, np.argmin)):
+        steps, values = _series(history, key)
+        if len(steps):
+            return float(steps[best(values)])
+    return None
 
 
-def _best_step(history: History, key: str, *, lowest: bool) -> float | None:
-    steps, values = _series(history, key)
-    if not len(steps):
-        return None
-    return float(steps[np.argmin(values) if lowest else np.argmax(values)])
+def _validation_panel(
+    title: str,
+    histories: Mapping[str, History],
+    key: str,
+    label: str,
+    unit: str,
+    *,
+    scale: float = 1.0,
+    series: Sequence[Style] = (),
+    finish: Callable[[Axes], None] = lambda axes: None,
+) -> Panel:
+    """A metric of the validation set, a curve a history, with the best checkpoints ringed."""
 
+    def draw(axes: Axes) -> None:
+        for (name, history), style in zip(histories.items(), series or styles(len(histories)), strict=True):
+            _draw_validation(axes, history, key, style, name, _best_step(history), scale=scale)
+        _finish(axes, label)
+        finish(axes)
 
-def _best_translation_step(history: History) -> float | None:
-    best = _best_step(history, VALID_BLEU, lowest=False)
-    return _best_step(history, VALID_NLL, lowest=True) if best is None else best
+    return Panel(title, draw, _summary(histories, key, unit, scale=scale))
 
 
 def _draw_training(axes: Axes, history: History, key: str, style: Style, label: str) -> None:
@@ -264,9 +266,9 @@ def _draw_training(axes: Axes, history: History, key: str, style: Style, label: 
         return
     smooth = _smooth(values)
     if smooth is not values:
-        axes.plot(steps, values, color=style.color, linewidth=0.7, alpha=0.25, zorder=1)
+        axes.plot(steps, values, color=style.color, lw=0.7, alpha=0.25, zorder=1)
     marker = "o" if len(steps) == 1 else ""
-    axes.plot(steps, smooth, color=style.color, linestyle=style.line, marker=marker, linewidth=1.7, label=label)
+    axes.plot(steps, smooth, color=style.color, ls=style.line, marker=marker, lw=1.7, label=label)
 
 
 def _draw_validation(
@@ -275,31 +277,14 @@ def _draw_validation(
     steps, values = _series(history, key)
     if not len(steps):
         return
-    axes.plot(
-        steps,
-        values * scale,
-        color=style.color,
-        linestyle=style.line,
-        marker=style.marker,
-        # Many evaluations would turn markers into a band.
-        markevery=max(len(steps) // 12, 1),
-        markersize=4.5,
-        linewidth=1.7,
-        label=label,
-    )
-    at_best = np.flatnonzero(steps == best)
-    if len(at_best):
+    color, line, marker = style
+    # Many evaluations would turn markers into a band.
+    every = max(len(steps) // 12, 1)
+    axes.plot(steps, scale * values, color=color, ls=line, marker=marker, markevery=every, ms=4.5, lw=1.7, label=label)
+    ring = steps == best
+    if ring.any():
         axes.plot(
-            steps[at_best],
-            values[at_best] * scale,
-            linestyle="",
-            marker="o",
-            markersize=11,
-            markerfacecolor="none",
-            markeredgecolor=INK,
-            markeredgewidth=1.3,
-            zorder=4,
-            label=BEST,
+            steps[ring], scale * values[ring], "o", ms=11, mfc="none", mec=COLORS["ink"], mew=1.3, zorder=4, label=BEST
         )
 
 
@@ -340,22 +325,18 @@ def _add_perplexity_axis(axes: Axes) -> None:
 def _finish(axes: Axes, label: str) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    axes.set_xlabel("optimizer step")
-    axes.set_ylabel(label)
-    axes.grid(color=GRID, linewidth=0.8)
+    label_axes(axes, "optimizer step", label)
     if not axes.get_lines():
-        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color=FAINT)
+        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color=COLORS["faint"])
         axes.set(xticks=[], yticks=[])
         return
     last_step = max(float(np.max(line.get_xdata())) for line in axes.get_lines())
     in_thousands = last_step >= 10_000
-    round_steps = [1, 2, 2.5, 5, 10]
     axes.set_xlim(0, 1.03 * max(last_step, 1))
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=round_steps))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(
         FuncFormatter(lambda step, _: f"{step / 1000:g}k" if in_thousands and step else f"{step:g}")
     )
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=round_steps))
 
 
 def _draw_bars(axes: Axes, values: Mapping[str, float], form: str, colors: Sequence[str] = ()) -> None:

@@ -22,35 +22,21 @@ if TYPE_CHECKING:
 DPI = 160
 BEST = "best checkpoint"
 """The legend's last entry."""
-BLUE, VERMILION, GREEN, _PURPLE, _ORANGE, _SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
-_COLORS = [BLUE, VERMILION, GREEN, _PURPLE, _ORANGE, _SKY, "#000000"]
+BLUE, VERMILION = "#0072B2", "#D55E00"
+_COLORS = [BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 _LINE_STYLES = ["-", "--", "-.", ":"]
 _MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
-INK, GRID, FAINT = "#333333", "#E3E3E3", "#767676"
-COLORS = {**{f"series-{place}": color for place, color in enumerate(_COLORS, start=1)}, "ink": INK, "grid": GRID}
-COLORS["faint"] = FAINT
+COLORS = {
+    **{f"series-{place}": color for place, color in enumerate(_COLORS, start=1)},
+    "ink": "#333333",
+    "grid": "#E3E3E3",
+    "faint": "#767676",
+}
 """Every colour that figures use, by the name that a page gives its own under."""
 _PANEL_INCHES = (4.9, 3.7)
 _LETTER_POINTS, _HANDLE_POINTS, _LINE_POINTS = 6, 58, 15  # of an entry of the legend
 _MOST_COLUMNS = 4
-_RC: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.axisbelow": True,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-    "svg.hashsalt": "bertkd",
-}
+_STYLE = Path(__file__).with_name("template") / "figures.mplstyle"
 
 
 class Drawing(NamedTuple):
@@ -88,6 +74,15 @@ def styles(count: int) -> list[Style]:
     ]
 
 
+def label_axes(axes: Axes, x: str, y: str) -> None:
+    """Labels, a grid, and round values on the vertical axis."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set(xlabel=x, ylabel=y)
+    axes.grid(color=COLORS["grid"], linewidth=0.8)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
+
+
 def draw_panels(panels: Sequence[Panel], stem: Path, inches: tuple[float, float] = _PANEL_INCHES) -> Drawing:
     """Writes panels side by side, each of this width and height, as a PNG and an SVG.
 
@@ -98,7 +93,7 @@ def draw_panels(panels: Sequence[Panel], stem: Path, inches: tuple[float, float]
     stem.parent.mkdir(parents=True, exist_ok=True)
     drawing = Drawing(stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".svg"))
     software = f"matplotlib {matplotlib.__version__}"
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(fname=_STYLE):
         figure = _figure(panels, inches)
         figure.savefig(drawing.png, dpi=DPI, facecolor="white", metadata={"Software": software})
         figure.savefig(drawing.svg, facecolor="white", metadata={"Date": None, "Creator": software})
@@ -110,7 +105,7 @@ def panel_svg(panel: Panel, inches: tuple[float, float]) -> str:
     import matplotlib
 
     text = io.StringIO()
-    with matplotlib.rc_context({**_RC, "svg.fonttype": "none"}):
+    with matplotlib.rc_context({"svg.fonttype": "none"}, _STYLE):
         figure = _figure([panel._replace(title="")], inches)
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return text.getvalue()

@@ -2,7 +2,6 @@
 
 import re
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
 
 from bertkd_ray.report.frame import COLORS, Panel, panel_svg
 
@@ -10,22 +9,11 @@ _SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}\b")
 _DIGITS = re.compile(r"-?\d+\.\d{3,}")
-_UNTURNED = "rotate(-0 "
-_INCHES = (4.5, 3.3)
 _NAMES = {color.lower(): name for name, color in COLORS.items()}
 
 
-@dataclass(frozen=True)
-class InlineFigure:
-    """A panel as an element of a page."""
-
-    title: str
-    svg: str
-    """An `svg` element with its label."""
-
-
-def figure(panel: Panel, id_: str, inches: tuple[float, float] = _INCHES) -> InlineFigure:
-    """A panel as an element of a page, with the panel's colours as the page's variables (`var(--series-1)`).
+def inline_svg(panel: Panel, id_: str, inches: tuple[float, float]) -> str:
+    """A panel as an `svg` element with a label, the panel's colours being the page's variables (`var(--series-1)`).
 
     id_: of the element, and the start of all ids in it. Raises KeyError for a colour that is not the figures' own.
     """
@@ -42,7 +30,7 @@ def figure(panel: Panel, id_: str, inches: tuple[float, float] = _INCHES) -> Inl
         _rewrite(element, id_, referenced)
     label = f"{panel.title}. {panel.summary}."
     root.attrib = {"id": id_, "viewBox": root.attrib["viewBox"], "role": "img", "aria-label": label}
-    return InlineFigure(panel.title, ET.tostring(root, encoding="unicode"))
+    return ET.tostring(root, encoding="unicode")
 
 
 def _references(element: ET.Element) -> list[str]:
@@ -61,7 +49,7 @@ def _rewrite(element: ET.Element, prefix: str, referenced: set[str]) -> None:
             attributes["href"] = f"#{prefix}-{value.removeprefix('#')}"
         elif name == "style":
             attributes[name] = _COLOR.sub(lambda match: f"var(--{_NAMES[match[0].lower()]})", value)
-        elif not value.startswith(_UNTURNED):
+        elif not value.startswith("rotate(-0 "):
             short = _DIGITS.sub(lambda match: f"{float(match[0]):.2f}", value)
             attributes[name] = " ".join(_REFERENCE.sub(rf"url(#{prefix}-\1)", short).split())
     element.attrib = attributes

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.inspect import SIDES, LengthCounts
-from bertkd_ray.report.frame import GRID, Drawing, Panel, draw_panels, styles
+from bertkd_ray.report.frame import Drawing, Panel, draw_panels, label_axes, styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,81 +51,64 @@ def length_panels(splits: Mapping[str, LengthCounts]) -> list[Panel]:
     Heights are percent of a split's pairs, so that splits of any size compare. The axes end where 99% of every
     split are shown; pairs with an empty side have no ratio.
     """
-    shares = {
-        side: _shares({name: lengths.histogram(side) for name, lengths in splits.items()}, splits) for side in SIDES
-    }
-    highest = 1.05 * max(float(share.max()) for side in shares.values() for share in side[0])
+    ends = [_quantile(getattr(counts, side), counts.pairs, _AXIS_SHARE) for counts in splits.values() for side in SIDES]
+    width = math.ceil((max(ends) + 1) / _LENGTH_BINS)
+    edges = np.arange(0, max(ends) + width + 1, width)
 
-    def side(name: str) -> Callable[[Axes], None]:
-        def draw(axes: Axes) -> None:
-            _draw_stairs(axes, list(splits), *shares[name])
-            axes.set_xlim(0, shares[name][1][-1])
-            _finish(axes, "tokens a sentence")
-            axes.set_ylim(0, highest)
+    def share(lengths: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+        bins = len(edges) - 1
+        percent: NDArray[np.float64] = 100 * np.bincount(lengths // width, pairs, bins)[:bins] / pairs.sum()
+        return percent
 
-        return draw
+    shares = {side: [share(getattr(counts, side), counts.pairs) for counts in splits.values()] for side in SIDES}
+    highest = 1.05 * max(heights.max() for side in SIDES for heights in shares[side])
 
-    def ratio(axes: Axes) -> None:
-        _draw_ratios(axes, splits)
-        _finish(axes, "source tokens a target token")
+    def draw_side(side: str, axes: Axes) -> None:
+        _draw_stairs(axes, list(splits), shares[side], edges)
+        label_axes(axes, "tokens a sentence", "pairs, %")
+        axes.set(xlim=(0, edges[-1]), ylim=(0, highest))
 
     src, tgt = (
-        "; ".join(f"{name}: median {_median(lengths.histogram(side))} tokens" for name, lengths in splits.items())
+        "; ".join(
+            f"{name}: median {_quantile(getattr(counts, side), counts.pairs, 0.5)} tokens"
+            for name, counts in splits.items()
+        )
         for side in SIDES
     )
+    ratio = f"source tokens a target token, by split: {', '.join(splits)}"
     return [
-        Panel("Source length", side("src"), src),
-        Panel("Target length", side("tgt"), tgt),
-        Panel("Length ratio", ratio, f"source tokens a target token, by split: {', '.join(splits)}"),
+        Panel("Source length", partial(draw_side, "src"), src),
+        Panel("Target length", partial(draw_side, "tgt"), tgt),
+        Panel("Length ratio", partial(_draw_ratios, splits), ratio),
     ]
 
 
-def _median(histogram: NDArray[np.int64]) -> int:
-    running = np.cumsum(histogram)
-    return int(np.searchsorted(running, running[-1] / 2))
+def _quantile(values: NDArray[np.int64], pairs: NDArray[np.int64], share: float) -> int:
+    """The smallest value that so large a share of the pairs does not exceed."""
+    return int(np.quantile(values, share, weights=pairs, method="inverted_cdf"))
 
 
-def _longest(splits: Mapping[str, LengthCounts]) -> int:
-    """The length that ends the axes of both sides."""
-    histograms = [lengths.histogram(side) for lengths in splits.values() for side in SIDES]
-    return max(int(np.searchsorted(np.cumsum(counts), _AXIS_SHARE * counts.sum())) for counts in histograms)
-
-
-def _shares(
-    histograms: Mapping[str, NDArray[np.int64]], splits: Mapping[str, LengthCounts]
-) -> tuple[list[NDArray[np.float64]], NDArray[np.int64]]:
-    """Percent of the pairs of every split in each bin, and the bins' edges."""
-    longest = _longest(splits)
-    width = max(math.ceil((longest + 1) / _LENGTH_BINS), 1)
-    edges = np.arange(0, longest + width + 1, width)
-    shares = []
-    for histogram in histograms.values():
-        counts = np.zeros(edges[-1], np.int64)
-        counts[: len(histogram)] = histogram[: edges[-1]]
-        shares.append(100 * counts.reshape(-1, width).sum(axis=1) / histogram.sum())
-    return shares, edges
-
-
-def _draw_ratios(axes: Axes, splits: Mapping[str, LengthCounts]) -> None:
+def _draw_ratios(splits: Mapping[str, LengthCounts], axes: Axes) -> None:
     """On a logarithmic axis, where 2 is as far from 1 as 1/2 is; one bin has the ratio 1 in its middle."""
     from matplotlib.ticker import NullLocator
 
     bins = {}
     # At least from 1/2 to 2, so that a corpus of equal lengths looks like one.
     low, high = -_RATIO_BINS_AN_OCTAVE, _RATIO_BINS_AN_OCTAVE
-    for name, lengths in splits.items():
-        ratios, pairs = lengths.ratios()
+    for name, counts in splits.items():
+        ratios, pairs = counts.ratios()
         octave_bins = np.round(np.log2(ratios) * _RATIO_BINS_AN_OCTAVE).astype(np.int64)
         if len(octave_bins):
-            low, high = min(low, -_reach(-octave_bins, pairs)), max(high, _reach(octave_bins, pairs))
+            low = min(low, -_quantile(-octave_bins, pairs, _AXIS_SHARE))
+            high = max(high, _quantile(octave_bins, pairs, _AXIS_SHARE))
         bins[name] = octave_bins, pairs
     low, high = low - 1, high + 1
     edges = 2.0 ** ((np.arange(low, high + 2) - 0.5) / _RATIO_BINS_AN_OCTAVE)
     shares = []
     for octave_bins, pairs in bins.values():
         within_axis = (octave_bins >= low) & (octave_bins <= high)
-        counts = np.bincount(octave_bins[within_axis] - low, weights=pairs[within_axis], minlength=high - low + 1)
-        shares.append(100 * counts / max(pairs.sum(), 1))
+        heights = np.bincount(octave_bins[within_axis] - low, pairs[within_axis], high - low + 1)
+        shares.append(100 * heights / max(pairs.sum(), 1))
     _draw_stairs(axes, list(splits), shares, edges)
     axes.set_xscale("log", base=2)
     axes.set_xlim(edges[0], edges[-1])
@@ -133,13 +117,7 @@ def _draw_ratios(axes: Axes, splits: Mapping[str, LengthCounts]) -> None:
     axes.set_xticks([2.0**octave for octave in octaves], [f"1/{2**-o}" if o < 0 else f"{2**o}" for o in octaves])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylim(bottom=0)
-
-
-def _reach(octave_bins: NDArray[np.int64], pairs: NDArray[np.int64]) -> int:
-    """The highest bin among the lowest 99% of the pairs."""
-    order = np.argsort(octave_bins)
-    running = np.cumsum(pairs[order])
-    return int(octave_bins[order[np.searchsorted(running, _AXIS_SHARE * running[-1])]])
+    label_axes(axes, "source tokens a target token", "pairs, %")
 
 
 def _draw_stairs(axes: Axes, names: Sequence[str], shares: Sequence[NDArray[np.float64]], edges: NDArray[Any]) -> None:
@@ -147,12 +125,3 @@ def _draw_stairs(axes: Axes, names: Sequence[str], shares: Sequence[NDArray[np.f
         if place == 0:
             axes.stairs(share, edges, fill=True, color=style.color, alpha=0.15)
         axes.stairs(share, edges, color=style.color, linestyle=style.line, linewidth=1.6, label=name)
-
-
-def _finish(axes: Axes, label: str) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.set_xlabel(label)
-    axes.set_ylabel("pairs, %")
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))

@@ -1,13 +1,12 @@
 """The artifacts of a pipeline as a tree: each hangs below the newest artifact that it was made from."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bertkd_ray.artifacts.artifact import Artifact
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(NamedTuple):
     """An artifact in the tree."""
 
     name: str
@@ -24,11 +23,6 @@ class Node:
     def bytes(self) -> int:
         """Bytes of all files of the artifact."""
         return sum(entry.bytes for entry in self.artifact.files)
-
-    @property
-    def seconds(self) -> float:
-        """How long it took to make."""
-        return float(self.artifact.seconds)
 
 
 def lineage(stages: Mapping[str, Artifact]) -> list[Node]:
@@ -52,17 +46,13 @@ def lineage(stages: Mapping[str, Artifact]) -> list[Node]:
 
     def below(parent: str | None, level: int) -> Iterator[Node]:
         # The order of the mapping within a parent: arms stay in theirs.
-        for name in stages:
+        for name, artifact in stages.items():
             if parents[name] == parent:
-                yield _node(name, stages[name], level, by_digest)
+                # Sorted: a manifest that was read back has them in another order than one that was just made.
+                given = sorted(artifact.inputs.items())
+                sources = {by_digest[digest]: digest for _, digest in given if digest in by_digest}
+                texts = {source: digest for source, digest in given if digest not in by_digest}
+                yield Node(name, artifact, level, sources, texts)
                 yield from below(name, level + 1)
 
     return list(below(None, 0))
-
-
-def _node(name: str, artifact: Artifact, depth: int, by_digest: Mapping[str, str]) -> Node:
-    # Sorted: a manifest that was read back has them in another order than one that was just made.
-    inputs: dict[str, str] = dict(sorted(artifact.inputs.items()))
-    sources = {by_digest[digest]: digest for digest in inputs.values() if digest in by_digest}
-    texts = {source: digest for source, digest in inputs.items() if digest not in by_digest}
-    return Node(name, artifact, depth, sources, texts)

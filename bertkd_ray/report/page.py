@@ -6,6 +6,7 @@ run but the one it carries.
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime
 from importlib import resources
 from typing import Any
@@ -21,16 +22,15 @@ from bertkd_ray.core.stages import EXTRACT, FINETUNE, PREPARE
 from bertkd_ray.report import contents
 from bertkd_ray.report.figures import TEACHER, finetuning_panels, translation_loss_panels, translation_quality_panels
 from bertkd_ray.report.frame import Panel
-from bertkd_ray.report.inline import InlineFigure, figure
+from bertkd_ray.report.inline import inline_svg
 from bertkd_ray.report.lengths import MOST_PAIRS, length_panels, read_lengths
 from bertkd_ray.report.lineage import lineage
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.samples import MOST_SCORED, differing_samples, drawn_samples, marked
-from bertkd_ray.training.curves import VALID_ACCURACY, VALID_BLEU, VALID_LOSS, VALID_NLL, CurveRow
+from bertkd_ray.training.curves import VALID_ACCURACY, VALID_BLEU, VALID_LOSS, VALID_NLL
 
 _TEACHER_COLUMNS = {VALID_LOSS: (".3f", 1.0), VALID_ACCURACY: (".1f", 100.0)}
 _STUDENT_COLUMNS = {VALID_BLEU: (".2f", 1.0), VALID_ACCURACY: (".1f", 100.0), VALID_NLL: (".3f", 1.0)}
-_LENGTH_INCHES = (4.0, 3.0)
 
 
 def page_html(results: Results, *, run_id: str = "") -> str:
@@ -73,66 +73,49 @@ def _asset(name: str) -> str:
 
 def _context(results: Results) -> dict[str, Any]:
     """The variables of the template."""
-    nodes = lineage(results.stages)
+    teacher = {name: history for name, history in results.histories.items() if name == TEACHER}
+    arms = {name: history for name, history in results.histories.items() if name != TEACHER}
+    corpus, labels = results.stages[PREPARE.name], results.stages.get(EXTRACT.name)
+    lengths = length_panels({split: read_lengths(corpus, split) for split in SPLITS})
     return {
-        "arms": [arm.arm for arm in results.arms],
-        "bars": contents.time_bars(nodes),
-        "corpus": results.stages[PREPARE.name],
-        "corpus_rows": contents.corpus_rows(results.stages[PREPARE.name]),
-        "figures": _figures(results),
+        "bars": contents.time_bars(results.stages),
+        "corpus": corpus,
+        "corpus_rows": contents.corpus_rows(corpus),
+        "fidelity": contents.fidelity_bars(labels) if labels else [],
+        "figures": {
+            "teacher": _figures("teacher", finetuning_panels(teacher[TEACHER]) if teacher else []),
+            "students": _figures(
+                "students", [*translation_loss_panels(arms), *translation_quality_panels(arms)] if arms else []
+            ),
+            "lengths": _figures("lengths", lengths, (4.0, 3.0)),
+        },
         "finished": max(artifact.created for artifact in results.stages.values()),
-        "labels": results.stages.get(EXTRACT.name),
-        "fidelity": contents.fidelity_bars(results.stages[EXTRACT.name]) if EXTRACT.name in results.stages else [],
+        "labels": labels,
         "most_pairs": MOST_PAIRS,
-        "nodes": nodes,
+        "nodes": lineage(results.stages),
         "only_teacher_differs": len({config.student for config in results.arm_configs.values()}) == 1,
-        "rejects": contents.dead_letter_rows(results),
         "rows": contents.score_rows(results) if results.arms else [],
         "samples": _samples(results),
         "settings": _settings(results),
-        "signatures": contents.signature_rows(results),
-        "sizes": contents.total_bytes(nodes),
         "splits": SPLITS,
         "teacher": results.stages.get(FINETUNE.name),
         "tiles": list(contents.tiles(results)),
-        "validations": _validations(results),
+        "trained": list(arms),
+        "validations": {
+            "teacher": contents.validation_rows(teacher, _TEACHER_COLUMNS),
+            "students": contents.validation_rows(arms, _STUDENT_COLUMNS),
+        },
         "verdict": contents.verdict(results),
         "versions": contents.versions(results.stages),
     }
 
 
-def _figures(results: Results) -> dict[str, list[InlineFigure]]:
-    """By section; a section without numbers has none."""
-    histories, arms = results.histories, _arm_histories(results)
-    corpus = results.stages[PREPARE.name]
-    panels: dict[str, list[Panel]] = {
-        "teacher": finetuning_panels(histories[TEACHER]) if TEACHER in histories else [],
-        "students": [*translation_loss_panels(arms), *translation_quality_panels(arms)] if arms else [],
-    }
-    drawn = {
-        section: [figure(panel, f"figure-{section}-{place}") for place, panel in enumerate(of_section, start=1)]
-        for section, of_section in panels.items()
-    }
-    lengths = length_panels({split: read_lengths(corpus, split) for split in SPLITS})
-    drawn["lengths"] = [
-        figure(panel, f"figure-lengths-{place}", _LENGTH_INCHES) for place, panel in enumerate(lengths, start=1)
+def _figures(section: str, panels: Sequence[Panel], inches: tuple[float, float] = (4.5, 3.3)) -> list[tuple[str, str]]:
+    """Title and `svg` element of each."""
+    return [
+        (panel.title, inline_svg(panel, f"figure-{section}-{place}", inches))
+        for place, panel in enumerate(panels, start=1)
     ]
-    return drawn
-
-
-def _arm_histories(results: Results) -> dict[str, list[CurveRow]]:
-    return {name: history for name, history in results.histories.items() if name != TEACHER}
-
-
-def _validations(results: Results) -> dict[str, Any]:
-    """The numbers behind the figures."""
-    arms = _arm_histories(results)
-    teacher = {name: history for name, history in results.histories.items() if name == TEACHER}
-    return {
-        "teacher": contents.validation_rows(teacher, _TEACHER_COLUMNS),
-        "students": contents.validation_rows(arms, _STUDENT_COLUMNS),
-        "arms": list(arms),
-    }
 
 
 def _samples(results: Results) -> list[dict[str, Any]]:

@@ -7,8 +7,10 @@ import pytest
 
 from bertkd_ray.report.figures import translation_loss_panels
 from bertkd_ray.report.frame import COLORS, Panel, styles
-from bertkd_ray.report.inline import figure
+from bertkd_ray.report.inline import inline_svg
 from bertkd_ray.training.curves import CurveRow
+
+INCHES = (4.5, 3.3)
 
 
 def two_arms() -> Panel:
@@ -17,21 +19,21 @@ def two_arms() -> Panel:
 
 
 def test_a_panel_becomes_an_element_of_a_page() -> None:
-    found = figure(two_arms(), "one")
-    root = ET.fromstring(found.svg)
+    panel = two_arms()
+    root = ET.fromstring(inline_svg(panel, "one", INCHES))
     assert (root.tag, root.get("id"), root.get("role")) == ("svg", "one", "img")
-    assert found.title == "Translation loss, validation"
+    assert panel.title == "Translation loss, validation"
     label = "Translation loss, validation. a < b: from 8 nats per target token at step 1 to 0.1356"
     assert str(root.get("aria-label")).startswith(label)
     # The page has the title, and the figure its text as text.
     texts = [element.text for element in root.iter("text")]
     assert {"a < b", "control", "best checkpoint", "perplexity", "optimizer step"} <= set(texts)
-    assert found.title not in texts
+    assert panel.title not in texts
     assert set(root.attrib) == {"id", "viewBox", "role", "aria-label"}
 
 
 def test_colours_are_the_pages_own() -> None:
-    svg = figure(two_arms(), "one").svg
+    svg = inline_svg(two_arms(), "one", INCHES)
     assert re.findall(r"#[0-9a-fA-F]{3,6}\b", svg) == []
     assert {"series-1", "series-2", "ink", "grid"} <= set(re.findall(r"var\(--([\w-]+)\)", svg)) <= set(COLORS)
     assert {style.color for style in styles(7)} <= set(COLORS.values())
@@ -39,11 +41,11 @@ def test_colours_are_the_pages_own() -> None:
 
 def test_a_colour_without_a_name_is_refused() -> None:
     with pytest.raises(KeyError, match="#123456"):
-        figure(Panel("odd", lambda axes: axes.plot([0, 1], color="#123456")), "one")
+        inline_svg(Panel("odd", lambda axes: axes.plot([0, 1], color="#123456")), "one", INCHES)
 
 
 def test_ids_of_two_figures_differ_and_references_follow() -> None:
-    first, second = (figure(two_arms(), name).svg for name in ("one", "two"))
+    first, second = (inline_svg(two_arms(), name, INCHES) for name in ("one", "two"))
     ids = [set(re.findall(r' id="([^"]+)"', svg)) for svg in (first, second)]
     assert ids[0] & ids[1] == set()
     for svg, known in zip((first, second), ids, strict=True):
@@ -53,7 +55,7 @@ def test_ids_of_two_figures_differ_and_references_follow() -> None:
 
 
 def test_no_style_sheet_leaks_into_the_page() -> None:
-    svg = figure(two_arms(), "one").svg
+    svg = inline_svg(two_arms(), "one", INCHES)
     assert "<style" not in svg
     assert "<metadata" not in svg
     assert "xmlns" not in svg
