@@ -6,7 +6,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tests.helpers.small_config import write_config
 
 STAGES = ("prepare", "finetune", "extract", "distill/distilled", "translate/distilled")
 CHECKPOINT_EVERY = 15
+NOTHING = "nothing, the command had ended"
 _MOST_RESTARTS = 5
 _LAST_FILE = {
     "prepare": "test/fragment-000003.parquet",
@@ -55,9 +56,9 @@ class Trial:
     """A disturbed run that has finished."""
 
     number: int
-    disturbance: Disturbance
-    hit: str
-    """The process that was hit, by Ray's name for it."""
+    disturbances: tuple[Disturbance, ...]
+    hits: tuple[str, ...]
+    """The process that each hit, by Ray's name for it."""
     restarts: int
     """Times that the command had to be given again."""
     seconds_lost: float
@@ -98,30 +99,40 @@ def trials(undisturbed: Undisturbed, machine: Machine, seed: int, numbers: range
     """One trial for each number; the same seed and number give the same disturbance."""
     for number in numbers:
         rng = random.Random(f"{seed}/{number}")
-        yield trial(undisturbed, machine, number, Disturbance.draw(rng), rng)
+        yield trial(undisturbed, machine, number, [Disturbance.draw(rng)], rng)
 
 
-def trial(undisturbed: Undisturbed, machine: Machine, number: int, what: Disturbance, rng: random.Random) -> Trial:
-    """Runs the pipeline from the disturbed stage on until it finishes; `rng` chooses among the processes to be hit."""
+def trial(
+    undisturbed: Undisturbed, machine: Machine, number: int, disturbances: Sequence[Disturbance], rng: random.Random
+) -> Trial:
+    """Runs the pipeline from the first disturbed stage on until it finishes.
+
+    disturbances: of different stages, in their order. rng: chooses among the processes to be hit.
+    """
     storage = undisturbed.directory / f"trial-{number}"
-    lent = undisturbed.lend(storage, what.stage)
-    expected = sum(undisturbed.stage_seconds[stage] for stage in STAGES[STAGES.index(what.stage) :])
+    first = disturbances[0].stage
+    lent = undisturbed.lend(storage, first)
+    expected = sum(undisturbed.stage_seconds[stage] for stage in STAGES[STAGES.index(first) :])
     started = time.monotonic()
     driver = _driver(undisturbed, storage, machine)
-    hit = "nothing, the command had ended"
-    if driver.wait_for(what.stage) and _wait_for_moment(what, driver, storage, undisturbed):
-        hit = machine.kill(what.victim, what.signal, driver, rng)
+    hits: list[str] = []
     restarts = 0
-    while driver.wait() != 0:
+    while True:
+        while len(hits) < len(disturbances) and driver.wait_for(disturbances[len(hits)].stage):
+            what = disturbances[len(hits)]
+            hit = _wait_for_moment(what, driver, storage, undisturbed)
+            hits.append(machine.kill(what.victim, what.signal, driver, rng) if hit else NOTHING)
+        code = driver.wait()
         undisturbed.learn(driver)
+        if code == 0:
+            break
         restarts += 1
         assert restarts <= _MOST_RESTARTS, f"trial {number} does not finish; see {storage}.log"
         driver = _driver(undisturbed, storage, machine)
-    undisturbed.learn(driver)
     return Trial(
         number=number,
-        disturbance=what,
-        hit=hit,
+        disturbances=tuple(disturbances),
+        hits=(*hits, *[NOTHING] * (len(disturbances) - len(hits))),
         restarts=restarts,
         seconds_lost=time.monotonic() - started - expected,
         steps_again=steps_again(storage),
@@ -159,13 +170,13 @@ def _write_project(directory: Path) -> Path:
 
 
 def describe(trial: Trial) -> dict[str, str]:
-    """A trial as a row of the table."""
-    what, found = trial.disturbance, trial.differences
+    """A trial of one disturbance as a row of the table."""
+    (what,), (hit,), found = trial.disturbances, trial.hits, trial.differences
     moment = f"as {what.moment} appears" if isinstance(what.moment, str) else f"{what.moment:.0%} of its time"
     return {
         "trial": str(trial.number),
         "stage": what.stage,
-        "victim": trial.hit if trial.hit == what.victim else f"{what.victim}: {trial.hit}",
+        "victim": hit if hit == what.victim else f"{what.victim}: {hit}",
         "signal": name_of(what.signal),
         "moment": moment,
         "restarts": str(trial.restarts),
