@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import gpu, gpu_checks
+from benchmarks import gpu, gpu_board, gpu_checks
 from benchmarks.gpu_board import Board
 from benchmarks.gpu_extract import Work, scorer_of
 from benchmarks.gpu_setting import LENGTHS, TINY, TOPK, GpuSetting, MemoryGroups, count_lengths, lengths
@@ -203,21 +204,30 @@ def test_there_is_no_time_after_the_deadline(tmp_path):
 
 
 def test_a_row_that_outlasts_the_deadline_is_cut(tmp_path, monkeypatch):
-    left = []
-    monkeypatch.setattr(os, "_exit", left.append)
-    found = board(tmp_path, seconds=2.2)
-    with found.watched():
-        found.run("endless", lambda: time.sleep(0.6))
+    left, cut = [], threading.Event()
+    monkeypatch.setattr(os, "_exit", lambda code: (left.append(code), cut.set()))
+    # There is time for the row, and the watch ends at once.
+    monkeypatch.setattr(gpu_board, "_GRACE", 1000.0)
+    found = board(tmp_path)
+
+    def endless() -> None:
+        with found.watched():
+            assert cut.wait(60)
+
+    found.run("endless", endless)
     assert left == [3]
+    assert written(tmp_path)["failed"] == {}
     assert written(tmp_path)["cut"] == "endless"
 
 
 def test_a_run_that_has_ended_is_not_cut(tmp_path, monkeypatch):
     left = []
     monkeypatch.setattr(os, "_exit", left.append)
-    with board(tmp_path, seconds=2.2).watched():
-        pass
-    time.sleep(0.6)
+    before = set(threading.enumerate())
+    with board(tmp_path).watched():
+        (watch,) = set(threading.enumerate()) - before
+    watch.join(60)
+    assert not watch.is_alive()
     assert left == []
 
 

@@ -320,8 +320,10 @@ def test_a_study_that_is_told_to_end_takes_its_processes_along(project, tmp_path
     command = [sys.executable, "-m", "bertkd_ray", "study", str(project / "tiny.yaml"), *quick, "runtime=local"]
     study = subprocess.Popen([*command, f"storage={tmp_path}", "--jobs", "2"], stderr=subprocess.PIPE, text=True)
     try:
-        end = time.monotonic() + 120
-        while not list(tmp_path.glob("work/student-*/checkpoint-*")) and time.monotonic() < end:
+        end = time.monotonic() + 600
+        while not list(tmp_path.glob("work/student-*/checkpoint-*")):
+            assert study.poll() is None
+            assert time.monotonic() < end
             time.sleep(0.1)
         processes = psutil.Process(study.pid).children(recursive=True)
         assert len(processes) >= 2
