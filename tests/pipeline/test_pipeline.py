@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -194,10 +195,16 @@ def test_a_lost_shard_alone_is_computed_again(project, finished, bertkd):
 
 
 def test_two_workers_have_the_curves_of_one(project, finished, bertkd, tmp_path):
+    # What maps have made, which know no workers.
+    for stage in ("prepare", "extract"):
+        made = Path(finished["stages"][stage]["path"])
+        shutil.copytree(made, tmp_path / "two" / made.name)
     code, two = bertkd(
         "distill", str(project / "small.yaml"), "workers=2", f"storage={tmp_path / 'two'}", "tracking=none"
     )
     assert code == 0
+    made = {stage for stage, entry in two["stages"].items() if entry["status"] == "done"}
+    assert made == {"finetune", "distill/distilled", "distill/control"}
     for stage in ("finetune", "distill/distilled", "distill/control"):
         curves = []
         for run in (finished, two):
