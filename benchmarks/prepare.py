@@ -39,10 +39,11 @@ from bertkd_ray.artifacts.artifact import PendingArtifact
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
 from bertkd_ray.corpus import prepare
+from bertkd_ray.corpus.bert_tokenizer import tokenizer_hash
 from bertkd_ray.corpus.chunks import split_into_chunks
 from bertkd_ray.execution.ray.session import RayRuntime
 from bertkd_ray.execution.stage import StageContext
-from bertkd_ray.teacher.source import resolve_model, tokenizer_hash
+from bertkd_ray.teacher.source import resolve_model
 
 SIZES = (100_000, 1_000_000)
 """Pairs that the table of `python -m benchmarks` is about."""

@@ -5,9 +5,10 @@ words cut by MeCab or another analyser first). Tokens that were added to a vocab
 text is cut into pieces like any other.
 """
 
+import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,13 @@ from bertkd_ray.core.errors import UserError
 CONTINUATION = "##"
 MAX_WORD_LETTERS = 100  # BERT gives up ([UNK]) on words longer than this
 SPECIAL_NAMES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+TOKENIZER_FILES = (
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+)
 SUPPORTED = "a BERT-like teacher has a WordPiece vocabulary behind BERT's own split at spaces and punctuation"
 
 # What `vocab.txt` may belong to; of a `tokenizer.json` the content is checked instead.
@@ -28,6 +36,7 @@ _NORMALIZER_FIELDS = {
     "strip_accents": "strip_accents",
     "tokenize_chinese_chars": "handle_chinese_chars",
 }
+_CHUNK_BYTES = 1 << 20
 _CAPITAL = re.compile("[A-Z]")
 
 
@@ -55,14 +64,15 @@ def load_bert_tokenizer(directory: str | Path) -> BertTokenizer:
     """The tokenizer of a BERT directory, from `tokenizer.json`, or else from `vocab.txt`.
 
     What `tokenizer_config.json` says about case, accents, Chinese characters and the names of the special tokens stands
-    over `tokenizer.json`, as in transformers. Where a `vocab.txt` stands alone and nothing is said about case, a
-    vocabulary with capital letters is a cased one.
+    over `tokenizer.json`, as in transformers. Where it says nothing, `tokenizer.json` stands (`AutoTokenizer`
+    lower-cases all the same), and a `vocab.txt` alone is cased where it has capital letters.
 
     Raises UserError if the files are absent or damaged, or describe another kind of tokenizer.
     """
     directory = Path(directory)
     config_path = directory / "tokenizer_config.json"
     config = read_json(config_path) if config_path.is_file() else {}
+    _check_types(config_path, config)
     if (directory / "tokenizer.json").is_file():
         tokenizer = _from_tokenizer_json(directory / "tokenizer.json", config)
     elif (directory / "vocab.txt").is_file():
@@ -101,11 +111,31 @@ def bert_tokenizer_of(tokenizer: Tokenizer, name: str, special_names: Sequence[s
     return BertTokenizer(Tokenizer.from_str(json.dumps(content)), SpecialIds(*(vocabulary[token] for token in names)))
 
 
+def tokenizer_hash(directory: str | Path) -> str:
+    """sha256 over the names and contents of the tokenizer and vocabulary files alone, as hex."""
+    return hash_files(Path(directory), TOKENIZER_FILES)
+
+
+def hash_files(directory: Path, names: Iterable[str]) -> str:
+    """sha256 over the names and contents of those of the files that are there, as hex."""
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        path = directory / name
+        if not path.is_file():
+            continue
+        # The size marks where a file ends, so that no two sets of files hash the same bytes.
+        digest.update(f"{name}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of a model directory. Raises UserError if it cannot be read as one."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"teacher.model: {path} cannot be read as JSON ({error}); name a complete model directory"
         ) from error
@@ -114,12 +144,19 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def _check_types(path: Path, config: dict[str, Any]) -> None:
+    """Raises UserError for a `tokenizer_config.json` of which a value that is read is of another type."""
+    wrong = [key for key in _NORMALIZER_FIELDS if not isinstance(config.get(key), bool | None)]
+    wrong += [key for key in map(_token_key, SPECIAL_NAMES) if not isinstance(_content(config.get(key) or ""), str)]
+    if wrong:
+        raise UserError(f"teacher.model: {path} has {wrong[0]} {config[wrong[0]]!r}; give what save_pretrained writes")
+
+
 def _from_tokenizer_json(path: Path, config: dict[str, Any]) -> Tokenizer:
     content = read_json(path)
     normalizer = content.get("normalizer")
     if isinstance(normalizer, dict) and normalizer.get("type") == "BertNormalizer":
-        stated = {field: config[key] for key, field in _NORMALIZER_FIELDS.items() if key in config}
-        normalizer.update(stated)
+        normalizer.update(_stated(config))
     try:
         return Tokenizer.from_str(json.dumps(content))
     except Exception as error:  # what `tokenizers` raises for content it does not understand has no class of its own
@@ -136,15 +173,12 @@ def _from_vocabulary(path: Path, config: dict[str, Any]) -> Tokenizer:
         raise UserError(f"teacher.model: {path} cannot be read as UTF-8 ({error}); name a complete BERT") from error
     vocabulary = {piece: number for number, piece in enumerate(lines)}
     is_cased = any(_CAPITAL.search(piece) and not piece.startswith("[") for piece in vocabulary)
-    stated = {"do_lower_case": not is_cased, **config}
     tokenizer = Tokenizer(
         models.WordPiece(
             vocabulary, unk_token=_special_name(config, "[UNK]"), max_input_chars_per_word=MAX_WORD_LETTERS
         )
     )
-    tokenizer.normalizer = normalizers.BertNormalizer(
-        **{field: stated[key] for key, field in _NORMALIZER_FIELDS.items() if key in stated}
-    )
+    tokenizer.normalizer = normalizers.BertNormalizer(**_stated({"do_lower_case": not is_cased, **config}))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return tokenizer
 
@@ -158,6 +192,22 @@ def _require_wordpiece_class(directory: Path, config: dict[str, Any]) -> None:
         raise UserError(f"teacher.model: {directory}: its tokenizer is {kind}, not BERT's WordPiece alone; {SUPPORTED}")
 
 
+def _stated(config: dict[str, Any]) -> dict[str, Any]:
+    """The normaliser's fields that a configuration sets; of these, null has a meaning for accents alone."""
+    return {
+        field: config[key]
+        for key, field in _NORMALIZER_FIELDS.items()
+        if config.get(key) is not None or (key in config and key == "strip_accents")
+    }
+
+
 def _special_name(config: dict[str, Any], usual: str) -> str:
-    declared = config.get(f"{usual.strip('[]').lower()}_token") or usual
-    return str(declared["content"] if isinstance(declared, dict) else declared)
+    return str(_content(config.get(_token_key(usual)) or usual))
+
+
+def _token_key(usual: str) -> str:
+    return f"{usual.strip('[]').lower()}_token"
+
+
+def _content(declared: Any) -> Any:
+    return declared.get("content") if isinstance(declared, dict) else declared

@@ -56,7 +56,7 @@ def split_into_chunks(pending: PendingArtifact, corpus: CorpusConfig) -> list[Ch
             first_id = source << ID_SOURCE_BITS
             for table in _resized(tables, corpus.fragment_pairs):
                 chunk = Chunk(len(chunks), split, first_id, len(table))
-                write_table(pending.store, table, pending.staging, "raw", chunk.name)
+                write_tables(pending.store, [table], pending.staging, "raw", chunk.name)
                 chunks.append(chunk)
                 first_id += len(table)
     return chunks
@@ -81,13 +81,8 @@ def packed(rows: Iterable[tuple[str, int]], size: int) -> list[list[str]]:
     return packs
 
 
-def write_table(store: Store, table: pa.Table, *path: str) -> None:
-    """Writes what a pass leaves for the next in one step; `read_table` reads it."""
-    write_tables(store, [table], *path)
-
-
 def write_tables(store: Store, tables: list[pa.Table], *path: str) -> None:
-    """Writes several tables with one schema, each of which `read_nth_table` reads alone, in one step.
+    """Writes what a pass leaves for the next, tables with one schema, in one step; `read_nth_table` reads one of them.
 
     After a crash of the machine all passes begin anew, so nothing waits for the disk.
     """
@@ -100,7 +95,7 @@ def write_tables(store: Store, tables: list[pa.Table], *path: str) -> None:
 
 
 def read_table(store: Store, *path: str) -> pa.Table:
-    """All that `write_table` or `write_tables` wrote."""
+    """All that `write_tables` wrote."""
     with store.open_input(*path) as source:
         return pa.ipc.open_file(source).read_all()
 

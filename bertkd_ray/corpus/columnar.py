@@ -20,7 +20,7 @@ from pyarrow import fs
 
 from bertkd_ray.core.errors import UserError, one_line
 from bertkd_ray.core.timeouts import call_with_timeout
-from bertkd_ray.corpus.readers import PAIRS, content_hash, locate, unreadable_error
+from bertkd_ray.corpus.readers import MAX_LINE_BYTES, PAIRS, content_hash, locate, unreadable_error
 
 _BATCH_ROWS = 4096
 _TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
@@ -86,8 +86,6 @@ def read_dataset(
         ) from error
     row = 1
     for table in _tables(loaded, where):
-        for column in (src_column, tgt_column):
-            _check_column(table.schema, column, where)
         yield _pairs(table, (src_column, tgt_column), where, row)
         row += len(table)
 
@@ -95,13 +93,16 @@ def read_dataset(
 def dataset_hash(name: str, revision: str | None) -> str:
     """The identity of a data set's content: its commit on the hub, or SHA-256 over the files of a local directory.
 
-    Raises UserError when the hub cannot be asked or does not know the data set.
+    Files that the library passes over (hidden ones, and what lies in `__…__`) do not enter. Raises UserError when the
+    hub cannot be asked or does not know the data set.
     """
     if Path(name).is_dir():
         digest = hashlib.sha256()
         for path in sorted(path for path in Path(name).rglob("*") if path.is_file()):
-            # Names tell the library which split a file belongs to.
-            digest.update(f"{path.relative_to(name)}\0{content_hash(str(path))}\0".encode())
+            inner = path.relative_to(name)
+            if not any(part.startswith((".", "__")) for part in inner.parts):
+                # Names tell the library which split a file belongs to.
+                digest.update(f"{inner}\0{_file_hash(path)}\0".encode())
         return digest.hexdigest()
     from huggingface_hub import HfApi
 
@@ -116,6 +117,13 @@ def dataset_hash(name: str, revision: str | None) -> str:
     if commit is None:
         raise UserError(f"dataset {name}: the hub names no commit, so its content has no fingerprint; copy it first")
     return commit
+
+
+def _file_hash(path: Path) -> str:
+    if path.suffix in (".gz", ".zst"):
+        return content_hash(str(path))
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _parquet_files(path: str) -> tuple[fs.FileSystem, list[str]]:
@@ -153,7 +161,7 @@ def _batches(filesystem: fs.FileSystem, name: str, columns: list[str]) -> Iterat
     with _opening(name), filesystem.open_input_file(name) as stream:
         file = pq.ParquetFile(stream)
         for column in columns:
-            _check_column(file.schema_arrow, column, name)
+            _column_path(file.schema_arrow, column, name)
         for batch in file.iter_batches(_BATCH_ROWS, columns=columns):
             yield pa.Table.from_batches([batch])
 
@@ -181,30 +189,41 @@ def _tables(loaded: Any, where: str) -> Iterator[pa.Table]:
         yield table
 
 
-def _check_column(schema: pa.Schema, column: str, where: str) -> None:
-    """Raises UserError unless the column, perhaps in a struct, is there and holds text."""
-    fields, parent, kind = {field.name: field.type for field in schema}, "", pa.null()
-    first, *others = column.split(".")
-    for part in (first, *others):
-        if part not in fields:
-            inside = f" in {parent}" if parent else ""
-            held = f"only {', '.join(fields)}" if fields else f"which is of type {kind}"
-            raise UserError(f"{where}: no column {part}{inside}, {held}; name a column of text")
-        kind, parent = fields[part], f"{parent}.{part}".lstrip(".")
-        fields = {field.name: field.type for field in kind} if pa.types.is_struct(kind) else {}
+def _column_path(schema: pa.Schema, column: str, where: str) -> list[str]:
+    """The names that lead to a column, from struct to struct. Raises UserError unless it is there and holds text."""
+    fields, kind, path, rest = list(schema), pa.null(), list[str](), column
+    while rest:
+        names = [field.name for field in fields]
+        name, _, below = (rest, "", "") if rest in names else rest.partition(".")
+        if name not in names:
+            inside = f" in {'.'.join(path)}" if path else ""
+            held = f"only {', '.join(names)}" if names else f"which is of type {kind}"
+            raise UserError(f"{where}: no column {name}{inside}, {held}; name a column of text")
+        if names.count(name) > 1:
+            raise UserError(f"{where}: {names.count(name)} columns are called {name}; rename all but one")
+        kind, rest = fields[names.index(name)].type, below
+        path.append(name)
+        fields = list(kind) if pa.types.is_struct(kind) else []
     plain = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not any(is_text(plain) for is_text in _TEXT_TYPES):
         raise UserError(f"{where}: column {column} is of type {kind}, not text; name a text column")
+    return path
 
 
 def _pairs(table: pa.Table, columns: tuple[str, str], where: str, first_row: int) -> pa.Table:
     sides = []
     for column in columns:
-        first, *others = column.split(".")
+        first, *others = _column_path(table.schema, column, where)
         values = table[first].combine_chunks()
-        values = (pc.struct_field(values, others) if others else values).cast(pa.string())
+        values = (pc.struct_field(values, others) if others else values).cast(pa.large_string())
         if values.null_count:
             row = first_row + pc.index(values.is_null(), True).as_py()
             raise UserError(f"{where}: row {row}: column {column} is null; remove such rows, or fill them")
-        sides.append(values)
+        try:
+            values.validate(full=True)
+        except pa.ArrowInvalid:
+            rows = f"rows {first_row} to {first_row + len(values) - 1}"
+            raise UserError(f"{where}: column {column} is not UTF-8 in one of {rows}; write it again") from None
+        is_long = pc.greater(pc.binary_length(values), MAX_LINE_BYTES)
+        sides.append(pc.if_else(is_long, "", values).cast(pa.string()))
     return pa.table(sides, schema=PAIRS)

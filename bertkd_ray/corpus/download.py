@@ -19,9 +19,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any, NamedTuple, NoReturn
 from urllib.parse import unquote, urlsplit
 
 from bertkd_ray.core.console import Progress
@@ -42,14 +41,13 @@ def fetch(
     timeout: float = 30.0,
     tries: int = 5,
     pause: float = 1.0,
-    quiet: bool = False,
 ) -> Path:
     """The local file of a URL, downloaded unless it is there.
 
     directory: made if needed; each URL has a folder of its own in it, so that two files of one name do not meet.
     sha256: in hexadecimal; None takes what comes. timeout: seconds without a byte after which a connection is given up.
     tries: connections in a row that bring nothing new before all is given up. pause: seconds before the second try,
-    doubled for each further one. quiet: no progress bar. A second process that wants the same file waits for the first.
+    doubled for each further one. A second process that wants the same file waits for the first.
     Raises UserError if the URL is no file's or not http(s), if the server refuses (404) or is out of reach, stalls or
     cuts off for ever, for a checksum that differs, and if the directory cannot be written. What was downloaded stays
     where it is then, and the next call goes on with it. A server that gives no length can cut off unseen; only a
@@ -63,70 +61,25 @@ def fetch(
         if path.exists():
             _require_checksum(path, sha256, f"the file from {redacted(url)}", "delete it to download it again")
             return path
-        part = _PartialFile(url, path)
-        if not part.is_whole or (sha256 is not None and _sha256(part.path) != sha256):
-            if part.is_whole:
-                part.forget()
-            _Download(part, sha256 is not None, timeout, tries, pause, quiet).run()
-        _require_checksum(
-            part.path, sha256, f"what {redacted(url)} sent", "the server has another file than was expected"
-        )
-        part.finish()
+        download = _Download(url, path, is_checked=sha256 is not None)
+        if not download.is_whole or (sha256 is not None and _sha256(download.part) != sha256):
+            if download.is_whole:
+                download.forget()
+            download.run(timeout, tries, pause)
+        different = "the server has another file than was expected"
+        _require_checksum(download.part, sha256, f"what {redacted(url)} sent", different)
+        os.replace(download.part, path)
+        download.forget()
         return path
 
 
-@dataclass(frozen=True)
-class _RemoteFile:
+class _Version(NamedTuple):
     """The version of a file on a server."""
 
-    validator: str | None
+    validator: str | None = None
     """Strong ETag, else the date of the last change, as the server gave it."""
-    size: int | None
+    size: int | None = None
     """Bytes of the whole file, if the server said."""
-
-
-class _PartialFile:
-    """The bytes of a file that have come, and the version on the server that they are of."""
-
-    def __init__(self, url: str, path: Path) -> None:
-        self.url, self._final = url, path
-        self.path = path.with_name(f"{path.name}.part")
-        self._version_path = path.with_name(f"{path.name}.part.json")
-        self.source = _RemoteFile(None, None)
-        if self.path.exists() and self._version_path.exists():
-            self.source = _RemoteFile(**json.loads(self._version_path.read_text(encoding="utf-8")))
-
-    @property
-    def size(self) -> int:
-        """Bytes that are there."""
-        return self.path.stat().st_size if self.path.exists() else 0
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether all bytes that the server announced are there."""
-        return self.path.exists() and self.size == self.source.size
-
-    def forget(self) -> None:
-        """Removes the bytes."""
-        self._version_path.unlink(missing_ok=True)
-        self.path.unlink(missing_ok=True)
-        self.source = _RemoteFile(None, None)
-
-    def open(self, source: _RemoteFile, start: int) -> IO[bytes]:
-        """The file to write to, truncated to `start` bytes, once the version that it will hold is on disk."""
-        self.source = source
-        stream = self.path.open("r+b" if start else "wb")
-        stream.truncate(start)
-        stream.seek(start)
-        new_path = self._version_path.with_suffix(".new")
-        new_path.write_text(json.dumps(asdict(source)), encoding="utf-8")
-        os.replace(new_path, self._version_path)
-        return stream
-
-    def finish(self) -> None:
-        """Renames the file to its own name."""
-        os.replace(self.path, self._final)
-        self._version_path.unlink(missing_ok=True)
 
 
 class _TransientError(Exception):
@@ -134,105 +87,134 @@ class _TransientError(Exception):
 
 
 class _Download:
-    """Tries until the part is whole, or until `tries` of them in a row brought nothing new."""
+    """The bytes of a file that have come, the version on the server that they are of, and how the rest comes."""
 
-    def __init__(
-        self, part: _PartialFile, is_checked: bool, timeout: float, tries: int, pause: float, quiet: bool
-    ) -> None:
-        self._part, self._is_checked, self._quiet = part, is_checked, quiet
-        self._timeout, self._tries, self._pause = timeout, tries, pause
-        self._furthest = part.size
+    def __init__(self, url: str, path: Path, *, is_checked: bool) -> None:
+        self._url, self._is_checked = url, is_checked
+        self.part = path.with_name(f"{path.name}.part")
+        self._note = path.with_name(f"{path.name}.part.json")
+        self._version = self._noted_version()
+        self._furthest = self._size
         self._progress: Progress | None = None
-        # No handler for file, ftp and data: a redirection to them is refused like any unknown scheme.
-        self._opener = urllib.request.OpenerDirector()
-        for handler in (
-            urllib.request.ProxyHandler(),
-            urllib.request.HTTPHandler(),
-            urllib.request.HTTPSHandler(),
-            urllib.request.HTTPDefaultErrorHandler(),
-            urllib.request.HTTPRedirectHandler(),
-            urllib.request.HTTPErrorProcessor(),
-            urllib.request.UnknownHandler(),
-        ):
-            self._opener.add_handler(handler)
 
-    def run(self) -> None:
-        """Raises UserError as `fetch`."""
-        failures, before, is_done = 0, self._furthest, False
+    @property
+    def _size(self) -> int:
+        """Bytes that are there."""
+        return self.part.stat().st_size if self.part.exists() else 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all bytes that the server announced are there."""
+        return self.part.exists() and self._size == self._version.size
+
+    def forget(self) -> None:
+        """Removes the bytes."""
+        self._note.unlink(missing_ok=True)
+        self.part.unlink(missing_ok=True)
+        self._version = _Version()
+
+    def run(self, timeout: float, tries: int, pause: float) -> None:
+        """Tries until the part is whole, or until so many tries in a row brought nothing new: UserError as `fetch`."""
+        opener, failures, is_done = _opener(), 0, False
         try:
             while not is_done:
+                before = self._furthest
                 try:
-                    self._attempt()
+                    self._attempt(opener, timeout)
                     is_done = True
                 except _TransientError as failure:
                     failures = 0 if self._furthest > before else failures + 1
-                    before = self._furthest
-                    if failures >= self._tries:
+                    if failures >= tries:
                         raise UserError(
-                            f"{redacted(self._part.url)}: {failure}, {self._tries} times in a row after "
-                            f"{self._part.size:,} bytes; check the network and run again to go on from there, or "
-                            "download the file yourself and give its path"
+                            f"{redacted(self._url)}: {failure}, {tries} times in a row after {self._size:,} bytes; "
+                            "check the network and run again to go on from there, or download the file yourself and "
+                            "give its path"
                         ) from failure
-                    time.sleep(min(self._pause * 2 ** max(failures - 1, 0), _LONGEST_PAUSE))
+                    time.sleep(min(pause * 2 ** max(failures - 1, 0), _LONGEST_PAUSE))
         finally:
             if self._progress is not None:
                 self._progress.close(failed=not is_done)
 
-    def _attempt(self) -> None:
+    def _attempt(self, opener: urllib.request.OpenerDirector, timeout: float) -> None:
         """One connection, to the end of the file."""
-        request = self._request()
+        request = urllib.request.Request(self._url, headers={"Accept-Encoding": "identity"})
+        if self._size and (self._version.validator or self._is_checked):
+            request.add_header("Range", f"bytes={self._size}-")
+            if self._version.validator:
+                request.add_header("If-Range", self._version.validator)
         try:
-            with self._opener.open(request, timeout=self._timeout) as response:
+            with opener.open(request, timeout=timeout) as response:
                 self._receive(response)
         except urllib.error.HTTPError as error:
             self._raise_for_status(error)
         except (OSError, http.client.HTTPException) as error:
             raise _TransientError(_reason(error)) from error
 
-    def _request(self) -> urllib.request.Request:
-        request = urllib.request.Request(self._part.url, headers={"Accept-Encoding": "identity"})
-        start, validator = self._part.size, self._part.source.validator
-        if start and (validator or self._is_checked):
-            request.add_header("Range", f"bytes={start}-")
-            if validator:
-                request.add_header("If-Range", validator)
-        return request
-
     def _raise_for_status(self, error: urllib.error.HTTPError) -> NoReturn:
         error.close()
         status = f"the server answers {error.code} {error.reason}"
         if error.code == _RANGE_NOT_SATISFIABLE:
-            self._part.forget()  # it is longer than the server's file, so it is of another
+            self.forget()  # it is longer than the server's file, so it is of another
         if error.code in (_RANGE_NOT_SATISFIABLE, *_TRANSIENT_STATUSES):
             raise _TransientError(status) from error
-        raise UserError(f"{redacted(self._part.url)}: {status}; correct the address") from error
+        raise UserError(f"{redacted(self._url)}: {status}; correct the address") from error
 
     def _receive(self, response: Any) -> None:
         start = _range_start(response)
         size = None if response.length is None else start + response.length
-        if start > self._part.size:
+        if start > self._size:
             raise _TransientError(f"the server skips to byte {start:,}")
-        source = _RemoteFile(_validator(response), size)
         if self._progress is None:
-            name = self._part.path.name.removesuffix(".part")
-            self._progress = Progress(size, f"download {name}", "bytes", initial=start, quiet=self._quiet)
-        with _writing(self._part.path), self._part.open(source, start) as file:
-            done = start
-            while block := _read(response):
-                file.write(block)
+            self._progress = Progress(size, f"download {self.part.stem}", "bytes", initial=start)
+        with _writing(self.part):
+            file = self._opened(_Version(_validator(response), size), start)
+        done = start
+        with file:
+            while block := response.read1(_BLOCK):
+                with _writing(self.part):
+                    file.write(block)
+                    file.flush()
                 done += len(block)
                 self._furthest = max(self._furthest, done)
                 self._progress.update(done)
         if size is not None and done < size:
             raise _TransientError(f"the server cuts off at {done:,} of {size:,} bytes")
 
+    def _opened(self, version: _Version, start: int) -> IO[bytes]:
+        """The part to write to, truncated to `start` bytes, once the version that it will hold is on disk."""
+        self._version = version
+        stream = self.part.open("r+b" if start else "wb")
+        stream.truncate(start)
+        stream.seek(start)
+        new = self._note.with_suffix(".new")
+        new.write_text(json.dumps(version._asdict()), encoding="utf-8")
+        os.replace(new, self._note)
+        return stream
 
-def _read(response: Any) -> bytes:
-    try:
-        block: bytes = response.read1(_BLOCK)
-    except (OSError, http.client.HTTPException) as error:
-        raise _TransientError(_reason(error)) from error
-    return block
+    def _noted_version(self) -> _Version:
+        """The version that the part is of; unknown where its note is gone or damaged."""
+        try:
+            version = _Version(**json.loads(self._note.read_bytes()))
+        except (OSError, ValueError, TypeError, RecursionError):
+            return _Version()
+        sound = isinstance(version.validator, str | None) and isinstance(version.size, int | None)
+        return version if sound and self.part.exists() else _Version()
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    # No handler for file, ftp and data: a redirection to them is refused like any unknown scheme.
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPRedirectHandler,
+        urllib.request.HTTPErrorProcessor,
+        urllib.request.UnknownHandler,
+    ):
+        opener.add_handler(handler())
+    return opener
 
 
 def _range_start(response: Any) -> int:

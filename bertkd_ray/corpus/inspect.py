@@ -6,7 +6,7 @@ target length): at most as many numbers as the square of the longest side.
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -227,7 +227,9 @@ def _split_figures(
     sums: Counter[str] = Counter()
     length_pairs: Counter[tuple[int, int]] = Counter()
     unknown_characters: Counter[str] = Counter()
-    for group in _row_groups(corpus, split):
+    groups = RowGroups(corpus, f"{split}/", _PAIR_COLUMNS)
+    for number in range(len(groups.rows)):
+        group = groups.read(np.array([number]))
         ids = {side: Ragged.from_arrow(group[f"{side}_ids"]) for side in SIDES}
         length_pairs.update(zip(ids["src"].lengths.tolist(), ids["tgt"].lengths.tolist(), strict=True))
         for side in SIDES:
@@ -282,20 +284,10 @@ def _side_figures(side: str, sums: Counter[str], lengths: LengthCounts) -> SideF
 
 def _quantiles(values: NDArray[np.float64], counts: NDArray[np.int64], wanted: dict[str, float]) -> dict[str, float]:
     """Nearest-rank quantiles of counted values: the smallest value that so large a share does not exceed."""
-    order = np.argsort(values, kind="stable")
-    running = np.cumsum(counts[order])
-    if not len(running):
+    if not len(values):
         return {}
-    ranks = {name: max(math.ceil(share * running[-1]), 1) for name, share in wanted.items()}
-    return {name: float(values[order[np.searchsorted(running, rank)]]) for name, rank in ranks.items()}
-
-
-def _row_groups(corpus: Artifact, split: str) -> Iterator[pa.Table]:
-    for entry in corpus.files_below(f"{split}/"):
-        with corpus.open_input(entry.path) as source:
-            file = pq.ParquetFile(source)
-            for index in range(file.num_row_groups):
-                yield file.read_row_group(index, columns=_PAIR_COLUMNS)
+    found = np.quantile(values, list(wanted.values()), weights=counts, method="inverted_cdf")
+    return dict(zip(wanted, found.tolist(), strict=True))
 
 
 def _samples(corpus: Artifact, tokens: list[str], seed: int) -> Iterator[SamplePair]:
@@ -313,11 +305,10 @@ def _samples(corpus: Artifact, tokens: list[str], seed: int) -> Iterator[SampleP
 
 def _draw(total: int, count: int, seed: int) -> NDArray[np.int64]:
     """`count` different positions below `total` (all, where there are no more), sorted."""
-    drawn: dict[int, None] = {}
-    attempt = 0
+    drawn: set[int] = set()
+    attempts = itertools.count()
     while len(drawn) < min(count, total):
-        drawn[int(keyed_uniform(seed, attempt)[0] * total)] = None
-        attempt += 1
+        drawn.add(int(keyed_uniform(seed, next(attempts))[0] * total))
     return np.array(sorted(drawn), np.int64)
 
 

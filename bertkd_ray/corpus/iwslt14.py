@@ -9,17 +9,13 @@ are kept with 1 to 175 tokens a side and a ratio of at most 1.5 (`clean-corpus-n
 Not supported: other language pairs, and the BPE that ends the original recipe (the student has its own tokens).
 """
 
-import gzip
 import hashlib
-import io
 import os
 import re
 import tarfile
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
-from typing import IO, Literal, cast
+from typing import Literal
 from xml.sax.saxutils import unescape
 
 import pyarrow as pa
@@ -27,7 +23,7 @@ from pyarrow import fs
 
 from bertkd_ray.core.errors import UserError, one_line
 from bertkd_ray.corpus.moses import lower, tokenise
-from bertkd_ray.corpus.readers import content_hash, locate, open_bytes
+from bertkd_ray.corpus.readers import blocks_of, byte_lines, locate, open_bytes
 
 Text = Literal["paper", "raw"]
 
@@ -46,7 +42,7 @@ _DROPPED = re.compile("<url>|<talkid>|<keywords>")
 _STRIPPED = re.compile("</?(?:title|description)>")
 _SEGMENT = "<seg id"
 _SEGMENT_TAGS = re.compile(r'<seg id="[0-9]*">\s*|\s*</seg>\s*')
-_BLOCK = 1 << 20
+_MAX_MEMBER_BYTES = 1 << 30
 _XML_QUOTES = {"&apos;": "'", "&quot;": '"'}
 
 
@@ -83,12 +79,10 @@ def archive_hash(path: str) -> str:
     """
     names = [f"{_TRAIN}.{language}" for language in LANGUAGES]
     names += [f"IWSLT14.{test_set}.de-en.{language}.xml" for test_set in _TEST_SETS for language in LANGUAGES]
-    folder = _folder(path)
-    if folder is None:
-        digests = _hash_members(path, names)
-    else:
-        digests = {name: content_hash(f"{folder}/{name}") for name in names}
-    return hashlib.sha256("".join(f"{name} {digests[name]}\n" for name in names).encode()).hexdigest()
+    digests = {name: hashlib.sha256() for name in names}
+    for name, block in _blocks(path, names):
+        digests[name].update(block)
+    return hashlib.sha256("".join(f"{name} {digests[name].hexdigest()}\n" for name in names).encode()).hexdigest()
 
 
 def check_counts(pairs: Mapping[str, int]) -> str | None:
@@ -170,62 +164,43 @@ def _aligned(names: list[str], sides: list[Iterable[str]]) -> Iterator[tuple[str
 
 
 def _lines(path: str, name: str) -> Iterator[str]:
-    with _open_file(path, name) as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                yield line.decode("utf-8").removesuffix("\n")
-            except UnicodeDecodeError as error:
-                raise UserError(
-                    f"{path}: {name}:{number}: not UTF-8 ({error.reason}); get the archive again"
-                ) from error
-
-
-@contextmanager
-def _open_file(path: str, name: str) -> Iterator[IO[bytes]]:
-    folder = _folder(path)
-    if folder is not None:
-        with open_bytes(f"{folder}/{name}") as stream:
-            yield stream
-        return
-    with _open_archive(path) as archive:
-        for member in archive:
-            if _base_name(member) == name:
-                yield _content(archive, member)
-                return
-    raise _missing(path, name)
-
-
-def _hash_members(path: str, names: list[str]) -> dict[str, str]:
-    digests: dict[str, str] = {}
-    with _open_archive(path) as archive:
-        for member in archive:
-            name = _base_name(member)
-            if name in names and name not in digests:
-                digests[name] = hashlib.file_digest(_content(archive, member), "sha256").hexdigest()
-    if missing := [name for name in names if name not in digests]:
-        raise _missing(path, missing[0])
-    return digests
-
-
-@contextmanager
-def _open_archive(path: str) -> Iterator[tarfile.TarFile]:
-    with open_bytes(path) as raw:
+    lines = byte_lines(block for _, block in _blocks(path, [name]))
+    for number, line in enumerate(lines, start=1):
         try:
-            # open_bytes has decompressed what is called .gz.
-            stream = raw if path.endswith(".gz") else gzip.GzipFile(fileobj=raw, mode="rb")
+            yield (line or b"").decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: {name}:{number}: not UTF-8 ({error.reason}); get the archive again") from error
+
+
+def _blocks(path: str, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """What is in some of the files, a block at a time, with the file's name; of an archive in the order it has them."""
+    folder = next((folder for folder in (f"{path}/de-en", path) if _is_directory(folder)), None)
+    if folder is not None:
+        for name in names:
+            with open_bytes(f"{folder}/{name}") as stream:
+                yield from ((name, block) for block in blocks_of(stream))
+        return
+    missing = list(names)
+    with open_bytes(path) as stream:
+        try:
             with tarfile.open(fileobj=stream, mode="r|") as archive:
-                yield archive
-                while stream.read(_BLOCK):  # the checksum of gzip stands behind the last member
-                    continue
-        except (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError) as error:
-            raise UserError(
-                f"{path}: truncated, damaged or no .tgz archive ({one_line(error)}); get it again"
-            ) from error
-
-
-def _folder(path: str) -> str | None:
-    """The folder that holds the files, or None where `path` is an archive or nothing at all."""
-    return next((folder for folder in (f"{path}/de-en", path) if _is_directory(folder)), None)
+                for member in archive:
+                    if member.size > _MAX_MEMBER_BYTES:
+                        raise UserError(f"{path}: {member.name} has {member.size:,} bytes; give the archive of IWSLT14")
+                    name = os.path.basename(member.name)
+                    content = archive.extractfile(member) if member.isfile() and name in missing else None
+                    if content is not None:
+                        yield from ((name, block) for block in blocks_of(content))
+                        missing.remove(name)
+                    if not missing:
+                        break
+            for _ in blocks_of(stream):  # the checksum of what packed it stands behind the last member
+                pass
+        except tarfile.TarError as error:
+            reason = f"truncated, damaged or no .tgz archive ({one_line(error)})"
+            raise UserError(f"{path}: {reason}; get it again") from error
+    if missing:
+        raise UserError(f"{path}: holds no {missing[0]}; give the de-en.tgz of IWSLT14 or the folder it unpacks to")
 
 
 def _is_directory(path: str) -> bool:
@@ -233,15 +208,3 @@ def _is_directory(path: str) -> bool:
         return bool(locate(path)[2] == fs.FileType.Directory)
     except (OSError, pa.ArrowException):
         return False  # opening it as a file says what is wrong
-
-
-def _missing(path: str, name: str) -> UserError:
-    return UserError(f"{path}: holds no {name}; give the de-en.tgz of IWSLT14 or the folder it unpacks to")
-
-
-def _base_name(member: tarfile.TarInfo) -> str:
-    return os.path.basename(member.name) if member.isfile() else ""
-
-
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> io.BufferedReader:
-    return cast(io.BufferedReader, archive.extractfile(member))

@@ -8,9 +8,9 @@ encode: turns neighbouring chunks into one fragment of token ids.
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config.corpus import SPLITS
-from bertkd_ray.corpus.chunks import Chunk, read_nth_table, read_table, write_fragment, write_table, write_tables
+from bertkd_ray.corpus.chunks import Chunk, read_nth_table, read_table, write_fragment, write_tables
 from bertkd_ray.corpus.cleaning import (
     ID_COPY_BITS,
     KEPT,
@@ -69,81 +69,59 @@ _COUNTS_KEY = b"counts"
 _COPIES_KEY = b"copies"
 
 
-@dataclass(frozen=True)
-class ChunkGroup:
-    """Neighbouring chunks that are cleaned together."""
-
-    number: int
-    chunks: tuple[Chunk, ...]
+ChunkGroup = tuple[int, list[Chunk]]
+"""Neighbouring chunks that are cleaned together, and the number of this group."""
 
 
-@dataclass(frozen=True)
-class Bucket:
-    """The hashes of all chunks that may be equal to each other."""
-
-    number: int
-
-
-@dataclass(frozen=True)
-class PendingFragment:
+class PendingFragment(NamedTuple):
     """A fragment that is made of neighbouring chunks."""
 
     split: str
-    number: int
-    chunks: tuple[str, ...]
+    name: str
+    """The file's path in the artifact."""
+    chunks: list[str]
     """Names of the chunks' files."""
-
-    @property
-    def name(self) -> str:
-        """The file's path in the artifact."""
-        return f"{self.split}/fragment-{self.number:06d}.parquet"
-
-
-@dataclass(frozen=True)
-class FragmentGroup:
-    """Neighbouring fragments that are encoded together."""
-
-    fragments: tuple[PendingFragment, ...]
 
 
 def clean_group(group: ChunkGroup, job: PrepareJob) -> PrepareStats:
     """The clean pass over a group of chunks; with buckets, it is left to `apply_drops` to drop and to count."""
     store, stats, hashes = Store(job.storage), PrepareStats(), []
-    for chunk in group.chunks:
+    number, chunks = group
+    for chunk in chunks:
         raw = read_table(store, job.staging, "raw", chunk.name)
         for split, table in _cleaned(raw, chunk, job.settings, stats):
             if job.buckets:
                 hashes += _hashes(chunk, split, table, job.settings)
-                write_table(store, table, job.staging, "clean", split, chunk.name)
+                write_tables(store, [table], job.staging, "clean", split, chunk.name)
             else:
                 _keep(store, job, chunk, split, table, stats)
     if job.buckets:
         buckets = split_into_buckets(hashes, job.buckets)
-        write_tables(store, buckets, job.staging, "hashes", f"{group.number:06d}.arrow")
+        write_tables(store, buckets, job.staging, "hashes", f"{number:06d}.arrow")
     return stats
 
 
-def find_duplicates_in_bucket(bucket: Bucket, job: PrepareJob) -> Bucket:
-    """Finds what is dropped of a bucket, and writes it in one row group for every group of chunks."""
+def find_duplicates_in_bucket(bucket: int, job: PrepareJob) -> None:
+    """Finds what is dropped of a bucket of hashes, and writes it in one row group for every group of chunks."""
     store = Store(job.storage)
     names = [f"{group:06d}.arrow" for group in range(len(job.group_starts))]
     drops = find_duplicates(
-        pa.concat_tables([read_nth_table(store, bucket.number, job.staging, "hashes", name) for name in names])
+        pa.concat_tables([read_nth_table(store, bucket, job.staging, "hashes", name) for name in names])
     )
     starts = np.asarray(job.group_starts, np.int64) << _PLACE_BITS
     ends = [*np.searchsorted(drops["place"].to_numpy(), starts).tolist(), len(drops)]
     by_group = [drops[start:end] for start, end in pairwise(ends)]
-    write_tables(store, by_group, job.staging, "drops", f"{bucket.number:06d}.arrow")
-    return bucket
+    write_tables(store, by_group, job.staging, "drops", f"{bucket:06d}.arrow")
 
 
 def apply_drops(group: ChunkGroup, job: PrepareJob) -> PrepareStats:
     """Drops what `find_duplicates_in_bucket` found of a group of chunks, and counts the rest."""
     store, stats = Store(job.storage), PrepareStats()
+    number, chunks = group
     names = [f"{bucket:06d}.arrow" for bucket in range(job.buckets)]
-    drops = pa.concat_tables([read_nth_table(store, group.number, job.staging, "drops", name) for name in names])
+    drops = pa.concat_tables([read_nth_table(store, number, job.staging, "drops", name) for name in names])
     positions, reasons = drops["place"].to_numpy(), drops["reason"].to_numpy()
-    for chunk in group.chunks:
+    for chunk in chunks:
         for split in SPLITS:
             if not store.exists(job.staging, "clean", split, chunk.name):
                 continue
@@ -157,10 +135,10 @@ def apply_drops(group: ChunkGroup, job: PrepareJob) -> PrepareStats:
     return stats
 
 
-def encode_group(group: FragmentGroup, job: PrepareJob) -> PrepareStats:
+def encode_group(group: list[PendingFragment], job: PrepareJob) -> PrepareStats:
     """Makes neighbouring fragments; one that is there is not made again: its counts stand in it, written last."""
     store, stats = Store(job.storage), PrepareStats()
-    for fragment in group.fragments:
+    for fragment in group:
         counts, files = _finished(store, job, fragment) or _encoded(store, job, fragment)
         stats.counts[fragment.split].update(counts)
         stats.files += files
@@ -289,7 +267,7 @@ def _keep(store: Store, job: PrepareJob, chunk: Chunk, split: str, table: pa.Tab
         table, times = table.filter(pa.array(times > 0)), times[times > 0]
         _count_text(_piece_counter(store.uri, job.staging), table, times, stats)
     if len(table):
-        write_table(store, table, job.staging, "kept", split, chunk.name)
+        write_tables(store, [table], job.staging, "kept", split, chunk.name)
         stats.rows[split][chunk.number] = len(table)
 
 

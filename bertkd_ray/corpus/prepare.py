@@ -23,15 +23,13 @@ from bertkd_ray.config import Config
 from bertkd_ray.config.corpus import SPLITS
 from bertkd_ray.core.console import Progress, log
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.corpus.bert_tokenizer import TOKENIZER_FILES, tokenizer_hash
 from bertkd_ray.corpus.chunks import Chunk, grouped, packed, read_table, split_into_chunks
 from bertkd_ray.corpus.cleaning import REASONS
 from bertkd_ray.corpus.deduplication import bucket_count
 from bertkd_ray.corpus.passes import (
     BERT,
     TOKENIZER,
-    Bucket,
-    ChunkGroup,
-    FragmentGroup,
     PendingFragment,
     apply_drops,
     clean_group,
@@ -51,7 +49,6 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_BERT_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
 
 
 def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> PendingArtifact:
@@ -63,19 +60,20 @@ def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> Pe
 def make(pending: PendingArtifact, context: StageContext) -> Artifact:
     """Makes the corpus artifact; the BERT's tokenizer segments the text.
 
-    Raises UserError for text that cannot be read, or when nothing is left of a split. After a kill, fragments that are
-    finished are kept and the rest is done again.
+    Raises UserError for text that cannot be read, when nothing is left of a split, and where text or tokenizer are no
+    longer what the fingerprint says. After a kill, fragments that are finished are kept and the rest is done again.
     """
     config, runtime, bert = context.config, context.runtime, context.bert
     pending.store.delete(pending.staging)
+    segmenter = _share_bert(pending, bert)
     chunks = split_into_chunks(pending, config.corpus)
+    _require_unchanged(pending, source_hashes(config.corpus))
     _warn_of_swapped_sides(pending, config, chunks)
-    _share_bert(pending, bert)
     runtime.start()
     settings = PrepareSettings.from_config(config)
     job = PrepareJob(pending.store.uri, pending.staging, pending.directory, settings)
     stats = _clean(job, runtime, chunks)
-    vocabulary, tokens_with_unk = _write_tokenizer(pending, config, Segmenter.from_pretrained(bert), stats)
+    vocabulary, tokens_with_unk = _write_tokenizer(pending, config, segmenter, stats)
     _encode(job, runtime, stats)
     splits = {split: _counts(settings, split, stats.counts[split]) for split in SPLITS}
     _warn(config, splits)
@@ -89,13 +87,13 @@ def _clean(job: PrepareJob, runtime: Runtime, chunks: list[Chunk]) -> PrepareSta
     rules = job.settings.corpus.clean
     hashes_per_pair = rules.duplicates + rules.test_overlap
     buckets = bucket_count(hashes_per_pair * sum(chunk.rows for chunk in chunks)) if hashes_per_pair else 0
-    groups = [ChunkGroup(number, tuple(group)) for number, group in enumerate(grouped(chunks))]
-    job = replace(job, buckets=buckets, group_starts=tuple(group.chunks[0].number for group in groups))
+    groups = list(enumerate(grouped(chunks)))
+    job = replace(job, buckets=buckets, group_starts=tuple(group[0].number for _, group in groups))
     stats = PrepareStats()
     for of_group in _mapped(runtime, groups, clean_group, job, "clean"):
         stats.add(of_group)
     if buckets:
-        for _ in _mapped(runtime, [Bucket(n) for n in range(buckets)], find_duplicates_in_bucket, job, "duplicates"):
+        for _ in _mapped(runtime, list(range(buckets)), find_duplicates_in_bucket, job, "duplicates"):
             pass
         for of_group in _mapped(runtime, groups, apply_drops, job, "drop"):
             stats.add(of_group)
@@ -108,9 +106,8 @@ def _encode(job: PrepareJob, runtime: Runtime, stats: PrepareStats) -> None:
     for split in SPLITS:
         rows = [(Chunk.file_name(number), stats.rows[split][number]) for number in sorted(stats.rows[split])]
         for number, names in enumerate(packed(rows, job.settings.corpus.fragment_pairs)):
-            fragments.append(PendingFragment(split, number, tuple(names)))
-    groups = [FragmentGroup(tuple(group)) for group in grouped(fragments)]
-    for of_group in _mapped(runtime, groups, encode_group, job, "encode"):
+            fragments.append(PendingFragment(split, f"{split}/fragment-{number:06d}.parquet", names))
+    for of_group in _mapped(runtime, grouped(fragments), encode_group, job, "encode"):
         stats.add(of_group)
 
 
@@ -124,13 +121,23 @@ def _mapped(
             progress.update(done)
 
 
-def _share_bert(pending: PendingArtifact, bert: str) -> None:
-    """Puts the BERT's tokenizer where every worker finds it."""
+def _share_bert(pending: PendingArtifact, bert: str) -> Segmenter:
+    """Puts the BERT's tokenizer where every worker finds it; its segmenter."""
     with scratch_directory("bert-") as directory:
-        for name in _BERT_FILES:
+        for name in ("config.json", *TOKENIZER_FILES):
             if (Path(bert) / name).is_file():
                 shutil.copy(Path(bert) / name, directory)
+        _require_unchanged(pending, {"bert_tokenizer": tokenizer_hash(directory)})
         pending.store.upload(directory, pending.staging, BERT)
+        return Segmenter.from_pretrained(str(directory))
+
+
+def _require_unchanged(pending: PendingArtifact, hashes: Mapping[str, str]) -> None:
+    """Raises UserError where what has been read is not what the fingerprint is of (a copy still goes on)."""
+    for name, digest in hashes.items():
+        if pending.inputs[name] != digest:
+            key = "teacher.model: its tokenizer" if name == "bert_tokenizer" else f"corpus.{name}: the text"
+            raise UserError(f"{key} changed while it was read; run the command again when nothing writes to it")
 
 
 def _write_tokenizer(

@@ -1,24 +1,30 @@
-"""Sentence pairs from text: line-aligned files, TSV and JSON Lines; plain, `.gz` or `.zst`; local paths or URIs (`s3://`).
+"""Sentence pairs from text: line-aligned files, TSV and JSON Lines; plain or packed; local paths or URIs (`s3://`).
 
-Lines end at a line feed only, so that the separators of Unicode inside a sentence (U+2028, U+0085) cannot shift one
-side against the other. Everything is streamed, a block of lines at a time, and given as tables with the string columns
-`src` and `tgt`.
+What packed a file is told by its first bytes: gzip, zstd, xz and bzip2 are read. Lines end at a line feed only, so that
+the separators of Unicode inside a sentence (U+2028, U+0085) cannot shift one side against the other. Everything is
+streamed, a block of lines at a time, and given as tables with the string columns `src` and `tgt`.
 """
 
+import bz2
 import gzip
 import hashlib
 import io
 import json
+import lzma
+import os
 import re
+import stat
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import islice, zip_longest
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import pyarrow as pa
 from pyarrow import fs
 
+from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import UserError, one_line
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.timeouts import call_with_timeout
@@ -26,40 +32,65 @@ from bertkd_ray.corpus.alignment_drift import drift_line
 
 PAIRS = pa.schema([("src", pa.string()), ("tgt", pa.string())])
 """The schema of the tables, of any length, that every reader yields."""
+MAX_LINE_BYTES = 1 << 18
+"""A longer line, of no use to any model, is read as an empty one."""
 
 _BOM = b"\xef\xbb\xbf"
 _BLOCK_LINES = 4096
 _BUFFER_BYTES = 1 << 18
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _JSON_NAMES = {dict: "an object", list: "a list", bool: "a truth value", type(None): "null"}
+_ZSTD = "zstd"
+# The first bytes of what is read, and of what is not.
+_PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": _ZSTD,
+    b"\x50\x2a\x4d\x18": _ZSTD,  # by pzstd
+    b"\xfd7zXZ\x00": "xz",
+    b"BZh": "bzip2",
+}
+_NOT_READ = {
+    b"PK\x03\x04": "a ZIP archive",
+    b"7z\xbc\xaf": "a 7-Zip archive",
+    b"Rar!": "a RAR archive",
+    b"\x04\x22\x4d\x18": "packed by LZ4",
+    b"\x1f\x9d": "packed by compress",
+    b"PAR1": "a Parquet file",
+}
+_MAGIC_BYTES = 6
 
 
 @contextmanager
-def open_bytes(path: str) -> Iterator[IO[bytes]]:
-    """A file's bytes to read, those of `.gz` and `.zst` files decompressed; a local path or a URI (`s3://`, `gs://`).
+def open_bytes(path: str, *, once: bool = False) -> Iterator[IO[bytes]]:
+    """A file's bytes to read, unpacked if they are packed; a local path or a URI (`s3://`, `gs://`).
 
-    Raises UserError for a missing or unreadable file, a directory, and, while it is read, damaged compressed data.
+    once: whether a pipe or a device, which cannot be read again, will do. Raises UserError for a missing or unreadable
+    file, a directory, what no reader knows (ZIP, …) and, while it is read, for damaged data and a storage that fails.
     """
     with ExitStack() as stack:
-        raw = stack.enter_context(_open(path))
-        if path.endswith(".zst"):
-            yield stack.enter_context(io.BufferedReader(_Zstd(raw, path), _BUFFER_BYTES))
-        elif not path.endswith(".gz"):
-            yield raw
-        else:
-            try:
-                yield cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=raw, mode="rb")))
-            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-                raise UserError(_damaged(path, "gzip", error)) from error
+        opened = stack.enter_context(_open(path, once))
+        raw = stack.enter_context(io.BufferedReader(_Checked(opened, path), _BUFFER_BYTES))
+        first = raw.peek(_MAGIC_BYTES)
+        kind = next((kind for magic, kind in _PACKED.items() if first.startswith(magic)), None)
+        if kind is not None:
+            unpacked = stack.enter_context(_unpacked(raw, kind))
+            yield stack.enter_context(io.BufferedReader(_Checked(unpacked, path, kind), _BUFFER_BYTES))
+            return
+        for magic, what in _NOT_READ.items():
+            if first.startswith(magic):
+                raise UserError(
+                    f"{path}: is {what}, not text; unpack it, or pack the text with gzip, bzip2, xz or zstd"
+                )
+        yield raw
 
 
 def read_lines(path: str) -> Iterator[str]:
     """The lines of a UTF-8 text file, without line ends (`\\n`, `\\r\\n`) and without a byte order mark at its start.
 
-    Raises UserError for what `open_bytes` refuses, for an empty file, and for invalid UTF-8 (line, and byte from 0).
+    A line over `MAX_LINE_BYTES` is read as an empty one. Raises UserError for what `open_bytes` refuses, for an empty
+    file, and for invalid UTF-8 (line, and byte from 0).
     """
-    for block in _line_blocks(path):
-        yield from block.to_pylist()
+    return (line or "" for line in _nullable_lines(path))
 
 
 def read_text_pairs(src_path: str, tgt_path: str) -> Iterator[pa.Table]:
@@ -75,7 +106,7 @@ def read_text_pairs(src_path: str, tgt_path: str) -> Iterator[pa.Table]:
         tgt_count += len(tgt)
         shorter = min(len(src), len(tgt))
         if shorter:
-            yield pa.table([src[:shorter], tgt[:shorter]], schema=PAIRS)
+            yield pa.table([side[:shorter].fill_null("") for side in (src, tgt)], schema=PAIRS)
     if src_count != tgt_count:
         # Read again from the start: what tells where they part is of no use to files that are aligned.
         line = drift_line(read_lines(src_path), read_lines(tgt_path))
@@ -103,19 +134,18 @@ def read_tsv(path: str, src_column: int = 0, tgt_column: int = 1) -> Iterator[pa
 
 
 def read_jsonl(path: str, src_column: str = "src", tgt_column: str = "tgt") -> Iterator[pa.Table]:
-    """The pairs of a file with a JSON object a line; a dot in a column's name leads into an object.
+    """The pairs of a file with a JSON object a line; a dot in a name leads into an object, unless a key has it.
 
     Raises UserError as `read_lines`, and for a line that is not a JSON object, lacks a column or holds no text there.
     """
-    columns = [(column, column.split(".")) for column in (src_column, tgt_column)]
 
     def pair(number: int, line: str) -> tuple[str, str]:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}:{number}: not JSON ({one_line(error)}); give one object a line") from None
-        src, tgt = (_json_text(record, column, keys, f"{path}:{number}") for column, keys in columns)
-        return src, tgt
+        where = f"{path}:{number}"
+        return _json_text(record, src_column, where), _json_text(record, tgt_column, where)
 
     return _parsed(path, pair)
 
@@ -152,50 +182,96 @@ def unreadable_error(path: str, error: Exception) -> UserError:
     return UserError(f"{display_path}: cannot be read ({message}); check the path and its permissions")
 
 
-class _Zstd(io.RawIOBase):
-    """Decompressed bytes; damaged data raise UserError, whoever reads."""
+class _Checked(io.RawIOBase):
+    """What a stream gives; data that cannot be read or unpacked raise UserError, whoever reads."""
 
-    def __init__(self, raw: IO[bytes], path: str) -> None:
-        self._stream, self._path = pa.CompressedInputStream(raw, "zstd"), path
+    def __init__(self, stream: IO[bytes], path: str, kind: str | None = None) -> None:
+        """kind: what packed the data."""
+        self._stream, self._path, self._kind = stream, path, kind
 
     def readable(self) -> bool:
         return True
 
+    def seekable(self) -> bool:
+        return self._kind is None and self._stream.seekable()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._stream.seek(offset, whence)
+
     def readinto(self, buffer: Any) -> int:
         try:
             data = self._stream.read(len(buffer))
-        except OSError as error:
-            raise UserError(_damaged(self._path, "zstd", error)) from error
+        except (EOFError, OSError, lzma.LZMAError, zlib.error, pa.ArrowException) as error:
+            if self._kind is None:
+                raise unreadable_error(self._path, error) from error
+            if "too much memory" in str(error):
+                reason = "its zstd data have a long window, which is not read; pack it again without --long"
+                raise UserError(f"{self._path}: {reason}") from None
+            reason = f"truncated or damaged {self._kind} data ({one_line(error)})"
+            raise UserError(f"{self._path}: {reason}; copy the file again") from error
         buffer[: len(data)] = data
         return len(data)
 
 
-def _damaged(path: str, kind: str, error: Exception) -> str:
-    return f"{path}: truncated or damaged {kind} data ({one_line(error)}); copy the file again"
+def _unpacked(raw: IO[bytes], kind: str) -> Any:
+    if kind == _ZSTD:
+        return pa.CompressedInputStream(raw, _ZSTD)
+    return {"gzip": gzip.open, "xz": lzma.open, "bzip2": bz2.open}[kind](raw)
+
+
+def blocks_of(stream: IO[bytes]) -> Iterator[bytes]:
+    """All that a stream gives, in blocks."""
+    return iter(partial(stream.read, _BUFFER_BYTES), b"")
+
+
+def byte_lines(blocks: Iterable[bytes]) -> Iterator[bytes | None]:
+    """The lines of a file in blocks, without line feeds; None for one over `MAX_LINE_BYTES`."""
+    begun, size = b"", 0
+    for block in blocks:
+        *ended, unfinished = block.split(b"\n")
+        if ended:
+            yield begun + ended[0] if size + len(ended[0]) <= MAX_LINE_BYTES else None
+            yield from ended[1:]
+            begun, size = b"", 0
+        size += len(unfinished)
+        # Of a line that is too long its length alone is remembered.
+        begun = begun + unfinished if size <= MAX_LINE_BYTES else b""
+    if size:
+        yield begun if size <= MAX_LINE_BYTES else None
 
 
 def _line_blocks(path: str) -> Iterator[pa.StringArray]:
-    """The lines of a file, many at a time: Arrow checks their UTF-8 faster than Python decodes them."""
-    first = 1
+    """The lines of a file, many at a time, null where too long: Arrow checks UTF-8 faster than Python decodes it."""
+    first, too_long = 1, 0
     with open_bytes(path) as stream:
-        while lines := list(islice(stream, _BLOCK_LINES)):
-            bare = [line.removesuffix(b"\n").removesuffix(b"\r") for line in lines]
-            if first == 1:
+        every = byte_lines(blocks_of(stream))
+        while lines := list(islice(every, _BLOCK_LINES)):
+            bare = [line and line.removesuffix(b"\r") for line in lines]
+            if first == 1 and bare[0]:
                 bare[0] = bare[0].removeprefix(_BOM)
             try:
-                yield pa.array(bare, pa.binary()).cast(pa.string())
+                block = pa.array(bare, pa.binary()).cast(pa.string())
             except pa.ArrowInvalid:
                 raise not_utf8_error(path, first, lines) from None
+            yield block
             first += len(lines)
+            too_long += block.null_count
     if first == 1:
         raise UserError(f"{path}: the file is empty; give a file with one sentence a line")
+    if too_long:
+        log(f"warning: {path}: lines over {MAX_LINE_BYTES:,} bytes are read as empty ones: {too_long}")
 
 
-def not_utf8_error(path: str, first: int, lines: list[bytes]) -> UserError:
+def _nullable_lines(path: str) -> Iterator[str | None]:
+    for block in _line_blocks(path):
+        yield from block.to_pylist()
+
+
+def not_utf8_error(path: str, first: int, lines: Sequence[bytes | None]) -> UserError:
     """The error for lines of a file of which one is not UTF-8; first: the number of the first line."""
     for number, line in enumerate(lines, start=first):
         try:
-            line.decode("utf-8")
+            (line or b"").decode("utf-8")
         except UnicodeDecodeError as error:
             where = f"{path}:{number}: not UTF-8 (byte {error.start} of the line, {error.reason})"
             return UserError(f"{where}; convert it to UTF-8")
@@ -203,17 +279,19 @@ def not_utf8_error(path: str, first: int, lines: list[bytes]) -> UserError:
 
 
 def _parsed(path: str, pair: Callable[[int, str], tuple[str, str]]) -> Iterator[pa.Table]:
-    return tables_of(pair(number, line) for number, line in enumerate(read_lines(path), start=1))
+    lines = enumerate(_nullable_lines(path), start=1)
+    return tables_of(("", "") if line is None else pair(number, line) for number, line in lines)
 
 
-def _json_text(record: Any, column: str, keys: list[str], where: str) -> str:
-    value = record
-    for key in keys:
+def _json_text(record: Any, column: str, where: str) -> str:
+    value, rest = record, column
+    while rest:
         if not isinstance(value, dict):
             raise UserError(f"{where}: {column} leads into {_json_name(value)}; give an object")
+        key, _, below = (rest, "", "") if rest in value else rest.partition(".")
         if key not in value:
             raise UserError(f"{where}: no {column} here, only {', '.join(value) or 'an empty object'}; name a key")
-        value = value[key]
+        value, rest = value[key], below
     if not isinstance(value, str):
         raise UserError(f"{where}: {column} is {_json_name(value)}; give text")
     if not value.isascii() and _SURROGATE.search(value):
@@ -225,19 +303,21 @@ def _json_name(value: Any) -> str:
     return _JSON_NAMES.get(type(value), "a number" if isinstance(value, int | float) else "text")
 
 
-def _open(path: str) -> IO[bytes]:
+def _open(path: str, once: bool) -> IO[bytes]:
     try:
-        if "://" not in path:
-            return open(path, "rb", buffering=_BUFFER_BYTES)
-        return call_with_timeout(lambda: _open_uri(path))
+        if "://" in path:
+            return call_with_timeout(lambda: _open_uri(path))
+        if not once and not (stat.S_ISREG(mode := os.stat(path).st_mode) or stat.S_ISDIR(mode)):
+            raise UserError(f"{path}: a pipe or device, which cannot be read a second time; write the text into a file")
+        return open(path, "rb", buffering=0)
     except (OSError, pa.ArrowException) as error:
         raise unreadable_error(path, error) from error
 
 
-def _open_uri(path: str) -> IO[bytes]:
+def _open_uri(path: str) -> Any:
     filesystem, inner_path, kind = locate(path)
     if kind == fs.FileType.NotFound:
         raise FileNotFoundError(path)
     if kind == fs.FileType.Directory:
         raise IsADirectoryError(path)
-    return io.BufferedReader(filesystem.open_input_stream(inner_path, compression=None), _BUFFER_BYTES)
+    return filesystem.open_input_stream(inner_path, compression=None)

@@ -225,7 +225,7 @@ def count_lines(path: str) -> tuple[int, bool]:
             lines += chunk.count(b"\n")
             bytes_read += len(chunk)
             last = chunk[-1:]
-            if bytes_read >= _COUNTED_BYTES and not path.endswith((".gz", ".zst")) and stream.seekable():
+            if bytes_read >= _COUNTED_BYTES and stream.seekable():  # what is packed is not
                 size = stream.seek(0, os.SEEK_END)
                 return round(lines * size / bytes_read), size == bytes_read
     return lines + (last not in (b"", b"\n")), True

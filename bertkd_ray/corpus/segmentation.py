@@ -190,9 +190,16 @@ class Segmenter:
         encoding = self._tokenizer.encode(word, add_special_tokens=False)
         spans = self._spans(encoding.ids, encoding.offsets)
         pieces: list[tuple[str, int]] = []
+        first = last = 0
         for chunk in self._chunk.finditer(word):
-            start_mark = "" if chunk.start() else WORD_START
-            pieces += self._chunk_pieces(word, chunk.start(), chunk.end(), start_mark, spans)
+            start, end = chunk.span()
+            while first < len(spans) and spans[first][1] <= start:
+                first += 1
+            last = max(first, last)
+            while last < len(spans) and spans[last][0] < end:
+                last += 1
+            # A span that reaches into the next chunk is looked at there again.
+            pieces += self._chunk_pieces(word, start, end, "" if start else WORD_START, spans[first:last])
         return pieces
 
     def _spans(self, ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[_Span]:
@@ -211,8 +218,8 @@ class Segmenter:
     def _chunk_pieces(
         self, word: str, start: int, end: int, start_mark: str, spans: list[_Span]
     ) -> list[tuple[str, int]]:
-        """The pieces of word[start:end], whose first carries `start_mark` and the others `##`."""
-        inside = [(max(first, start), last, bert_id) for first, last, bert_id in spans if first < end and last > start]
+        """The pieces of word[start:end], which the spans meet: the first carries `start_mark`, the others `##`."""
+        inside = [(max(first, start), last, bert_id) for first, last, bert_id in spans]
         starts: list[tuple[int, int]] = []
         for first, last, bert_id in inside or [(start, end, self.special_ids.unk)]:
             if bert_id == self.special_ids.unk:

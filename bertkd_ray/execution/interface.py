@@ -15,7 +15,7 @@ __all__ = ["Item", "Job", "MapWorker", "Result", "Runtime", "TrainContext", "Tra
 Job = TypeVar("Job")
 """What all workers of a stage are given: a frozen dataclass of the stage."""
 Item = TypeVar("Item")
-"""The name of one piece of work (a fragment), a frozen dataclass; the worker reads and writes its data."""
+"""The name of one piece of work (a fragment), plain data; the worker reads and writes its data."""
 Result = TypeVar("Result")
 """What a worker tells of an item that is done (counts), a frozen dataclass."""
 

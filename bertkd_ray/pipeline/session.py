@@ -61,7 +61,8 @@ class Session(ExitStack):
 
     def _bert_hash(self, config: Config, part: str) -> str:
         """sha256 of the BERT's files, or of its tokenizer's, read once."""
-        from bertkd_ray.teacher.source import model_hash, tokenizer_hash
+        from bertkd_ray.corpus.bert_tokenizer import tokenizer_hash
+        from bertkd_ray.teacher.source import model_hash
 
         key = self.bert(config), part
         if key not in self._bert_hashes:

@@ -22,13 +22,14 @@ from bertkd_ray.core.devices import best_device, resolve_precision
 from bertkd_ray.core.padding import longest_first_batches
 from bertkd_ray.core.stages import DISTILL, EXTRACT, FINETUNE, PREPARE, STAGES, TRANSLATE, results_of
 from bertkd_ray.corpus import prepare
+from bertkd_ray.corpus.bert_tokenizer import tokenizer_hash
 from bertkd_ray.corpus.sampling import CorpusShape, SplitShape, shape_as_given, shape_of_artifact, shape_of_text
 from bertkd_ray.plan.batches import BatchLengths, SampledBatches, extraction_batches, full_groups, training_batches
 from bertkd_ray.plan.given import GivenCorpus, GivenDevice
 from bertkd_ray.plan.models import TeacherShape, student_size, teacher_shape
 from bertkd_ray.plan.operations import TRAINING, StudentSize
 from bertkd_ray.plan.rates import Device, known_device, own_device, product_rate
-from bertkd_ray.teacher.source import resolve_model, tokenizer_hash
+from bertkd_ray.teacher.source import resolve_model
 
 PREPARED_TOKENS_A_CORE_SECOND = 600_000
 """Tokens of both sides that a CPU core prepares a second: 52 µs a pair of 32 words and more (benchmarks.prepare)."""

@@ -1,9 +1,7 @@
 """The pretrained BERT: its directory, checks and hashes for a fingerprint. Reads files only, without torch."""
 
-import hashlib
 import importlib.util
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +9,14 @@ from safetensors import SafetensorError, safe_open
 
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.paths import expand_home
-from bertkd_ray.corpus.bert_tokenizer import load_bert_tokenizer, read_json
+from bertkd_ray.corpus.bert_tokenizer import TOKENIZER_FILES, hash_files, load_bert_tokenizer, read_json
 from bertkd_ray.teacher.families import FAMILIES, as_bert_config
 from bertkd_ray.teacher.masking import BertSpecials
 
-TOKENIZER_FILES = (
-    "added_tokens.json",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.txt",
-)
 CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE = "config.json", "model.safetensors", "model.safetensors.index.json"
 
 _NEEDED = ("vocab_size", "hidden_size", "num_hidden_layers", "max_position_embeddings")
 _PACKAGE = "package:"
-_CHUNK_BYTES = 1 << 20
 
 
 def resolve_model(source: str) -> str:
@@ -187,23 +177,4 @@ def model_hash(directory: str | Path) -> str:
     """
     directory = Path(directory)
     weights = [path.name for path in directory.glob("*.safetensors")]
-    return _hash_files(directory, {CONFIG_FILE, INDEX_FILE, *TOKENIZER_FILES, *weights})
-
-
-def tokenizer_hash(directory: str | Path) -> str:
-    """sha256 over the names and contents of the tokenizer and vocabulary files alone, as hex."""
-    return _hash_files(Path(directory), TOKENIZER_FILES)
-
-
-def _hash_files(directory: Path, names: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(names):
-        path = directory / name
-        if not path.is_file():
-            continue
-        # The size marks where a file ends, so that no two sets of files hash the same bytes.
-        digest.update(f"{name}\0{path.stat().st_size}\0".encode())
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                digest.update(chunk)
-    return digest.hexdigest()
+    return hash_files(directory, {CONFIG_FILE, INDEX_FILE, *TOKENIZER_FILES, *weights})

@@ -32,7 +32,8 @@ _WINDOW_LINES = 1024
 _BOM = b"\xef\xbb\xbf"
 _SENTENCE_END = re.compile(
     r"""
-    (?: (?<!\b\w) (?<!\d) \.+ | [!?…؟۔।։።]+ )  # a full stop not after an initial or a number
+    # a full stop not after an initial or a number; every run begins once, so that the search is linear
+    (?: (?<!\.) (?: (?<!\b\w) (?<!\d) \. (?!\.) | \.{2,}+ ) | (?<![!?…؟۔।։።]) [!?…؟۔।։።]++ )
     ["'”’»›“)\]]* \s+
     | [。！？｡]+ [」』”’）]*
     """,

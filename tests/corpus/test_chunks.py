@@ -15,7 +15,6 @@ from bertkd_ray.corpus.chunks import (
     read_table,
     split_into_chunks,
     write_fragment,
-    write_table,
     write_tables,
 )
 
@@ -83,5 +82,5 @@ def test_tables_come_back_together_and_alone(work):
     write_tables(work.store, [table[:0], table[3:5], table[:0]], "b.arrow")
     assert [read_nth_table(work.store, i, "b.arrow")["x"].to_pylist() for i in range(3)] == [[], ["3", "4"], []]
     assert read_table(work.store, "b.arrow").equals(table[3:5])
-    write_table(work.store, table[:0], "c.arrow")
+    write_tables(work.store, [table[:0]], "c.arrow")
     assert read_table(work.store, "c.arrow").equals(table[:0])

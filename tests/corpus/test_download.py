@@ -154,7 +154,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Callable[..., Server]]:
 
 
 def get(server: Server, directory: Path, **options: Any) -> Path:
-    return fetch(server.url, directory, **{"timeout": 20, "tries": 3, "pause": 0.01, "quiet": True, **options})
+    return fetch(server.url, directory, **{"timeout": 20, "tries": 3, "pause": 0.01, **options})
 
 
 def error_message(act: Callable[[], object]) -> str:
@@ -368,7 +368,7 @@ def test_no_network(tmp_path):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/x.tgz"
-        message = error_message(lambda: fetch(url, tmp_path, tries=2, pause=0.01, quiet=True))
+        message = error_message(lambda: fetch(url, tmp_path, tries=2, pause=0.01))
     assert "refused" in message
     assert "give its path" in message
     assert files(tmp_path) == []
@@ -392,7 +392,7 @@ def test_a_redirection_leads_to_no_local_file(server, tmp_path):
 
 def test_secrets_in_an_address_are_not_shown(server, tmp_path):
     web = server(status(404))
-    message = error_message(lambda: fetch(f"{web.url}?token=secret", tmp_path, quiet=True))
+    message = error_message(lambda: fetch(f"{web.url}?token=secret", tmp_path))
     assert "secret" not in message
 
 
@@ -406,7 +406,7 @@ def test_a_full_disk(server, tmp_path, monkeypatch):
         def write(self, _: Any) -> int:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(download._PartialFile, "open", lambda self, source, start: Full())
+    monkeypatch.setattr(download._Download, "_opened", lambda self, version, start: Full())
     assert "no space is left" in error_message(lambda: get(server(serve), tmp_path))
 
 
@@ -419,10 +419,7 @@ def test_two_processes_do_not_write_the_same_part(server, tmp_path):
         handler.wfile.write(content[500_000:])
 
     web = server(slow)
-    spawned = [
-        multiprocessing.get_context("spawn").Process(target=fetch, args=(web.url, tmp_path), kwargs={"quiet": True})
-        for _ in range(2)
-    ]
+    spawned = [multiprocessing.get_context("spawn").Process(target=fetch, args=(web.url, tmp_path)) for _ in range(2)]
     for process in spawned:
         process.start()
     for process in spawned:
@@ -433,7 +430,7 @@ def test_two_processes_do_not_write_the_same_part(server, tmp_path):
 
 
 def test_progress_says_what_comes(server, tmp_path, capsys):
-    get(server(serve), tmp_path, quiet=False)
+    get(server(serve), tmp_path)
     assert "download de-en.tgz  1,000,000/1,000,000 bytes  100%" in capsys.readouterr().err.replace(
         "1.00M", "1,000,000"
     )

@@ -19,6 +19,7 @@ from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus import deduplication, prepare
+from bertkd_ray.corpus.bert_tokenizer import tokenizer_hash
 from bertkd_ray.corpus.cleaning import copies, held_out_splits
 from bertkd_ray.corpus.moses import unescape_moses
 from bertkd_ray.corpus.passes import TOKENIZER
@@ -97,7 +98,9 @@ class Files:
 
     def make(self, train: Any, *, runtime: Any = None, store: str = "store", **changes: Any) -> Artifact:
         config = self.config(train, **changes)
-        work = prepare.pending_artifact(config, Store(str(self.directory / store)), {"bert_tokenizer": "bert"})
+        work = prepare.pending_artifact(
+            config, Store(str(self.directory / store)), {"bert_tokenizer": tokenizer_hash(self.bert)}
+        )
         return prepare.make(work, StageContext(config, runtime or InProcessRuntime(), {}, self.bert))
 
 
@@ -322,7 +325,7 @@ def test_a_killed_run_leaves_nothing_finished_and_the_next_one_the_same_files(fi
     store = Store(str(tmp_path / "store"))
     assert not [name for name, _ in store.files() if name.endswith("manifest.json")]
     config = files.config(train, **changes)
-    work = prepare.pending_artifact(config, store, {"bert_tokenizer": "bert"})
+    work = prepare.pending_artifact(config, store, {"bert_tokenizer": tokenizer_hash(files.bert)})
     assert work.resumed
     before = dict(store.files(work.directory))
     again = prepare.make(work, StageContext(config, InProcessRuntime(), {}, files.bert))
@@ -344,8 +347,8 @@ def test_finished_fragments_are_not_made_again(files, tmp_path, monkeypatch):
     monkeypatch.setitem(inner, "_encoded", lambda *arguments: encoded.append(arguments[2]) or real(*arguments))
     corpus = files.make(train)
     assert len(corpus.files_below("train/")) == 8
-    found = [(fragment.split, fragment.number) for fragment in encoded]
-    assert found == [*[("train", number) for number in range(3, 8)], ("valid", 0), ("test", 0)]
+    expected = [*[("train", number) for number in range(3, 8)], ("valid", 0), ("test", 0)]
+    assert [fragment.name for fragment in encoded] == [f"{split}/fragment-{n:06d}.parquet" for split, n in expected]
 
 
 def test_real_text_is_cleaned_as_a_set_of_texts_would(files, bert):

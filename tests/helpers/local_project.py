@@ -10,12 +10,13 @@ from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config, load_config
 from bertkd_ray.corpus import prepare
+from bertkd_ray.corpus.bert_tokenizer import tokenizer_hash
 from bertkd_ray.execution.local import LocalRuntime
 from bertkd_ray.execution.stage import StageContext
 from bertkd_ray.softlabels import extract
 from bertkd_ray.student import distill
 from bertkd_ray.teacher import finetune
-from bertkd_ray.teacher.source import model_hash, tokenizer_hash
+from bertkd_ray.teacher.source import model_hash
 from bertkd_ray.translation import translate
 from tests.helpers.small_config import write_config
 

@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.corpus.bert_tokenizer import tokenizer_hash
 from bertkd_ray.teacher.masking import BertSpecials
 from bertkd_ray.teacher.source import (
     bert_config,
@@ -20,7 +21,6 @@ from bertkd_ray.teacher.source import (
     check_bert,
     model_hash,
     resolve_model,
-    tokenizer_hash,
 )
 
 CONFIG = {
