@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from bertkd_ray.config.section import Location, Section
-from bertkd_ray.core.languages import is_language_code, language_code
+from bertkd_ray.core.languages import DOTTED_I, is_language_code, language_code
 
 SPLITS = ("train", "valid", "test")
 _ONE_KEY_FORMS = ("tsv", "jsonl", "parquet", "dataset", "held_out")
@@ -231,6 +231,10 @@ class CorpusConfig(Section):
     def languages(self) -> dict[str, str]:
         """`src_lang` and `tgt_lang` by their shortest codes, as artifacts have them."""
         return {"src_lang": language_code(self.src_lang), "tgt_lang": language_code(self.tgt_lang)}
+
+    def dotted_i(self, side: str) -> bool:
+        """Whether a side (`src`, `tgt`) is lower-cased as Turkish is: I to ı, İ to i."""
+        return self.lowercase and self.languages()[f"{side}_lang"] in DOTTED_I
 
     def sources(self, split: str) -> list[SplitFiles]:
         """The sources of a split with their whole paths; none for a corpus of its own and for a held-out split."""

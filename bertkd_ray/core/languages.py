@@ -15,6 +15,9 @@ CHINESE = frozenset(_CHINESE.split())
 UNSPACED = CHINESE.union(_OTHERS_UNSPACED.split())
 """Languages written without spaces between words."""
 
+DOTTED_I = frozenset(["tr", "az", "crh", "gag"])
+"""Languages in which i with a dot and i without are two letters, as capitals too."""
+
 
 def language_code(language: str) -> str:
     """The shortest code of a language, that of ISO 639-1 where it has one: `de` for `deu` and `ger`, `zh` for `zho`.

@@ -33,6 +33,7 @@ KEPT = 0
 ID_SOURCE_BITS, ID_COPY_BITS = 40, 56
 """An id is `copy << 56 | source << 40 | line`: the line's position in its source, the source's in the list of train."""
 _CONTROL = re.compile(f"[{CONTROL}]")
+_ZERO_WIDTH = re.compile("[\xad\u200b\u2060\ufeff]")  # not joiners and marks of direction, which have a meaning
 _WEIGHT_KEY = 0x77656967  # sets these draws apart from those keyed by (seed, epoch, id)
 
 
@@ -71,11 +72,19 @@ def count_reasons(reasons: NDArray[np.int8], names: Sequence[str]) -> dict[str, 
 
 
 def count_odd_lines(lines: Sequence[str]) -> dict[str, int]:
-    """Raw lines that normalising changes: those not in Unicode NFC, and those with control characters."""
+    """Raw lines that may want a look: not in Unicode NFC, with control characters, with characters of no width that no
+    script needs, and with nothing visible at all.
+    """
     return {
         "not_nfc": sum(not unicodedata.is_normalized("NFC", line) for line in lines),
         "control_characters": sum(_CONTROL.search(line) is not None for line in lines),
+        "zero_width": sum(_ZERO_WIDTH.search(line) is not None for line in lines),
+        "invisible": sum(line != "" and not any(map(_is_visible, line)) for line in lines),
     }
+
+
+def _is_visible(character: str) -> bool:
+    return unicodedata.category(character)[0] not in "CZ"
 
 
 def held_out_splits(src: Sequence[str], shares: Mapping[str, float]) -> NDArray[np.int8]:

@@ -8,7 +8,7 @@ encode: turns neighbouring chunks into one fragment of token ids.
 import json
 from collections import Counter
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
-from bertkd_ray.config.corpus import SPLITS
+from bertkd_ray.config.corpus import SPLITS, CorpusConfig
 from bertkd_ray.corpus.chunks import Chunk, read_nth_table, read_table, write_fragment, write_tables
 from bertkd_ray.corpus.cleaning import (
     ID_COPY_BITS,
@@ -203,8 +203,7 @@ def _cleaned(
     """The normalised pairs of a chunk that no rule for one pair drops, by the split they belong to."""
     lines = {side: raw[side].to_pylist() for side in ("src", "tgt")}
     plain = {side: [is_plain(line) for line in lines[side]] for side in lines}
-    text, lowercase = settings.corpus.text, settings.corpus.lowercase
-    texts = {side: normalised_lines(lines[side], plain[side], text=text, lowercase=lowercase) for side in lines}
+    texts = {side: normalised_lines(lines[side], plain[side], settings.corpus, side) for side in lines}
     ids = np.arange(chunk.first_id, chunk.first_id + chunk.rows)
     table = pa.table([ids, texts["src"], texts["tgt"]], schema=TEXT_SCHEMA)
     reasons = filter_by_text(table["src"].combine_chunks(), table["tgt"].combine_chunks(), settings.corpus.clean)
@@ -220,16 +219,14 @@ def _cleaned(
             yield split, table if len(members) == len(table) else table.take(pa.array(members))
 
 
-def normalised_lines(lines: list[str], plain: list[bool], *, text: str, lowercase: bool) -> list[str]:
-    """Lines in a form of `corpus.text` as every later stage sees them (`normalise`); plain: `is_plain` of each."""
-    if text != "raw":
+def normalised_lines(lines: list[str], plain: list[bool], corpus: CorpusConfig, side: str) -> list[str]:
+    """Lines of a side as every later stage sees them (`normalise`); plain: `is_plain` of each."""
+    if corpus.text != "raw":
         lines = [unescape_moses(line) for line in lines]
         plain = [is_plain(line) for line in lines]
-    normalise_plain = lowercased if lowercase else str
-    return [
-        normalise_plain(line) if is_normal else normalise(line, lowercase=lowercase)
-        for line, is_normal in zip(lines, plain, strict=True)
-    ]
+    normal = partial(normalise, lowercase=corpus.lowercase, dotted_i=corpus.dotted_i(side))
+    normalise_plain = normal if corpus.dotted_i(side) else lowercased if corpus.lowercase else str
+    return [normalise_plain(line) if is_normal else normal(line) for line, is_normal in zip(lines, plain, strict=True)]
 
 
 def _members(given: str, src: list[str], shares: dict[str, float]) -> Iterator[tuple[str, NDArray[np.int64]]]:

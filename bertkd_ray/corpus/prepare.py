@@ -132,7 +132,7 @@ def _share_bert(pending: PendingArtifact, bert: str) -> Segmenter:
         return Segmenter.from_pretrained(str(directory))
 
 
-def _require_unchanged(pending: PendingArtifact, hashes: Mapping[str, str]) -> None:
+def _require_unchanged(pending: PendingArtifact, hashes: dict[str, str]) -> None:
     """Raises UserError where what has been read is not what the fingerprint is of (a copy still goes on)."""
     for name, digest in hashes.items():
         if pending.inputs[name] != digest:
@@ -145,7 +145,12 @@ def _write_tokenizer(
 ) -> tuple[int, int]:
     """Builds the vocabulary; its size V and the number of tokens without a piece."""
     vocabulary = build_vocabulary(
-        pieces_of(stats.pieces.table()), stats.characters, segmenter, lowercase=config.corpus.lowercase
+        pieces_of(stats.pieces.table()),
+        stats.characters,
+        segmenter,
+        lowercase=config.corpus.lowercase,
+        # What a student reads is of the source; the target has been lower-cased before it is encoded.
+        dotted_i=config.corpus.dotted_i("src"),
     )
     with scratch_directory("tokenizer-") as directory:
         save_vocabulary(vocabulary, directory)

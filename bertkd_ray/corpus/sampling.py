@@ -236,7 +236,7 @@ def _normalised(table: pa.Table, corpus: CorpusConfig) -> pa.Table:
     for side in ("src", "tgt"):
         lines = table[side].to_pylist()
         plain = [is_plain(line) for line in lines]
-        sides.append(normalised_lines(lines, plain, text=corpus.text, lowercase=corpus.lowercase))
+        sides.append(normalised_lines(lines, plain, corpus, side))
     return pa.table(sides, schema=PAIRS)
 
 

@@ -37,30 +37,31 @@ _SCANNED_CODE_POINTS = 0x40000  # planes 0 to 3: no character of a later plane i
 _Span = tuple[int, int, int]  # start, end, BERT id
 
 
-def normalizer(*, lowercase: bool = False) -> normalizers.Normalizer:
+@lru_cache
+def normalizer(*, lowercase: bool = False, dotted_i: bool = False) -> normalizers.Normalizer:
     """The normaliser that `normalise` applies and the student's tokenizer carries: one object, so that they agree."""
     steps: list[normalizers.Normalizer] = [
         normalizers.Replace(Regex(f"[{CONTROL}]"), ""),
         normalizers.Replace(WORD_START, "_"),
         normalizers.NFC(),
     ]
+    if dotted_i:
+        steps += [normalizers.Replace("I", "ı"), normalizers.Replace("İ", "i")]
     if lowercase:
         steps += [normalizers.Lowercase(), normalizers.NFC()]
     steps += [normalizers.Replace(Regex(f"[{_WHITE_SPACE}]+"), " "), normalizers.Strip()]
     return normalizers.Sequence(steps)
 
 
-_NORMALIZERS = {lowercase: normalizer(lowercase=lowercase) for lowercase in (False, True)}
-
-
-def normalise(text: str, *, lowercase: bool = False) -> str:
+def normalise(text: str, *, lowercase: bool = False, dotted_i: bool = False) -> str:
     """The form of a line that every later stage sees, and that decoding gives back.
 
     Control characters (category Cc) that are not white space are removed, Unicode NFC is taken (again after
     lower-casing), a run of white space becomes one space, both ends are stripped. A literal `▁` (U+2581), which marks
-    word starts in tokens, becomes `_`. Lower-casing is by character, without context (no final sigma). Idempotent.
+    word starts in tokens, becomes `_`. Lower-casing is by character, without context (no final sigma); dotted_i: I
+    becomes ı and İ becomes i first, as in Turkish. Idempotent.
     """
-    return _NORMALIZERS[lowercase].normalize_str(text)
+    return normalizer(lowercase=lowercase, dotted_i=dotted_i).normalize_str(text)
 
 
 def is_plain(line: str) -> bool:

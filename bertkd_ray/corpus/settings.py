@@ -30,7 +30,8 @@ class PrepareSettings:
     def fingerprinted(self) -> dict[str, Any]:
         """What enters the fingerprint; the text enters by its content, not by its paths."""
         settings = self.corpus.model_dump(exclude=_NOT_SETTINGS)
-        return {**settings, **self.corpus.languages(), **source_settings(self.corpus)}
+        rule = {"dotted_i": True} if any(map(self.corpus.dotted_i, ("src", "tgt"))) else {}
+        return {**settings, **rule, **self.corpus.languages(), **source_settings(self.corpus)}
 
     def is_given_test(self, split: str) -> bool:
         """Whether no rule may drop a pair of the split: a score is over every line of a test set with its own files."""

@@ -45,7 +45,7 @@ class Vocabulary:
     tokens: V strings, index = id; `<pad> <unk> <s> </s>`, then by count descending (ties: code points), then fillers.
     bert_ids: int32[V]; `<pad>`→[PAD], `<unk>`→[UNK], `<s>`→[CLS], `</s>`→[SEP], fillers→[UNK].
     counts: int64[V], occurrences in the training text as BERT segments it.
-    lowercase: whether the tokenizer lower-cases.
+    lowercase: whether the tokenizer lower-cases; dotted_i: whether as Turkish does.
     isolated: characters that are words of their own, as the inside of a regular expression's character class.
     """
 
@@ -54,6 +54,7 @@ class Vocabulary:
     counts: NDArray[np.int64]
     lowercase: bool
     isolated: str
+    dotted_i: bool = False
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -67,7 +68,7 @@ class Vocabulary:
         longest = MAX_WORD_LETTERS + len(WORD_START) + 1
         vocabulary = {token: token_id for token_id, token in enumerate(self.tokens)}
         tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNK_TOKEN, max_input_chars_per_word=longest))
-        tokenizer.normalizer = normalizer(lowercase=self.lowercase)
+        tokenizer.normalizer = normalizer(lowercase=self.lowercase, dotted_i=self.dotted_i)
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [
                 pre_tokenizers.WhitespaceSplit(),
@@ -149,7 +150,12 @@ class WordEncoder:
 
 
 def build_vocabulary(
-    pieces: Mapping[Piece, int], characters: Iterable[str], segmenter: Segmenter, *, lowercase: bool
+    pieces: Mapping[Piece, int],
+    characters: Iterable[str],
+    segmenter: Segmenter,
+    *,
+    lowercase: bool,
+    dotted_i: bool = False,
 ) -> Vocabulary:
     """The vocabulary of a training text, given the counts of its pieces (`PieceCounter`) and all its characters.
 
@@ -176,6 +182,7 @@ def build_vocabulary(
         counts=np.array([0] * len(special_ids) + [counts.get(t, 0) for t in ordered] + [0] * len(fillers), np.int64),
         lowercase=lowercase,
         isolated=segmenter.isolated,
+        dotted_i=dotted_i,
     )
 
 

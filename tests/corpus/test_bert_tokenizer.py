@@ -193,3 +193,31 @@ def test_what_is_absent_or_damaged_is_refused(tmp_path: Path) -> None:
     assert "tokenizer.json is not a tokenizer" in error_message(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text("[]", encoding="utf-8")
     assert "tokenizer_config.json is not a JSON object" in error_message(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("do_lower_case", "yes"),
+        ("strip_accents", 1),
+        ("tokenize_chinese_chars", [True]),
+        ("unk_token", 5),
+        ("cls_token", {"contents": "[CLS]"}),
+        ("mask_token", ["[MASK]"]),
+    ],
+)
+@pytest.mark.parametrize("form", ["vocabulary", "fast"])
+def test_a_configuration_of_other_types_is_refused_by_key(tmp_path: Path, key: str, value: Any, form: str) -> None:
+    write(tmp_path, HAND_VOCABULARY, bert_of(HAND_VOCABULARY) if form == "fast" else None, **{key: value})
+    assert f"tokenizer_config.json has {key} {value!r}; give what save_pretrained writes" in error_message(tmp_path)
+
+
+def test_null_says_nothing(tmp_path: Path) -> None:
+    write(tmp_path, HAND_VOCABULARY, do_lower_case=None, strip_accents=None, unk_token=None)
+    assert pieces(tmp_path, "MAN") == ["man"]
+
+
+def test_a_configuration_that_is_too_deep_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, HAND_VOCABULARY)
+    (tmp_path / "tokenizer_config.json").write_text('{"a":' * 100_000)
+    assert "tokenizer_config.json cannot be read as JSON" in error_message(tmp_path)

@@ -16,6 +16,7 @@ import pytest
 
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus.columnar import dataset_hash, parquet_hash, read_dataset, read_parquet
+from bertkd_ray.corpus.readers import MAX_LINE_BYTES
 from tests.corpus.test_readers import error_message, pairs_of
 
 ROWS = [
@@ -189,3 +190,34 @@ def test_a_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     said = r"^dataset a/b: neither a directory nor a data set on the hub \(HF_HUB_OFFLINE is set; no route\); correct"
     with pytest.raises(UserError, match=said):
         dataset_hash("a/b", None)
+
+
+def test_names_with_dots_and_names_that_stand_twice(tmp_path: Path) -> None:
+    rows = [{"text.de": "a", "x": {"text.en": "b"}, "y": {"z": "c"}}]
+    path = write(tmp_path / "a", rows)
+    assert pairs_of(read_parquet(path, "text.de", "y.z")) == [("a", "c")]
+    assert pairs_of(read_parquet(path, "x.text.en", "y.z")) == [("b", "c")]
+    twice = pa.table([["a"], ["b"], ["c"]], names=["src", "src", "tgt"])
+    path = write(tmp_path / "b", twice)
+    assert error_message(read_parquet(path)) == f"{path}: 2 columns are called src; rename all but one"
+
+
+def test_text_that_is_not_utf8_and_text_that_is_too_long(tmp_path: Path) -> None:
+    values = pa.array([b"good", b"b\xffd"], pa.binary())
+    wrong = pa.StringArray.from_buffers(2, *values.buffers()[1:])
+    path = write(tmp_path / "a", pa.table({"src": wrong, "tgt": ["x", "y"]}))
+    message = "column src is not UTF-8 in one of rows 1 to 2; write it again"
+    assert error_message(read_parquet(path)) == f"{path}: {message}"
+    longest = "x" * MAX_LINE_BYTES
+    path = write(tmp_path / "b", [{"src": longest, "tgt": longest + "x"}])
+    assert pairs_of(read_parquet(path)) == [(longest, "")]
+
+
+def test_hidden_files_of_a_directory_do_not_enter(dataset: str) -> None:
+    before = dataset_hash(dataset, None)
+    for name in (".git/HEAD", ".cache/huggingface/a.lock", ".DS_Store", "__pycache__/a.pyc", "data/.part"):
+        (Path(dataset) / name).parent.mkdir(parents=True, exist_ok=True)
+        (Path(dataset) / name).write_text("x")
+    assert dataset_hash(dataset, None) == before
+    (Path(dataset) / "data" / "more.jsonl").write_text("{}")
+    assert dataset_hash(dataset, None) != before

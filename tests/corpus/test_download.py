@@ -434,3 +434,13 @@ def test_progress_says_what_comes(server, tmp_path, capsys):
     assert "download de-en.tgz  1,000,000/1,000,000 bytes  100%" in capsys.readouterr().err.replace(
         "1.00M", "1,000,000"
     )
+
+
+@pytest.mark.parametrize("note", ["", "[]", "3", '{"validator": 1, "size": null}', '{"other": 1}', "[" * 100_000])
+def test_a_note_that_is_damaged_begins_the_download_anew(server, tmp_path, note):
+    web = server(cut_off(300_000), status(404), serve)
+    error_message(lambda: get(web, tmp_path))
+    (path,) = tmp_path.rglob("*.part.json")
+    path.write_text(note)
+    assert get(web, tmp_path).read_bytes() == CONTENT
+    assert web.ranges() == [None, "bytes=300000-", None]

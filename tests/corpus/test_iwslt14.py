@@ -286,3 +286,11 @@ def test_reading_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert next(pairs) == sentence_pairs(1)[0]
     assert 0 < read_bytes < len(noise) // 4
     pairs.close()  # type: ignore[attr-defined]
+
+
+def test_a_member_that_says_it_is_huge_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "de-en.tgz"
+    member = tarfile.TarInfo("train.tags.de-en.de")
+    member.size = 1 << 40
+    path.write_bytes(gzip.compress(member.tobuf()))
+    assert "train.tags.de-en.de has 1,099,511,627,776 bytes" in error_messages(path)

@@ -142,3 +142,21 @@ def test_every_line_of_moses_text_becomes_tokens_and_comes_back() -> None:
     changed = [line for line in lines if normalise(line) != line]
     assert [line.replace("\x9a ", "") for line in changed] == [normalise(line) for line in changed]
     assert len(changed) == 1
+
+
+@pytest.mark.parametrize(
+    ("lang", "raw", "tokens"),
+    [
+        ("zh", "你好，世界。我们是3个人。", "你好 ， 世界 。 我们是3个人 。"),
+        ("ja", "これはペンです。カタカナ、漢字。", "これはペンです 。 カタカナ 、 漢字 。"),
+        ("hi", "मैं स्कूल जाता हूँ।", "मैं स ् कूल जाता हूँ ।"),
+        ("ta", "நான் பள்ளி", "நான ் பள ் ளி"),
+        ("te", "నేను బడికి వెళ్తాను.", "నేను బడికి వెళ ్ తాను ."),
+        ("bn", "আমি স্কুলে যাই।", "আমি স ্ কুলে যাই ।"),
+        ("ml", "ഞാൻ സ്കൂളിൽ.", "ഞാൻ സ ് കൂളിൽ ."),
+        ("de", "Er sagte 你好, z.B. hier.", "Er sagte 你好 , z.B. hier ."),
+    ],
+)
+def test_letters_of_every_script_are_those_of_perl(lang: str, raw: str, tokens: str) -> None:
+    """What the class of letters in mosesdecoder's tokenizer.perl does, a virama being no letter to it."""
+    assert tokenise(raw, lang) == tokens

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from bertkd_ray.corpus.cleaning import copies, held_out_splits
 from bertkd_ray.corpus.moses import unescape_moses
 from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.corpus.segmentation import normalise
+from bertkd_ray.corpus.tokenizer import decode, load_tokenizer
 from bertkd_ray.execution.stage import StageContext
 from tests.helpers.local_project import InProcessRuntime
 from tests.helpers.shared_files import data_path
@@ -162,6 +164,8 @@ def test_every_rule_is_counted_and_nothing_else_is_dropped(files):
         "pair_too_long": 0,
         "not_nfc": 2,
         "control_characters": 1,
+        "zero_width": 0,
+        "invisible": 0,
     }
     assert corpus.metrics["train/dropped"] == 10
     assert pairs(corpus, "test") == [("Ein Test.", "A test."), ("Noch ein Test.", "Another test.")]
@@ -396,3 +400,39 @@ def real_pairs(files: dict[str, str]) -> list[Pair]:
     sides = [gzip.decompress(Path(files[side]).read_bytes()).decode().split("\n")[:-1] for side in ("src", "tgt")]
     src, tgt = ([normalise(unescape_moses(line)) for line in lines] for lines in sides)
     return list(zip(src, tgt, strict=True))
+
+
+def test_text_that_changes_between_its_hash_and_its_reading_is_refused(files):
+    """A copy that still goes on would give an artifact under the wrong fingerprint, cached for ever."""
+    config = files.config(files.write("train", many(20)))
+    store = Store(str(files.directory / "store"))
+    work = prepare.pending_artifact(config, store, {"bert_tokenizer": tokenizer_hash(files.bert)})
+    files.write("train", many(30))
+    with pytest.raises(
+        UserError, match=r"^corpus\.train\.tsv: the text changed while it was read; run the command again"
+    ):
+        prepare.make(work, StageContext(config, InProcessRuntime(), {}, files.bert))
+    assert not store.exists(work.directory, "manifest.json")
+
+
+def test_a_tokenizer_that_changes_between_its_hash_and_its_reading_is_refused(files, tmp_path):
+    bert = Path(shutil.copytree(files.bert, tmp_path / "copied"))
+    config = files.config(files.write("train", many(20)))
+    store = Store(str(files.directory / "store"))
+    work = prepare.pending_artifact(config, store, {"bert_tokenizer": tokenizer_hash(bert)})
+    with (bert / "vocab.txt").open("a") as vocabulary:
+        vocabulary.write("more\n")
+    with pytest.raises(UserError, match=r"^teacher\.model: its tokenizer changed while it was read"):
+        prepare.make(work, StageContext(config, InProcessRuntime(), {}, str(bert)))
+
+
+def test_each_side_is_lower_cased_as_its_language_is(files):
+    train = files.write("train", [("IĞDIR ILE", "IN"), *many(20)])
+    languages = {"src_lang": "tur", "tgt_lang": "en", "lowercase": True}
+    corpus = files.make(train, **languages)
+    assert pairs(corpus, "train")[0] == ("ığdır ıle", "in")
+    tokenizer = load_tokenizer(corpus.path(TOKENIZER))
+    assert decode(tokenizer, [tokenizer.encode("IĞDIR").ids]) == ["ığdır"]
+    plain = files.make(train, **{**languages, "src_lang": "de"})
+    assert pairs(plain, "train")[0] == ("iğdir ile", "in")
+    assert plain.config.keys() ^ corpus.config.keys() == {"dotted_i"}

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
+import io
 import json
-from collections.abc import Iterable
+import lzma
+import os
+import threading
+from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
 
@@ -11,7 +16,9 @@ import pyarrow as pa
 import pytest
 
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.corpus import readers
 from bertkd_ray.corpus.readers import (
+    MAX_LINE_BYTES,
     PAIRS,
     content_hash,
     open_bytes,
@@ -225,3 +232,80 @@ def test_content_hash_is_of_the_text_not_of_its_compression(tmp_path: Path) -> N
     assert content_hash(f"file://{plain}") == expected
     assert content_hash(write(tmp_path / "a.txt.gz", text)) == expected
     assert content_hash(write(tmp_path / "b.txt", text + "\n")) != expected
+
+
+# --- what is packed, and what is no file of text ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, COMPRESS[".zst"], bytes])
+@pytest.mark.parametrize("name", ["a.txt", "a.gz", "a.xz", "a.zst"])
+def test_first_bytes_say_what_packed_a_file_not_its_name(tmp_path: Path, pack: Callable[[bytes], bytes], name: str):
+    path = tmp_path / name
+    path.write_bytes(pack(b"eins\nzwei\n"))
+    assert list(read_lines(str(path))) == ["eins", "zwei"]
+    assert content_hash(str(path)) == hashlib.sha256(b"eins\nzwei\n").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"PK\x03\x04", "a ZIP archive"),
+        (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+        (b"\x04\x22\x4d\x18", "packed by LZ4"),
+        (b"PAR1", "a Parquet file"),
+    ],
+)
+def test_what_is_packed_otherwise_is_named(tmp_path: Path, data: bytes, what: str) -> None:
+    path = write(tmp_path / "a.txt", data + b"...")
+    assert error_message(read_lines(path)) == (
+        f"{path}: is {what}, not text; unpack it, or pack the text with gzip, bzip2, xz or zstd"
+    )
+
+
+def test_a_zstd_window_that_is_too_long_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.zst"
+    # A frame that wants a window of 2 GiB, and is empty.
+    path.write_bytes(b"\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00")
+    assert error_message(read_lines(str(path))).endswith("which is not read; pack it again without --long")
+
+
+def test_a_pipe_is_refused_at_once_where_it_is_read_twice(tmp_path: Path) -> None:
+    path = str(tmp_path / "pipe")
+    os.mkfifo(path)
+    assert error_message(read_lines(path)).startswith(f"{path}: a pipe or device, which cannot be read a second time")
+    assert error_message(read_lines("/dev/null")).startswith("/dev/null: a pipe or device")
+    threading.Thread(target=Path(path).write_bytes, args=(b"text",)).start()
+    with open_bytes(path, once=True) as stream:
+        assert stream.read() == b"text"
+
+
+def test_a_line_that_is_too_long_is_an_empty_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    longest, longer = "x" * MAX_LINE_BYTES, "x" * (5 * MAX_LINE_BYTES + 7)
+    path = write(tmp_path / "a", f"{longest}\n{longer}\nend\n{longest}x")
+    assert list(read_lines(path)) == [longest, "", "end", ""]
+    assert f"{path}: lines over 262,144 bytes are read as empty ones: 2" in capsys.readouterr().err
+    other = write(tmp_path / "b", "1\n2\n3\n4\n")
+    assert pairs_of(read_text_pairs(path, other)) == [(longest, "1"), ("", "2"), ("end", "3"), ("", "4")]
+    rows = write(tmp_path / "c", f"a\tb\n{longer}\tb\n")
+    assert pairs_of(read_tsv(rows)) == [("a", "b"), ("", "")]
+    objects = write(tmp_path / "d", f'{{"src": "a", "tgt": "b"}}\n{{"src": "{longer}", "tgt": "b"}}\n')
+    assert pairs_of(read_jsonl(objects)) == [("a", "b"), ("", "")]
+
+
+def test_a_storage_that_fails_on_the_way_is_told_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell() == 0:
+                return super().read(10)
+            raise OSError("HTTP status 503")
+
+    monkeypatch.setattr(readers, "_open", lambda path, once: Failing(b"line\n" * 9))
+    assert error_message(read_lines("s3://bucket/a.txt")).startswith(
+        "s3://bucket/a.txt: cannot be read (HTTP status 503"
+    )
+
+
+def test_a_key_with_a_dot_goes_before_the_way_into_an_object(tmp_path: Path) -> None:
+    rows = [{"text.de": "a", "x": {"text.en": "b"}, "text": {"de": "no"}}]
+    path = write(tmp_path / "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    assert pairs_of(read_jsonl(path, "text.de", "x.text.en")) == [("a", "b")]

@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import sys
+import time
 import unicodedata
 from collections import Counter
 
@@ -388,3 +389,23 @@ def test_segmentation_of_real_lines_is_local_to_words(name: str, kind: str) -> N
     }
     for line, encoding in zip(lines, tokenizer.encode_batch(lines, add_special_tokens=False), strict=True):
         assert encoding.ids == [bert_id for word in line.split() for bert_id in ids[word]]
+
+
+@pytest.mark.parametrize("text", [".", "ab.", "中", "a", "한", "\u200d"])
+def test_a_long_word_is_cut_in_linear_time(text: str) -> None:
+    """Quadratic in the number of pieces, this took 50 seconds."""
+    word = text * 40_000
+    started = time.process_time()
+    (found,) = UNCASED.segment([word])
+    assert "".join(token.removeprefix(WORD_START).removeprefix(CONTINUATION) for token, _ in found) == word
+    assert time.process_time() - started < 15
+
+
+@pytest.mark.parametrize(
+    ("text", "plain", "turkish"),
+    [("IŞIK İzmir", "işik i\u0307zmir", "ışık izmir"), ("I\u0307", "i\u0307", "i"), ("Iı İi", "iı i\u0307i", "ıı ii")],
+)
+def test_turkish_has_two_letters_i(text: str, plain: str, turkish: str) -> None:
+    assert normalise(text, lowercase=True) == plain
+    assert normalise(text, lowercase=True, dotted_i=True) == turkish
+    assert normalise(turkish, lowercase=True, dotted_i=True) == turkish == normalise(turkish, lowercase=True)

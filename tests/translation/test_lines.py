@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -223,3 +224,24 @@ def test_a_stream_is_written_window_by_window(translator):
     written = translate_stream(translator(Echo()), source(), log.append, lambda: log.append("flushed"))
     assert written == 3
     assert log == ["read", b"a\n\n", "flushed", "read", b"b c\n", "flushed"]
+
+
+@pytest.mark.parametrize("run", [".", "?", ".?", "!!'", "a.", "。"])
+def test_a_run_of_marks_is_searched_in_linear_time(run):
+    """Quadratic in its length, this took a minute."""
+    text = run * 50_000
+    started = time.process_time()
+    assert "".join(sentences(text)) == text
+    assert time.process_time() - started < 5
+
+
+def test_dots_end_a_sentence_as_one_does():
+    assert sentences("Warte... Gut. Nr. 3. Mai. 5... So.. x! A. B") == [
+        "Warte...",
+        "Gut.",
+        "Nr.",
+        "3. Mai.",
+        "5...",
+        "So.. x!",
+        "A. B",
+    ]
