@@ -4,24 +4,19 @@ Every rule depends on one normalised pair alone, so that equal pairs are treated
 (duplicates, overlap with test) is `corpus.deduplication`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
+from bertkd_ray.config.corpus import CleanConfig
 from bertkd_ray.core.keyed_random import keyed_uniform
 from bertkd_ray.corpus.segmentation import CONTROL
-
-if TYPE_CHECKING:
-    from bertkd_ray.config.corpus import CleanConfig
 
 TEXT_REASONS = ("empty", "identical_sides", "too_few_words", "too_many_words", "length_ratio")
 WHOLE_REASONS = ("test_overlap", "duplicate")

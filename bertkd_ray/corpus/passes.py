@@ -46,6 +46,7 @@ from bertkd_ray.corpus.deduplication import (
 from bertkd_ray.corpus.moses import unescape_moses
 from bertkd_ray.corpus.segmentation import Segmenter, is_plain, lowercased, normalise
 from bertkd_ray.corpus.settings import PrepareJob, PrepareSettings
+from bertkd_ray.corpus.sources import weights
 from bertkd_ray.corpus.statistics import PrepareStats
 from bertkd_ray.corpus.tokenizer import UNK_ID, PieceCounter, WordEncoder, load_tokenizer
 from bertkd_ray.corpus.words import words_of
@@ -171,7 +172,7 @@ def _encoded(store: Store, job: PrepareJob, fragment: PendingFragment) -> tuple[
         )
         keep = reasons == KEPT
         counts.update(count_reasons(reasons, TOKEN_REASONS))
-    times = copies(text["id"].to_numpy(), settings.weights) if split == "train" else np.ones(len(text), np.int64)
+    times = copies(text["id"].to_numpy(), weights(corpus)) if split == "train" else np.ones(len(text), np.int64)
     times *= keep
     counts["pairs"] = int(times.sum())
     if repeated := int((times - keep).sum()):
@@ -207,7 +208,7 @@ def _cleaned(
     ids = np.arange(chunk.first_id, chunk.first_id + chunk.rows)
     table = pa.table([ids, texts["src"], texts["tgt"]], schema=TEXT_SCHEMA)
     reasons = filter_by_text(table["src"].combine_chunks(), table["tgt"].combine_chunks(), settings.corpus.clean)
-    for split, members in _members(chunk.split, texts["src"], settings.held_out):
+    for split, members in _members(chunk.split, texts["src"], settings.corpus.held_out()):
         counts = stats.counts[split]
         counts["read"] += len(members)
         for side in ("src", "tgt"):
@@ -258,7 +259,7 @@ def _hashes(chunk: Chunk, split: str, table: pa.Table, settings: PrepareSettings
 def _keep(store: Store, job: PrepareJob, chunk: Chunk, split: str, table: pa.Table, stats: PrepareStats) -> None:
     """Writes what is left of a chunk for a split; of training text the pieces are counted."""
     if split == "train":
-        times = copies(table["id"].to_numpy(), job.settings.weights)
+        times = copies(table["id"].to_numpy(), weights(job.settings.corpus))
         if sampled_out := int((times == 0).sum()):
             stats.counts[split]["sampled_out"] += sampled_out
         table, times = table.filter(pa.array(times > 0)), times[times > 0]

@@ -53,7 +53,7 @@ Result = TypeVar("Result")
 
 def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> PendingArtifact:
     """The corpus artifact to be made; its text enters by content, the BERT by its tokenizer files."""
-    settings = PrepareSettings.from_config(config).fingerprinted()
+    settings = PrepareSettings(config.corpus).fingerprinted()
     return PendingArtifact.of(store, "corpus", settings, {**inputs, **source_hashes(config.corpus)})
 
 
@@ -70,7 +70,7 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
     _require_unchanged(pending, source_hashes(config.corpus))
     _warn_of_swapped_sides(pending, config, chunks)
     runtime.start()
-    settings = PrepareSettings.from_config(config)
+    settings = PrepareSettings(config.corpus)
     job = PrepareJob(pending.store.uri, pending.staging, pending.directory, settings)
     stats = _clean(job, runtime, chunks)
     vocabulary, tokens_with_unk = _write_tokenizer(pending, config, segmenter, stats)
@@ -164,7 +164,7 @@ def _counts(settings: PrepareSettings, split: str, counts: Counter[str]) -> dict
     dropped = {} if settings.is_given_test(split) else {reason: counts[reason] for reason in REASONS}
     if counts["pairs"] == 0:
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
-        share = settings.held_out.get(split)
+        share = settings.corpus.held_out().get(split)
         empty = f"held_out: {share} took none of train, raise it" if share else "the files are empty"
         raise UserError(f"corpus.{split}: no pair is left ({reasons or empty})")
     return {"read": counts["read"], "pairs": counts["pairs"], **dropped, **counts}

@@ -216,7 +216,8 @@ class _Checked(io.RawIOBase):
 def _unpacked(raw: IO[bytes], kind: str) -> Any:
     if kind == _ZSTD:
         return pa.CompressedInputStream(raw, _ZSTD)
-    return {"gzip": gzip.open, "xz": lzma.open, "bzip2": bz2.open}[kind](raw)
+    unpackers: dict[str, Any] = {"gzip": gzip.open, "xz": lzma.open, "bzip2": bz2.open}
+    return unpackers[kind](raw)
 
 
 def blocks_of(stream: IO[bytes]) -> Iterator[bytes]:

@@ -27,9 +27,17 @@ from bertkd_ray.corpus.cleaning import KEPT, filter_by_length, filter_by_text
 from bertkd_ray.corpus.columnar import parquet_rows
 from bertkd_ray.corpus.passes import CORPUS_SCHEMA, normalised_lines
 from bertkd_ray.corpus.readers import PAIRS, open_bytes
-from bertkd_ray.corpus.segmentation import Segmenter, count_words, is_plain
+from bertkd_ray.corpus.segmentation import Segmenter, is_plain
 from bertkd_ray.corpus.sources import read_sources, weights
-from bertkd_ray.corpus.tokenizer import VOCABULARY_MULTIPLE, PieceCounter, Vocabulary, build_vocabulary, encode
+from bertkd_ray.corpus.tokenizer import (
+    VOCABULARY_MULTIPLE,
+    PieceCounter,
+    Vocabulary,
+    build_vocabulary,
+    encode,
+    pieces_of,
+)
+from bertkd_ray.corpus.words import words_of
 
 MAX_PAIRS_READ = 1 << 17
 """Pairs of a source that are read as text; the sample is spread over them."""
@@ -254,9 +262,9 @@ def _vocabulary(
     # Every other pair, not the first half, which may be of another source.
     for step in (2, 1):
         text = sample.text.take(pa.array(np.arange(0, len(sample.text), step)))
-        lines = [line for side in ("src", "tgt") for line in text[side].to_pylist()]
-        pieces = counter.count(count_words(lines))
-        characters = {character for line in lines for character in line} - {" "}
+        words = words_of(pa.concat_arrays([*text["src"].chunks, *text["tgt"].chunks]))
+        pieces = pieces_of(counter.table(words.distinct, words.counts()))
+        characters = set("".join(words.distinct))
         vocabularies.append(build_vocabulary(pieces, characters, segmenter, lowercase=lowercase))
         pieces_met = len({piece.bert_id for piece in pieces})
     half, whole = map(len, vocabularies)

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
@@ -84,14 +83,6 @@ def lowercased(line: str) -> str:
     """`normalise(line, lowercase=True)` of a plain line, fast where it is ASCII or lower-case already."""
     lowered = line.lower()
     return lowered if line.isascii() or lowered == line else normalise(line, lowercase=True)
-
-
-def count_words(lines: Iterable[str]) -> Counter[str]:
-    """Occurrences of the space-separated words of normalised lines."""
-    counts: Counter[str] = Counter()
-    for line in lines:
-        counts.update(line.split())
-    return counts
 
 
 class Piece(NamedTuple):

@@ -1,13 +1,10 @@
 """What a corpus depends on besides its text, and what the workers of stage 0 are given."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
-from bertkd_ray.config import Config
 from bertkd_ray.config.corpus import SPLITS, CorpusConfig
-from bertkd_ray.corpus.sources import source_settings, weights
+from bertkd_ray.corpus.sources import source_settings
 
 _NOT_SETTINGS = {*SPLITS, "source", "directory", "archive", "archive_sha256", "cache"}
 
@@ -17,15 +14,6 @@ class PrepareSettings:
     """How the text becomes token ids."""
 
     corpus: CorpusConfig
-    weights: tuple[float, ...]
-    """Of every source of train."""
-    held_out: dict[str, float]
-    """Shares of the splits that are held out of train."""
-
-    @classmethod
-    def from_config(cls, config: Config) -> PrepareSettings:
-        """The settings of a configuration."""
-        return cls(config.corpus, tuple(weights(config.corpus)), config.corpus.held_out())
 
     def fingerprinted(self) -> dict[str, Any]:
         """What enters the fingerprint; the text enters by its content, not by its paths."""
@@ -35,7 +23,7 @@ class PrepareSettings:
 
     def is_given_test(self, split: str) -> bool:
         """Whether no rule may drop a pair of the split: a score is over every line of a test set with its own files."""
-        return split == "test" and "test" not in self.held_out
+        return split == "test" and "test" not in self.corpus.held_out()
 
 
 @dataclass(frozen=True)

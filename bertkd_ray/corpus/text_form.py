@@ -1,14 +1,10 @@
 """In which form and which languages the text of a corpus is."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Self
 
+from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.core.languages import language_code
-
-if TYPE_CHECKING:
-    from bertkd_ray.artifacts.artifact import Artifact
 
 
 @dataclass(frozen=True)
@@ -24,7 +20,7 @@ class TextForm:
     tgt_lang: str = "en"
 
     @classmethod
-    def of(cls, corpus: Artifact) -> TextForm:
+    def of(cls, corpus: Artifact) -> Self:
         """The form of a corpus artifact's text."""
         return cls(**{key: str(value) for key, value in corpus.info.items() if key in cls.__dataclass_fields__})
 

@@ -103,18 +103,12 @@ class PieceCounter:
         self._numbers = Numbering()
         self._pieces_of = WordCache(self._piece_numbers, capacity)
 
-    def count(self, word_counts: Mapping[str, int]) -> Counter[Piece]:
-        """Occurrences of the pieces of a text, given the counts of its words (normalised as the tokenizer normalises).
-
-        Counts of the parts of a text add up to those of the whole, and there are never more pieces than the vocabulary
-        has tokens and BERT ids behind them, while the words of a text grow with it.
-        """
-        return pieces_of(self.table(list(word_counts), np.fromiter(word_counts.values(), np.int64, len(word_counts))))
-
     def table(self, words: Sequence[str], counts: NDArray[np.int64]) -> pa.Table:
         """Occurrences of the pieces of a text, schema `BERT_IDS_SCHEMA`, a row a piece in no fixed order.
 
-        words: the different words of the text; counts: int64[len(words)], occurrences of each.
+        words: the different words of the text, normalised; counts: int64[len(words)], occurrences of each. Counts of
+        the parts of a text add up to those of the whole, and there are never more pieces than the vocabulary has tokens
+        and BERT ids behind them, while the words of a text grow with it.
         """
         numbers = self._pieces_of(words)
         totals = np.bincount(numbers.values, np.repeat(counts, numbers.lengths), len(self._numbers)).astype(np.int64)

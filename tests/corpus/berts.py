@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from bertkd_ray.corpus.bert_tokenizer import SPECIAL_NAMES, bert_tokenizer_of
 from bertkd_ray.corpus.segmentation import Piece, Segmenter
+from bertkd_ray.corpus.tokenizer import PieceCounter, pieces_of
 from tests.helpers.shared_files import golden_path
 
 
@@ -31,6 +34,16 @@ def segmenter_of(tokenizer: Tokenizer) -> Segmenter:
 def pieces_of_words(segmenter: Segmenter, words: Sequence[str]) -> list[list[Piece]]:
     """The pieces of every word, with names for their fields."""
     return [[Piece(*piece) for piece in pieces] for pieces in segmenter.segment(words)]
+
+
+def count_words(lines: Iterable[str]) -> Counter[str]:
+    """Occurrences of the space-separated words of normalised lines."""
+    return Counter(word for line in lines for word in line.split())
+
+
+def count_pieces(counter: PieceCounter, words: Mapping[str, int]) -> Counter[Piece]:
+    """Occurrences of the pieces of a text, given the counts of its words."""
+    return pieces_of(counter.table(list(words), np.fromiter(words.values(), np.int64, len(words))))
 
 
 def golden_vocabulary() -> list[str]:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from bertkd_ray.corpus.bert_tokenizer import SPECIAL_NAMES
-from bertkd_ray.corpus.segmentation import Segmenter, count_words, normalise
+from bertkd_ray.corpus.segmentation import Segmenter, normalise
 from bertkd_ray.corpus.tokenizer import UNK_ID, PieceCounter, Vocabulary, build_vocabulary, decode, encode
-from tests.corpus.berts import bert_of, pieces_of_words, segmenter_of, trained_bert
+from tests.corpus.berts import bert_of, count_pieces, count_words, pieces_of_words, segmenter_of, trained_bert
 from tests.helpers.shared_files import data_path
 
 LANGUAGES = {
@@ -68,7 +68,9 @@ def bert(request: pytest.FixtureRequest) -> Segmenter:
 
 def vocabulary_of(lines: list[str], segmenter: Segmenter, *, lowercase: bool = False) -> Vocabulary:
     counts = count_words(normalise(line, lowercase=lowercase) for line in lines)
-    return build_vocabulary(PieceCounter(segmenter).count(counts), set("".join(counts)), segmenter, lowercase=lowercase)
+    return build_vocabulary(
+        count_pieces(PieceCounter(segmenter), counts), set("".join(counts)), segmenter, lowercase=lowercase
+    )
 
 
 def round_trip(tokenizer: Tokenizer, lines: list[str]) -> list[str]:

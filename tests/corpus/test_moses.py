@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertkd_ray.corpus.moses import detokenise, escape_moses, from_raw, to_raw, tokenise, unescape_moses
-from bertkd_ray.corpus.segmentation import count_words, normalise
+from bertkd_ray.corpus.segmentation import normalise
 from bertkd_ray.corpus.tokenizer import PieceCounter, build_vocabulary, decode
-from tests.corpus.berts import bert_of, golden_vocabulary, segmenter_of
+from tests.corpus.berts import bert_of, count_pieces, count_words, golden_vocabulary, segmenter_of
 from tests.helpers.shared_files import data_path
 
 
@@ -135,7 +135,9 @@ def test_every_line_of_moses_text_becomes_tokens_and_comes_back() -> None:
     texts = [normalise(unescape_moses(line)) for line in lines]
     segmenter = segmenter_of(bert_of(golden_vocabulary()))
     words = count_words(texts)
-    space = build_vocabulary(PieceCounter(segmenter).count(words), set("".join(words)), segmenter, lowercase=False)
+    space = build_vocabulary(
+        count_pieces(PieceCounter(segmenter), words), set("".join(words)), segmenter, lowercase=False
+    )
     tokenizer = space.tokenizer()
     decoded = decode(tokenizer, [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)])
     assert [escape_moses(text) for text in decoded] == [normalise(line) for line in lines]

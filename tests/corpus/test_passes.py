@@ -13,11 +13,11 @@ from bertkd_ray.corpus import passes
 from bertkd_ray.corpus.chunks import Chunk
 from bertkd_ray.corpus.cleaning import count_odd_lines
 from bertkd_ray.corpus.moses import unescape_moses
-from bertkd_ray.corpus.segmentation import count_words, normalise
+from bertkd_ray.corpus.segmentation import normalise
 from bertkd_ray.corpus.settings import PrepareSettings
 from bertkd_ray.corpus.statistics import PrepareStats
 from bertkd_ray.corpus.tokenizer import PieceCounter, pieces_of
-from tests.corpus.berts import pieces_of_words
+from tests.corpus.berts import count_words, pieces_of_words
 from tests.corpus.test_segmentation import TEXT, UNCASED
 
 # The first is in NFC until its entity is undone.
@@ -39,7 +39,7 @@ def settings_of(text: str, lowercase: bool) -> PrepareSettings:
     files = {"src": "a", "tgt": "b"}
     corpus = dict.fromkeys(("train", "valid", "test"), files)
     tree = {**corpus, "text": text, "lowercase": lowercase}
-    return PrepareSettings(CorpusConfig.model_validate(tree), weights=(1.0,), held_out={})
+    return PrepareSettings(CorpusConfig.model_validate(tree))
 
 
 @pytest.mark.parametrize("text", ["raw", "moses"])

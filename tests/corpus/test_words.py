@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertkd_ray.core.ragged import Ragged
-from bertkd_ray.corpus.segmentation import count_words, normalise
+from bertkd_ray.corpus.segmentation import normalise
 from bertkd_ray.corpus.words import Numbering, WordCache, words_of
+from tests.corpus.berts import count_words
 
 
 def test_words_by_hand() -> None:
