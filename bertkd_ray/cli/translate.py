@@ -84,5 +84,5 @@ def _opened(file: str) -> Iterator[tuple[Callable[[int], bytes], str]]:
         return
     from bertkd_ray.corpus.readers import open_bytes
 
-    with open_bytes(file) as stream:
+    with open_bytes(file, once=True) as stream:
         yield stream.read, file

@@ -17,13 +17,13 @@ class SplitFiles(Section):
     """One source of sentence pairs, in one of the forms, or a share of the training pairs."""
 
     src: Location | None = None
-    """Source text, one sentence a line, UTF-8; `.gz` and `.zst` are decompressed; a path or a storage URI."""
+    """Source text, one sentence a line, UTF-8, perhaps packed (gzip, zstd, xz, bzip2); a path or a storage URI."""
     tgt: Location | None = None
     """Target text, line-aligned with `src`."""
     tsv: Location | None = None
-    """Instead of `src` and `tgt`: one tab-separated file without a header (`.gz`, `.zst` too)."""
+    """Instead of `src` and `tgt`: one tab-separated file without a header, perhaps packed."""
     jsonl: Location | None = None
-    """Instead: one file with a JSON object a line (`.gz`, `.zst` too)."""
+    """Instead: one file with a JSON object a line, perhaps packed."""
     parquet: Location | None = None
     """Instead: a Parquet file, a directory of them, or a pattern (`part-*.parquet`)."""
     dataset: Location | None = None
