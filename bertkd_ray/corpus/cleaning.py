@@ -74,7 +74,7 @@ def count_odd_lines(lines: Sequence[str]) -> dict[str, int]:
         "not_nfc": sum(not unicodedata.is_normalized("NFC", line) for line in lines),
         "control_characters": sum(_CONTROL.search(line) is not None for line in lines),
         "zero_width": sum(_ZERO_WIDTH.search(line) is not None for line in lines),
-        "invisible": sum(line != "" and not any(map(_is_visible, line)) for line in lines),
+        "invisible": sum(_CONTROL.sub("", line).strip() != "" and not any(map(_is_visible, line)) for line in lines),
     }
 
 

@@ -286,8 +286,8 @@ def _quantiles(values: NDArray[np.float64], counts: NDArray[np.int64], wanted: d
     """Nearest-rank quantiles of counted values: the smallest value that so large a share does not exceed."""
     if not len(values):
         return {}
-    found = np.quantile(values, list(wanted.values()), weights=counts, method="inverted_cdf")
-    return dict(zip(wanted, found.tolist(), strict=True))
+    quantiles = np.quantile(values, list(wanted.values()), weights=counts, method="inverted_cdf")
+    return dict(zip(wanted, quantiles.tolist(), strict=True))
 
 
 def _samples(corpus: Artifact, tokens: list[str], seed: int) -> Iterator[SamplePair]:

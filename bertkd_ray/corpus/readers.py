@@ -15,7 +15,7 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import islice, zip_longest
@@ -253,7 +253,7 @@ def _line_blocks(path: str) -> Iterator[pa.StringArray]:
             try:
                 block = pa.array(bare, pa.binary()).cast(pa.string())
             except pa.ArrowInvalid:
-                raise not_utf8_error(path, first, lines) from None
+                raise not_utf8_error(path, first, [(line or b"") + b"\n" for line in lines]) from None
             yield block
             first += len(lines)
             too_long += block.null_count
@@ -268,11 +268,11 @@ def _nullable_lines(path: str) -> Iterator[str | None]:
         yield from block.to_pylist()
 
 
-def not_utf8_error(path: str, first: int, lines: Sequence[bytes | None]) -> UserError:
+def not_utf8_error(path: str, first: int, lines: list[bytes]) -> UserError:
     """The error for lines of a file of which one is not UTF-8; first: the number of the first line."""
     for number, line in enumerate(lines, start=first):
         try:
-            (line or b"").decode("utf-8")
+            line.decode("utf-8")
         except UnicodeDecodeError as error:
             where = f"{path}:{number}: not UTF-8 (byte {error.start} of the line, {error.reason})"
             return UserError(f"{where}; convert it to UTF-8")

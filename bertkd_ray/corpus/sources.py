@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from typing import Literal
 
 import pyarrow as pa
 
@@ -24,7 +25,10 @@ def read_sources(corpus: CorpusConfig, split: str) -> Iterator[Iterator[pa.Table
     if corpus.source == "demo":
         yield tables_of(demo_pairs()[split])
     elif corpus.source == "iwslt14":
-        yield tables_of(_iwslt14_pairs(corpus, split))
+        from bertkd_ray.corpus.iwslt14 import read_iwslt14
+
+        form: Literal["paper", "raw"] = "paper" if corpus.text == "paper" else "raw"
+        yield tables_of(read_iwslt14(_archive(corpus), split, **corpus.languages(), text=form))
     for files in corpus.sources(split):
         yield _read(corpus, split, files)
 
@@ -87,17 +91,6 @@ def _read(corpus: CorpusConfig, split: str, files: SplitFiles) -> Iterator[pa.Ta
 
 def _dataset_split(split: str, files: SplitFiles) -> str:
     return files.split or _DATASET_SPLITS[split]
-
-
-def _iwslt14_pairs(corpus: CorpusConfig, split: str) -> Iterator[tuple[str, str]]:
-    from bertkd_ray.corpus.iwslt14 import read_iwslt14
-
-    return read_iwslt14(
-        _archive(corpus),
-        split,
-        **corpus.languages(),
-        text="paper" if corpus.text == "paper" else "raw",
-    )
 
 
 def _archive(corpus: CorpusConfig) -> str:

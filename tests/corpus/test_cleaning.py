@@ -88,7 +88,7 @@ def test_odd_lines_are_counted() -> None:
     lines = ["plain", "e\u0301cole", "école", "a\tb\u2028c", "\x07bell", "e\u0301\x00", "\x9f"]
     assert count_odd_lines(lines) == {"not_nfc": 2, "control_characters": 3, "zero_width": 0, "invisible": 0}
     odd = ["\ufeffa", "so\xadft", "\u200b", " \u200e ", "", " ", "نمی\u200cخواهم", "👩\u200d👩"]
-    assert count_odd_lines(odd) == {"not_nfc": 0, "control_characters": 0, "zero_width": 3, "invisible": 3}
+    assert count_odd_lines(odd) == {"not_nfc": 0, "control_characters": 0, "zero_width": 3, "invisible": 2}
 
 
 def test_held_out_shares_are_what_was_asked_and_depend_on_the_sentence_alone() -> None:
