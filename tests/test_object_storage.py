@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import http.client
+import itertools
+import shutil
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import fs
 
 from bertkd_ray.artifacts.artifact import find, load
 from bertkd_ray.artifacts.lock import hold_lock
@@ -98,6 +104,17 @@ def test_directories_go_up_and_down(storage, tmp_path):
     }
 
 
+class Files:
+    """A file system, some of whose calls are others."""
+
+    def __init__(self, files: fs.FileSystem, **calls: Any) -> None:
+        self._files = files
+        vars(self).update(calls)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._files, name)
+
+
 def test_a_large_file_travels_in_parts_and_is_read_in_ranges(server, tmp_path):
     """24 MB are more than one part, and one row group of twelve is a range in the middle."""
     import boto3
@@ -111,11 +128,106 @@ def test_a_large_file_travels_in_parts_and_is_read_in_ranges(server, tmp_path):
         compression="none",
         use_dictionary=False,
     )
+    tags, move = [], store.fs.move
+
+    def move_noting_the_tag(source: str, target: str) -> None:
+        head = boto3.client("s3", endpoint_url=server).head_object(Bucket="bucket", Key=source.partition("/")[2])
+        tags.append(head["ETag"])
+        move(source, target)
+
+    store.fs = Files(store.fs, move=move_noting_the_tag)
     store.upload(tmp_path, "table")
-    head = boto3.client("s3", endpoint_url=server).head_object(Bucket="bucket", Key="large/table/n")
-    assert int(head["ETag"].strip('"').partition("-")[2]) > 1
+    assert int(tags[0].strip('"').partition("-")[2]) > 1
     with store.fs.open_input_file(store.path("table", "n")) as source:
         assert pq.ParquetFile(source).read_row_group(7)["n"].to_pylist() == values[1_750_000:2_000_000]
+
+
+@pytest.mark.parametrize("size", [1 << 20, 24 << 20])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("the disk is gone")])
+def test_an_upload_that_breaks_off_leaves_what_was_there(server, tmp_path, monkeypatch, error, size):
+    store = Store(f"s3://bucket/interrupted?{_way(server)}")
+    store.write(b"before", "model", "x")
+    (tmp_path / "x").write_bytes(bytes(size))
+
+    def interrupted(source: Any, sink: Any, chunk: int) -> None:
+        sink.write(source.read(size // 2))
+        raise error
+
+    monkeypatch.setattr(shutil, "copyfileobj", interrupted)
+    with pytest.raises((KeyboardInterrupt, ReportedError)):
+        store.upload(tmp_path, "model")
+    assert store.read("model", "x") == b"before"
+    assert [name for name, _ in store._all_files()] == ["model/x"]
+
+
+def test_writing_asks_for_no_more_than_writing(server):
+    """Who may write below a prefix alone may neither look at the bucket nor make markers of directories."""
+
+    def create_dir(*_: Any, **__: Any) -> None:
+        pytest.fail("a directory is made")
+
+    store = Store(f"s3://bucket/prefix/below?{_way(server)}")
+    store.fs = Files(store.fs, create_dir=create_dir)
+    store.require_writable()
+    store.write(b"x", "a", "b")
+    assert store.read("a", "b") == b"x"
+    assert [name for name, _ in store._all_files()] == ["a/b"]
+
+
+@pytest.fixture
+def flaky(server) -> Iterator[str]:
+    """The server behind one that answers every third request itself: come back later."""
+    lock, count = threading.Lock(), itertools.count(1)
+
+    class Proxy(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_one_request(self) -> None:
+            self.raw_requestline = self.rfile.readline(65537)
+            if not self.raw_requestline or not self.parse_request():
+                self.close_connection = True
+                return
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            with lock:
+                is_refused = next(count) % 3 == 0
+            if is_refused:
+                self._answer(503, {}, b"<Error><Code>SlowDown</Code></Error>")
+                return
+            connection = http.client.HTTPConnection(server.removeprefix("http://"))
+            connection.request(self.command, self.path, body, dict(self.headers))
+            answer = connection.getresponse()
+            self._answer(answer.status, dict(answer.getheaders()), answer.read())
+            connection.close()
+
+        def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+            self.send_response_only(status)
+            for name, value in headers.items():
+                if name.lower() not in ("transfer-encoding", "connection", "content-length"):
+                    self.send_header(name, value)
+            length = headers.get("Content-Length") if self.command == "HEAD" else None
+            self.send_header("Content-Length", length or str(len(body)))
+            self.end_headers()
+            self.wfile.write(b"" if self.command == "HEAD" else body)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{proxy.server_port}"
+        proxy.shutdown()
+
+
+def test_answers_that_say_later_are_asked_for_again(flaky, tmp_path):
+    store = Store(f"s3://bucket/flaky?{_way(flaky)}")
+    (tmp_path / "model").mkdir()
+    data = bytes(range(256)) * (24 << 12)
+    (tmp_path / "model" / "x").write_bytes(data)
+    for _ in range(3):
+        store.require_writable()
+        store.upload(tmp_path / "model", "model")
+        assert store.files("model") == [("x", len(data))]
+        assert store.read("model", "x") == data
+        with hold_lock(store, "corpus-x"):
+            assert store.exists("locks", "corpus-x.json")
+        store.delete("model")
 
 
 def test_a_lock_is_one_drivers(storage):

@@ -47,23 +47,11 @@ def fingerprint(stage: str, config: dict[str, Any], inputs: dict[str, str]) -> s
     inputs: name to fingerprint (of artifacts) or content hash (of text and models). Raises TypeError for a value that
     JSON cannot hold exactly: it is never turned into a string.
     """
-    _require_plain(config, stage)
     tree = {"schema": SCHEMA_VERSION, "stage": stage, "config": config, "inputs": inputs}
-    text = json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    text = json.dumps(tree, sort_keys=True, separators=(",", ":"), allow_nan=False, default=repr)
+    if json.loads(text) != tree:
+        raise TypeError(f"{stage}: has no fingerprint, as JSON holds it otherwise (tuples, keys that are no strings)")
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _require_plain(value: Any, where: str) -> None:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise TypeError(f"{where}: the key {key!r} is not a string and has no fingerprint")
-            _require_plain(item, f"{where}.{key}")
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _require_plain(item, f"{where}[{index}]")
-    elif not (value is None or isinstance(value, str | bool | int | float)):
-        raise TypeError(f"{where}: a {type(value).__name__} has no fingerprint")
 
 
 @dataclass(frozen=True)
@@ -121,8 +109,8 @@ class Artifact(Manifest):
 
         Files that operating systems leave in directories are none of them.
         """
-        damaged, additional = self._differences(checksums=checksums)
-        yield from (*damaged, *additional)
+        for problems in self._differences(checksums=checksums):
+            yield from problems
 
     def require_intact(self, remedy: str, *, checksums: bool = True) -> None:
         """Raises UserError for a file that differs from the manifest (`problems`).
@@ -147,10 +135,11 @@ class Artifact(Manifest):
             for entry, problem in zip(self.files, problems, strict=True)
             if problem
         ]
-        return damaged, [f"{self.directory}/{name}: {self._additional(name)}" for name in present]
-
-    def _additional(self, name: str) -> str:
-        return f"not in the manifest; remove the file {self.store.display_uri(self.directory, name)}"
+        remedy = "not in the manifest; remove the file"
+        additional = [
+            f"{self.directory}/{name}: {remedy} {self.store.display_uri(self.directory, name)}" for name in present
+        ]
+        return damaged, additional
 
     def _problem(self, entry: FileEntry, size: int | None, *, checksums: bool) -> str | None:
         if size is None:

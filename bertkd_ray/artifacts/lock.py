@@ -9,8 +9,6 @@ thing: there a lock is a file that is written and read back, so that two drivers
 both believe that they hold it. Both then write the same content, each file in one step; one gets an error at the end.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os
@@ -20,13 +18,14 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.core.console import log
-from bertkd_ray.core.errors import StorageError, UserError, one_line
+from bertkd_ray.core.errors import ReportedError, StorageError, UserError, one_line
 
 LOCKS = "locks"
 """The directory of a store that holds locks, a file an artifact that is being made."""
@@ -37,25 +36,25 @@ STALE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Owner:
-    """Who holds a lock."""
+    """Who holds a lock; of a lock that another version wrote, what can be read of it."""
 
-    host: str
-    machine: str
+    host: str = "an unknown machine"
+    machine: str = ""
     """What host names do not tell apart: the boot of the kernel and the namespace of process ids; empty if unknown."""
-    pid: int
-    process_start: str
+    pid: int = 0
+    process_start: str = ""
     """When the kernel started the process, in its own ticks; an id is used again, the two together are not."""
-    since: str
+    since: str = "an unknown time"
     """When the lock was taken, ISO 8601."""
-    token: str
+    token: str = ""
     """Tells two locks of one process apart."""
-    heartbeat: float
+    heartbeat: float = 0.0
     """Seconds since the epoch."""
 
-    @staticmethod
-    def myself() -> Owner:
+    @classmethod
+    def myself(cls) -> Self:
         """This process, from now on."""
-        return Owner(
+        return cls(
             host=socket.gethostname(),
             machine=_machine(),
             pid=os.getpid(),
@@ -73,7 +72,7 @@ class Owner:
 
     def is_here(self) -> bool:
         """Whether this machine's kernel knows the owner's process."""
-        return bool(self.machine) and self.machine == _machine()
+        return bool(self.machine and self.process_start) and self.machine == _machine()
 
 
 @contextmanager
@@ -81,83 +80,93 @@ def hold_lock(store: Store, name: str) -> Iterator[None]:
     """Holds the lock `name` of a store while the block runs.
 
     Raises UserError, with host, process id and start, when another live driver holds it; and after the block when
-    another took it over meanwhile, because this one gave no sign of life for too long.
+    another took it over meanwhile, because this one gave no sign of life for too long, or when it was removed.
     """
-    file = _LockFile(store, name)
-    mine = Owner.myself()
-    file.take(mine)
+    lock = _Lock(store, name)
+    lock.take()
     ended = threading.Event()
-    thread = threading.Thread(target=_send_heartbeats, args=(file, mine, ended), name="heartbeat", daemon=True)
+    thread = threading.Thread(target=lock.send_heartbeats, args=(ended,), name="heartbeat", daemon=True)
     thread.start()
     try:
         yield
+    except Exception as error:
+        # What fails for want of the files that were removed is not the reason.
+        if not isinstance(error, ReportedError) and (lost := lock.loss()):
+            raise UserError(f"{name}: {lost}") from error
+        raise
+    else:
+        if lost := lock.loss():
+            raise UserError(f"{name}: {lost}")
     finally:
         ended.set()
         thread.join()
-        successor = file.release(mine)
-    if successor is not None:
-        raise UserError(
-            f"{name}: this process gave no sign of life for {STALE_SECONDS:.0f} seconds and process {successor.pid} on "
-            f"{successor.host} has gone on since {successor.since}; leave the work to it"
-        )
+        lock.release()
 
 
-def _send_heartbeats(file: _LockFile, mine: Owner, ended: threading.Event) -> None:
-    while not ended.wait(HEARTBEAT_SECONDS):
-        try:
-            if not file.renew(mine):
-                return
-        except (OSError, StorageError) as error:
-            # A storage that is away for a moment is no reason to stop; should it stay away, the work itself fails.
-            log(f"no heartbeat: {one_line(error)}")
-
-
-class _LockFile:
-    """The file of one lock."""
+class _Lock:
+    """The file of a lock that this process wants or holds."""
 
     def __init__(self, store: Store, name: str) -> None:
         self._store, self._name, self._path = store, name, (LOCKS, f"{name}.json")
+        self._mine = Owner.myself()
 
-    def take(self, mine: Owner) -> None:
+    def take(self) -> None:
         """Writes the lock. Raises UserError if another owner lives."""
+        if self._store.is_local:
+            Path(self._store.path(LOCKS)).mkdir(parents=True, exist_ok=True)
         with self._exclusive():
             other = self._owner()
             if other is None or not other.is_alive():
-                self._write(mine)
+                self._store.write(json.dumps(asdict(self._mine)).encode(), *self._path)
                 other = self._owner()
-        if other is None or other.token != mine.token:
-            raise self._taken_error(other or mine)
+        if other is None or other.token != self._mine.token:
+            raise self._taken_error(other or self._mine)
 
-    def renew(self, mine: Owner) -> bool:
-        """Writes a heartbeat, unless another has taken the lock over: then False."""
-        with self._exclusive():
-            other = self._owner()
-            if other is not None and other.token != mine.token:
-                return False
-            self._write(replace(mine, heartbeat=time.time()))
-        return True
+    def send_heartbeats(self, ended: threading.Event) -> None:
+        """Writes the lock again every few seconds, unless it is another's or gone."""
+        while not ended.wait(HEARTBEAT_SECONDS):
+            try:
+                with self._exclusive():
+                    if self.loss() is None:
+                        mine = replace(self._mine, heartbeat=time.time())
+                        self._store.write(json.dumps(asdict(mine)).encode(), *self._path)
+            except (OSError, StorageError) as error:
+                # A storage that is away for a moment is no reason to stop; should it stay away, the work itself fails.
+                log(f"no heartbeat: {one_line(error)}")
 
-    def release(self, mine: Owner) -> Owner | None:
-        """Removes the lock; gives the owner that has taken it over, which keeps it."""
+    def loss(self) -> str | None:
+        """How the lock was lost; None while it is held."""
+        owner = self._owner()
+        if owner is None:
+            return "its lock was removed while it was being made, by hand or with the storage; run the command again"
+        if owner.token == self._mine.token:
+            return None
+        return (
+            f"this process gave no sign of life for {STALE_SECONDS:.0f} seconds and process {owner.pid} on "
+            f"{owner.host} has gone on since {owner.since}; leave the work to it"
+        )
+
+    def release(self) -> None:
+        """Removes the lock, unless another has taken it over."""
         with self._exclusive():
-            other = self._owner()
-            if other is not None and other.token != mine.token:
-                return other
-            if other is not None:
+            if self.loss() is None:
                 self._store.delete_file(*self._path)
-        return None
 
     def _owner(self) -> Owner | None:
-        """Who holds the lock. What cannot be read as a lock (a file cut off by a full disk) belongs to nobody."""
-        if not self._store.exists(*self._path):
-            return None
-        try:
-            return Owner(**json.loads(self._store.read(*self._path)))
-        except (ValueError, TypeError, FileNotFoundError):
-            return None
+        """Who holds the lock; what is no JSON object (a file cut off by a full disk) belongs to nobody.
 
-    def _write(self, owner: Owner) -> None:
-        self._store.write(json.dumps(asdict(owner)).encode(), *self._path)
+        Of a lock in another form the time of its file counts as the heartbeat.
+        """
+        try:
+            tree = json.loads(self._store.read(*self._path))
+        except (ValueError, RecursionError, FileNotFoundError):
+            return None
+        if not isinstance(tree, dict):
+            return None
+        known = {key.name: tree[key.name] for key in fields(Owner) if type(tree.get(key.name)) is key.type}
+        if "heartbeat" not in known:
+            known["heartbeat"] = self._store.modified(*self._path)
+        return Owner(**known)
 
     def _taken_error(self, other: Owner) -> UserError:
         age = max(0, round(time.time() - other.heartbeat))
@@ -171,11 +180,10 @@ class _LockFile:
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
         """No other process of this file system reads or writes the lock meanwhile; on an object store, no guarantee."""
-        if not self._store.is_local:
+        directory = Path(self._store.path(LOCKS))
+        if not self._store.is_local or not directory.is_dir():
             yield
             return
-        directory = Path(self._store.path(LOCKS))
-        directory.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(directory, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -103,17 +103,17 @@ class Manifest:
         """
         try:
             tree = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ManifestError("not JSON") from None
         if not isinstance(tree, dict):
             raise ManifestError("not a manifest")
         if tree.get("schema") != SCHEMA_VERSION:
-            raise UnknownSchemaError(f"schema {tree.get('schema')}, this version reads {SCHEMA_VERSION}")
+            raise UnknownSchemaError(f"schema {tree.get('schema')!r:.40}, this version reads {SCHEMA_VERSION}")
         if tree.pop(_CHECKSUM, None) is None:
             raise ManifestError("has no checksum of its own, as those of earlier versions")
         try:
             sealed = _sealed(tree)
-        except ValueError:  # Read by Python's JSON but not written by it: NaN, half a surrogate pair.
+        except (ValueError, RecursionError):  # Read by Python's JSON, not written: NaN, half a surrogate pair.
             sealed = b""
         if sealed != data:
             raise ManifestError("its content differs from its own checksum")

@@ -36,6 +36,11 @@ def storage_errno(error: BaseException) -> int | None:
     return next((number for message, number in _MESSAGES if message.search(text)), None)
 
 
+def _is_of_bucket(error: BaseException) -> bool:
+    """Whether an error is the refusal of an object store, which has no number, and no disk of this machine."""
+    return storage_errno(error) == errno.EACCES and getattr(error, "errno", None) is None
+
+
 def is_out_of_space(error: BaseException) -> bool:
     """Whether an error says that a disk or a quota is full, which is no mistake of a configuration."""
     return storage_errno(error) in (errno.ENOSPC, errno.EDQUOT)
@@ -86,6 +91,8 @@ def as_reported(error: BaseException) -> ReportedError | None:
     bare = OSError(number, os.strerror(number))
     if "sqlite3." in str(error):
         return storage_error("tracking.uri: the database of the runs", "written", bare)
+    if _is_of_bucket(error):
+        return storage_error("a bucket (of the storage, or of the corpus)", "used", error)
     here = tempfile.gettempdir()
     named = getattr(error, "filename", None)
     return storage_error(str(named or f"{here} (TMPDIR) or the storage"), "written", bare, str(named or here))
@@ -113,7 +120,7 @@ def scratch_directory(prefix: str) -> Iterator[Path]:
     except ReportedError:
         raise
     except Exception as error:
-        if storage_errno(error) is None:
+        if storage_errno(error) is None or _is_of_bucket(error):
             raise
         raise storage_error(f"temporary directory: {place} (TMPDIR)", "written", error, place) from error
 

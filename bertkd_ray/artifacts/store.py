@@ -21,6 +21,10 @@ from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.timeouts import call_with_timeout
 
 _CHUNK = 1 << 20
+_NO_DIRECTORIES = ("s3", "gcs", "abfs")
+"""File systems where a directory is a beginning of names: making one asks for rights that writing does not need."""
+_LARGEST_COPY = 5 << 30
+"""Bytes of an object that S3 copies at once."""
 _TOKEN_DIGITS = 12
 # Hidden, so that whoever reads a directory of Parquet files as one table passes over it.
 _SCRATCH_NAME = re.compile(rf"\..+\.[0-9a-f]{{{_TOKEN_DIGITS}}}\.partial")
@@ -76,6 +80,12 @@ class Store:
         with self.reporting_errors("read", *parts):
             return bool(self.fs.get_file_info(self.path(*parts)).type == fs.FileType.File)
 
+    def modified(self, *parts: str) -> float:
+        """When a file was last written, in seconds since 1970; 0 where the storage does not say."""
+        with self.reporting_errors("read", *parts):
+            written = self.fs.get_file_info(self.path(*parts)).mtime
+        return 0.0 if written is None else float(written.timestamp())
+
     def directories(self) -> list[str]:
         """The names of the directories at the top of the store, sorted; none where the store is not made yet."""
         with self.reporting_errors("read"):
@@ -115,17 +125,18 @@ class Store:
     def write(self, data: bytes, *parts: str, lasting: bool = True) -> None:
         """Writes a file in one step: a reader sees the whole of it or nothing, and what it sees outlasts a crash.
 
-        Object stores are so by nature; a directory gets a scratch file of a name of its own, synced and renamed.
+        It is a scratch file of a name of its own first, in a directory synced and renamed, in a bucket moved.
         lasting: False for what is of no use after a crash of the machine, and need not wait for the disk.
         """
-        with self._new_file(*parts, lasting=lasting) as stream:
+        with self._new_file(len(data), *parts, lasting=lasting) as stream:
             stream.write(data)
 
     def upload(self, local: Path, *parts: str) -> None:
         """Makes a directory of the store hold the files of a local one: each in one step, and no others."""
         wanted = sorted(str(path.relative_to(local)) for path in local.rglob("*") if path.is_file())
         for name in wanted:
-            with (local / name).open("rb") as source, self._new_file(*parts, name) as sink:
+            size = (local / name).stat().st_size
+            with (local / name).open("rb") as source, self._new_file(size, *parts, name) as sink:
                 shutil.copyfileobj(source, sink, _CHUNK)
         self.keep_only(wanted, *parts)
 
@@ -143,9 +154,8 @@ class Store:
                     "remove this object"
                 )
         for name in names:
-            with _whole_file(local / name, lasting=False) as sink:
-                for chunk in self._chunks(*parts, name):
-                    sink.write(chunk)
+            with self.open_input(*parts, name) as source, _whole_file(local / name, lasting=False) as sink:
+                shutil.copyfileobj(source, sink, _CHUNK)
 
     def local(self, scratch: Path, *parts: str) -> Path:
         """A local directory with the files of the store's directory `parts`; remote ones are copied below `scratch`."""
@@ -180,10 +190,8 @@ class Store:
 
     def sha256(self, *parts: str) -> str:
         """The checksum of a file, read in pieces."""
-        digest = hashlib.sha256()
-        for chunk in self._chunks(*parts):
-            digest.update(chunk)
-        return digest.hexdigest()
+        with self.open_input(*parts) as source:
+            return hashlib.file_digest(source, "sha256").hexdigest()
 
     def require_writable(self) -> None:
         """Raises UserError when nothing can be written here, or nobody answers; StorageError when it is only full."""
@@ -198,7 +206,7 @@ class Store:
     def _write_probe(self) -> None:
         """Writes a file of no use and removes it."""
         probe = self.path(_scratch_name("writable"))
-        self.fs.create_dir(self.root, recursive=True)
+        self._make_directory_above(probe)
         try:
             with self.fs.open_output_stream(probe) as stream:
                 stream.write(b"\0")
@@ -208,23 +216,36 @@ class Store:
             raise
         self.fs.delete_file(probe)
 
+    def _make_directory_above(self, path: str) -> None:
+        if self.fs.type_name not in _NO_DIRECTORIES or "allow_bucket_creation" in self.storage:
+            self.fs.create_dir(path.rpartition("/")[0], recursive=True)
+
     @contextmanager
-    def _new_file(self, *parts: str, lasting: bool = True) -> Iterator[IO[bytes]]:
+    def _new_file(self, size: int, *parts: str, lasting: bool = True) -> Iterator[IO[bytes]]:
         """A stream whose file stands under its name once the block has ended well."""
         with self.reporting_errors("written", *parts):
             if self.is_local:
                 with _whole_file(Path(self.path(*parts)), lasting=lasting) as stream:
                     yield stream
             else:
-                target = self.path(*parts)
-                self.fs.create_dir(target.rpartition("/")[0], recursive=True)
-                with self.fs.open_output_stream(target) as remote:
-                    yield remote
+                with self._whole_object(self.path(*parts), size) as stream:
+                    yield stream
 
-    def _chunks(self, *parts: str) -> Iterator[bytes]:
-        with self.open_input(*parts) as source:
-            while chunk := source.read(_CHUNK):
-                yield chunk
+    @contextmanager
+    def _whole_object(self, target: str, size: int) -> Iterator[IO[bytes]]:
+        """An object that appears when the block ended well: pyarrow completes an upload whose block raises, too."""
+        directory, _, name = target.rpartition("/")
+        scratch = f"{directory}/{_scratch_name(name)}" if size <= _LARGEST_COPY else target
+        self._make_directory_above(target)
+        try:
+            with self.fs.open_output_stream(scratch) as stream:
+                yield stream
+            if scratch != target:
+                self.fs.move(scratch, target)
+        except BaseException:
+            with suppress(OSError):
+                self.fs.delete_file(scratch)
+            raise
 
     @contextmanager
     def reporting_errors(self, what: str, *parts: str) -> Iterator[None]:

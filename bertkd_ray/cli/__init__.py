@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from bertkd_ray.artifacts.storage_errors import as_reported
 from bertkd_ray.cli.parser import make_parser, parse
+from bertkd_ray.core.redaction import redacted_stream
 from bertkd_ray.core.timeouts import exit_past_hung_calls
 from bertkd_ray.execution.ray import cluster_address
 
@@ -17,6 +18,8 @@ __all__ = ["main", "make_parser"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
+    if sys.stderr is not None:
+        sys.stderr = redacted_stream(sys.stderr)
     options = parse(arguments)
     # The hub's progress bars and the tokenizers' warnings about forks say nothing to this program's user.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -1,11 +1,17 @@
 """Text for people to see, without the credentials of the URIs in it."""
 
 import re
+from typing import Any, TextIO, cast
 from urllib.parse import unquote
 
+# A password with blanks, quotes or angle brackets. A number after the colon is a port, with a blank the URI has ended.
+_ODD_PASSWORD = re.compile(
+    r"""(?<=://)[^\s/?#@:"'<>]*:(?!\s|\d{1,5}(?:[\s"'<>/?#)\],;.]|$))"""
+    r"""[^\n@]{0,200}[\s"'<>][^\n]{0,200}?@(?:\S{0,200}@)?(?=[\w.*\[-])"""
+)
 _AFTER_SCHEME = re.compile(r"(?<=://)[^\s\"'<>]*[^\s\"'<>:;,.)\]}]")  # a sentence's punctuation is not the URI's
 _QUERY_VALUE = re.compile(r"(?<=[?&])([^=&#]+)=([^&#]*)")
-_SECRET_VALUE = re.compile(r"[?&]([^=&#]*(?:pass|secret|token|key|sig|cred)[^=&#]*)=([^&#]*)", re.IGNORECASE)
+_SECRET_VALUE = re.compile(r"[?&#]([^=&#]*(?:pass|secret|token|key|sig|cred)[^=&#]*)=([^&#]*)", re.IGNORECASE)
 _HARMLESS = frozenset({"endpoint_override", "region", "scheme"})  # without them the URI cannot be opened as it is shown
 _SHORTEST_SECRET = 3  # shorter ones are parts of ordinary words
 _HIDDEN = "***"
@@ -17,14 +23,18 @@ def redacted(text: str, *, secrets_of: str = "") -> str:
     secrets_of: a URI whose password, and the values of its query that are secret by name, are hidden wherever they
     stand, as libraries repeat them. Not recognised: secrets outside a URI that nobody has named.
     """
-    text = _AFTER_SCHEME.sub(_without_credentials, text)
+    text = _AFTER_SCHEME.sub(_without_credentials, _ODD_PASSWORD.sub(f"{_HIDDEN}@", text))
     for secret in _secrets(secrets_of):
         text = text.replace(secret, _HIDDEN)
     return text
 
 
 def _without_credentials(match: re.Match[str]) -> str:
-    return _QUERY_VALUE.sub(_without_value, _without_user(match[0]))
+    uri, mark, fragment = _without_user(match[0]).partition("#")
+    shown = _QUERY_VALUE.sub(_without_value, uri)
+    # Of a query's value that was not escaped, or a token of its own; a page's place is a path, or a word.
+    is_secret = len(fragment) >= _SHORTEST_SECRET and not fragment.startswith("/") and ("=" in fragment or shown != uri)
+    return shown + mark + (_HIDDEN if is_secret else fragment)
 
 
 def _without_value(match: re.Match[str]) -> str:
@@ -33,20 +43,41 @@ def _without_value(match: re.Match[str]) -> str:
 
 
 def _without_user(rest: str) -> str:
-    """What follows `://`. With a colon before the first slash, all up to the last @ may be of an unescaped password."""
+    """What follows `://`, without what stands before the @."""
+    credentials = _credentials(rest)
+    return f"{_HIDDEN}{rest[len(credentials) :]}" if credentials else rest
+
+
+def _credentials(rest: str) -> str:
+    """Of what follows `://`. With a colon before the first slash, all up to the last @ may be an unescaped password."""
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
-    if ":" in authority and "@" in rest:
-        return f"{_HIDDEN}@{rest.rpartition('@')[2]}"
-    if "@" in authority:
-        return f"{_HIDDEN}@{authority.rpartition('@')[2]}{rest[len(authority) :]}"
-    return rest
+    return (rest if ":" in authority else authority).rpartition("@")[0]
 
 
 def _secrets(uri: str) -> list[str]:
     """The secrets of a URI, the longest first, so that none leaves a part of another."""
     secrets = {secret for _, secret in _SECRET_VALUE.findall(uri)}
-    if rest := _AFTER_SCHEME.search(uri):
-        user, _, password = rest[0].rpartition("@")[0].partition(":")
-        secrets.add(password or user)
+    user, _, password = _credentials(uri.partition("://")[2]).partition(":")
+    secrets.add(password or user)
     secrets |= {unquote(secret) for secret in secrets}
     return sorted((secret for secret in secrets if len(secret) >= _SHORTEST_SECRET), key=len, reverse=True)
+
+
+class _RedactedStream:
+    """A text stream that shows no credentials of URIs, whoever writes to it: libraries and tracebacks do, too."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes a text as `redacted` has it."""
+        self._stream.write(redacted(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def redacted_stream(stream: TextIO) -> TextIO:
+    """The stream, whose text is redacted from here on."""
+    return stream if isinstance(stream, _RedactedStream) else cast("TextIO", _RedactedStream(stream))

@@ -6,6 +6,7 @@ BERT's vocabulary holds all of them and more. Every character of the training te
 so that text made of these characters is never `<unk>` and comes back as it was.
 """
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ bert_id: id of the BERT piece behind it.
 count: occurrences in the training text, as BERT segments it.
 """
 TOKENIZER_FILE = "tokenizer.json"
+TOKENIZER_CLASS = "PreTrainedTokenizerFast"
+"""What `tokenizer_config.json` names; transformers 5 would write a name that 4 does not know."""
 _LINE_WORDS = 64  # words that are encoded as one text
 
 
@@ -234,6 +237,9 @@ def save_vocabulary(vocabulary: Vocabulary, directory: str | Path, *, model_max_
         model_max_length=model_max_length,
     )
     pretrained.save_pretrained(str(directory))
+    config = Path(directory) / "tokenizer_config.json"
+    tree = {**json.loads(config.read_bytes()), "tokenizer_class": TOKENIZER_CLASS}
+    config.write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     table = pa.table([list(vocabulary.tokens), vocabulary.bert_ids, vocabulary.counts], schema=BERT_IDS_SCHEMA)
     pq.write_table(table, Path(directory) / BERT_IDS_FILE)
 

@@ -94,7 +94,9 @@ class Run:
         """Log `rows`, each (step, {key: value}, milliseconds since 1970), of one series of metrics.
 
         Steps up to the last one logged of this series are left out, so the steps of a series must rise from call to
-        call, and a metric key belongs to one series. NaN and infinities are logged as they are. At most 999 keys a row.
+        call, and a metric key belongs to one series. At most 999 keys a row. NaN and infinities are logged as they are;
+        an SQL store gives 1.8e308 for an infinity. Rows that MLflow does not take are kept: a line says so once, later
+        calls and the end of the run send them.
         """
 
     def log_artifact(self, path: str | Path, directory: str = "") -> None:

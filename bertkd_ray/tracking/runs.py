@@ -11,6 +11,7 @@ import json
 import os
 import shlex
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +19,12 @@ from urllib.parse import quote, urlsplit
 
 from bertkd_ray.config import dotted
 from bertkd_ray.core.console import log
+from bertkd_ray.core.errors import one_line
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.tracking.interface import InputArtifact, MetricRow, Run, RunRef, RunStatus, StudentModel, Tracker
 from bertkd_ray.tracking.models import logged_model
 from bertkd_ray.tracking.registry import register as register_version
+from bertkd_ray.tracking.store import short_timeouts, store_errors
 
 KEY_TAG = "bertkd.key"
 LOGGED_STEP_TAG = "bertkd.logged_step."
@@ -29,6 +32,8 @@ CHANGED_TAG = "bertkd.changed."
 _PARENT_TAG = "mlflow.parentRunId"
 _TABLES_TAG = "mlflow.loggedArtifacts"
 _DATASET_CONTEXT_TAG = "mlflow.data.context"
+_RETRY_SECONDS = 30.0
+"""Between tries to send metrics to a store that did not take them."""
 
 # MLflow's own limits (mlflow.utils.validation).
 _MAX_PARAM_LENGTH = 6000
@@ -53,6 +58,8 @@ class MlflowRun(Run):
         self._tags: dict[str, str] = dict(run.data.tags)
         self._is_new = is_new
         self._last_step_of_key: dict[str, int] = {}
+        self._unsent: dict[str, list[MetricRow]] = {}
+        self._retry_at = 0.0
 
     @property
     def ref(self) -> RunRef:
@@ -86,6 +93,31 @@ class MlflowRun(Run):
             self._client.log_batch(self._run_id, **batch, synchronous=True)
 
     def log_metrics(self, rows: Iterable[MetricRow], *, series: str = "train") -> None:
+        self._unsent.setdefault(series, []).extend(rows)
+        if time.monotonic() < self._retry_at:
+            return
+        try:
+            with short_timeouts():
+                self._send()
+        except Exception as error:
+            if not self._retry_at:
+                reason = redacted(one_line(error), secrets_of=self._uri)
+                log(f"metrics are kept until {self._uri} takes them again: {reason}", stage="tracking")
+            self._retry_at = time.monotonic() + _RETRY_SECONDS
+            # What was sent may have arrived, its answer alone was lost.
+            self._is_new = False
+            self._last_step_of_key.clear()
+
+    def _send(self) -> None:
+        """Sends what is kept."""
+        for series, rows in self._unsent.items():
+            self._send_series(rows, series)
+            rows.clear()
+        if self._retry_at:
+            log("metrics are sent again, those that were kept too", stage="tracking")
+            self._retry_at = 0.0
+
+    def _send_series(self, rows: list[MetricRow], series: str) -> None:
         from mlflow.entities import Metric, RunTag
 
         tag = LOGGED_STEP_TAG + series
@@ -167,7 +199,9 @@ class MlflowRun(Run):
         return uri
 
     def finish(self, status: RunStatus = "FINISHED") -> None:
-        self._client.set_terminated(self._run_id, status)
+        with store_errors(self._uri), short_timeouts():
+            self._send()
+            self._client.set_terminated(self._run_id, status)
 
 
 class MlflowTracker(Tracker):
@@ -200,17 +234,18 @@ class MlflowTracker(Tracker):
         if parent:
             identity[_PARENT_TAG] = parent.run_id
         query = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in identity.items())
-        earlier = self._client.search_runs(
-            [self._experiment_id], query, max_results=1, order_by=["attributes.start_time ASC"]
-        )
-        if earlier:
-            run_id = earlier[0].info.run_id
-            self._client.update_run(run_id, status="RUNNING", name=name)
-        else:
-            run_id = self._client.create_run(self._experiment_id, run_name=name, tags=identity).info.run_id
-        run = MlflowRun(self._client, self._uri, run_id, is_new=not earlier)
-        run.set_tags(tags or {})
-        run.log_params(params or {})
+        with store_errors(self._uri), short_timeouts():
+            earlier = self._client.search_runs(
+                [self._experiment_id], query, max_results=1, order_by=["attributes.start_time ASC"]
+            )
+            if earlier:
+                run_id = earlier[0].info.run_id
+                self._client.update_run(run_id, status="RUNNING", name=name)
+            else:
+                run_id = self._client.create_run(self._experiment_id, run_name=name, tags=identity).info.run_id
+            run = MlflowRun(self._client, self._uri, run_id, is_new=not earlier)
+            run.set_tags(tags or {})
+            run.log_params(params or {})
         return run
 
 

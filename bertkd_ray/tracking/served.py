@@ -1,8 +1,8 @@
 """The student as MLflow serves it: this file is copied beside the student and runs there without this package.
 
-Input: a column `text`, one sentence a row; output: a column `translation`. Text that is empty or white space stays
-empty. Translated as `generate` of the saved student does, so with its generation_config.json (beam 5). Not supported:
-splitting text of several sentences.
+Input: a column `text`, one sentence a row; output: a column `translation`, empty where the text is missing, empty or
+white space. Translated as `generate` of the saved student does, so with its generation_config.json (beam 5). Not
+supported: splitting text of several sentences.
 """
 
 from typing import Any
@@ -39,7 +39,7 @@ def make_model() -> Any:
             import torch
 
             settings = context.model_config
-            texts = [str(text).strip() for text in model_input["text"]]
+            texts = ["" if pandas.isna(text) else str(text).strip() for text in model_input["text"]]
             # Longest first, so that a batch has sentences of about one length.
             order = sorted((i for i, text in enumerate(texts) if text), key=lambda i: -len(texts[i]))
             translations = [""] * len(texts)

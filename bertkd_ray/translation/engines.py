@@ -4,7 +4,7 @@ Both search with the same beam and rank what they find by the same GNMT length p
 CTranslate2 has no such penalty: its own divides by length^exponent. So it is asked for as many hypotheses as the beam
 holds, with their plain sums of log-probabilities, and these are ranked here. It ends a search later, when so many
 hypotheses are complete, and fills the place of a complete one at once: it finds what `beam_search` finds, and at times
-something better.
+something better. Its own default of at least one token a translation, which leaves none empty, is lifted.
 """
 
 from collections.abc import Sequence
@@ -124,6 +124,7 @@ class CTranslate2Engine:
             beam_size=self._beam,
             num_hypotheses=self._beam if reranked else 1,
             length_penalty=0 if reranked else self._alpha,
+            min_decoding_length=1 if self._own_penalty else 0,
             max_decoding_length=limit,
             max_input_length=0,
             suppress_sequences=_NEVER,

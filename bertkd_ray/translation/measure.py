@@ -5,7 +5,7 @@ and both search as `translation.engines` says; so a difference is the export's.
 """
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +53,6 @@ class Measurement:
     rows: tuple[EngineScore, ...]
     """The student in PyTorch, the export, and the export as a plain `translate_batch` has it."""
 
-    def as_json(self) -> dict[str, Any]:
-        """The `measured` of `bertkd export --json`."""
-        return asdict(self)
-
     def table(self) -> str:
         """A table for the terminal, with what was measured and how."""
         cells = [[row.name, f"{row.bleu:.2f}", f"{row.sentences_per_second:,.1f}"] for row in self.rows]
@@ -87,13 +83,15 @@ def require_test_text(lineage: Lineage) -> Artifact:
 def measure(lineage: Lineage, student: Path, export: Path, settings: LineSettings, sentences: int) -> Measurement:
     """Translates the first `sentences` of the test split (of valid, where there is no test) with student and export.
 
-    On the CPU, with torch's number of threads. The third row is CTranslate2 with a length penalty of its own
+    On the CPU, with torch's number of threads. A line over the student's positions has an empty translation, as in the
+    translate stage. The third row is CTranslate2 with a length penalty of its own
     (length^x, `</s>` not counted) at the same exponent, which is what its plain `translate_batch` gives.
     """
     corpus = require_test_text(lineage)
     split = "test" if corpus.files_below("test/") else "valid"
     table = _first_rows(corpus, split, sentences)
-    src, cpu = Ragged.from_arrow(table["src_ids"]), torch.device("cpu")
+    rows = table["src_ids"].to_pylist()
+    src, cpu = Ragged.from_lists([ids if len(ids) < settings.positions else [] for ids in rows]), torch.device("cpu")
     language = settings.form.tgt_lang
     references = to_raw(table["tgt"].to_pylist(), settings.text, language)
     tokenizer, tokenize = load_tokenizer(student), tokenizer_for(language)
@@ -105,14 +103,14 @@ def measure(lineage: Lineage, student: Path, export: Path, settings: LineSetting
     if settings.beam > 1:
         engines[f"{name}, its own length penalty"] = plain
     translations, seconds = _translated(engines, src)
-    rows, signature = [], ""
+    scored, signature = [], ""
     for engine, rows_of_ids in translations.items():
         hypotheses = to_raw(decode(tokenizer, rows_of_ids), settings.text, language)
         scores = score(hypotheses, references, tokenize=tokenize)
-        rows.append(EngineScore(engine, scores.bleu, len(src) / seconds[engine]))
+        scored.append(EngineScore(engine, scores.bleu, len(src) / seconds[engine]))
         signature = scores.bleu_signature
     return Measurement(
-        split, len(src), settings.beam, settings.length_penalty, torch.get_num_threads(), signature, tuple(rows)
+        split, len(src), settings.beam, settings.length_penalty, torch.get_num_threads(), signature, tuple(scored)
     )
 
 

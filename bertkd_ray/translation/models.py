@@ -10,7 +10,6 @@ from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config.validation import validated
-from bertkd_ray.core.devices import best_device
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.paths import expand_home
 from bertkd_ray.corpus.tokenizer import load_tokenizer
@@ -66,48 +65,37 @@ def open_translator(
     does not know.
     """
     location = expand_home(location)
+    options = beam, device, tokenised
     if artifact_at(location) is not None:
-        return _of_student(student_at(location), beam, device, tokenised)
+        student = student_at(location)
+        with scratch_directory("student-") as scratch:
+            return _translator(student.local(MODEL, scratch), settings_of(lineage_of(student)), *options)
     if "://" in location and (store := Store(location)).exists(SETTINGS):
         with scratch_directory("export-") as scratch:
             store.download(scratch)
-            return _of_directory(scratch, beam, device, tokenised)
-    if not Path(location).is_dir():
+            return _translator(scratch, _settings_in(scratch), *options)
+    directory = Path(location)
+    if not directory.is_dir():
         raise UserError(
             f"{location}: there is no such directory; give a student artifact, its model directory, an export, or a "
             "CONFIG.yaml"
         )
-    return _of_directory(Path(location), beam, device, tokenised)
+    return _translator(directory, _settings_in(directory), *options)
 
 
-def _of_directory(directory: Path, beam: int | None, device: str, tokenised: bool) -> LineTranslator:
-    """A model directory of a student, or an export."""
-    settings = _with_beam(_settings_in(directory), beam)
+def _translator(
+    directory: Path, settings: LineSettings, beam: int | None, device: str, tokenised: bool
+) -> LineTranslator:
+    """With the model directory of a student, or an export."""
+    if beam is not None:
+        settings = validated(LineSettings, {**settings.model_dump(), "beam": beam}, "--beam")
+    search: dict[str, Any] = {"beam": settings.beam, "alpha": settings.length_penalty}
     if (directory / CT2_MODEL).is_file():
-        engine: Engine = CTranslate2Engine(
-            directory,
-            beam=settings.beam,
-            alpha=settings.length_penalty,
-            device=_ctranslate2_device(device),
-            positions=settings.positions,
-        )
+        on = _device(device, require_ctranslate2().get_cuda_device_count())
+        engine: Engine = CTranslate2Engine(directory, **search, device=on, positions=settings.positions)
     else:
-        engine = _torch_engine(directory, settings, device)
+        engine = TorchEngine(directory, **search, device=_device(device, torch.cuda.device_count()), precision="auto")
     return LineTranslator(engine, load_tokenizer(directory), settings, tokenised=tokenised)
-
-
-def _of_student(student: Artifact, beam: int | None, device: str, tokenised: bool) -> LineTranslator:
-    settings = _with_beam(settings_of(lineage_of(student)), beam)
-    with scratch_directory("student-") as scratch:
-        directory = student.local(MODEL, scratch)
-        engine = _torch_engine(directory, settings, device)
-        return LineTranslator(engine, load_tokenizer(directory), settings, tokenised=tokenised)
-
-
-def _torch_engine(directory: Path, settings: LineSettings, device: str) -> TorchEngine:
-    return TorchEngine(
-        directory, beam=settings.beam, alpha=settings.length_penalty, device=_torch_device(device), precision="auto"
-    )
 
 
 def _settings_in(directory: Path) -> LineSettings:
@@ -117,26 +105,9 @@ def _settings_in(directory: Path) -> LineSettings:
     return LineSettings(positions=student_config(directory)["max_position_embeddings"])
 
 
-def _with_beam(settings: LineSettings, beam: int | None) -> LineSettings:
-    if beam is None:
-        return settings
-    return validated(LineSettings, {**settings.model_dump(), "beam": beam}, "--beam")
-
-
-def _torch_device(name: str) -> torch.device:
-    if name == "auto":
-        return best_device()
-    return _checked_device(name, torch.cuda.device_count())
-
-
-def _ctranslate2_device(name: str) -> torch.device:
-    gpus = int(require_ctranslate2().get_cuda_device_count())
+def _device(name: str, gpus: int) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if gpus else "cpu")
-    return _checked_device(name, gpus)
-
-
-def _checked_device(name: str, gpus: int) -> torch.device:
     kind, _, index = name.partition(":")
     if name != "cpu" and (kind != "cuda" or not (index or "0").isdecimal()):
         raise UserError(f"--device {name}: give auto, cpu, cuda or cuda:N")

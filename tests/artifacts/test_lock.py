@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -183,11 +184,51 @@ def test_a_lock_that_was_taken_over_is_left_to_the_successor(store):
     assert json.loads(store.read("locks", f"{NAME}.json"))["pid"] == 77
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"pid": 1}', b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'"text"', b"[" * 100_000])
 def test_a_lock_that_nobody_can_read_is_nobodys(store, content):
     store.write(content, "locks", f"{NAME}.json")
     with hold_lock(store, NAME):
         assert json.loads(store.read("locks", f"{NAME}.json"))["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("content", ['{"pid": 7}', '{"pid": 7, "host": 3}', '{"pid": 7, "new": [], "token": "x"}'])
+@pytest.mark.parametrize("kind", ["store", "object_store"])
+def test_a_lock_of_another_version_counts_while_its_file_is_written(kind, content, request, tmp_path):
+    store = request.getfixturevalue(kind)
+    store.write(content.encode(), "locks", f"{NAME}.json")
+    with pytest.raises(UserError, match="process 7 on an unknown machine has been making it since"):
+        hold_lock(store, NAME).__enter__()
+    assert store.read("locks", f"{NAME}.json").decode() == content
+    long_ago = time.time() - STALE_SECONDS - 1
+    os.utime(tmp_path / "locks" / f"{NAME}.json", (long_ago, long_ago))
+    with hold_lock(store, NAME):
+        assert json.loads(store.read("locks", f"{NAME}.json"))["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("failure", [None, ValueError("a file is missing")])
+def test_a_store_that_is_removed_meanwhile_is_an_error_and_stays_removed(store, tmp_path, monkeypatch, failure):
+    monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.01)
+
+    def lose_it(failure: Exception | None) -> None:
+        with hold_lock(store, NAME):
+            shutil.rmtree(tmp_path)
+            time.sleep(0.1)
+            if failure:
+                raise failure
+
+    with pytest.raises(UserError, match=f"^{NAME}: its lock was removed .*run the command again$"):
+        lose_it(failure)
+    assert not tmp_path.exists()
+
+
+def test_ctrl_c_is_no_lost_lock(store, tmp_path):
+    def interrupted() -> None:
+        with hold_lock(store, NAME):
+            shutil.rmtree(tmp_path)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
 
 
 def test_of_many_that_start_at_once_one_gets_it(tmp_path):

@@ -104,6 +104,12 @@ def test_another_schema_is_told_apart() -> None:
         Manifest.from_bytes(replace(MANIFEST, schema=2).to_bytes())
 
 
+@pytest.mark.parametrize("data", [b"[" * 100_000, b'{"a":' * 100_000, b"\xff", b""])
+def test_what_is_no_json_is_no_manifest(data: bytes) -> None:
+    with pytest.raises(ManifestError, match=r"^not JSON$"):
+        Manifest.from_bytes(data)
+
+
 @pytest.mark.parametrize("tree", [[], "manifest", 1, None])
 def test_what_is_no_object_is_no_manifest(tree: Any) -> None:
     with pytest.raises(ManifestError, match=r"^not a manifest$"):

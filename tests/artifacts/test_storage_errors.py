@@ -89,6 +89,19 @@ def test_an_error_that_has_no_line_yet(error, place):
     assert told.endswith("; make room and run the same command, which goes on from there")
 
 
+REFUSAL = "When reading 'a/b': AWS Error ACCESS_DENIED during GetObject operation: HTTP status 403"
+
+
+@pytest.mark.parametrize("error", [OSError(REFUSAL), RuntimeError(f"pages\nOSError: {REFUSAL}")])
+def test_a_buckets_refusal_is_not_blamed_on_this_machine(error):
+    with pytest.raises(type(error)) as raised, scratch_directory("x-"):
+        raise error
+    told = str(as_reported(raised.value))
+    assert told.startswith("a bucket (of the storage, or of the corpus) cannot be used (")
+    assert REFUSAL in told
+    assert told.endswith("; allow it and run the same command, which goes on from there")
+
+
 def test_a_scratch_directory_ends_with_its_block():
     with scratch_directory("x-") as directory:
         (directory / "file").write_bytes(b"x")

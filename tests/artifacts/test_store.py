@@ -3,8 +3,10 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pytest
@@ -164,6 +166,26 @@ def test_an_object_that_names_a_place_elsewhere_is_refused_before_anything_is_op
     assert str(refused.value).startswith(f"storage: s3://bucket/model/{name} has a name that is no path below")
     assert "\n" not in str(refused.value)
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("kept", b"mine")]
+
+
+def test_an_object_whose_writing_breaks_off_leaves_what_was_there(store, tmp_path, monkeypatch):
+    store.write(b"before", "d", "x")
+    store.fs, store.root = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem()), "store"
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local" / "x").write_bytes(b"after")
+
+    def interrupted(source: IO[bytes], sink: IO[bytes], chunk: int) -> None:
+        sink.write(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfileobj", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            store.upload(tmp_path / "local", "d")
+    assert [path.name for path in (tmp_path / "store" / "d").iterdir()] == ["x"]
+    assert store.read("d", "x") == b"before"
+    store.upload(tmp_path / "local", "d")
+    assert store.read("d", "x") == b"after"
 
 
 def test_a_download_that_breaks_off_leaves_what_was_there(store, tmp_path):

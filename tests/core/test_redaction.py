@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from bertkd_ray.core.redaction import redacted
@@ -21,6 +24,10 @@ from bertkd_ray.core.redaction import redacted
         ("sqlite:////data/me@home/mlflow.db", "sqlite:////data/me@home/mlflow.db"),
         ("s3://bucket/a@b", "s3://bucket/a@b"),
         ("http://[::1]:8265/jobs", "http://[::1]:8265/jobs"),
+        ("https://host/x#access_token=abcdef", "https://host/x#***"),
+        ("s3://bucket/x?token=ab#cdef", "s3://bucket/x?token=***#***"),
+        ("https://host/#/experiments/7", "https://host/#/experiments/7"),
+        ("https://host/page.html#section", "https://host/page.html#section"),
         ("/plain/path?a=b", "/plain/path?a=b"),
         ("C & x=1", "C & x=1"),
     ],
@@ -31,7 +38,24 @@ def test_a_uri(uri, shown):
 
 
 @pytest.mark.parametrize(
-    "password", ["pa/ss", "pa+ss/w", "pa@ss", "p@a/s@s", "pa?ss", "pa#ss", "12/34", "pa:ss", "p%2Fss", "[ss"]
+    "password",
+    [
+        "pa/ss",
+        "pa+ss/w",
+        "pa@ss",
+        "p@a/s@s",
+        "pa?ss",
+        "pa#ss",
+        "12/34",
+        "pa:ss",
+        "p%2Fss",
+        "[ss",
+        "pa ss",
+        'p"s',
+        "p's",
+        "<p>",
+        'p a@s"s',
+    ],
 )
 def test_a_password_that_should_have_been_escaped(password):
     assert redacted(f"s3://AKIAKEY:{password}@bucket/x") == "s3://***@bucket/x"
@@ -41,6 +65,40 @@ def test_every_uri_of_a_text():
     text = """cp s3://a:b@x/y 'gs://c@z?token=d' {"uri": "http://e:f@h/?sig=g", "n": 1} <ftp://i:j@k>"""
     shown = """cp s3://***@x/y 'gs://***@z?token=***' {"uri": "http://***@h/?sig=***", "n": 1} <ftp://***@k>"""
     assert redacted(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://host:5000 is down, ask admin@example.org",
+        "s3://bucket: cannot be read; ask admin@example.org",
+        "('http://host:80', 'a@b')",
+    ],
+)
+def test_what_is_no_password_is_shown(text):
+    assert redacted(text) == text
+
+
+def test_a_traceback_shows_no_credentials():
+    script = """
+import sys, threading
+from bertkd_ray.core.redaction import redacted_stream
+sys.stderr = redacted_stream(sys.stderr)
+def fail(): raise OSError("http://user:pa55word@host/x does not answer")
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+try:
+    fail()
+except OSError as error:
+    raise ValueError("https://user:the other@host") from error
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.count("Traceback") == 3
+    # The lines of the source are no text of ours.
+    assert ended.stderr.count("http://***@host/x does not answer") == 2
+    assert ended.stderr.endswith("ValueError: https://***@host\n")
 
 
 def test_secrets_that_a_library_repeats():

@@ -71,6 +71,10 @@ class _FaultyFiles(LocalFileSystem):
         super().__init__(**options)
         self._storage = storage
 
+    def mv(self, path1: str, path2: str, **options: Any) -> None:
+        os.replace(path1, path2)
+        self._storage.written[self._storage.written.index(path1)] = path2
+
     def open(self, path: str, mode: str = "rb", **options: Any) -> Any:
         if mode == "wb":
             return _Sink(path, self._storage)

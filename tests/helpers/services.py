@@ -83,9 +83,9 @@ def s3_server(env: Mapping[str, str]) -> Iterator[str]:
 
 
 @contextmanager
-def mlflow_server(database: str, artifacts: str, env: Mapping[str, str]) -> Iterator[str]:
+def mlflow_server(database: str, artifacts: str, env: Mapping[str, str], *, port: int | None = None) -> Iterator[str]:
     """A tracking server that hands artifacts on to `artifacts` itself; its URL."""
-    url = f"http://127.0.0.1:{(port := free_port())}"
+    url = f"http://127.0.0.1:{(port := port or free_port())}"
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database, "--workers", "1"]
     command += ["--artifacts-destination", artifacts, "--host", "127.0.0.1", "--port", str(port)]
     # Nothing here gives it jobs, and the processes for them are half a dozen.

@@ -9,15 +9,17 @@ import sys
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pandas
 import pytest
 import torch
 import yaml
 
 from bertkd_ray.corpus import moses
 from bertkd_ray.student.distill import MODEL
-from bertkd_ray.tracking import default_uri, open_tracker
+from bertkd_ray.tracking import default_uri, open_tracker, served
 from bertkd_ray.tracking.interface import Run, StudentModel
 from tests.helpers.local_project import Project
 from tests.helpers.services import environment, mlflow_server, model_server
@@ -169,6 +171,13 @@ def test_a_student_of_tokenised_text_reads_and_writes_raw_text(
     assert "sacremoses==" in (Path(location.removeprefix("file://")) / "requirements.txt").read_text()
     (expected,) = translated(saved, ["Der Mann sieht das Haus ."])
     assert predicted(location, TEXTS[:1], tmp_path) == [moses.detokenise(expected, "en")]
+
+
+def test_a_missing_value_has_an_empty_translation() -> None:
+    model = served.make_model()
+    texts = pandas.DataFrame({"text": [None, float("nan"), pandas.NA, " "]})
+    context = SimpleNamespace(model_config={"text": "raw"})
+    assert model.predict(context, texts)["translation"].tolist() == [""] * 4
 
 
 def test_a_server_translates_text(logged: str, saved: Path, uri: str) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.tracking import default_uri, open_tracker
 from bertkd_ray.tracking.interface import InputArtifact, Run, RunRef, Tracker
 from bertkd_ray.tracking.runs import CHANGED_TAG, KEY_TAG, LOGGED_STEP_TAG, MlflowRun, MlflowTracker
+from tests.helpers.services import environment, free_port, mlflow_server
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -316,6 +318,66 @@ def test_how_to_open_and_references_show_no_credentials(tracker: Any, uri: str) 
     assert MlflowTracker(None, "https://u:p@host/", "7").how_to_open == "https://***@host/#/experiments/7"
     ref = RunRef("https://u:pa55@host", "abc")
     assert "pa55" not in f"{ref!r} {ref}"
+
+
+def test_metrics_that_are_not_taken_are_kept_and_sent_later(
+    tracker: Any, client: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bertkd_ray.tracking.runs._RETRY_SECONDS", 0.0)
+    run = tracker.run("gone", key="gone")
+    run.log_metrics(rows(1, 2))
+    real, calls = run._client.log_batch, []
+
+    def gone(*arguments: Any, **named: Any) -> None:
+        calls.append(named)
+        # The answer to what arrived may be lost, too.
+        if len(calls) == 1:
+            real(*arguments, **named)
+        raise OSError("http://user:pa55word@host does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run._client, "log_batch", gone)
+        run.log_metrics(rows(3, 4))
+        run.log_metrics(rows(4, key="valid/loss"), series="valid")
+        run.log_metrics(rows(5))
+        with pytest.raises(UserError, match=r"^tracking\.uri: cannot use .* does not answer"):
+            run.finish()
+    assert len(calls) > 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("tracking  metrics are kept until sqlite:///")
+    assert said[0].endswith("takes them again: http://***@host does not answer")
+    run.log_metrics(rows(6))
+    run.finish()
+    assert capsys.readouterr().err.splitlines() == ["tracking  metrics are sent again, those that were kept too"]
+    assert [step for step, _ in history(client, run.ref, "train/loss")] == [1, 2, 3, 4, 5, 6]
+    assert [step for step, _ in history(client, run.ref, "valid/loss")] == [4]
+
+
+@pytest.mark.slow
+def test_a_tracking_server_that_is_gone_for_a_while_costs_nothing(tmp_path: Path, capsys: Any) -> None:
+    port = free_port()
+    server = partial(mlflow_server, f"sqlite:///{tmp_path}/db", str(tmp_path / "artifacts"), environment(), port=port)
+    with server():
+        tracker = open_tracker(f"http://user:pa55word@127.0.0.1:{port}", "tests")
+        run = tracker.run("training", key="training")
+        run.log_metrics(rows(1))
+    capsys.readouterr()
+    started = time.monotonic()
+    for step in range(2, 50):
+        run.log_metrics(rows(step))
+    assert time.monotonic() - started < 30
+    err = capsys.readouterr().err
+    assert err.count("metrics are kept until") == 1
+    assert "pa55word" not in err
+    assert "Traceback" not in err
+    with pytest.raises(UserError, match=r"tracking\.uri: cannot use http://\*\*\*@127"):
+        tracker.run("the next stage", key="next")
+    with server() as url:
+        run.finish()
+        from mlflow import MlflowClient
+
+        assert [step for step, _ in history(MlflowClient(url), run.ref, "train/loss")] == [*range(1, 50)]
 
 
 @pytest.mark.slow

@@ -129,8 +129,9 @@ def test_the_search_that_is_asked_for(directories, monkeypatch):
             return [Result((0, 0.0))] * len(sources)
 
     monkeypatch.setattr(require_ctranslate2(), "Translator", Recorder)
-    wanted = ("beam_size", "num_hypotheses", "length_penalty", "max_decoding_length")
-    for beam, own, expected in ((3, False, (3, 3, 0, 14)), (3, True, (3, 1, 0.5, 14)), (1, False, (1, 1, 0.5, 14))):
+    wanted = ("beam_size", "num_hypotheses", "length_penalty", "min_decoding_length", "max_decoding_length")
+    searches = ((3, False, (3, 3, 0, 0, 14)), (3, True, (3, 1, 0.5, 1, 14)), (1, False, (1, 1, 0.5, 0, 14)))
+    for beam, own, expected in searches:
         engine = CTranslate2Engine(directories[1], beam=beam, alpha=0.5, device=CPU, positions=512, own_penalty=own)
         assert engine.translate(Ragged.from_lists([[5, 6]])) == [[]]
         assert tuple(seen[-1][name] for name in wanted) == expected

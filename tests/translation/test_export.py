@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +237,7 @@ def test_text_and_json_of_an_export():
         "path": "out",
         "to": "ctranslate2",
         "bytes": 1536,
-        "measured": MEASUREMENT.as_json(),
+        "measured": asdict(MEASUREMENT),
     }
     assert Exported(Path("out"), "huggingface", 1).as_json()["measured"] is None
 
@@ -280,19 +281,20 @@ CTRANSLATE2_ALONE = """
 import ctranslate2, tokenizers
 translator = ctranslate2.Translator(directory)
 tokenizer = tokenizers.Tokenizer.from_file(f"{directory}/tokenizer.json")
+tokenizer.encode_special_tokens = True
 results = translator.translate_batch([tokenizer.encode(line).tokens for line in lines], beam_size=4, length_penalty=0.6)
 found = [tokenizer.decode([tokenizer.token_to_id(token) for token in one.hypotheses[0]]) for one in results]
 """
 
 
-def alone(script: str, directory: Path, lines: list[str], cwd: Path) -> list[str]:
+def alone(script: str, directory: Path, lines: list[str], cwd: Path, **variables: str) -> list[str]:
     """Translates in a process that cannot import this package."""
     done = subprocess.run(
         [sys.executable, "-P", "-c", ALONE.replace("{translate}", script), str(directory), json.dumps(lines)],
         capture_output=True,
         text=True,
         cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **variables},
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -316,3 +318,27 @@ def test_an_export_translates_raw_text_without_this_package(known, translated, t
     assert KNOWN >= 20
     found = alone(script, directory, sources, tmp_path)
     assert sum(map(str.__eq__, found, references)) >= 16
+
+
+@pytest.mark.slow
+def test_an_export_translates_in_transformers_4_as_in_5(translated, tmp_path):
+    """TRANSFORMERS_4: where `pip install --target` has put transformers 4 and its tokenizers and huggingface-hub."""
+    older = os.environ.get("TRANSFORMERS_4") or pytest.skip("TRANSFORMERS_4 names no installation of transformers 4")
+    directory, lines = to_huggingface(translated, tmp_path / "export").path, ["ein Mann <s> liest", "die Frau </s>"]
+    assert json_of(directory, "tokenizer_config.json")["tokenizer_class"] == "PreTrainedTokenizerFast"
+    script = f"{TRANSFORMERS}\nimport transformers\nfound += [transformers.__version__[0]]"
+    found = alone(script, directory, lines, tmp_path)
+    before = alone(script, directory, lines, tmp_path, PYTHONPATH=older)
+    assert (found[-1], before[-1]) == ("5", "4")
+    assert before[:-1] == found[:-1]
+
+
+def test_a_card_for_ctranslate2_reads_special_tokens_as_text(distilled, tmp_path):
+    card = (to_ctranslate2(distilled, tmp_path / "ct2").path / "README.md").read_text()
+    code = card.partition("```python\n")[2].partition("```")[0]
+    code = code.replace('directory = "."', f"directory = {str(tmp_path / 'ct2')!r}")
+    names: dict[str, Any] = {}
+    exec(code, names)
+    tokens = names["tokenizer"].encode("<s> a").tokens
+    assert "<s>" not in tokens
+    assert tokens[-1] == "</s>"

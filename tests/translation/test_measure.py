@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.student.distill import MODEL
 from bertkd_ray.translation import measure
 from bertkd_ray.translation.export import export_ctranslate2
 from bertkd_ray.translation.measure import EngineScore, Measurement, require_test_text
+from bertkd_ray.translation.models import settings_of
 from tests.translation.conftest import KNOWN
 
 MEASUREMENT = Measurement(
@@ -39,7 +42,7 @@ def test_the_table_by_hand():
         .table()
         .startswith("1,200 sentences of the test split, beam 1, 2 CPU th")
     )
-    assert MEASUREMENT.as_json()["rows"][1] == {
+    assert asdict(MEASUREMENT)["rows"][1] == {
         "name": "CTranslate2, int8",
         "bleu": 31.1,
         "sentences_per_second": 1234.5,
@@ -78,6 +81,22 @@ def test_every_engine_translates_all_and_the_best_round_counts(monkeypatch):
     assert found == {"a": [[5]] * 9, "b": [[5]] * 9}
     assert seconds == {"a": 3.0, "b": 2.0}
     assert asked == [("a", 8), ("b", 8), ("a", 9), ("b", 9), ("a", 9), ("b", 9)]
+
+
+@pytest.mark.slow
+def test_a_line_over_the_models_positions_has_an_empty_translation(translated, tmp_path):
+    pytest.importorskip("ctranslate2", reason="the export needs it: pip install bertkd-ray[export]")
+    export = export_ctranslate2(
+        translated, tmp_path / "e", quantization="float32", sentences=0, license=None, force=False
+    )
+    lengths = [len(ids) for ids in measure._first_rows(translated.corpus, "test", KNOWN)["src_ids"].to_pylist()]
+    assert min(lengths) < max(lengths)
+    settings = settings_of(translated)
+    whole = measure.measure(translated, Path(translated.student.path(MODEL)), export.path, settings, KNOWN)
+    positions = settings.model_copy(update={"positions": max(lengths)})
+    shorter = measure.measure(translated, Path(translated.student.path(MODEL)), export.path, positions, KNOWN)
+    assert shorter.sentences == KNOWN
+    assert shorter.rows[1].bleu < whole.rows[1].bleu
 
 
 @pytest.mark.slow
