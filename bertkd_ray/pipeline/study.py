@@ -24,6 +24,7 @@ from bertkd_ray.pipeline.pipeline import Pipeline, RunIdentity, StageResult, Sta
 from bertkd_ray.pipeline.session import Session
 from bertkd_ray.pipeline.stage_runs import closing_run
 from bertkd_ray.report.arm_runs import record_student
+from bertkd_ray.report.results import resampled
 from bertkd_ray.report.study import (
     SeedResult,
     StudyArm,
@@ -140,13 +141,12 @@ class StudyRunner(ExitStack):
 
     def _compare(self, students: Sequence[_Student]) -> None:
         """Every arm with the control, seed by seed and over the seeds."""
-        from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER
-        from bertkd_ray.evaluation.significance import BleuResamples, bootstrap_signature, compare, resample
-        from bertkd_ray.translation.translate import best_hypotheses, read_translations
+        from bertkd_ray.evaluation.significance import BleuResamples, bootstrap_signature, compare
+        from bertkd_ray.translation.translate import read_translations
 
         samples = self.study.config.translate.bootstrap_samples
         references: list[str] = []
-        resampled: dict[str, list[BleuResamples]] = {}
+        resamples: dict[str, list[BleuResamples]] = {}
         for student in students:
             table = read_translations(student.translation)
             expected = table["reference"].to_pylist()
@@ -156,11 +156,9 @@ class StudyRunner(ExitStack):
                     f"arms.{student.trial.arm}: its test references are not those of arms.{students[0].trial.arm}, so "
                     "that scores do not compare; no arm may change the test set"
                 )
-            tokenize = student.translation.info.get("tokenize", DEFAULT_TOKENIZER)
-            resamples = resample(best_hypotheses(table), expected, samples=samples, tokenize=tokenize)
-            resampled.setdefault(student.trial.arm, []).append(resamples)
-        control = resampled[self.study.control]
-        for arm, systems in resampled.items():
+            resamples.setdefault(student.trial.arm, []).append(resampled(student.translation, table, samples))
+        control = resamples[self.study.control]
+        for arm, systems in resamples.items():
             results = [student.result for student in students if student.trial.arm == arm]
             if arm == self.study.control:
                 self.outcome.arms.append(StudyArm(arm, results))

@@ -13,9 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from bertkd_ray.artifacts import artifact as artifacts
 from bertkd_ray.artifacts.artifact import Artifact
-from bertkd_ray.artifacts.manifest import MANIFEST
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config, dotted, with_current_keys
 from bertkd_ray.config.sections import TranslateConfig
@@ -23,7 +21,8 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.stages import BY_ARTIFACT, DISTILL, STAGES, TRANSLATE
 from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER
-from bertkd_ray.evaluation.significance import bootstrap_signature, compare, resample
+from bertkd_ray.evaluation.significance import bootstrap_signature, compare
+from bertkd_ray.report.results import resampled
 from bertkd_ray.report.sentences import Sentence, most_different, sentences_of
 from bertkd_ray.student.lineage import Lineage, artifact_at, lineage_of
 from bertkd_ray.tracking import default_uri
@@ -49,16 +48,6 @@ class ComparedStudent:
     """Id of the MLflow run; empty where a directory was given."""
     lineage: Lineage
     translation: Artifact
-
-    def as_json(self) -> dict[str, str]:
-        """The student's entry in `--json`."""
-        return {
-            "name": self.name,
-            "run_id": self.run_id,
-            "student": self.lineage.student.fingerprint,
-            "translation": self.translation.fingerprint,
-            "path": self.translation.display_uri,
-        }
 
 
 @dataclass(frozen=True)
@@ -95,7 +84,16 @@ class StudentComparison:
     def as_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
         return {
-            "runs": {student.label: student.as_json() for student in self.students},
+            "runs": {
+                student.label: {
+                    "name": student.name,
+                    "run_id": student.run_id,
+                    "student": student.lineage.student.fingerprint,
+                    "translation": student.translation.fingerprint,
+                    "path": student.translation.display_uri,
+                }
+                for student in self.students
+            },
             "configuration": self.configuration,
             "metrics": self.metrics,
             "bootstrap": {label: asdict(difference) for label, difference in self.differences.items()},
@@ -119,50 +117,16 @@ def compare_students(
     where they were made. sentences: how many of those that differ most are kept. samples: resamples of the two-tailed
     bootstrap.
 
-    Raises UserError, in one line, for a student that is unknown, not finished or not translated, and for translations
-    of different test sets.
+    Raises UserError, in one line, for translations of different test sets, and see `open_students`.
     """
     names = [student if isinstance(student, str) else student.uri for student in students]
-    return _comparison(open_students(names, tracking=tracking, storage=storage), sentences=sentences, samples=samples)
-
-
-def open_students(
-    names: Sequence[str], *, tracking: str | None = None, storage: str | None = None
-) -> list[ComparedStudent]:
-    """The finished students that names, ids and directories stand for.
-
-    names: a run's name or id, or the directory or URI of a student or translation artifact. tracking: the MLflow store
-    of the runs, opened only if one is named; None is that of `storage`. storage: where the runs' artifacts are; None is
-    where they were made, with the MLflow store of the configuration's default.
-
-    Raises UserError, in one line, for fewer than two or more than 26 names, a name that is unknown or stands for
-    several runs, and a student that is not finished, not translated or translated in several ways.
-    """
-    if not 2 <= len(names) <= len(string.ascii_uppercase):
-        raise UserError(f"compare takes 2 to {len(string.ascii_uppercase)} runs, got {len(names)}; give names or paths")
-
-    @cache
-    def finder() -> RunFinder:
-        return RunFinder(tracking or default_uri(storage or Config.model_fields["storage"].default))
-
-    return [_open(label, name, finder, storage) for label, name in zip(string.ascii_uppercase, names, strict=False)]
-
-
-def _comparison(students: Sequence[ComparedStudent], *, sentences: int, samples: int) -> StudentComparison:
-    """Compares every student with the first. Raises UserError for translations of different test sets."""
-    first = students[0]
-    tables = {student.label: read_translations(student.translation) for student in students}
-    for student in students[1:]:
+    opened = open_students(names, tracking=tracking, storage=storage)
+    first, *others = opened
+    tables = {student.label: read_translations(student.translation) for student in opened}
+    for student in others:
         _require_same_test_set(first, tables[first.label], student, tables[student.label])
     every = sentences_of(tables)
-    references = [sentence.reference for sentence in every]
-    tokenize = first.translation.info.get("tokenize", DEFAULT_TOKENIZER)
-    resamples = {
-        label: resample(
-            [sentence.hypotheses[label] for sentence in every], references, samples=samples, tokenize=tokenize
-        )
-        for label in tables
-    }
+    resamples = {student.label: resampled(student.translation, tables[student.label], samples) for student in opened}
     differences = {}
     for label in list(tables)[1:]:
         test = compare([resamples[first.label]], [resamples[label]])
@@ -171,14 +135,33 @@ def _comparison(students: Sequence[ComparedStudent], *, sentences: int, samples:
         equal = len(gains) - better - worse
         differences[label] = Difference(test.delta, test.p_value, test.interval, better, worse, equal)
     return StudentComparison(
-        students=list(students),
-        configuration=_differing({student.label: dict(_settings(student)) for student in students}),
-        metrics=_by_key({student.label: dict(_metrics(student)) for student in students}),
+        students=opened,
+        configuration=_differing({student.label: dict(_settings(student)) for student in opened}),
+        metrics=_by_key({student.label: dict(_metrics(student)) for student in opened}),
         differences=differences,
         sentences=most_different(every, sentences),
-        test_sentences=len(references),
+        test_sentences=len(every),
         signatures={**first.translation.info["signatures"], "bootstrap": bootstrap_signature(samples)},
     )
+
+
+def open_students(
+    names: Sequence[str], *, tracking: str | None = None, storage: str | None = None
+) -> list[ComparedStudent]:
+    """The finished students that names, ids and directories stand for; the parameters are those of `compare_students`.
+
+    Raises UserError, in one line, for fewer than two or more than 26 names, a name that is unknown or stands for
+    several runs, and a student that is not finished, not translated or translated in several ways.
+    """
+    if not 2 <= len(names) <= len(string.ascii_uppercase):
+        raise UserError(f"compare takes 2 to {len(string.ascii_uppercase)} runs, got {len(names)}; give names or paths")
+
+    # Opened only if a run is named.
+    @cache
+    def finder() -> RunFinder:
+        return RunFinder(tracking or default_uri(storage or Config.model_fields["storage"].default))
+
+    return [_open(label, name, finder, storage) for label, name in zip(string.ascii_uppercase, names, strict=False)]
 
 
 # --- the students -----------------------------------------------------------------------------------------------------
@@ -192,7 +175,9 @@ def _open(label: str, name: str, finder: Callable[[], RunFinder], storage: str |
         raise UserError(f"{redacted(name)}: no finished artifact is here; give that of a student or a translation")
     else:
         run = finder().find(name)
-        location = _location(str(run.artifact), storage)
+        location = str(run.artifact)
+        if storage is not None:
+            location = Store(storage).uri_of(location.rstrip("/").rpartition("/")[2])
         artifact, name, run_id = artifact_at(location), run.name, run.run_id
         if artifact is None:
             raise UserError(
@@ -206,15 +191,12 @@ def _open(label: str, name: str, finder: Callable[[], RunFinder], storage: str |
     return ComparedStudent(label, name, run_id, lineage, _only_translation(name, lineage))
 
 
-def _location(artifact: str, storage: str | None) -> str:
-    return artifact if storage is None else Store(storage).uri_of(artifact.rstrip("/").rpartition("/")[2])
-
-
 def _student_of(translation: Artifact) -> Artifact:
     directory = f"{DISTILL.artifact}-{translation.inputs['student']}"
-    if not translation.store.exists(directory, MANIFEST):
+    student = artifact_at(translation.store.uri_of(directory))
+    if student is None:
         raise UserError(f"{translation.display_uri}: its student {directory} is not beside it; copy it there")
-    return artifacts.load(translation.store, directory)
+    return student
 
 
 def _only_translation(name: str, lineage: Lineage) -> Artifact:
@@ -227,16 +209,12 @@ def _only_translation(name: str, lineage: Lineage) -> Artifact:
 
 
 def _require_same_test_set(first: ComparedStudent, ours: pa.Table, student: ComparedStudent, theirs: pa.Table) -> None:
-    why = ""
-    if len(ours) != len(theirs):
-        why = f"{len(theirs):,} sentences against {len(ours):,}"
-    else:
-        for column in ("source", "reference"):
-            pairs = zip(ours[column].to_pylist(), theirs[column].to_pylist(), strict=True)
-            row = next((row for row, (our, their) in enumerate(pairs) if our != their), None)
-            if row is not None:
-                why = f"the {column} of sentence {ours['id'][row]} is another one"
-                break
+    why = f"{len(theirs):,} sentences against {len(ours):,}" if len(ours) != len(theirs) else ""
+    for column in ("source", "reference"):
+        pairs = zip(ours["id"].to_pylist(), ours[column].to_pylist(), theirs[column].to_pylist(), strict=False)
+        changed = next((row for row, our, their in pairs if our != their), None)
+        if changed is not None and not why:
+            why = f"the {column} of sentence {changed} is another one"
     if why:
         raise UserError(
             f"{student.name}: its test set is not that of {first.name} ({why}), so that they do not compare; "

@@ -76,6 +76,7 @@ def _context(results: Results) -> dict[str, Any]:
     teacher = {name: history for name, history in results.histories.items() if name == TEACHER}
     arms = {name: history for name, history in results.histories.items() if name != TEACHER}
     corpus, labels = results.stages[PREPARE.name], results.stages.get(EXTRACT.name)
+    tree = results.config.model_dump(mode="json")
     lengths = length_panels({split: read_lengths(corpus, split) for split in SPLITS})
     return {
         "bars": contents.time_bars(results.stages),
@@ -96,7 +97,8 @@ def _context(results: Results) -> dict[str, Any]:
         "only_teacher_differs": len({config.student for config in results.arm_configs.values()}) == 1,
         "rows": contents.score_rows(results) if results.arms else [],
         "samples": _samples(results),
-        "settings": _settings(results),
+        # The whole configuration without what is private.
+        "settings": redacted(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=100)),
         "splits": SPLITS,
         "teacher": results.stages.get(FINETUNE.name),
         "tiles": list(contents.tiles(results)),
@@ -130,12 +132,6 @@ def _samples(results: Results) -> list[dict[str, Any]]:
         title = f"Where the students differ most, of {min(size, MOST_SCORED):,} sentences"
         groups.append({"id": "differing", "title": title, "samples": differing_samples(tables, seed=seed)})
     return groups
-
-
-def _settings(results: Results) -> str:
-    """The whole configuration as YAML, without what is private."""
-    tree = results.config.model_dump(mode="json")
-    return redacted(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=100))
 
 
 def _date(text: str) -> str:

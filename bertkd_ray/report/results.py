@@ -60,27 +60,32 @@ class Results:
         return next((arm for arm in self.translations if self.arm_configs[arm].kd.alpha == 0), None)
 
     @property
-    def arms(self) -> list[ArmResult]:
-        """The scores of every finished arm."""
-        return self._scored[0]
-
-    @property
     def signatures(self) -> dict[str, str]:
         """What the scores are, by metric."""
-        return self._scored[1]
+        from bertkd_ray.evaluation.significance import bootstrap_signature
+
+        signatures: dict[str, str] = {}
+        for arm in self.translations:
+            signatures.update(sorted(self.stages[TRANSLATE.result(arm)].info["signatures"].items()))
+        if any(arm.delta is not None for arm in self.arms):
+            signatures["bootstrap"] = bootstrap_signature(self.config.translate.bootstrap_samples)
+        return signatures
 
     @cached_property
-    def _scored(self) -> tuple[list[ArmResult], dict[str, str]]:
-        from bertkd_ray.evaluation.significance import bootstrap_signature, compare
+    def arms(self) -> list[ArmResult]:
+        """The scores of every finished arm."""
+        from bertkd_ray.evaluation.significance import compare
 
         arms: list[ArmResult] = []
-        signatures: dict[str, str] = {}
-        baseline = None if self.control is None or len(self.translations) < 2 else self._resampled(self.control)
-        for arm in self.translations:
+        samples = self.config.translate.bootstrap_samples
+        baseline = None
+        if self.control is not None and len(self.translations) > 1:
+            baseline = resampled(self.stages[TRANSLATE.result(self.control)], self.translations[self.control], samples)
+        for arm, table in self.translations.items():
             student, translation = self.stages[DISTILL.result(arm)], self.stages[TRANSLATE.result(arm)]
             compared = None
             if baseline is not None and arm != self.control:
-                compared = compare([baseline], [self._resampled(arm)])
+                compared = compare([baseline], [resampled(translation, table, samples)])
             arms.append(
                 ArmResult(
                     arm=arm,
@@ -97,24 +102,7 @@ class Results:
                     length_ratio=translation.metrics["test/length_ratio"],
                 )
             )
-            signatures.update(sorted(translation.info["signatures"].items()))
-        if baseline is not None:
-            signatures["bootstrap"] = bootstrap_signature(self.config.translate.bootstrap_samples)
-        return arms, signatures
-
-    def _resampled(self, arm: str) -> BleuResamples:
-        """BLEU of an arm's translations, and of resamples of them."""
-        from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER
-        from bertkd_ray.evaluation.significance import resample
-        from bertkd_ray.translation.translate import best_hypotheses
-
-        table = self.translations[arm]
-        return resample(
-            best_hypotheses(table),
-            table["reference"].to_pylist(),
-            samples=self.config.translate.bootstrap_samples,
-            tokenize=self.stages[TRANSLATE.result(arm)].info.get("tokenize", DEFAULT_TOKENIZER),
-        )
+        return arms
 
     def _seconds(self, arm: str) -> dict[str, float]:
         """How long every stage behind an arm took when it was done."""
@@ -146,3 +134,13 @@ class Results:
     def arm_metrics(self) -> dict[str, float]:
         """The scores as metrics of a run, `arm/test_bleu`."""
         return {f"{arm.arm}/{name}": value for arm in self.arms for name, value in arm.metrics().items()}
+
+
+def resampled(translation: Artifact, table: pa.Table, samples: int) -> BleuResamples:
+    """BLEU of translations, of which the table was read, and of resamples of them."""
+    from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER
+    from bertkd_ray.evaluation.significance import resample
+    from bertkd_ray.translation.translate import best_hypotheses
+
+    tokenize = translation.info.get("tokenize", DEFAULT_TOKENIZER)
+    return resample(best_hypotheses(table), table["reference"].to_pylist(), samples=samples, tokenize=tokenize)

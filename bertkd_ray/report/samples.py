@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import TYPE_CHECKING
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, NamedTuple
 
 from bertkd_ray.core.keyed_random import keyed_permutation
 from bertkd_ray.report.sentences import Sentence, most_different, sentences_of
@@ -20,8 +21,7 @@ MOST_SCORED = 20_000
 _WORD = re.compile(r"\w+|[^\w\s]|\s+")
 
 
-@dataclass(frozen=True)
-class MarkedSpan:
+class MarkedSpan(NamedTuple):
     """A part of a translation that the reference has, or has not."""
 
     text: str
@@ -61,16 +61,10 @@ def marked(hypothesis: str, reference: str) -> list[MarkedSpan]:
 
 def _merged(stretches: Iterator[tuple[bool, str]]) -> Iterator[MarkedSpan]:
     """Spans without empty ones; white space at the ends of a difference is no part of it."""
-    pending = MarkedSpan("", True)
+    parts = []
     for is_equal, text in stretches:
         inner = text.strip()
-        start = text.index(inner) if inner else len(text)
-        for is_in_reference, part in ((True, text[:start]), (is_equal, inner), (True, text[start + len(inner) :])):
-            if not part or is_in_reference == pending.is_in_reference:
-                pending = MarkedSpan(pending.text + part, pending.is_in_reference)
-                continue
-            if pending.text:
-                yield pending
-            pending = MarkedSpan(part, is_in_reference)
-    if pending.text:
-        yield pending
+        before, _, after = text.partition(inner) if inner else (text, "", "")
+        parts += [(True, before), (is_equal, inner), (True, after)]
+    for is_in_reference, of_kind in groupby((part for part in parts if part[1]), key=itemgetter(0)):
+        yield MarkedSpan("".join(text for _, text in of_kind), is_in_reference)

@@ -229,7 +229,7 @@ def test_what_was_run(page):
 def test_the_verdict_says_when_a_difference_may_be_chance(stages):
     results = results_of(stages)
     best = replace(results.arms[0], delta=0.5, p_value=0.2)
-    results._scored[0][0] = best
+    results.arms[0] = best
     assert "0.50 more than “control”: a difference that may be chance (p = 0.200)." in Parsed(page_html(results)).text
 
 
