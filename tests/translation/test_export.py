@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from bertkd_ray.translation.export import (
 )
 from bertkd_ray.translation.lines import LineSettings
 from tests.helpers.failing_storage import FaultyStorage
+from tests.helpers.killable_processes import is_killed
 from tests.helpers.local_project import Project
 from tests.translation.conftest import KNOWN
 from tests.translation.test_measure import MEASUREMENT
@@ -342,3 +344,13 @@ def test_a_card_for_ctranslate2_reads_special_tokens_as_text(distilled, tmp_path
     tokens = names["tokenizer"].encode("<s> a").tokens
     assert "<s>" not in tokens
     assert tokens[-1] == "</s>"
+
+
+def test_an_export_whose_process_is_killed_is_none(distilled, tmp_path, monkeypatch):
+    output = tmp_path / "model"
+    with monkeypatch.context() as patched:
+        patched.setattr(exports, "_finish", lambda *given: os.kill(os.getpid(), signal.SIGKILL))
+        assert is_killed(lambda: to_huggingface(distilled, output))
+    assert not output.exists()
+    to_huggingface(distilled, output)
+    assert names(output) == HUGGINGFACE
