@@ -71,6 +71,10 @@ class NoRun:
         """Keeps nothing."""
 
 
+AFTER_A_RESTART = {100: 10.0, 200: 20.0, 300: 100.0, 310: 110.0}
+"""Seconds, by step."""
+
+
 def test_neither_the_start_of_the_workers_nor_what_a_checkpoint_held_makes_a_rate(monkeypatch):
     """500 steps of an earlier run, 10 that came after nobody knows how long, 10 in ten seconds."""
     stderr, now = io.StringIO(), [100.0]
@@ -87,4 +91,24 @@ def test_neither_the_start_of_the_workers_nor_what_a_checkpoint_held_makes_a_rat
     assert stderr.getvalue().splitlines() == [
         "finetune  520/600 steps  86%  1.0 steps/s  left 1m20s  loss 1.5",
         "finetune  520/600 steps  86%  in 20s  loss 1.5",
+    ]
+
+
+def test_after_a_restart_the_rate_is_that_of_what_was_computed_since(monkeypatch):
+    """Two hundred steps, a restart that hands them out again, a hundred of which the start is unknown, and ten."""
+    stderr, now = io.StringIO(), [0.0]
+    monkeypatch.setattr(sys, "stderr", stderr)
+    defaults = {**Progress.__init__.__kwdefaults__, "clock": lambda: now[0]}
+    monkeypatch.setattr(Progress.__init__, "__kwdefaults__", defaults)
+    start = time.time() + 1
+    rows = {step: CurveRow(step, start + second, {"train/loss": 2.0}) for step, second in AFTER_A_RESTART.items()}
+    with tracked_curves("finetune", 1000, NoRun()) as on_rows:
+        for step, row in rows.items():
+            now[0] = AFTER_A_RESTART[step]
+            if step == 300:
+                on_rows([rows[100], rows[200]])
+            on_rows([row])
+    assert stderr.getvalue().splitlines()[-2:] == [
+        "finetune  310/1,000 steps  31%  1.0 steps/s  left 11m30s  loss 2",
+        "finetune  310/1,000 steps  31%  in 1m50s  loss 2",
     ]

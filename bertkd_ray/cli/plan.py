@@ -2,11 +2,12 @@
 
 import json
 from argparse import ArgumentParser, Namespace
+from typing import Any
 
 from bertkd_ray.cli.arguments import EXIT_CODES, add_config, configuration
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.plan.given import HELD_PAIRS, VOCABULARY, GivenCorpus, GivenDevice
 
+_DEFAULTS = {"vocabulary": 40_000, "held": 5_000}
 EPILOG = f"""\
 The corpus is the finished one, or else an estimate: the first 131,072 pairs of each source are looked at, 16,384 of
 them tokenised, lines counted (beyond 1 GiB of plain text: worked out from the file's size). With --pairs, --src-tokens
@@ -26,11 +27,12 @@ def add_options(parser: ArgumentParser) -> None:
     """The configuration, and a corpus or devices that are not at hand."""
     add_config(parser)
     add = parser.add_argument
+    vocabulary, held = _DEFAULTS.values()
     add("--pairs", type=int, metavar="N", help="training pairs, to plan without the text")
     add("--src-tokens", type=float, metavar="MEAN", help="with --pairs: tokens of a source sentence")
     add("--tgt-tokens", type=float, metavar="MEAN", help="with --pairs: tokens of a target sentence")
-    add("--vocabulary", type=int, metavar="V", help=f"with --pairs: the student's tokens (default: {VOCABULARY})")
-    add("--held", type=int, metavar="N", help=f"with --pairs: pairs of valid, and of test (default: {HELD_PAIRS})")
+    add("--vocabulary", type=int, metavar="V", help=f"with --pairs: the student's tokens (default: {vocabulary})")
+    add("--held", type=int, metavar="N", help=f"with --pairs: pairs of valid, and of test (default: {held})")
     add("--device", metavar="NAME", help="plan for this device: h100 or h200 (default: this machine)")
     add("--rate", type=float, metavar="TFLOPS", help="a device's rate of bf16 products, instead of a measurement")
     add("--devices", type=int, metavar="N", help="devices that share the work (default: workers)")
@@ -38,32 +40,26 @@ def add_options(parser: ArgumentParser) -> None:
 
 def call(options: Namespace) -> None:
     """Prints the plan."""
-    corpus, device = _given_corpus(options), _given_device(options)
-    config = configuration(options)
-    from bertkd_ray.plan.costs import plan
-    from bertkd_ray.plan.text import plan_text
-
-    planned = plan(config, corpus, device)
-    print(json.dumps(planned.as_json(), indent=1) if options.json else plan_text(planned))
-
-
-def _given_corpus(options: Namespace) -> GivenCorpus | None:
-    """The corpus that the command line describes, if it does. Raises UserError where it does so by half."""
-    needed = {name: getattr(options, name) for name in ("pairs", "src_tokens", "tgt_tokens")}
-    more = {name: value for name in ("vocabulary", "held") if (value := getattr(options, name)) is not None}
-    missing = [f"--{name.replace('_', '-')}" for name, value in needed.items() if value is None]
-    if missing and (more or len(missing) < len(needed)):
-        raise UserError(f"a corpus without its text needs {' and '.join(missing)} too")
-    for name, value in (needed | more).items():
-        if value is not None and not value >= 1:
-            raise UserError(f"--{name.replace('_', '-')} {value:g}: give 1 or more")
-    return None if missing else GivenCorpus(**needed, **more)
-
-
-def _given_device(options: Namespace) -> GivenDevice:
-    """The devices that the command line describes. Raises UserError for numbers that none can have."""
+    given = _given_corpus(options)
     if options.rate is not None and not options.rate > 0:
         raise UserError(f"--rate {options.rate:g}: give TFLOP/s above 0")
     if options.devices is not None and options.devices < 1:
         raise UserError(f"--devices {options.devices}: give 1 or more")
-    return GivenDevice(options.device, options.rate, options.devices)
+    config = configuration(options)
+    from bertkd_ray.corpus.sampling import shape_as_given
+    from bertkd_ray.plan.costs import plan
+    from bertkd_ray.plan.text import plan_text
+
+    corpus = shape_as_given(**given) if given else None
+    planned = plan(config, corpus, device=options.device, tflops=options.rate, devices=options.devices)
+    print(json.dumps(planned.as_json(), indent=1) if options.json else plan_text(planned))
+
+
+def _given_corpus(options: Namespace) -> dict[str, Any] | None:
+    """The corpus that the command line describes, if it does. Raises UserError where it does so by half."""
+    needed = {name: getattr(options, name) for name in ("pairs", "src_tokens", "tgt_tokens")}
+    more = {name: value for name in _DEFAULTS if (value := getattr(options, name)) is not None}
+    missing = [f"--{name.replace('_', '-')}" for name, value in needed.items() if value is None]
+    if missing and (more or len(missing) < len(needed)):
+        raise UserError(f"a corpus without its text needs {' and '.join(missing)} too")
+    return None if missing else _DEFAULTS | needed | more

@@ -28,6 +28,7 @@ from bertkd_ray.config import load_config, read_tree
 from bertkd_ray.config.study import load_study
 from bertkd_ray.core.console import human_bytes, log
 from bertkd_ray.core.errors import ReportedError, UserError, one_line
+from bertkd_ray.tracking.interface import NO_TRACKING
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -73,6 +74,14 @@ class Job:
                 f"storage: {storage} is relative, and a job's working directory is removed after it; "
                 "set storage= to a directory that all nodes share, or to s3:// or gs://"
             )
+        variable = self.runtime_env()["env_vars"].get("MLFLOW_TRACKING_URI")
+        tracking = config.tracking.uri or variable
+        if tracking and _is_relative(tracking):
+            key = "tracking.uri" if config.tracking.uri else "MLFLOW_TRACKING_URI"
+            raise UserError(
+                f"{key}: {tracking} lies in the job's working directory, which is removed after it; give a tracking "
+                "server (http://…), sqlite:////ABSOLUTE/FILE or none"
+            )
 
     @cached_property
     def config_inside(self) -> str:
@@ -100,6 +109,14 @@ class Job:
             raise UserError(f"--env {missing[0]}: is not set here; export it, or leave the option out")
         passed = {name: os.environ[name] for name in ("MLFLOW_TRACKING_URI", *self.env) if name in os.environ}
         return {**tree, "env_vars": {**variables, **passed}}
+
+
+def _is_relative(tracking: str) -> bool:
+    """Whether runs would go into the working directory: an sqlite file, or a directory, without an absolute path."""
+    scheme, _, path = tracking.rpartition("://") if "://" in tracking else tracking.rpartition(":")
+    if scheme.startswith("sqlite"):
+        return not path.removeprefix("/").startswith(("/", "~"))
+    return scheme in ("", "file") and tracking not in (NO_TRACKING, "databricks") and not path.startswith(("/", "~"))
 
 
 class Package(NamedTuple):

@@ -16,15 +16,21 @@ from bertkd_ray.core.redaction import redacted
 from bertkd_ray.corpus.bert_tokenizer import load_bert_tokenizer
 from bertkd_ray.corpus.sources import read_sources
 from bertkd_ray.corpus.swapped_sides import swapped_names, swapped_splits
+from bertkd_ray.execution.ray import cluster_address
 from bertkd_ray.teacher.source import check_bert, resolve_model
+from bertkd_ray.tracking import check_tracking, default_uri
 
 
 def check_config(config: Config) -> Iterator[str]:
-    """One line for every check that holds: storage, BERT, vocabulary, device, text. Raises UserError at the first that
-    does not.
+    """One line for every check that holds: storage, tracking, cluster, BERT, vocabulary, device, text. Raises UserError
+    at the first that does not.
     """
     Store(config.storage).require_writable()
     yield f"storage    {redacted(config.storage)} can be written"
+    uri = config.tracking.uri or default_uri(config.storage)
+    yield f"tracking   {check_tracking(uri, config.tracking.experiment or config.name)}"
+    if config.runtime == "ray" and cluster_address() is not None:
+        yield f"cluster    {_nodes(config)} nodes, which see the storage"
     directory = resolve_model(config.teacher.model)
     bert = check_bert(directory, weights=config.teacher.pretrained)
     if config.teacher.layers is not None and config.teacher.layers > bert["num_hidden_layers"]:
@@ -48,6 +54,18 @@ def check_config(config: Config) -> Iterator[str]:
         yield f"{split:<10} {_pairs(config.corpus, split, samples)}"
     for remark in swapped_splits(samples):
         log(f"warning: {remark}", stage="validate")
+
+
+def _nodes(config: Config) -> int:
+    from bertkd_ray.execution.ray.cluster import require_shared_storage
+    from bertkd_ray.execution.ray.session import RayRuntime
+
+    runtime = RayRuntime(config)
+    runtime.start()
+    try:
+        return require_shared_storage(config.storage)
+    finally:
+        runtime.close()
 
 
 def _pairs(corpus: CorpusConfig, split: str, samples: dict[str, pa.Table]) -> str:

@@ -109,7 +109,11 @@ class Pipeline(ExitStack):
     @cached_property
     def parent_run(self) -> Run:
         """The pipeline's run; a run per stage and arm hangs below it."""
-        identity = self._identity or self._default_identity()
+        identity = self._identity
+        if identity is None:
+            key = fingerprint("pipeline", self.config.run_settings(), {})
+            tags = {"bertkd.kind": "pipeline", "bertkd.arms": ",".join(self._arms)}
+            identity = RunIdentity(self.config.name, f"pipeline:{key}", tags)
         run = self.session.tracker.run(
             identity.name,
             key=identity.key,
@@ -127,11 +131,6 @@ class Pipeline(ExitStack):
             return self.parent_run.ref.run_id
         return ""
 
-    def _default_identity(self) -> RunIdentity:
-        key = fingerprint("pipeline", self.config.run_settings(), {})
-        tags = {"bertkd.kind": "pipeline", "bertkd.arms": ",".join(self._arms)}
-        return RunIdentity(self.config.name, f"pipeline:{key}", tags)
-
     def run(self) -> Outcome:
         """All stages for all arms, then the scores, the table and the figures."""
         self.outcome.how_to_open = self.session.tracker.how_to_open  # opened first: one out of reach is found at once
@@ -147,49 +146,39 @@ class Pipeline(ExitStack):
 
         arm: for a stage that every arm has. While another driver makes it, raises UserError.
         """
-        stage = STAGES[name]
+        artifact = self._resolve(STAGES[name], arm, compute=True)
+        assert artifact is not None
+        return artifact
+
+    def find(self, name: str, arm: str = "") -> Artifact | None:
+        """The artifact of a stage; None where it is not finished, or one of those that it is made from."""
+        return self._resolve(STAGES[name], arm, compute=False)
+
+    def _resolve(self, stage: Stage, arm: str, *, compute: bool) -> Artifact | None:
         result = self.outcome.stages.get(stage.result(arm))
         if result is not None:
             return result.artifact
-        config = self._config_of(stage, arm)
-        inputs = {source.artifact: self.make(source.name, arm) for source in stage.inputs_of(config)}
-        pending = self._pending(stage, config, inputs)
+        config = self._arms[arm] if stage.per_arm else self.config
+        inputs: dict[str, Artifact] = {}
+        for source in stage.inputs_of(config):
+            artifact = self._resolve(source, arm, compute=compute)
+            if artifact is None:
+                return None
+            inputs[source.artifact] = artifact
+        fingerprints = {kind: artifact.fingerprint for kind, artifact in inputs.items()}
+        pending = self.session.pending(stage, config, fingerprints)
         started = time.perf_counter()
         status: StageStatus = "cached"
         artifact = self.session.find(pending)
-        if artifact is None:
+        if artifact is None and compute:
             with hold_lock(self.session.store, pending.directory):
                 # Another driver may have finished it a moment ago.
                 artifact = self.session.find(pending)
                 if artifact is None:
-                    artifact, status = self._compute(stage, arm, pending, inputs)
-        return self._keep(StageResult(stage.result(arm), artifact, status, time.perf_counter() - started))
-
-    def find(self, name: str, arm: str = "") -> Artifact | None:
-        """The artifact of a stage; None where it is not finished, or one of those that it is made from."""
-        stage = STAGES[name]
-        result = self.outcome.stages.get(stage.result(arm))
-        if result is not None:
-            return result.artifact
-        config = self._config_of(stage, arm)
-        inputs: dict[str, Artifact] = {}
-        for source in stage.inputs_of(config):
-            artifact = self.find(source.name, arm)
-            if artifact is None:
-                return None
-            inputs[source.artifact] = artifact
-        started = time.perf_counter()
-        artifact = self.session.find(self._pending(stage, config, inputs))
+                    artifact, status = self._compute(stage, stage.result(arm), config, pending, inputs)
         if artifact is None:
             return None
-        return self._keep(StageResult(stage.result(arm), artifact, "cached", time.perf_counter() - started))
-
-    def _config_of(self, stage: Stage, arm: str) -> Config:
-        return self._arms[arm] if stage.per_arm else self.config
-
-    def _pending(self, stage: Stage, config: Config, inputs: Mapping[str, Artifact]) -> PendingArtifact:
-        fingerprints = {kind: artifact.fingerprint for kind, artifact in inputs.items()}
-        return self.session.pending(stage, config, fingerprints)
+        return self._keep(StageResult(stage.result(arm), artifact, status, time.perf_counter() - started))
 
     def _keep(self, result: StageResult) -> Artifact:
         """Reports a finished stage and keeps its result."""
@@ -199,10 +188,10 @@ class Pipeline(ExitStack):
         return result.artifact
 
     def _compute(
-        self, stage: Stage, arm: str, pending: PendingArtifact, inputs: Mapping[str, Artifact]
+        self, stage: Stage, name: str, config: Config, pending: PendingArtifact, inputs: Mapping[str, Artifact]
     ) -> tuple[Artifact, StageStatus]:
         """Makes an artifact under a run of its own."""
-        started, name, config = time.perf_counter(), stage.result(arm), self._config_of(stage, arm)
+        started = time.perf_counter()
         status: StageStatus = "resumed" if pending.resumed else "done"
         log(f"{'resuming' if status == 'resumed' else 'starting'} {pending.directory}", stage=name)
         run = stage_run(self.session.tracker, self.parent_run.ref, name, pending, inputs.values())

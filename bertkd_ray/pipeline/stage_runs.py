@@ -47,16 +47,17 @@ def run_input(artifact: Artifact) -> InputArtifact:
 @contextmanager
 def tracked_curves(name: str, steps: int, run: Run) -> Iterator[Callable[[list[CurveRow]], None]]:
     """Takes the curves of a training to the terminal and to its run."""
-    started, is_training = time.time(), False
+    newest, is_training = time.time(), False
     with Progress(steps, name, "steps") as progress:
 
         def on_rows(rows: list[CurveRow]) -> None:
-            nonlocal is_training
-            # The start of the workers is no part of the rate, nor are rows that a checkpoint hands out again.
-            advance = progress.update if is_training else progress.resume
+            nonlocal newest, is_training
             for row in rows:
+                # The start of the workers is no part of the rate, nor are rows that a checkpoint hands out again.
+                is_new = row.time > newest
+                advance = progress.update if is_training and is_new else progress.resume
                 advance(row.step, **_displayed_metrics(row))
-                is_training = row.time >= started
+                newest, is_training = max(newest, row.time), is_new
             _log_rows(run, rows)
 
         yield on_rows

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from bertkd_ray.artifacts.artifact import Artifact, fingerprint
@@ -174,6 +173,8 @@ class StudyRunner(ExitStack):
 
     def _report(self, students: Sequence[_Student]) -> None:
         """Tables and figure, into the storage directory and to the study's run."""
+        from bertkd_ray.report.figures import draw_seeds
+
         outcome, store, name = self.outcome, self.session.store, self.study.settings.name
         inputs = {f"{student.trial.arm}/{student.trial.seed}": student.translation.fingerprint for student in students}
         settings = {"control": self.study.control, "signatures": outcome.signatures, "run_id": outcome.run_id}
@@ -182,31 +183,19 @@ class StudyRunner(ExitStack):
         markdown = study_markdown(outcome.arms, outcome.run_id, outcome.signatures)
         if not store.exists(directory, "table.md"):
             with scratch_directory("report-") as scratch:
-                self._draw(students, scratch)
-                for file, text in self._tables().items():
-                    (scratch / file).write_text(text, encoding="utf-8")
+                histories: dict[str, list[Sequence[CurveRow]]] = {arm.arm: [] for arm in outcome.arms}
+                for student in students:
+                    histories[student.trial.arm].append(student.history)
+                draw_seeds(histories, scratch / "valid-bleu")
+                (scratch / "arms.csv").write_text(study_csv(outcome.arms), encoding="utf-8")
+                (scratch / "students.csv").write_text(students_csv(outcome.arms), encoding="utf-8")
+                (scratch / "study.json").write_text(json.dumps(outcome.as_json(), indent=1), encoding="utf-8")
                 store.upload(scratch, directory)
             # Last: without the table the report counts as not yet written.
             store.write(markdown.encode(), directory, "table.md")
         outcome.files = [file for file, _ in store.files(directory)]
         with failures_logged():
             record_report(store, directory, _figures(outcome.arms), self.parent_run)
-
-    def _draw(self, students: Sequence[_Student], directory: Path) -> None:
-        from bertkd_ray.report.figures import draw_seeds
-
-        histories: dict[str, list[Sequence[CurveRow]]] = {arm.arm: [] for arm in self.outcome.arms}
-        for student in students:
-            histories[student.trial.arm].append(student.history)
-        draw_seeds(histories, directory / "valid-bleu")
-
-    def _tables(self) -> dict[str, str]:
-        """By name of the file."""
-        return {
-            "arms.csv": study_csv(self.outcome.arms),
-            "students.csv": students_csv(self.outcome.arms),
-            "study.json": json.dumps(self.outcome.as_json(), indent=1),
-        }
 
 
 def study_run(study: Study, tracker: Tracker) -> Run:

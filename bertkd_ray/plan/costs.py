@@ -23,9 +23,8 @@ from bertkd_ray.core.padding import longest_first_batches
 from bertkd_ray.core.stages import DISTILL, EXTRACT, FINETUNE, PREPARE, STAGES, TRANSLATE, results_of
 from bertkd_ray.corpus import prepare
 from bertkd_ray.corpus.bert_tokenizer import tokenizer_hash
-from bertkd_ray.corpus.sampling import CorpusShape, SplitShape, shape_as_given, shape_of_artifact, shape_of_text
+from bertkd_ray.corpus.sampling import CorpusShape, SplitShape, shape_of_artifact, shape_of_text
 from bertkd_ray.plan.batches import BatchLengths, SampledBatches, extraction_batches, full_groups, training_batches
-from bertkd_ray.plan.given import GivenCorpus, GivenDevice
 from bertkd_ray.plan.models import TeacherShape, student_size, teacher_shape
 from bertkd_ray.plan.operations import TRAINING, StudentSize
 from bertkd_ray.plan.rates import Device, known_device, own_device, product_rate
@@ -111,13 +110,24 @@ class PipelinePlan:
         }
 
 
-def plan(config: Config, given: GivenCorpus | None, device: GivenDevice) -> PipelinePlan:
-    """The plan of a configuration. Raises UserError for a corpus or BERT that cannot be had, and an unknown device."""
+def plan(
+    config: Config,
+    given: CorpusShape | None = None,
+    *,
+    device: str | None = None,
+    tflops: float | None = None,
+    devices: int | None = None,
+) -> PipelinePlan:
+    """The plan of a configuration. Raises UserError for a corpus or BERT that cannot be had, and an unknown device.
+
+    given: a corpus that is not at hand. device: name of one in the table; tflops: its rate, or this machine's; devices:
+    how many share the work. What is None is read, measured or taken from the configuration.
+    """
     corpus, groups = _corpus(config, given)
     teacher = teacher_shape(config.teacher, corpus.vocabulary)
     arms = config.arm_configs()
     student = student_size(next(iter(arms.values())).student, corpus.vocabulary)
-    chosen = _device(config, device, teacher, student)
+    chosen = _device(config, device, tflops, teacher, student)
     planner = _Planner(config, corpus, groups, chosen, teacher)
     estimates, results = planner.estimates(), results_of(config).items()
     stages = [
@@ -130,7 +140,7 @@ def plan(config: Config, given: GivenCorpus | None, device: GivenDevice) -> Pipe
         config.name,
         corpus,
         chosen,
-        device.count or config.worker_range[1],
+        devices or config.worker_range[1],
         stages,
         stages[0].tokens / PREPARED_TOKENS_A_CORE_SECOND / 3600,
         _assumptions(config, corpus) + [f"{stage} costs nothing" for stage in STAGES if stage not in estimates],
@@ -300,18 +310,16 @@ def _without_name(stage: StagePlan) -> dict[str, Any]:
     return {name: value for name, value in asdict(stage).items() if name != "name"}
 
 
-def _corpus(config: Config, given: GivenCorpus | None) -> tuple[CorpusShape, NDArray[np.int64]]:
+def _corpus(config: Config, given: CorpusShape | None) -> tuple[CorpusShape, NDArray[np.int64]]:
     """The corpus's shape, and the rows of train's row groups."""
-    fragment, group = config.corpus.fragment_pairs, config.corpus.group_pairs
-    if given is not None:
-        shape = shape_as_given(given.pairs, given.src_tokens, given.tgt_tokens, given.vocabulary, given.held)
-    else:
+    if given is None:
         bert = resolve_model(config.teacher.model)
         corpus = _finished_corpus(config, bert)
         if corpus is not None:
             return shape_of_artifact(corpus), RowGroups(corpus, "train/", []).rows
-        shape = shape_of_text(config.corpus, bert)
-    return shape, full_groups(shape.splits["train"].pairs, fragment, group)
+        given = shape_of_text(config.corpus, bert)
+    groups = full_groups(given.splits["train"].pairs, config.corpus.fragment_pairs, config.corpus.group_pairs)
+    return given, groups
 
 
 def _finished_corpus(config: Config, bert: str) -> Artifact | None:
@@ -324,14 +332,16 @@ def _finished_corpus(config: Config, bert: str) -> Artifact | None:
     return load(store, pending.directory) if store.exists(pending.directory, MANIFEST) else None
 
 
-def _device(config: Config, given: GivenDevice, teacher: TeacherShape, student: StudentSize) -> Device:
+def _device(
+    config: Config, name: str | None, tflops: float | None, teacher: TeacherShape, student: StudentSize
+) -> Device:
     """The named device, one with the given rate, or this machine's own."""
-    if given.name is not None:
-        device = known_device(given.name)
-        return device if given.tflops is None else device.with_rate(1e12 * given.tflops)
+    if name is not None:
+        device = known_device(name)
+        return device if tflops is None else device.with_rate(1e12 * tflops)
     own = torch.device("cpu") if config.device == "cpu" else best_device()
-    if given.tflops is not None:
-        return own_device(own, {}).with_rate(1e12 * given.tflops)
+    if tflops is not None:
+        return own_device(own, {}).with_rate(1e12 * tflops)
     precision = resolve_precision(config.precision, own)
     before = torch.get_num_threads()
     torch.set_num_threads(config.cpus_per_worker or os.cpu_count() or 1)

@@ -12,9 +12,17 @@ from urllib.parse import unquote, urlsplit
 
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.paths import expand_home
+from bertkd_ray.core.redaction import redacted
 from bertkd_ray.tracking.interface import NO_TRACKING, Tracker
 from bertkd_ray.tracking.runs import MlflowTracker
-from bertkd_ray.tracking.store import connect, experiment_id_of, short_timeouts, store_errors
+from bertkd_ray.tracking.store import (
+    connect,
+    existing_experiment,
+    experiment_id_of,
+    short_timeouts,
+    sqlite_file,
+    store_errors,
+)
 
 
 def open_tracker(uri: str | None, experiment: str) -> Tracker:
@@ -33,6 +41,17 @@ def open_tracker(uri: str | None, experiment: str) -> Tracker:
     with store_errors(uri), short_timeouts():
         experiment_id = experiment_id_of(client, uri, experiment)
     return MlflowTracker(client, uri, experiment_id)
+
+
+def check_tracking(uri: str, experiment: str) -> str:
+    """What can be said of a store before runs are recorded there; nothing is made. Raises as `open_tracker`."""
+    file = sqlite_file(uri)
+    if uri == NO_TRACKING or (file is not None and not file.exists()):
+        return "none" if file is None else f"{redacted(uri)} will be made"
+    client = connect(uri)
+    with store_errors(uri), short_timeouts():
+        existing_experiment(client, uri, experiment)
+    return f"{redacted(uri)} answers"
 
 
 def default_uri(storage: str) -> str:

@@ -49,7 +49,7 @@ def experiment_id_of(client: Any, uri: str, experiment: str) -> str:
     """The id of the experiment of this name, made where there is none; raises UserError for a deleted one."""
     from mlflow.exceptions import MlflowException
 
-    existing = client.get_experiment_by_name(experiment)
+    existing = existing_experiment(client, uri, experiment)
     if existing is None:
         file = sqlite_file(uri)
         try:
@@ -58,13 +58,19 @@ def experiment_id_of(client: Any, uri: str, experiment: str) -> str:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         # Another process made it in between.
-        existing = client.get_experiment_by_name(experiment)
-    if existing.lifecycle_stage == "deleted":
+        existing = existing_experiment(client, uri, experiment)
+    return str(existing.experiment_id)
+
+
+def existing_experiment(client: Any, uri: str, experiment: str) -> Any:
+    """MLflow's experiment of this name, or None; raises UserError for a deleted one."""
+    existing = client.get_experiment_by_name(experiment)
+    if existing is not None and existing.lifecycle_stage == "deleted":
         raise UserError(
             f"tracking.uri: experiment {experiment!r} of {uri} is deleted; "
             f"`mlflow experiments restore -x {existing.experiment_id}` or choose another name"
         )
-    return str(existing.experiment_id)
+    return existing
 
 
 def sqlite_file(uri: str) -> Path | None:

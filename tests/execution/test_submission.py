@@ -55,14 +55,47 @@ def bertkd(capsys) -> Bertkd:
     return call
 
 
+RELATIVE = {
+    "sqlite:///mlflow.db": True,
+    "sqlite+pysqlite:///./mlflow.db": True,
+    "file:mlruns": True,
+    "./mlruns": True,
+    "sqlite:////shared/mlflow.db": False,
+    "file:///shared/mlruns": False,
+    "/shared/mlruns": False,
+    "http://mlflow:5000": False,
+    "postgresql://mlflow@db/runs": False,
+    "databricks": False,
+    "none": False,
+}
 MISTAKES = {
     "unknown key": (["teacher.stepz=1"], "unknown key teacher.stepz; did you mean teacher.steps?"),
     "relative storage": (["storage=artifacts"], "storage: artifacts is relative, and a job's working directory is"),
+    "tracking in the package": (
+        ["tracking.uri=sqlite:///mlflow.db"],
+        "tracking.uri: sqlite:///mlflow.db lies in the job's",
+    ),
+    "a directory of runs": (
+        ["tracking.uri=mlruns"],
+        "tracking.uri: mlruns lies in the job's working directory, which is",
+    ),
     "unset variable": (["--env", "NOBODY_SET_THIS"], "--env NOBODY_SET_THIS: is not set here; export it"),
     "no directory": (["--working-dir", "elsewhere"], "which is all that the job sees; set --working-dir"),
     "no URL": (["--address", "localhost:8265"], "--address localhost:8265: is no URL; the job server's is http://HOST"),
     "nobody there": (["--address", "http://127.0.0.1:9"], "http://127.0.0.1:9: no job server answers (<urlopen error"),
 }
+
+
+def test_runs_of_the_environment_would_be_lost_too(project, bertkd, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs/mlflow.db")
+    code, out, err = bertkd("submit", "c.yaml")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "MLFLOW_TRACKING_URI: sqlite:///runs/mlflow.db lies in the job's working directory" in err
+
+
+@pytest.mark.parametrize(("uri", "relative"), RELATIVE.items(), ids=RELATIVE)
+def test_which_runs_would_be_lost_with_the_package(uri, relative):
+    assert submit._is_relative(uri) is relative
 
 
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES.values(), ids=MISTAKES)

@@ -17,10 +17,10 @@ from bertkd_ray.config import load_config
 from bertkd_ray.config.sections import StudentConfig, TeacherConfig
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.corpus.sampling import shape_as_given
 from bertkd_ray.pipeline.pipeline import Pipeline
 from bertkd_ray.plan.batches import BatchLengths, full_groups
 from bertkd_ray.plan.costs import PipelinePlan, plan
-from bertkd_ray.plan.given import GivenCorpus, GivenDevice
 from bertkd_ray.plan.models import student_size, teacher_shape
 from bertkd_ray.plan.operations import TRAINING
 from bertkd_ray.student.collate import collate
@@ -31,8 +31,7 @@ from bertkd_ray.teacher.task import lengths as teacher_lengths
 from bertkd_ray.training.batch_plan import BatchPlan, Streams
 from tests.helpers.small_config import write_config
 
-ONE_TFLOP = GivenDevice(tflops=1.0)
-TED = GivenCorpus(160_239, 27, 25)
+TED = shape_as_given(160_239, 27, 25, 40_000, 5_000)
 """As many pairs as IWSLT14 German-English has."""
 
 
@@ -45,7 +44,7 @@ def path(tmp_path_factory) -> Path:
 def made(path) -> tuple[PipelinePlan, dict[str, Artifact]]:
     """The plan before anything is made, and the artifacts that are made then."""
     config = load_config(path)
-    estimate = plan(config, None, ONE_TFLOP)
+    estimate = plan(config, tflops=1.0)
     with Pipeline(config) as pipeline:
         pipeline.make("extract")
         pipeline.make("distill", "distilled")
@@ -74,7 +73,7 @@ def test_the_text_tells_what_prepare_will_make_of_it(made):
 @pytest.mark.slow
 def test_a_finished_corpus_is_taken_as_it_is(made, path):
     estimate, artifacts = made
-    again = plan(load_config(path), None, ONE_TFLOP)
+    again = plan(load_config(path), tflops=1.0)
     corpus = artifacts["prepare"]
     assert not again.corpus.is_estimate
     assert again.corpus.basis == f"{corpus.directory} is finished"
@@ -88,7 +87,7 @@ def test_a_finished_corpus_is_taken_as_it_is(made, path):
 
 @pytest.mark.slow
 def test_another_text_is_not_the_finished_one(made, path):
-    assert plan(load_config(path, ["corpus.lowercase=true"]), None, ONE_TFLOP).corpus.is_estimate
+    assert plan(load_config(path, ["corpus.lowercase=true"]), tflops=1.0).corpus.is_estimate
 
 
 @pytest.mark.slow
@@ -128,7 +127,7 @@ def test_epochs_and_tokens_are_those_of_the_streams(made, path, stage, lengths):
 def test_nothing_is_written(tmp_path):
     config = load_config(write_config(tmp_path))
     before = sorted(tmp_path.rglob("*"))
-    plan(config, None, ONE_TFLOP)
+    plan(config, tflops=1.0)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -155,17 +154,17 @@ def test_parameters_are_those_of_the_models(path):
 
 
 def test_more_steps_devices_and_operations_scale_as_they_should(path):
-    def of(*overrides: str, device: GivenDevice = ONE_TFLOP) -> PipelinePlan:
-        return plan(load_config(path, list(overrides)), TED, device)
+    def of(*overrides: str, tflops: float = 1.0, devices: int | None = None) -> PipelinePlan:
+        return plan(load_config(path, list(overrides)), TED, tflops=tflops, devices=devices)
 
     once, twice = of("teacher.steps=200"), of("teacher.steps=400")
     assert planned(twice)["finetune"]["tokens"] == pytest.approx(2 * planned(once)["finetune"]["tokens"])
     assert planned(twice)["finetune"]["flops"] == pytest.approx(2 * planned(once)["finetune"]["flops"])
     assert planned(twice)["extract"] == planned(once)["extract"]
     assert planned(once)["distill/control"] == planned(once)["distill/distilled"]
-    fast = of("teacher.steps=200", device=GivenDevice(tflops=2.0))
+    fast = of("teacher.steps=200", tflops=2.0)
     assert fast.total.device_hours == pytest.approx(once.total.device_hours / 2)
-    many = of("teacher.steps=200", device=GivenDevice(tflops=1.0, count=8))
+    many = of("teacher.steps=200", devices=8)
     assert many.wall_seconds == pytest.approx(once.wall_seconds / 8)
     assert many.total.device_hours == once.total.device_hours
     total = sum(stage["device_hours"] for stage in planned(once).values())
@@ -173,13 +172,13 @@ def test_more_steps_devices_and_operations_scale_as_they_should(path):
 
 
 def test_without_a_teacher_none_is_planned(path):
-    found = plan(load_config(path, ["arms={control: {kd.alpha: 0}}"]), TED, ONE_TFLOP)
+    found = plan(load_config(path, ["arms={control: {kd.alpha: 0}}"]), TED, tflops=1.0)
     assert set(planned(found)) == {"prepare", "distill/control", "translate/control"}
 
 
 def test_extraction_sees_each_pair_as_often_as_it_has_positions_at_the_most(path):
     # Of the seven passes a pair takes part in as many as its target has positions, the end of the sentence included.
-    short = plan(load_config(path), GivenCorpus(10_000, 5, 3), ONE_TFLOP)
+    short = plan(load_config(path), shape_as_given(10_000, 5, 3, 40_000, 5_000), tflops=1.0)
     train = short.corpus.splits["train"]
     seen = np.minimum(7, train.tgt + 1)
     assert 2 < seen.mean() < 5
@@ -257,7 +256,7 @@ def test_a_mistake_is_one_line(bertkd, path, words, said):
 
 def test_text_that_is_not_there(path):
     with pytest.raises(UserError, match=r"nothing\.de: no such file"):
-        plan(load_config(path, ["corpus.train.src=nothing.de"]), None, ONE_TFLOP)
+        plan(load_config(path, ["corpus.train.src=nothing.de"]), tflops=1.0)
 
 
 @pytest.fixture(scope="module")

@@ -25,14 +25,6 @@ _LOST = (
 
 
 @dataclass(frozen=True)
-class ActorPool:
-    """How many actors a map may have, and how many GPUs each."""
-
-    size: int
-    gpus: int
-
-
-@dataclass(frozen=True)
 class _NumberedItem(Generic[Item]):
     number: int
     item: Item
@@ -50,11 +42,12 @@ class _ItemOutcome(Generic[Result]):
 
 
 def map_items(
-    items: Sequence[Item], worker: MapWorker[Item, Job, Result], job: Job, pool: ActorPool, max_failures: int
+    items: Sequence[Item], worker: MapWorker[Item, Job, Result], job: Job, *, slots: int, gpus: int, max_failures: int
 ) -> Iterator[Result]:
     """Maps small items over the cluster with Ray Data, giving results as they come, in no fixed order.
 
-    worker: a function for tasks, or a class whose instances are actors made with the job. An item names a piece
+    worker: a function for tasks, or a class whose instances are actors made with the job, at most `slots` at once with
+    so many GPUs each. An item names a piece
     of work (a fragment); its data is read and written by the worker, which may have to do it again. Lost processes and
     nodes are made up for by Ray; where it gives up, the rest is mapped anew as long as something was done in between,
     and else `max_failures` times. Raises a worker's ReportedError as it is.
@@ -64,7 +57,7 @@ def map_items(
     while waiting:
         before = len(waiting)
         try:
-            for row in _mapped(waiting, worker, job, pool).iter_rows():
+            for row in _mapped(waiting, worker, job, slots, gpus).iter_rows():
                 outcome: _ItemOutcome[Result] = row[_COLUMN]
                 if isinstance(outcome.result, ReportedError):
                     raise outcome.result
@@ -78,7 +71,7 @@ def map_items(
 
 
 def _mapped(
-    items: dict[int, Item], worker: MapWorker[Item, Job, Result], job: Job, pool: ActorPool
+    items: dict[int, Item], worker: MapWorker[Item, Job, Result], job: Job, slots: int, gpus: int
 ) -> ray.data.Dataset:
     """The data set of outcomes."""
     # Objects in one column, which Ray carries as they are.
@@ -86,29 +79,24 @@ def _mapped(
     dataset: Any = ray.data.from_items(rows, override_num_blocks=len(rows))
     if not isinstance(worker, type):
         return dataset.map(_compute_in_task, fn_kwargs={"worker": worker, "job": job})
+    size = min(slots, len(items))
+    # So many actors where there is room, all started at once; an item is given only to one that is free. Ray's own way
+    # is to begin with one actor, which is given several items before the next one starts: of two fragments both.
+    strategy = ray.data.ActorPoolStrategy(
+        min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=1, max_concurrent_calls_per_actor=1
+    )
     with warnings.catch_warnings():
         # Ray Data has no other way yet to bound the restarts of an actor.
         warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
         return dataset.map(
             _MapActor,
             fn_constructor_kwargs={"worker": worker, "job": job},
-            compute=_strategy(min(pool.size, len(items))),
+            compute=strategy,
             num_cpus=1,
-            num_gpus=pool.gpus,
+            num_gpus=gpus,
             max_restarts=_ACTOR_RESTARTS,
             max_task_retries=_ACTOR_RESTARTS,
         )
-
-
-def _strategy(size: int) -> ray.data.ActorPoolStrategy:
-    """So many actors where there is room, all started at once; an item is given only to one that is free.
-
-    Ray's own way is to begin with one actor, which is given several items before the next one starts: of two fragments
-    both.
-    """
-    return ray.data.ActorPoolStrategy(
-        min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=1, max_concurrent_calls_per_actor=1
-    )
 
 
 def _compute(row: _Row[Item], compute: Callable[[Item], Result]) -> dict[str, _ItemOutcome[Result]]:

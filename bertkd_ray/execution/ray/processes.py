@@ -7,9 +7,52 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import ray
+from ray.train import UserCallback
 from ray.train.backend import Backend, BackendConfig
+from ray.train.v2._internal.callbacks import placement_group_callback
+from ray.train.v2._internal.execution.controller.placement_group_cleaner import PlacementGroupCleaner
 
 from bertkd_ray.training.preemption import handle_sigterm
+
+_LONGEST_REASON = 200
+
+
+class Cleaner(PlacementGroupCleaner):
+    """Removes the workers of a training whose controller is dead, as the cluster's own table of actors says.
+
+    Ray's asks the state API, and takes an answer without the controller, as on a busy machine, for its death.
+    """
+
+    def _cleanup_placement_group(self, placement_group: Any) -> None:
+        if ray._private.state.actors(self._controller_actor_id).get("State") in (None, "DEAD"):
+            super()._cleanup_placement_group(placement_group)
+            return
+        self._pg_queue.put(placement_group)
+        self._monitor_loop()
+
+
+# What every training's controller makes the actor of, which loads this module with its backend.
+placement_group_callback.PlacementGroupCleaner = Cleaner
+
+
+@dataclass
+class LossReporter(UserCallback):
+    """Tells the driver, from the controller, why workers ended that did not end by themselves."""
+
+    progress_actor: Any
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Hands on one line, of the first worker that has one."""
+        rank, error = min(worker_exceptions.items())
+        self.progress_actor.lose.remote(f"worker {rank}: {loss_reason(error)}")
+
+
+def loss_reason(error: Exception) -> str:
+    """What Ray says of a lost worker, or the last line of what one raised."""
+    text = str(getattr(error, "health_check_failure", error)).strip()
+    _, _, death = text.partition("is dead because ")
+    return (" ".join(death.split()) or text.rpartition("\n")[2])[:_LONGEST_REASON]
 
 
 class _Setup(Backend):

@@ -23,7 +23,8 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.timeline import span
 from bertkd_ray.execution.interface import Item, Job, MapWorker, Result, TrainWorker
 from bertkd_ray.execution.ray import cluster_address
-from bertkd_ray.execution.ray.mapping import ActorPool, map_items
+from bertkd_ray.execution.ray.cluster import init_errors, require_cluster, require_shared_storage
+from bertkd_ray.execution.ray.mapping import map_items
 from bertkd_ray.execution.ray.training import ready_progress_actor, train
 from bertkd_ray.training.curves import CurveRow
 
@@ -73,8 +74,10 @@ class RayRuntime:
             "log_to_driver": bool(os.environ.get("BERTKD_WORKER_LOGS")),
             "logging_level": logging.WARNING,
         }
-        with _quiet_core(), _kept_sigterm(), span("ray.init"):
-            if cluster_address() is not None:
+        address = cluster_address()
+        with init_errors(address), _quiet_core(), _kept_sigterm(), span("ray.init"):
+            if address is not None:
+                require_cluster(address)
                 ray.init(runtime_env={"env_vars": settings}, **common)
             else:
                 self._alone = True
@@ -82,6 +85,8 @@ class RayRuntime:
                 # Inherited variables need no runtime environment, with which no process could start ahead of its work.
                 with default_variables(settings):
                     ray.init(address="local", include_dashboard=False, **common)
+        if address is not None:
+            require_shared_storage(self._config.storage)
         # After the import, which configures these loggers itself.
         ray.data.DataContext.get_current().enable_progress_bars = False
         for name in ("ray.data", "ray.train"):
@@ -122,9 +127,9 @@ class RayRuntime:
     def map(self, items: Sequence[Item], worker: MapWorker[Item, Job, Result], job: Job) -> Iterator[Result]:
         """Maps small items over the cluster, giving results as they come; see `execution.ray.mapping.map_items`."""
         slots = int(ray.cluster_resources().get("GPU" if self.on_gpu else "CPU", 1))
-        pool = ActorPool(size=max(1, slots), gpus=1 if self.on_gpu else 0)
+        failures = self._config.max_failures
         with span("Ray Data"):
-            yield from map_items(items, worker, job, pool, self._config.max_failures)
+            yield from map_items(items, worker, job, slots=max(1, slots), gpus=int(self.on_gpu), max_failures=failures)
 
     def _cpus(self) -> int:
         """CPUs of a train worker: as configured, else an equal share of the largest node."""

@@ -52,7 +52,7 @@ def train(
     from ray import train as ray_train
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-    from bertkd_ray.execution.ray.processes import Processes
+    from bertkd_ray.execution.ray.processes import LossReporter, Processes
 
     # Ray's classes are typed as those of Ray Train's first version, which lacks these settings.
     settings: Any = ray_train
@@ -76,6 +76,7 @@ def train(
         run_config=settings.RunConfig(
             name=pending.directory,
             storage_path=pending.store.uri_of(STAGING),
+            callbacks=[LossReporter(progress_actor)],
             failure_config=settings.FailureConfig(
                 max_failures=config.max_failures, preemption_grace_s=config.preemption_grace
             ),
@@ -174,17 +175,13 @@ def _device(*, on_gpu: bool) -> torch.device:
 
 def ready_progress_actor(progress_actor: Any = None) -> Any:
     """An empty progress actor for `train`: the given one while it lives, else a new one."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
     if progress_actor is not None:
         with suppress(ray.exceptions.RayActorError):
             ray.get(progress_actor.clear.remote())
             return progress_actor
-    return _progress_actor_of_this_node()
-
-
-def _progress_actor_of_this_node() -> Any:
-    """A progress actor that no other node can take away."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
+    # No other node can take it away.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return _ProgressActor.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined] # a handle by the decorator
 
@@ -198,11 +195,16 @@ class _ProgressActor:
 
     def clear(self) -> None:
         self._rows: list[CurveRow] = []
-        self._sizes: list[int] = []
+        self._starts: list[tuple[int, str]] = []
+        self._lost = ""
         self._error: BaseException | None = None
 
     def begin(self, world_size: int) -> None:
-        self._sizes.append(world_size)
+        self._starts.append((world_size, self._lost))
+        self._lost = ""
+
+    def lose(self, reason: str) -> None:
+        self._lost = reason
 
     def fail(self, error: BaseException) -> None:
         self._error = error
@@ -213,10 +215,10 @@ class _ProgressActor:
     def add(self, rows: list[CurveRow]) -> None:
         self._rows += rows
 
-    def take(self) -> tuple[list[int], list[CurveRow]]:
-        """The sizes of the worker groups that have begun since the last call, and the new rows."""
-        taken = self._sizes, self._rows
-        self._sizes, self._rows = [], []
+    def take(self) -> tuple[list[tuple[int, str]], list[CurveRow]]:
+        """The worker groups that have begun since the last call (size, and why the last one ended); the new rows."""
+        taken = self._starts, self._rows
+        self._starts, self._rows = [], []
         return taken
 
 
@@ -229,11 +231,12 @@ def _forwarded_rows(progress_actor: Any, on_rows: Callable[[list[CurveRow]], Non
 
     def take() -> None:
         nonlocal groups
-        sizes, rows = ray.get(progress_actor.take.remote())
-        for size in sizes:
+        starts, rows = ray.get(progress_actor.take.remote())
+        for size, reason in starts:
             groups += 1
             if groups > 1:
-                log(f"training goes on from the newest checkpoint, with {size} worker{'s' * (size > 1)}")
+                workers = f"{size} worker{'s' * (size > 1)}"
+                log(f"training goes on from the newest checkpoint, with {workers}{f'; {reason}' * bool(reason)}")
         on_rows(rows)
 
     def read() -> None:

@@ -11,11 +11,11 @@ import pytest
 import ray
 
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.execution.ray.mapping import ActorPool, map_items
+from bertkd_ray.execution.ray.mapping import map_items
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-POOL = ActorPool(size=2, gpus=0)
+POOL = {"slots": 2, "gpus": 0}
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Killable:
 
 @pytest.mark.parametrize("times", [1, 6])  # Ray itself tries five times
 def test_a_map_goes_on_after_actors_have_died_for_good(times, tmp_path, ray_session):
-    squares = map_items(ITEMS, Killable, Deaths(str(tmp_path / "deaths"), times), POOL, 3)
+    squares = map_items(ITEMS, Killable, Deaths(str(tmp_path / "deaths"), times), **POOL, max_failures=3)
     assert sorted(square.value for square in squares) == [0, 1, 4, 9, 16, 25]
     assert len((tmp_path / "deaths").read_text()) == times
 
@@ -60,7 +60,7 @@ def test_a_map_goes_on_after_actors_have_died_for_good(times, tmp_path, ray_sess
 def test_a_map_whose_actor_always_dies_ends(tmp_path, ray_session):
     deaths = tmp_path / "deaths"
     with pytest.raises(ray.exceptions.RayError):
-        list(map_items(ITEMS[3:4], Killable, Deaths(str(deaths), 10**6), POOL, 0))
+        list(map_items(ITEMS[3:4], Killable, Deaths(str(deaths), 10**6), **POOL, max_failures=0))
     assert len(deaths.read_text()) == 5
 
 
@@ -70,4 +70,4 @@ def _raises(item: Number, message: str) -> Number:
 
 def test_a_users_mistake_ends_a_map_at_once_with_its_own_message(ray_session):
     with pytest.raises(UserError, match=r"^a mistake in 3$"):
-        list(map_items(ITEMS[3:4], _raises, "a mistake in", POOL, 3))
+        list(map_items(ITEMS[3:4], _raises, "a mistake in", **POOL, max_failures=3))

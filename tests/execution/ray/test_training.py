@@ -23,6 +23,7 @@ from bertkd_ray.training.preemption import Notice, PreemptedError
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
+REASON = "bertkd_ray.training.preemption.PreemptedError: left"
 CONFIG = config_of({"name": "runtime", "corpus": {"source": "demo"}}, "test")
 
 
@@ -61,7 +62,8 @@ def test_a_worker_told_to_go_leaves_a_checkpoint_that_the_next_goes_on_from(tmp_
     assert left["left"] > 0
     assert again["start"] == left["left"]
     assert again["pid"] != started["pid"]
-    assert "training goes on from the newest checkpoint, with 1 worker\n" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert f"training goes on from the newest checkpoint, with 1 worker; worker 0: {REASON} at {left['left']}\n" in err
 
 
 def _diverge(arguments: dict[str, str], context: TrainContext) -> None:

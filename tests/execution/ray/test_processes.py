@@ -1,0 +1,48 @@
+"""What surrounds a worker group: who may take it for dead, and what is said of a worker that is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import ray
+from ray.train.v2._internal.callbacks import placement_group_callback
+from ray.train.v2._internal.execution.controller import placement_group_cleaner
+
+from bertkd_ray.execution.ray.processes import Cleaner, loss_reason
+
+DEATH = """The actor died unexpectedly before finishing this task.
+\tclass_name: RayTrainWorker
+The actor is dead because its placement
+was removed."""
+
+
+@pytest.fixture
+def cleaner(monkeypatch) -> Cleaner:
+    """A cleaner of a controller, which asks without a pause."""
+    monkeypatch.setattr(Cleaner, "_exit", lambda self: None)
+    return Cleaner("c" * 32, check_interval_s=0.001, get_actor_timeout_s=1, stop_timeout=1)
+
+
+def test_a_controller_that_an_answer_leaves_out_keeps_its_workers(cleaner, monkeypatch):
+    """The state API does not list it twice; the table of actors has it as alive until the third time."""
+    answers, states, removed = iter([False, True, False, False]), iter(["ALIVE", "ALIVE", "DEAD"]), []
+    monkeypatch.setattr(placement_group_cleaner, "is_actor_alive", lambda **_: next(answers))
+    monkeypatch.setattr(ray._private.state, "actors", lambda actor: {"State": next(states)})
+    monkeypatch.setattr(placement_group_cleaner, "remove_placement_group", removed.append)
+    monkeypatch.setattr(Cleaner, "_is_placement_group_removed", lambda self, group: False)
+    group: Any = type("Group", (), {"id": "1"})()
+    cleaner.register_placement_group(group)
+    cleaner._monitor_loop()
+    assert (removed, list(answers), list(states)) == ([group], [], [])
+
+
+def test_ray_makes_its_cleaner_of_ours():
+    assert placement_group_callback.PlacementGroupCleaner is Cleaner
+
+
+def test_why_a_worker_was_lost_is_one_line():
+    lost = type("WorkerHealthCheckFailedError", (Exception,), {"health_check_failure": Exception(DEATH)})()
+    assert loss_reason(lost) == "its placement was removed."
+    assert loss_reason(ValueError("Traceback:\n  File …\nValueError: no such index\n")) == "ValueError: no such index"
+    assert len(loss_reason(ValueError("x" * 999))) == 200
