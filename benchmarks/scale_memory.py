@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -26,6 +27,7 @@ from bertkd_ray.execution.stage import StageContext
 from bertkd_ray.softlabels.extract import ExtractJob, ExtractSettings, Fragment, ShardWriter
 from bertkd_ray.student import distill
 from bertkd_ray.teacher import finetune
+from bertkd_ray.teacher.source import model_hash
 
 TIMES = 10
 GOAL = "< 5% more"
@@ -79,7 +81,7 @@ def _config(config: Config) -> Config:
 
 
 def _teacher(config: Config, runtime: RayRuntime, corpus: Artifact, bert: str) -> Artifact:
-    work = _fresh(corpus, "teacher")
+    work = replace(_fresh(corpus, "teacher"), inputs={"bert": model_hash(bert)})
     return finetune.make(work, StageContext(config, runtime, {"corpus": corpus}, bert))
 
 

@@ -30,6 +30,7 @@ from bertkd_ray.execution.ray.session import RayRuntime
 from bertkd_ray.execution.stage import StageContext
 from bertkd_ray.student import distill
 from bertkd_ray.teacher import finetune
+from bertkd_ray.teacher.source import model_hash
 from bertkd_ray.training.curves import TRAIN_POSITIONS_PER_SECOND, CurveRow
 
 STEPS = {"finetune": 14, "distill": 20}
@@ -106,9 +107,8 @@ def _train(stage: str, corpus: Artifact, bert: str, config: Config) -> list[Curv
     """The curves of one training, whose artifact is removed."""
     rows: list[CurveRow] = []
     runtime = RayRuntime(config)
-    work = PendingArtifact(
-        corpus.store, "teacher" if stage == "finetune" else "student", f"{next(_numbers):016x}", {}, {}
-    )
+    kind = "teacher" if stage == "finetune" else "student"
+    work = PendingArtifact(corpus.store, kind, f"{next(_numbers):016x}", {}, {"bert": model_hash(bert)})
     for directory in (work.directory, work.staging):
         corpus.store.delete(directory)
     module = finetune if stage == "finetune" else distill

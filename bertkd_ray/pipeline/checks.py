@@ -30,7 +30,7 @@ def check_config(config: Config) -> Iterator[str]:
     uri = config.tracking.uri or default_uri(config.storage)
     yield f"tracking   {check_tracking(uri, config.tracking.experiment or config.name)}"
     if config.runtime == "ray" and cluster_address() is not None:
-        yield f"cluster    {_nodes(config)} nodes, which see the storage"
+        yield f"cluster    {_nodes(config)} node(s), which see the storage"
     directory = resolve_model(config.teacher.model)
     bert = check_bert(directory, weights=config.teacher.pretrained)
     if config.teacher.layers is not None and config.teacher.layers > bert["num_hidden_layers"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -56,6 +57,8 @@ class FinetuneJob:
     storage: str
     artifact: str
     corpus: str
+    bert_hash: str
+    """`model_hash` of the BERT that entered the fingerprint."""
     settings: FinetuneSettings
 
 
@@ -72,7 +75,8 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
         # Extraction would find it, hours later.
         raise UserError(f"kd.topk: {config.stored_topk()} is more than the {vocabulary} tokens of the corpus; lower it")
     context.runtime.start()
-    job = FinetuneJob(pending.store.uri, pending.directory, corpus.directory, FinetuneSettings.from_config(config))
+    settings, bert_hash = FinetuneSettings.from_config(config), pending.inputs["bert"]
+    job = FinetuneJob(pending.store.uri, pending.directory, corpus.directory, bert_hash, settings)
     context.runtime.train(pending, _train, job, context.on_rows)
     return saving.commit_trained(pending, {"bert": config.teacher.model, "vocabulary": vocabulary})
 
@@ -85,7 +89,7 @@ def _train(job: FinetuneJob, context: TrainContext) -> None:
     from bertkd_ray.core.devices import resolve_attention, resolve_precision
     from bertkd_ray.corpus.tokenizer import load_bert_ids
     from bertkd_ray.teacher.model import build_teacher
-    from bertkd_ray.teacher.source import bert_specials, resolve_model
+    from bertkd_ray.teacher.source import bert_specials, model_hash, resolve_model
     from bertkd_ray.teacher.task import TeacherTask, lengths
     from bertkd_ray.training.trainer import fit
 
@@ -99,6 +103,12 @@ def _train(job: FinetuneJob, context: TrainContext) -> None:
     specials = bert_specials(bert)
     attention = resolve_attention(teacher.attention, device, training=True)
     model = build_teacher(bert, bert_ids, teacher, attention=attention, seed=settings.training.seed)
+    # Once it is read: a copy of it may have been going on since the driver's look, and other nodes may have another.
+    if model_hash(bert) != job.bert_hash:
+        raise UserError(
+            f"teacher.model: {bert} on {platform.node()} is not, or no longer, what this run began with; give all "
+            "nodes the same whole files, and run the command again"
+        )
     torch.nn.Module.to(model, device)  # transformers' own `to` is untyped
     columns = ["id", "src_ids", "tgt_ids"]
     valid = corpus.read_table("valid/", columns).combine_chunks()

@@ -34,7 +34,7 @@ def check(path) -> Callable[..., list[str]]:
 def test_everything_that_holds_is_told(check, path):
     storage, tracking, teacher, device, *splits = check("device=cpu")
     assert storage == f"storage    {path.parent / 'artifacts'} can be written"
-    assert tracking == TRACKING
+    assert tracking == f"tracking   sqlite:///{path.parent / 'artifacts/mlflow.db'} will be made"
     assert teacher.startswith(f"teacher    {path.parent / 'bert'}: 2 layers, ")
     assert device == "device     cpu, float32, 1 worker(s); as seen from this machine"
     assert splits == ["train      244 pairs", "valid      24 pairs", "test       20 pairs"]
@@ -80,6 +80,22 @@ def test_a_bert_with_exactly_enough_positions(check):
 def test_a_storage_that_cannot_be_written(check, path):
     with pytest.raises(UserError, match=r"^storage: .*small\.yaml/store cannot be written"):
         check(f"storage={path}/store")
+
+
+def test_a_tracking_server_that_does_not_answer(check):
+    with pytest.raises(UserError, match=r"^tracking\.uri: cannot use http://127\.0\.0\.1:9 \("):
+        check("tracking.uri=http://127.0.0.1:9")
+
+
+def test_no_tracking(check):
+    assert check("tracking=none")[1] == "tracking   none"
+
+
+def test_the_nodes_of_a_cluster_are_asked(check, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.7:6379")
+    monkeypatch.setattr(checks, "_nodes", lambda config: 3)
+    assert check()[2] == "cluster    3 node(s), which see the storage"
+    assert check("runtime=local")[2].startswith("teacher")
 
 
 def test_gpus_that_are_not_there(check, monkeypatch):

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.tracking import default_uri, open_tracker
+from bertkd_ray.tracking import check_tracking, default_uri, open_tracker
 from bertkd_ray.tracking.interface import InputArtifact, Run, RunRef, Tracker
 from bertkd_ray.tracking.runs import CHANGED_TAG, KEY_TAG, LOGGED_STEP_TAG, MlflowRun, MlflowTracker
 from tests.helpers.services import environment, free_port, mlflow_server
@@ -242,6 +242,10 @@ def test_deleted_experiment_is_refused(tracker: Any, client: Any, uri: str) -> N
     client.delete_experiment(client.create_experiment("gone"))
     with pytest.raises(UserError, match=r"experiment 'gone' of sqlite:.* is deleted; `mlflow experiments restore"):
         open_tracker(uri, "gone")
+    with pytest.raises(UserError, match=r"experiment 'gone' of sqlite:.* is deleted"):
+        check_tracking(uri, "gone")
+    assert check_tracking(uri, "another") == f"{uri} answers"
+    assert client.get_experiment_by_name("another") is None
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def init_errors(address: str | None) -> Iterator[None]:
 def require_cluster(address: str) -> None:
     """Raises within seconds where no cluster answers; `ray.init` would wait in silence for a quarter of an hour."""
     from ray._private.services import canonicalize_bootstrap_address
-    from ray._raylet import GcsClient
+    from ray._raylet import GcsClient  # type: ignore[attr-defined] # of a compiled module
 
     is_client = address.startswith("ray://")
     where = address.removeprefix("ray://") if is_client else canonicalize_bootstrap_address(address)
@@ -49,11 +49,13 @@ def require_cluster(address: str) -> None:
 def require_shared_storage(storage: str) -> int:
     """The number of nodes that work. Raises UserError for one that does not see what is written here into the storage.
 
-    Nodes that do not answer within a minute, and those that join later, are not asked.
+    A node that is alone is not asked; neither are those that join later, nor waited for that take over a minute.
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    if len(nodes) < 2:
+        return len(nodes)
     store, probe = Store(storage), f"probe-{uuid.uuid4().hex}"
     store.write(b"", STAGING, probe)
     try:

@@ -33,7 +33,7 @@ class Cleaner(PlacementGroupCleaner):
 
 
 # What every training's controller makes the actor of, which loads this module with its backend.
-placement_group_callback.PlacementGroupCleaner = Cleaner
+placement_group_callback.PlacementGroupCleaner = Cleaner  # type: ignore[attr-defined] # imported there
 
 
 @dataclass

@@ -66,7 +66,7 @@ def _nobody() -> str:
 @pytest.fixture
 def silent() -> Iterator[str]:
     """An address where connections are taken, and nothing is said."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server(("", 0)) as server:  # Ray takes 127.0.0.1 for the address of this machine
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
