@@ -23,7 +23,6 @@ from bertkd_ray.training.preemption import Notice, PreemptedError
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-REASON = "bertkd_ray.training.preemption.PreemptedError: left"
 CONFIG = config_of({"name": "runtime", "corpus": {"source": "demo"}}, "test")
 
 
@@ -63,7 +62,7 @@ def test_a_worker_told_to_go_leaves_a_checkpoint_that_the_next_goes_on_from(tmp_
     assert again["start"] == left["left"]
     assert again["pid"] != started["pid"]
     err = capsys.readouterr().err
-    assert f"training goes on from the newest checkpoint, with 1 worker; worker 0: {REASON} at {left['left']}\n" in err
+    assert f"training goes on from the newest checkpoint, with 1 worker; worker 0: left at {left['left']}\n" in err
 
 
 def _diverge(arguments: dict[str, str], context: TrainContext) -> None:
