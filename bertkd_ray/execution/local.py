@@ -8,8 +8,11 @@ and pairs that kill their process (they kill this one; under Ray they are reject
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +22,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.execution.interface import Item, Job, MapWorker, Result, TrainWorker, bind_worker
 from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import CurveRow
-from bertkd_ray.training.preemption import Notice
+from bertkd_ray.training.preemption import Notice, PreemptedError
 
 if TYPE_CHECKING:
     from bertkd_ray.config import Config
@@ -56,12 +59,18 @@ class LocalRuntime:
         job: Job,
         on_rows: Callable[[list[CurveRow]], None],
     ) -> None:
-        """Runs a training function as the only worker, from its newest checkpoint or from the start."""
+        """Runs a training function as the only worker, from its newest checkpoint or from the start.
+
+        Ctrl-C and SIGTERM end it between two steps, with a checkpoint.
+        """
         from bertkd_ray.core.devices import best_device
 
-        with scratch_directory("restore-") as scratch:
+        with scratch_directory("restore-") as scratch, _interrupts_noted() as interrupted:
             restore = _newest_checkpoint(pending, scratch)
-            worker(job, LocalTrainContext(pending, World(device=best_device()), restore, on_rows))
+            with suppress(PreemptedError):
+                worker(job, LocalTrainContext(pending, World(device=best_device()), restore, on_rows, interrupted))
+        if interrupted.is_set():
+            raise KeyboardInterrupt
 
     def map(self, items: Sequence[Item], worker: MapWorker[Item, Job, Result], job: Job) -> Iterator[Result]:
         """Maps items in their order; a class is made once, with the job, and called with every item."""
@@ -76,10 +85,11 @@ class LocalTrainContext:
     world: World
     restore: Path | None
     on_new_rows: Callable[[list[CurveRow]], None]
+    interrupted: threading.Event = field(default_factory=threading.Event)
 
     def notice(self) -> Notice:
-        """Nobody sends this process away in good time."""
-        return Notice.NONE
+        """Ctrl-C or SIGTERM; otherwise nobody sends this process away in good time."""
+        return Notice.TERMINATE if self.interrupted.is_set() else Notice.NONE
 
     def on_rows(self, rows: list[CurveRow]) -> None:
         """Hands rows of the curves on at once."""
@@ -94,6 +104,31 @@ class LocalTrainContext:
         for older in _checkpoints(self.pending):
             if older != name:
                 store.delete(self.pending.staging, older)
+
+
+@contextmanager
+def _interrupts_noted() -> Iterator[threading.Event]:
+    """Notes the first Ctrl-C or SIGTERM in the block, which in torch's own code could abort; the second interrupts."""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+    def note(number: int, frame: object) -> None:
+        interrupted.set()
+        restore()
+
+    for number in handlers:
+        signal.signal(number, note)
+    try:
+        yield interrupted
+    finally:
+        restore()
 
 
 def _checkpoints(pending: PendingArtifact) -> list[str]:

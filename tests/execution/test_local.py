@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from bertkd_ray.cli import main
 from bertkd_ray.config import Config, load_config
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.execution.local import LocalRuntime, LocalTrainContext
-from bertkd_ray.training.context import World
+from bertkd_ray.training.context import TrainContext, World
 from bertkd_ray.training.curves import CurveRow
+from bertkd_ray.training.preemption import Notice, PreemptedError
 from tests.helpers.small_config import write_config
 
 
@@ -85,6 +87,36 @@ def test_the_newest_whole_checkpoint_is_gone_on_from(pending):
         pending, lambda arguments, context: seen.append((context.restore / "training.pt").read_text()), {}, print
     )
     assert seen == ["step 10"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_is_taken_between_two_steps_and_the_second_one_at_once(pending, monkeypatch, number):
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    handlers = signal.getsignal(signal.SIGINT), interrupt
+    steps: list[Notice] = []
+
+    def work(_: Any, context: TrainContext) -> None:
+        for _ in range(2):
+            steps.append(context.notice())
+            signal.raise_signal(number)
+        raise AssertionError("the second is not waited for")
+
+    def leave(_: Any, context: TrainContext) -> None:
+        signal.raise_signal(number)
+        steps.append(context.notice())
+        raise PreemptedError
+
+    try:
+        for worker in (work, leave):
+            with pytest.raises(KeyboardInterrupt):
+                runtime().train(pending, worker, {}, print)
+            assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert steps == [Notice.NONE, Notice.TERMINATE, Notice.TERMINATE]
 
 
 def test_a_new_training_starts_at_the_beginning(pending):
