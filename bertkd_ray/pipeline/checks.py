@@ -100,19 +100,15 @@ def _device(config: Config) -> str:
     from bertkd_ray.core.devices import best_device, resolve_precision
 
     gpus = torch.cuda.device_count()
-    least = config.worker_range[0]
+    least, most = config.worker_range
     if config.device == "gpu" and gpus < least:
         raise UserError(
             f"device: gpu with workers: {least}, but this machine has {gpus} GPUs; lower workers or set device=auto"
         )
     device = torch.device("cpu") if config.device == "cpu" else best_device()
     precision = resolve_precision(config.precision, device)
-    return f"{device.type}, {precision}, {_named(config.worker_range)} worker(s); as seen from this machine"
-
-
-def _named(worker_range: tuple[int, int]) -> str:
-    least, most = worker_range
-    return str(least) if least == most else f"{least} to {most}"
+    workers = str(least) if least == most else f"{least} to {most}"
+    return f"{device.type}, {precision}, {workers} worker(s); as seen from this machine"
 
 
 def check_store(storage: str) -> tuple[int, list[str]]:

@@ -24,7 +24,17 @@ def report_finished(pipeline: Pipeline, output: Path | None = None) -> Results:
 
     outcome, store = pipeline.outcome, pipeline.session.store
     outcome.how_to_open = pipeline.session.tracker.how_to_open  # opened first, as in Pipeline.run
-    results = finished_results(pipeline)
+    unfinished: dict[str, str] = {}
+    for name, (stage, arm) in results_of(pipeline.config).items():
+        if pipeline.find(stage.name, arm) is not None:
+            continue
+        if not stage.inputs:
+            raise UserError(
+                f"{store.display_uri()}: nothing of this configuration is finished; run {pipeline.command('run')}"
+            )
+        unfinished[name] = pipeline.command(stage.name, *(["--arm", arm] if arm else []))
+        log(f"not finished; {unfinished[name]} makes it", stage=name)
+    results = replace(pipeline.results, unfinished=unfinished)
     html = write_page(results, store, pipeline.run_id)
     outcome.arms, outcome.signatures = results.arms, results.signatures
     outcome.page = store.display_uri(results.directory, PAGE)
@@ -37,25 +47,6 @@ def report_finished(pipeline: Pipeline, output: Path | None = None) -> Results:
     with failures_logged():
         pipeline.parent_run.log_text(html, PAGE)
     return results
-
-
-def finished_results(pipeline: Pipeline) -> Results:
-    """The finished stages of a pipeline, and for each of the others the command that makes it.
-
-    Raises UserError where nothing is finished.
-    """
-    unfinished: dict[str, str] = {}
-    for name, (stage, arm) in results_of(pipeline.config).items():
-        if pipeline.find(stage.name, arm) is not None:
-            continue
-        if not stage.inputs:
-            raise UserError(
-                f"{pipeline.session.store.display_uri()}: nothing of this configuration is finished; "
-                f"run {pipeline.command('run')}"
-            )
-        unfinished[name] = pipeline.command(stage.name, *(["--arm", arm] if arm else []))
-        log(f"not finished; {unfinished[name]} makes it", stage=name)
-    return replace(pipeline.results, unfinished=unfinished)
 
 
 def student_of(config: Config, arm: str, origin: str) -> Artifact:

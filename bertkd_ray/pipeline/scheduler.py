@@ -87,7 +87,7 @@ class _TaskGraph:
     def add(self, study: Study, parent: RunRef) -> None:
         """A study and everything that it is made from."""
         translations = tuple(self._add_trial(trial, parent) for trial in study.trials)
-        self.tasks[_name(study)] = _StudyTask(study, translations)
+        self.tasks[f"study/{study.settings.name}"] = _StudyTask(study, translations)
 
     def _add_trial(self, trial: Trial, parent: RunRef) -> str:
         """The stages of a trial; the name of the last."""
@@ -161,10 +161,6 @@ def _require_one_storage(studies: Sequence[Study]) -> None:
     storages = {study.config.storage for study in studies}
     if len(storages) > 1:
         raise UserError(f"storage: the studies have {' and '.join(sorted(storages))}; set one storage for all of them")
-
-
-def _name(study: Study) -> str:
-    return f"study/{study.settings.name}"
 
 
 def _completed(

@@ -10,6 +10,9 @@ from bertkd_ray.core.console import Progress
 from bertkd_ray.tracking.interface import InputArtifact, Run, RunRef, Tracker, failures_logged
 from bertkd_ray.training.curves import TRAIN_LOSS, VALID_ACCURACY, VALID_BLEU, VALID_LOSS, CurveRow
 
+_DISPLAYED = {TRAIN_LOSS: "loss", VALID_LOSS: "valid loss", VALID_ACCURACY: "valid accuracy", VALID_BLEU: "BLEU"}
+"""The figures of a row that the progress line shows."""
+
 
 @contextmanager
 def closing_run(run: Run) -> Iterator[None]:
@@ -56,17 +59,13 @@ def tracked_curves(name: str, steps: int, run: Run) -> Iterator[Callable[[list[C
                 # The start of the workers is no part of the rate, nor are rows that a checkpoint hands out again.
                 is_new = row.time > newest
                 advance = progress.update if is_training and is_new else progress.resume
-                advance(row.step, **_displayed_metrics(row))
+                advance(
+                    row.step, **{label: row.metrics[key] for key, label in _DISPLAYED.items() if key in row.metrics}
+                )
                 newest, is_training = max(newest, row.time), is_new
             _log_rows(run, rows)
 
         yield on_rows
-
-
-def _displayed_metrics(row: CurveRow) -> dict[str, float]:
-    """The figures of a row that the progress line shows."""
-    labels = {TRAIN_LOSS: "loss", VALID_LOSS: "valid loss", VALID_ACCURACY: "valid accuracy", VALID_BLEU: "BLEU"}
-    return {label: row.metrics[key] for key, label in labels.items() if key in row.metrics}
 
 
 def _log_rows(run: Run, rows: Iterable[CurveRow]) -> None:

@@ -43,13 +43,11 @@ def teacher_shape(teacher: TeacherConfig, vocabulary: int) -> TeacherShape:
 
     Raises UserError for a BERT that cannot be had, and for more layers than it has.
     """
-    known = _KNOWN.get(teacher.model.removeprefix("google-bert/"))
+    positions, known = 512, _KNOWN.get(teacher.model.removeprefix("google-bert/"))
     if known is None:
         bert = bert_config(resolve_model(teacher.model))
         known = bert["num_hidden_layers"], bert["hidden_size"], bert.get("intermediate_size", 3072), bert["vocab_size"]
         positions = bert["max_position_embeddings"]
-    else:
-        positions = 512
     layers, width, ffn, pieces = known
     if teacher.layers is not None and teacher.layers > layers:
         raise UserError(f"teacher.layers: {teacher.layers}, but {teacher.model} has {layers}")

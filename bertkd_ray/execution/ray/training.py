@@ -24,8 +24,6 @@ from bertkd_ray.training.curves import CurveRow
 from bertkd_ray.training.preemption import Notice, sigterm_as_notice, sigterm_received
 
 if TYPE_CHECKING:
-    import torch
-
     from bertkd_ray.config import Config
 
 _POLL_SECONDS = 1.0
@@ -106,20 +104,16 @@ class RayTrainContext:
 
     def notice(self) -> Notice:
         """SIGTERM, or the announced end of the node of one of the workers; the latter is told once."""
-        ends_soon = self._node_ends_soon()
+        from ray.train import get_preemption_info
+
+        # All workers ask at the same updates, since they wait for each other's question.
+        asks = next(self._updates) % _NOTICE_EVERY == 0 and not self._ends_soon.is_set()
+        ends_soon = asks and get_preemption_info() is not None
+        if ends_soon:
+            self._ends_soon.set()
         if sigterm_received():
             return Notice.TERMINATE
         return Notice.CHECKPOINT if ends_soon else Notice.NONE
-
-    def _node_ends_soon(self) -> bool:
-        """Asks Ray now and then; all workers do so at the same updates, since they wait for each other's question."""
-        if next(self._updates) % _NOTICE_EVERY or self._ends_soon.is_set():
-            return False
-        from ray.train import get_preemption_info
-
-        if get_preemption_info() is not None:
-            self._ends_soon.set()
-        return self._ends_soon.is_set()
 
     def on_rows(self, rows: list[CurveRow]) -> None:
         """Hands rows of the curves to the driver."""
@@ -142,10 +136,12 @@ def _enter(config: dict[str, Any]) -> None:
     """The train function that Ray runs in every worker."""
     import torch
     from ray.train import get_checkpoint, get_context
+    from ray.train.torch import get_device
 
     torch.set_num_threads(config["threads"])
     context = get_context()
-    world = World(context.get_world_rank(), context.get_world_size(), _device(on_gpu=config["on_gpu"]))
+    device = get_device() if config["on_gpu"] else torch.device("cpu")
+    world = World(context.get_world_rank(), context.get_world_size(), device)
     store = Store(config["storage"])
     with scratch_directory("restore-") as scratch:
         checkpoint = get_checkpoint()
@@ -161,16 +157,6 @@ def _enter(config: dict[str, Any]) -> None:
             # All workers have the same gradient, so all end here; an error would make Ray train to it again.
             if not isinstance(error, TrainingDivergedError):
                 raise
-
-
-def _device(*, on_gpu: bool) -> torch.device:
-    import torch
-
-    if not on_gpu:
-        return torch.device("cpu")
-    from ray.train.torch import get_device
-
-    return get_device()
 
 
 def ready_progress_actor(progress_actor: Any = None) -> Any:
