@@ -109,7 +109,7 @@ def test_what_is_no_model_is_refused_in_one_line(distilled, exports, tmp_path):
     [("cpu", 0, "cpu"), ("cuda", 1, "cuda"), ("cuda:1", 2, "cuda:1"), ("cpu", 2, "cpu")],
 )
 def test_devices(name, gpus, device):
-    assert models._checked_device(name, gpus) == torch.device(device)
+    assert models._device(name, gpus) == torch.device(device)
 
 
 @pytest.mark.parametrize(
@@ -123,4 +123,4 @@ def test_devices(name, gpus, device):
 )
 def test_devices_that_are_not_there(name, gpus, said):
     with pytest.raises(UserError, match=f"--device {name}: {said}"):
-        models._checked_device(name, gpus)
+        models._device(name, gpus)
