@@ -35,9 +35,10 @@ class CMLMBatch:
 
     input_ids: int64[N, L], BERT ids.
     token_type_ids: int64[N, L], 0 for `[CLS] src [SEP]` and padding, 1 for `tgt [SEP]`.
-    attention_mask: bool[N, L], False on padding.
+    attention_mask: bool[N, L], False on padding; or bool[N, L, L], True where a token (row) sees another (column).
     masked_index: int64[M], positions in the flattened [N * L] array, rising.
-    labels: int64[M], the student's token ids (not BERT's); `EOS_ID` where the final `[SEP]` was masked.
+    labels: int64[M], the student's token ids (not BERT's); `EOS_ID` where the end of the sentence was masked.
+    position_ids: int64[N, L]; None counts from 0.
     """
 
     input_ids: NDArray[np.int64]
@@ -45,6 +46,7 @@ class CMLMBatch:
     attention_mask: NDArray[np.bool_]
     masked_index: NDArray[np.int64]
     labels: NDArray[np.int64]
+    position_ids: NDArray[np.int64] | None = None
 
 
 def random_masks(

@@ -51,17 +51,25 @@ class ConditionalMaskedLM(BertPreTrainedModel):
         return self.cls["predictions"]["transform"]  # type: ignore[index]
 
     def forward(
-        self, input_ids_NL: Tensor, token_type_ids_NL: Tensor, attention_mask_NL: Tensor, masked_index_M: Tensor
+        self,
+        input_ids_NL: Tensor,
+        token_type_ids_NL: Tensor,
+        attention_mask: Tensor,
+        masked_index_M: Tensor,
+        position_ids_NL: Tensor | None = None,
     ) -> Tensor:
         """Hidden states [M, H] after the transform, at the masked positions alone.
 
+        attention_mask: bool[N, L], False on padding, or bool[N, L, L], True where a token (row) sees another (column).
         masked_index_M: int64, positions in the flattened [N * L] input. The other arguments are those of BERT.
         """
-        if self.config.left_to_right:
-            attention_mask_NL = left_to_right_mask(token_type_ids_NL, attention_mask_NL)
-        hidden_NLH = self.bert.embeddings(input_ids=input_ids_NL, token_type_ids=token_type_ids_NL)
+        hidden_NLH = self.bert.embeddings(
+            input_ids=input_ids_NL, token_type_ids=token_type_ids_NL, position_ids=position_ids_NL
+        )
+        if attention_mask.dim() == 3:
+            attention_mask = torch.where(attention_mask, 0.0, -1e9)[:, None]
         mask: Any = create_bidirectional_mask(
-            config=self.config, inputs_embeds=hidden_NLH, attention_mask=attention_mask_NL
+            config=self.config, inputs_embeds=hidden_NLH, attention_mask=attention_mask
         )
         *layers, last = self.bert.encoder.layer
         for layer in layers:

@@ -34,6 +34,7 @@ class TeacherBatch(CollatedBatch):
     attention_mask: Tensor
     masked_index: Tensor
     labels: Tensor
+    position_ids: Tensor | None = None
 
     @property
     def count(self) -> int:
@@ -48,7 +49,7 @@ class TeacherBatch(CollatedBatch):
     @classmethod
     def of(cls, batch: CMLMBatch) -> Self:
         """The tensors that share the arrays' memory."""
-        return cls(*map(torch.from_numpy, vars(batch).values()))
+        return cls(*(None if array is None else torch.from_numpy(array) for array in vars(batch).values()))
 
 
 class MaskedLoss(nn.Module):

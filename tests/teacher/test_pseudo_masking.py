@@ -1,0 +1,117 @@
+"""The left-to-right teacher's input, by hand, against single positions, and that nothing comes from the right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.corpus.tokenizer import EOS_ID
+from bertkd_ray.teacher.masking import BertSpecials
+from bertkd_ray.teacher.model import ConditionalMaskedLM, build_teacher
+from bertkd_ray.teacher.pseudo_masking import pseudo_masked_batch, pseudo_masked_lengths
+from bertkd_ray.teacher.task import TeacherBatch
+from tests.teacher.tiny import write_bert
+
+SPECIALS = BertSpecials(pad=0, cls=2, sep=3, mask=4)
+BERT_IDS = np.arange(30, dtype=np.int32)
+ROWS = [([11, 12], [21, 22, 23]), ([13, 14, 15, 16], [24]), ([17], [25, 26, 27, 28, 29])]
+
+
+def batch_of(rows: list[tuple[list[int], list[int]]], pad_to: int = 8) -> TeacherBatch:
+    src, tgt = (Ragged.from_lists([row[side] for row in rows]) for side in (0, 1))
+    return TeacherBatch.of(pseudo_masked_batch(src, tgt, BERT_IDS, SPECIALS, pad_to))
+
+
+def test_a_row_by_hand():
+    batch = batch_of([([11, 12], [21, 22])], pad_to=1)
+    assert batch.input_ids.tolist() == [[2, 11, 12, 3, 21, 22, 4, 4, 4]]
+    assert batch.token_type_ids.tolist() == [[0, 0, 0, 0, 1, 1, 1, 1, 1]]
+    assert batch.position_ids is not None
+    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 4, 5, 4, 5, 6]]
+    assert batch.masked_index.tolist() == [6, 7, 8]
+    assert batch.labels.tolist() == [21, 22, EOS_ID]
+    seen = ["".join(".x"[seen] for seen in row) for row in batch.attention_mask[0].int().tolist()]
+    assert seen == [
+        "xxxx.....",
+        "xxxx.....",
+        "xxxx.....",
+        "xxxx.....",
+        "xxxxx....",
+        "xxxxxx...",
+        "xxxx..x..",
+        "xxxxx..x.",
+        "xxxxxx..x",
+    ]
+
+
+@pytest.fixture(scope="module", params=["eager", "sdpa"])
+def teacher(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ConditionalMaskedLM:
+    bert = write_bert(tmp_path_factory.mktemp("bert"))
+    return build_teacher(bert, BERT_IDS, pretrained=True, attention=request.param).eval()
+
+
+@torch.no_grad()
+def hidden_of(teacher: ConditionalMaskedLM, batch: TeacherBatch) -> torch.Tensor:
+    """[M, H], at the queries."""
+    return teacher(batch.input_ids, batch.token_type_ids, batch.attention_mask, batch.masked_index, batch.position_ids)
+
+
+@pytest.mark.parametrize("pad_to", [1, 8])
+def test_every_query_is_that_position_alone_masked_after_its_full_left_context(
+    teacher: ConditionalMaskedLM, pad_to: int
+) -> None:
+    hidden = hidden_of(teacher, batch_of(ROWS, pad_to)).split([len(tgt) + 1 for _, tgt in ROWS])
+    for (src, tgt), of_row in zip(ROWS, hidden, strict=True):
+        for position in range(len(tgt) + 1):
+            torch.testing.assert_close(of_row[position], alone(teacher, src, tgt[:position]), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def alone(teacher: ConditionalMaskedLM, src: list[int], left: list[int]) -> torch.Tensor:
+    """[H], at a mask that follows `left`: a row of its own, causal on the target side."""
+    ids = [SPECIALS.cls, *src, SPECIALS.sep, *left, SPECIALS.mask]
+    frame, length = len(src) + 2, len(ids)
+    types = torch.tensor([[0] * frame + [1] * (length - frame)])
+    sees = torch.ones(length, length).tril().bool()
+    sees[:, :frame] = True
+    return teacher(torch.tensor([ids]), types, sees[None], torch.tensor([length - 1]))[0]
+
+
+@pytest.mark.parametrize("changed", range(5))
+def test_no_query_hears_of_its_own_target_or_of_any_to_the_right(teacher: ConditionalMaskedLM, changed: int) -> None:
+    """Bit for bit, through all layers."""
+    src, tgt = ROWS[2]
+    before = hidden_of(teacher, batch_of([ROWS[0], (src, tgt)]))
+    other = [*tgt[:changed], *(token - 10 for token in tgt[changed:])]
+    after = hidden_of(teacher, batch_of([ROWS[0], (src, other)]))
+    unchanged = len(ROWS[0][1]) + 1 + changed + 1
+    assert torch.equal(before[:unchanged], after[:unchanged])
+    assert (before[unchanged:] != after[unchanged:]).any(dim=1).all()
+
+
+def test_the_source_hears_of_no_target(teacher: ConditionalMaskedLM) -> None:
+    batch, other = batch_of([ROWS[0]]), batch_of([(ROWS[0][0], [1, 5, 6])])
+    frame = torch.arange(len(ROWS[0][0]) + 2)
+    before, after = (
+        teacher(each.input_ids, each.token_type_ids, each.attention_mask, frame, each.position_ids)
+        for each in (batch, other)
+    )
+    assert torch.equal(before, after)
+
+
+def test_positions_end_where_those_of_the_bidirectional_input_do() -> None:
+    """A pair that fits the model does so here, however long the row is."""
+    batch = batch_of([([11] * 14, [21] * 15)])
+    assert batch.input_ids.shape[1] == 48
+    assert batch.position_ids is not None
+    assert int(batch.position_ids.max()) == 14 + 15 + 2
+
+
+def test_tokens_a_pair_takes() -> None:
+    src, tgt = (np.asarray([len(row[side]) for row in ROWS]) for side in (0, 1))
+    assert pseudo_masked_lengths(src, tgt).tolist() == [11, 9, 14]
+    assert [int(row.sum()) for row in batch_of(ROWS).input_ids != SPECIALS.pad] == [11, 9, 14]
