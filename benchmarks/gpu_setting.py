@@ -162,7 +162,7 @@ class GpuSetting:
             attention_probs_dropout_prob=dropout,
             max_position_embeddings=512,
         )
-        config.target_vocab_size, config.left_to_right = size.vocabulary, False
+        config.target_vocab_size, config.direction = size.vocabulary, "both"
         torch.manual_seed(4)
         with self.device:
             model: Any = ConditionalMaskedLM._from_config(

@@ -162,6 +162,10 @@ class Config(Section):
         used = [arm.kd.topk for arm in self.arm_configs().values() if arm.kd.alpha > 0]
         return self.extract.topk or max(used, default=self.kd.topk)
 
+    def extract_passes(self) -> int:
+        """Times that extract sees each pair at most: as configured, once from left to right."""
+        return self.extract.passes if self.teacher.direction == "both" else 1
+
     @property
     def student_seed(self) -> int:
         """Seed of the student's initialisation, batches and dropout."""

@@ -7,12 +7,16 @@ from typing import Any
 from bertkd_ray.config.sections import WARMUP_SHARE, StudentConfig, TeacherConfig
 
 _RENAMED = {
-    "teacher": {"lr": "peak_lr", "warmup": "warmup_steps"},
+    "teacher": {"lr": "peak_lr", "warmup": "warmup_steps", "left_to_right": "direction"},
     "student": {"lr": "peak_lr", "warmup": "warmup_steps"},
     "extract": {"batch_tokens": "forward_tokens"},
     "translate": {"batch_tokens": "forward_tokens"},
 }
-_CONVERTED_BY = {("teacher", "warmup"): ("steps",), ("student", "lr"): ("warmup", "width")}
+_CONVERTED_BY: dict[tuple[str, str], tuple[str, ...]] = {
+    ("teacher", "warmup"): ("steps",),
+    ("teacher", "left_to_right"): (),
+    ("student", "lr"): ("warmup", "width"),
+}
 """Keys whose values changed too, and what a value of today depends on."""
 
 
@@ -44,7 +48,7 @@ def successor(section: str, key: str, values: Mapping[str, Any]) -> str | None:
     if value == values[key]:
         return f"it is {section}.{name} now"
     others = " and ".join(f"{other} {values[other]}" for other in _CONVERTED_BY[section, key])
-    return f"{key} {values[key]} with {others} is {section}.{name}: {_yaml(value)}"
+    return f"{key} {values[key]}{others and f' with {others}'} is {section}.{name}: {_yaml(value)}"
 
 
 def _in_current_unit(section: str, key: str, values: Mapping[str, Any]) -> Any:
@@ -54,10 +58,12 @@ def _in_current_unit(section: str, key: str, values: Mapping[str, Any]) -> Any:
     if (section, key) == ("student", "lr"):
         peak = float(values[key]) / (float(values["width"]) * float(values["warmup"])) ** 0.5
         return float(f"{peak:.6e}")
+    if (section, key) == ("teacher", "left_to_right"):
+        return "left_to_right" if values[key] is True else "both"
     return values[key]
 
 
-def _yaml(value: float | None) -> str:
+def _yaml(value: float | str | None) -> str:
     if not isinstance(value, float) or math.isnan(value):
         return "null" if value is None else str(value)
     mantissa, exponent = f"{value:.6e}".split("e")

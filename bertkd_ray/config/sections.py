@@ -9,6 +9,7 @@ from bertkd_ray.config.section import NAME, Location, Section
 
 WARMUP_SHARE = 0.05
 """Share of the teacher's steps in which its rate rises, where `warmup_steps` is null."""
+Direction = Literal["both", "left_to_right"]
 NOAM_FACTOR = 2.0
 """OpenNMT's factor of the student's schedule, where `peak_lr` is null."""
 
@@ -16,7 +17,7 @@ NOAM_FACTOR = 2.0
 class TeacherConfig(Section):
     """Stage 1, finetune: the conditional masked language model."""
 
-    added_later = frozenset({"left_to_right"})
+    added_later = frozenset({"direction"})
     hashed_as = MappingProxyType({"peak_lr": ("lr", "peak_lr"), "warmup_steps": ("warmup", "warmup_share")})
 
     model: Location = "bert-base-multilingual-cased"
@@ -25,8 +26,9 @@ class TeacherConfig(Section):
     """False: only the configuration and vocabulary are taken and the weights start at random (the ablation)."""
     layers: int | None = Field(None, ge=1)
     """Keep only the first so many layers; null keeps all."""
-    left_to_right: bool = False
-    """True: a target position sees the source and the target up to itself, the source only itself (the ablation)."""
+    direction: Direction = "both"
+    """`both`: masked positions see the whole pair, as in the paper. `left_to_right`: every target position is predicted
+    at once, each from the source and the target before it."""
     attention: Literal["auto", "eager", "sdpa"] = "auto"
     """Attention kernels; `auto` is plain attention, whose training is faster on CPUs and, with many shapes, on GPUs."""
     dropout: float | None = Field(None, ge=0, lt=1)
@@ -40,7 +42,7 @@ class TeacherConfig(Section):
     micro_batches: int = Field(1, ge=1)
     """Micro-batches an update; a multiple of the number of workers. Part of the batch plan, so part of the result."""
     mask_probability: float = Field(0.15, gt=0, le=1)
-    """Probability that a target position is masked."""
+    """Probability that a target position is masked; from left to right all are predicted."""
     optimizer: Literal["adamw", "bertadam"] = "adamw"
     """`bertadam` is the original's Adam without bias correction, clipped tensor by tensor."""
     peak_lr: float = Field(5e-5, gt=0)
@@ -76,7 +78,7 @@ class ExtractConfig(Section):
     topk: int | None = Field(None, ge=1)
     """Logits stored a position; null stores as many as the arms' kd.topk asks for."""
     passes: int = Field(7, ge=1)
-    """Times each pair is seen; pass j masks the target positions j, j + passes, …"""
+    """Times each pair is seen; pass j masks the target positions j, j + passes, … From left to right once is enough."""
     forward_tokens: int = Field(16_384, ge=1)
     """Padded tokens a forward pass: masked copies of pairs times the longest sequence, which holds both sides."""
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bertkd_ray.config.sections import Direction
 from bertkd_ray.core.keyed_random import keyed_permutation
 from bertkd_ray.core.padding import longest_first_batches, padded_length
 from bertkd_ray.corpus.sampling import SplitShape
 from bertkd_ray.plan import operations
 from bertkd_ray.plan.operations import StudentSize, TeacherSize
-from bertkd_ray.teacher.masking import SPECIAL_TOKENS_PER_PAIR
+from bertkd_ray.teacher.masking import input_lengths
 from bertkd_ray.training.batch_plan import BatchPlan, shuffled_batches
 
 _SAMPLED_PAIRS = 1 << 14
@@ -33,19 +34,20 @@ class BatchLengths:
         """The padded length of a side with these lengths."""
         return padded_length(int(lengths.max(initial=0)), self.multiple)
 
-    def tokens(self, *, of_teacher: bool) -> int:
-        """Tokens of a teacher's batch, or of both sides of a student's, special tokens included, padding not."""
-        lengths = teacher_tokens(self.src, self.tgt) if of_teacher else self.src + self.tgt + 2
-        return int(lengths.sum())
+    def tokens(self, direction: Direction | None) -> int:
+        """Tokens of a teacher's batch, or of both sides of a student's (None), special ones included, padding not."""
+        return sum(int(side.sum()) for side in self._sides(direction))
 
-    def padded_tokens(self, *, of_teacher: bool) -> int:
+    def padded_tokens(self, direction: Direction | None) -> int:
         """The same with padding."""
-        sides = [teacher_tokens(self.src, self.tgt)] if of_teacher else [self.src + 1, self.tgt + 1]
-        return len(self.src) * sum(map(self.padded, sides))
+        return len(self.src) * sum(map(self.padded, self._sides(direction)))
 
-    def teacher_flops(self, size: TeacherSize, positions: float) -> float:
+    def _sides(self, direction: Direction | None) -> list[TokenCounts]:
+        return [input_lengths(self.src, self.tgt, direction)] if direction else [self.src + 1, self.tgt + 1]
+
+    def teacher_flops(self, size: TeacherSize, direction: Direction, positions: float) -> float:
         """Operations of a forward pass with so many masked positions, evenly over the rows; padding included."""
-        lengths, rows = teacher_tokens(self.src, self.tgt), len(self.src)
+        lengths, rows = input_lengths(self.src, self.tgt, direction), len(self.src)
         masked = np.full(rows, positions / rows)
         return operations.teacher_forward(size, lengths, self.padded(lengths), masked).computed
 
@@ -66,8 +68,8 @@ class SampledBatches:
     batches: Sequence[BatchLengths]
     per_pass: float
     """Batches in which every pair (in extract: every pass of every pair) stands once."""
-    of_teacher: bool
-    """Whether a row is both sides in one sequence, as the teacher reads them."""
+    direction: Direction | None
+    """The teacher's, whose rows are both sides in one sequence; None for a student's batches."""
 
     def mean(self, figure: Callable[[BatchLengths], float]) -> float:
         """The mean of a figure over the batches."""
@@ -76,13 +78,13 @@ class SampledBatches:
     @property
     def tokens(self) -> float:
         """The mean tokens of a batch, padding not included."""
-        return self.mean(lambda batch: batch.tokens(of_teacher=self.of_teacher))
+        return self.mean(lambda batch: batch.tokens(self.direction))
 
     @property
     def padding(self) -> float:
         """The share of the computed tokens that is padding."""
-        real = sum(batch.tokens(of_teacher=self.of_teacher) for batch in self.batches)
-        return 1 - real / sum(batch.padded_tokens(of_teacher=self.of_teacher) for batch in self.batches)
+        real = sum(batch.tokens(self.direction) for batch in self.batches)
+        return 1 - real / sum(batch.padded_tokens(self.direction) for batch in self.batches)
 
 
 def full_groups(pairs: int, fragment_pairs: int, group_pairs: int) -> NDArray[np.int64]:
@@ -93,11 +95,6 @@ def full_groups(pairs: int, fragment_pairs: int, group_pairs: int) -> NDArray[np
     return np.concatenate([np.tile(fragment, whole), last]).astype(np.int64)
 
 
-def teacher_tokens(src: TokenCounts, tgt: TokenCounts) -> TokenCounts:
-    """Tokens of `[CLS] src [SEP] tgt [SEP]`."""
-    return src + tgt + SPECIAL_TOKENS_PER_PAIR
-
-
 def training_batches(
     split: SplitShape,
     groups: NDArray[np.int64],
@@ -105,7 +102,7 @@ def training_batches(
     budget: int,
     streams: int,
     seed: int,
-    of_teacher: bool,
+    direction: Direction | None,
     multiple: int,
 ) -> SampledBatches:
     """Micro-batches of a training stage: windows as large as the plan's, cut as the streams cut theirs.
@@ -121,15 +118,15 @@ def training_batches(
         chosen = order[window * rows : (window + 1) * rows]
         src, tgt = split.src[chosen], split.tgt[chosen]
         # A student's budget counts the longer side with its end of sentence.
-        counted = teacher_tokens(src, tgt) if of_teacher else np.maximum(src, tgt) + 1
-        sort_lengths = counted if of_teacher else src + tgt
+        counted = input_lengths(src, tgt, direction) if direction else np.maximum(src, tgt) + 1
+        sort_lengths = counted if direction else src + tgt
         for index in shuffled_batches(sort_lengths, counted, budget, seed, window):
             batches.append(BatchLengths(src[index], tgt[index], multiple))
-    return SampledBatches(batches, len(batches) * split.pairs / (sampled * rows), of_teacher)
+    return SampledBatches(batches, len(batches) * split.pairs / (sampled * rows), direction)
 
 
 def extraction_batches(
-    split: SplitShape, *, fragment_pairs: int, passes: int, budget: int, multiple: int
+    split: SplitShape, *, fragment_pairs: int, direction: Direction, passes: int, budget: int, multiple: int
 ) -> SampledBatches:
     """Batches of the teacher's pass over the corpus: a fragment's pairs, each as often as it is seen."""
     rows = min(fragment_pairs, len(split.src))
@@ -140,6 +137,6 @@ def extraction_batches(
         chosen = order[fragment * rows : (fragment + 1) * rows]
         seen = np.minimum(passes, split.tgt[chosen] + 1)
         src, tgt = np.repeat(split.src[chosen], seen), np.repeat(split.tgt[chosen], seen)
-        for index in longest_first_batches(teacher_tokens(src, tgt), budget, multiple):
+        for index in longest_first_batches(input_lengths(src, tgt, direction), budget, multiple):
             batches.append(BatchLengths(src[index], tgt[index], multiple))
-    return SampledBatches(batches, len(batches) * split.pairs / (fragments * rows), of_teacher=True)
+    return SampledBatches(batches, len(batches) * split.pairs / (fragments * rows), direction)

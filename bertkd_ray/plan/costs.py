@@ -17,7 +17,7 @@ from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
 from bertkd_ray.config.corpus import SPLITS
-from bertkd_ray.config.sections import StudentConfig, TeacherConfig
+from bertkd_ray.config.sections import Direction, StudentConfig, TeacherConfig
 from bertkd_ray.core.devices import best_device, resolve_precision
 from bertkd_ray.core.padding import longest_first_batches
 from bertkd_ray.core.stages import DISTILL, EXTRACT, FINETUNE, PREPARE, STAGES, TRANSLATE, results_of
@@ -173,29 +173,30 @@ class _Planner:
 
     def _finetune(self, name: str, config: Config) -> StagePlan:
         teacher, shape = config.teacher, self._teacher
-        batches = self._batches(teacher, config.seed, of_teacher=True)
+        batches = self._batches(teacher, config.seed, teacher.direction)
 
         def forward(batch: BatchLengths) -> float:
-            return batch.teacher_flops(shape, _masked(batch, teacher.mask_probability))
+            return batch.teacher_flops(shape, teacher.direction, _masked(batch, teacher))
 
-        validation = _validations(teacher) * self._whole(self._valid, teacher, forward, of_teacher=True)
+        validation = _validations(teacher) * self._whole(self._valid, teacher, forward, teacher.direction)
         hours = self._hours(FINETUNE.name, validation)
         return self._training(name, teacher, batches, forward, validation, hours, shape.parameters)
 
     def _extract(self, name: str, config: Config) -> StagePlan:
-        extract, train = config.extract, self._train
+        direction, passes, train = config.teacher.direction, config.extract_passes(), self._train
         batches = extraction_batches(
             train,
             fragment_pairs=config.corpus.fragment_pairs,
-            passes=extract.passes,
-            budget=extract.forward_tokens,
+            direction=direction,
+            passes=passes,
+            budget=config.extract.forward_tokens,
             multiple=self._device.padding_multiple,
         )
 
         def forward(batch: BatchLengths) -> float:
             # Over all passes of a pair each of its positions is predicted once.
-            positions = np.sum((batch.tgt + 1) / np.minimum(extract.passes, batch.tgt + 1))
-            return batch.teacher_flops(self._teacher, float(positions))
+            positions = np.sum((batch.tgt + 1) / np.minimum(passes, batch.tgt + 1))
+            return batch.teacher_flops(self._teacher, direction, float(positions))
 
         flops = batches.per_pass * batches.mean(forward)
         return StagePlan(
@@ -211,13 +212,13 @@ class _Planner:
 
     def _distill(self, name: str, config: Config) -> StagePlan:
         student, shape = config.student, student_size(config.student, self._corpus.vocabulary)
-        batches = self._batches(student, config.student_seed, of_teacher=False)
+        batches = self._batches(student, config.student_seed, None)
 
         def forward(batch: BatchLengths) -> float:
             return batch.student_flops(shape)
 
         validations = _validations(student)
-        likelihood = validations * self._whole(self._valid, student, forward, of_teacher=False)
+        likelihood = validations * self._whole(self._valid, student, forward, None)
         greedy = validations * self._translating(self._valid, shape, 1)
         hours = self._hours(DISTILL.name, likelihood) + self._hours(TRANSLATE.name, greedy)
         return self._training(name, student, batches, forward, likelihood + greedy, hours, shape.parameters)
@@ -257,11 +258,13 @@ class _Planner:
             4.0 * parameters,
         )
 
-    def _batches(self, settings: TeacherConfig | StudentConfig, seed: int, *, of_teacher: bool) -> SampledBatches:
+    def _batches(
+        self, settings: TeacherConfig | StudentConfig, seed: int, direction: Direction | None
+    ) -> SampledBatches:
         streams = settings.micro_batches
         budget = settings.batch_tokens // streams
         return self._training_batches(
-            self._train, self._groups, budget=budget, streams=streams, seed=seed, of_teacher=of_teacher
+            self._train, self._groups, budget=budget, streams=streams, seed=seed, direction=direction
         )
 
     def _whole(
@@ -269,13 +272,12 @@ class _Planner:
         split: SplitShape,
         settings: TeacherConfig | StudentConfig,
         forward: Callable[[BatchLengths], float],
-        *,
-        of_teacher: bool,
+        direction: Direction | None,
     ) -> float:
         """A figure summed over the batches of a split that is read once."""
         budget = settings.batch_tokens // settings.micro_batches
         groups = np.full(1, split.pairs, np.int64)
-        batches = self._training_batches(split, groups, budget=budget, streams=1, seed=0, of_teacher=of_teacher)
+        batches = self._training_batches(split, groups, budget=budget, streams=1, seed=0, direction=direction)
         return batches.per_pass * batches.mean(forward)
 
     def _translating(self, split: SplitShape, shape: StudentSize, beam: int) -> float:
@@ -300,9 +302,11 @@ def _validations(settings: TeacherConfig | StudentConfig) -> int:
     return -(-settings.steps // settings.eval_every)
 
 
-def _masked(batch: BatchLengths, probability: float) -> float:
-    """Expected masked positions of a batch: each with this probability, one of a pair at least."""
-    positions = batch.tgt + 1
+def _masked(batch: BatchLengths, teacher: TeacherConfig) -> float:
+    """Expected masked positions of a batch: all from left to right, else one of a pair at least."""
+    positions, probability = batch.tgt + 1, teacher.mask_probability
+    if teacher.direction == "left_to_right":
+        return float(positions.sum())
     return float(np.sum(probability * positions + (1 - probability) ** positions))
 
 

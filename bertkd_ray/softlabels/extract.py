@@ -50,7 +50,7 @@ class ExtractSettings:
     @classmethod
     def from_config(cls, config: Config) -> ExtractSettings:
         """The settings of a configuration."""
-        return cls(config.stored_topk(), config.extract.passes, config.extract.forward_tokens, config.precision)
+        return cls(config.stored_topk(), config.extract_passes(), config.extract.forward_tokens, config.precision)
 
     def fingerprinted(self) -> dict[str, Any]:
         """What enters the fingerprint: all of it, under the names of the first artifacts."""
@@ -130,12 +130,13 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
     shards.sort(key=lambda shard: shard.name)
     with pending.store.open_input(pending.directory, shards[0].name) as source:
         topk_ids = pq.read_schema(source).field("topk_ids").type
+    both = config.teacher.direction == "both"
     return pending.commit(
         made=[*(shard.name for shard in shards), *dead_letters.keep()],
         metrics={**_metrics(pending, shards), "rejects": len(dead_letters)},
         info={
             "k": settings.topk,
-            "mask_scheme": f"strided, {settings.passes} passes",
+            "mask_scheme": f"strided, {settings.passes} passes" if both else "all positions at once",
             "vocabulary": corpus.info["vocabulary"],
             "topk_ids": str(topk_ids),
             "topk_logits": "float16",

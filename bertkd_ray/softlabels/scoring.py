@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from bertkd_ray.config.sections import Direction
 from bertkd_ray.core.devices import Precision, padding_multiple
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.padding import longest_first_batches
@@ -21,8 +22,16 @@ from bertkd_ray.execution.fault_isolation import FaultIsolation
 from bertkd_ray.softlabels.gpu_topk import grouped_topk, logsumexp_of
 from bertkd_ray.softlabels.shards import SoftLabels, index_dtype
 from bertkd_ray.teacher.gpu_inference import GpuEncoder
-from bertkd_ray.teacher.masking import SPECIAL_TOKENS_PER_PAIR, BertSpecials, CMLMBatch, cmlm_batch, expand_passes
+from bertkd_ray.teacher.masking import (
+    SPECIAL_TOKENS_PER_PAIR,
+    BertSpecials,
+    CMLMBatch,
+    cmlm_batch,
+    expand_passes,
+    input_lengths,
+)
 from bertkd_ray.teacher.model import ConditionalMaskedLM
+from bertkd_ray.teacher.pseudo_masking import pseudo_masked_batch
 
 CPU_CHUNK_ELEMENTS, GPU_CHUNK_ELEMENTS = 1 << 21, 1 << 26
 """Scores that `topk_scores` holds at once: few enough for a CPU's caches (29 against 52 ms for 600 positions of 14,136
@@ -66,9 +75,10 @@ class Scorer:
 
     model: is moved to `device` and put in evaluation mode; on a CPU it should have "eager" attention (`load_teacher`).
     bert_ids: integers [V], the BERT id behind each token. topk: k entries kept a position. passes: how often a pair is
-    seen at most. batch_tokens: padded tokens of a batch; a budget below one pair's passes spreads them over batches,
-    and a single row that is longer than the budget is a batch by itself. precision: "bf16" is autocast, with LayerNorm
-    and softmax in float32, and the bf16 vocabulary product of `topk_scores`; "float32" is exact.
+    seen at most; a left-to-right teacher sees it once. batch_tokens: padded tokens of a batch; a budget below one
+    pair's passes spreads them over batches, and a single row that is longer than the budget is a batch by itself.
+    precision: "bf16" is autocast, with LayerNorm and softmax in float32, and the bf16 vocabulary product of
+    `topk_scores`; "float32" is exact.
     """
 
     def __init__(
@@ -96,11 +106,11 @@ class Scorer:
         self.bert_ids = bert_ids
         self.specials = specials
         self.topk = topk
-        self.passes = passes
+        self.direction: Direction = model.config.direction
+        self.passes = passes if self.direction == "both" else 1
         self.batch_tokens = batch_tokens
         self.precision: Precision = precision
-        fast = self.device.type == "cuda" and precision == "bf16" and GpuEncoder.supports(model)
-        self.encoder = GpuEncoder(model) if fast else None
+        self.encoder = GpuEncoder(model) if self.device.type == "cuda" and precision == "bf16" else None
         self.max_tokens = int(model.config.max_position_embeddings)
         # A padded row must not pass the last position embedding; only odd configurations have to give up round lengths.
         multiple = padding_multiple(self.device)
@@ -117,8 +127,8 @@ class Scorer:
         than the BERT's positions.
         """
         positions = tgt.lengths + 1
-        tokens = src.lengths + tgt.lengths + SPECIAL_TOKENS_PER_PAIR
-        self._check_length(tokens, ids)
+        self._check_length(src.lengths + tgt.lengths + SPECIAL_TOKENS_PER_PAIR, ids)
+        tokens = input_lengths(src.lengths, tgt.lengths, self.direction)
         order = np.argsort(-tokens, kind="stable")
         offsets = offsets_of(positions)
         row_of_pass, mask = expand_passes(positions[order], self.passes)
@@ -159,14 +169,17 @@ class Scorer:
         )
 
     def _score_batch(self, src: Ragged, tgt: Ragged, mask: NDArray[np.bool_]) -> tuple[Tensor, Tensor, Tensor]:
-        batch = cmlm_batch(src, tgt, mask, self.bert_ids, self.specials, self.pad_to)
+        if self.direction == "both":
+            batch = cmlm_batch(src, tgt, mask, self.bert_ids, self.specials, self.pad_to)
+        else:
+            batch = pseudo_masked_batch(src, tgt, self.bert_ids, self.specials, self.pad_to)
         output = self.model.output
         hidden_MH = self._hidden(batch) if self.encoder is None else self._fast_hidden(self.encoder, batch)
         return topk_scores(hidden_MH, output.weight, output.bias, self.topk, precision=self.precision)
 
     def _hidden(self, batch: CMLMBatch) -> Tensor:
-        arrays = (batch.input_ids, batch.token_type_ids, batch.attention_mask, batch.masked_index)
-        inputs = [self._to_device(array) for array in arrays]
+        arrays = (batch.input_ids, batch.token_type_ids, batch.attention_mask, batch.masked_index, batch.position_ids)
+        inputs = [None if array is None else self._to_device(array) for array in arrays]
         # Autocast, not a model cast to bf16: as fast (166 against 165 ms for 4,080 tokens of a six-layer MiniLM on two
         # CPU cores) at two thirds of the error in the hidden states (0.9% against 1.5%).
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
@@ -177,7 +190,8 @@ class Scorer:
         mask = None if batch.attention_mask.all() else self._to_device(batch.attention_mask)
         masked_N = np.bincount(batch.masked_index // batch.input_ids.shape[1])
         inputs = self._to_device(batch.input_ids), self._to_device(batch.token_type_ids)
-        return encoder(*inputs, mask, self._to_device(batch.masked_index), int(masked_N.max()))
+        positions = None if batch.position_ids is None else self._to_device(batch.position_ids)
+        return encoder(*inputs, mask, self._to_device(batch.masked_index), positions, int(masked_N.max()))
 
     def _to_device(self, array: NDArray[Any]) -> Tensor:
         """The array as a tensor on the device; a GPU is not waited for."""

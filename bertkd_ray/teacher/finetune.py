@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
@@ -115,7 +116,7 @@ def _train(job: FinetuneJob, context: TrainContext) -> None:
     precision = resolve_precision(settings.precision, device)
     task = TeacherTask(model, teacher, settings.training.seed, bert_ids, specials, valid, precision)
     groups = RowGroups(corpus, "train/", columns)
-    trained = fit(task, groups, lengths, settings.training, context, precision)
+    trained = fit(task, groups, partial(lengths, direction=teacher.direction), settings.training, context, precision)
     if context.world.rank == 0:
         model.load_state_dict(trained.weights)
         files = {SPECIALS: json.dumps(specials._asdict()).encode()}

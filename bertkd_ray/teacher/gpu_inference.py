@@ -24,13 +24,11 @@ from bertkd_ray.teacher.model import ConditionalMaskedLM
 class GpuEncoder:
     """Computes what a `ConditionalMaskedLM` in evaluation mode computes; holds a bf16 copy of its layers.
 
-    Not supported: left-to-right teachers, gradients.
+    Not supported: gradients.
     """
 
     def __init__(self, model: ConditionalMaskedLM, *, compiled: bool = False) -> None:
         """compiled: a layer is compiled at its first use (some seconds), for all batches and layers."""
-        if not self.supports(model):
-            raise ValueError("left-to-right teachers need the model itself")
         layers: list[Any] = list(model.bert.encoder.layer)
         last = layers.pop()
         self._embeddings = model.bert.embeddings
@@ -45,39 +43,38 @@ class GpuEncoder:
 
         self._compute_layer: Callable[..., Tensor] = torch.compile(layer, dynamic=True) if compiled else layer
 
-    @staticmethod
-    def supports(model: ConditionalMaskedLM) -> bool:
-        """Whether this computes what the model computes."""
-        return not model.config.left_to_right
-
     @torch.no_grad()
     def __call__(
         self,
         input_ids_NL: Tensor,
         token_type_ids_NL: Tensor,
-        attention_mask_NL: Tensor | None,
+        attention_mask: Tensor | None,
         masked_index_M: Tensor,
+        position_ids_NL: Tensor | None = None,
         most: int | None = None,
     ) -> Tensor:
         """bf16[M, H], arguments as of the model's `forward`.
 
-        attention_mask_NL: None for a batch without padding. most: masked positions of the row that has most of them.
+        attention_mask: None for a batch without padding. most: masked positions of the row that has most of them.
         """
-        hidden_NLH = self._embeddings(input_ids=input_ids_NL, token_type_ids=token_type_ids_NL).bfloat16()
-        bias_N11L = None
-        if attention_mask_NL is not None:
-            bias_N11L = torch.zeros_like(attention_mask_NL, dtype=torch.bfloat16)
-            bias_N11L = bias_N11L.masked_fill_(~attention_mask_NL, torch.finfo(torch.bfloat16).min)[:, None, None]
+        hidden_NLH = self._embeddings(
+            input_ids=input_ids_NL, token_type_ids=token_type_ids_NL, position_ids=position_ids_NL
+        ).bfloat16()
+        bias = None
+        if attention_mask is not None:
+            bias = torch.zeros_like(attention_mask, dtype=torch.bfloat16)
+            bias.masked_fill_(~attention_mask, torch.finfo(torch.bfloat16).min)
+            bias = bias[:, None] if attention_mask.dim() == 3 else bias[:, None, None]
         for weights in self._layers:
-            hidden_NLH = self._compute_layer(hidden_NLH, bias_N11L, weights)
-        hidden_MH: Tensor = self._transform(masked_positions(self._last, hidden_NLH, bias_N11L, masked_index_M, most))
+            hidden_NLH = self._compute_layer(hidden_NLH, bias, weights)
+        hidden_MH: Tensor = self._transform(masked_positions(self._last, hidden_NLH, bias, masked_index_M, most))
         return hidden_MH
 
 
 def _bert_layer(
     hidden_NLH: Tensor, bias: Tensor | None, weights: list[Tensor], heads: int, activation: Any, epsilon: float
 ) -> Tensor:
-    """One layer; bias: [N, 1, 1, L], added to attention scores."""
+    """One layer; bias: [N, 1, 1 or L, L], added to attention scores."""
     attend, attend_b, project, project_b, norm, norm_b, widen, widen_b, narrow, narrow_b, last, last_b = weights
     rows, length, width = hidden_NLH.shape
     projected = functional.linear(hidden_NLH, attend, attend_b).view(rows, length, 3, heads, width // heads)

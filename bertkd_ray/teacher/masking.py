@@ -11,13 +11,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bertkd_ray.config.sections import Direction
 from bertkd_ray.core.keyed_random import keyed_bits, keyed_uniform
 from bertkd_ray.core.padding import padded_length
 from bertkd_ray.core.ragged import Ragged, flat_positions, offsets_of
 from bertkd_ray.corpus.tokenizer import EOS_ID
 
 SPECIAL_TOKENS_PER_PAIR = 3
-"""`[CLS]`, `[SEP]` and the final `[SEP]`: a pair of S and T tokens takes S + T + 3 tokens of the teacher's input."""
+"""`[CLS]`, `[SEP]` and the final `[SEP]`: a pair of S and T tokens takes S + T + 3 positions of the teacher."""
 
 
 class BertSpecials(NamedTuple):
@@ -47,6 +48,17 @@ class CMLMBatch:
     masked_index: NDArray[np.int64]
     labels: NDArray[np.int64]
     position_ids: NDArray[np.int64] | None = None
+
+
+def input_lengths(
+    src_lengths: NDArray[np.int64], tgt_lengths: NDArray[np.int64], direction: Direction
+) -> NDArray[np.int64]:
+    """int64[n]: tokens of the teacher's input that pairs of S and T tokens take, by the teacher's direction.
+
+    S + T + 3; from left to right S + 2T + 3 (`pseudo_masking`), at no more positions.
+    """
+    targets = tgt_lengths if direction == "both" else 2 * tgt_lengths
+    return src_lengths + targets + SPECIAL_TOKENS_PER_PAIR
 
 
 def random_masks(

@@ -1,7 +1,7 @@
 """The left-to-right teacher's input: all target positions of a pair are predicted in one pass.
 
-A pair of S source and T target tokens becomes `[CLS] src [SEP] tgt₁ … tgt_T` and T + 1 queries, each a `[MASK]` that has
-the position and the token type of the target token it stands for; the last one stands for the end of the sentence.
+A pair of S source and T target tokens becomes `[CLS] src [SEP] tgt₁ … tgt_T` and T + 1 queries, each a `[MASK]` that
+has the position and the token type of the target token it stands for; the last one stands for the end of the sentence.
 
 | token | sees |
 | --- | --- |
@@ -19,15 +19,10 @@ from numpy.typing import NDArray
 
 from bertkd_ray.core.padding import padded_length
 from bertkd_ray.core.ragged import Ragged, flat_positions, offsets_of
-from bertkd_ray.teacher.masking import BertSpecials, CMLMBatch, with_eos
+from bertkd_ray.teacher.masking import BertSpecials, CMLMBatch, input_lengths, with_eos
 
 _NEVER = np.iinfo(np.int64).max
 _Values = NDArray[np.integer] | int
-
-
-def pseudo_masked_lengths(src_lengths: NDArray[np.int64], tgt_lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """int64[n]: tokens that pairs of S and T tokens take of the teacher's input, S + 2T + 3."""
-    return src_lengths + 2 * tgt_lengths + 3
 
 
 def pseudo_masked_batch(
@@ -39,7 +34,7 @@ def pseudo_masked_batch(
     token. L is the longest row rounded up to a multiple of `pad_to`; padding sees the source. Nothing is truncated.
     """
     rows, src_lengths, tgt_lengths = len(src), src.lengths, tgt.lengths
-    width = padded_length(int(pseudo_masked_lengths(src_lengths, tgt_lengths).max(initial=0)), pad_to)
+    width = padded_length(int(input_lengths(src_lengths, tgt_lengths, "left_to_right").max(initial=0)), pad_to)
     starts = np.arange(rows, dtype=np.int64) * width
     frames, queries = src_lengths + 2, tgt_lengths + 1
     frame_at = flat_positions(starts, frames)

@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bertkd_ray.config.sections import TeacherConfig
+from bertkd_ray.config.sections import Direction, TeacherConfig
 from bertkd_ray.core.devices import Precision, autocast, padding_multiple
 from bertkd_ray.core.ragged import Ragged
-from bertkd_ray.teacher.masking import SPECIAL_TOKENS_PER_PAIR, BertSpecials, CMLMBatch, cmlm_batch, random_masks
+from bertkd_ray.teacher.masking import BertSpecials, CMLMBatch, cmlm_batch, input_lengths, random_masks
 from bertkd_ray.teacher.model import ConditionalMaskedLM
+from bertkd_ray.teacher.pseudo_masking import pseudo_masked_batch
 from bertkd_ray.training.batch_plan import MicroBatch, RowLengths, shuffled_batches
 from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import TRAIN_ACCURACY, VALID_ACCURACY, VALID_LOSS
@@ -49,7 +50,7 @@ class TeacherBatch(CollatedBatch):
     @classmethod
     def of(cls, batch: CMLMBatch) -> Self:
         """The tensors that share the arrays' memory."""
-        return cls(*(None if array is None else torch.from_numpy(array) for array in vars(batch).values()))
+        return cls(**{name: torch.from_numpy(array) for name, array in vars(batch).items() if array is not None})
 
 
 class MaskedLoss(nn.Module):
@@ -65,10 +66,10 @@ class MaskedLoss(nn.Module):
         return loss, correct.float().reshape(1)
 
 
-def lengths(table: pa.Table) -> RowLengths:
-    """Rows sorted and counted by the tokens of the pair with its three special ones."""
+def lengths(table: pa.Table, direction: Direction = "both") -> RowLengths:
+    """Rows sorted and counted by the tokens that the pair takes of the teacher's input."""
     src, tgt = Ragged.from_arrow(table["src_ids"]), Ragged.from_arrow(table["tgt_ids"])
-    tokens = src.lengths + tgt.lengths + SPECIAL_TOKENS_PER_PAIR
+    tokens = input_lengths(src.lengths, tgt.lengths, direction)
     return RowLengths(sort=tokens, tokens=tokens)
 
 
@@ -111,12 +112,12 @@ class TeacherTask:
         )
 
     def collate(self, micro: MicroBatch) -> TeacherBatch:
-        """The rows with masks drawn for this epoch."""
+        """The rows, with masks drawn for this epoch unless every position is predicted."""
         return self._batch(micro.rows, self._seed, micro.epoch)
 
     def evaluate(self, world: World) -> dict[str, float]:
         """Loss and accuracy on the valid split, under masks that never change."""
-        valid = lengths(self._valid)
+        valid = lengths(self._valid, self._config.direction)
         budget = self._config.batch_tokens // self._config.micro_batches
         batches = shuffled_batches(valid.sort, valid.tokens, budget, _VALIDATION_SEED)
         total = torch.zeros(3, dtype=torch.float64, device=world.device)
@@ -134,6 +135,8 @@ class TeacherTask:
 
     def _batch(self, rows: pa.Table, seed: int, epoch: int) -> TeacherBatch:
         src, tgt = Ragged.from_arrow(rows["src_ids"]), Ragged.from_arrow(rows["tgt_ids"])
+        if self._config.direction == "left_to_right":
+            return TeacherBatch.of(pseudo_masked_batch(src, tgt, self._bert_ids, self._specials, self._pad_to))
         ids = rows["id"].to_numpy()
         mask = random_masks(ids, tgt.lengths + 1, seed=seed, epoch=epoch, probability=self._config.mask_probability)
         return TeacherBatch.of(cmlm_batch(src, tgt, mask, self._bert_ids, self._specials, self._pad_to))

@@ -22,6 +22,10 @@ REFUSALS = {
     ),
     "teacher.warmup=0.05": "unknown key teacher.warmup; warmup 0.05 with steps 100000 is teacher.warmup_steps: null",
     "teacher.warmup=0": "unknown key teacher.warmup; it is teacher.warmup_steps now",
+    "teacher.left_to_right=true": (
+        "unknown key teacher.left_to_right; left_to_right True is teacher.direction: left_to_right"
+    ),
+    "teacher.left_to_right=false": "unknown key teacher.left_to_right; left_to_right False is teacher.direction: both",
     "student.lr=2.0": ("unknown key student.lr; lr 2.0 with warmup 8000 and width 512 is student.peak_lr: 9.882118e-4"),
     "student={lr: 0.3, width: 128, warmup_steps: 200}": (
         "unknown key student.lr; lr 0.3 with warmup 200 and width 128 is student.peak_lr: 1.875e-3"
@@ -98,7 +102,7 @@ def test_the_settings_of_a_manifest_under_todays_keys():
     assert (manifest["teacher"]["lr"], manifest["teacher"]["warmup"]) == (5e-5, 0.2)
     today = with_current_keys(manifest)
     assert today["student"] == student.model_dump(exclude={"schedule"})
-    assert today["teacher"] == teacher.model_dump(exclude={"left_to_right"})
+    assert today["teacher"] == teacher.model_dump(exclude={"direction"})
     assert today["translate"] == TranslateConfig().model_dump()
     assert today["extract"] == {"passes": 7, "forward_tokens": 4096}
     assert today["seed"] == 1

@@ -80,8 +80,8 @@ EFFECTS: dict[str, set[str]] = {
     "teacher.warmup_steps=5000": set(),  # a twentieth of the steps, the default
     "teacher.pretrained=false": {"finetune"},
     "teacher.micro_batches=4": {"finetune"},
-    "teacher.left_to_right=true": {"finetune"},
-    "teacher.left_to_right=false": set(),  # the default of an option that came later
+    "teacher.direction=left_to_right": {"finetune", "extract"},  # which sees each pair once then
+    "teacher.direction=both": set(),  # the default of an option that came later
     "extract.passes=5": {"extract"},
     "extract.topk=16": {"extract"},
     "kd.topk=4": {"extract", "distill/distilled"},
@@ -122,10 +122,10 @@ def test_options_that_came_later_are_in_no_fingerprint_at_their_defaults(load, t
         return teacher, distill.pending_artifact(config, store, inputs).config["kd"]
 
     teacher, kd = entered(load(DEMO))
-    assert "left_to_right" not in teacher
+    assert "direction" not in teacher
     assert "symmetric" not in kd
-    teacher, kd = entered(load(DEMO, "kd.symmetric=true", "teacher.left_to_right=true"))
-    assert teacher["left_to_right"] is True
+    teacher, kd = entered(load(DEMO, "kd.symmetric=true", "teacher.direction=left_to_right"))
+    assert teacher["direction"] == "left_to_right"
     assert kd["symmetric"] is True
 
 

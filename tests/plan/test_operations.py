@@ -54,7 +54,7 @@ def teacher() -> ConditionalMaskedLM:
         intermediate_size=TEACHER.ffn,
         max_position_embeddings=32,
     )
-    config.target_vocab_size, config.left_to_right = VOCABULARY, False
+    config.target_vocab_size, config.direction = VOCABULARY, "both"
     return ConditionalMaskedLM._from_config(config, attn_implementation="eager")
 
 

@@ -279,7 +279,7 @@ def test_a_teachers_operations_are_those_that_torch_counts(path, batch):
         ].backward()
     shape = teacher_shape(config.teacher, 408)
     # Torch leaves out the gradient of what needs none: the first layer's inputs do.
-    assert TRAINING * batch.teacher_flops(shape, 6) == pytest.approx(counted.get_total_flops(), rel=0.01)
+    assert TRAINING * batch.teacher_flops(shape, "both", 6) == pytest.approx(counted.get_total_flops(), rel=0.01)
 
 
 def test_a_students_operations_are_those_that_torch_counts(path, batch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,63 @@ def test_other_numbers_of_passes(model: ConditionalMaskedLM, pairs: tuple[Ragged
         assert np.array_equal(labels.topk_ids, expected.topk(4).indices.numpy())
         seen[passes] = labels.logsumexp
     assert not np.allclose(seen[1], seen[7])
+
+
+@pytest.fixture
+def left_to_right(model: ConditionalMaskedLM) -> Iterator[ConditionalMaskedLM]:
+    model.config.direction = "left_to_right"
+    yield model
+    model.config.direction = "both"
+
+
+def plain_left_to_right(model: ConditionalMaskedLM, src: Ragged, tgt: Ragged) -> torch.Tensor:
+    """[P, V]: every position by itself, as a mask after the target before it, whose tokens see no later one."""
+    rows = []
+    for pair in range(len(src)):
+        frame = [SPECIALS.cls, *BERT_IDS[src.row(pair)], SPECIALS.sep]
+        for position in range(len(tgt.row(pair)) + 1):
+            ids = torch.tensor([[*frame, *BERT_IDS[tgt.row(pair)[:position]], SPECIALS.mask]])
+            length = ids.shape[1]
+            seen = torch.ones(length, length).tril().bool()
+            seen[:, : len(frame)] = True
+            types = (torch.arange(length) >= len(frame)).long()[None]
+            with torch.no_grad():
+                rows.append(model.logits(model(ids, types, seen[None], torch.tensor([length - 1]))))
+    return torch.cat(rows)
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 40, 256, 4096])
+def test_from_left_to_right_one_pass_scores_every_position_after_its_whole_left_context(
+    left_to_right: ConditionalMaskedLM, pairs: tuple[Ragged, Ragged, np.ndarray], batch_tokens: int
+) -> None:
+    src, tgt, ids = pairs
+    expected = plain_left_to_right(left_to_right, src, tgt)
+    labels = scorer(left_to_right, batch_tokens=batch_tokens, passes=7).score(src, tgt, ids)
+    assert labels.offsets.tolist() == [0, 6, 23, 25, 34, 35, 39, 42]
+    assert np.array_equal(labels.topk_ids, expected.topk(4).indices.numpy())
+    np.testing.assert_allclose(labels.topk_logits, expected.topk(4).values.numpy(), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(labels.logsumexp, expected.logsumexp(1).numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("as_on_gpus", [False, True])
+def test_from_left_to_right_bf16_agrees_within_its_rounding(
+    left_to_right: ConditionalMaskedLM, pairs: tuple[Ragged, Ragged, np.ndarray], as_on_gpus: bool
+) -> None:
+    src, tgt, ids = pairs
+    fast = scorer(left_to_right, precision="bf16")
+    if as_on_gpus:
+        fast.encoder = GpuEncoder(left_to_right)
+    exact = plain_left_to_right(left_to_right, src, tgt)
+    tolerance = 16 * 2.0**-8 * float(exact.abs().max())
+    np.testing.assert_allclose(fast.score(src, tgt, ids).logsumexp, exact.logsumexp(1).numpy(), rtol=0, atol=tolerance)
+
+
+def test_from_left_to_right_a_pair_has_as_many_positions_as_in_both(left_to_right: ConditionalMaskedLM) -> None:
+    """Of 32: 14 + 15 tokens and three special ones, though the input has 48."""
+    src, tgt, ids = Ragged.from_lists([[5] * 14]), Ragged.from_lists([[6] * 15]), np.asarray([8])
+    assert len(scorer(left_to_right).score(src, tgt, ids).logsumexp) == 16
+    with pytest.raises(UserError, match="pair 8 takes 33 tokens"):
+        scorer(left_to_right).score(src, Ragged.from_lists([[6] * 16]), ids)
 
 
 def test_row_order_does_not_matter(model: ConditionalMaskedLM, pairs: tuple[Ragged, Ragged, np.ndarray]) -> None:

@@ -11,6 +11,7 @@ from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.teacher.gpu_inference import GpuEncoder
 from bertkd_ray.teacher.masking import BertSpecials, cmlm_batch
 from bertkd_ray.teacher.model import ConditionalMaskedLM
+from bertkd_ray.teacher.pseudo_masking import pseudo_masked_batch
 
 VOCABULARY = 60
 
@@ -26,7 +27,7 @@ def model() -> ConditionalMaskedLM:
         max_position_embeddings=64,
         initializer_range=0.2,
     )
-    config.target_vocab_size, config.left_to_right = VOCABULARY, False
+    config.target_vocab_size, config.direction = VOCABULARY, "both"
     torch.manual_seed(1)
     made = ConditionalMaskedLM._from_config(config, attn_implementation="eager").eval()
     with torch.no_grad():
@@ -57,7 +58,7 @@ def test_hidden_states_are_those_of_the_model(model, tells_most):
         expected = model(*given)
         with torch.autocast("cpu", torch.bfloat16):
             autocast = error(model(*given), expected)
-    found = error(GpuEncoder(model)(*given, most if tells_most else None), expected)
+    found = error(GpuEncoder(model)(*given, most=most if tells_most else None), expected)
     assert found < 2 * autocast < 5e-2
 
 
@@ -65,9 +66,9 @@ def test_a_batch_without_padding_needs_no_mask(model):
     given, most = inputs([(5, 8), (8, 5)])
     assert bool(given[2].all())
     encoder = GpuEncoder(model)
-    expected = encoder(*given, most)
+    expected = encoder(*given, most=most)
     given[2] = None
-    assert error(encoder(*given, most), expected) < 1e-2
+    assert error(encoder(*given, most=most), expected) < 1e-2
 
 
 def test_padding_changes_nothing(model):
@@ -78,13 +79,15 @@ def test_padding_changes_nothing(model):
     masks = given[3] >= given[0].shape[1]
     alone[0], alone[1], alone[2] = (tensor[1:, : alone[0].shape[1]] for tensor in given[:3])
     alone[3] = given[3][masks] - given[0].shape[1]
-    assert error(encoder(*given, most)[masks], encoder(*alone)) < 1e-2
+    assert error(encoder(*given, most=most)[masks], encoder(*alone)) < 1e-2
 
 
-def test_left_to_right_teachers_are_not_supported(model):
-    model.config.left_to_right = True
-    try:
-        with pytest.raises(ValueError, match="left-to-right"):
-            GpuEncoder(model)
-    finally:
-        model.config.left_to_right = False
+def test_all_positions_in_one_pass(model):
+    src, tgt = (Ragged.from_lists([[4 + i for i in range(n)] for n in lengths]) for lengths in ([5, 9, 2], [9, 3, 12]))
+    batch = pseudo_masked_batch(src, tgt, np.arange(VOCABULARY), BertSpecials(0, 1, 2, 3))
+    given = [torch.from_numpy(array) for name, array in vars(batch).items() if name != "labels" and array is not None]
+    with torch.no_grad():
+        expected = model(*given)
+        with torch.autocast("cpu", torch.bfloat16):
+            autocast = error(model(*given), expected)
+    assert error(GpuEncoder(model)(*given, 13), expected) < 2 * autocast < 5e-2

@@ -17,7 +17,7 @@ from transformers import BertForMaskedLM
 
 from bertkd_ray.config.sections import TeacherConfig
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.teacher.model import ConditionalMaskedLM, build_teacher, left_to_right_mask, load_teacher
+from bertkd_ray.teacher.model import ConditionalMaskedLM, build_teacher, load_teacher
 from tests.teacher.tiny import write_bert
 
 BERT_IDS = np.asarray([0, 1, 2, 3, 9, 9, 7, 30], np.int32)
@@ -59,36 +59,16 @@ def test_hidden_states_are_those_of_berts_own_head(
     torch.testing.assert_close(model(*inputs), plain_hidden(bert, inputs, layers or 2), rtol=1e-5, atol=1e-5)
 
 
-def test_left_to_right_mask_by_hand() -> None:
-    token_types = torch.tensor([[0, 0, 1, 1, 0]])
-    seen = left_to_right_mask(token_types, torch.tensor([[True, True, True, True, False]])) == 0
-    rows = ["11000", "11000", "11100", "11110", "11000"]
-    assert seen[0, 0].int().tolist() == [[int(place) for place in row] for row in rows]
-
-
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_left_to_right_sees_no_later_target_and_the_source_no_target(
-    bert: Path, tmp_path: Path, inputs: tuple[torch.Tensor, ...], attention: str
-) -> None:
-    built = build_teacher(bert, BERT_IDS, TeacherConfig(left_to_right=True), attention=attention)
-    built.save_pretrained(tmp_path)
-    model = load_teacher(tmp_path, attention=attention)
-    input_ids, token_types, present, _ = inputs
-    everywhere = torch.arange(input_ids.numel())
-
-    def hidden(place: int, token: int) -> torch.Tensor:
-        changed = input_ids.clone()
-        changed[0, place] = token
-        return model(changed, token_types, present, everywhere)[: input_ids.shape[1]]
-
-    before = hidden(0, 2)
-    # Place 4 is a target; the source (0 to 2) and the target before it do not see it, it and the later ones do.
-    moved = (hidden(4, 12) - before).abs().amax(1) > 1e-4
-    assert moved.tolist() == [False, False, False, False, True, True]
-    moved = (hidden(1, 12) - before).abs().amax(1) > 1e-4
-    assert moved.all()
-    with torch.autocast("cpu", torch.bfloat16):
-        assert (hidden(0, 2).float() - before).abs().max() < 0.1
+def test_the_direction_is_saved_and_that_of_earlier_versions_is_refused(bert: Path, tmp_path: Path) -> None:
+    build_teacher(bert, BERT_IDS, TeacherConfig(direction="left_to_right")).save_pretrained(tmp_path)
+    assert load_teacher(tmp_path).config.direction == "left_to_right"
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["direction"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert load_teacher(tmp_path).config.direction == "both"
+    (tmp_path / "config.json").write_text(json.dumps({**config, "left_to_right": True}))
+    with pytest.raises(UserError, match="from left to right as earlier versions did; run finetune again"):
+        load_teacher(tmp_path)
 
 
 def test_output_layer_starts_from_the_input_embedding(bert: Path, inputs: tuple[torch.Tensor, ...]) -> None:

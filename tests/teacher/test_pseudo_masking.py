@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
+from bertkd_ray.config.sections import TeacherConfig
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.tokenizer import EOS_ID
-from bertkd_ray.teacher.masking import BertSpecials
+from bertkd_ray.teacher.masking import BertSpecials, input_lengths
 from bertkd_ray.teacher.model import ConditionalMaskedLM, build_teacher
-from bertkd_ray.teacher.pseudo_masking import pseudo_masked_batch, pseudo_masked_lengths
+from bertkd_ray.teacher.pseudo_masking import pseudo_masked_batch
 from bertkd_ray.teacher.task import TeacherBatch
 from tests.teacher.tiny import write_bert
 
@@ -51,7 +50,7 @@ def test_a_row_by_hand():
 @pytest.fixture(scope="module", params=["eager", "sdpa"])
 def teacher(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ConditionalMaskedLM:
     bert = write_bert(tmp_path_factory.mktemp("bert"))
-    return build_teacher(bert, BERT_IDS, pretrained=True, attention=request.param).eval()
+    return build_teacher(bert, BERT_IDS, TeacherConfig(direction="left_to_right"), attention=request.param).eval()
 
 
 @torch.no_grad()
@@ -113,5 +112,5 @@ def test_positions_end_where_those_of_the_bidirectional_input_do() -> None:
 
 def test_tokens_a_pair_takes() -> None:
     src, tgt = (np.asarray([len(row[side]) for row in ROWS]) for side in (0, 1))
-    assert pseudo_masked_lengths(src, tgt).tolist() == [11, 9, 14]
+    assert input_lengths(src, tgt, "left_to_right").tolist() == [11, 9, 14]
     assert [int(row.sum()) for row in batch_of(ROWS).input_ids != SPECIALS.pad] == [11, 9, 14]

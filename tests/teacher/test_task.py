@@ -117,11 +117,44 @@ def test_the_probability_reaches_the_masks(make):
     assert many / positions == pytest.approx(0.5, abs=0.06)
 
 
-def test_validation_is_the_same_for_every_seed_and_every_call(make):
-    task = make(seed=1)
+def test_from_left_to_right_every_position_is_predicted_in_every_epoch(make):
+    rows = table(12, seed=5)
+    task = make(direction="left_to_right")
+    batch = task.collate(micro(rows))
+    tgt = Ragged.from_arrow(rows["tgt_ids"])
+    assert batch.labels.tolist() == [token for row in range(12) for token in [*tgt.row(row).tolist(), EOS_ID]]
+    later = task.collate(micro(rows, epoch=1))
+    assert all(torch.equal(value, vars(later)[name]) for name, value in vars(batch).items())
+    counted = lengths(rows, "left_to_right")
+    src = Ragged.from_arrow(rows["src_ids"])
+    assert counted.tokens.tolist() == counted.sort.tolist() == (src.lengths + 2 * tgt.lengths + 3).tolist()
+    assert batch.input_ids.shape == (12, int(counted.tokens.max()))
+
+
+def test_from_left_to_right_the_loss_is_that_of_the_text(make):
+    """Cross-entropy a token and end of sentence, by single positions after their left context."""
+    task = make(direction="left_to_right", valid=VALID.slice(0, 3))
+    found = evaluated(task)["valid/loss"]
+    losses = []
+    for row in VALID.slice(0, 3).to_pylist():
+        frame = [SPECIALS.cls, *BERT_IDS[row["src_ids"]], SPECIALS.sep]
+        for position, label in enumerate([*row["tgt_ids"], EOS_ID]):
+            ids = torch.tensor([[*frame, *BERT_IDS[row["tgt_ids"][:position]], SPECIALS.mask]])
+            seen = torch.ones(ids.shape[1], ids.shape[1]).tril().bool()
+            seen[:, : len(frame)] = True
+            types = (torch.arange(ids.shape[1]) >= len(frame)).long()[None]
+            with torch.no_grad():
+                hidden = task.model.eval()(ids, types, seen[None], torch.tensor([ids.shape[1] - 1]))
+                losses.append(-float(task.model.logits(hidden).log_softmax(-1)[0, label]))
+    assert found == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+
+
+@pytest.mark.parametrize("direction", ["both", "left_to_right"])
+def test_validation_is_the_same_for_every_seed_and_every_call(make, direction):
+    task = make(seed=1, direction=direction)
     first = evaluated(task)
     assert evaluated(task) == first
-    assert evaluated(make(seed=99)) == first
+    assert evaluated(make(seed=99, direction=direction)) == first
     assert set(first) == {"valid/loss", "valid/accuracy"}
 
 
@@ -218,7 +251,9 @@ def test_decay_spares_biases_and_layer_norms(make):
     assert spared == {name for name in names.values() if name.endswith(".bias") or "LayerNorm" in name}
 
 
-def test_a_batch_moves_whole(make):
-    batch = make().collate(micro(VALID)).to(torch.device("meta"))
+@pytest.mark.parametrize("direction", ["both", "left_to_right"])
+def test_a_batch_moves_whole(make, direction):
+    batch = make(direction=direction).collate(micro(VALID)).to(torch.device("meta"))
     assert isinstance(batch, TeacherBatch)
-    assert {value.device.type for value in vars(batch).values()} == {"meta"}
+    assert {value.device.type for value in vars(batch).values() if value is not None} == {"meta"}
+    assert (batch.position_ids is None) is (direction == "both")
