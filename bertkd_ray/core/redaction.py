@@ -12,7 +12,9 @@ _ODD_PASSWORD = re.compile(
 _AFTER_SCHEME = re.compile(r"(?<=://)[^\s\"'<>]*[^\s\"'<>:;,.)\]}]")  # a sentence's punctuation is not the URI's
 _QUERY_VALUE = re.compile(r"(?<=[?&])([^=&#]+)=([^&#]*)")
 _SECRET_VALUE = re.compile(r"[?&#]([^=&#]*(?:pass|secret|token|key|sig|cred)[^=&#]*)=([^&#]*)", re.IGNORECASE)
-_HARMLESS = frozenset({"endpoint_override", "region", "scheme"})  # without them the URI cannot be opened as it is shown
+_HARMLESS = frozenset(
+    {"endpoint_override", "region", "scheme"}
+)  # without them the URI cannot be opened as it is redacted_uri
 _SHORTEST_SECRET = 3  # shorter ones are parts of ordinary words
 _HIDDEN = "***"
 
@@ -31,10 +33,12 @@ def redacted(text: str, *, secrets_of: str = "") -> str:
 
 def _without_credentials(match: re.Match[str]) -> str:
     uri, mark, fragment = _without_user(match[0]).partition("#")
-    shown = _QUERY_VALUE.sub(_without_value, uri)
+    redacted_uri = _QUERY_VALUE.sub(_without_value, uri)
     # Of a query's value that was not escaped, or a token of its own; a page's place is a path, or a word.
-    is_secret = len(fragment) >= _SHORTEST_SECRET and not fragment.startswith("/") and ("=" in fragment or shown != uri)
-    return shown + mark + (_HIDDEN if is_secret else fragment)
+    is_secret = (
+        len(fragment) >= _SHORTEST_SECRET and not fragment.startswith("/") and ("=" in fragment or redacted_uri != uri)
+    )
+    return redacted_uri + mark + (_HIDDEN if is_secret else fragment)
 
 
 def _without_value(match: re.Match[str]) -> str:
