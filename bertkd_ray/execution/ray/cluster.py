@@ -65,7 +65,14 @@ def require_shared_storage(storage: str) -> int:
             answers[_why_unseen.options(scheduling_strategy=here).remote(store.uri, probe)] = node
         answered, _ = ray.wait(list(answers), num_returns=len(answers), timeout=_PROBE_SECONDS)
         for answer in answered:
-            if reason := ray.get(answer):
+            try:
+                reason = ray.get(answer)
+            except ray.exceptions.RayTaskError as error:
+                # As where this package is not installed.
+                reason = str(error).strip().rpartition("\n")[2][:_LONGEST_REASON]
+            except ray.exceptions.RayError:
+                continue  # the node has gone meanwhile
+            if reason:
                 name = answers[answer]["NodeManagerHostname"]
                 raise UserError(
                     f"storage: node {name} does not see what is written to {store.display_uri()} here ({reason}); give "

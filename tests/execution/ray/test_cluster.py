@@ -62,6 +62,20 @@ def test_a_node_that_does_not_see_the_storage_is_named(nodes, tmp_path, monkeypa
     assert Store(str(tmp_path / "store")).files() == []
 
 
+def test_a_node_that_cannot_even_ask_is_one_line_and_one_that_is_gone_is_passed_over(nodes, tmp_path, monkeypatch):
+    errors = iter(
+        [ray.exceptions.NodeDiedError("gone"), ray.exceptions.RayTaskError("f", "Traceback:\nNo module", None)]
+    )
+
+    def fail(answer: Answer) -> str:
+        raise next(errors)
+
+    monkeypatch.setattr(cluster, "_why_unseen", Probe())
+    monkeypatch.setattr(ray, "get", fail)
+    with pytest.raises(UserError, match=r"^storage: node node-1 does not see .* \(No module\); give a directory"):
+        cluster.require_shared_storage(str(tmp_path))
+
+
 def test_nodes_that_see_it_are_counted(nodes, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "_why_unseen", Probe())
     assert cluster.require_shared_storage(str(tmp_path)) == 3
