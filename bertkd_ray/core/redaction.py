@@ -12,9 +12,7 @@ _ODD_PASSWORD = re.compile(
 _AFTER_SCHEME = re.compile(r"(?<=://)[^\s\"'<>]*[^\s\"'<>:;,.)\]}]")  # a sentence's punctuation is not the URI's
 _QUERY_VALUE = re.compile(r"(?<=[?&])([^=&#]+)=([^&#]*)")
 _SECRET_VALUE = re.compile(r"[?&#]([^=&#]*(?:pass|secret|token|key|sig|cred)[^=&#]*)=([^&#]*)", re.IGNORECASE)
-_HARMLESS = frozenset(
-    {"endpoint_override", "region", "scheme"}
-)  # without them the URI cannot be opened as it is redacted_uri
+_HARMLESS = frozenset({"endpoint_override", "region", "scheme"})  # without them the redacted URI cannot be opened
 _SHORTEST_SECRET = 3  # shorter ones are parts of ordinary words
 _HIDDEN = "***"
 

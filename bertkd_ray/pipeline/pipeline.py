@@ -146,22 +146,22 @@ class Pipeline(ExitStack):
 
         arm: for a stage that every arm has. While another driver makes it, raises UserError.
         """
-        artifact = self._resolve(STAGES[name], arm, compute=True)
+        artifact = self._artifact_of(STAGES[name], arm, compute=True)
         assert artifact is not None
         return artifact
 
     def find(self, name: str, arm: str = "") -> Artifact | None:
         """The artifact of a stage; None where it is not finished, or one of those that it is made from."""
-        return self._resolve(STAGES[name], arm, compute=False)
+        return self._artifact_of(STAGES[name], arm, compute=False)
 
-    def _resolve(self, stage: Stage, arm: str, *, compute: bool) -> Artifact | None:
+    def _artifact_of(self, stage: Stage, arm: str, *, compute: bool) -> Artifact | None:
         result = self.outcome.stages.get(stage.result(arm))
         if result is not None:
             return result.artifact
         config = self._arms[arm] if stage.per_arm else self.config
         inputs: dict[str, Artifact] = {}
         for source in stage.inputs_of(config):
-            artifact = self._resolve(source, arm, compute=compute)
+            artifact = self._artifact_of(source, arm, compute=compute)
             if artifact is None:
                 return None
             inputs[source.artifact] = artifact

@@ -63,8 +63,8 @@ def require_shared_storage(storage: str) -> int:
         for node in nodes:
             here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             answers[_why_unseen.options(scheduling_strategy=here).remote(store.uri, probe)] = node
-        answered, _ = ray.wait(list(answers), num_returns=len(answers), timeout=_PROBE_SECONDS)
-        for answer in answered:
+        ready, _ = ray.wait(list(answers), num_returns=len(answers), timeout=_PROBE_SECONDS)
+        for answer in ready:
             try:
                 reason = ray.get(answer)
             except ray.exceptions.RayTaskError as error:
