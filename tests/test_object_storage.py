@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
+import itertools
 import shutil
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +172,73 @@ def test_writing_asks_for_no_more_than_writing(server):
     store.write(b"x", "a", "b")
     assert store.read("a", "b") == b"x"
     assert [name for name, _ in store._all_files()] == ["a/b"]
+
+
+@pytest.fixture
+def flaky(server) -> Iterator[str]:
+    """The server behind one that answers every third request itself: come back later."""
+    lock, count = threading.Lock(), itertools.count(1)
+
+    class Proxy(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_one_request(self) -> None:
+            self.raw_requestline = self.rfile.readline(65537)
+            if not self.raw_requestline or not self.parse_request():
+                self.close_connection = True
+                return
+            body = self._body()
+            with lock:
+                is_refused = next(count) % 3 == 0
+            if is_refused:
+                self._answer(503, {}, b"<Error><Code>SlowDown</Code></Error>")
+                return
+            connection = http.client.HTTPConnection(server.removeprefix("http://"))
+            headers = {name: value for name, value in self.headers.items() if name.lower() != "transfer-encoding"}
+            connection.request(self.command, self.path, body, headers)
+            answer = connection.getresponse()
+            self._answer(answer.status, dict(answer.getheaders()), answer.read())
+            connection.close()
+
+        def _body(self) -> bytes:
+            if self.headers.get("Transfer-Encoding") != "chunked":
+                return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            body = b""
+            while size := int(self.rfile.readline(), 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+            return body
+
+        def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+            self.send_response_only(status)
+            for name, value in headers.items():
+                if name.lower() not in ("transfer-encoding", "connection", "content-length"):
+                    self.send_header(name, value)
+            length = headers.get("Content-Length") if self.command == "HEAD" else None
+            self.send_header("Content-Length", length or str(len(body)))
+            self.end_headers()
+            self.wfile.write(b"" if self.command == "HEAD" else body)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{proxy.server_port}"
+        proxy.shutdown()
+
+
+def test_answers_that_say_later_are_asked_for_again(flaky, tmp_path):
+    store = Store(f"s3://bucket/flaky?{_way(flaky)}")
+    (tmp_path / "model").mkdir()
+    data = bytes(range(256)) * (24 << 12)
+    (tmp_path / "model" / "x").write_bytes(data)
+    for _ in range(3):
+        store.require_writable()
+        store.upload(tmp_path / "model", "model")
+        assert store.files("model") == [("x", len(data))]
+        assert store.read("model", "x") == data
+        with hold_lock(store, "corpus-x"):
+            assert store.exists("locks", "corpus-x.json")
+        store.delete("model")
 
 
 def test_a_lock_is_one_drivers(storage):
