@@ -36,6 +36,8 @@ bert_id: id of the BERT piece behind it.
 count: occurrences in the training text, as BERT segments it.
 """
 TOKENIZER_FILE = "tokenizer.json"
+MODEL_INPUT_NAMES = ["input_ids", "attention_mask"]
+"""What a tokenizer gives a student; the class of transformers 4 would add `token_type_ids`."""
 TOKENIZER_CLASS = "PreTrainedTokenizerFast"
 """What `tokenizer_config.json` names; transformers 5 would write a name that 4 does not know."""
 _LINE_WORDS = 64  # words that are encoded as one text
@@ -233,6 +235,7 @@ def save_vocabulary(vocabulary: Vocabulary, directory: str | Path, *, model_max_
         bos_token=BOS_TOKEN,
         eos_token=EOS_TOKEN,
         split_special_tokens=True,
+        model_input_names=MODEL_INPUT_NAMES,
         clean_up_tokenization_spaces=False,
         model_max_length=model_max_length,
     )

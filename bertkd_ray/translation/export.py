@@ -23,7 +23,7 @@ from bertkd_ray.core.errors import ReportedError, UserError, one_line
 from bertkd_ray.core.paths import expand_home
 from bertkd_ray.core.quiet import quiet_transformers
 from bertkd_ray.core.redaction import redacted
-from bertkd_ray.corpus.tokenizer import TOKENIZER_CLASS, TOKENIZER_FILE
+from bertkd_ray.corpus.tokenizer import MODEL_INPUT_NAMES, TOKENIZER_CLASS, TOKENIZER_FILE
 from bertkd_ray.student.distill import MODEL
 from bertkd_ray.student.lineage import Lineage, lineage_of, student_at
 from bertkd_ray.student.saved_model import student_config
@@ -125,8 +125,8 @@ def export_huggingface(lineage: Lineage, output: Path, *, license: str | None, f
         student_config(student)
         with _new_directory(output, force=force) as directory:
             shutil.copytree(student, directory, dirs_exist_ok=True)
-            changes = {"model_max_length": settings.max_tokens + 1, "tokenizer_class": TOKENIZER_CLASS}
-            _change_json(directory / _TOKENIZER_CONFIG, **changes)
+            changes = {"tokenizer_class": TOKENIZER_CLASS, "model_input_names": MODEL_INPUT_NAMES}
+            _change_json(directory / _TOKENIZER_CONFIG, model_max_length=settings.max_tokens + 1, **changes)
             _change_json(directory / _GENERATION_CONFIG, **_generation(settings))
             _finish(directory, lineage, settings, "huggingface", license)
     return Exported(output, "huggingface", _size(output))
