@@ -163,7 +163,15 @@ _NAMES = {
 
 def _bounds(metadata: Iterable[Any]) -> list[str]:
     """What pydantic checks beside the type."""
-    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "at least", "pattern": "matches"}
+    signs = {
+        "ge": "≥",
+        "gt": ">",
+        "le": "≤",
+        "lt": "<",
+        "min_length": "at least",
+        "max_length": "at most",
+        "pattern": "matches",
+    }
     return [
         f"{sign} `{value}`" if name == "pattern" else f"{sign} {value}"
         for constraint in metadata

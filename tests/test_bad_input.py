@@ -81,6 +81,22 @@ VALUES = {
     "device=tpu": "{yaml}: device: Input should be 'auto', 'cpu' or 'gpu' (got 'tpu')",
     "verify=never": "{yaml}: verify: Input should be 'checksums' or 'sizes' (got 'never')",
     "name=../x": "{yaml}: name: String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$' (got '../x')",
+    f"name={'x' * 101}": f"{{yaml}}: name: String should have at most 100 characters (got '{'x' * 101}')",
+    "workers=10001": "{yaml}: workers: at most 10000 workers can be asked for (got 10001)",
+    "translate.beam=100000000000000000000": (
+        "{yaml}: translate.beam: Input should be less than or equal to 1000 (got 100000000000000000000)"
+    ),
+    "student.width=1000000000": ("{yaml}: student.width: Input should be less than or equal to 65536 (got 1000000000)"),
+    f"seed=0x{'f' * 9000}": "{yaml}: seed: Input should be less than 2147483648 (got a number with very many digits)",
+    f"seed={'x' * 9000}": (
+        f"{{yaml}}: seed: Input should be a valid integer, unable to parse string as an integer (got '{'x' * 199}…)"
+    ),
+    # nested
+    f"kd.alpha={'[' * 99}{']' * 99}": (
+        f"{{yaml}}: kd.alpha: Input should be a valid number (got {'[' * 99}{']' * 99})"
+    ),
+    f"kd.alpha={'[' * 5000}": (f"'kd.alpha={'[' * 190}…: the value is not YAML: nested too deeply"),
+    f"arms.a.kd{'.a' * 5000}=1": f"arms.a.kd{'.a' * 45}.…: unknown key; no section lies so deep",
     # unknown
     "studnet.steps=1": "{yaml}: unknown key studnet; did you mean student?",
     "kd.alfa=1": "{yaml}: unknown key kd.alfa; did you mean kd.alpha?",

@@ -112,3 +112,21 @@ def test_after_a_restart_the_rate_is_that_of_what_was_computed_since(monkeypatch
         "finetune  310/1,000 steps  31%  1.0 steps/s  left 11m30s  loss 2",
         "finetune  310/1,000 steps  31%  in 1m50s  loss 2",
     ]
+
+
+def test_what_a_restarted_worker_hands_out_again_makes_no_rate(monkeypatch):
+    """Step 10, then nothing until a worker goes on from a checkpoint of step 800 that an earlier one wrote."""
+    stderr, now, clock = io.StringIO(), [100.0], [time.time()]
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+    defaults = {**Progress.__init__.__kwdefaults__, "clock": lambda: now[0]}
+    monkeypatch.setattr(Progress.__init__, "__kwdefaults__", defaults)
+    with tracked_curves("finetune", 1000, NoRun()) as on_rows:
+        began = clock[0]
+        for seconds, steps in ((10, [10]), (2000, []), (2, range(10, 801, 10)), (10, [810]), (10, [820])):
+            now[0], clock[0] = now[0] + seconds, clock[0] + seconds
+            on_rows([CurveRow(step, began + step if step <= 800 else clock[0], {"train/loss": 2.0}) for step in steps])
+    assert stderr.getvalue().splitlines()[-2:] == [
+        "finetune  820/1,000 steps  82%  1.0 steps/s  left 3m00s  loss 2",
+        "finetune  820/1,000 steps  82%  in 33m52s  loss 2",
+    ]

@@ -1,6 +1,8 @@
 """`bertkd`: parse, call, print. Results go to stdout, logs and progress to stderr."""
 
+import io
 import os
+import select
 import signal
 import sys
 import threading
@@ -15,11 +17,12 @@ from bertkd_ray.execution.ray import cluster_address
 
 __all__ = ["main", "make_parser"]
 
+_STDOUT = 1
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    if sys.stderr is not None:
-        sys.stderr = redacted_stream(sys.stderr)
+    _prepare_streams()
     options = parse(arguments)
     # The hub's progress bars and the tokenizers' warnings about forks say nothing to this program's user.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -29,16 +32,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return options.call(options) or 0
+        code = options.call(options) or 0
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("bertkd: interrupted; run the same command to go on", file=sys.stderr)
         return 1
     except Exception as error:
+        if isinstance(error, OSError) and (refused := _stdout_error()) is not None:
+            # Of one who reads no further there is nothing to say.
+            if not isinstance(refused, BrokenPipeError):
+                print(f"bertkd: error: stdout: {refused.strerror}; give a place that can be written", file=sys.stderr)
+            return 0 if isinstance(refused, BrokenPipeError) else 1
         reported = as_reported(error)
         if reported is None:
             raise
         print(f"bertkd: error: {reported}", file=sys.stderr)
         return exit_past_hung_calls(reported.exit_code)
+
+
+def _prepare_streams() -> None:
+    """Makes sure that whatever is printed can be, and that no credentials are.
+
+    A stream that was closed when the process began is None, and its number would be given to the next file opened,
+    which then got what libraries print.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(descriptor, "r" if name == "stdin" else "w"))
+    # What the terminal's encoding lacks is written as an escape, not an error after hours of work.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    sys.stderr = redacted_stream(sys.stderr)
+
+
+def _stdout_error() -> OSError | None:
+    """Why stdout does not take what has been printed; None where it does."""
+    error: OSError | None = None
+    try:
+        sys.stdout.flush()
+    except OSError as refused:
+        error = refused
+    poll = select.poll()
+    poll.register(_STDOUT, 0)
+    if any(event & select.POLLERR for _, event in poll.poll(0)):  # where Python keeps nothing to be flushed
+        error = BrokenPipeError()
+    if error is not None:
+        # Python flushes it once more when it ends, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
+    return error
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:

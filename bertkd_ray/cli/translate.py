@@ -55,7 +55,7 @@ def _require_no_line_options(options: Namespace) -> None:
 
 
 def _translate_text(options: Namespace) -> None:
-    """Translates a file, or stdin, to stdout; ends quietly when nobody reads on."""
+    """Translates a file, or stdin, to stdout."""
     files = options.overrides
     if len(files) > 1:
         raise UserError(f"{files[1]}: bertkd translate MODEL takes one FILE, or stdin")
@@ -67,11 +67,7 @@ def _translate_text(options: Namespace) -> None:
             options.config, beam=options.beam, device=options.device or "auto", tokenised=options.tokenised
         )
         out = sys.stdout.buffer
-        try:
-            translate_stream(translator, line_windows(read, name), out.write, out.flush)
-        except BrokenPipeError:
-            # Python flushes stdout once more when it ends, and would complain.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        translate_stream(translator, line_windows(read, name), out.write, out.flush)
 
 
 @contextmanager

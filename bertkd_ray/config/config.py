@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
 from bertkd_ray.config.corpus import CorpusConfig
 from bertkd_ray.config.keys import dotted, set_key
-from bertkd_ray.config.section import NAME, Location, Section
+from bertkd_ray.config.section import LONGEST_NAME, NAME, Location, Section
 from bertkd_ray.config.sections import (
     ExtractConfig,
     KdConfig,
@@ -48,6 +48,8 @@ def _worker_count(value: Any) -> int | tuple[int, int]:
     # YAML's `true` is an int to Python.
     if any(isinstance(count, bool) or not isinstance(count, int) or count < 1 for count in counts):
         raise ValueError("a whole number from 1, or [least, most] of them, is needed")
+    if max(counts, default=1) > 10_000:
+        raise ValueError("at most 10000 workers can be asked for")
     if not isinstance(value, list | tuple):
         return counts[0]
     if len(counts) != 2 or counts[0] > counts[1]:
@@ -63,7 +65,7 @@ def tracking_section(value: Any) -> Any:
 class Config(Section):
     """One pipeline: a corpus, a teacher, and the students to compare."""
 
-    name: str = Field(pattern=NAME)
+    name: str = Field(pattern=NAME, max_length=LONGEST_NAME)
     """Name of the pipeline, of its MLflow experiment and of nothing else."""
     storage: Location = "artifacts"
     """Directory or URI (`s3://`, `gs://`) of the artifacts; on a cluster every node must reach it."""
@@ -76,27 +78,27 @@ class Config(Section):
     workers: Annotated[int | tuple[int, int], PlainValidator(_worker_count)] = 1
     """Train workers, a number that divides the micro-batches of an update; or `[least, most]`: as many as the cluster
     has room for, again whenever nodes leave or join."""
-    resize_every: float = Field(60.0, gt=0)
+    resize_every: float = Field(60.0, gt=0, le=10**6)
     """Seconds between two looks whether the cluster has room for another number of `workers: [least, most]`; a change
     starts the training again from a checkpoint."""
-    cpus_per_worker: int | None = Field(None, ge=1)
+    cpus_per_worker: int | None = Field(None, ge=1, le=10**4)
     """CPUs, and torch threads, a train worker; null shares out the largest node."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """`auto` takes GPUs where the cluster has them."""
     runtime: Literal["ray", "local"] = "ray"
     """`local` runs every stage in the command's own process, without Ray: for a debugger or a bare machine."""
-    max_failures: int = Field(3, ge=0)
+    max_failures: int = Field(3, ge=0, le=10**9)
     """Times that a training job starts again from its checkpoint after a lost worker, and that a map goes on after
     actors that died for good without anything done in between. Nodes that are drained do not count."""
-    preemption_grace: float = Field(30.0, ge=0)
+    preemption_grace: float = Field(30.0, ge=0, le=10**6)
     """Seconds that a train worker has for a checkpoint after SIGTERM, and others after a node's announced end."""
     max_rejects: float = Field(0.001, ge=0, lt=1)
     """Share of a stage's pairs that extract and translate may leave out because computing them raises or kills its
     process, before the stage fails. They stand in the artifact's table of rejects. The distilled arms train on the
     pairs that have soft labels, the control on the whole corpus: with rejects, their batches differ."""
-    checkpoint_every: int = Field(200, ge=1)
+    checkpoint_every: int = Field(200, ge=1, le=10**9)
     """Steps between checkpoints; at most so much work is repeated after a failure."""
-    log_every: int = Field(10, ge=1)
+    log_every: int = Field(10, ge=1, le=10**9)
     """Steps between two points of the training curves."""
     corpus: CorpusConfig
     """Stage 0."""
@@ -108,7 +110,7 @@ class Config(Section):
     """Stage 3, the loss."""
     student: StudentConfig = StudentConfig()
     """Stage 3, the student."""
-    arms: dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]] = Field(
+    arms: dict[Annotated[str, Field(pattern=NAME, max_length=LONGEST_NAME)], dict[str, Any]] = Field(
         {"distilled": {}, "control": CONTROL_OVERRIDES}
     )
     """Students to compare: name and the `kd.*` and `student.*` keys that differ."""

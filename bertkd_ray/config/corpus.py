@@ -100,11 +100,11 @@ class CleanConfig(Section):
     """Drop pairs whose source sentence stands in test, whatever its case."""
     identical_sides: bool = False
     """Drop pairs whose two sides are equal."""
-    min_words: int | None = Field(None, ge=1)
+    min_words: int | None = Field(None, ge=1, le=10**9)
     """Drop pairs with a side of fewer words."""
-    max_words: int | None = Field(None, ge=1)
+    max_words: int | None = Field(None, ge=1, le=10**9)
     """Drop pairs with a side of more words."""
-    max_ratio: float | None = Field(None, ge=1)
+    max_ratio: float | None = Field(None, ge=1, le=10**9)
     """Drop pairs whose longer side has more than so many words for each word of the other."""
 
     @model_validator(mode="after")
@@ -169,13 +169,13 @@ class CorpusConfig(Section):
     """Pairs that are dropped."""
     lowercase: bool = False
     """Lower-case both sides first, as the paper did."""
-    max_side_tokens: int = Field(150, ge=1)
+    max_side_tokens: int = Field(150, ge=1, le=10**5)
     """Tokens: pairs with a longer side are dropped."""
-    max_pair_tokens: int = Field(509, ge=2)
+    max_pair_tokens: int = Field(509, ge=2, le=2 * 10**5)
     """Tokens of both sides together; 509 and three special tokens fill BERT's 512 positions."""
-    fragment_pairs: int = Field(2048, ge=1)
+    fragment_pairs: int = Field(2048, ge=1, le=10**7)
     """Pairs a Parquet file: the unit of work and of resumption in prepare and extract."""
-    group_pairs: int = Field(1024, ge=1)
+    group_pairs: int = Field(1024, ge=1, le=10**7)
     """Pairs a Parquet row group: the unit that the batch plan shuffles."""
 
     @field_validator("source", mode="before")

@@ -10,8 +10,10 @@ from bertkd_ray.config.config import Config, tracking_section
 from bertkd_ray.config.keys import set_key
 from bertkd_ray.config.validation import validated
 from bertkd_ray.config.yaml_text import parse_yaml
-from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.errors import UserError, brief_repr
 from bertkd_ray.core.paths import expand_home
+
+_LONGEST = 1 << 24  # characters of a configuration
 
 
 def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
@@ -29,7 +31,10 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
 def read_tree(path: str | Path) -> dict[str, Any]:
     """The keys of a YAML file. Raises UserError for a file that is missing or is no mapping."""
     try:
-        tree = parse_yaml(Path(expand_home(str(path))).read_text(encoding="utf-8"))
+        with open(expand_home(str(path)), encoding="utf-8") as file:
+            text = file.read(_LONGEST + 1)
+        # A device would be read for ever.
+        tree = parse_yaml(text) if len(text) <= _LONGEST else None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; give a YAML configuration, for example configs/demo.yaml") from None
     except (yaml.YAMLError, ValueError) as error:
@@ -43,11 +48,11 @@ def read_override(text: str) -> tuple[str, Any]:
     """Key and value of `section.key=value`. Raises UserError for anything else."""
     key, separator, value = text.partition("=")
     if not separator or not key:
-        raise UserError(f"{text!r}: an override is written section.key=value")
+        raise UserError(f"{brief_repr(text)}: an override is written section.key=value")
     try:
         return key, parse_yaml(value)
     except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{text!r}: the value is not YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{brief_repr(text)}: the value is not YAML: {' '.join(str(error).split())}") from None
 
 
 def override(tree: dict[str, Any], key: str, value: Any) -> None:

@@ -12,6 +12,7 @@ Location = Annotated[str, AfterValidator(expand_home)]
 """A path or URI; a leading `~` is the home directory."""
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """What names of pipelines, arms and models may be."""
+LONGEST_NAME = 100
 
 
 class Section(BaseModel):

@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from bertkd_ray.config.section import NAME, Location, Section
+from bertkd_ray.config.section import LONGEST_NAME, NAME, Location, Section
 
 WARMUP_SHARE = 0.05
 """Share of the teacher's steps in which its rate rises, where `warmup_steps` is null."""
@@ -24,7 +24,7 @@ class TeacherConfig(Section):
     """Any BERT: a directory, a hub id, or `package:NAME/DIRECTORY` for one that a Python package carries."""
     pretrained: bool = True
     """False: only the configuration and vocabulary are taken and the weights start at random (the ablation)."""
-    layers: int | None = Field(None, ge=1)
+    layers: int | None = Field(None, ge=1, le=1000)
     """Keep only the first so many layers; null keeps all."""
     direction: Direction = "both"
     """`both`: masked positions see the whole pair, as in the paper. `left_to_right`: every target position is predicted
@@ -35,11 +35,11 @@ class TeacherConfig(Section):
     """Dropout on hidden states; null is the checkpoint's own (0.1)."""
     attention_dropout: float = Field(0.1, ge=0, lt=1)
     """Dropout on attention weights."""
-    steps: int = Field(100_000, ge=1)
+    steps: int = Field(100_000, ge=1, le=10**9)
     """Updates."""
-    batch_tokens: int = Field(16_384, ge=1)
+    batch_tokens: int = Field(16_384, ge=1, le=10**9)
     """Padded tokens an update, over all workers: pairs times the longest sequence, which holds both sides of a pair."""
-    micro_batches: int = Field(1, ge=1)
+    micro_batches: int = Field(1, ge=1, le=10**5)
     """Micro-batches an update; a multiple of the number of workers. Part of the batch plan, so part of the result."""
     mask_probability: float = Field(0.15, gt=0, le=1)
     """Probability that a target position is masked; from left to right all are predicted."""
@@ -47,15 +47,15 @@ class TeacherConfig(Section):
     """`bertadam` is the original's Adam without bias correction, clipped tensor by tensor."""
     peak_lr: float = Field(5e-5, gt=0)
     """Highest learning rate."""
-    warmup_steps: int | None = Field(None, ge=0)
+    warmup_steps: int | None = Field(None, ge=0, le=10**9)
     """Steps in which the rate rises linearly; afterwards it falls linearly to 0. Null is a twentieth of `steps`."""
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(0.01, ge=0, le=1000)
     """Decoupled weight decay; none for biases and LayerNorm."""
-    clip: float = Field(1.0, gt=0)
+    clip: float = Field(1.0, gt=0, le=10**9)
     """Gradient norm above which the gradient is scaled down."""
-    eval_every: int = Field(1_000, ge=1)
+    eval_every: int = Field(1_000, ge=1, le=10**9)
     """Steps between validations."""
-    patience: int | None = Field(None, ge=1)
+    patience: int | None = Field(None, ge=1, le=10**9)
     """Stop after so many validations without a lower loss; null never stops early."""
 
     @model_validator(mode="after")
@@ -75,11 +75,11 @@ class ExtractConfig(Section):
 
     hashed_as = MappingProxyType({"forward_tokens": ("batch_tokens", "forward_tokens")})
 
-    topk: int | None = Field(None, ge=1)
+    topk: int | None = Field(None, ge=1, le=10**6)
     """Logits stored a position; null stores as many as the arms' kd.topk asks for."""
-    passes: int = Field(7, ge=1)
+    passes: int = Field(7, ge=1, le=1000)
     """Times each pair is seen; pass j masks the target positions j, j + passes, … From left to right once is enough."""
-    forward_tokens: int = Field(16_384, ge=1)
+    forward_tokens: int = Field(16_384, ge=1, le=10**9)
     """Padded tokens a forward pass: masked copies of pairs times the longest sequence, which holds both sides."""
 
 
@@ -90,11 +90,11 @@ class KdConfig(Section):
 
     alpha: float = Field(0.5, ge=0, le=1)
     """Weight of the soft labels; 0 trains without the teacher."""
-    temperature: float = Field(10.0, gt=0)
+    temperature: float = Field(10.0, gt=0, le=10**6)
     """Divides the teacher's logits (the student stays at 1, unless `symmetric`)."""
     symmetric: bool = False
     """True: the temperature divides the student's logits too, and the loss is scaled by its square (Hinton et al.)."""
-    topk: int = Field(8, ge=1)
+    topk: int = Field(8, ge=1, le=10**6)
     """Teacher logits used a position."""
     tail: Literal["renormalise", "exact"] = "renormalise"
     """`renormalise` the k logits as the paper does, or give the rest its `exact` mass (temperature 1 only)."""
@@ -112,15 +112,15 @@ class StudentConfig(Section):
     added_later = frozenset({"schedule"})
     hashed_as = MappingProxyType({"peak_lr": ("lr", "noam_factor"), "warmup_steps": ("warmup", "warmup_steps")})
 
-    encoder_layers: int = Field(6, ge=1)
+    encoder_layers: int = Field(6, ge=1, le=1000)
     """Layers of the encoder."""
-    decoder_layers: int = Field(6, ge=1)
+    decoder_layers: int = Field(6, ge=1, le=1000)
     """Layers of the decoder."""
-    width: int = Field(512, ge=8)
+    width: int = Field(512, ge=8, le=2**16)
     """Size of embeddings and hidden states."""
-    ffn: int = Field(2048, ge=8)
+    ffn: int = Field(2048, ge=8, le=2**18)
     """Size of the feed-forward layers' inner state."""
-    heads: int = Field(8, ge=1)
+    heads: int = Field(8, ge=1, le=2**12)
     """Attention heads; they divide `width`."""
     dropout: float = Field(0.3, ge=0, lt=1)
     """Dropout on residuals and embeddings."""
@@ -128,29 +128,29 @@ class StudentConfig(Section):
     """Dropout on attention weights."""
     activation_dropout: float = Field(0.3, ge=0, lt=1)
     """Dropout inside the feed-forward layers."""
-    steps: int = Field(100_000, ge=1)
+    steps: int = Field(100_000, ge=1, le=10**9)
     """Updates, the same for every arm."""
-    batch_tokens: int = Field(6_144, ge=1)
+    batch_tokens: int = Field(6_144, ge=1, le=10**9)
     """Padded tokens an update, over all workers: pairs times the longest sequence, be it a source or a target."""
-    micro_batches: int = Field(1, ge=1)
+    micro_batches: int = Field(1, ge=1, le=10**5)
     """Micro-batches an update; a multiple of the number of workers. Part of the batch plan, so part of the result."""
     peak_lr: float | None = Field(None, gt=0)
     """Highest learning rate; six digits count. Null is the paper's, 2 · (width · warmup_steps)^-0.5: 9.882118e-4 at
     width 512 with 8,000 steps of warm-up."""
-    warmup_steps: int = Field(8_000, ge=1)
+    warmup_steps: int = Field(8_000, ge=1, le=10**9)
     """Steps in which the rate rises linearly."""
     schedule: Literal["inverse-sqrt", "linear"] = "inverse-sqrt"
     """What follows the warm-up: peak_lr · (warmup_steps / step)^0.5, as in the original Transformer, or a linear fall
     to 0 just after the last step."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     """Probability mass that the hard label gives to the other tokens."""
-    clip: float | None = Field(None, gt=0)
+    clip: float | None = Field(None, gt=0, le=10**9)
     """Gradient norm above which the gradient is scaled down; null never does (as OpenNMT)."""
-    eval_every: int = Field(1_000, ge=1)
+    eval_every: int = Field(1_000, ge=1, le=10**9)
     """Steps between validations (token accuracy, perplexity, greedy BLEU)."""
-    patience: int | None = Field(None, ge=1)
+    patience: int | None = Field(None, ge=1, le=10**9)
     """Stop after so many validations without a higher BLEU; null never stops early."""
-    average: int = Field(1, ge=1)
+    average: int = Field(1, ge=1, le=1000)
     """Average the weights of the last so many validated checkpoints; 1 takes the best one by valid BLEU."""
     seed: int | None = Field(None, ge=0, lt=2**31)
     """Seed of the student alone, so that students of several seeds share a teacher; null is the top-level `seed`."""
@@ -177,15 +177,15 @@ class TranslateConfig(Section):
 
     hashed_as = MappingProxyType({"forward_tokens": ("batch_tokens", "forward_tokens")})
 
-    beam: int = Field(5, ge=1)
+    beam: int = Field(5, ge=1, le=1000)
     """Beam size; 1 is greedy."""
-    length_penalty: float = Field(0.6, ge=0)
+    length_penalty: float = Field(0.6, ge=0, le=100)
     """Exponent of the GNMT penalty ((5 + length) / 6)^x."""
-    n_best: int = Field(1, ge=1)
+    n_best: int = Field(1, ge=1, le=1000)
     """Hypotheses kept a sentence; at most `beam`."""
-    forward_tokens: int = Field(8_192, ge=1)
+    forward_tokens: int = Field(8_192, ge=1, le=10**9)
     """Padded tokens a forward pass: sentences times `beam` times the longest source."""
-    bootstrap_samples: int = Field(1_000, ge=10)
+    bootstrap_samples: int = Field(1_000, ge=10, le=10**5)
     """Samples of the paired bootstrap between an arm and the control."""
 
     @model_validator(mode="after")
@@ -205,7 +205,7 @@ class TrackingConfig(Section):
     """MLflow experiment; null is the configuration's name."""
     log_model: bool = True
     """Whether `run` logs each arm's student as a model, which `mlflow models serve` serves; a study logs none."""
-    registered_model: str | None = Field(None, pattern=NAME)
+    registered_model: str | None = Field(None, pattern=NAME, max_length=LONGEST_NAME)
     """Registered model of which each arm's student becomes a version; the alias `champion` is the one with the best
     valid BLEU. Null registers none."""
 

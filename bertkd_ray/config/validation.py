@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 from bertkd_ray.config.corpus import ONE_OR_MANY
 from bertkd_ray.config.earlier_keys import successor
 from bertkd_ray.config.section import Section
-from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.errors import UserError, brief_repr
 
 AnySection = TypeVar("AnySection", bound=Section)
 
@@ -31,7 +31,7 @@ def _explain(item: Any, model: type[Section], tree: dict[str, Any]) -> str:
     if item["type"] in ("model_type", "dict_type"):
         message = "a section of keys and values is needed"
     value = item.get("input")
-    got = "" if isinstance(value, dict | BaseModel) or item["type"] == "missing" else f" (got {value!r})"
+    got = "" if isinstance(value, dict | BaseModel) or item["type"] == "missing" else f" (got {brief_repr(value)})"
     return f"{key}: {message}{got}" if key else message
 
 

@@ -39,3 +39,13 @@ class TrainingDivergedError(ReportedError):
 def one_line(error: BaseException) -> str:
     """An error's message without line breaks."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def brief_repr(value: object) -> str:
+    """A value for a message, cut off where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:
+        # Python refuses to write out whole numbers of thousands of digits.
+        return "a number with very many digits"
+    return text if len(text) <= 200 else f"{text[:200]}…"

@@ -12,6 +12,7 @@ from bertkd_ray.training.curves import TRAIN_LOSS, VALID_ACCURACY, VALID_BLEU, V
 
 _DISPLAYED = {TRAIN_LOSS: "loss", VALID_LOSS: "valid loss", VALID_ACCURACY: "valid accuracy", VALID_BLEU: "BLEU"}
 """The figures of a row that the progress line shows."""
+_LATE = 5.0  # seconds that rows may be under way
 
 
 @contextmanager
@@ -50,14 +51,18 @@ def run_input(artifact: Artifact) -> InputArtifact:
 @contextmanager
 def tracked_curves(name: str, steps: int, run: Run) -> Iterator[Callable[[list[CurveRow]], None]]:
     """Takes the curves of a training to the terminal and to its run."""
-    newest, is_training = time.time(), False
+    newest = last = time.time()
+    is_training = False
     with Progress(steps, name, "steps") as progress:
 
         def on_rows(rows: list[CurveRow]) -> None:
-            nonlocal newest, is_training
+            nonlocal newest, last, is_training
+            since, last = last, time.time()
+            # Rows that took longer than it is since the last ones came are handed out of a checkpoint.
+            handed_out = bool(rows) and rows[-1].time - rows[0].time > last - since + _LATE
             for row in rows:
-                # The start of the workers is no part of the rate, nor are rows that a checkpoint hands out again.
-                is_new = row.time > newest
+                # The start of the workers is no part of the rate, nor are rows that are handed out again.
+                is_new = row.time > newest and not handed_out
                 advance = progress.update if is_training and is_new else progress.resume
                 advance(
                     row.step, **{label: row.metrics[key] for key, label in _DISPLAYED.items() if key in row.metrics}

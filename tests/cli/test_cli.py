@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import runpy
 import subprocess
@@ -246,6 +247,61 @@ def test_as_a_module(tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("bertkd: error: missing.yaml: ")
     assert done.stderr.count("\n") == 1
+
+
+PLAN = ("-m", "bertkd_ray", "plan", "CONFIG", "--pairs", "9", "--src-tokens", "3", "--tgt-tokens", "3", "--rate", "1")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_as_one_that_leads_nowhere(config, closed):
+    """The next file that is opened has another number than what libraries print to."""
+    script = (
+        "import os, sys; from bertkd_ray.cli import main; code = main(sys.argv[1:]); "
+        f"file = os.open({os.devnull!r}, os.O_RDONLY); sys.exit(code or file < 3)"
+    )
+    words = [str(config) if word == "CONFIG" else word for word in PLAN[2:]]
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", script, *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("distill" in done.stdout) == (">&-" not in closed.replace("2>&-", ""))
+
+
+def test_what_the_encoding_of_stdout_lacks_is_an_escape(config):
+    words = [str(config) if word == "CONFIG" else word for word in PLAN]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, *words]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u2500\\u2500" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("target", "code", "said"),
+    [
+        ("> /dev/full", 1, "bertkd: error: stdout: No space left on device; give a place that can be written\n"),
+        ("| true", 0, ""),
+    ],
+)
+def test_results_that_nobody_takes(config, target, code, said):
+    words = " ".join(str(config) if word == "CONFIG" else word for word in PLAN)
+    script = f"{{ {sys.executable} {words}; echo $? >&2; }} {target}"
+    environment = {**os.environ, "PYTHONUNBUFFERED": ""}
+    command = ["sh", "-c", script]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.stderr == f"{said}{code}\n"
+
+
+def test_a_traceback_has_no_password(config, tmp_path):
+    """That of a defect of ours, which Python prints."""
+    script = (
+        "import sys; from bertkd_ray.cli import main, run\n"
+        "def fail(options): raise RuntimeError('http://me:se cret@host/x')\n"
+        "run.call = fail; main(['run', 'c.yaml'])"
+    )
+    done = python("-c", script, cwd=ROOT)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert done.stderr.endswith("RuntimeError: http://***@host/x\n")
 
 
 @pytest.mark.parametrize("job", SCRIPTS, ids=lambda path: path.stem)

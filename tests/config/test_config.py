@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel
@@ -11,6 +13,7 @@ from pydantic import BaseModel
 from bertkd_ray.config import Config, load_config
 from bertkd_ray.config.section import Section
 from bertkd_ray.config.study import StudyConfig
+from bertkd_ray.core.errors import UserError
 from tests.config.conftest import DEMO
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
@@ -116,3 +119,31 @@ def test_every_field_says_what_it_is():
 def test_the_configuration_is_frozen(load):
     with pytest.raises(ValueError, match="frozen"):
         load(DEMO).kd.alpha = 1.0  # type: ignore[misc]
+
+
+def number_keys(section: type[Section], above: str = "") -> Iterator[str]:
+    """The keys of a section and of those below it that take a number."""
+    for name, field in section.model_fields.items():
+        types = {field.annotation, *get_args(field.annotation)}
+        if types & {int, float}:
+            yield f"{above}{name}"
+        for inner in types:
+            if isinstance(inner, type) and issubclass(inner, Section):
+                yield from number_keys(inner, f"{above}{name}.")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        key
+        for key in number_keys(Config)
+        # A file of text has no number; a rate that is too high ends in a line of its own.
+        if not key.startswith(("corpus.valid.", "corpus.test.")) and not key.endswith(".peak_lr")
+    ],
+)
+def test_no_number_is_without_a_limit(load, key):
+    """What asks for a thousand million million of something is refused at once, not by the memory."""
+    with pytest.raises(UserError) as caught:
+        load(DEMO, f"{key}={10**20}")
+    assert re.search(rf"\.yaml: {re.escape(key)}: .*\(got {10**20}\)$", str(caught.value))
+    assert len(list(number_keys(Config))) > 60

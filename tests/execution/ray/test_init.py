@@ -100,6 +100,14 @@ def test_whatever_the_start_of_a_session_raises_is_one_line(monkeypatch):
         RayRuntime(load_config(ROOT / "configs/demo.yaml")).start()
 
 
+def test_a_session_after_an_earlier_import_of_ray_stays_on_this_machine(no_address, monkeypatch):
+    """Ray was imported by the program before this package had set the variable."""
+    monkeypatch.setattr(ray._private.ray_constants, "ENABLE_RAY_CLUSTER", True)
+    monkeypatch.setattr(ray, "init", lambda **options: None)
+    RayRuntime(load_config(ROOT / "configs/demo.yaml")).start()
+    assert ray._private.ray_constants.ENABLE_RAY_CLUSTER is False
+
+
 @pytest.mark.parametrize("address", ["auto", "10.0.0.7:6379", "ray://head:10001"])
 def test_an_address_is_attached_to(monkeypatch, address):
     monkeypatch.setenv("RAY_ADDRESS", address)
