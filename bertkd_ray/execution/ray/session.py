@@ -82,7 +82,7 @@ class RayRuntime:
             else:
                 self._alone = True
                 # Ray reads the variable of `cluster_address` as it is imported, which a program may have done before.
-                constants = ray._private.ray_constants
+                constants: Any = ray._private.ray_constants
                 constants.ENABLE_RAY_CLUSTER = constants.env_bool(constants.ENABLE_RAY_CLUSTERS_ENV_VAR, False)
                 # No dashboard: its dozen processes take as long to start as all the rest.
                 # Inherited variables need no runtime environment, with which no process could start ahead of its work.
