@@ -14,7 +14,7 @@ from benchmarks.timing import Spread
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.execution.dead_letters import ErrorBudget
-from bertkd_ray.softlabels.extract import ExtractJob, ExtractSettings, Fragment, ShardWriter
+from bertkd_ray.softlabels.extract import ExtractJob, ExtractSettings, ShardWriter
 from bertkd_ray.teacher.finetune import MODEL
 from bertkd_ray.teacher.model import load_teacher
 
@@ -38,7 +38,7 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
         settings=replace(ExtractSettings.from_config(config), topk=TOPK, passes=7),
         budget=ErrorBudget("extract", 0.0, pairs),
     )
-    writer, fragment = ShardWriter(job), Fragment(entry.path)
+    writer, fragment = ShardWriter(job), entry.path
 
     def ours() -> None:
         # A shard that is there is not made again, and one that was begun before is made with more care.

@@ -34,7 +34,6 @@ def measure(setting: GpuSetting, board: Board) -> None:
             max_length_offset=0,
             batch_tokens=GPU_BATCH_TOKENS,
             precision=setting.precision,
-            device=setting.device,
         )
         written[0] = sum(
             min(len(one[0].ids) + 1, length) for one, length in zip(found, ours.lengths.tolist(), strict=True)

@@ -24,7 +24,7 @@ from bertkd_ray.config import Config
 from bertkd_ray.execution.dead_letters import ErrorBudget
 from bertkd_ray.execution.ray.session import RayRuntime
 from bertkd_ray.execution.stage import StageContext
-from bertkd_ray.softlabels.extract import ExtractJob, ExtractSettings, Fragment, ShardWriter
+from bertkd_ray.softlabels.extract import ExtractJob, ExtractSettings, ShardWriter
 from bertkd_ray.student import distill
 from bertkd_ray.teacher import finetune
 from bertkd_ray.teacher.source import model_hash
@@ -97,7 +97,7 @@ def _extracting(runtime: RayRuntime, corpus: Artifact, teacher: Artifact) -> flo
         settings=ExtractSettings(topk=8, passes=7, forward_tokens=2048, precision="auto"),
         budget=ErrorBudget("extract", 0.0, int(corpus.metrics["train/pairs"])),
     )
-    fragments = [Fragment(entry.path) for entry in corpus.files_below("train/")[::EVERY]]
+    fragments = [entry.path for entry in corpus.files_below("train/")[::EVERY]]
     with peak("ray::MapWorker", "ray::_MapWorker", "ray::Map(") as largest:
         for _ in runtime.map(fragments, ShardWriter, job):
             pass

@@ -18,8 +18,9 @@ from benchmarks.timing import Spread
 from bertkd_ray.config.sections import KdConfig
 from bertkd_ray.core.devices import Precision
 from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.softlabels.shards import SoftLabels
 from bertkd_ray.student import task as student_task
-from bertkd_ray.student.collate import SoftLabelColumns, StudentBatch, collate
+from bertkd_ray.student.collate import StudentBatch, collate
 from bertkd_ray.student.model import build_student
 from bertkd_ray.student.task import StudentTask, Validation
 from bertkd_ray.teacher import task as teacher_task
@@ -147,12 +148,13 @@ class LabelledStudentTask(StudentTask):
         )
 
 
-def drawn_labels(positions: int, k: int, vocabulary: int) -> SoftLabelColumns:
+def drawn_labels(positions: int, k: int, vocabulary: int) -> SoftLabels:
     """k distinct ids a position, logits sorted downwards, and a logsumexp that leaves a tenth of the mass."""
     draw = np.random.default_rng(1)
     ids = (draw.integers(0, vocabulary, (positions, 1)) + np.arange(k) * (vocabulary // k)) % vocabulary
     logits = -np.sort(draw.exponential(2.0, (positions, k)).astype(np.float32), axis=1)
-    return ids, logits, np.log(np.exp(logits).sum(axis=1) / 0.9)
+    logsumexp = np.log(np.exp(logits).sum(axis=1) / 0.9)
+    return SoftLabels(ids, logits, logsumexp, np.asarray([0, positions]))  # type: ignore[arg-type]  # float32
 
 
 class Repeated(Unjudged):

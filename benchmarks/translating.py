@@ -47,7 +47,6 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
             alpha=ALPHA,
             batch_tokens=setting.config.translate.forward_tokens,
             precision=setting.precision,
-            device=CPU,
         )
         made[OURS] = [hypotheses[0].ids for hypotheses in found]
 

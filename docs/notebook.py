@@ -194,7 +194,7 @@ for temperature in (1.0, 2.0, 10.0):
 
 # %%
 label_src = bertkd.Ragged.from_arrow(label_rows["src_ids"])
-student_batch = bertkd.collate(label_src, label_tgt, (labels.topk_ids, labels.topk_logits, labels.logsumexp))
+student_batch = bertkd.collate(label_src, label_tgt, labels)
 student = bertkd.build_student(config.student, vocab_size=len(bert_ids), max_positions=128, seed=1).eval()
 hidden_PD = bertkd.decoder_hidden(student, student_batch)
 weight_VD = student.get_output_embeddings().weight

@@ -20,7 +20,7 @@ from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.cleaning import REASONS
 from bertkd_ray.corpus.segmentation import normalise
-from bertkd_ray.softlabels.extract import Fragment
+from bertkd_ray.softlabels.extract import shard_name
 from bertkd_ray.softlabels.shards import decode_labels
 from tests.helpers.local_project import Project
 
@@ -148,7 +148,7 @@ def test_every_admitted_pair_has_its_soft_labels_once(home, case):
         project = Project(home, *case.overrides(Path(directory)))
         corpus, labels = project.corpus(), project.labels()
         fragments = corpus.files_below("train/")
-        shards = {Fragment(entry.path).shard: entry.row_groups for entry in fragments}
+        shards = {shard_name(entry.path): entry.row_groups for entry in fragments}
         assert {entry.path: entry.row_groups for entry in labels.files} == shards
         assert all(rows <= case.group_pairs for groups in shards.values() for rows in groups)
         pairs = _together([pq.read_table(corpus.path(entry.path)) for entry in fragments])
@@ -156,7 +156,7 @@ def test_every_admitted_pair_has_its_soft_labels_once(home, case):
         _check_counts(case, corpus, pairs)
         _check_test(case, corpus)
         for entry in fragments:
-            shard = labels.path(Fragment(entry.path).shard)
+            shard = labels.path(shard_name(entry.path))
             _check_shard(pq.read_table(corpus.path(entry.path)), pq.read_table(shard))
         assert labels.metrics["pairs"] == len(pairs)
         assert labels.metrics["rejects"] == 0

@@ -92,7 +92,6 @@ def translate_ids(
     n_best: int = 1,
     batch_tokens: int = 4096,
     precision: Literal["bf16", "float32"] = "float32",
-    device: torch.device | str | None = None,
 ) -> list[list[Translation]]:
     """Translate every row of `src`; per row, in input order, up to `n_best` translations, best first.
 
@@ -100,27 +99,26 @@ def translate_ids(
     row has the one translation [] with score 0. beam: 1 is greedy search. alpha: of the GNMT length penalty, see
     `beam_search.length_penalty`. A translation has at most `max_length_factor` * source tokens + `max_length_offset`
     tokens (its `</s>` included), and no more than the model has positions. batch_tokens: padded source tokens times
-    beam in a batch. precision: `bf16` computes matrix products in bfloat16 (autocast). device: where the model is (it
-    is not moved), taken from its parameters unless given.
+    beam in a batch. precision: `bf16` computes matrix products in bfloat16 (autocast).
     The model's training mode is left as it was. Raises ValueError for `n_best` not between 1 and `beam`.
     """
     if not 1 <= n_best <= beam:
         raise ValueError(f"n_best must lie between 1 and the beam width {beam}, got {n_best}")
-    device = torch.device(device) if device is not None else model.device
+    search: Callable[..., list[list[Hypothesis]]] = partial(beam_search, beam=beam, n_best=n_best)
+    search = partial(greedy_search if beam == 1 else search, alpha=alpha, device=model.device)
     results = [[Translation([], 0.0)] for _ in range(len(src))]
     rows = np.flatnonzero(src.lengths)
     training = model.training
     model.eval()
     try:
         # Not inference_mode: there autocast casts every weight again at every step.
-        bf16 = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+        bf16 = torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16")
         with torch.no_grad(), bf16, shared_keys(model):
             for batch in longest_first_batches(src.lengths[rows] + 1, batch_tokens // beam, _PAD_TO):
                 chosen = rows[batch]
-                limits = length_limits(
-                    src.lengths[chosen], model.config.max_position_embeddings, max_length_factor, max_length_offset
-                )
-                translations = _translate_batch(model, src.take(chosen), limits, beam, alpha, n_best, device)
+                positions = model.config.max_position_embeddings
+                limits = length_limits(src.lengths[chosen], positions, max_length_factor, max_length_offset)
+                translations = _translate_batch(model, src.take(chosen), partial(search, max_length=limits))
                 for row, n_best_translations in zip(chosen.tolist(), translations, strict=True):
                     results[row] = n_best_translations
     finally:
@@ -136,13 +134,7 @@ def _special_id(model: M2M100ForConditionalGeneration, name: str) -> int:
 
 
 def _translate_batch(
-    model: M2M100ForConditionalGeneration,
-    src: Ragged,
-    limits: NDArray[np.int64],
-    beam: int,
-    alpha: float,
-    n_best: int,
-    device: torch.device,
+    model: M2M100ForConditionalGeneration, src: Ragged, search: Callable[..., list[list[Hypothesis]]]
 ) -> list[list[Translation]]:
     pad, eos = _special_id(model, "pad_token_id"), _special_id(model, "eos_token_id")
     column = np.arange(padded_length(int(src.lengths.max()) + 1, _PAD_TO))
@@ -150,19 +142,9 @@ def _translate_batch(
     ids = np.where(column == ends, eos, pad)
     ids[column < ends] = src.values
     mask = column <= ends
-    step = Seq2SeqStep(model, torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device))
-    search: Callable[..., list[list[Hypothesis]]]
-    search = greedy_search if beam == 1 else partial(beam_search, beam=beam, n_best=n_best)
-    hypotheses = search(
-        step,
-        batch=len(src),
-        bos=_special_id(model, "decoder_start_token_id"),
-        eos=eos,
-        pad=pad,
-        max_length=torch.from_numpy(limits),
-        alpha=alpha,
-        device=device,
-    )
+    step = Seq2SeqStep(model, torch.from_numpy(ids).to(model.device), torch.from_numpy(mask).to(model.device))
+    bos = _special_id(model, "decoder_start_token_id")
+    hypotheses = search(step, batch=len(src), bos=bos, eos=eos, pad=pad)
     return [[_without_end(hypothesis, eos) for hypothesis in of_source] for of_source in hypotheses]
 
 

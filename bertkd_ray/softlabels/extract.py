@@ -67,17 +67,9 @@ class ExtractJob(FileJob):
     settings: ExtractSettings
 
 
-@dataclass(frozen=True)
-class Fragment:
-    """A file of the corpus that becomes one shard."""
-
-    path: str
-    """Below the corpus's directory."""
-
-    @property
-    def shard(self) -> str:
-        """The name of its file of soft labels: `train/fragment-000007.parquet` becomes `shard-000007.parquet`."""
-        return f"shard-{Path(self.path).name.removeprefix('part-').removeprefix('fragment-')}"
+def shard_name(fragment: str) -> str:
+    """The file of soft labels of a fragment: `train/fragment-000007.parquet` becomes `shard-000007.parquet`."""
+    return f"shard-{Path(fragment).name.removeprefix('part-').removeprefix('fragment-')}"
 
 
 @dataclass(frozen=True)
@@ -121,10 +113,10 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
     shards, dead_letters = resumable_map(
         pending,
         context.runtime,
-        [Fragment(entry.path) for entry in corpus.files_below("train/")],
+        [entry.path for entry in corpus.files_below("train/")],
         ShardWriter,
         job,
-        finished=lambda fragment: _finished(pending.store, job, fragment.shard),
+        finished=lambda fragment: _finished(pending.store, job, shard_name(fragment)),
         unit="pairs",
     )
     shards.sort(key=lambda shard: shard.name)
@@ -146,7 +138,7 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
 
 
 class ShardWriter:
-    """An actor that holds the teacher and turns fragments into shards."""
+    """An actor that holds the teacher and turns fragments, given by their paths in the corpus, into shards."""
 
     def __init__(self, job: ExtractJob) -> None:
         from bertkd_ray.core.devices import best_device, resolve_attention, resolve_precision
@@ -174,32 +166,33 @@ class ShardWriter:
         )
         self._schema = shard_schema(len(bert_ids), settings.topk, {"passes": str(settings.passes)})
 
-    def __call__(self, fragment: Fragment) -> Shard:
+    def __call__(self, fragment: str) -> Shard:
         """Writes one shard unless it is there; its row groups are those of the fragment, less the rejected pairs."""
-        return _finished(self._store, self._job, fragment.shard) or self._write(fragment)
+        return _finished(self._store, self._job, shard_name(fragment)) or self._write(fragment)
 
-    def _write(self, fragment: Fragment) -> Shard:
-        attempt = Attempt(self._store, self._job.staging, fragment.shard)
+    def _write(self, fragment: str) -> Shard:
+        name = shard_name(fragment)
+        attempt = Attempt(self._store, self._job.staging, name)
         table, groups = self._read(fragment)
         src, tgt, ids = Ragged.from_arrow(table["src_ids"]), Ragged.from_arrow(table["tgt_ids"]), table["id"].to_numpy()
-        isolation = self._job.isolation(self._store, ids, attempt, fragment.path, self._scorer.device)
+        isolation = self._job.isolation(self._store, ids, attempt, fragment, self._scorer.device)
         labels = self._scorer.score(src, tgt, ids, isolation)
         if isolation.dead_letters:
             kept = np.flatnonzero(isolation.kept)
             ids, src, tgt, labels = ids[kept], src.take(kept), tgt.take(kept), labels.take(kept)
             groups = _kept_groups(groups, isolation.kept)
-        shard = Shard(fragment.shard, len(table), len(isolation.dead_letters), fidelity(labels, tgt))
+        shard = Shard(name, len(table), len(isolation.dead_letters), fidelity(labels, tgt))
         encoded = encode_shard(ids, src, tgt, labels, self._schema)
         metadata = {**encoded.schema.metadata, STATS: json.dumps(shard.stats())}
         attempt.finish(isolation.dead_letters)
         data = parquet_bytes(encoded.replace_schema_metadata(metadata), groups)
-        self._store.write(data, self._job.artifact, fragment.shard)
+        self._store.write(data, self._job.artifact, name)
         return shard
 
-    def _read(self, fragment: Fragment) -> tuple[pa.Table, list[int]]:
+    def _read(self, fragment: str) -> tuple[pa.Table, list[int]]:
         """The pairs of a fragment and the rows of its row groups."""
         columns = ["id", "src_ids", "tgt_ids"]
-        with self._corpus.open_input(fragment.path) as source:
+        with self._corpus.open_input(fragment) as source:
             file = pq.ParquetFile(source)
             groups = [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
             return file.read(columns=columns).combine_chunks(), groups

@@ -5,6 +5,7 @@ vocabulary.
 """
 
 from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,7 @@ def topk_scores(
     return ids_Mk, logits_Mk, logsumexp_M
 
 
+@dataclass
 class Scorer:
     """Scores fragments of the corpus with one teacher on one device.
 
@@ -81,37 +83,30 @@ class Scorer:
     `topk_scores`; "float32" is exact.
     """
 
-    def __init__(
-        self,
-        model: ConditionalMaskedLM,
-        bert_ids: NDArray[np.integer],
-        specials: BertSpecials,
-        *,
-        topk: int,
-        passes: int = 7,
-        batch_tokens: int,
-        precision: Precision,
-        device: torch.device | str,
-    ) -> None:
-        vocab_size = int(model.config.target_vocab_size)
-        if len(bert_ids) != vocab_size:
+    model: ConditionalMaskedLM
+    bert_ids: NDArray[np.integer]
+    specials: BertSpecials
+    _: KW_ONLY
+    topk: int
+    passes: int = 7
+    batch_tokens: int
+    precision: Precision
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        model, config = self.model.eval(), self.model.config
+        tokens, vocabulary = len(self.bert_ids), int(config.target_vocab_size)
+        if tokens != vocabulary:
             raise UserError(
-                f"the teacher predicts {vocab_size} tokens, the corpus has {len(bert_ids)}; run finetune on this corpus"
+                f"the teacher predicts {vocabulary} tokens, the corpus has {tokens}; run finetune on this corpus"
             )
-        if not 1 <= topk <= vocab_size:
-            raise UserError(f"kd.topk must be from 1 to the vocabulary's {vocab_size}, not {topk}")
-        self.device = torch.device(device)
-        self.model = model.eval()
+        if not 1 <= self.topk <= vocabulary:
+            raise UserError(f"kd.topk must be from 1 to the vocabulary's {vocabulary}, not {self.topk}")
         torch.nn.Module.to(model, self.device)
-        self.bert_ids = bert_ids
-        self.specials = specials
-        self.topk = topk
-        self.direction: Direction = model.config.direction
-        self.passes = passes if self.direction == "both" else 1
-        self.batch_tokens = batch_tokens
-        self.precision: Precision = precision
-        self.encoder = GpuEncoder(model) if self.device.type == "cuda" and precision == "bf16" else None
-        self.max_tokens = int(model.config.max_position_embeddings)
+        self.direction: Direction = config.direction
+        self.passes = self.passes if self.direction == "both" else 1
+        self.encoder = GpuEncoder(model) if self.device.type == "cuda" and self.precision == "bf16" else None
+        self.max_tokens = int(config.max_position_embeddings)
         # A padded row must not pass the last position embedding; only odd configurations have to give up round lengths.
         multiple = padding_multiple(self.device)
         self.pad_to = multiple if self.max_tokens % multiple == 0 else 1

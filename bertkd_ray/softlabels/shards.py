@@ -17,9 +17,6 @@ from numpy.typing import NDArray
 
 from bertkd_ray.core.ragged import Ragged, flat_positions, offsets_of
 
-MASK_SCHEME = "strided"
-"""Pass j masks target positions j, j + passes, j + 2 · passes, …; each position is predicted once."""
-
 
 @dataclass(frozen=True)
 class SoftLabels:
@@ -69,7 +66,7 @@ def shard_schema(vocab_size: int, k: int, metadata: Mapping[str, str] | None = N
         pa.field("topk_logits", pa.list_(pa.float16())),
         pa.field("logsumexp", pa.list_(pa.float32())),
     ]
-    described = {"vocab_size": str(vocab_size), "k": str(k), "mask_scheme": MASK_SCHEME, **(metadata or {})}
+    described = {"vocab_size": str(vocab_size), "k": str(k), "mask_scheme": "strided", **(metadata or {})}
     return pa.schema(fields, metadata=described)
 
 
@@ -86,8 +83,8 @@ def encode_shard(ids: NDArray[np.int64], src: Ragged, tgt: Ragged, labels: SoftL
         pa.array(ids, pa.int64()),
         src.to_arrow(pa.int32()),
         tgt.to_arrow(pa.int32()),
-        _list_array(labels.topk_ids.reshape(-1), positions * k, schema.field("topk_ids").type.value_type),
-        _list_array(labels.topk_logits.reshape(-1), positions * k, pa.float16()),
+        _list_array(labels.topk_ids, positions * k, schema.field("topk_ids").type.value_type),
+        _list_array(labels.topk_logits, positions * k, pa.float16()),
         _list_array(labels.logsumexp, positions, pa.float32()),
     ]
     return pa.Table.from_arrays(columns, schema=schema)
@@ -139,4 +136,4 @@ def parquet_bytes(table: pa.Table, groups: Sequence[int]) -> bytes:
 
 
 def _list_array(values: NDArray[Any], offsets: NDArray[np.int64], value_type: pa.DataType) -> pa.ListArray:
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values, value_type))
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values.reshape(-1), value_type))

@@ -13,10 +13,8 @@ from torch import Tensor
 
 from bertkd_ray.core.ragged import Ragged, flat_positions
 from bertkd_ray.corpus.tokenizer import BOS_ID, EOS_ID, PAD_ID
+from bertkd_ray.softlabels.shards import SoftLabels
 from bertkd_ray.training.prefetch import CollatedBatch
-
-SoftLabelColumns = tuple[NDArray[np.integer], NDArray[np.floating], NDArray[np.floating]]
-"""topk_ids [P, k], topk_logits [P, k] and logsumexp [P], positions in the order of the batch's rows."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class StudentBatch(CollatedBatch):
 
 
 def collate(
-    src: Ragged, tgt: Ragged, soft: SoftLabelColumns | None = None, *, topk: int | None = None, pad_to: int = 8
+    src: Ragged, tgt: Ragged, soft: SoftLabels | None = None, *, topk: int | None = None, pad_to: int = 8
 ) -> StudentBatch:
     """A batch from token rows without BOS and EOS.
 
@@ -91,19 +89,16 @@ def _padded(tokens: Ragged, *, first: int, pad_to: int) -> tuple[NDArray[np.int6
     return flat, width
 
 
-def _soft_tensors(soft: SoftLabelColumns | None, topk: int | None, positions: int) -> tuple[Tensor | None, ...]:
+def _soft_tensors(soft: SoftLabels | None, topk: int | None, positions: int) -> tuple[Tensor | None, ...]:
     if soft is None:
         return None, None, None
-    topk_ids, topk_logits, logsumexp = soft
-    stored = topk_ids.shape[1]
-    if topk_ids.shape != topk_logits.shape or len(topk_ids) != positions or logsumexp.shape != (positions,):
-        raise ValueError(
-            f"soft labels of shapes {topk_ids.shape}, {topk_logits.shape}, {logsumexp.shape} for {positions} positions"
-        )
+    labelled, stored = soft.topk_ids.shape
+    if labelled != positions:
+        raise ValueError(f"soft labels of {labelled} positions for {positions} positions")
     if topk is not None and not 1 <= topk <= stored:
         raise ValueError(f"topk {topk} asked for, but the soft labels hold {stored} entries a position")
     return (
-        torch.from_numpy(topk_ids[:, :topk].astype(np.int64)),
-        torch.from_numpy(topk_logits[:, :topk].astype(np.float32)),
-        torch.from_numpy(logsumexp.astype(np.float32)),
+        torch.from_numpy(soft.topk_ids[:, :topk].astype(np.int64)),
+        torch.from_numpy(soft.topk_logits[:, :topk].astype(np.float32)),
+        torch.from_numpy(soft.logsumexp.astype(np.float32)),
     )

@@ -46,17 +46,6 @@ class LossSums(NamedTuple):
     """int64 scalar: positions where no token scores above the true one (a tie counts; bf16 scores tie now and then)"""
 
 
-class EvaluationSums(NamedTuple):
-    """Sums over N target positions of held-out text."""
-
-    nll: Tensor
-    """scalar, nats"""
-    correct: Tensor
-    """int64 scalar"""
-    tokens: int
-    """N"""
-
-
 def kd_loss(
     scores_NV: Tensor,
     targets_N: Tensor,
@@ -121,8 +110,8 @@ def fused_kd_loss(
     the device). Matrix products run in `matmul_dtype` (None: hidden's dtype); the softmax and all sums in float32, or
     float64 where hidden is float64. Autocast is neither needed nor obeyed. The other arguments are those of `kd_loss`.
 
-    Gradients are computed in the forward pass, so call it under `torch.no_grad()` (or use `evaluation_sums`) where none
-    are wanted. Not supported: double backward, an output bias, N = 0.
+    Gradients are computed in the forward pass, so call it under `torch.no_grad()` where none are wanted. Not supported:
+    double backward, an output bias, N = 0.
     """
     _check_options(alpha, temperature, label_smoothing, tail)
     vocabulary = weight_VD.shape[0]
@@ -139,20 +128,6 @@ def fused_kd_loss(
     if torch.is_grad_enabled() and (hidden_ND.requires_grad or weight_VD.requires_grad):
         return LossSums(*_FusedLoss.apply(hidden_ND, weight_VD, objective, dtype, chunk))
     return _chunked_loss(hidden_ND, weight_VD, objective, dtype, chunk, with_gradients=False)[0]
-
-
-@torch.no_grad()
-def evaluation_sums(
-    hidden_ND: Tensor,
-    weight_VD: Tensor,
-    targets_N: Tensor,
-    *,
-    matmul_dtype: torch.dtype | None = None,
-    chunk_rows: int | None = None,
-) -> EvaluationSums:
-    """Log-likelihood and accuracy of N target positions, without label smoothing, teacher or gradients."""
-    sums = fused_kd_loss(hidden_ND, weight_VD, targets_N, alpha=0.0, matmul_dtype=matmul_dtype, chunk_rows=chunk_rows)
-    return EvaluationSums(sums.nll, sums.correct, len(targets_N))
 
 
 def _check_options(alpha: float, temperature: float, label_smoothing: float, tail: Tail) -> None:
@@ -206,10 +181,6 @@ class _SoftTargets:
     """Σ of a row's weights, the tail's included"""
     scale: float
 
-    def part(self, rows: slice) -> _SoftTargets:
-        tail_N = None if self.tail_N is None else self.tail_N[rows]
-        return _SoftTargets(self.ids_Nk[rows], self.weight_Nk[rows], tail_N, self.mass, self.scale)
-
 
 @dataclass(frozen=True)
 class _Objective:
@@ -228,10 +199,6 @@ class _Objective:
     def mass(self) -> float:
         """The weight of p in a row of the gradient, an exact tail's included."""
         return self.hard if self.soft is None else self.hard + self.soft.mass * self.soft.scale
-
-    def part(self, rows: slice) -> _Objective:
-        soft = None if self.soft is None else self.soft.part(rows)
-        return _Objective(self.targets_N[rows], self.gold, self.uniform, self.hard, soft)
 
 
 class _FusedLoss(torch.autograd.Function):
@@ -280,7 +247,7 @@ def _chunked_loss(
             if rounded is not scores:
                 s_CV.copy_(r_CV)
             score_sum_C = hidden[part].to(exact) @ weight_sum_D
-            loss_N[part], nll_N[part], correct_N[part] = _loss_and_gradient_(s_CV, score_sum_C, objective.part(part))
+            loss_N[part], nll_N[part], correct_N[part] = _loss_and_gradient_(s_CV, score_sum_C, objective, part)
             if gradients is not None:
                 if rounded is not scores:
                     r_CV.copy_(s_CV)
@@ -327,11 +294,13 @@ class _Gradients:
         return grad_hidden_ND, self._grad_weight_VD.mul_(mass).sub_(hidden_sum_D, alpha=uniform)
 
 
-def _loss_and_gradient_(s_CV: Tensor, score_sum_C: Tensor, objective: _Objective) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss, -log p_y and whether y scores highest, of each row; turns the scores, in place, into p - t' / mass."""
-    targets_C1, soft = objective.targets_N[:, None], objective.soft
+def _loss_and_gradient_(
+    s_CV: Tensor, score_sum_C: Tensor, objective: _Objective, part: slice
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss, -log p_y and whether y scores highest, of each row of a part; turns the scores into p - t' / mass."""
+    targets_C1, soft = objective.targets_N[part, None], objective.soft
     gold_C = s_CV.gather(1, targets_C1).squeeze(1)
-    soft_scores_Ck = None if soft is None else s_CV.gather(1, soft.ids_Nk)
+    soft_scores_Ck = None if soft is None else s_CV.gather(1, soft.ids_Nk[part])
     softened = None if soft is None or soft.scale == 1 else _softened(s_CV, soft.scale)
     peak_C = s_CV.amax(dim=1)
     # In place, a row at a time in the first-level cache: faster than a pass of exp over the whole buffer.
@@ -340,7 +309,7 @@ def _loss_and_gradient_(s_CV: Tensor, score_sum_C: Tensor, objective: _Objective
     lse_C = peak_C - s_CV.amax(dim=1).log()
     loss_C = objective.hard * lse_C - objective.gold * gold_C - objective.uniform * score_sum_C
     if soft is not None and soft_scores_Ck is not None:
-        weight_Ck = soft.weight_Nk.to(s_CV.dtype)
+        ids_Ck, weight_Ck = soft.ids_Nk[part], soft.weight_Nk[part].to(s_CV.dtype)
         soft_lse_C = lse_C
         if softened is not None:
             soft_lse_C, soft_p_CV = softened
@@ -348,9 +317,9 @@ def _loss_and_gradient_(s_CV: Tensor, score_sum_C: Tensor, objective: _Objective
         soft_loss_C = soft.mass * soft_lse_C - (weight_Ck * soft_scores_Ck).sum(dim=1) / soft.scale
         loss_C += soft.scale**2 * soft_loss_C
         if soft.tail_N is not None:
-            tail_C = soft.tail_N.to(s_CV.dtype)
-            loss_C -= tail_C * (lse_C + _subtract_tail_(s_CV, soft.ids_Nk, tail_C / objective.mass).log())
-        s_CV.scatter_add_(1, soft.ids_Nk, weight_Ck * (-soft.scale / objective.mass))
+            tail_C = soft.tail_N[part].to(s_CV.dtype)
+            loss_C -= tail_C * (lse_C + _subtract_tail_(s_CV, ids_Ck, tail_C / objective.mass).log())
+        s_CV.scatter_add_(1, ids_Ck, weight_Ck * (-soft.scale / objective.mass))
     if objective.gold:
         s_CV.scatter_add_(1, targets_C1, torch.full_like(gold_C, -objective.gold / objective.mass)[:, None])
     return loss_C, lse_C - gold_C, gold_C >= peak_C

@@ -19,8 +19,8 @@ from bertkd_ray.corpus.tokenizer import decode
 from bertkd_ray.decoding.seq2seq import translate_ids
 from bertkd_ray.evaluation.metrics import corpus_bleu, tokenizer_for
 from bertkd_ray.softlabels.shards import decode_labels
-from bertkd_ray.student.collate import SoftLabelColumns, StudentBatch, collate
-from bertkd_ray.student.loss import evaluation_sums, fused_kd_loss
+from bertkd_ray.student.collate import StudentBatch, collate
+from bertkd_ray.student.loss import fused_kd_loss
 from bertkd_ray.student.model import decoder_hidden
 from bertkd_ray.training.batch_plan import MicroBatch, RowLengths, shuffled_batches
 from bertkd_ray.training.context import World
@@ -43,14 +43,6 @@ def lengths(table: pa.Table) -> RowLengths:
     """Rows sorted by both sides together, counted by the longer one with its end-of-sentence token."""
     src, tgt = Ragged.from_arrow(table["src_ids"]).lengths, Ragged.from_arrow(table["tgt_ids"]).lengths
     return RowLengths(sort=src + tgt, tokens=np.maximum(src, tgt) + 1)
-
-
-def soft_labels(table: pa.Table, k: int) -> SoftLabelColumns | None:
-    """The first k teacher logits of every position of the rows, or None for a table without soft labels."""
-    if "topk_ids" not in table.column_names:
-        return None
-    labels = decode_labels(table)
-    return labels.topk_ids[:, :k], labels.topk_logits[:, :k].astype(np.float32), labels.logsumexp
 
 
 class DistillationLoss(nn.Module):
@@ -125,10 +117,9 @@ class StudentTask:
 
     def collate(self, micro: MicroBatch) -> StudentBatch:
         """Padded tensors of the rows, with the first k teacher logits where the loss uses them."""
-        rows = micro.rows
-        soft = soft_labels(rows, self._kd.topk) if self._kd.alpha > 0 else None
-        src, tgt = Ragged.from_arrow(rows["src_ids"]), Ragged.from_arrow(rows["tgt_ids"])
-        return collate(src, tgt, soft, pad_to=self._pad_to)
+        src, tgt = Ragged.from_arrow(micro.rows["src_ids"]), Ragged.from_arrow(micro.rows["tgt_ids"])
+        soft = decode_labels(micro.rows) if self._kd.alpha > 0 else None
+        return collate(src, tgt, soft, topk=self._kd.topk, pad_to=self._pad_to)
 
     def evaluate(self, world: World) -> dict[str, float]:
         """Perplexity and token accuracy with the references as history, BLEU of greedy translations."""
@@ -159,8 +150,8 @@ class StudentTask:
             batch = collate(src, tgt, pad_to=self._pad_to).to(device)
             with autocast(device, self._precision):
                 hidden_PD = decoder_hidden(self.model, batch)
-            sums = evaluation_sums(hidden_PD, weight, batch.targets_P, matmul_dtype=dtype)
-            total += torch.stack([sums.nll.double(), sums.correct.double(), sums.nll.new_tensor(sums.tokens).double()])
+            sums = fused_kd_loss(hidden_PD, weight, batch.targets_P, alpha=0.0, matmul_dtype=dtype)
+            total += torch.stack([sums.nll.double(), sums.correct.double(), sums.nll.new_tensor(batch.count).double()])
         return total
 
     def _greedy_bleu(self, batches: list[np.ndarray], world: World) -> float:
@@ -171,7 +162,6 @@ class StudentTask:
             beam=1,
             batch_tokens=_GREEDY_TOKENS.get(world.device.type, _GREEDY_TOKENS_ELSEWHERE),
             precision=self._precision,
-            device=world.device,
         )
         texts = decode(self._validation.tokenizer, [hypotheses[0].ids for hypotheses in translations])
         form = self._validation.form

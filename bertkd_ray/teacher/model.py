@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import BertConfig, BertModel, BertPreTrainedModel
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.bert.modeling_bert import BertPredictionHeadTransform
@@ -79,21 +78,6 @@ class ConditionalMaskedLM(BertPreTrainedModel):
     def logits(self, hidden_MH: Tensor) -> Tensor:
         """Unnormalised scores [M, V] over the student's vocabulary."""
         return self.output(hidden_MH)
-
-    def loss_sum(
-        self,
-        input_ids_NL: Tensor,
-        token_type_ids_NL: Tensor,
-        attention_mask: Tensor,
-        masked_index_M: Tensor,
-        labels_M: Tensor,
-        position_ids_NL: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Cross-entropy in nats summed over the masked positions (float32 scalar), and how many were right (int64)."""
-        hidden_MH = self(input_ids_NL, token_type_ids_NL, attention_mask, masked_index_M, position_ids_NL)
-        logits_MV = self.logits(hidden_MH).float()
-        correct = (logits_MV.detach().argmax(-1) == labels_M).sum()
-        return functional.cross_entropy(logits_MV, labels_M, reduction="sum"), correct
 
 
 def build_teacher(

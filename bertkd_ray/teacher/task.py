@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from bertkd_ray.config.sections import Direction, TeacherConfig
 from bertkd_ray.core.devices import Precision, autocast, padding_multiple
@@ -61,9 +62,13 @@ class MaskedLoss(nn.Module):
         self.teacher = teacher
 
     def forward(self, batch: TeacherBatch) -> tuple[Tensor, Tensor]:
-        """Cross-entropy in nats, summed."""
-        loss, correct = self.teacher.loss_sum(*vars(batch).values())
-        return loss, correct.float().reshape(1)
+        """Cross-entropy in nats, summed; both are float32."""
+        hidden_MH = self.teacher(
+            batch.input_ids, batch.token_type_ids, batch.attention_mask, batch.masked_index, batch.position_ids
+        )
+        logits_MV = self.teacher.logits(hidden_MH).float()
+        correct = (logits_MV.detach().argmax(-1) == batch.labels).sum()
+        return functional.cross_entropy(logits_MV, batch.labels, reduction="sum"), correct.float().reshape(1)
 
 
 def lengths(table: pa.Table, direction: Direction = "both") -> RowLengths:

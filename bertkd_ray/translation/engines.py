@@ -68,7 +68,6 @@ class TorchEngine:
             alpha=self._alpha,
             batch_tokens=BATCH_TOKENS if self._device.type == "cpu" else GPU_BATCH_TOKENS,
             precision=self._precision,
-            device=self._device,
         )
         return [hypotheses[0].ids for hypotheses in nbest]
 

@@ -240,7 +240,6 @@ class PartTranslator:
                 n_best=search.n_best,
                 batch_tokens=search.forward_tokens,
                 precision=self._precision,
-                device=self._device,
             )
             for row, of_row in zip(chosen.tolist(), of_chosen, strict=True):
                 translations[row] = of_row

@@ -74,7 +74,9 @@ def assert_same_gradients(one: torch.nn.Module, other: torch.nn.Module) -> None:
 def test_extraction_finds_the_scorers_tokens(bert: Path, tmp_path: Path) -> None:
     """The baseline keeps hidden states in float16, so logits agree to 0.02 and closer ones may change places."""
     model, k = teacher(bert).eval(), 4
-    scorer = Scorer(model, BERT_IDS, SPECIALS, topk=k + 1, batch_tokens=200, precision="float32", device="cpu")
+    scorer = Scorer(
+        model, BERT_IDS, SPECIALS, topk=k + 1, batch_tokens=200, precision="float32", device=torch.device("cpu")
+    )
     ours = scorer.score(SRC, TGT, np.arange(PAIRS))
     ids, logits = OriginalExtraction(model, BERT_IDS, SPECIALS, k)(SRC, TGT, tmp_path)
     ours_logits = ours.topk_logits.astype(np.float32)

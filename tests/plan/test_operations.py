@@ -25,7 +25,7 @@ from bertkd_ray.student.loss import fused_kd_loss
 from bertkd_ray.student.model import build_student, decoder_hidden
 from bertkd_ray.teacher.masking import BertSpecials, cmlm_batch
 from bertkd_ray.teacher.model import ConditionalMaskedLM
-from bertkd_ray.teacher.task import TeacherBatch
+from bertkd_ray.teacher.task import MaskedLoss, TeacherBatch
 
 SRC, TGT = np.array([5, 9, 3]), np.array([4, 2, 11])
 VOCABULARY = 50
@@ -97,7 +97,7 @@ def test_a_teachers_training_step_has_three_times_as_many():
     model = teacher()
     tensors = batch.input_ids, batch.token_type_ids, batch.attention_mask, batch.masked_index, batch.labels
     found = teacher_forward(TEACHER, SRC + TGT + 3, batch.input_ids.shape[1], masked).times(TRAINING)
-    assert found.computed == counted(lambda: model.loss_sum(*tensors)[0].backward())
+    assert found.computed == counted(lambda: MaskedLoss(model)(TeacherBatch(*tensors))[0].backward())
 
 
 def test_a_students_forward_pass_has_the_products_that_torch_counts():

@@ -27,6 +27,7 @@ from bertkd_ray.student.collate import collate
 from bertkd_ray.student.model import build_student, decoder_hidden
 from bertkd_ray.student.task import lengths as student_lengths
 from bertkd_ray.teacher.model import build_teacher
+from bertkd_ray.teacher.task import MaskedLoss, TeacherBatch
 from bertkd_ray.teacher.task import lengths as teacher_lengths
 from bertkd_ray.training.batch_plan import BatchPlan, Streams
 from tests.helpers.small_config import write_config
@@ -274,9 +275,8 @@ def test_a_teachers_operations_are_those_that_torch_counts(path, batch):
     masked = torch.tensor([row * width + place for row in range(3) for place in (2, 3)])
     inputs = [torch.zeros(3, width, dtype=torch.long) for _ in range(2)]
     with FlopCounterMode(display=False) as counted:
-        model.loss_sum(*inputs, torch.ones(3, width, dtype=torch.bool), masked, torch.zeros(6, dtype=torch.long))[
-            0
-        ].backward()
+        seen, labels = torch.ones(3, width, dtype=torch.bool), torch.zeros(6, dtype=torch.long)
+        MaskedLoss(model)(TeacherBatch(*inputs, seen, masked, labels))[0].backward()
     shape = teacher_shape(config.teacher, 408)
     # Torch leaves out the gradient of what needs none: the first layer's inputs do.
     assert TRAINING * batch.teacher_flops(shape, "both", 6) == pytest.approx(counted.get_total_flops(), rel=0.01)

@@ -15,7 +15,7 @@ from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.execution.dead_letters import ErrorBudget
-from bertkd_ray.softlabels.extract import ExtractJob, ExtractSettings, Fragment, ShardWriter
+from bertkd_ray.softlabels.extract import ExtractJob, ExtractSettings, ShardWriter, shard_name
 from bertkd_ray.softlabels.fidelity import Fidelity, fidelity
 from bertkd_ray.softlabels.shards import decode_labels
 from tests.helpers.local_project import InProcessRuntime, Project, extracted
@@ -56,14 +56,14 @@ def job(project: Project, corpus: Artifact, artifact: str, **settings: Any) -> E
 
 
 def test_one_shard_a_fragment_with_its_name_rows_and_row_groups(corpus, labels):
-    fragments = {Fragment(entry.path): entry.row_groups for entry in corpus.files_below("train/")}
-    shards = {fragment.shard: row_groups for fragment, row_groups in fragments.items()}
+    fragments = {entry.path: entry.row_groups for entry in corpus.files_below("train/")}
+    shards = {shard_name(fragment): row_groups for fragment, row_groups in fragments.items()}
     assert {entry.path: entry.row_groups for entry in labels.files_below("shard-")} == shards
     assert list(shards) == [f"shard-{number:06d}.parquet" for number in range(4)]
     for fragment in fragments:
         columns = ["id", "src_ids", "tgt_ids"]
-        ours = pq.read_table(labels.path(fragment.shard), columns=columns)
-        theirs = pq.read_table(corpus.path(fragment.path))
+        ours = pq.read_table(labels.path(shard_name(fragment)), columns=columns)
+        theirs = pq.read_table(corpus.path(fragment))
         assert ours.equals(theirs.select(columns))
 
 
@@ -111,7 +111,7 @@ def test_the_manifest_says_how_the_labels_were_made(project, labels):
 
 
 def test_a_shard_is_byte_for_byte_the_same_when_computed_again(project, corpus, labels):
-    fragment = Fragment(corpus.files_below("train/")[1].path)
+    fragment = corpus.files_below("train/")[1].path
     shard = writer(project, "again")(fragment)
     assert shard.name == "shard-000001.parquet"
     assert shard.rows == 64
@@ -121,11 +121,11 @@ def test_a_shard_is_byte_for_byte_the_same_when_computed_again(project, corpus, 
 
 def test_the_budget_changes_the_batches_and_not_the_labels(project, corpus, labels):
     """Float32 sums over other paddings differ in the last bits alone."""
-    fragment = Fragment(corpus.files_below("train/")[3].path)
+    fragment = corpus.files_below("train/")[3].path
     writer(project, "small", forward_tokens=300)(fragment)
     soft = [
         decode_labels(pq.read_table(path))
-        for path in (project.store.path("small", fragment.shard), labels.path(fragment.shard))
+        for path in (project.store.path("small", shard_name(fragment)), labels.path(shard_name(fragment)))
     ]
     np.testing.assert_allclose(soft[0].logsumexp, soft[1].logsumexp, rtol=1e-5)
     # One unit of the float16 at most.
@@ -141,7 +141,7 @@ def test_only_what_is_missing_is_computed(project, labels):
         work.store.write(work.store.read(labels.directory, name), elsewhere.directory, name)
     runtime: Any = InProcessRuntime()
     made = extracted(elsewhere, project.with_max_rejects(0), runtime, project.corpus(), project.teacher())
-    assert [item.shard for item in runtime.mapped] == [names[1], names[3]]
+    assert [shard_name(item) for item in runtime.mapped] == [names[1], names[3]]
     for name in names:
         assert pq.read_table(made.path(name)).equals(pq.read_table(labels.path(name)))
     assert {name: value for name, value in made.metrics.items() if name.startswith("fidelity/")} == {

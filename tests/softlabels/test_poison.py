@@ -21,7 +21,7 @@ from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.execution.dead_letters import ErrorBudget
 from bertkd_ray.execution.stage import StageContext
 from bertkd_ray.softlabels import scoring
-from bertkd_ray.softlabels.extract import ExtractJob, ExtractSettings, Fragment, ShardWriter
+from bertkd_ray.softlabels.extract import ExtractJob, ExtractSettings, ShardWriter, shard_name
 from bertkd_ray.softlabels.shards import decode_labels
 from bertkd_ray.student import distill
 from tests.helpers.killable_processes import is_killed, kills_until_done
@@ -143,7 +143,7 @@ def test_too_many_fail_the_stage_and_a_greater_share_finishes_it(project, corpus
     assert again.mapped == []
     raised = InProcessRuntime()
     found = extracted(pending, project.with_max_rejects(3 / PAIRS), raised, corpus, project.teacher())
-    assert [item.shard for item in raised.mapped] == ["shard-000002.parquet", "shard-000003.parquet"]
+    assert [shard_name(item) for item in raised.mapped] == ["shard-000002.parquet", "shard-000003.parquet"]
     assert artifact_bytes(found.uri) == artifact_bytes(labels.uri)
     assert pending.store.files(pending.staging) == []
 
@@ -216,8 +216,8 @@ def writer(project: Project, corpus: Artifact, artifact: str, share: float = 0.5
     return ShardWriter(job)
 
 
-def item(corpus: Artifact, number: int) -> Fragment:
-    return Fragment(corpus.files_below("train/")[number].path)
+def item(corpus: Artifact, number: int) -> str:
+    return corpus.files_below("train/")[number].path
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def pairs() -> tuple[Ragged, Ragged, np.ndarray]:
 
 
 def scorer(model: ConditionalMaskedLM, **changes: Any) -> Scorer:
-    options: dict[str, Any] = {"topk": 4, "batch_tokens": 256, "precision": "float32", "device": "cpu"}
+    options: dict[str, Any] = {"topk": 4, "batch_tokens": 256, "precision": "float32", "device": torch.device("cpu")}
     return Scorer(model, BERT_IDS, SPECIALS, **{**options, **changes})
 
 
@@ -258,7 +258,7 @@ def test_logits_beyond_float16_are_an_error(tmp_path: Path, value: float) -> Non
 
 def test_wrong_corpus_and_wrong_topk_are_refused(model: ConditionalMaskedLM) -> None:
     with pytest.raises(UserError, match="predicts 28 tokens, the corpus has 20"):
-        Scorer(model, BERT_IDS[:20], SPECIALS, topk=4, batch_tokens=64, precision="float32", device="cpu")
+        Scorer(model, BERT_IDS[:20], SPECIALS, topk=4, batch_tokens=64, precision="float32", device=torch.device("cpu"))
     for topk in (0, 29):
         with pytest.raises(UserError, match=r"kd\.topk must be from 1 to the vocabulary's 28"):
             scorer(model, topk=topk)
@@ -340,7 +340,7 @@ def test_scorer_gives_the_originals_topk(original: dict[str, Any], attention: st
         passes=passes,
         batch_tokens=1024,
         precision="float32",
-        device="cpu",
+        device=torch.device("cpu"),
     )
     labels = for_original.score(original["src"], original["tgt"], np.arange(24))
     vectors = original["vectors"]

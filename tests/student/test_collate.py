@@ -7,15 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.softlabels.shards import SoftLabels
 from bertkd_ray.student.collate import collate
 
 PAD, BOS, EOS = 0, 2, 3
 TOKENS = st.lists(st.integers(4, 99), min_size=0, max_size=19)
 
 
-def _soft(positions: int, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _soft(positions: int, k: int) -> SoftLabels:
     cells = np.arange(positions * k).reshape(positions, k)
-    return cells.astype(np.uint16), -cells.astype(np.float16), np.arange(positions, dtype=np.float32) + 0.5
+    logsumexp = np.arange(positions, dtype=np.float32) + 0.5
+    return SoftLabels(cells.astype(np.uint16), -cells.astype(np.float16), logsumexp, np.asarray([0, positions]))
 
 
 def test_collate_by_hand():

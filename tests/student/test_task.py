@@ -19,7 +19,7 @@ from bertkd_ray.corpus.tokenizer import BOS_ID, EOS_ID
 from bertkd_ray.decoding.seq2seq import Translation
 from bertkd_ray.student import task as task_module
 from bertkd_ray.student.model import build_student
-from bertkd_ray.student.task import StudentTask, Validation, lengths, soft_labels
+from bertkd_ray.student.task import StudentTask, Validation, lengths
 from bertkd_ray.training.batch_plan import MicroBatch, StreamPosition
 from bertkd_ray.training.context import World
 from bertkd_ray.training.optimization import global_grad_norm_clip
@@ -110,18 +110,17 @@ def test_rows_are_counted_on_the_longer_side_with_its_end():
     assert counted.tokens.tolist() == [3, 2]
 
 
-def test_soft_labels_are_the_first_k_of_every_position():
+def test_soft_labels_are_the_first_k_of_every_position(make):
     rows = table(stored=6)
-    found = soft_labels(rows, 4)
-    assert found is not None
-    ids, logits, logsumexp = found
+    batch = make({"alpha": 0.5, "topk": 4}).collate(micro(rows))
+    ids, logits, logsumexp = batch.topk_ids_Pk, batch.topk_logits_Pk, batch.logsumexp_P
     positions = sum(len(row) + 1 for row in TGT)
     assert ids.shape == logits.shape == (positions, 4)
     first = len(TGT[0]) + 1
     np.testing.assert_array_equal(ids[:first].tolist(), np.reshape(rows["topk_ids"][0].as_py(), (first, 6))[:, :4])
     np.testing.assert_array_equal(logits[:first], np.reshape(rows["topk_logits"][0].as_py(), (first, 6))[:, :4])
     assert logsumexp.tolist() == [5.0] * positions
-    assert soft_labels(table(), 4) is None
+    assert make({"alpha": 0.0}).collate(micro(table())).topk_ids_Pk is None
 
 
 @pytest.mark.parametrize(("alpha", "columns"), [(0.5, 3), (0.0, None)])
@@ -225,7 +224,7 @@ def test_validation_translates_greedily_in_the_given_precision(make, monkeypatch
     seen: dict[str, Any] = {}
     monkeypatch.setattr(task_module, "translate_ids", lambda model, src, **o: seen.update(o) or perfect(model, src))
     evaluated(make())
-    assert seen == {"beam": 1, "batch_tokens": 4096, "precision": "float32", "device": torch.device("cpu")}
+    assert seen == {"beam": 1, "batch_tokens": 4096, "precision": "float32"}
 
 
 @pytest.mark.parametrize("changes", [{"batch_tokens": 11}, {"batch_tokens": 4096}, {"micro_batches": 4}])

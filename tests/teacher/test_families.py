@@ -24,6 +24,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.teacher.families import as_bert_config
 from bertkd_ray.teacher.model import build_teacher, load_teacher
 from bertkd_ray.teacher.source import bert_config, weight_files
+from bertkd_ray.teacher.task import MaskedLoss, TeacherBatch
 from tests.teacher.tiny import VOCABULARY, write_random
 
 BERT_IDS = np.asarray([0, 1, 2, 3, 9, 9, 7, 30], np.int32)
@@ -127,7 +128,7 @@ def test_token_types_of_zero_can_be_trained(tmp_path: Path, inputs: tuple[torch.
     types = model.bert.embeddings.token_type_embeddings.weight
     assert torch.equal(types, torch.zeros(2, 16))
     *inputs_, places = inputs
-    model.loss_sum(*inputs_, places, torch.zeros(len(places), dtype=torch.int64))[0].backward()
+    MaskedLoss(model)(TeacherBatch(*inputs_, places, torch.zeros(len(places), dtype=torch.int64)))[0].backward()
     assert types.grad is not None
     assert types.grad.abs().sum(1).min() > 0
 

@@ -18,6 +18,7 @@ from transformers import BertForMaskedLM
 from bertkd_ray.config.sections import TeacherConfig
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.teacher.model import ConditionalMaskedLM, build_teacher, load_teacher
+from bertkd_ray.teacher.task import MaskedLoss, TeacherBatch
 from tests.teacher.tiny import write_bert
 
 BERT_IDS = np.asarray([0, 1, 2, 3, 9, 9, 7, 30], np.int32)
@@ -94,7 +95,7 @@ def test_loss_by_hand(bert: Path, inputs: tuple[torch.Tensor, ...], monkeypatch:
     logits[0, 5] = np.log(3.0)  # probabilities 3/10 and 1/10 seven times
     logits[2, 0] = np.log(9.0)  # 9/16 and 1/16
     monkeypatch.setattr(model, "logits", lambda hidden_MH: logits)
-    loss, correct = model.loss_sum(*inputs, torch.tensor([5, 7, 3]))
+    loss, correct = MaskedLoss(model)(TeacherBatch(*inputs, torch.tensor([5, 7, 3])))
     assert loss.item() == pytest.approx(np.log(10 / 3) + np.log(8) + np.log(16))
     assert int(correct) == 1
     assert loss.dtype == torch.float32
@@ -105,7 +106,7 @@ def test_loss_sums_over_masked_positions_alone_and_trains_every_parameter(
 ) -> None:
     model = build_teacher(bert, BERT_IDS, TeacherConfig(dropout=0.0, attention_dropout=0.0))
     labels = torch.tensor([5, 7, 3])
-    loss, _ = model.loss_sum(*inputs, labels)
+    loss, _ = MaskedLoss(model)(TeacherBatch(*inputs, labels))
     expected = -functional.log_softmax(model.logits(plain_hidden(bert, inputs)), -1)[torch.arange(3), labels].sum()
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
     loss.backward()
@@ -116,9 +117,9 @@ def test_loss_under_bf16_autocast_is_float32(bert: Path, inputs: tuple[torch.Ten
     model = build_teacher(bert, BERT_IDS, TeacherConfig()).eval()
     labels = torch.tensor([5, 7, 3])
     with torch.no_grad():
-        exact, _ = model.loss_sum(*inputs, labels)
+        exact, _ = MaskedLoss(model)(TeacherBatch(*inputs, labels))
         with torch.autocast("cpu", torch.bfloat16):
-            loss, _ = model.loss_sum(*inputs, labels)
+            loss, _ = MaskedLoss(model)(TeacherBatch(*inputs, labels))
     assert loss.dtype == torch.float32
     assert float(loss) == pytest.approx(float(exact), rel=0.05)
     assert float(loss) != float(exact)
