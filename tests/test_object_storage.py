@@ -23,6 +23,7 @@ from bertkd_ray.artifacts.store import Store
 from bertkd_ray.cli import main
 from bertkd_ray.core.errors import ReportedError, UserError
 from bertkd_ray.pipeline.checks import check_store
+from bertkd_ray.softlabels.extract import shard_name
 from tests.helpers.local_project import InProcessRuntime, Project, extracted, translated
 from tests.helpers.services import environment, free_port, s3_server
 
@@ -342,7 +343,7 @@ def test_a_lost_shard_alone_is_made_again(in_bucket):
     pending = in_bucket.pending_labels()
     assert pending.resumed
     made = extracted(pending, in_bucket.config, runtime, in_bucket.corpus(), in_bucket.teacher())
-    assert [item.shard for item in runtime.mapped] == [shards[1]]
+    assert [shard_name(item) for item in runtime.mapped] == [shards[1]]
     after = {name: store.sha256(made.directory, name) for name in shards if name != shards[1]}
     assert after.items() <= before.items()
     assert check_store(in_bucket.config.storage) == (5, [])

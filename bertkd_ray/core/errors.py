@@ -36,6 +36,10 @@ class TrainingDivergedError(ReportedError):
     """The loss or the gradient is no longer a number."""
 
 
+class DamagedCheckpointError(ReportedError):
+    """A checkpoint that a training cannot go on from."""
+
+
 def one_line(error: BaseException) -> str:
     """An error's message without line breaks."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 from bertkd_ray.artifacts.artifact import PendingArtifact
 from bertkd_ray.artifacts.storage_errors import scratch_directory
-from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.console import log
+from bertkd_ray.core.errors import DamagedCheckpointError, UserError
 from bertkd_ray.execution.interface import Item, Job, MapWorker, Result, TrainWorker, bind_worker
 from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import CurveRow
@@ -59,16 +60,24 @@ class LocalRuntime:
         job: Job,
         on_rows: Callable[[list[CurveRow]], None],
     ) -> None:
-        """Runs a training function as the only worker, from its newest checkpoint or from the start.
+        """Runs a training function as the only worker, from its newest whole checkpoint or from the start.
 
         Ctrl-C and SIGTERM end it between two steps, with a checkpoint.
         """
         from bertkd_ray.core.devices import best_device
 
-        with scratch_directory("restore-") as scratch, _interrupts_noted() as interrupted:
-            restore = _newest_checkpoint(pending, scratch)
-            with suppress(PreemptedError):
-                worker(job, LocalTrainContext(pending, World(device=best_device()), restore, on_rows, interrupted))
+        world = World(device=best_device())
+        with _interrupts_noted() as interrupted, suppress(PreemptedError):
+            for checkpoint in (*reversed(_checkpoints(pending)), None):
+                with scratch_directory("restore-") as scratch:
+                    if checkpoint:
+                        pending.store.download(scratch, pending.staging, checkpoint)
+                    restore = scratch if checkpoint else None
+                    try:
+                        worker(job, LocalTrainContext(pending, world, restore, on_rows, interrupted))
+                        break
+                    except DamagedCheckpointError as error:
+                        log(f"{checkpoint} is skipped: {error}")
         if interrupted.is_set():
             raise KeyboardInterrupt
 
@@ -135,11 +144,3 @@ def _checkpoints(pending: PendingArtifact) -> list[str]:
     """The whole checkpoints, the oldest first."""
     paths = (Path(name) for name, _ in pending.store.files(pending.staging))
     return sorted(path.parts[0] for path in paths if path.name == _LAST_FILE and len(path.parts) == 2)
-
-
-def _newest_checkpoint(pending: PendingArtifact, scratch: Path) -> Path | None:
-    names = _checkpoints(pending)
-    if not names:
-        return None
-    pending.store.download(scratch, pending.staging, names[-1])
-    return scratch

@@ -154,7 +154,7 @@ def weight_files(directory: str | Path) -> list[Path]:
     directory = Path(directory)
     names = [WEIGHTS_FILE]
     if not (directory / WEIGHTS_FILE).is_file() and (directory / INDEX_FILE).is_file():
-        names = sorted(set(read_json(directory / INDEX_FILE).get("weight_map", {}).values())) or names
+        names = _indexed_files(directory / INDEX_FILE) or names
     absent = [name for name in names if not (directory / name).is_file()]
     if absent:
         raise UserError(
@@ -162,6 +162,18 @@ def weight_files(directory: str | Path) -> list[Path]:
             "convert the model with save_pretrained, only safetensors weights are read"
         )
     return [directory / name for name in names]
+
+
+def _indexed_files(index: Path) -> list[str]:
+    """The files that an index names. Raises UserError for one that `model_hash` does not read: in another directory."""
+    try:
+        names = sorted(set(read_json(index)["weight_map"].values()))
+        if all(Path(name).name == name and name.endswith(".safetensors") for name in names):
+            return names
+    except (AttributeError, KeyError, TypeError):
+        names = []
+    wrong = f" ({names[0]})" if names else ""
+    raise UserError(f"teacher.model: {index} names no safetensors files beside it{wrong}; save the model again")
 
 
 def bert_specials(directory: str | Path) -> BertSpecials:

@@ -8,6 +8,7 @@ not depend on the number of workers. A checkpoint holds everything that the next
 import json
 import math
 import time
+import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -23,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.core.devices import Precision, autocast
-from bertkd_ray.core.errors import TrainingDivergedError
+from bertkd_ray.core.errors import DamagedCheckpointError, TrainingDivergedError, one_line
 from bertkd_ray.core.keyed_random import keyed_seed
 from bertkd_ray.core.timeline import span
 from bertkd_ray.training.batch_plan import BatchPlan, MicroBatch, RowLengths, StreamPosition, Streams, start_positions
@@ -275,6 +276,8 @@ class Trainer:
         (directory / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
 
     def _load(self, directory: Path) -> None:
+        if damage := next(filter(None, self._world.gather(_damage(directory))), None):
+            raise DamagedCheckpointError(f"the checkpoint is damaged: {damage}")
         saved = torch.load(directory / "training.pt", map_location="cpu", weights_only=True)
         self._task.objective.load_state_dict(saved["model"])
         self._task.optimizer.load_state_dict(saved["optimizer"])
@@ -283,6 +286,17 @@ class Trainer:
         progress["positions"] = [StreamPosition(*position) for position in progress["positions"]]
         progress["history"] = [CurveRow.from_json(row) for row in progress["history"]]
         self.state = TrainState(**progress)
+
+
+def _damage(checkpoint: Path) -> str:
+    """What is wrong with the files of a checkpoint, whose checksums are read; empty if nothing is."""
+    try:
+        with zipfile.ZipFile(checkpoint / "training.pt") as archive:
+            damaged = archive.testzip()
+        json.loads((checkpoint / "progress.json").read_bytes())
+    except (FileNotFoundError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        return one_line(error)
+    return f"{damaged} in training.pt" if damaged else ""
 
 
 def fit(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from bertkd_ray.artifacts.artifact import PendingArtifact
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.cli import main
 from bertkd_ray.config import Config, load_config
-from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.errors import DamagedCheckpointError, UserError
 from bertkd_ray.execution.local import LocalRuntime, LocalTrainContext
 from bertkd_ray.training.context import TrainContext, World
 from bertkd_ray.training.curves import CurveRow
@@ -117,6 +118,25 @@ def test_an_interrupt_is_taken_between_two_steps_and_the_second_one_at_once(pend
     finally:
         signal.signal(signal.SIGTERM, before)
     assert steps == [Notice.NONE, Notice.TERMINATE, Notice.TERMINATE]
+
+
+def test_a_checkpoint_that_does_not_load_is_skipped_with_a_line(pending, capsys):
+    for step in (5, 10):
+        with tempfile.TemporaryDirectory() as directory:
+            save(f"step {step}")(Path(directory))
+            pending.store.upload(Path(directory), pending.staging, f"checkpoint-{step:09d}")
+    tried: list[str] = []
+
+    def worker(job: Any, context: Any) -> None:
+        tried.append((context.restore / "training.pt").read_text() if context.restore else "the start")
+        if tried[-1] == "step 10":
+            raise DamagedCheckpointError("the checkpoint is damaged: File is not a zip file")
+
+    runtime().train(pending, worker, {}, print)
+    assert tried == ["step 10", "step 5"]
+    assert (
+        "checkpoint-000000010 is skipped: the checkpoint is damaged: File is not a zip file" in capsys.readouterr().err
+    )
 
 
 def test_a_new_training_starts_at_the_beginning(pending):

@@ -312,5 +312,5 @@ def test_a_shard_that_was_cut_off_is_made_again(project, size):
         project.store.write(data[:size] if cut else data, pending.directory, entry.path)
     runtime = InProcessRuntime()
     found = extracted(pending, project.with_max_rejects(0), runtime, project.corpus(), project.teacher())
-    assert [fragment.shard for fragment in runtime.mapped] == ["shard-000001.parquet"]
+    assert [shard_name(fragment) for fragment in runtime.mapped] == ["shard-000001.parquet"]
     assert artifact_bytes(found.uri) == artifact_bytes(project.labels().uri)

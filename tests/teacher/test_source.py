@@ -21,6 +21,7 @@ from bertkd_ray.teacher.source import (
     check_bert,
     model_hash,
     resolve_model,
+    weight_files,
 )
 
 CONFIG = {
@@ -167,6 +168,21 @@ def test_model_hash_is_that_of_the_content(directory: Path, tmp_path_factory: py
     assert tokenizer_hash(copy) == tokenizer
     (copy / "vocab.txt").write_text("[PAD]\n")
     assert tokenizer_hash(copy) != tokenizer
+
+
+@pytest.mark.parametrize(
+    "weight_map",
+    [{"a": "../model.safetensors"}, {"a": "sub/model.safetensors"}, {"a": "model.bin"}, {"a": 1}, [], None],
+)
+def test_an_index_names_files_beside_it_alone(directory: Path, weight_map: object) -> None:
+    """Others would be read, but are not in the hash."""
+    (directory / "model.safetensors").rename(directory / "part.safetensors")
+    index = directory / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "part.safetensors"}}))
+    assert weight_files(directory) == [directory / "part.safetensors"]
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(UserError, match=r"index\.json names no safetensors files beside it"):
+        check_bert(directory, weights=True)
 
 
 def test_hash_knows_where_a_file_ends(directory: Path) -> None:

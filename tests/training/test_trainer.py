@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import threading
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
-from bertkd_ray.core.errors import TrainingDivergedError
+from bertkd_ray.core.errors import DamagedCheckpointError, TrainingDivergedError
 from bertkd_ray.training.batch_plan import BatchPlan, MicroBatch, RowLengths, StreamPosition, Streams
 from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import CurveRow
@@ -217,6 +218,23 @@ def test_a_checkpoint_of_an_earlier_version_is_gone_on_from(tmp_path):
     resumed = trainer(FitTask(dropout=0.5), Alone(restore=tmp_path / "4"), steps=9).run()
     assert resumed.state.history[0] == CurveRow(3, 1.5, {"train/loss": 2.0})
     assert resumed.weights["weight"] == whole.weights["weight"]
+
+
+@pytest.mark.parametrize("damage", ["cut off", "flipped", "absent", "progress"])
+def test_a_damaged_checkpoint_is_an_error_of_its_own(tmp_path, damage):
+    trainer(FitTask(), Alone(directory=tmp_path), steps=5, checkpoint_every=2).run()
+    path = tmp_path / "2" / ("progress.json" if damage == "progress" else "training.pt")
+    data = path.read_bytes()
+    if damage == "flipped":
+        with zipfile.ZipFile(path) as archive:
+            at = archive.getinfo("training/data/0").header_offset + 200
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    elif damage == "absent":
+        path.unlink()
+    else:
+        path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(DamagedCheckpointError, match="the checkpoint is damaged: "):
+        trainer(FitTask(), Alone(restore=tmp_path / "2"), steps=5)
 
 
 def test_the_best_checkpoint_is_kept():
