@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import struct
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -227,7 +228,9 @@ def test_a_damaged_checkpoint_is_an_error_of_its_own(tmp_path, damage):
     data = path.read_bytes()
     if damage == "flipped":
         with zipfile.ZipFile(path) as archive:
-            at = archive.getinfo("training/data/0").header_offset + 200
+            header = archive.getinfo("training/data/0").header_offset
+        # The first byte after the local header of 30 bytes, whose last two numbers are the lengths of name and extra.
+        at = header + 30 + sum(struct.unpack("<HH", data[header + 26 : header + 30]))
         path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
     elif damage == "absent":
         path.unlink()
