@@ -95,8 +95,8 @@ def test_an_interrupt_is_taken_between_two_steps_and_the_second_one_at_once(pend
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
-    handlers = signal.getsignal(signal.SIGINT), interrupt
+    # Whatever trained in this process before may have left handlers of its own.
+    before = {each: signal.signal(each, interrupt) for each in (signal.SIGINT, signal.SIGTERM)}
     steps: list[Notice] = []
 
     def work(_: Any, context: TrainContext) -> None:
@@ -114,9 +114,10 @@ def test_an_interrupt_is_taken_between_two_steps_and_the_second_one_at_once(pend
         for worker in (work, leave):
             with pytest.raises(KeyboardInterrupt):
                 runtime().train(pending, worker, {}, print)
-            assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+            assert [signal.getsignal(each) for each in before] == [interrupt, interrupt]
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
     assert steps == [Notice.NONE, Notice.TERMINATE, Notice.TERMINATE]
 
 
