@@ -41,10 +41,10 @@ def add_options(parser: ArgumentParser) -> None:
 def call(options: Namespace) -> None:
     """Prints the plan."""
     given = _given_corpus(options)
-    if options.rate is not None and not options.rate > 0:
-        raise UserError(f"--rate {options.rate:g}: give TFLOP/s above 0")
-    if options.devices is not None and options.devices < 1:
-        raise UserError(f"--devices {options.devices}: give 1 or more")
+    if options.rate is not None and not 0 < options.rate <= 10**9:
+        raise UserError(f"--rate {options.rate:g}: give TFLOP/s above 0, at most 1e9")
+    if options.devices is not None and not 1 <= options.devices <= 10**6:
+        raise UserError(f"--devices {options.devices}: give 1 or more, at most 1000000")
     config = configuration(options)
     from bertkd_ray.corpus.sampling import shape_as_given
     from bertkd_ray.plan.costs import plan

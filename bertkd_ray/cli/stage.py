@@ -23,9 +23,9 @@ def call(options: Namespace) -> None:
 
     config, arms = configuration(options), [""]
     if STAGES[options.command].per_arm:
-        arms = [options.arm] if options.arm else list(config.arms)
-    if unknown := {*arms} - {"", *config.arms}:
-        raise UserError(f"--arm {unknown.pop()}: the configuration has the arms {', '.join(config.arms)}")
+        arms = list(config.arms) if options.arm is None else [options.arm]
+        if not set(arms) <= set(config.arms):
+            raise UserError(f"--arm {options.arm}: the configuration has the arms {', '.join(config.arms)}")
     with Pipeline(config) as pipeline:
         for arm in arms:
             pipeline.make(options.command, arm)

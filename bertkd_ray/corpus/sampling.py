@@ -105,12 +105,13 @@ def shape_as_given(pairs: int, src_tokens: float, tgt_tokens: float, vocabulary:
     """The shape of a corpus of which only the number of pairs and the mean lengths in tokens are known.
 
     held: pairs of valid and of test. The lengths are spread as TED talks are: log-normal, the sides in proportion but
-    for a log-normal ratio. Raises UserError for numbers below 1.
+    for a log-normal ratio. Raises UserError for numbers below 1 or beyond 1e10.
     """
     sizes = {"pairs": pairs, "src-tokens": src_tokens, "tgt-tokens": tgt_tokens, "vocabulary": vocabulary, "held": held}
     for option, value in sizes.items():
-        if not value >= 1:
-            raise UserError(f"--{option} {value:g}: give 1 or more")
+        most = 1e5 if option.endswith("tokens") else 1e10
+        if not 1 <= value <= most:
+            raise UserError(f"--{option} {value:g}: give 1 or more, at most {most:g}")
     src, tgt = _spread_lengths(src_tokens, tgt_tokens)
     splits = {split: SplitShape(pairs if split == "train" else held, src, tgt) for split in SPLITS}
     size = _BYTES_A_TOKEN * sum(split.src_tokens + split.tgt_tokens for split in splits.values())

@@ -60,7 +60,7 @@ def _hub_directory(model_id: str) -> Path:
         directory = snapshot_download(
             model_id, allow_patterns=["*.json", "*.txt", "*.safetensors"], ignore_patterns=["*/*"]
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # the last where there is no home directory
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         offline = os.environ.get("HF_HUB_OFFLINE")
         hint = (

@@ -110,6 +110,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         ["distill", "CONFIG", "--arm", "best"],
         "--arm best: the configuration has the arms distilled, control",
     ),
+    "empty arm": (["distill", "CONFIG", "--arm", ""], "--arm : the configuration has the arms distilled, control"),
     "nothing to compare with": (["compare", "demo/control"], "compare takes 2 to 26 runs, got 1; give names or paths"),
     "nothing to validate": (["validate"], "validate takes either a CONFIG.yaml or --artifacts DIR"),
     "both": (["validate", "CONFIG", "--artifacts", "x"], "validate takes either a CONFIG.yaml or --artifacts DIR"),

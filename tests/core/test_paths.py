@@ -1,10 +1,12 @@
 """`~` in paths."""
 
+import pwd
 from pathlib import Path
 
 import pytest
 
 from bertkd_ray.artifacts.store import Store
+from bertkd_ray.cli import main
 from bertkd_ray.cli.parser import parse
 from bertkd_ray.config import Config, load_config
 from bertkd_ray.config.study import StudyConfig
@@ -33,6 +35,28 @@ def home(monkeypatch):
 )
 def test_the_home_directory_stands_for_a_leading_tilde(path, expanded):
     assert expand_home(path) == expanded
+
+
+def test_a_user_without_a_home_directory(monkeypatch, tmp_path, capsys):
+    """As in a container that runs under a number that no file knows."""
+
+    def unknown(number: int) -> None:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "c.yaml"
+    path.write_text("name: x\ncorpus: {source: demo}\n")
+    said = "this user has no home directory; set HOME, or give a whole path"
+    for arguments, place in (
+        (["prepare", str(path), "storage=~/runs"], "~/runs"),
+        (["report", str(path), "--output=~/page.html"], "~/page.html"),
+    ):
+        assert main(arguments) == 2
+        assert capsys.readouterr().err == f"bertkd: error: {place}: {said}\n"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["c.yaml"]
+    assert expand_home("~nobody-of-this-name/runs") == "~nobody-of-this-name/runs"
 
 
 def test_every_path_of_a_configuration():

@@ -242,6 +242,20 @@ def test_this_machine_is_measured_where_no_device_is_named(bertkd, path):
         (["--vocabulary", "9"], "a corpus without its text needs --pairs and --src-tokens and --tgt-tokens too"),
         (["--pairs", "0", "--src-tokens", "1", "--tgt-tokens", "1"], "--pairs 0: give 1 or more"),
         (["--pairs", "1", "--src-tokens", "nan", "--tgt-tokens", "1"], "--src-tokens nan: give 1 or more"),
+        (
+            ["--pairs", "9" * 20, "--src-tokens", "1", "--tgt-tokens", "1"],
+            "--pairs 1e+20: give 1 or more, at most 1e+10",
+        ),
+        (
+            ["--pairs", "1", "--src-tokens", "1e300", "--tgt-tokens", "1"],
+            "--src-tokens 1e+300: give 1 or more, at most 100000",
+        ),
+        (
+            ["--pairs", "1", "--src-tokens", "1", "--tgt-tokens", "1", "--held", "9" * 20],
+            "--held 1e+20: give 1 or more, at most 1e+10",
+        ),
+        (["--rate", "inf"], "--rate inf: give TFLOP/s above 0, at most 1e9"),
+        (["--devices", "9" * 20], f"--devices {'9' * 20}: give 1 or more, at most 1000000"),
         (["--device", "tpu"], "--device tpu: known are h100, h200; or give --rate TFLOPS"),
         (["--rate", "0"], "--rate 0: give TFLOP/s above 0"),
         (["--devices", "0"], "--devices 0: give 1 or more"),
