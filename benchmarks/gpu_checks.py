@@ -13,7 +13,7 @@ from benchmarks.gpu_extract import scorer_of
 from benchmarks.gpu_setting import TOPK, GpuSetting
 from bertkd_ray.core.devices import Precision, autocast
 from bertkd_ray.core.ragged import Ragged
-from bertkd_ray.softlabels.shards import SoftLabels
+from bertkd_ray.softlabels.shards import SoftLabels, decode_labels
 from bertkd_ray.student.collate import StudentBatch, collate
 from bertkd_ray.student.loss import fused_kd_loss
 from bertkd_ray.student.model import decoder_hidden
@@ -95,14 +95,7 @@ def losses(setting: GpuSetting, board: Board) -> None:
 def labelled(setting: GpuSetting) -> StudentBatch:
     """A few pairs with their soft labels, on the CPU."""
     src, tgt = (Ragged.from_arrow(setting.table.slice(0, PAIRS)[name]) for name in ("src_ids", "tgt_ids"))
-    positions = len(tgt.values) + len(tgt)
-    table = setting.table.slice(0, PAIRS)
-    ids, logits, logsumexp = (
-        Ragged.from_arrow(table[name]).values for name in ("topk_ids", "topk_logits", "logsumexp")
-    )
-    shape = positions, TOPK
-    soft = ids.reshape(shape), np.asarray(logits, np.float32).reshape(shape), np.asarray(logsumexp, np.float32)
-    return collate(src, tgt, soft)
+    return collate(src, tgt, decode_labels(setting.table.slice(0, PAIRS)))
 
 
 Gradients = tuple[float, list[Tensor]]

@@ -127,7 +127,8 @@ def test_generate_writes_what_greedy_search_writes() -> None:
 
 
 def test_drawn_labels_are_possible_labels() -> None:
-    ids, logits, logsumexp = drawn_labels(50, 8, 100)
+    labels = drawn_labels(50, 8, 100)
+    ids, logits, logsumexp = labels.topk_ids, labels.topk_logits, labels.logsumexp
     assert all(len(set(row)) == 8 for row in ids.tolist())
     assert ids.min() >= 0
     assert ids.max() < 100
