@@ -26,6 +26,12 @@ OVERRIDE = "RAY_OVERRIDE_JOB_RUNTIME_ENV"
 OWN_SESSION = [None, "", " ", "local", " local\n"]
 
 
+@pytest.fixture(autouse=True)
+def _no_session_yet(monkeypatch):
+    """Whatever another module has started in this process."""
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+
+
 @pytest.fixture(params=OWN_SESSION, ids=repr)
 def no_address(request, monkeypatch) -> str | None:
     """What RAY_ADDRESS holds where no cluster is meant; None: it is unset."""
