@@ -175,25 +175,26 @@ class GpuSetting:
 
     def student(self, *, dropout: float = 0.3, attention: str | None = None) -> Any:
         """A student on the device, in float32."""
-        size = self.sizes.student
         model = build_student(
-            StudentConfig(
-                encoder_layers=size.encoder_layers,
-                decoder_layers=size.decoder_layers,
-                width=size.width,
-                ffn=size.ffn,
-                heads=self.sizes.heads[1],
-                dropout=dropout,
-                attention_dropout=dropout,
-                activation_dropout=dropout,
-            ),
-            vocab_size=size.vocabulary,
+            self._student_config(dropout=dropout, attention_dropout=dropout, activation_dropout=dropout),
+            vocab_size=self.sizes.student.vocabulary,
             max_positions=512,
             seed=5,
             attention=attention or self.attention,  # type: ignore[arg-type]
         )
         torch.nn.Module.to(model, self.device)
         return model
+
+    def _student_config(self, **changes: Any) -> StudentConfig:
+        size = self.sizes.student
+        return StudentConfig(
+            encoder_layers=size.encoder_layers,
+            decoder_layers=size.decoder_layers,
+            width=size.width,
+            ffn=size.ffn,
+            heads=self.sizes.heads[1],
+            **changes,
+        )
 
     def teacher_task(self, model: ConditionalMaskedLM, budget: int) -> TeacherTask:
         """Finetuning as the configuration's defaults have it."""
@@ -203,15 +204,7 @@ class GpuSetting:
 
     def student_task(self, model: Any, budget: int) -> StudentTask:
         """Distillation as the configuration's defaults have it."""
-        size = self.sizes.student
-        config = StudentConfig(
-            encoder_layers=size.encoder_layers,
-            decoder_layers=size.decoder_layers,
-            width=size.width,
-            ffn=size.ffn,
-            heads=self.sizes.heads[1],
-            batch_tokens=budget,
-        )
+        config = self._student_config(batch_tokens=budget)
         nothing = Ragged.from_lists([])
         validation = Validation(nothing, nothing, [], tokenizer=None)  # type: ignore[arg-type]
         return StudentTask(model, config, KdConfig(topk=TOPK), validation, self.precision)

@@ -300,16 +300,7 @@ def test_a_students_operations_are_those_that_torch_counts(path, batch):
     config = load_config(path)
     student = config.student
     model = build_student(
-        StudentConfig(
-            encoder_layers=student.encoder_layers,
-            decoder_layers=student.decoder_layers,
-            width=student.width,
-            ffn=student.ffn,
-            heads=student.heads,
-            dropout=0.0,
-            attention_dropout=0.0,
-            activation_dropout=0.0,
-        ),
+        student.model_copy(update=dict.fromkeys(("dropout", "attention_dropout", "activation_dropout"), 0.0)),
         vocab_size=408,
         max_positions=64,
         seed=1,

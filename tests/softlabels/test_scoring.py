@@ -22,9 +22,8 @@ from bertkd_ray.teacher.masking import BertSpecials, cmlm_batch, expand_passes
 from bertkd_ray.teacher.model import ConditionalMaskedLM, build_teacher
 from bertkd_ray.teacher.source import bert_specials
 from tests.helpers.shared_files import golden_path
-from tests.teacher.tiny import write_bert
+from tests.teacher.tiny import SPECIALS, hidden_after, write_bert
 
-SPECIALS = BertSpecials(pad=0, cls=2, sep=3, mask=4)
 BERT_IDS = np.asarray([0, 1, 2, 3, *range(5, 29)], np.int32)
 
 
@@ -155,14 +154,9 @@ def plain_left_to_right(model: ConditionalMaskedLM, src: Ragged, tgt: Ragged) ->
     for pair in range(len(src)):
         frame = [SPECIALS.cls, *BERT_IDS[src.row(pair)], SPECIALS.sep]
         for position in range(len(tgt.row(pair)) + 1):
-            ids = torch.tensor([[*frame, *BERT_IDS[tgt.row(pair)[:position]], SPECIALS.mask]])
-            length = ids.shape[1]
-            seen = torch.ones(length, length).tril().bool()
-            seen[:, : len(frame)] = True
-            types = (torch.arange(length) >= len(frame)).long()[None]
-            with torch.no_grad():
-                rows.append(model.logits(model(ids, types, seen[None], torch.tensor([length - 1]))))
-    return torch.cat(rows)
+            rows.append(hidden_after(model, frame, BERT_IDS[tgt.row(pair)[:position]]))
+    with torch.no_grad():
+        return model.logits(torch.stack(rows))
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 40, 256, 4096])

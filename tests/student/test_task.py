@@ -53,15 +53,11 @@ def make(tokenizer):
     def call(kd: dict[str, Any] | None = None, **changes: Any) -> StudentTask:
         config = StudentConfig(**{**SIZES, "batch_tokens": 64, "encoder_layers": 1, "decoder_layers": 1, **changes})
         model = build_student(
-            StudentConfig(
-                encoder_layers=1,
-                decoder_layers=1,
-                width=config.width,
-                ffn=config.ffn,
-                heads=config.heads,
-                dropout=0.1,
-                attention_dropout=0.1,
-                activation_dropout=0.1,
+            config.model_copy(
+                update={
+                    **{"encoder_layers": 1, "decoder_layers": 1},
+                    **dict.fromkeys(("dropout", "attention_dropout", "activation_dropout"), 0.1),
+                }
             ),
             vocab_size=V,
             max_positions=64,

@@ -9,13 +9,12 @@ import torch
 from bertkd_ray.config.sections import TeacherConfig
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.tokenizer import EOS_ID
-from bertkd_ray.teacher.masking import BertSpecials, input_lengths
+from bertkd_ray.teacher.masking import input_lengths
 from bertkd_ray.teacher.model import ConditionalMaskedLM, build_teacher
 from bertkd_ray.teacher.pseudo_masking import pseudo_masked_batch
 from bertkd_ray.teacher.task import TeacherBatch
-from tests.teacher.tiny import write_bert
+from tests.teacher.tiny import SPECIALS, hidden_after, write_bert
 
-SPECIALS = BertSpecials(pad=0, cls=2, sep=3, mask=4)
 BERT_IDS = np.arange(30, dtype=np.int32)
 ROWS = [([11, 12], [21, 22, 23]), ([13, 14, 15, 16], [24]), ([17], [25, 26, 27, 28, 29])]
 
@@ -65,19 +64,10 @@ def test_every_query_is_that_position_alone_masked_after_its_full_left_context(
 ) -> None:
     hidden = hidden_of(teacher, batch_of(ROWS, pad_to)).split([len(tgt) + 1 for _, tgt in ROWS])
     for (src, tgt), of_row in zip(ROWS, hidden, strict=True):
+        frame = [SPECIALS.cls, *src, SPECIALS.sep]
         for position in range(len(tgt) + 1):
-            torch.testing.assert_close(of_row[position], alone(teacher, src, tgt[:position]), rtol=1e-4, atol=1e-5)
-
-
-@torch.no_grad()
-def alone(teacher: ConditionalMaskedLM, src: list[int], left: list[int]) -> torch.Tensor:
-    """[H], at a mask that follows `left`: a row of its own, causal on the target side."""
-    ids = [SPECIALS.cls, *src, SPECIALS.sep, *left, SPECIALS.mask]
-    frame, length = len(src) + 2, len(ids)
-    types = torch.tensor([[0] * frame + [1] * (length - frame)])
-    sees = torch.ones(length, length).tril().bool()
-    sees[:, :frame] = True
-    return teacher(torch.tensor([ids]), types, sees[None], torch.tensor([length - 1]))[0]
+            expected = hidden_after(teacher, frame, tgt[:position])
+            torch.testing.assert_close(of_row[position], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("changed", range(5))

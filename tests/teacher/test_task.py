@@ -14,18 +14,16 @@ import torch
 from bertkd_ray.config.sections import TeacherConfig
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.tokenizer import EOS_ID
-from bertkd_ray.teacher.masking import BertSpecials
 from bertkd_ray.teacher.model import build_teacher
 from bertkd_ray.teacher.task import TeacherBatch, TeacherTask, lengths
 from bertkd_ray.training.batch_plan import MicroBatch, StreamPosition
 from bertkd_ray.training.context import World
 from bertkd_ray.training.optimization import global_grad_norm_clip
 from tests.helpers.thread_world import run_workers
-from tests.teacher.tiny import write_bert
+from tests.teacher.tiny import SPECIALS, hidden_after, write_bert
 
 V = 24
 BERT_IDS = np.concatenate([[0, 2, 2, 3], np.arange(5, 25)]).astype(np.int32)
-SPECIALS = BertSpecials(pad=0, cls=2, sep=3, mask=4)
 
 
 def table(pairs: int, seed: int = 0) -> pa.Table:
@@ -139,13 +137,8 @@ def test_from_left_to_right_the_loss_is_that_of_the_text(make):
     for row in VALID.slice(0, 3).to_pylist():
         frame = [SPECIALS.cls, *BERT_IDS[row["src_ids"]], SPECIALS.sep]
         for position, label in enumerate([*row["tgt_ids"], EOS_ID]):
-            ids = torch.tensor([[*frame, *BERT_IDS[row["tgt_ids"][:position]], SPECIALS.mask]])
-            seen = torch.ones(ids.shape[1], ids.shape[1]).tril().bool()
-            seen[:, : len(frame)] = True
-            types = (torch.arange(ids.shape[1]) >= len(frame)).long()[None]
-            with torch.no_grad():
-                hidden = task.model.eval()(ids, types, seen[None], torch.tensor([ids.shape[1] - 1]))
-                losses.append(-float(task.model.logits(hidden).log_softmax(-1)[0, label]))
+            hidden = hidden_after(task.model.eval(), frame, BERT_IDS[row["tgt_ids"][:position]])
+            losses.append(-float(task.model.logits(hidden).log_softmax(-1)[label].detach()))
     assert found == pytest.approx(sum(losses) / len(losses), rel=1e-5)
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
 
+from bertkd_ray.teacher.masking import BertSpecials
+from bertkd_ray.teacher.model import ConditionalMaskedLM
+
+SPECIALS = BertSpecials(pad=0, cls=2, sep=3, mask=4)
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"piece{index}" for index in range(35))]
 
 
@@ -44,3 +49,18 @@ def write_random(
                 parameter.add_(0.1 * torch.randn_like(parameter))
     (model if mlm else model.base_model).save_pretrained(directory)
     return directory
+
+
+@torch.no_grad()
+def hidden_after(teacher: ConditionalMaskedLM, frame: Sequence[int], left: Sequence[int]) -> torch.Tensor:
+    """[H], at a single mask that follows `left`: the plain form of what a left-to-right teacher reads.
+
+    frame: BERT's ids of `[CLS] src [SEP]`, which see each other; left: those of the target before the mask, which see
+    no later one.
+    """
+    ids = torch.tensor([[*frame, *left, SPECIALS.mask]])
+    length = ids.shape[1]
+    types = (torch.arange(length) >= len(frame)).long()[None]
+    sees = torch.ones(length, length).tril().bool()
+    sees[:, : len(frame)] = True
+    return teacher(ids, types, sees[None], torch.tensor([length - 1]))[0]
