@@ -23,7 +23,7 @@ from bertkd_ray.core.stages import BY_ARTIFACT, DISTILL, STAGES, TRANSLATE
 from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER
 from bertkd_ray.evaluation.significance import bootstrap_signature, compare
 from bertkd_ray.report.results import resampled
-from bertkd_ray.report.sentences import Sentence, most_different, sentences_of
+from bertkd_ray.report.samples import Sentence, most_different, sentences_of
 from bertkd_ray.student.lineage import Lineage, artifact_at, lineage_of
 from bertkd_ray.tracking import default_uri
 from bertkd_ray.tracking.search import RunFinder

@@ -29,19 +29,14 @@ class Figure(NamedTuple):
     """How much of a bar's whole length is filled, 0 to 1."""
 
 
-class Cell(NamedTuple):
-    """A cell of a table."""
-
-    text: str
-    is_best: bool = False
-
-
 class FigureRow(NamedTuple):
     """A figure of every arm, or of every split."""
 
     label: str
     note: str
-    cells: list[Cell]
+    cells: list[str]
+    best: Sequence[int] = ()
+    """Places of the best cells."""
 
 
 def artifact_title(name: str, artifact: Artifact) -> str:
@@ -116,16 +111,15 @@ def score_rows(results: Results) -> list[FigureRow]:
     ) -> FigureRow:
         known = [value for value in values if value is not None and not math.isnan(value)]
         top = best(known) if best and len(set(known)) > 1 else None
-        return FigureRow(
-            label, note, [Cell(format_number(value, form), top is not None and value == top) for value in values]
-        )
+        top_cells = [place for place, value in enumerate(values) if top is not None and value == top]
+        return FigureRow(label, note, [format_number(value, form) for value in values], top_cells)
 
     compared = [
         row("Difference", f"test BLEU against {results.control}", [arm.delta for arm in arms], "+.2f", None),
-        FigureRow("p", "of the difference, two-tailed paired bootstrap", [Cell(format_p(arm.p_value)) for arm in arms]),
+        FigureRow("p", "of the difference, two-tailed paired bootstrap", [format_p(arm.p_value) for arm in arms]),
     ]
     return [
-        FigureRow("Soft labels", "weight α, temperature T, k logits", [Cell(label) for label in labels]),
+        FigureRow("Soft labels", "weight α, temperature T, k logits", labels),
         row("Test BLEU", f"beam {beam}", [arm.test_bleu for arm in arms], ".2f", max),
         *(compared if len(arms) > 1 and results.control else []),
         row("Test chrF", f"beam {beam}", [arm.chrf for arm in arms], ".2f", max),
@@ -134,7 +128,7 @@ def score_rows(results: Results) -> list[FigureRow]:
         row("Valid BLEU", "greedy", [arm.valid_bleu for arm in arms], ".2f", max),
         row("Valid accuracy", "target tokens, %", [100 * metrics[VALID_ACCURACY] for metrics in students], ".1f", max),
         row("Valid perplexity", "of the references", [arm.valid_perplexity for arm in arms], ".2f", min),
-        FigureRow("Parameters", "of the student", [Cell(human_count(arm.parameters)) for arm in arms]),
+        FigureRow("Parameters", "of the student", [human_count(arm.parameters) for arm in arms]),
     ]
 
 
@@ -168,23 +162,25 @@ def validation_rows(
 
 def fidelity_bars(labels: Artifact) -> list[Figure]:
     """What the soft labels keep of the teacher, and how flat they are."""
-    k, metrics = labels.info["k"], labels.metrics
+    k = labels.info["k"]
     flattest = math.log(k)
-    shares = {
-        "topk_mass": (f"Probability in the top {k}", f"of the teacher, carried by the {k} logits that are stored"),
-        "gold_in_topk": (f"Reference among the top {k}", "share of target positions"),
-        "gold_first": ("Reference first", "share of target positions"),
-    }
-    entropies = {"entropy_t1": "Entropy at temperature 1", "entropy_t10": "Entropy at temperature 10"}
-    bars = [
-        Figure(label, f"{100 * metrics[f'fidelity/{name}']:.1f}%", note, metrics[f"fidelity/{name}"])
-        for name, (label, note) in shares.items()
+
+    def share(label: str, name: str, note: str) -> Figure:
+        value = labels.metrics[f"fidelity/{name}"]
+        return Figure(label, f"{100 * value:.1f}%", note, value)
+
+    def entropy(label: str, name: str) -> Figure:
+        value = labels.metrics[f"fidelity/{name}"]
+        note = f"of at most {flattest:.2f}, all {k} alike"
+        return Figure(label, f"{value:.2f} nats", note, value / flattest if flattest else 0.0)
+
+    return [
+        share(f"Probability in the top {k}", "topk_mass", f"of the teacher, carried by the {k} logits that are stored"),
+        share(f"Reference among the top {k}", "gold_in_topk", "share of target positions"),
+        share("Reference first", "gold_first", "share of target positions"),
+        entropy("Entropy at temperature 1", "entropy_t1"),
+        entropy("Entropy at temperature 10", "entropy_t10"),
     ]
-    for name, label in entropies.items():
-        value = metrics[f"fidelity/{name}"]
-        share = value / flattest if flattest else 0.0
-        bars.append(Figure(label, f"{value:.2f} nats", f"of at most {flattest:.2f}, all {k} alike", share))
-    return bars
 
 
 # --- corpus -----------------------------------------------------------------------------------------------------------
@@ -196,9 +192,7 @@ def corpus_rows(corpus: Artifact) -> list[FigureRow]:
     languages = [corpus.info.get(f"{side}_lang", "") for side in ("src", "tgt")]
 
     def row(label: str, note: str, values: Sequence[int | None]) -> FigureRow:
-        return FigureRow(
-            label.replace("_", " ").capitalize(), note, [Cell(format_number(value, ",")) for value in values]
-        )
+        return FigureRow(label.replace("_", " ").capitalize(), note, [format_number(value, ",") for value in values])
 
     def named(name: str) -> list[int | None]:
         return [counts[split].get(name) for split in SPLITS]
@@ -220,6 +214,52 @@ def corpus_rows(corpus: Artifact) -> list[FigureRow]:
 
 
 # --- time, artifacts, versions ----------------------------------------------------------------------------------------
+
+
+class LineageNode(NamedTuple):
+    """An artifact in the tree."""
+
+    name: str
+    """Stage, or stage/arm."""
+    artifact: Artifact
+    depth: int
+    """Level in the tree; 0 for the corpus."""
+    sources: dict[str, str]
+    """Stage of each artifact that it was made from, and the input's fingerprint."""
+    texts: dict[str, str]
+    """Its other inputs, by name and content hash: text, a BERT."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all files of the artifact."""
+        return sum(entry.bytes for entry in self.artifact.files)
+
+
+def lineage(stages: Mapping[str, Artifact]) -> list[LineageNode]:
+    """The artifacts of a pipeline, by stage or stage/arm, as a tree from the top downwards.
+
+    An artifact hangs below that of its inputs which was itself made last, counted in steps from the text; its other
+    inputs are only named. An artifact without inputs among these (its maker's are not given) stands at the top.
+    """
+    by_digest = {artifact.fingerprint: name for name, artifact in stages.items()}
+    # Sorted: a manifest that was read back has them in another order than one that was just made.
+    inputs = {name: sorted(artifact.inputs.items()) for name, artifact in stages.items()}
+    sources = {
+        name: {by_digest[digest]: digest for _, digest in inputs[name] if digest in by_digest} for name in stages
+    }
+
+    def depth(name: str) -> int:
+        return 1 + max(map(depth, sources[name]), default=-1)
+
+    def below(parent: str | None) -> Iterator[LineageNode]:
+        # The order of the mapping within a parent: arms stay in theirs.
+        for name, artifact in stages.items():
+            if max(sources[name], key=depth, default=None) == parent:
+                texts = {source: digest for source, digest in inputs[name] if digest not in by_digest}
+                yield LineageNode(name, artifact, depth(name), sources[name], texts)
+                yield from below(name)
+
+    return list(below(None))
 
 
 def time_bars(stages: Mapping[str, Artifact]) -> list[Figure]:
@@ -245,8 +285,6 @@ def versions(stages: Mapping[str, Artifact]) -> list[tuple[str, str]]:
             by_library.setdefault(library, {}).setdefault(version, []).append(artifact_title(name, artifact))
     rows = []
     for library, by_version in by_library.items():
-        if len(by_version) == 1:
-            rows.append((library, next(iter(by_version))))
-        else:
-            rows.append((library, "; ".join(f"{version} ({', '.join(made)})" for version, made in by_version.items())))
+        named = [f"{version} ({', '.join(made)})" for version, made in by_version.items()]
+        rows.append((library, "; ".join(named if len(named) > 1 else by_version)))
     return rows

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -68,10 +69,7 @@ class Style(NamedTuple):
 
 def styles(count: int) -> list[Style]:
     """The styles of `count` series; 28 differ."""
-    return [
-        Style(_COLORS[i % len(_COLORS)], _LINE_STYLES[i % len(_LINE_STYLES)], _MARKERS[i % len(_MARKERS)])
-        for i in range(count)
-    ]
+    return [*islice(map(Style, cycle(_COLORS), cycle(_LINE_STYLES), cycle(_MARKERS)), count)]
 
 
 def label_axes(axes: Axes, x: str, y: str) -> None:
@@ -101,13 +99,14 @@ def draw_panels(panels: Sequence[Panel], stem: Path, inches: tuple[float, float]
 
 
 def panel_svg(panel: Panel, inches: tuple[float, float]) -> str:
-    """One panel as an SVG document without title and background, its text as text in a font of the reader's."""
+    """One panel as an SVG document without title, metadata and background, its text as text in the reader's font."""
     import matplotlib
 
     text = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none"}, _STYLE):
         figure = _figure([panel._replace(title="")], inches)
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(text, format="svg", transparent=True, metadata=nothing)
     return text.getvalue()
 
 

@@ -5,7 +5,6 @@ import xml.etree.ElementTree as ET
 
 from bertkd_ray.report.frame import COLORS, Panel, panel_svg
 
-_SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}\b")
 _DIGITS = re.compile(r"-?\d+\.\d{3,}")
@@ -17,25 +16,20 @@ def inline_svg(panel: Panel, id_: str, inches: tuple[float, float]) -> str:
 
     id_: of the element, and the start of all ids in it. Raises KeyError for a colour that is not the figures' own.
     """
-    root = ET.fromstring(panel_svg(panel, inches))
-    for parent in list(root.iter()):
-        for child in list(parent):
-            # A style sheet would be the whole page's.
-            if child.tag in (f"{_SVG}metadata", f"{_SVG}style"):
-                parent.remove(child)
-    referenced = {name for element in root.iter() for name in _references(element)}
+    # An element of HTML needs no namespaces.
+    svg = panel_svg(panel, inches).replace(' xmlns="http://www.w3.org/2000/svg"', "").replace("xlink:href", "href")
+    root = ET.fromstring(svg)
+    for defs in root.findall("defs"):
+        # A style sheet would be the whole page's.
+        for style in defs.findall("style"):
+            defs.remove(style)
+    referenced = {*_REFERENCE.findall(svg), *re.findall('href="#([^"]+)"', svg)}
     for element in root.iter():
-        element.tag = element.tag.removeprefix(_SVG)
         element.text, element.tail = (text if text and text.strip() else None for text in (element.text, element.tail))
         _rewrite(element, id_, referenced)
     label = f"{panel.title}. {panel.summary}."
     root.attrib = {"id": id_, "viewBox": root.attrib["viewBox"], "role": "img", "aria-label": label}
     return ET.tostring(root, encoding="unicode")
-
-
-def _references(element: ET.Element) -> list[str]:
-    link = element.get(f"{_XLINK}href", "").removeprefix("#")
-    return [link, *(name for value in element.attrib.values() for name in _REFERENCE.findall(value))]
 
 
 def _rewrite(element: ET.Element, prefix: str, referenced: set[str]) -> None:
@@ -45,8 +39,8 @@ def _rewrite(element: ET.Element, prefix: str, referenced: set[str]) -> None:
         if name == "id":
             if value in referenced:
                 attributes[name] = f"{prefix}-{value}"
-        elif name == f"{_XLINK}href":
-            attributes["href"] = f"#{prefix}-{value.removeprefix('#')}"
+        elif name == "href":
+            attributes[name] = f"#{prefix}-{value.removeprefix('#')}"
         elif name == "style":
             attributes[name] = _COLOR.sub(lambda match: f"var(--{_NAMES[match[0].lower()]})", value)
         elif not value.startswith("rotate(-0 "):

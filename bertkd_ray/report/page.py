@@ -24,7 +24,6 @@ from bertkd_ray.report.figures import TEACHER, finetuning_panels, translation_lo
 from bertkd_ray.report.frame import Panel
 from bertkd_ray.report.inline import inline_svg
 from bertkd_ray.report.lengths import MOST_PAIRS, length_panels, read_lengths
-from bertkd_ray.report.lineage import lineage
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.samples import MOST_SCORED, differing_samples, drawn_samples, marked
 from bertkd_ray.training.curves import VALID_ACCURACY, VALID_BLEU, VALID_LOSS, VALID_NLL
@@ -48,7 +47,6 @@ def page_html(results: Results, *, run_id: str = "") -> str:
     environment.filters.update(
         bytes=human_bytes,
         count=human_count,
-        date=_date,
         kind=lambda named: contents.artifact_title(*named),
         marked=marked,
         seconds=human_seconds,
@@ -78,6 +76,7 @@ def _context(results: Results) -> dict[str, Any]:
     corpus, labels = results.stages[PREPARE.name], results.stages.get(EXTRACT.name)
     tree = results.config.model_dump(mode="json")
     lengths = length_panels({split: read_lengths(corpus, split) for split in SPLITS})
+    finished = datetime.fromisoformat(max(artifact.created for artifact in results.stages.values()))
     return {
         "bars": contents.time_bars(results.stages),
         "corpus": corpus,
@@ -90,10 +89,10 @@ def _context(results: Results) -> dict[str, Any]:
             ),
             "lengths": _figures("lengths", lengths, (4.0, 3.0)),
         },
-        "finished": max(artifact.created for artifact in results.stages.values()),
+        "finished": f"{finished.day} {finished:%B %Y, %H:%M} UTC",
         "labels": labels,
         "most_pairs": MOST_PAIRS,
-        "nodes": lineage(results.stages),
+        "nodes": contents.lineage(results.stages),
         "only_teacher_differs": len({config.student for config in results.arm_configs.values()}) == 1,
         "rows": contents.score_rows(results) if results.arms else [],
         "samples": _samples(results),
@@ -132,9 +131,3 @@ def _samples(results: Results) -> list[dict[str, Any]]:
         title = f"Where the students differ most, of {min(size, MOST_SCORED):,} sentences"
         groups.append({"id": "differing", "title": title, "samples": differing_samples(tables, seed=seed)})
     return groups
-
-
-def _date(text: str) -> str:
-    """`23 November 2026, 22:00 UTC` of a manifest's time."""
-    moment = datetime.fromisoformat(text)
-    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"

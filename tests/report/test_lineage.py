@@ -4,7 +4,7 @@ from pathlib import Path
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, fingerprint
 from bertkd_ray.artifacts.store import Store
-from bertkd_ray.report.lineage import lineage
+from bertkd_ray.report.contents import lineage
 from tests.report.stages import finished_stages
 
 
