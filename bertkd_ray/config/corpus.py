@@ -249,6 +249,10 @@ class CorpusConfig(Section):
         given = {"valid": self.valid, "test": self.test}
         return {split: files.held_out for split, files in given.items() if files is not None and files.held_out}
 
+    def is_given_test(self, split: str) -> bool:
+        """Whether no rule may drop a pair of the split: a score is over every line of a test set with its own files."""
+        return split == "test" and "test" not in self.held_out()
+
     def whole(self, path: str) -> str:
         """A path of the configuration, with the directory in front unless it is absolute or a URI.
 

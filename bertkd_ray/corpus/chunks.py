@@ -40,12 +40,7 @@ class Chunk:
     @property
     def name(self) -> str:
         """The file's name, the same in every pass."""
-        return self.file_name(self.number)
-
-    @staticmethod
-    def file_name(number: int) -> str:
-        """The name of the chunk with a number."""
-        return f"chunk-{number:06d}.arrow"
+        return f"chunk-{self.number:06d}.arrow"
 
 
 def split_into_chunks(pending: PendingArtifact, corpus: CorpusConfig) -> list[Chunk]:

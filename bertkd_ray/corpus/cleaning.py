@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bertkd_ray.config.corpus import CleanConfig
 from bertkd_ray.core.keyed_random import keyed_uniform
-from bertkd_ray.corpus.segmentation import CONTROL
+from bertkd_ray.corpus.segmentation import CONTROL, is_plain
 
 TEXT_REASONS = ("empty", "identical_sides", "too_few_words", "too_many_words", "length_ratio")
 WHOLE_REASONS = ("test_overlap", "duplicate")
@@ -44,7 +44,7 @@ def filter_by_length(
     return _first([np.maximum(src, tgt) > max_side, src + tgt > max_pair])
 
 
-def filter_by_text(src: pa.StringArray, tgt: pa.StringArray, clean: CleanConfig) -> NDArray[np.int8]:
+def filter_by_text(src: pa.ChunkedArray, tgt: pa.ChunkedArray, clean: CleanConfig) -> NDArray[np.int8]:
     """The reason why each normalised pair is dropped for its text: int8[n], 0 or 1 + the index in `TEXT_REASONS`."""
     src_words, tgt_words = _words(src), _words(tgt)
     shorter, longer = np.minimum(src_words, tgt_words), np.maximum(src_words, tgt_words)
@@ -70,6 +70,7 @@ def count_odd_lines(lines: Sequence[str]) -> dict[str, int]:
     """Raw lines that may want a look: not in Unicode NFC, with control characters, with characters of no width that no
     script needs, and with nothing visible at all.
     """
+    lines = [line for line in lines if not is_plain(line)]
     return {
         "not_nfc": sum(not unicodedata.is_normalized("NFC", line) for line in lines),
         "control_characters": sum(_CONTROL.search(line) is not None for line in lines),

@@ -8,6 +8,7 @@ encode: turns neighbouring chunks into one fragment of token ids.
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import pairwise
 from typing import NamedTuple
@@ -44,8 +45,8 @@ from bertkd_ray.corpus.deduplication import (
     split_into_buckets,
 )
 from bertkd_ray.corpus.moses import unescape_moses
+from bertkd_ray.corpus.readers import PAIRS
 from bertkd_ray.corpus.segmentation import Segmenter, is_plain, lowercased, normalise
-from bertkd_ray.corpus.settings import PrepareJob, PrepareSettings
 from bertkd_ray.corpus.sources import weights
 from bertkd_ray.corpus.statistics import PrepareStats
 from bertkd_ray.corpus.tokenizer import UNK_ID, PieceCounter, WordEncoder, load_tokenizer
@@ -74,6 +75,20 @@ ChunkGroup = tuple[int, list[Chunk]]
 """Neighbouring chunks that are cleaned together, and the number of this group."""
 
 
+@dataclass(frozen=True)
+class PrepareJob:
+    """What the passes are given: the store and directories in it, the settings, and how duplicates are found."""
+
+    storage: str
+    staging: str
+    artifact: str
+    corpus: CorpusConfig
+    buckets: int = 0
+    """Of hashes; with none, no rule needs all of the text."""
+    group_starts: tuple[int, ...] = ()
+    """Number of the first chunk of every group."""
+
+
 class PendingFragment(NamedTuple):
     """A fragment that is made of neighbouring chunks."""
 
@@ -90,9 +105,9 @@ def clean_group(group: ChunkGroup, job: PrepareJob) -> PrepareStats:
     number, chunks = group
     for chunk in chunks:
         raw = read_table(store, job.staging, "raw", chunk.name)
-        for split, table in _cleaned(raw, chunk, job.settings, stats):
+        for split, table in _cleaned(raw, chunk, job.corpus, stats):
             if job.buckets:
-                hashes += _hashes(chunk, split, table, job.settings)
+                hashes += _hashes(chunk, split, table, job.corpus)
                 write_tables(store, [table], job.staging, "clean", split, chunk.name)
             else:
                 _keep(store, job, chunk, split, table, stats)
@@ -102,8 +117,11 @@ def clean_group(group: ChunkGroup, job: PrepareJob) -> PrepareStats:
     return stats
 
 
-def find_duplicates_in_bucket(bucket: int, job: PrepareJob) -> None:
-    """Finds what is dropped of a bucket of hashes, and writes it in one row group for every group of chunks."""
+def find_duplicates_in_bucket(bucket: int, job: PrepareJob) -> PrepareStats:
+    """Finds what is dropped of a bucket of hashes, and writes it in one row group for every group of chunks.
+
+    Nothing is counted: `apply_drops` does.
+    """
     store = Store(job.storage)
     names = [f"{group:06d}.arrow" for group in range(len(job.group_starts))]
     drops = find_duplicates(
@@ -113,6 +131,7 @@ def find_duplicates_in_bucket(bucket: int, job: PrepareJob) -> None:
     ends = [*np.searchsorted(drops["place"].to_numpy(), starts).tolist(), len(drops)]
     by_group = [drops[start:end] for start, end in pairwise(ends)]
     write_tables(store, by_group, job.staging, "drops", f"{bucket:06d}.arrow")
+    return PrepareStats()
 
 
 def apply_drops(group: ChunkGroup, job: PrepareJob) -> PrepareStats:
@@ -158,7 +177,7 @@ def _finished(store: Store, job: PrepareJob, fragment: PendingFragment) -> tuple
 
 def _encoded(store: Store, job: PrepareJob, fragment: PendingFragment) -> tuple[Counter[str], list[str]]:
     """Tokenises neighbouring chunks, drops pairs that are too long, and writes the fragment with its repetitions."""
-    split, settings, corpus = fragment.split, job.settings, job.settings.corpus
+    split, corpus = fragment.split, job.corpus
     text = pa.concat_tables([read_table(store, job.staging, "kept", split, chunk) for chunk in fragment.chunks])
     encoder = _encoder(store.uri, job.artifact)
     # Both sides at once, since they share words.
@@ -166,7 +185,7 @@ def _encoded(store: Store, job: PrepareJob, fragment: PendingFragment) -> tuple[
     ids = {"src": both.rows(0, len(text)), "tgt": both.rows(len(text), len(both))}
     counts: Counter[str] = Counter()
     keep = np.ones(len(text), dtype=bool)
-    if not settings.is_given_test(split):
+    if not corpus.is_given_test(split):
         reasons = filter_by_length(
             ids["src"].lengths, ids["tgt"].lengths, corpus.max_side_tokens, corpus.max_pair_tokens
         )
@@ -198,46 +217,37 @@ def _fragment_files(name: str, copied: int) -> list[str]:
     return [name.replace(".parquet", f"-{copy:02d}.parquet") if copy else name for copy in range(copied)]
 
 
-def _cleaned(
-    raw: pa.Table, chunk: Chunk, settings: PrepareSettings, stats: PrepareStats
-) -> Iterator[tuple[str, pa.Table]]:
+def _cleaned(raw: pa.Table, chunk: Chunk, corpus: CorpusConfig, stats: PrepareStats) -> Iterator[tuple[str, pa.Table]]:
     """The normalised pairs of a chunk that no rule for one pair drops, by the split they belong to."""
-    lines = {side: raw[side].to_pylist() for side in ("src", "tgt")}
-    plain = {side: [is_plain(line) for line in lines[side]] for side in lines}
-    texts = {side: normalised_lines(lines[side], plain[side], settings.corpus, side) for side in lines}
-    ids = np.arange(chunk.first_id, chunk.first_id + chunk.rows)
-    table = pa.table([ids, texts["src"], texts["tgt"]], schema=TEXT_SCHEMA)
-    reasons = filter_by_text(table["src"].combine_chunks(), table["tgt"].combine_chunks(), settings.corpus.clean)
-    for split, members in _members(chunk.split, texts["src"], settings.corpus.held_out()):
+    table = normalised_pairs(raw, corpus)
+    reasons = filter_by_text(table["src"], table["tgt"], corpus.clean)
+    shares = corpus.held_out() if chunk.split == "train" else {}
+    drawn = held_out_splits(table["src"].to_pylist(), shares)
+    table = table.add_column(0, "id", pa.array(np.arange(chunk.first_id, chunk.first_id + chunk.rows)))
+    for number, split in enumerate((chunk.split, *shares)):
+        members = np.flatnonzero(drawn == number)
         counts = stats.counts[split]
         counts["read"] += len(members)
         for side in ("src", "tgt"):
-            counts.update(count_odd_lines([lines[side][row] for row in members.tolist() if not plain[side][row]]))
-        if not settings.is_given_test(split):
+            counts.update(count_odd_lines(raw[side].take(pa.array(members)).to_pylist()))
+        if not corpus.is_given_test(split):
             counts.update(count_reasons(reasons[members], TEXT_REASONS))
             members = members[reasons[members] == KEPT]
         if len(members):
             yield split, table if len(members) == len(table) else table.take(pa.array(members))
 
 
-def normalised_lines(lines: list[str], plain: list[bool], corpus: CorpusConfig, side: str) -> list[str]:
-    """Lines of a side as every later stage sees them (`normalise`); plain: `is_plain` of each."""
-    if corpus.text != "raw":
-        lines = [unescape_moses(line) for line in lines]
-        plain = [is_plain(line) for line in lines]
-    normal = partial(normalise, lowercase=corpus.lowercase, dotted_i=corpus.dotted_i(side))
-    normalise_plain = normal if corpus.dotted_i(side) else lowercased if corpus.lowercase else str
-    return [normalise_plain(line) if is_normal else normal(line) for line, is_normal in zip(lines, plain, strict=True)]
-
-
-def _members(given: str, src: list[str], shares: dict[str, float]) -> Iterator[tuple[str, NDArray[np.int64]]]:
-    """The rows of a chunk that belong to each split."""
-    if given != "train" or not shares:
-        yield given, np.arange(len(src))
-        return
-    drawn = held_out_splits(src, shares)
-    for number, split in enumerate(("train", *shares)):
-        yield split, np.flatnonzero(drawn == number)
+def normalised_pairs(raw: pa.Table, corpus: CorpusConfig) -> pa.Table:
+    """Raw pairs as every later stage sees them (`normalise`), with the schema `PAIRS`."""
+    sides = []
+    for side in ("src", "tgt"):
+        normal = partial(normalise, lowercase=corpus.lowercase, dotted_i=corpus.dotted_i(side))
+        normalise_plain = normal if corpus.dotted_i(side) else lowercased if corpus.lowercase else str
+        lines = raw[side].to_pylist()
+        if corpus.text != "raw":
+            lines = [unescape_moses(line) for line in lines]
+        sides.append([normalise_plain(line) if is_plain(line) else normal(line) for line in lines])
+    return pa.table(sides, schema=PAIRS)
 
 
 def _positions(chunk: Chunk, table: pa.Table) -> NDArray[np.int64]:
@@ -245,13 +255,13 @@ def _positions(chunk: Chunk, table: pa.Table) -> NDArray[np.int64]:
     return rows + (chunk.number << _PLACE_BITS)
 
 
-def _hashes(chunk: Chunk, split: str, table: pa.Table, settings: PrepareSettings) -> list[Hashes]:
+def _hashes(chunk: Chunk, split: str, table: pa.Table, corpus: CorpusConfig) -> list[Hashes]:
     positions = _positions(chunk, table)
     src, tgt = table["src"].to_pylist(), table["tgt"].to_pylist()
     hashes = []
-    if settings.corpus.clean.test_overlap:
+    if corpus.clean.test_overlap:
         hashes.append(hash_sentences(src, positions, is_test=split == "test"))
-    if settings.corpus.clean.duplicates and not settings.is_given_test(split):
+    if corpus.clean.duplicates and not corpus.is_given_test(split):
         hashes.append(hash_pairs(src, tgt, positions, split))
     return hashes
 
@@ -259,7 +269,7 @@ def _hashes(chunk: Chunk, split: str, table: pa.Table, settings: PrepareSettings
 def _keep(store: Store, job: PrepareJob, chunk: Chunk, split: str, table: pa.Table, stats: PrepareStats) -> None:
     """Writes what is left of a chunk for a split; of training text the pieces are counted."""
     if split == "train":
-        times = copies(table["id"].to_numpy(), weights(job.settings.corpus))
+        times = copies(table["id"].to_numpy(), weights(job.corpus))
         if sampled_out := int((times == 0).sum()):
             stats.counts[split]["sampled_out"] += sampled_out
         table, times = table.filter(pa.array(times > 0)), times[times > 0]

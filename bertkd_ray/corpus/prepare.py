@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,25 +20,26 @@ from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
-from bertkd_ray.config.corpus import SPLITS
+from bertkd_ray.config.corpus import SPLITS, CorpusConfig
 from bertkd_ray.core.console import Progress, log
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus.bert_tokenizer import TOKENIZER_FILES, tokenizer_hash
 from bertkd_ray.corpus.chunks import Chunk, grouped, packed, read_table, split_into_chunks
 from bertkd_ray.corpus.cleaning import REASONS
 from bertkd_ray.corpus.deduplication import bucket_count
+from bertkd_ray.corpus.iwslt14 import check_counts
 from bertkd_ray.corpus.passes import (
     BERT,
     TOKENIZER,
     PendingFragment,
+    PrepareJob,
     apply_drops,
     clean_group,
     encode_group,
     find_duplicates_in_bucket,
 )
 from bertkd_ray.corpus.segmentation import Segmenter
-from bertkd_ray.corpus.settings import PrepareJob, PrepareSettings
-from bertkd_ray.corpus.sources import source_hashes
+from bertkd_ray.corpus.sources import source_hashes, source_settings
 from bertkd_ray.corpus.statistics import PrepareStats
 from bertkd_ray.corpus.swapped_sides import swapped_names, swapped_splits
 from bertkd_ray.corpus.tokenizer import UNK_ID, build_vocabulary, pieces_of, save_vocabulary
@@ -48,13 +49,17 @@ if TYPE_CHECKING:
     from bertkd_ray.execution.stage import StageContext
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+
+_NOT_SETTINGS = {*SPLITS, "source", "directory", "archive", "archive_sha256", "cache"}
+"""The text enters the fingerprint by its content, not by its paths."""
 
 
 def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> PendingArtifact:
     """The corpus artifact to be made; its text enters by content, the BERT by its tokenizer files."""
-    settings = PrepareSettings(config.corpus).fingerprinted()
-    return PendingArtifact.of(store, "corpus", settings, {**inputs, **source_hashes(config.corpus)})
+    corpus = config.corpus
+    rule = {"dotted_i": True} if any(map(corpus.dotted_i, ("src", "tgt"))) else {}
+    settings = corpus.model_dump(exclude=_NOT_SETTINGS) | rule | corpus.languages() | source_settings(corpus)
+    return PendingArtifact.of(store, "corpus", settings, {**inputs, **source_hashes(corpus)})
 
 
 def make(pending: PendingArtifact, context: StageContext) -> Artifact:
@@ -70,13 +75,14 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
     _require_unchanged(pending, source_hashes(config.corpus))
     _warn_of_swapped_sides(pending, config, chunks)
     runtime.start()
-    settings = PrepareSettings(config.corpus)
-    job = PrepareJob(pending.store.uri, pending.staging, pending.directory, settings)
+    job = PrepareJob(pending.store.uri, pending.staging, pending.directory, config.corpus)
     stats = _clean(job, runtime, chunks)
     vocabulary, tokens_with_unk = _write_tokenizer(pending, config, segmenter, stats)
-    _encode(job, runtime, stats)
-    splits = {split: _counts(settings, split, stats.counts[split]) for split in SPLITS}
-    _warn(config, splits)
+    _encode(job, runtime, chunks, stats)
+    splits = {split: _counts(config.corpus, split, stats.counts[split]) for split in SPLITS}
+    read = {split: splits[split]["read"] for split in SPLITS}
+    if config.corpus.source == "iwslt14" and (remark := check_counts(read)):
+        log(f"warning: {remark}", stage="prepare")
     form = {"text": config.corpus.text, **config.corpus.languages()}
     info = {"vocabulary": vocabulary, "splits": splits, "tokens_with_unk": tokens_with_unk, **form}
     return pending.commit(made=[TOKENIZER, *stats.files], metrics=_metrics(info), info=info)
@@ -84,41 +90,38 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
 
 def _clean(job: PrepareJob, runtime: Runtime, chunks: list[Chunk]) -> PrepareStats:
     """Leaves the pairs that are to be encoded below `kept` of the staging directory."""
-    rules = job.settings.corpus.clean
+    rules = job.corpus.clean
     hashes_per_pair = rules.duplicates + rules.test_overlap
     buckets = bucket_count(hashes_per_pair * sum(chunk.rows for chunk in chunks)) if hashes_per_pair else 0
     groups = list(enumerate(grouped(chunks)))
     job = replace(job, buckets=buckets, group_starts=tuple(group[0].number for _, group in groups))
-    stats = PrepareStats()
-    for of_group in _mapped(runtime, groups, clean_group, job, "clean"):
-        stats.add(of_group)
+    stats = _run_pass("clean", clean_group, groups, job, runtime)
     if buckets:
-        for _ in _mapped(runtime, list(range(buckets)), find_duplicates_in_bucket, job, "duplicates"):
-            pass
-        for of_group in _mapped(runtime, groups, apply_drops, job, "drop"):
-            stats.add(of_group)
+        stats.add(_run_pass("duplicates", find_duplicates_in_bucket, list(range(buckets)), job, runtime))
+        stats.add(_run_pass("drop", apply_drops, groups, job, runtime))
     return stats
 
 
-def _encode(job: PrepareJob, runtime: Runtime, stats: PrepareStats) -> None:
+def _encode(job: PrepareJob, runtime: Runtime, chunks: list[Chunk], stats: PrepareStats) -> None:
     """Writes the fragments of all splits, and adds their files and counts."""
     fragments = []
     for split in SPLITS:
-        rows = [(Chunk.file_name(number), stats.rows[split][number]) for number in sorted(stats.rows[split])]
-        for number, names in enumerate(packed(rows, job.settings.corpus.fragment_pairs)):
+        rows = [(chunks[number].name, rows) for number, rows in sorted(stats.rows[split].items())]
+        for number, names in enumerate(packed(rows, job.corpus.fragment_pairs)):
             fragments.append(PendingFragment(split, f"{split}/fragment-{number:06d}.parquet", names))
-    for of_group in _mapped(runtime, grouped(fragments), encode_group, job, "encode"):
-        stats.add(of_group)
+    stats.add(_run_pass("encode", encode_group, grouped(fragments), job, runtime))
 
 
-def _mapped(
-    runtime: Runtime, items: list[Item], worker: Callable[[Item, PrepareJob], Result], job: PrepareJob, name: str
-) -> Iterator[Result]:
-    """The results of a pass over the cluster, as they come."""
+def _run_pass(
+    name: str, worker: Callable[[Item, PrepareJob], PrepareStats], items: list[Item], job: PrepareJob, runtime: Runtime
+) -> PrepareStats:
+    """Runs a pass over the cluster; the sum of what it counts."""
+    stats = PrepareStats()
     with Progress(len(items), f"prepare, {name}", "groups") as progress:
-        for done, result in enumerate(runtime.map(items, worker, job) if items else (), start=1):
-            yield result
+        for done, of_item in enumerate(runtime.map(items, worker, job) if items else (), start=1):
+            stats.add(of_item)
             progress.update(done)
+    return stats
 
 
 def _share_bert(pending: PendingArtifact, bert: str) -> Segmenter:
@@ -159,12 +162,12 @@ def _write_tokenizer(
     return len(vocabulary), int(np.count_nonzero(unknown & (vocabulary.counts > 0)))
 
 
-def _counts(settings: PrepareSettings, split: str, counts: Counter[str]) -> dict[str, int]:
+def _counts(corpus: CorpusConfig, split: str, counts: Counter[str]) -> dict[str, int]:
     """What the manifest says of a split. Raises UserError if nothing is left of it."""
-    dropped = {} if settings.is_given_test(split) else {reason: counts[reason] for reason in REASONS}
+    dropped = {} if corpus.is_given_test(split) else {reason: counts[reason] for reason in REASONS}
     if counts["pairs"] == 0:
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
-        share = settings.corpus.held_out().get(split)
+        share = corpus.held_out().get(split)
         empty = f"held_out: {share} took none of train, raise it" if share else "the files are empty"
         raise UserError(f"corpus.{split}: no pair is left ({reasons or empty})")
     return {"read": counts["read"], "pairs": counts["pairs"], **dropped, **counts}
@@ -174,16 +177,6 @@ def _warn_of_swapped_sides(pending: PendingArtifact, config: Config, chunks: lis
     first = {chunk.split: chunk for chunk in reversed(chunks)}
     samples = {split: read_table(pending.store, pending.staging, "raw", chunk.name) for split, chunk in first.items()}
     for remark in (*swapped_names(config.corpus), *swapped_splits(samples)):
-        log(f"warning: {remark}", stage="prepare")
-
-
-def _warn(config: Config, splits: dict[str, dict[str, int]]) -> None:
-    """Says so if IWSLT14 is not the one that others publish results on."""
-    if config.corpus.source != "iwslt14":
-        return
-    from bertkd_ray.corpus.iwslt14 import check_counts
-
-    if remark := check_counts({split: splits[split]["read"] for split in SPLITS}):
         log(f"warning: {remark}", stage="prepare")
 
 

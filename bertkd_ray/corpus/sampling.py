@@ -25,9 +25,9 @@ from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.bert_tokenizer import load_bert_tokenizer
 from bertkd_ray.corpus.cleaning import KEPT, filter_by_length, filter_by_text
 from bertkd_ray.corpus.columnar import parquet_rows
-from bertkd_ray.corpus.passes import CORPUS_SCHEMA, normalised_lines
-from bertkd_ray.corpus.readers import PAIRS, open_bytes
-from bertkd_ray.corpus.segmentation import Segmenter, is_plain
+from bertkd_ray.corpus.passes import CORPUS_SCHEMA, normalised_pairs
+from bertkd_ray.corpus.readers import open_bytes
+from bertkd_ray.corpus.segmentation import Segmenter
 from bertkd_ray.corpus.sources import read_sources, weights
 from bertkd_ray.corpus.tokenizer import (
     VOCABULARY_MULTIPLE,
@@ -184,8 +184,8 @@ def sample_split(corpus: CorpusConfig, split: str) -> SampleStats:
     for (table, _, _), share in zip(heads, pairs / pairs.sum(), strict=True):
         wanted = min(len(table), math.ceil(SAMPLE_PAIRS[split] * share))
         parts.append(table.take(pa.array(np.linspace(0, len(table), wanted, endpoint=False).astype(np.int64))))
-    text = _normalised(pa.concat_tables(parts), corpus)
-    reasons = filter_by_text(text["src"].combine_chunks(), text["tgt"].combine_chunks(), corpus.clean)
+    text = normalised_pairs(pa.concat_tables(parts), corpus)
+    reasons = filter_by_text(text["src"], text["tgt"], corpus.clean)
     kept = text.filter(pa.array(reasons == KEPT)) if split != "test" else text
     if not len(kept):
         raise _none_left(split, len(text))
@@ -239,15 +239,6 @@ def count_lines(path: str) -> tuple[int, bool]:
                 size = stream.seek(0, os.SEEK_END)
                 return round(lines * size / bytes_read), size == bytes_read
     return lines + (last not in (b"", b"\n")), True
-
-
-def _normalised(table: pa.Table, corpus: CorpusConfig) -> pa.Table:
-    sides = []
-    for side in ("src", "tgt"):
-        lines = table[side].to_pylist()
-        plain = [is_plain(line) for line in lines]
-        sides.append(normalised_lines(lines, plain, corpus, side))
-    return pa.table(sides, schema=PAIRS)
 
 
 def _vocabulary(

@@ -14,7 +14,6 @@ from bertkd_ray.corpus.chunks import Chunk
 from bertkd_ray.corpus.cleaning import count_odd_lines
 from bertkd_ray.corpus.moses import unescape_moses
 from bertkd_ray.corpus.segmentation import normalise
-from bertkd_ray.corpus.settings import PrepareSettings
 from bertkd_ray.corpus.statistics import PrepareStats
 from bertkd_ray.corpus.tokenizer import PieceCounter, pieces_of
 from tests.corpus.berts import count_words, pieces_of_words
@@ -35,11 +34,11 @@ ODD = [
 ]
 
 
-def settings_of(text: str, lowercase: bool) -> PrepareSettings:
+def settings_of(text: str, lowercase: bool) -> CorpusConfig:
     files = {"src": "a", "tgt": "b"}
     corpus = dict.fromkeys(("train", "valid", "test"), files)
     tree = {**corpus, "text": text, "lowercase": lowercase}
-    return PrepareSettings(CorpusConfig.model_validate(tree))
+    return CorpusConfig.model_validate(tree)
 
 
 @pytest.mark.parametrize("text", ["raw", "moses"])
