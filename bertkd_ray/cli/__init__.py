@@ -7,7 +7,6 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from typing import NoReturn
 
 from bertkd_ray.artifacts.storage_errors import as_reported
 from bertkd_ray.cli.parser import make_parser, parse
@@ -29,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cluster_address()  # before anything imports Ray
     # What `ray job stop` and a node's shutdown send is as much an interruption as Ctrl-C.
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _interrupt)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         options = parse(arguments)
         code = options.call(options) or 0
@@ -82,7 +81,3 @@ def _stdout_error() -> OSError | None:
         # Python flushes it once more when it ends, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
     return error
-
-
-def _interrupt(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt

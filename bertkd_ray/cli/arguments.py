@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bertkd_ray.config import Config
@@ -19,12 +20,11 @@ def add_config(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object with stages, metrics and scores")
 
 
-def add_overrides(parser: ArgumentParser) -> None:
-    """Changes to the keys of a configuration, and whatever else may follow it."""
+def add_overrides(parser: ArgumentParser, more: str = "") -> None:
+    """Changes to the keys of a configuration, and whatever else may follow it; `more` says what in the help."""
     # With a default argparse does not count them among the required arguments.
-    parser.add_argument(
-        "overrides", nargs="*", default=[], metavar="section.key=value", help="changes to it, values read as YAML"
-    )
+    help = f"changes to it, values read as YAML{more}"
+    parser.add_argument("overrides", nargs="*", default=[], metavar="section.key=value", help=help)
 
 
 def add_json(parser: ArgumentParser) -> None:
@@ -37,6 +37,11 @@ def configuration(options: Namespace) -> Config:
     from bertkd_ray.config import load_config
 
     return load_config(options.config, options.overrides)
+
+
+def print_result(options: Namespace, tree: dict[str, Any], text: str) -> None:
+    """Prints one JSON object with `--json`, text without."""
+    print(json.dumps(tree, indent=1) if options.json else text)
 
 
 def is_config(argument: str) -> bool:

@@ -1,11 +1,11 @@
 """`bertkd compare`: finished students side by side."""
 
-import json
 from argparse import ArgumentParser, Namespace
 
-from bertkd_ray.cli.arguments import EXIT_CODES, add_json
+from bertkd_ray.cli.arguments import EXIT_CODES, add_json, print_result
 from bertkd_ray.core.errors import UserError
 
+HELP = "finished students side by side: settings, scores, a bootstrap, and the sentences that differ most"
 EPILOG = f"""\
 RUN is an arm's run (demo/distilled; of a study k8/seed-1), the beginning of its id, or the directory of a student or of
 translations. All are compared with the first; p is two-tailed. Without --tracking and --storage the store is
@@ -38,4 +38,4 @@ def call(options: Namespace) -> None:
     # argparse leaves names that follow an option unread, as it does overrides.
     runs = [*options.runs, *options.overrides]
     comparison = compare_students(runs, tracking=options.tracking, storage=options.storage, sentences=sentences)
-    print(json.dumps(comparison.as_json(), indent=1) if options.json else comparison_text(comparison))
+    print_result(options, comparison.as_json(), comparison_text(comparison))

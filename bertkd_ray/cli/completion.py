@@ -4,6 +4,7 @@ from argparse import Action, ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Iterator
 
 SHELLS = ("bash", "zsh", "tcsh")
+HELP = "a script that makes your shell complete commands, options and files"
 EPILOG = """\
 For this session of bash: eval "$(bertkd completion bash)"
 Once, for good:

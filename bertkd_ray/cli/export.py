@@ -1,19 +1,12 @@
 """`bertkd export`: a finished student as a directory for CTranslate2 or for plain transformers."""
 
-from __future__ import annotations
-
-import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from bertkd_ray.cli.arguments import EXIT_CODES, add_json, add_overrides, configuration, is_config
+from bertkd_ray.cli.arguments import EXIT_CODES, add_json, add_overrides, configuration, is_config, print_result
 from bertkd_ray.core.errors import UserError
 
-if TYPE_CHECKING:
-    from bertkd_ray.config import Config
-    from bertkd_ray.translation.export import Exported
-
+HELP = "take a student with you: a directory for CTranslate2 or for plain transformers"
 EPILOG = f"""\
 The student must be finished. ctranslate2 (pip install "bertkd-ray[export]") is measured: BLEU and speed beside the
 student in PyTorch, on the corpus' test text. Both directories hold the tokenizer and a model card, README.md.
@@ -41,26 +34,18 @@ def add_options(parser: ArgumentParser) -> None:
 
 def call(options: Namespace) -> None:
     """Exports one student and says where it is."""
-    exported = _exported(options, configuration(options) if is_config(options.config) else None)
-    print(json.dumps(exported.as_json(), indent=1) if options.json else exported.text())
-
-
-def _exported(options: Namespace, config: Config | None) -> Exported:
-    """The export of a configuration's arm, or of the student at a directory or URI (config: None)."""
     from bertkd_ray.pipeline.finished import student_of
-    from bertkd_ray.student.lineage import distilled_arm, student_at
+    from bertkd_ray.student.lineage import distilled_arm
     from bertkd_ray.translation.export import QUANTIZATIONS, SENTENCES, default_output, export_student
 
-    _check(options, config, QUANTIZATIONS)
-    quantization = options.quantization or "float32"
-    output = options.output
-    if config is None:
-        student = student_at(options.config)
-    else:
+    config = configuration(options) if is_config(options.config) else None
+    _check(options, config is not None, QUANTIZATIONS)
+    student, output, quantization = options.config, options.output, options.quantization or "float32"
+    if config is not None:
         arm = options.arm or distilled_arm(config)
         student = student_of(config, arm, options.config)
         output = output or default_output(f"{config.name}-{arm}", options.to, quantization)
-    return export_student(
+    exported = export_student(
         student,
         output,
         to=options.to,
@@ -69,11 +54,12 @@ def _exported(options: Namespace, config: Config | None) -> Exported:
         license=options.license,
         force=options.force,
     )
+    print_result(options, exported.as_json(), exported.text())
 
 
-def _check(options: Namespace, config: Config | None, quantizations: Sequence[str]) -> None:
+def _check(options: Namespace, has_config: bool, quantizations: Sequence[str]) -> None:
     """Raises UserError for options that do not fit each other."""
-    if config is None and (options.arm is not None or options.overrides):
+    if not has_config and (options.arm is not None or options.overrides):
         given = options.overrides[0] if options.overrides else f"--arm {options.arm}"
         raise UserError(f"{given}: a finished student is what it is; only a CONFIG.yaml has arms and keys")
     for name in ("quantization", "sentences"):

@@ -1,18 +1,11 @@
 """`bertkd inspect`: figures of a corpus."""
 
-from __future__ import annotations
-
-import json
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING
 
-from bertkd_ray.cli.arguments import EXIT_CODES, add_json, add_overrides, configuration, is_config
+from bertkd_ray.cli.arguments import EXIT_CODES, add_json, add_overrides, configuration, is_config, print_result
 from bertkd_ray.core.errors import UserError
 
-if TYPE_CHECKING:
-    from bertkd_ray.artifacts.artifact import Artifact
-    from bertkd_ray.config import Config
-
+HELP = "figures of a corpus: counts, lengths, unknown tokens, drops by reason, and a few of its pairs"
 EPILOG = f"""\
 A finished corpus is checked against its manifest first. Only storage, where the figure goes, and tracking can be set
 beside it. In MLflow every corpus has one run, so that corpora compare.
@@ -38,32 +31,26 @@ def add_options(parser: ArgumentParser) -> None:
 
 def call(options: Namespace) -> None:
     """Prints the figures of one corpus and where they are drawn."""
+    from bertkd_ray.config import config_of
+    from bertkd_ray.corpus.inspect import open_corpus
     from bertkd_ray.pipeline.inspection import inspect
     from bertkd_ray.pipeline.pipeline import Pipeline
     from bertkd_ray.report.corpus import corpus_text
 
-    corpus, config = _corpus(options)
-    with Pipeline(config) as pipeline:
-        inspection = inspect(pipeline, corpus, seed=options.seed)
-    if options.json:
-        print(json.dumps(inspection.as_json(), indent=1))
-        return
-    print(corpus_text(inspection.figures))
-    print(f"\nFigure: {inspection.drawn[0]}")
-    if inspection.how_to_open:
-        print(f"Runs:   {inspection.how_to_open}")
-
-
-def _corpus(options: Namespace) -> tuple[Artifact | None, Config]:
-    """The corpus of a directory or URI under a configuration that stands for it, or a configuration alone."""
+    corpus = None
     if is_config(options.config):
-        return None, configuration(options)
-    from bertkd_ray.config import config_of
-    from bertkd_ray.corpus.inspect import open_corpus
-
-    for override in options.overrides:
-        if override.partition("=")[0].partition(".")[0] not in ("storage", "tracking"):
-            raise UserError(f"{override}: a finished corpus is what it is; only storage and tracking can be set")
-    corpus = open_corpus(options.config)
-    tree = {"name": "corpora", "storage": corpus.store.uri, "corpus": {"source": "demo"}}
-    return corpus, config_of(tree, options.config, options.overrides)
+        config = configuration(options)
+    else:
+        for override in options.overrides:
+            if override.partition("=")[0].partition(".")[0] not in ("storage", "tracking"):
+                raise UserError(f"{override}: a finished corpus is what it is; only storage and tracking can be set")
+        corpus = open_corpus(options.config)
+        # Stands for the one that the corpus was made of.
+        tree = {"name": "corpora", "storage": corpus.store.uri, "corpus": {"source": "demo"}}
+        config = config_of(tree, options.config, options.overrides)
+    with Pipeline(config) as pipeline:
+        figures, drawn = inspect(pipeline, corpus, seed=options.seed)
+        how_to_open = pipeline.session.tracker.how_to_open
+    runs = f"\nRuns:   {how_to_open}" if how_to_open else ""
+    text = f"{corpus_text(figures)}\n\nFigure: {drawn[0]}{runs}"
+    print_result(options, {**figures.as_json(), "figures": drawn}, text)

@@ -4,13 +4,22 @@ import argparse
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, cast
+from typing import Any, NoReturn
 
+from bertkd_ray import __version__
 from bertkd_ray.cli.arguments import EXIT_CODES
-from bertkd_ray.cli.commands import COMMANDS
-from bertkd_ray.cli.versions import ShowVersions
+from bertkd_ray.core.libraries import library_versions
 from bertkd_ray.core.paths import expand_home
 from bertkd_ray.core.redaction import redacted
+from bertkd_ray.core.stages import STAGES, TRANSLATE
+
+_OF_STAGES = {**dict.fromkeys(STAGES, "stage"), TRANSLATE.name: "translate"}
+_OTHERS = ("export", "inspect", "submit", "compare", "report", "validate", "plan", "completion")
+COMMANDS = {"run": "run", "study": "study", **_OF_STAGES, **{name: name for name in _OTHERS}}
+"""By the name on the command line, in the order of the help: the module, which imports nothing heavy. It has `HELP`
+(a stage's is its summary), `EPILOG`, `add_options` and `call`, which returns the exit code, None for 0."""
+_STACK = ("ray", "torch", "transformers", "tokenizers", "pyarrow", "mlflow", "sacrebleu", "ctranslate2")
+"""Distributions whose versions belong into a report of a defect; the last one is optional."""
 
 _EPILOG = f"""\
 Finished work is never done twice: a command makes what its stage is made from, skips what is finished and goes on with
@@ -23,26 +32,21 @@ what was cut off. Results go to stdout, progress to stderr.
 """
 
 
-class CommandModule(Protocol):
-    """A module of a command; importing it imports nothing heavy."""
-
-    EPILOG: str
-    """The end of its help."""
-
-    def add_options(self, parser: argparse.ArgumentParser) -> None:
-        """Adds what the command takes."""
-        ...
-
-    def call(self, options: argparse.Namespace) -> int | None:
-        """Does the work; returns the exit code, None for 0."""
-        ...
-
-
 class _Parser(argparse.ArgumentParser):
     """Says in one line what is wrong, as everything else here does."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"bertkd: error: {redacted(message)}; see {self.prog} --help\n")
+
+
+class _ShowVersions(argparse.Action):
+    """Prints the versions of this package and of what it stands on, as installed, without importing any of it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        versions = {"bertkd": __version__, **library_versions(_STACK)}
+        width = max(map(len, versions))
+        print("\n".join(f"{name:<{width}}  {version}" for name, version in versions.items()))
+        parser.exit()
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -54,14 +58,16 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=formatter,
     )
-    parser.add_argument("--version", action=ShowVersions, help="the versions of bertkd and of what it stands on")
+    versions = "the versions of bertkd and of what it stands on"
+    parser.add_argument("--version", action=_ShowVersions, nargs=0, help=versions)
     # Of a command that takes none, argparse may leave words unread all the same.
     parser.set_defaults(overrides=[])
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, command in COMMANDS.items():
-        module = cast(CommandModule, import_module(f"bertkd_ray.cli.{command.module}"))
+    for name, module_name in COMMANDS.items():
+        module = import_module(f"bertkd_ray.cli.{module_name}")
+        help = f"stage {list(STAGES).index(name)}: {STAGES[name].summary}" if name in STAGES else module.HELP
         subparser = subparsers.add_parser(
-            name, help=command.help, description=command.help, epilog=module.EPILOG, formatter_class=formatter
+            name, help=help, description=help, epilog=module.EPILOG, formatter_class=formatter
         )
         module.add_options(subparser)
         subparser.set_defaults(call=module.call)

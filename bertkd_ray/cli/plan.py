@@ -1,13 +1,13 @@
 """`bertkd plan`: what a configuration and its corpus will take, before anything starts. Nothing is written."""
 
-import json
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from bertkd_ray.cli.arguments import EXIT_CODES, add_config, configuration
+from bertkd_ray.cli.arguments import EXIT_CODES, add_config, configuration, print_result
 from bertkd_ray.core.errors import UserError
 
 _DEFAULTS = {"vocabulary": 40_000, "held": 5_000}
+HELP = "what a configuration and its corpus will take: steps, tokens, operations, device hours, gigabytes"
 EPILOG = f"""\
 The corpus is the finished one, or else an estimate: the first 131,072 pairs of each source are looked at, 16,384 of
 them tokenised, lines counted (beyond 1 GiB of plain text: worked out from the file's size). With --pairs, --src-tokens
@@ -52,7 +52,7 @@ def call(options: Namespace) -> None:
 
     corpus = shape_as_given(**given) if given else None
     planned = plan(config, corpus, device=options.device, tflops=options.rate, devices=options.devices)
-    print(json.dumps(planned.as_json(), indent=1) if options.json else plan_text(planned))
+    print_result(options, planned.as_json(), plan_text(planned))
 
 
 def _given_corpus(options: Namespace) -> dict[str, Any] | None:

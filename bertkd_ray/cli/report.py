@@ -1,11 +1,11 @@
 """`bertkd report`: one HTML page of what is finished."""
 
-import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from bertkd_ray.cli.arguments import EXIT_CODES, add_config, configuration
+from bertkd_ray.cli.arguments import EXIT_CODES, add_config, configuration, print_result
 
+HELP = "one HTML page of what is finished: scores, figures, translations, artifacts; makes nothing"
 EPILOG = f"""\
 The page needs no network and no other file; it lies beside the figures in the storage, and in the pipeline's run. What
 is not finished is named there and here, with the command that makes it. `bertkd run` writes the page too.
@@ -30,9 +30,5 @@ def call(options: Namespace) -> None:
     with Pipeline(configuration(options), given=[options.config, *options.overrides]) as pipeline:
         unfinished = report_finished(pipeline, options.output).unfinished
     outcome = pipeline.outcome
-    if options.json:
-        print(json.dumps({**outcome.as_json(), "unfinished": dict(unfinished)}, indent=1))
-        return
-    print(f"Page: {outcome.page}")
-    if outcome.how_to_open:
-        print(f"Runs: {outcome.how_to_open}")
+    runs = f"\nRuns: {outcome.how_to_open}" if outcome.how_to_open else ""
+    print_result(options, {**outcome.as_json(), "unfinished": dict(unfinished)}, f"Page: {outcome.page}{runs}")

@@ -1,10 +1,10 @@
 """`bertkd run`: every stage of a configuration, and the table of scores."""
 
-import json
 from argparse import Namespace
 
-from bertkd_ray.cli.arguments import EXIT_CODES, add_config, configuration
+from bertkd_ray.cli.arguments import EXIT_CODES, add_config, configuration, print_result
 
+HELP = "all stages, for every arm, and the table of scores"
 EPILOG = EXIT_CODES
 add_options = add_config
 
@@ -16,11 +16,7 @@ def call(options: Namespace) -> None:
 
     with Pipeline(configuration(options), given=[options.config, *options.overrides]) as pipeline:
         outcome = pipeline.run()
-    if options.json:
-        print(json.dumps(outcome.as_json(), indent=1))
-        return
-    print(results_table(outcome.arms, outcome.signatures))
-    print(f"\nFigures: {outcome.figures[0].rpartition('/')[0]}")
-    print(f"Page:    {outcome.page}")
-    if outcome.how_to_open:
-        print(f"Runs:    {outcome.how_to_open}")
+    table = results_table(outcome.arms, outcome.signatures)
+    written = f"Figures: {outcome.figures[0].rpartition('/')[0]}\nPage:    {outcome.page}"
+    runs = f"\nRuns:    {outcome.how_to_open}" if outcome.how_to_open else ""
+    print_result(options, outcome.as_json(), f"{table}\n\n{written}{runs}")

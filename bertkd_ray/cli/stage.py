@@ -1,9 +1,8 @@
 """The command of a stage that takes a configuration alone: makes it, and before it those that it is made from."""
 
-import json
 from argparse import ArgumentParser, Namespace
 
-from bertkd_ray.cli.arguments import EXIT_CODES, add_config, configuration
+from bertkd_ray.cli.arguments import EXIT_CODES, add_config, configuration, print_result
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.stages import STAGES
 
@@ -29,9 +28,6 @@ def call(options: Namespace) -> None:
     with Pipeline(config) as pipeline:
         for arm in arms:
             pipeline.make(options.command, arm)
-    outcome = pipeline.outcome
-    if options.json:
-        print(json.dumps(outcome.as_json(), indent=1))
-        return
-    for name, result in outcome.stages.items():
-        print(f"{name:<20} {result.status:<8} {result.artifact.display_uri}")
+    stages = pipeline.outcome.stages.items()
+    lines = [f"{name:<20} {result.status:<8} {result.artifact.display_uri}" for name, result in stages]
+    print_result(options, pipeline.outcome.as_json(), "\n".join(lines))

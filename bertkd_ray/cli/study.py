@@ -1,19 +1,12 @@
 """`bertkd study`: arms of one base configuration under several seeds, compared."""
 
-from __future__ import annotations
-
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from bertkd_ray.cli.arguments import EXIT_CODES, is_config
+from bertkd_ray.cli.arguments import EXIT_CODES, add_overrides, is_config
 from bertkd_ray.core.errors import UserError
 
-if TYPE_CHECKING:
-    from bertkd_ray.config.study import Study
-    from bertkd_ray.pipeline.study import StudyOutcome
-
+HELP = "a study: arms of one base configuration under several seeds, and the table that compares them"
 EPILOG = f"""\
 Arms and seeds share every corpus, teacher and pass of a teacher over the corpus whose settings agree. Students are made
 one after the other, with --jobs N in N processes at a time (of one thread each: cpus_per_worker=1); the same command
@@ -31,13 +24,7 @@ def add_options(parser: ArgumentParser) -> None:
     """Studies, their overrides, and how many processes make their students."""
     add = parser.add_argument
     add("config", metavar="STUDY.yaml", help="the study: base (a CONFIG.yaml), overrides, arms, seeds")
-    add(
-        "overrides",
-        nargs="*",
-        default=[],
-        metavar="section.key=value",
-        help="changes to it, values read as YAML; further STUDY.yaml files are studies that share the artifacts",
-    )
+    add_overrides(parser, "; further STUDY.yaml files are studies that share the artifacts")
     add("--jobs", type=int, default=1, metavar="N", help="processes at a time (default: %(default)s)")
     add("--finished", action="store_true", help="train nothing, compare the arms that are finished under all seeds")
     add("--json", action="store_true", help="print one JSON object with stages and scores")
@@ -46,6 +33,7 @@ def add_options(parser: ArgumentParser) -> None:
 def call(options: Namespace) -> None:
     """Runs one study or several, and prints a comparison of each as it ends."""
     from bertkd_ray.config.study import load_study
+    from bertkd_ray.pipeline.scheduler import finished_part, run_studies
 
     if options.jobs < 1:
         raise UserError(f"--jobs {options.jobs}: give 1 or more")
@@ -53,26 +41,11 @@ def call(options: Namespace) -> None:
     files = [options.config, *(word for word in options.overrides if is_config(word))]
     studies = [load_study(file, overrides) for file in files]
     if options.finished:
-        from bertkd_ray.pipeline.scheduler import finished_part
-
         studies = [finished_part(study) for study in studies]
     outcomes = []
-    for outcome in _outcomes(studies, options.jobs):
+    for outcome in run_studies(studies, options.jobs):
         outcomes.append(outcome.as_json())
         if not options.json:
             print(outcome.text(), flush=True)
     if options.json:
         print(json.dumps(outcomes[0] if len(studies) == 1 else outcomes, indent=1))
-
-
-def _outcomes(studies: list[Study], jobs: int) -> Iterator[StudyOutcome]:
-    if jobs > 1:
-        from bertkd_ray.pipeline.scheduler import run_studies
-
-        yield from run_studies(studies, jobs)
-        return
-    from bertkd_ray.pipeline.study import StudyRunner
-
-    for study in studies:
-        with StudyRunner(study) as runner:
-            yield runner.run()

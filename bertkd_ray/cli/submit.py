@@ -5,8 +5,9 @@ import sys
 from argparse import ArgumentParser, Namespace
 
 from bertkd_ray.cli.arguments import EXIT_CODES, add_overrides
-from bertkd_ray.cli.commands import JOBS
+from bertkd_ray.core.stages import STAGES
 
+HELP = "hand a command to a Ray cluster as a job, with this directory and the configuration in it"
 EPILOG = f"""\
 The directory travels without what .gitignore and .rayignore name, and not with a file that looks like a secret (.env,
 a private key); deploy/runtime_env.yaml in it says what else the job sees. Of the variables set here MLFLOW_TRACKING_URI
@@ -17,6 +18,8 @@ With --follow the exit code is the job's. {EXIT_CODES}
   bertkd submit configs/demo.yaml storage=s3://bucket/demo --address http://head:8265 --follow
   bertkd submit configs/multi30k.yaml storage=/shared/store --job finetune --env HF_TOKEN
 """
+JOBS = ("run", "study", *STAGES, "inspect", "validate")
+"""Commands that a cluster runs as a job."""
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -24,13 +27,8 @@ def add_options(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("config", metavar="CONFIG.yaml", help="the configuration, or the study for --job study")
     add_overrides(parser)
-    add(
-        "--job",
-        choices=JOBS,
-        default="run",
-        metavar="COMMAND",
-        help="what the cluster runs: %(choices)s (default: run)",
-    )
+    what = "what the cluster runs: %(choices)s (default: run)"
+    add("--job", choices=JOBS, default="run", metavar="COMMAND", help=what)
     add("--address", metavar="URL", help="the cluster's job server, http://HOST:8265")
     add("--follow", action="store_true", help="show the job's log and end with its exit code")
     add("--working-dir", default=".", metavar="DIR", help="what the job sees (default: .)")

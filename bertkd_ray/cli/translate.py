@@ -38,20 +38,15 @@ def add_options(parser: ArgumentParser) -> None:
 def call(options: Namespace) -> None:
     """Makes the stage of a CONFIG.yaml, or translates text with a MODEL."""
     if is_config(options.config):
-        _require_no_line_options(options)
+        if options.beam is not None or options.device is not None:
+            raise UserError("--beam and --device belong to a MODEL; set translate.beam=N or device=cpu instead")
+        if options.tokenised:
+            raise UserError("--tokenised belongs to a MODEL; corpus.text says what the files of a configuration are")
         stage.call(options)
         return
     if options.arm is not None or options.json:
         raise UserError(f"--arm and --json belong to a CONFIG.yaml; {options.config} is a MODEL, whose output is text")
     _translate_text(options)
-
-
-def _require_no_line_options(options: Namespace) -> None:
-    """Raises UserError where a configuration is given the options of a MODEL."""
-    if options.beam is not None or options.device is not None:
-        raise UserError("--beam and --device belong to a MODEL; set translate.beam=N or device=cpu instead")
-    if options.tokenised:
-        raise UserError("--tokenised belongs to a MODEL; corpus.text says what the files of a configuration are")
 
 
 def _translate_text(options: Namespace) -> None:

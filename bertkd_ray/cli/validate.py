@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from bertkd_ray.cli.arguments import EXIT_CODES, add_json, configuration
 from bertkd_ray.core.errors import UserError
 
+HELP = "check a configuration, or a store against its manifests, without training"
 EPILOG = EXIT_CODES
 
 
@@ -26,12 +27,13 @@ def call(options: Namespace) -> int:
     """Checks the one or the other."""
     if (options.config is None) == (options.artifacts is None):
         raise UserError("validate takes either a CONFIG.yaml or --artifacts DIR")
-    return _validate_store(options) if options.config is None else _validate_config(options)
+    from bertkd_ray.pipeline.checks import check_config, check_store
 
-
-def _validate_config(options: Namespace) -> int:
-    from bertkd_ray.pipeline.checks import check_config
-
+    if options.config is None:
+        count, problems = check_store(options.artifacts)
+        text = "\n".join(problems) or f"ok  {count} artifacts, every file as its manifest says"
+        print(json.dumps({"artifacts": count, "problems": problems}) if options.json else text)
+        return 2 if problems else 0
     lines = []
     for line in check_config(configuration(options)):
         lines.append(line)
@@ -40,14 +42,3 @@ def _validate_config(options: Namespace) -> int:
     if options.json:
         print(json.dumps({"ok": lines}))
     return 0
-
-
-def _validate_store(options: Namespace) -> int:
-    from bertkd_ray.pipeline.checks import check_store
-
-    count, problems = check_store(options.artifacts)
-    if options.json:
-        print(json.dumps({"artifacts": count, "problems": problems}))
-    else:
-        print("\n".join(problems) or f"ok  {count} artifacts, every file as its manifest says")
-    return 2 if problems else 0

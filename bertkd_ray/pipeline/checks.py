@@ -1,6 +1,7 @@
 """What can be checked without training: a configuration before hours are spent, and a store against its manifests."""
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -60,12 +61,9 @@ def _nodes(config: Config) -> int:
     from bertkd_ray.execution.ray.cluster import require_shared_storage
     from bertkd_ray.execution.ray.session import RayRuntime
 
-    runtime = RayRuntime(config)
-    runtime.start()
-    try:
+    with closing(RayRuntime(config)) as runtime:
+        runtime.start()
         return require_shared_storage(config.storage)
-    finally:
-        runtime.close()
 
 
 def _pairs(corpus: CorpusConfig, split: str, samples: dict[str, pa.Table]) -> str:

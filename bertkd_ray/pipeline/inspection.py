@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.artifacts.storage_errors import scratch_directory
@@ -17,23 +17,9 @@ if TYPE_CHECKING:
     from bertkd_ray.corpus.inspect import CorpusFigures
 
 
-@dataclass(frozen=True)
-class Inspection:
-    """The figures of a corpus."""
-
-    figures: CorpusFigures
-    drawn: list[str]
-    """Where the figure is, as PNG and as SVG."""
-    how_to_open: str | None
-    """The runs in MLflow."""
-
-    def as_json(self) -> dict[str, Any]:
-        """The object that `bertkd inspect --json` prints."""
-        return {**self.figures.as_json(), "figures": self.drawn}
-
-
-def inspect(pipeline: Pipeline, corpus: Artifact | None = None, *, seed: int = 1) -> Inspection:
-    """The figures of a corpus (None: the pipeline's, which is made unless it is finished).
+def inspect(pipeline: Pipeline, corpus: Artifact | None, *, seed: int) -> tuple[CorpusFigures, list[str]]:
+    """The figures of a corpus (None: the pipeline's, which is made unless it is finished), and where they are drawn,
+    as PNG and as SVG.
 
     seed: draws the samples. In MLflow a corpus has one run of its own, whoever looks at it, so that corpora stand side
     by side.
@@ -66,4 +52,4 @@ def inspect(pipeline: Pipeline, corpus: Artifact | None = None, *, seed: int = 1
                 run.log_table([asdict(sample) for sample in figures.samples], "samples.json")
                 for path in drawn:
                     run.log_artifact(path, "figures")
-    return Inspection(figures, [store.display_uri(report, path.name) for path in drawn], tracker.how_to_open)
+    return figures, [store.display_uri(report, path.name) for path in drawn]

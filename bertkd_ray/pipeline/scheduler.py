@@ -7,10 +7,11 @@ need it. Under Ray all processes are drivers of one session, and its resources s
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from multiprocessing import active_children, get_context
 
 from bertkd_ray.artifacts.manifest import MANIFEST
@@ -25,77 +26,50 @@ from bertkd_ray.tracking.interface import Run, RunRef, RunStatus
 
 
 @dataclass
-class _StageTask:
+class _PoolTask:
+    """A call in a process of the pool."""
+
+    label: str
+    """What people call it."""
+    priority: int
+    """Of the tasks that can start the lowest begins first."""
+    needs: tuple[str, ...]
+    """The tasks that come before it, by name."""
+    run: Callable[[BuildRecord], BuildRecord | StudyOutcome]
+    """Takes what the tasks before it have made; gives what it had to make itself, or the comparison of a study."""
+    error: BaseException | None = None
+
+
+def _make_stage(stage: str, trial: Trial, parent: RunRef, record: BuildRecord) -> BuildRecord:
     """Makes the artifact of a stage, as the first trial that needs it would."""
-
-    stage: str
-    trial: Trial
-    parent: RunRef
-    """Of the study."""
-    needs: tuple[str, ...]
-    error: BaseException | None = None
-
-    @property
-    def label(self) -> str:
-        """What people call it."""
-        return f"{self.stage} of {self.trial.config.name}: {self.trial.arm}, seed {self.trial.seed}"
-
-    @property
-    def priority(self) -> int:
-        """Of the tasks that can start the lowest begins first."""
-        return STAGES[self.stage].priority
-
-    def run(self, record: BuildRecord) -> BuildRecord:
-        """What it had to make."""
-        with trial_pipeline(self.trial, self.parent) as pipeline:
-            pipeline.make(self.stage, self.trial.arm)
-        results = pipeline.outcome.stages.values()
-        return {made.artifact.directory: (made.status, made.seconds) for made in results if made.status != "cached"}
+    with trial_pipeline(trial, parent) as pipeline:
+        pipeline.make(stage, trial.arm)
+    results = pipeline.outcome.stages.values()
+    return {made.artifact.directory: (made.status, made.seconds) for made in results if made.status != "cached"}
 
 
-@dataclass
-class _StudyTask:
+def _compare(study: Study, record: BuildRecord) -> StudyOutcome:
     """Compares the students of a study when all are finished."""
-
-    study: Study
-    needs: tuple[str, ...]
-    error: BaseException | None = None
-    priority = 0
-
-    @property
-    def label(self) -> str:
-        """What people call it."""
-        return f"study {self.study.settings.name}"
-
-    def run(self, record: BuildRecord) -> StudyOutcome:
-        """The comparison; record: what the tasks before it have made."""
-        with StudyRunner(self.study, record) as runner:
-            return runner.run()
+    with StudyRunner(study, record) as runner:
+        return runner.run()
 
 
-_PoolTask = _StageTask | _StudyTask
+def _add_study(tasks: dict[str, _PoolTask], study: Study, parent: RunRef, session: Session) -> None:
+    """Adds a study, as `study/NAME`, and all that it is made from, each by the directory of its artifact.
 
-
-@dataclass
-class _TaskGraph:
-    """All tasks by name: the directory of what they make, of a study `study/NAME`."""
-
-    session: Session
-    """Names the artifacts; the tasks open sessions of their own."""
-    tasks: dict[str, _PoolTask] = field(default_factory=dict)
-
-    def add(self, study: Study, parent: RunRef) -> None:
-        """A study and everything that it is made from."""
-        translations = tuple(self._add_trial(trial, parent) for trial in study.trials)
-        self.tasks[f"study/{study.settings.name}"] = _StudyTask(study, translations)
-
-    def _add_trial(self, trial: Trial, parent: RunRef) -> str:
-        """The stages of a trial; the name of the last."""
-        pending = self.session.pending_of_arm(trial.config, trial.arm)
+    session: names the artifacts; the tasks open sessions of their own.
+    """
+    translations = []
+    for trial in study.trials:
+        pending = session.pending_of_arm(trial.config, trial.arm)
         for name, artifact in pending.items():
             needs = tuple(pending[source].directory for source in STAGES[name].inputs if source in pending)
-            self.tasks.setdefault(artifact.directory, _StageTask(name, trial, parent, needs))
-        return artifact.directory
+            label = f"{name} of {trial.config.name}: {trial.arm}, seed {trial.seed}"
+            make = partial(_make_stage, name, trial, parent)
+            tasks.setdefault(artifact.directory, _PoolTask(label, STAGES[name].priority, needs, make))
+        translations.append(artifact.directory)
+    name = f"study/{study.settings.name}"
+    tasks[name] = _PoolTask(f"study {study.settings.name}", 0, tuple(translations), partial(_compare, study))
 
 
 def finished_part(study: Study) -> Study:
@@ -123,24 +97,26 @@ def finished_part(study: Study) -> Study:
 def run_studies(studies: Sequence[Study], jobs: int) -> Iterator[StudyOutcome]:
     """Runs studies with so many processes at a time and gives the outcome of each, in the order of their ends.
 
-    Finished artifacts are found, not made. Raises, after all that can be done is done, the first task's error. Raises
-    UserError for two studies of one name or with different stores.
+    One job is this process, one study after the other. Finished artifacts are found, not made. Raises, after all that
+    can be done is done, the first task's error. Raises UserError for two studies of one name or with different stores.
     """
+    if jobs == 1:
+        yield from (_compare(study, {}) for study in studies)
+        return
     _require_one_storage(studies)
-    graph = _TaskGraph(Session(studies[0].config))
-    graph.session.store.require_writable()
+    session, tasks = Session(studies[0].config), dict[str, _PoolTask]()
+    session.store.require_writable()
     open_runs: dict[str, Run] = {}
     status: RunStatus = "FAILED"
     try:
         for study in studies:
-            run = open_runs[study.settings.name] = study_run(study, Session(study.config).tracker)
-            graph.add(study, run.ref)
-        with _ray_session(studies[0]), _pool(jobs) as pool, Progress(len(graph.tasks), "study", "tasks") as progress:
-            for done, (task, result) in enumerate(_completed(graph.tasks, pool, jobs), start=1):
+            run = open_runs[f"study/{study.settings.name}"] = study_run(study, Session(study.config).tracker)
+            _add_study(tasks, study, run.ref, session)
+        with _ray_session(studies[0]), _pool(jobs) as pool, Progress(len(tasks), "study", "tasks") as progress:
+            for done, (name, result) in enumerate(_completed(tasks, pool, jobs), start=1):
                 progress.update(done)
-                if isinstance(task, _StudyTask) and isinstance(result, StudyOutcome):
-                    # Its own process has ended its run.
-                    del open_runs[task.study.settings.name]
+                if isinstance(result, StudyOutcome):
+                    del open_runs[name]  # its own process has ended it
                     yield result
     except KeyboardInterrupt:
         status = "KILLED"
@@ -148,7 +124,7 @@ def run_studies(studies: Sequence[Study], jobs: int) -> Iterator[StudyOutcome]:
     finally:
         for run in open_runs.values():
             run.finish(status)
-    for task in graph.tasks.values():
+    for task in tasks.values():
         if task.error is not None:
             raise task.error
 
@@ -165,14 +141,14 @@ def _require_one_storage(studies: Sequence[Study]) -> None:
 
 def _completed(
     tasks: dict[str, _PoolTask], pool: ProcessPoolExecutor, jobs: int
-) -> Iterator[tuple[_PoolTask, BuildRecord | StudyOutcome | None]]:
-    """Every task with its result, in the order of their ends; None for one that failed or could not start."""
+) -> Iterator[tuple[str, BuildRecord | StudyOutcome | None]]:
+    """Every task's name and result, in the order of their ends; None for one that failed or could not start."""
     waiting, finished, record = dict(tasks), set[str](), BuildRecord()
     running: dict[Future[BuildRecord | StudyOutcome], str] = {}
     while waiting or running:
         for name, error in _failed_dependents(waiting, tasks):
             waiting.pop(name).error = error
-            yield tasks[name], None
+            yield name, None
         for name in _ready_by_priority(waiting, finished, jobs - len(running)):
             running[pool.submit(waiting.pop(name).run, record)] = name
         ended, _ = wait(running, return_when=FIRST_COMPLETED) if running else (set(), set())
@@ -181,13 +157,13 @@ def _completed(
             task.error = future.exception()
             if task.error is not None:
                 log(f"failed: {one_line(task.error)}", stage=task.label)
-                yield task, None
+                yield name, None
                 continue
             finished.add(name)
             result = future.result()
             if not isinstance(result, StudyOutcome):
                 record.update(result)
-            yield task, result
+            yield name, result
 
 
 def _failed_dependents(waiting: dict[str, _PoolTask], tasks: dict[str, _PoolTask]) -> list[tuple[str, BaseException]]:
@@ -210,13 +186,10 @@ def _ray_session(study: Study) -> Iterator[None]:
         return
     from bertkd_ray.execution.ray.session import RayRuntime
 
-    runtime = RayRuntime(study.config)
-    runtime.start()
-    try:
+    with closing(RayRuntime(study.config)) as runtime:
+        runtime.start()
         with default_variables({"RAY_ADDRESS": runtime.address}):
             yield
-    finally:
-        runtime.close()
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bertkd_ray.cli.commands import COMMANDS, JOBS
+from bertkd_ray.cli.parser import COMMANDS
+from bertkd_ray.cli.submit import JOBS
 from bertkd_ray.config import Config
 from bertkd_ray.core.stages import BY_ARTIFACT, STAGES, results_of
 from bertkd_ray.execution.stage import StageModule, stage_module
