@@ -65,7 +65,7 @@ def test_linear_schedule_against_the_original():
                 assert rate == pytest.approx(fp16_path, rel=1e-9)
             elif step == round(warmup):
                 assert rate == pytest.approx(base, rel=1e-9)
-                assert fp16_path == pytest.approx(base * (1 - fraction), rel=1e-9)
+                assert fp16_path == pytest.approx(base * (1 - step / total), rel=1e-9)
             elif step > warmup + 1:
                 assert rate == pytest.approx(max(0.0, fp32_path * jump), rel=1e-9, abs=1e-18)
             below_zero += fp32_path < 0
