@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -95,26 +96,18 @@ class DeadLetters:
 
 
 def _write(dead_letters: Sequence[DeadLetter], store: Store, directory: str) -> None:
+    table = pa.Table.from_pylist([asdict(dead_letter) for dead_letter in dead_letters], schema=DEAD_LETTERS_SCHEMA)
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        pa.Table.from_pylist(
-            [asdict(dead_letter) for dead_letter in _sorted(dead_letters)], schema=DEAD_LETTERS_SCHEMA
-        ),
-        sink,
-    )
+    pq.write_table(table.sort_by("id"), sink)
     store.write(bytes(sink.getvalue()), directory, DEAD_LETTERS)
-
-
-def _sorted(dead_letters: Sequence[DeadLetter]) -> list[DeadLetter]:
-    return sorted(dead_letters, key=lambda dead_letter: dead_letter.id)
 
 
 def _reasons(dead_letters: Sequence[DeadLetter]) -> str:
     """The first few reasons, each with the first pair that it was given for."""
-    first = {dead_letter.reason: dead_letter for dead_letter in reversed(_sorted(dead_letters))}
-    examples = _sorted(list(first.values()))
-    return "; ".join(f"pair {example.id}: {_shortened(example.reason)}" for example in examples[:_REASONS_SHOWN])
-
-
-def _shortened(reason: str) -> str:
-    return reason if len(reason) <= _REASON_LETTERS else f"{reason[:_REASON_LETTERS]}…"
+    first: dict[str, int] = {}
+    for dead_letter in sorted(dead_letters, key=attrgetter("id")):
+        first.setdefault(dead_letter.reason, dead_letter.id)
+    return "; ".join(
+        f"pair {pair}: {reason[:_REASON_LETTERS]}{'…' * (len(reason) > _REASON_LETTERS)}"
+        for reason, pair in list(first.items())[:_REASONS_SHOWN]
+    )

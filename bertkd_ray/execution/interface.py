@@ -8,9 +8,7 @@ from typing import Protocol, TypeVar, cast
 
 from bertkd_ray.artifacts.artifact import PendingArtifact
 from bertkd_ray.training.context import TrainContext
-from bertkd_ray.training.curves import CurveRow
-
-__all__ = ["Item", "Job", "MapWorker", "Result", "Runtime", "TrainContext", "TrainWorker", "bind_worker"]
+from bertkd_ray.training.curves import RowCallback
 
 Job = TypeVar("Job")
 """What all workers of a stage are given: a frozen dataclass of the stage."""
@@ -34,13 +32,7 @@ class Runtime(Protocol):
     def close(self) -> None:
         """Ends what `start` began."""
 
-    def train(
-        self,
-        pending: PendingArtifact,
-        worker: TrainWorker[Job],
-        job: Job,
-        on_rows: Callable[[list[CurveRow]], None],
-    ) -> None:
+    def train(self, pending: PendingArtifact, worker: TrainWorker[Job], job: Job, on_rows: RowCallback) -> None:
         """Runs a training function in every process of a worker group, until it has ended everywhere.
 
         pending: the artifact being made, beside which the checkpoints lie. on_rows: called in this process with new

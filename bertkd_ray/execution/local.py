@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import DamagedCheckpointError, UserError
 from bertkd_ray.execution.interface import Item, Job, MapWorker, Result, TrainWorker, bind_worker
 from bertkd_ray.training.context import World
-from bertkd_ray.training.curves import CurveRow
+from bertkd_ray.training.curves import CurveRow, RowCallback
 from bertkd_ray.training.preemption import Notice, PreemptedError
 
 if TYPE_CHECKING:
@@ -53,13 +53,7 @@ class LocalRuntime:
     def close(self) -> None:
         """Nothing was started."""
 
-    def train(
-        self,
-        pending: PendingArtifact,
-        worker: TrainWorker[Job],
-        job: Job,
-        on_rows: Callable[[list[CurveRow]], None],
-    ) -> None:
+    def train(self, pending: PendingArtifact, worker: TrainWorker[Job], job: Job, on_rows: RowCallback) -> None:
         """Runs a training function as the only worker, from its newest whole checkpoint or from the start.
 
         Ctrl-C and SIGTERM end it between two steps, with a checkpoint.
@@ -93,7 +87,7 @@ class LocalTrainContext:
     pending: PendingArtifact
     world: World
     restore: Path | None
-    on_new_rows: Callable[[list[CurveRow]], None]
+    on_new_rows: RowCallback
     interrupted: threading.Event = field(default_factory=threading.Event)
 
     def notice(self) -> Notice:
@@ -122,22 +116,15 @@ def _interrupts_noted() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield interrupted
         return
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with ExitStack() as handlers:
 
-    def restore() -> None:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        def note(number: int, frame: object) -> None:
+            interrupted.set()
+            handlers.close()
 
-    def note(number: int, frame: object) -> None:
-        interrupted.set()
-        restore()
-
-    for number in handlers:
-        signal.signal(number, note)
-    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handlers.callback(signal.signal, number, signal.signal(number, note))
         yield interrupted
-    finally:
-        restore()
 
 
 def _checkpoints(pending: PendingArtifact) -> list[str]:

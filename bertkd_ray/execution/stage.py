@@ -1,6 +1,6 @@
 """What the module of a stage offers, and what it is given to make its artifact with."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol, cast
@@ -10,7 +10,7 @@ from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
 from bertkd_ray.core.stages import Stage
 from bertkd_ray.execution.interface import Runtime
-from bertkd_ray.training.curves import CurveRow
+from bertkd_ray.training.curves import CurveRow, RowCallback
 
 
 def ignore_rows(rows: list[CurveRow]) -> None:
@@ -28,7 +28,7 @@ class StageContext:
     """By kind of artifact."""
     bert: str = ""
     """Directory of the BERT, for a stage that reads it."""
-    on_rows: Callable[[list[CurveRow]], None] = ignore_rows
+    on_rows: RowCallback = ignore_rows
     """Takes new points of the curves of a stage that trains."""
 
 

@@ -1,14 +1,14 @@
 """The tracked run of a stage: what it is called, its inputs and curves, and how it ends."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.config import with_current_keys
 from bertkd_ray.core.console import Progress
 from bertkd_ray.tracking.interface import InputArtifact, Run, RunRef, Tracker, failures_logged
-from bertkd_ray.training.curves import TRAIN_LOSS, VALID_ACCURACY, VALID_BLEU, VALID_LOSS, CurveRow
+from bertkd_ray.training.curves import TRAIN_LOSS, VALID_ACCURACY, VALID_BLEU, VALID_LOSS, CurveRow, RowCallback
 
 _DISPLAYED = {TRAIN_LOSS: "loss", VALID_LOSS: "valid loss", VALID_ACCURACY: "valid accuracy", VALID_BLEU: "BLEU"}
 """The figures of a row that the progress line shows."""
@@ -49,7 +49,7 @@ def run_input(artifact: Artifact) -> InputArtifact:
 
 
 @contextmanager
-def tracked_curves(name: str, steps: int, run: Run) -> Iterator[Callable[[list[CurveRow]], None]]:
+def tracked_curves(name: str, steps: int, run: Run) -> Iterator[RowCallback]:
     """Takes the curves of a training to the terminal and to its run."""
     newest = last = time.time()
     is_training = False

@@ -17,9 +17,9 @@ from bertkd_ray.training import saving
 from bertkd_ray.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from bertkd_ray.execution.interface import TrainContext
     from bertkd_ray.execution.stage import StageContext
     from bertkd_ray.student.task import Validation
+    from bertkd_ray.training.context import TrainContext
 
 MODEL = saving.MODEL
 """A `save_pretrained` directory with its tokenizer, safetensors: `AutoModelForSeq2SeqLM` and `AutoTokenizer` load it

@@ -19,8 +19,8 @@ from bertkd_ray.training import saving
 from bertkd_ray.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from bertkd_ray.execution.interface import TrainContext
     from bertkd_ray.execution.stage import StageContext
+    from bertkd_ray.training.context import TrainContext
 
 MODEL = saving.MODEL
 """A `save_pretrained` directory, safetensors: BERT's encoder and MLM transform under transformers' names, and the

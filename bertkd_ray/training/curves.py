@@ -6,7 +6,7 @@ log-likelihoods are in nats a position; accuracies are shares, 0 to 1; BLEU is 0
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,6 +51,10 @@ class CurveRow:
         """The row that `to_json` gave."""
         metrics = {key: value for key, value in row.items() if key not in ("step", "time")}
         return CurveRow(int(row["step"]), row["time"], metrics)
+
+
+RowCallback = Callable[[list[CurveRow]], None]
+"""Takes new rows of the curves."""
 
 
 def validation_at(rows: Sequence[CurveRow], step: int) -> CurveRow:

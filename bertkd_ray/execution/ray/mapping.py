@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 
 import ray
 
@@ -24,21 +24,18 @@ _LOST = (
 """Errors of Ray that say that a process or a node has gone, not that the work itself is at fault."""
 
 
-@dataclass(frozen=True)
-class _NumberedItem(Generic[Item]):
-    number: int
-    item: Item
-
-
-_Row = dict[str, _NumberedItem[Item]]
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
-class _ItemOutcome(Generic[Result]):
-    """What became of an item: its result, or the error that the user must see, of which Ray Data keeps no class."""
+class _Numbered(Generic[_Value]):
+    """An item, its result, or in place of it the error that the user must see, of which Ray Data keeps no class."""
 
     number: int
-    result: Result | ReportedError
+    value: _Value
+
+
+_Row = dict[str, _Numbered[_Value]]
 
 
 def map_items(
@@ -47,10 +44,9 @@ def map_items(
     """Maps small items over the cluster with Ray Data, giving results as they come, in no fixed order.
 
     worker: a function for tasks, or a class whose instances are actors made with the job, at most `slots` at once with
-    so many GPUs each. An item names a piece
-    of work (a fragment); its data is read and written by the worker, which may have to do it again. Lost processes and
-    nodes are made up for by Ray; where it gives up, the rest is mapped anew as long as something was done in between,
-    and else `max_failures` times. Raises a worker's ReportedError as it is.
+    so many GPUs each. An item names a piece of work (a fragment); its data is read and written by the worker, which may
+    have to do it again. Lost processes and nodes are made up for by Ray; where it gives up, the rest is mapped anew as
+    long as something was done in between, and else `max_failures` times. Raises a worker's ReportedError as it is.
     """
     waiting = dict(enumerate(items))
     failures = 0
@@ -58,11 +54,11 @@ def map_items(
         before = len(waiting)
         try:
             for row in _mapped(waiting, worker, job, slots, gpus).iter_rows():
-                outcome: _ItemOutcome[Result] = row[_COLUMN]
-                if isinstance(outcome.result, ReportedError):
-                    raise outcome.result
+                outcome: _Numbered[Result | ReportedError] = row[_COLUMN]
+                if isinstance(outcome.value, ReportedError):
+                    raise outcome.value
                 del waiting[outcome.number]
-                yield outcome.result
+                yield outcome.value
         except ray.exceptions.RayError as error:
             failures = failures + 1 if len(waiting) == before else 0
             if not _is_lost(error) or failures > max_failures:
@@ -75,10 +71,10 @@ def _mapped(
 ) -> ray.data.Dataset:
     """The data set of outcomes."""
     # Objects in one column, which Ray carries as they are.
-    rows = [{_COLUMN: _NumberedItem(number, item)} for number, item in items.items()]
+    rows = [{_COLUMN: _Numbered(number, item)} for number, item in items.items()]
     dataset: Any = ray.data.from_items(rows, override_num_blocks=len(rows))
     if not isinstance(worker, type):
-        return dataset.map(_compute_in_task, fn_kwargs={"worker": worker, "job": job})
+        return dataset.map(_compute, fn_kwargs={"compute": bind_worker(worker, job)})
     size = min(slots, len(items))
     # So many actors where there is room, all started at once; an item is given only to one that is free. Ray's own way
     # is to begin with one actor, which is given several items before the next one starts: of two fragments both.
@@ -99,19 +95,13 @@ def _mapped(
         )
 
 
-def _compute(row: _Row[Item], compute: Callable[[Item], Result]) -> dict[str, _ItemOutcome[Result]]:
+def _compute(row: _Row[Item], compute: Callable[[Item], Result]) -> _Row[Result | ReportedError]:
     numbered = row[_COLUMN]
     try:
         with span("map"):
-            return {_COLUMN: _ItemOutcome(numbered.number, compute(numbered.item))}
+            return {_COLUMN: _Numbered(numbered.number, compute(numbered.value))}
     except ReportedError as error:
-        return {_COLUMN: _ItemOutcome(numbered.number, error)}
-
-
-def _compute_in_task(
-    row: _Row[Item], worker: MapWorker[Item, Job, Result], job: Job
-) -> dict[str, _ItemOutcome[Result]]:
-    return _compute(row, bind_worker(worker, job))
+        return {_COLUMN: _Numbered(numbered.number, error)}
 
 
 class _MapActor(Generic[Item, Result]):
@@ -119,14 +109,12 @@ class _MapActor(Generic[Item, Result]):
         with span("start of an actor"):
             self._compute = bind_worker(worker, job)
 
-    def __call__(self, row: _Row[Item]) -> dict[str, _ItemOutcome[Result]]:
+    def __call__(self, row: _Row[Item]) -> _Row[Result | ReportedError]:
         return _compute(row, self._compute)
 
 
 def _is_lost(error: BaseException | None) -> bool:
     """Whether a process or a node has gone, inside of whatever wrapper."""
-    while error is not None:
-        if isinstance(error, _LOST):
-            return True
-        error = getattr(error, "cause", None) or error.__cause__
-    return False
+    return error is not None and (
+        isinstance(error, _LOST) or _is_lost(getattr(error, "cause", None) or error.__cause__)
+    )

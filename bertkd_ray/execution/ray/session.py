@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from bertkd_ray.execution.ray import cluster_address
 from bertkd_ray.execution.ray.cluster import init_errors, require_cluster, require_shared_storage
 from bertkd_ray.execution.ray.mapping import map_items
 from bertkd_ray.execution.ray.training import ready_progress_actor, train
-from bertkd_ray.training.curves import CurveRow
+from bertkd_ray.training.curves import RowCallback
 
 if TYPE_CHECKING:
     from bertkd_ray.config import Config
@@ -61,7 +61,7 @@ class RayRuntime:
     def start(self) -> None:
         """Attaches to the cluster of `RAY_ADDRESS`, or starts a session on this machine; once."""
         # Even with log_to_driver=False Ray prints its node's warnings on stdout, which belongs to results.
-        ray._private.worker._worker_logs_enabled = bool(os.environ.get("BERTKD_WORKER_LOGS"))
+        logs = ray._private.worker._worker_logs_enabled = bool(os.environ.get("BERTKD_WORKER_LOGS"))
         if ray.is_initialized():
             return
         # The notice that tokens are on is for whoever starts a cluster; this session ends with the command.
@@ -70,10 +70,7 @@ class RayRuntime:
         # A submitted job may have set the same variables: its values stand, and naming them twice is no conflict.
         os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
         settings = {name: os.environ.get(name, value) for name, value in _WORKER_ENV.items()}
-        common: Any = {
-            "log_to_driver": bool(os.environ.get("BERTKD_WORKER_LOGS")),
-            "logging_level": logging.WARNING,
-        }
+        common: Any = {"log_to_driver": logs, "logging_level": logging.WARNING}
         address = cluster_address()
         with init_errors(address), _quiet_core(), _kept_sigterm(), span("ray.init"):
             if address is not None:
@@ -114,15 +111,14 @@ class RayRuntime:
             raise UserError("device: gpu, but the cluster has no GPU; set device=auto or device=cpu")
         return self._config.device != "cpu" and gpus > 0
 
-    def train(
-        self,
-        pending: PendingArtifact,
-        worker: TrainWorker[Job],
-        job: Job,
-        on_rows: Callable[[list[CurveRow]], None],
-    ) -> None:
+    def train(self, pending: PendingArtifact, worker: TrainWorker[Job], job: Job, on_rows: RowCallback) -> None:
         """Runs a training function on the configured workers; see `execution.ray.training.train`."""
-        resources = {"CPU": self._cpus(), **({"GPU": 1} if self._on_enough_gpus() else {})}
+        resources = {"CPU": self._cpus()}
+        if self.on_gpu:
+            gpus, least = int(ray.cluster_resources()["GPU"]), self._config.worker_range[0]
+            if gpus < least:
+                raise UserError(f"workers: {least}, but the cluster has {gpus} GPUs; lower workers")
+            resources["GPU"] = 1
         self._progress_actor = ready_progress_actor(self._progress_actor)
         with default_variables(_ALONE_ENV if self._alone else {}):
             train(pending, self._config, resources, worker, job, on_rows, self._progress_actor)
@@ -144,24 +140,16 @@ class RayRuntime:
             raise UserError(f"workers: {least}, but the cluster has {sum(nodes)} CPUs; lower workers")
         return max(1, min(sum(nodes) // most, max(nodes)))
 
-    def _on_enough_gpus(self) -> bool:
-        gpus, least = int(ray.cluster_resources().get("GPU", 0)), self._config.worker_range[0]
-        if self.on_gpu and gpus < least:
-            raise UserError(f"workers: {least}, but the cluster has {gpus} GPUs; lower workers")
-        return self.on_gpu
-
 
 @contextmanager
 def _kept_sigterm() -> Iterator[None]:
     """Keeps this program's answer to SIGTERM, which `ray.init` replaces by an exit without a word."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, handler)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager
@@ -173,14 +161,13 @@ def _quiet_core() -> Iterator[None]:
     if "RAY_BACKEND_LOG_LEVEL" in os.environ:
         yield
         return
-    os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
     sys.stderr.flush()
     terminal = os.dup(2)
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
-        yield
+        with default_variables({"RAY_BACKEND_LOG_LEVEL": "fatal"}):
+            yield
     finally:
         os.dup2(terminal, 2)
         os.close(terminal)
-        del os.environ["RAY_BACKEND_LOG_LEVEL"]

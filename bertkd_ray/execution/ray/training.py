@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from bertkd_ray.core.errors import ReportedError, TrainingDivergedError
 from bertkd_ray.core.timeline import span
 from bertkd_ray.execution.interface import Job, TrainWorker
 from bertkd_ray.training.context import World
-from bertkd_ray.training.curves import CurveRow
+from bertkd_ray.training.curves import CurveRow, RowCallback
 from bertkd_ray.training.preemption import Notice, sigterm_as_notice, sigterm_received
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def train(
     resources: dict[str, int],
     worker: TrainWorker[Job],
     job: Job,
-    on_rows: Callable[[list[CurveRow]], None],
+    on_rows: RowCallback,
     progress_actor: Any,
 ) -> None:
     """Runs a training function on the configured workers, each with these resources, until it has ended everywhere.
@@ -97,7 +98,7 @@ class RayTrainContext:
 
     world: World
     restore: Path | None
-    progress_actor: Any
+    on_rows: RowCallback
     store: Store
     _updates: Iterator[int] = field(default_factory=itertools.count)
     _ends_soon: threading.Event = field(default_factory=threading.Event)
@@ -114,10 +115,6 @@ class RayTrainContext:
         if sigterm_received():
             return Notice.TERMINATE
         return Notice.CHECKPOINT if ends_soon else Notice.NONE
-
-    def on_rows(self, rows: list[CurveRow]) -> None:
-        """Hands rows of the curves to the driver."""
-        self.progress_actor.add.remote(rows)
 
     def on_checkpoint(self, save: Callable[[Path], None], step: int) -> None:
         """Makes Ray Train keep a checkpoint; every worker calls it, rank 0 writes."""
@@ -142,18 +139,18 @@ def _enter(config: dict[str, Any]) -> None:
     context = get_context()
     device = get_device() if config["on_gpu"] else torch.device("cpu")
     world = World(context.get_world_rank(), context.get_world_size(), device)
-    store = Store(config["storage"])
+    store, progress_actor = Store(config["storage"]), config["progress_actor"]
     with scratch_directory("restore-") as scratch:
         checkpoint = get_checkpoint()
         with store.reporting_errors("read", STAGING):
             restore = Path(checkpoint.to_directory(scratch)) if checkpoint else None
         if world.rank == 0:
-            config["progress_actor"].begin.remote(world.size)
+            progress_actor.begin.remote(world.size)
         try:
             with sigterm_as_notice(), span("train function"):
-                config["worker"](config["job"], RayTrainContext(world, restore, config["progress_actor"], store))
+                config["worker"](config["job"], RayTrainContext(world, restore, progress_actor.add.remote, store))
         except ReportedError as error:
-            ray.get(config["progress_actor"].fail.remote(error))
+            ray.get(progress_actor.fail.remote(error))
             # All workers have the same gradient, so all end here; an error would make Ray train to it again.
             if not isinstance(error, TrainingDivergedError):
                 raise
@@ -209,10 +206,9 @@ class _ProgressActor:
 
 
 @contextmanager
-def _forwarded_rows(progress_actor: Any, on_rows: Callable[[list[CurveRow]], None]) -> Iterator[None]:
+def _forwarded_rows(progress_actor: Any, on_rows: RowCallback) -> Iterator[None]:
     """Passes the workers' rows to `on_rows` while the block runs, and what is left after it."""
     ended = threading.Event()
-    failures: list[BaseException] = []
     groups = 0
 
     def take() -> None:
@@ -226,19 +222,14 @@ def _forwarded_rows(progress_actor: Any, on_rows: Callable[[list[CurveRow]], Non
         on_rows(rows)
 
     def read() -> None:
-        try:
-            while not ended.wait(_POLL_SECONDS):
-                take()
-        except BaseException as error:
-            failures.append(error)
+        while not ended.wait(_POLL_SECONDS):
+            take()
 
-    thread = threading.Thread(target=read, name="progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-    if failures:
-        raise failures[0]
+    with ThreadPoolExecutor(1) as threads:
+        reading = threads.submit(read)
+        try:
+            yield
+        finally:
+            ended.set()
+    reading.result()
     take()
