@@ -104,42 +104,28 @@ class Artifact(Manifest):
         """The files of the manifest whose path begins with `below`."""
         return [entry for entry in self.files if entry.path.startswith(below)]
 
-    def problems(self, *, checksums: bool) -> Iterator[str]:
+    def problems(self, remedy: str = "", *, checksums: bool) -> Iterator[str]:
         """One line for every file that differs from the manifest: missing, of another size or content, or extra.
 
-        Files that operating systems leave in directories are none of them.
+        remedy: what is to be done about a damaged file; an additional one is to be removed, and nothing else. Files
+        that operating systems leave in directories are none of them.
         """
-        for problems in self._differences(checksums=checksums):
-            yield from problems
-
-    def require_intact(self, remedy: str, *, checksums: bool = True) -> None:
-        """Raises UserError for a file that differs from the manifest (`problems`).
-
-        remedy: what is to be done about a damaged file; an additional one is to be removed, and nothing else.
-        """
-        damaged, additional = self._differences(checksums=checksums)
-        for problem in damaged:
-            raise UserError(f"{problem}; {remedy}")
-        for problem in additional:
-            raise UserError(problem)
-
-    def _differences(self, *, checksums: bool) -> tuple[list[str], list[str]]:
-        """One line for every damaged and every additional file."""
         present = dict(self.store.files(self.directory))
         present.pop(MANIFEST, None)
         sizes = [present.pop(entry.path, None) for entry in self.files]
         with ThreadPoolExecutor(_HASHING_THREADS) as threads:
             problems = list(threads.map(partial(self._problem, checksums=checksums), self.files, sizes))
-        damaged = [
-            f"{self.directory}/{entry.path}: {problem}"
-            for entry, problem in zip(self.files, problems, strict=True)
-            if problem
-        ]
-        remedy = "not in the manifest; remove the file"
-        additional = [
-            f"{self.directory}/{name}: {remedy} {self.store.display_uri(self.directory, name)}" for name in present
-        ]
-        return damaged, additional
+        for entry, problem in zip(self.files, problems, strict=True):
+            if problem:
+                yield f"{self.directory}/{entry.path}: {problem}{remedy and f'; {remedy}'}"
+        for name in present:
+            place = self.store.display_uri(self.directory, name)
+            yield f"{self.directory}/{name}: not in the manifest; remove the file {place}"
+
+    def require_intact(self, remedy: str, *, checksums: bool = True) -> None:
+        """Raises UserError for the first file that differs from the manifest (`problems`)."""
+        for problem in self.problems(remedy, checksums=checksums):
+            raise UserError(problem)
 
     def _problem(self, entry: FileEntry, size: int | None, *, checksums: bool) -> str | None:
         if size is None:

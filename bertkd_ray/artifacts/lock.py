@@ -120,7 +120,13 @@ class _Lock:
                 self._store.write(json.dumps(asdict(self._mine)).encode(), *self._path)
                 other = self._owner()
         if other is None or other.token != self._mine.token:
-            raise self._taken_error(other or self._mine)
+            other = other or self._mine
+            age = max(0, round(time.time() - other.heartbeat))
+            heard = f" (last heard of {age} s ago; after {STALE_SECONDS:.0f} s it counts as dead)"
+            raise UserError(
+                f"{self._name}: process {other.pid} on {other.host} has been making it since {other.since}"
+                f"{'' if other.is_here() else heard}; wait for it, or end it, and run the same command again"
+            )
 
     def send_heartbeats(self, ended: threading.Event) -> None:
         """Writes the lock again every few seconds, unless it is another's or gone."""
@@ -168,15 +174,6 @@ class _Lock:
             known["heartbeat"] = self._store.modified(*self._path)
         return Owner(**known)
 
-    def _taken_error(self, other: Owner) -> UserError:
-        age = max(0, round(time.time() - other.heartbeat))
-        heard = f" (last heard of {age} s ago; after {STALE_SECONDS:.0f} s it counts as dead)"
-        since = other.since if other.is_here() else f"{other.since}{heard}"
-        return UserError(
-            f"{self._name}: process {other.pid} on {other.host} has been making it since {since}; "
-            "wait for it, or end it, and run the same command again"
-        )
-
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
         """No other process of this file system reads or writes the lock meanwhile; on an object store, no guarantee."""
@@ -195,9 +192,7 @@ class _Lock:
 def _machine() -> str:
     """The boot of this kernel and the namespace of its process ids; empty where there is no /proc."""
     boot = Path("/proc/sys/kernel/random/boot_id")
-    if not boot.exists():
-        return ""
-    return f"{boot.read_text(encoding='ascii').strip()}/{os.readlink('/proc/self/ns/pid')}"
+    return f"{boot.read_text('ascii').strip()}/{os.readlink('/proc/self/ns/pid')}" if boot.exists() else ""
 
 
 def _process_start(pid: int) -> str:

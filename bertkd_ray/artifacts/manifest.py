@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -13,7 +15,6 @@ MANIFEST = "manifest.json"
 PARQUET = ".parquet"
 """How the names of Parquet files end, the only ones with row groups."""
 _CHECKSUM = "checksum"
-_Value = TypeVar("_Value")
 
 
 class ManifestError(ValueError):
@@ -46,13 +47,6 @@ class FileEntry:
     def rows(self) -> int:
         """Rows of a Parquet file; 0 for other files."""
         return sum(self.row_groups)
-
-    @staticmethod
-    def from_json(tree: dict[str, Any]) -> FileEntry:
-        """A file's object in the manifest. Raises ManifestError for one of another shape."""
-        path = _value(tree, "path", str)
-        row_groups = _list(tree, "row_groups", int) if path.endswith(PARQUET) else []
-        return FileEntry(path, _value(tree, "bytes", int), _value(tree, "sha256", str), row_groups)
 
     def as_json(self) -> dict[str, Any]:
         """The file's object in the manifest."""
@@ -117,18 +111,15 @@ class Manifest:
             sealed = b""
         if sealed != data:
             raise ManifestError("its content differs from its own checksum")
-        return Manifest(
-            stage=_value(tree, "stage", str),
-            fingerprint=_value(tree, "fingerprint", str),
-            created=_value(tree, "created", str),
-            seconds=_value(tree, "seconds", float, int),
-            config=_value(tree, "config", dict),
-            inputs=_values(tree, "inputs", str),
-            files=[FileEntry.from_json(entry) for entry in _list(tree, "files", dict)],
-            metrics=_values(tree, "metrics", float, int),
-            info=_value(tree, "info", dict),
-            libraries=_values(tree, "libraries", str),
-        )
+        try:
+            manifest = TypeAdapter(Manifest).validate_json(data, strict=True)
+        except ValidationError as error:
+            raise ManifestError(f"not a manifest: {_mistake(error)}") from None
+        for entry, of_tree in zip(manifest.files, tree["files"], strict=True):
+            if entry.is_parquet and "row_groups" not in of_tree:
+                raise ManifestError("not a manifest: it lacks `row_groups`")
+        # Whole numbers stay what they are.
+        return replace(manifest, seconds=tree["seconds"], metrics=tree["metrics"])
 
     def to_bytes(self) -> bytes:
         """JSON of one fixed form, with the checksum of the same form without it.
@@ -139,28 +130,14 @@ class Manifest:
         return _sealed({**tree, "files": [entry.as_json() for entry in self.files]})
 
 
-def _value(tree: dict[str, Any], key: str, *kinds: type[_Value]) -> _Value:
-    if key not in tree:
-        raise ManifestError(f"not a manifest: it lacks `{key}`")
-    value: _Value = tree[key]
-    return _checked(value, key, kinds)
-
-
-def _values(tree: dict[str, Any], key: str, *kinds: type[_Value]) -> dict[str, _Value]:
-    values: dict[str, _Value] = _value(tree, key, dict)
-    return {name: _checked(value, f"{key}.{name}", kinds) for name, value in values.items()}
-
-
-def _list(tree: dict[str, Any], key: str, kind: type[_Value]) -> list[_Value]:
-    values: list[_Value] = _value(tree, key, list)
-    return [_checked(value, f"{key}[{index}]", (kind,)) for index, value in enumerate(values)]
-
-
-def _checked(value: _Value, key: str, kinds: tuple[type[_Value], ...]) -> _Value:
-    """The value, whose type is exactly one of the kinds: JSON's true is no number."""
-    if type(value) not in kinds:
-        raise ManifestError(f"not a manifest: its `{key}` is of another type ({type(value).__name__})")
-    return value
+def _mistake(error: ValidationError) -> str:
+    """The first one; the keys of a file's object stand by themselves."""
+    mistake = error.errors()[0]
+    path = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in mistake["loc"])
+    key = path.rpartition("].")[2].removeprefix(".")
+    if mistake["type"] == "missing":
+        return f"it lacks `{key}`"
+    return f"its `{key}` is of another type ({type(mistake['input']).__name__})"
 
 
 def _sealed(tree: dict[str, Any]) -> bytes:

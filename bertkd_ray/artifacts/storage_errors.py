@@ -105,7 +105,10 @@ def scratch_directory(prefix: str) -> Iterator[Path]:
     Raises StorageError, which names the directory and not the storage, when what the block writes there finds no room.
     What writes to a store inside the block has to report its own failures.
     """
-    place = _temporary_place()
+    try:
+        place = tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise StorageError(f"{error.strerror}; make room, or set TMPDIR to a directory that can be written") from error
     try:
         with tempfile.TemporaryDirectory(prefix=prefix, dir=place) as directory:
             try:
@@ -117,16 +120,7 @@ def scratch_directory(prefix: str) -> Iterator[Path]:
                 with tempfile.TemporaryFile(dir=directory) as probe:
                     probe.write(bytes(_PROBE_BYTES))
                 raise
-    except ReportedError:
-        raise
     except Exception as error:
-        if storage_errno(error) is None or _is_of_bucket(error):
+        if isinstance(error, ReportedError) or storage_errno(error) is None or _is_of_bucket(error):
             raise
         raise storage_error(f"temporary directory: {place} (TMPDIR)", "written", error, place) from error
-
-
-def _temporary_place() -> str:
-    try:
-        return tempfile.gettempdir()
-    except FileNotFoundError as error:
-        raise StorageError(f"{error.strerror}; make room, or set TMPDIR to a directory that can be written") from error

@@ -98,15 +98,15 @@ class Store:
         What a writer has not finished, or left behind when it was killed, is not among them, nor what operating systems
         leave in directories (`.DS_Store`, `Thumbs.db`).
         """
-        files = self._all_files(*parts)
-        return [(name, size) for name, size in files if not (_is_scratch(name) or _is_system_file(name))]
+        return [(name, size) for name, size in self._all_files(*parts) if not _is_scratch(name)]
 
     def _all_files(self, *parts: str) -> list[tuple[str, int]]:
+        """Those of writers, too; none of an operating system's."""
         base = self.path(*parts)
-        selector = fs.FileSelector(base, recursive=True, allow_not_found=True)
         with self.reporting_errors("read", *parts):
-            infos = self.fs.get_file_info(selector)
-        return sorted((info.path[len(base) + 1 :], info.size) for info in infos if info.type == fs.FileType.File)
+            infos = self.fs.get_file_info(fs.FileSelector(base, recursive=True, allow_not_found=True))
+        files = (info for info in infos if info.type == fs.FileType.File and not _SYSTEM_FILE.fullmatch(info.base_name))
+        return sorted((info.path[len(base) + 1 :], info.size) for info in files)
 
     @contextmanager
     def open_input(self, *parts: str) -> Iterator[pa.NativeFile]:
@@ -171,7 +171,7 @@ class Store:
         Returns what was removed, scratch files aside.
         """
         wanted = set(names)
-        extra = [name for name, _ in self._all_files(*parts) if name not in wanted and not _is_system_file(name)]
+        extra = [name for name, _ in self._all_files(*parts) if name not in wanted]
         for name in extra:
             self.delete_file(*parts, name)
         return [name for name in extra if not _is_scratch(name)]
@@ -318,8 +318,3 @@ def _scratch_name(name: str) -> str:
 
 def _is_scratch(path: str) -> bool:
     return _SCRATCH_NAME.fullmatch(path.rpartition("/")[2]) is not None
-
-
-def _is_system_file(path: str) -> bool:
-    """Whether an operating system leaves files of this name in directories."""
-    return _SYSTEM_FILE.fullmatch(path.rpartition("/")[2]) is not None

@@ -42,10 +42,10 @@ def call(options: Namespace) -> int:
 
     job = Job(options.config, options.overrides, options.job, options.working_dir, options.env)
     submitted = submit(job, options.address)
+    summary = submitted.as_json()
     if not options.json:
-        print(f"Job:    {submitted.id}")
-        print(f"Follow: {submitted.follow_command}\nStop:   {submitted.stop_command}", flush=True)
+        print(f"Job:    {summary['job']}\nFollow: {summary['follow']}\nStop:   {summary['stop']}", flush=True)
     code = follow(submitted, sys.stderr if options.json else sys.stdout) if options.follow else 0
     if options.json:
-        print(json.dumps(submitted.as_json() | ({"exit_code": code} if options.follow else {})))
+        print(json.dumps(summary | ({"exit_code": code} if options.follow else {})))
     return code

@@ -16,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -134,24 +134,16 @@ class Submitted:
     client: JobSubmissionClient
     id: str
 
-    @property
-    def address(self) -> str:
-        """The job server's URL."""
-        return str(self.client.get_address())
-
-    @property
-    def follow_command(self) -> str:
-        """What shows the job's log from its beginning on."""
-        return shlex.join(["ray", "job", "logs", "--follow", "--address", self.address, self.id])
-
-    @property
-    def stop_command(self) -> str:
-        """What ends the job; the stages that it has finished stay."""
-        return shlex.join(["ray", "job", "stop", "--address", self.address, self.id])
-
     def as_json(self) -> dict[str, Any]:
-        """The object that `bertkd submit --json` prints."""
-        return {"job": self.id, "address": self.address, "follow": self.follow_command, "stop": self.stop_command}
+        """The object that `bertkd submit --json` prints.
+
+        follow: the command that shows the job's log from its beginning on. stop: the command that ends it; the stages
+        that it has finished stay.
+        """
+        address = str(self.client.get_address())
+        here = shlex.join(["--address", address, self.id])
+        follow, stop = f"ray job logs --follow {here}", f"ray job stop {here}"
+        return {"job": self.id, "address": address, "follow": follow, "stop": stop}
 
 
 def submit(job: Job, address: str | None = None) -> Submitted:
@@ -181,21 +173,22 @@ def follow(job: Submitted, out: TextIO) -> int:
     """
     from aiohttp import ClientError
 
+    summary = job.as_json()
     try:
         try:
             asyncio.run(_copy_log(job, out))
         except (RuntimeError, ClientError, OSError) as error:
-            log(f"the log broke off ({one_line(error)}); {job.follow_command} shows all of it", stage="submit")
+            log(f"the log broke off ({one_line(error)}); {summary['follow']} shows all of it", stage="submit")
         # The job ends a moment after its log.
         while not (info := job.client.get_job_info(job.id)).status.is_terminal():
             time.sleep(_POLL_SECONDS)
     except KeyboardInterrupt:
-        log(f"{job.id} goes on; to end it: {job.stop_command}", stage="submit")
+        log(f"{job.id} goes on; to end it: {summary['stop']}", stage="submit")
         return 1
     except OSError as error:
         reason = one_line(error)[:_LONGEST_REASON]
         raise ReportedError(
-            f"{job.address}: answers no more ({reason}); {job.id} may go on: {job.follow_command}"
+            f"{summary['address']}: answers no more ({reason}); {job.id} may go on: {summary['follow']}"
         ) from error
     log(f"{job.id} {str(info.status).lower()}{_reason(info)}", stage="submit")
     return _exit_code(info)
@@ -222,7 +215,13 @@ def packed(working_dir: str, excludes: list[str]) -> Iterator[Package]:
         create_package(working_dir, path, include_gitignore=True, excludes=excludes, logger=logger)
         with zipfile.ZipFile(path) as archive:
             names = frozenset(name for name in archive.namelist() if not name.endswith("/"))
-        _require_no_secrets(working_dir, names)
+        # Whoever may see the job can fetch its package.
+        for name in sorted(names):
+            if _SECRET.fullmatch(name) and not _EXAMPLE.fullmatch(name):
+                raise UserError(
+                    f"--working-dir {working_dir}: {name} looks like a secret and would travel with the job; "
+                    "name it in .rayignore, or move it away"
+                )
         package = Package(path, path.stat().st_size, names)
         if package.bytes >= GCS_STORAGE_MAX_SIZE:
             raise UserError(
@@ -232,16 +231,6 @@ def packed(working_dir: str, excludes: list[str]) -> Iterator[Package]:
         yield package
 
 
-def _require_no_secrets(working_dir: str, names: Iterable[str]) -> None:
-    """Raises UserError for a file that looks like a secret: whoever may see the job can fetch its package."""
-    for name in sorted(names):
-        if _SECRET.fullmatch(name) and not _EXAMPLE.fullmatch(name):
-            raise UserError(
-                f"--working-dir {working_dir}: {name} looks like a secret and would travel with the job; "
-                "name it in .rayignore, or move it away"
-            )
-
-
 def _connect(address: str | None) -> JobSubmissionClient:
     """The client of a job server that answers, and that says nothing on the terminal."""
     if address is not None and "://" not in address:
@@ -249,7 +238,11 @@ def _connect(address: str | None) -> JobSubmissionClient:
     with _server_errors(address), _preferred(address):
         target = os.environ.get(_ADDRESS) or os.environ.get("RAY_ADDRESS", "")
         if target.startswith(("http://", "https://")):
-            _require_answer(target)
+            # Ray's client has no time limit, and would wait for minutes.
+            try:
+                urllib.request.urlopen(f"{target.rstrip('/')}/api/version", timeout=_ANSWER_SECONDS).close()
+            except urllib.error.HTTPError as answer:
+                answer.close()  # the client knows what to make of it
         import ray.dashboard.modules.dashboard_sdk
         import ray.dashboard.modules.job.sdk
         from ray.job_submission import JobSubmissionClient
@@ -271,15 +264,6 @@ def _preferred(address: str | None) -> Iterator[None]:
         os.environ.pop(_ADDRESS, None)
         if before is not None:
             os.environ[_ADDRESS] = before
-
-
-def _require_answer(url: str) -> None:
-    """Raises OSError within seconds where Ray's client, which has no time limit, would wait for minutes."""
-    try:
-        urllib.request.urlopen(f"{url.rstrip('/')}/api/version", timeout=_ANSWER_SECONDS).close()
-    except urllib.error.HTTPError as answer:
-        # The client knows what to make of it.
-        answer.close()
 
 
 @contextmanager
