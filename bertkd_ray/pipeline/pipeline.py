@@ -20,7 +20,7 @@ from bertkd_ray.pipeline.session import Session
 from bertkd_ray.pipeline.stage_runs import closing_run, stage_run, tracked_curves
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import ArmResult
-from bertkd_ray.tracking.interface import Run, RunRef, failures_logged, now_ms
+from bertkd_ray.tracking.interface import Run, failures_logged, now_ms
 
 StageStatus = Literal["done", "resumed", "cached"]
 
@@ -78,7 +78,7 @@ class RunIdentity:
     key: str
     """By which the run is found again."""
     tags: Mapping[str, Any]
-    parent: RunRef | None = None
+    parent: str | None = None
 
 
 class Pipeline(ExitStack):
@@ -128,7 +128,7 @@ class Pipeline(ExitStack):
     def run_id(self) -> str:
         """Of the pipeline's run; empty where there is none, or none can be had."""
         with failures_logged():
-            return self.parent_run.ref.run_id
+            return self.parent_run.run_id
         return ""
 
     def run(self) -> Outcome:
@@ -194,7 +194,7 @@ class Pipeline(ExitStack):
         started = time.perf_counter()
         status: StageStatus = "resumed" if pending.resumed else "done"
         log(f"{'resuming' if status == 'resumed' else 'starting'} {pending.directory}", stage=name)
-        run = stage_run(self.session.tracker, self.parent_run.ref, name, pending, inputs.values())
+        run = stage_run(self.session.tracker, self.parent_run.run_id, name, pending, inputs.values())
         with closing_run(run):
             curves = tracked_curves(name, stage.steps(config), run) if stage.steps else nullcontext(ignore_rows)
             with curves as on_rows:
@@ -230,5 +230,5 @@ class Pipeline(ExitStack):
         self.outcome.figures = [store.display_uri(results.directory, name) for name in files if name.endswith(".png")]
         self.outcome.page = store.display_uri(results.directory, PAGE)
         with failures_logged():
-            record_arms(results, self.session.tracker, self.parent_run.ref)
+            record_arms(results, self.session.tracker, self.parent_run.run_id)
             record_report(store, results.directory, results.arm_metrics(), self.parent_run)

@@ -22,7 +22,7 @@ from bertkd_ray.core.errors import UserError, one_line
 from bertkd_ray.core.stages import STAGES
 from bertkd_ray.pipeline.session import Session
 from bertkd_ray.pipeline.study import BuildRecord, StudyOutcome, StudyRunner, study_run, trial_pipeline
-from bertkd_ray.tracking.interface import Run, RunRef, RunStatus
+from bertkd_ray.tracking.interface import Run, RunStatus
 
 
 @dataclass
@@ -40,7 +40,7 @@ class _PoolTask:
     error: BaseException | None = None
 
 
-def _make_stage(stage: str, trial: Trial, parent: RunRef, record: BuildRecord) -> BuildRecord:
+def _make_stage(stage: str, trial: Trial, parent: str, record: BuildRecord) -> BuildRecord:
     """Makes the artifact of a stage, as the first trial that needs it would."""
     with trial_pipeline(trial, parent) as pipeline:
         pipeline.make(stage, trial.arm)
@@ -54,7 +54,7 @@ def _compare(study: Study, record: BuildRecord) -> StudyOutcome:
         return runner.run()
 
 
-def _add_study(tasks: dict[str, _PoolTask], study: Study, parent: RunRef, session: Session) -> None:
+def _add_study(tasks: dict[str, _PoolTask], study: Study, parent: str, session: Session) -> None:
     """Adds a study, as `study/NAME`, and all that it is made from, each by the directory of its artifact.
 
     session: names the artifacts; the tasks open sessions of their own.
@@ -111,7 +111,7 @@ def run_studies(studies: Sequence[Study], jobs: int) -> Iterator[StudyOutcome]:
     try:
         for study in studies:
             run = open_runs[f"study/{study.settings.name}"] = study_run(study, Session(study.config).tracker)
-            _add_study(tasks, study, run.ref, session)
+            _add_study(tasks, study, run.run_id, session)
         with _ray_session(studies[0]), _pool(jobs) as pool, Progress(len(tasks), "study", "tasks") as progress:
             for done, (name, result) in enumerate(_completed(tasks, pool, jobs), start=1):
                 progress.update(done)

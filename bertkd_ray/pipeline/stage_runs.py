@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.config import with_current_keys
 from bertkd_ray.core.console import Progress
-from bertkd_ray.tracking.interface import InputArtifact, Run, RunRef, Tracker, failures_logged
+from bertkd_ray.tracking.interface import InputArtifact, Run, Tracker, failures_logged
 from bertkd_ray.training.curves import TRAIN_LOSS, VALID_ACCURACY, VALID_BLEU, VALID_LOSS, CurveRow, RowCallback
 
 _DISPLAYED = {TRAIN_LOSS: "loss", VALID_LOSS: "valid loss", VALID_ACCURACY: "valid accuracy", VALID_BLEU: "BLEU"}
@@ -28,7 +28,7 @@ def closing_run(run: Run) -> Iterator[None]:
         run.finish()
 
 
-def stage_run(tracker: Tracker, parent: RunRef, name: str, pending: PendingArtifact, inputs: Iterable[Artifact]) -> Run:
+def stage_run(tracker: Tracker, parent: str, name: str, pending: PendingArtifact, inputs: Iterable[Artifact]) -> Run:
     """The run of a stage that is about to be made; name: its result's, the stage or stage/arm."""
     stage, _, arm = name.partition("/")
     tags = {"bertkd.kind": "stage", "bertkd.stage": stage, "bertkd.fingerprint": pending.fingerprint}

@@ -34,7 +34,7 @@ from bertkd_ray.report.study import (
     study_text,
 )
 from bertkd_ray.report.writing import record_report
-from bertkd_ray.tracking.interface import Run, RunRef, Tracker, failures_logged
+from bertkd_ray.tracking.interface import Run, Tracker, failures_logged
 from bertkd_ray.training.curves import VALID_ACCURACY, CurveRow
 
 BuildRecord = dict[str, tuple[StageStatus, float]]
@@ -105,7 +105,7 @@ class StudyRunner(ExitStack):
     def run(self) -> StudyOutcome:
         """All arms under all seeds, the comparison, the tables and the figure."""
         self.outcome.how_to_open = self.session.tracker.how_to_open  # opened first, as in Pipeline.run
-        self.outcome.run_id = self.parent_run.ref.run_id
+        self.outcome.run_id = self.parent_run.run_id
         students = [self._train(place, trial) for place, trial in enumerate(self.study.trials, start=1)]
         self._compare(students)
         self._report(students)
@@ -115,7 +115,7 @@ class StudyRunner(ExitStack):
         """The student of one arm under one seed, translated and scored."""
         started = time.perf_counter()
         log(f"{place} of {len(self.study.trials)}: {trial.arm}, seed {trial.seed}", stage="study")
-        with trial_pipeline(trial, self.parent_run.ref, self.session) as pipeline:
+        with trial_pipeline(trial, self.parent_run.run_id, self.session) as pipeline:
             student = _student_of(trial, pipeline)
         scores = student.result.scores
         log(
@@ -211,7 +211,7 @@ def study_run(study: Study, tracker: Tracker) -> Run:
     )
 
 
-def trial_pipeline(trial: Trial, parent: RunRef, session: Session | None = None) -> Pipeline:
+def trial_pipeline(trial: Trial, parent: str, session: Session | None = None) -> Pipeline:
     """The pipeline of one arm under one seed, whose run hangs below that of the study."""
     tags = {
         "bertkd.kind": "trial",
@@ -235,7 +235,7 @@ def _student_of(trial: Trial, pipeline: Pipeline) -> _Student:
     history = results.histories[trial.arm]
     with failures_logged():
         record_student(pipeline.parent_run, scores, student, translation, history)
-    uris = student.display_uri, translation.display_uri, pipeline.parent_run.ref.run_id
+    uris = student.display_uri, translation.display_uri, pipeline.parent_run.run_id
     result = SeedResult(trial.seed, scores, *uris, teacher=_teacher(outcome.stages))
     return _Student(trial, result, history, translation)
 

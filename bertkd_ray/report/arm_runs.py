@@ -15,14 +15,14 @@ from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.core.stages import DISTILL, PREPARE, TRANSLATE
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import ArmResult
-from bertkd_ray.tracking.interface import Run, RunRef, StudentModel, Tracker, failures_logged, now_ms
+from bertkd_ray.tracking.interface import Run, StudentModel, Tracker, failures_logged, now_ms
 from bertkd_ray.training.curves import CurveRow
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def record_arms(results: Results, tracker: Tracker, parent: RunRef) -> None:
+def record_arms(results: Results, tracker: Tracker, parent: str) -> None:
     """A run for every finished arm below the pipeline's, with its model where `tracking.log_model` says so.
 
     An arm that cannot be recorded is said in one line, and the others are.
@@ -32,7 +32,7 @@ def record_arms(results: Results, tracker: Tracker, parent: RunRef) -> None:
             _record_arm(results, scores, tracker, parent)
 
 
-def _record_arm(results: Results, scores: ArmResult, tracker: Tracker, parent: RunRef) -> None:
+def _record_arm(results: Results, scores: ArmResult, tracker: Tracker, parent: str) -> None:
     arm, config = scores.arm, results.arm_configs[scores.arm]
     student, translation = results.stages[DISTILL.result(arm)], results.stages[TRANSLATE.result(arm)]
     run = tracker.run(

@@ -45,7 +45,7 @@ def write_page(results: Results, store: Store, run_id: str) -> str:
 
 def record_report(store: Store, directory: str, scores: Mapping[str, float], run: Run) -> None:
     """The files of a report that is written, and its scores as metrics, in the run, once."""
-    run_id = run.ref.run_id.encode()
+    run_id = run.run_id.encode()
     if store.exists(_RECORDED, directory) and store.read(_RECORDED, directory) == run_id:
         return
     with scratch_directory("report-") as scratch:

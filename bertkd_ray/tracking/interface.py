@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import one_line
-from bertkd_ray.core.redaction import redacted
 
 NO_TRACKING = "none"
 """The tracking URI under which nothing is tracked."""
@@ -17,20 +16,6 @@ NO_TRACKING = "none"
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 MetricRow = tuple[int, Mapping[str, float], int]
 """(step, values by metric key, milliseconds since 1970)"""
-
-
-@dataclass(frozen=True)
-class RunRef:
-    """Where a run is, for its children to name it.
-
-    uri: the tracking URI, which may hold credentials, so it is shown redacted; "none" for a run that is not tracked.
-    """
-
-    uri: str = field(repr=False)
-    run_id: str
-
-    def __str__(self) -> str:
-        return f"run {self.run_id} of {redacted(self.uri)}"
 
 
 @dataclass(frozen=True)
@@ -72,13 +57,12 @@ class StudentModel:
 class Run:
     """A run that is being logged; this one, of `tracking.uri: none`, logs nothing, and `MlflowRun` overrides it.
 
-    Every method may be repeated after a resume.
+    Every method may be repeated after a resume. run_id: MLflow's, by which children name it; empty for one that logs
+    nothing.
     """
 
-    @property
-    def ref(self) -> RunRef:
-        """Where this run is, for another process."""
-        return RunRef(NO_TRACKING, "")
+    def __init__(self, run_id: str = "") -> None:
+        self.run_id = run_id
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters; nested mappings become dotted keys, values that are neither text nor paths become JSON.
@@ -135,13 +119,14 @@ class Tracker:
         name: str,
         *,
         key: str,
-        parent: RunRef | None = None,
+        parent: str | None = None,
         params: Mapping[str, Any] | None = None,
         tags: Mapping[str, Any] | None = None,
     ) -> Run:
         """The experiment's run of this key under this parent, set to RUNNING again, or a new one.
 
-        name: what the run is called in MLflow; key: what it is found by (a fingerprint, say).
+        name: what the run is called in MLflow; key: what it is found by (a fingerprint, say); parent: the id of the
+        run above it.
         """
         return Run()
 

@@ -21,7 +21,7 @@ from bertkd_ray.config import dotted
 from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import one_line
 from bertkd_ray.core.redaction import redacted
-from bertkd_ray.tracking.interface import InputArtifact, MetricRow, Run, RunRef, RunStatus, StudentModel, Tracker
+from bertkd_ray.tracking.interface import InputArtifact, MetricRow, Run, RunStatus, StudentModel, Tracker
 from bertkd_ray.tracking.models import logged_model
 from bertkd_ray.tracking.registry import register as register_version
 from bertkd_ray.tracking.store import short_timeouts, store_errors
@@ -49,21 +49,15 @@ class MlflowRun(Run):
     """A run of MLflow, written through a client of its own."""
 
     def __init__(self, client: Any, uri: str, run_id: str, *, is_new: bool) -> None:
-        self._client = client
-        self._uri = uri
-        self._run_id = run_id
+        super().__init__(run_id)
+        self._client, self._uri, self._is_new = client, uri, is_new
         run = client.get_run(run_id)
         self._experiment_id: str = run.info.experiment_id
         self._params: dict[str, str] = dict(run.data.params)
         self._tags: dict[str, str] = dict(run.data.tags)
-        self._is_new = is_new
         self._last_step_of_key: dict[str, int] = {}
         self._unsent: dict[str, list[MetricRow]] = {}
         self._retry_at = 0.0
-
-    @property
-    def ref(self) -> RunRef:
-        return RunRef(self._uri, self._run_id)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
@@ -90,7 +84,7 @@ class MlflowRun(Run):
     def _log_batches(self, kind: Literal["params", "tags"], entities: list[Any]) -> None:
         for start in range(0, len(entities), _MAX_PARAMS_PER_BATCH):
             batch = {kind: entities[start : start + _MAX_PARAMS_PER_BATCH]}
-            self._client.log_batch(self._run_id, **batch, synchronous=True)
+            self._client.log_batch(self.run_id, **batch, synchronous=True)
 
     def log_metrics(self, rows: Iterable[MetricRow], *, series: str = "train") -> None:
         self._unsent.setdefault(series, []).extend(rows)
@@ -128,7 +122,7 @@ class MlflowRun(Run):
         def flush() -> None:
             # The step's tag travels with its metrics. MLflow commits the metrics first, so a process that is killed in
             # between leaves a tag that is too low: _last_step covers that.
-            self._client.log_batch(self._run_id, metrics=entities, tags=[RunTag(tag, str(newest))], synchronous=True)
+            self._client.log_batch(self.run_id, metrics=entities, tags=[RunTag(tag, str(newest))], synchronous=True)
             self._tags[tag] = str(newest)
             entities.clear()
 
@@ -151,15 +145,15 @@ class MlflowRun(Run):
         if self._is_new:
             return -1
         if key not in self._last_step_of_key:
-            history = self._client.get_metric_history(self._run_id, key)
+            history = self._client.get_metric_history(self.run_id, key)
             self._last_step_of_key[key] = max((metric.step for metric in history), default=-1)
         return self._last_step_of_key[key]
 
     def log_artifact(self, path: str | Path, directory: str = "") -> None:
-        self._client.log_artifact(self._run_id, str(path), directory or None)
+        self._client.log_artifact(self.run_id, str(path), directory or None)
 
     def log_text(self, text: str, file: str) -> None:
-        self._client.log_text(self._run_id, text, file)
+        self._client.log_text(self.run_id, text, file)
 
     def log_table(self, rows: Sequence[Mapping[str, Any]], file: str) -> None:
         # MlflowClient.log_table appends to a table that exists, which would double the rows of a resumed run.
@@ -186,31 +180,29 @@ class MlflowRun(Run):
             )
             datasets.append(DatasetInput(dataset, [InputTag(_DATASET_CONTEXT_TAG, artifact.context)]))
         try:
-            self._client.log_inputs(self._run_id, datasets)
+            self._client.log_inputs(self.run_id, datasets)
         except Exception as error:
             if not _is_race(error):
                 raise
-            self._client.log_inputs(self._run_id, datasets)
+            self._client.log_inputs(self.run_id, datasets)
 
     def log_model(self, student: StudentModel, *, register: str | None = None) -> str | None:
-        uri = logged_model(self._client, self._experiment_id, self._run_id, student)
+        uri = logged_model(self._client, self._experiment_id, self.run_id, student)
         if register is not None:
-            log(register_version(self._client, register, uri, self._run_id, student), stage="register")
+            log(register_version(self._client, register, uri, self.run_id, student), stage="register")
         return uri
 
     def finish(self, status: RunStatus = "FINISHED") -> None:
         with store_errors(self._uri), short_timeouts():
             self._send()
-            self._client.set_terminated(self._run_id, status)
+            self._client.set_terminated(self.run_id, status)
 
 
 class MlflowTracker(Tracker):
     """An experiment of an MLflow store: an sqlite file, a database or a tracking server."""
 
     def __init__(self, client: Any, uri: str, experiment_id: str) -> None:
-        self._client = client
-        self._uri = uri
-        self._experiment_id = experiment_id
+        self._client, self._uri, self._experiment_id = client, uri, experiment_id
 
     @property
     def how_to_open(self) -> str | None:
@@ -224,7 +216,7 @@ class MlflowTracker(Tracker):
         name: str,
         *,
         key: str,
-        parent: RunRef | None = None,
+        parent: str | None = None,
         params: Mapping[str, Any] | None = None,
         tags: Mapping[str, Any] | None = None,
     ) -> Run:
@@ -232,7 +224,7 @@ class MlflowTracker(Tracker):
         # and backslashes, which are percent-encoded therefore.
         identity = {KEY_TAG: quote(key, safe=" !#$&()*+,-./:;<=>?@[]^_{|}~")}
         if parent:
-            identity[_PARENT_TAG] = parent.run_id
+            identity[_PARENT_TAG] = parent
         query = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in identity.items())
         with store_errors(self._uri), short_timeouts():
             earlier = self._client.search_runs(

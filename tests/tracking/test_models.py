@@ -133,7 +133,7 @@ def test_a_student_is_logged_once_an_experiment(logged: str, run: Any, student: 
     assert other.log_model(replace(student, fingerprint="f01")) != logged
     client = MlflowClient(uri)
     for one, count in ((run, 1), (other, 2)):
-        outputs = client.get_run(one.ref.run_id).outputs.model_outputs
+        outputs = client.get_run(one.run_id).outputs.model_outputs
         assert logged.rpartition("/")[2] in {output.model_id for output in outputs}
         assert len(outputs) == count
     model = client.get_logged_model(logged.rpartition("/")[2])

@@ -43,11 +43,11 @@ def registered(client: Any, uri: str, name: str) -> Register:
     experiment = client.get_experiment_by_name("tests").experiment_id
 
     def call(fingerprint: str, bleu: float, corpus: str = "c0", arm: str = "control") -> str:
-        model = client.create_logged_model(experiment, name=arm, source_run_id=run.ref.run_id)
+        model = client.create_logged_model(experiment, name=arm, source_run_id=run.run_id)
         scores = {"valid_bleu": bleu, "test_bleu": 1.5}
         tags = {"bertkd.corpus": corpus, "bertkd.arm": arm}
         student = StudentModel(arm, fingerprint, Path, "", {}, [], scores, tags)
-        return register(client, name, f"models:/{model.model_id}", run.ref.run_id, student)
+        return register(client, name, f"models:/{model.model_id}", run.run_id, student)
 
     return call
 

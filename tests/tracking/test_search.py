@@ -28,7 +28,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         found[f"{experiment}:demo"] = parent
         for arm in ("control", experiment):
             tags = {"bertkd.kind": "arm", "bertkd.artifact": f"/store/translation-{experiment}-{arm}"}
-            found[f"{experiment}:{arm}"] = tracker.run(f"demo/{arm}", key=arm, parent=parent.ref, tags=tags)
+            found[f"{experiment}:{arm}"] = tracker.run(f"demo/{arm}", key=arm, parent=parent.run_id, tags=tags)
     found["foreign"] = open_tracker(found.uri, "two").run("demo-notes", key="n")
     return found
 
@@ -39,12 +39,12 @@ def finder(runs: Runs) -> RunFinder:
 
 
 def test_a_name_an_id_and_its_beginning(runs: Runs, finder: RunFinder) -> None:
-    run_id = runs["one:one"].ref.run_id
+    run_id = runs["one:one"].run_id
     for text in ("demo/one", run_id, run_id[:8], run_id[:6]):
         found = finder.find(text)
         assert (found.run_id, found.name, found.kind) == (run_id, "demo/one", "arm")
         assert found.artifact == "/store/translation-one-one"
-    assert finder.find(runs["two:control"].ref.run_id).artifact == "/store/translation-two-control"
+    assert finder.find(runs["two:control"].run_id).artifact == "/store/translation-two-control"
 
 
 def storage_error(finder: RunFinder, text: str) -> str:
@@ -58,11 +58,11 @@ def test_a_name_of_several_runs_lists_them(runs: Runs, finder: RunFinder) -> Non
     said = storage_error(finder, "demo/control")
     assert said.startswith("demo/control: stands for 2 runs; give the id of one: demo/control (")
     for experiment in ("one", "two"):
-        assert runs[f"{experiment}:control"].ref.run_id[:8] in said
+        assert runs[f"{experiment}:control"].run_id[:8] in said
 
 
 def test_a_pipeline_lists_its_arms(runs: Runs, finder: RunFinder) -> None:
-    said = storage_error(finder, runs["two:demo"].ref.run_id)
+    said = storage_error(finder, runs["two:demo"].run_id)
     assert "is a pipeline; give the runs of its arms: " in said
     assert {name for name in ("demo/one", "demo/two", "demo/control") if name in said} == {"demo/two", "demo/control"}
 
@@ -70,10 +70,10 @@ def test_a_pipeline_lists_its_arms(runs: Runs, finder: RunFinder) -> None:
 def test_an_unknown_name_lists_those_that_resemble_it(runs: Runs, finder: RunFinder) -> None:
     said = storage_error(finder, "demo/on")
     assert said.startswith(f"demo/on: no artifact, and no run of this name or id in {runs.uri}; there are demo/")
-    assert f"demo/one ({runs['one:one'].ref.run_id[:8]}, " in said
+    assert f"demo/one ({runs['one:one'].run_id[:8]}, " in said
     assert "demo/two" in storage_error(finder, "nothing like it")
     # Too short for the beginning of an id.
-    assert "no run of this name" in storage_error(finder, runs["one:one"].ref.run_id[:5])
+    assert "no run of this name" in storage_error(finder, runs["one:one"].run_id[:5])
 
 
 def test_a_run_without_a_student_is_refused(finder: RunFinder) -> None:
@@ -97,4 +97,4 @@ def test_all_pages_of_a_store_are_read(monkeypatch: pytest.MonkeyPatch, runs: Ru
     monkeypatch.setattr(MlflowClient, "search_runs", by_two)
     finder = RunFinder(runs.uri)
     for key in ("one:one", "one:control", "two:two", "two:control"):
-        assert finder.find(runs[key].ref.run_id).artifact == f"/store/translation-{key.replace(':', '-')}"
+        assert finder.find(runs[key].run_id).artifact == f"/store/translation-{key.replace(':', '-')}"
