@@ -27,33 +27,27 @@ def logged_model(client: Any, experiment_id: str, run_id: str, student: StudentM
 
     In both cases the run has it as an output.
     """
-    from mlflow.entities import LoggedModelOutput
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
-    model_id = _find(client, experiment_id, student.fingerprint) or _log(client, experiment_id, run_id, student)
+    earlier = client.search_logged_models([experiment_id], f"tags.`{STUDENT_TAG}` = '{student.fingerprint}'")
+    # One whose files were not all copied is not READY.
+    whole = (str(model.model_id) for model in earlier if model.status == LoggedModelStatus.READY)
+    model_id = next(whole, None) or _log(client, experiment_id, run_id, student)
     outputs = client.get_run(run_id).outputs
     if model_id not in {output.model_id for output in (outputs.model_outputs if outputs else [])}:
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
     return f"models:/{model_id}"
 
 
-def _find(client: Any, experiment_id: str, fingerprint: str) -> str | None:
-    """A model of which the files were all copied: one that was cut off is not READY."""
-    from mlflow.entities import LoggedModelStatus
-
-    models = client.search_logged_models([experiment_id], f"tags.`{STUDENT_TAG}` = '{fingerprint}'")
-    return next((str(model.model_id) for model in models if model.status == LoggedModelStatus.READY), None)
-
-
 def _log(client: Any, experiment_id: str, run_id: str, student: StudentModel) -> str:
     from mlflow.entities import LoggedModelStatus
     from mlflow.models import Model
 
-    tags = {STUDENT_TAG: student.fingerprint, **student.tags}
     model = client.create_logged_model(
         experiment_id,
         name=_NOT_IN_NAMES.sub("-", student.name),
         source_run_id=run_id,
-        tags=tags,
+        tags={STUDENT_TAG: student.fingerprint, **student.tags},
         model_type="translation",
     )
     card = Model(artifact_path=model.artifact_location, run_id=run_id, model_id=model.model_id)

@@ -10,6 +10,7 @@ from typing import Any
 
 from bertkd_ray.tracking.interface import StudentModel
 from bertkd_ray.tracking.models import STUDENT_TAG
+from bertkd_ray.tracking.store import unless_made_meanwhile
 
 CHAMPION = "champion"
 CORPUS_TAG = "bertkd.corpus"
@@ -25,10 +26,13 @@ def register(client: Any, name: str, uri: str, run_id: str, student: StudentMode
     The champion moves to a version with a higher valid BLEU when that one is new, or where there is no champion; so an
     alias that was moved by hand stays.
     """
-    model = _registered_model(client, name)
+    if not client.search_registered_models(f"name = '{name}'"):
+        with unless_made_meanwhile():
+            client.create_registered_model(name)
+    aliases = client.get_registered_model(name).aliases
     versions = {int(version.version): version for version in client.search_model_versions(f"name = '{name}'")}
     version = next((n for n, of in versions.items() if of.tags.get(STUDENT_TAG) == student.fingerprint), None)
-    champion = int(model.aliases[CHAMPION]) if CHAMPION in model.aliases else None
+    champion = int(aliases[CHAMPION]) if CHAMPION in aliases else None
     is_new = version is None
     if version is None:
         # By its place: an SQL store looks a `models:/` URI up in the process's global store, which may be another one.
@@ -64,17 +68,3 @@ def _compare(student: StudentModel, champion: int | None, of_champion: dict[str,
     if bleu > float(score):
         return True, f"now its {CHAMPION}: valid BLEU {bleu:.2f} against {float(score):.2f} of version {champion}"
     return False, f"{stays}: valid BLEU {float(score):.2f} against {bleu:.2f}"
-
-
-def _registered_model(client: Any, name: str) -> Any:
-    """The registered model, made where there is none."""
-    from mlflow.exceptions import MlflowException
-
-    if not client.search_registered_models(f"name = '{name}'"):
-        try:
-            client.create_registered_model(name)
-        except MlflowException as error:
-            # Another process may have made it in between.
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-    return client.get_registered_model(name)

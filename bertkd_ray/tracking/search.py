@@ -1,6 +1,6 @@
 """Finds the runs that a user means by a name or an id."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -26,22 +26,12 @@ class FoundRun:
     name: str
     started: str
     """UTC, to the second."""
-    tags: Mapping[str, str]
-
-    @property
-    def kind(self) -> str:
-        """pipeline, stage, arm, study, trial or inspect; empty for a run that somebody else made."""
-        return self.tags.get("bertkd.kind", "")
-
-    @property
-    def artifact(self) -> str | None:
-        """Directory or URI of what the run has made: of an arm or a trial its translations; None for other runs."""
-        return self.tags.get("bertkd.artifact")
-
-    @property
-    def parent(self) -> str | None:
-        """The id of the run above it."""
-        return self.tags.get("mlflow.parentRunId")
+    kind: str
+    """pipeline, stage, arm, study, trial or inspect; empty for a run that somebody else made."""
+    artifact: str | None
+    """Directory or URI of what the run has made: of an arm or a trial its translations; None for other runs."""
+    parent: str | None
+    """The id of the run above it."""
 
     def __str__(self) -> str:
         return f"{self.name} ({self.run_id[:8]}, {self.started})"
@@ -106,7 +96,8 @@ def _all_runs(client: Any, experiments: list[str]) -> Iterator[FoundRun]:
         runs = client.search_runs(experiments, order_by=["attributes.start_time DESC"], page_token=page)
         for run in runs:
             started = datetime.fromtimestamp(run.info.start_time / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-            yield FoundRun(run.info.run_id, run.info.run_name, started, run.data.tags)
+            tags = (run.data.tags.get(tag) for tag in ("bertkd.artifact", "mlflow.parentRunId"))
+            yield FoundRun(run.info.run_id, run.info.run_name, started, run.data.tags.get("bertkd.kind", ""), *tags)
         page = runs.token or ""
 
 

@@ -39,45 +39,32 @@ def make_model() -> Any:
             import torch
 
             settings = context.model_config
+            is_raw = settings["text"] == "raw"
+            if not is_raw:
+                from moses import from_raw, to_raw
             texts = ["" if pandas.isna(text) else str(text).strip() for text in model_input["text"]]
             # Longest first, so that a batch has sentences of about one length.
             order = sorted((i for i, text in enumerate(texts) if text), key=lambda i: -len(texts[i]))
             translations = [""] * len(texts)
             for start in range(0, len(order), BATCH):
                 batch = order[start : start + BATCH]
-                sources = self._in_form([texts[i] for i in batch], settings)
+                sources = [texts[i] for i in batch]
+                if not is_raw:
+                    sources = from_raw(sources, settings["text"], settings["src_lang"])
                 inputs = self.tokenizer(sources, return_tensors="pt", padding=True).to(self.model.device)
                 with torch.inference_mode():
                     ids = self.model.generate(**inputs)
-                lines = self._raw(self.tokenizer.batch_decode(ids, skip_special_tokens=True), settings)
+                lines = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+                if not is_raw:
+                    lines = to_raw(lines, settings["text"], settings["tgt_lang"])
                 for i, line in zip(batch, lines, strict=True):
                     translations[i] = line
             return pandas.DataFrame({"translation": translations})
 
-        def _in_form(self, texts: list[str], settings: dict[str, str]) -> list[str]:
-            """Raw text as the student has learnt to read it."""
-            if settings["text"] == "raw":
-                return texts
-            from moses import from_raw
-
-            return list(from_raw(texts, settings["text"], settings["src_lang"]))
-
-        def _raw(self, lines: list[str], settings: dict[str, str]) -> list[str]:
-            """What the student has written as people write it."""
-            if settings["text"] == "raw":
-                return lines
-            from moses import to_raw
-
-            return list(to_raw(lines, settings["text"], settings["tgt_lang"]))
-
     return Student()
 
 
-def _serve() -> None:
+if not __name__.startswith("bertkd_ray."):  # MLflow runs its copy of this file under a name of its own.
     from mlflow.models import set_model
 
     set_model(make_model())
-
-
-if not __name__.startswith("bertkd_ray."):  # MLflow runs its copy of this file under a name of its own.
-    _serve()

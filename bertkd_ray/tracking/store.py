@@ -47,19 +47,23 @@ def connect(uri: str) -> Any:
 
 def experiment_id_of(client: Any, uri: str, experiment: str) -> str:
     """The id of the experiment of this name, made where there is none; raises UserError for a deleted one."""
+    if existing_experiment(client, uri, experiment) is None:
+        file = sqlite_file(uri)
+        with unless_made_meanwhile():
+            client.create_experiment(experiment, str(file.parent / "mlruns") if file else None)
+    return str(existing_experiment(client, uri, experiment).experiment_id)
+
+
+@contextmanager
+def unless_made_meanwhile() -> Iterator[None]:
+    """Goes on where another process has made in between what the block would make."""
     from mlflow.exceptions import MlflowException
 
-    existing = existing_experiment(client, uri, experiment)
-    if existing is None:
-        file = sqlite_file(uri)
-        try:
-            return str(client.create_experiment(experiment, str(file.parent / "mlruns") if file else None))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        # Another process made it in between.
-        existing = existing_experiment(client, uri, experiment)
-    return str(existing.experiment_id)
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def existing_experiment(client: Any, uri: str, experiment: str) -> Any:
