@@ -16,10 +16,9 @@ from bertkd_ray.core.quiet import quiet_transformers
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.decoding.seq2seq import length_limits, translate_ids
 from bertkd_ray.student.distill import MODEL
-from bertkd_ray.student.lineage import lineage_of
 from bertkd_ray.student.saved_model import load_student
 from bertkd_ray.translation.engines import CTranslate2Engine
-from bertkd_ray.translation.export import export_ctranslate2
+from bertkd_ray.translation.export import export_student
 
 BEAM, ALPHA = 5, 0.6
 SENTENCES, OF_THE_BASELINE = 256, 32
@@ -96,7 +95,7 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
 
 
 def _export(setting: Setting, directory: Path, form: str) -> CTranslate2Engine:
-    export_ctranslate2(lineage_of(setting.student), directory, quantization=form, sentences=0, license=None, force=True)
+    export_student(setting.student, directory, to="ctranslate2", quantization=form, sentences=0, force=True)
     return CTranslate2Engine(directory, beam=BEAM, alpha=ALPHA, device=CPU, positions=512)
 
 

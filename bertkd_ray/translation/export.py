@@ -8,10 +8,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,65 +81,31 @@ def export_student(
     export for CTranslate2 is measured beside the student in PyTorch; 0 measures nothing. license: of the model card, as
     the hub calls it; None leaves it open. force: replaces an earlier export.
 
-    Raises UserError for a student that is not there or not whole, an output that exists, and without CTranslate2.
+    Raises UserError for a student that is not there or not whole, an output that exists, unless it is an export and
+    `force` replaces it, and for CTranslate2 where that is not installed or the corpus to measure on is gone. An export
+    that was cut off on its way to a URI counts as none.
     """
     if isinstance(student, str):
         student = student_at(student)
     output = str(output or default_output(student.directory, to, quantization))
-    lineage = lineage_of(student)
-    if to == "huggingface":
-        return export_to(output, partial(export_huggingface, lineage, license=license, force=force), force=force)
-    export = partial(
-        export_ctranslate2, lineage, quantization=quantization, sentences=sentences, license=license, force=force
-    )
-    return export_to(output, export, force=force)
-
-
-def export_to(output: str, export: Callable[[Path], Exported], *, force: bool) -> Exported:
-    """Makes an export at a directory or a URI; `export` makes it in a directory.
-
-    Raises UserError for what exists, unless it is an export and `force` replaces it, and what `export` raises. One that
-    was cut off on its way to a URI counts as none.
-    """
+    options = to, quantization, sentences if to == "ctranslate2" else 0, license, force
     if "://" not in output:
-        return export(Path(expand_home(output)))
+        return _export(lineage_of(student), Path(expand_home(output)), *options)
     store = Store(output)
     if store.files():
         _require_replaceable(redacted(output), is_export=store.exists(SETTINGS), force=force)
     store.require_writable()
     with scratch_directory("export-") as scratch:
-        exported = export(scratch / "export")
+        exported = _export(lineage_of(student), scratch / "export", *options)
         store.upload(scratch / "export")
     return replace(exported, path=store.display_uri())
 
 
-def export_huggingface(lineage: Lineage, output: Path, *, license: str | None, force: bool) -> Exported:
-    """Writes the student as a model directory of `transformers` with a model card.
-
-    license: of the card; None leaves it open. Raises UserError for an output that exists, unless `force` replaces it.
-    """
-    settings = settings_of(lineage)
-    with scratch_directory("student-") as scratch:
-        student = lineage.student.local(MODEL, scratch)
-        student_config(student)
-        with _new_directory(output, force=force) as directory:
-            shutil.copytree(student, directory, dirs_exist_ok=True)
-            changes = {"tokenizer_class": TOKENIZER_CLASS, "model_input_names": MODEL_INPUT_NAMES}
-            _change_json(directory / _TOKENIZER_CONFIG, model_max_length=settings.max_tokens + 1, **changes)
-            _change_json(directory / _GENERATION_CONFIG, **_generation(settings))
-            _finish(directory, lineage, settings, "huggingface", license)
-    return Exported(output, "huggingface", _size(output))
-
-
-def export_ctranslate2(
-    lineage: Lineage, output: Path, *, quantization: str, sentences: int, license: str | None, force: bool
+def _export(
+    lineage: Lineage, output: Path, form: Form, quantization: str, sentences: int, license: str | None, force: bool
 ) -> Exported:
-    """Converts the student for CTranslate2, and measures the export beside the student in PyTorch.
-
-    quantization: one of `QUANTIZATIONS`. sentences: of the test split that are translated to measure; 0 measures
-    nothing. Raises UserError as `export_huggingface`, without CTranslate2, and where the corpus to measure on is gone.
-    """
-    require_ctranslate2()
+    if form == "ctranslate2":
+        require_ctranslate2()
     if sentences:
         require_test_text(lineage)
     settings = settings_of(lineage)
@@ -148,11 +113,23 @@ def export_ctranslate2(
         student = lineage.student.local(MODEL, scratch)
         student_config(student)
         with _new_directory(output, force=force) as directory:
-            _convert(student, directory, quantization)
-            shutil.copy(student / TOKENIZER_FILE, directory)
-            _finish(directory, lineage, settings, "ctranslate2", license)
+            if form == "ctranslate2":
+                _convert(student, directory, quantization)
+            else:
+                _copy(student, directory, settings)
+            (directory / SETTINGS).write_text(settings.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            (directory / CARD).write_text(model_card(lineage, settings, form, license=license), encoding="utf-8")
         measurement = measure(lineage, student, output, settings, sentences) if sentences else None
-    return Exported(output, "ctranslate2", _size(output), measurement)
+    size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+    return Exported(output, form, size, measurement)
+
+
+def _copy(student: Path, directory: Path, settings: LineSettings) -> None:
+    """The model directory of `transformers`, which translates as this package does."""
+    shutil.copytree(student, directory, dirs_exist_ok=True)
+    changes = {"tokenizer_class": TOKENIZER_CLASS, "model_input_names": MODEL_INPUT_NAMES}
+    _change_json(directory / _TOKENIZER_CONFIG, model_max_length=settings.max_tokens + 1, **changes)
+    _change_json(directory / _GENERATION_CONFIG, **_generation(settings))
 
 
 def _convert(student: Path, directory: Path, quantization: str) -> None:
@@ -174,6 +151,7 @@ def _convert(student: Path, directory: Path, quantization: str) -> None:
 
     with quiet_transformers():
         Converter(str(student)).convert(str(directory), quantization=quantization, force=True)
+    shutil.copy(student / TOKENIZER_FILE, directory)
 
 
 def _generation(settings: LineSettings) -> dict[str, Any]:
@@ -183,20 +161,11 @@ def _generation(settings: LineSettings) -> dict[str, Any]:
     return {"num_beams": settings.beam, "length_penalty": settings.length_penalty}
 
 
-def _finish(directory: Path, lineage: Lineage, settings: LineSettings, form: Form, license: str | None) -> None:
-    (directory / SETTINGS).write_text(settings.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    (directory / CARD).write_text(model_card(lineage, settings, form, license=license), encoding="utf-8")
-
-
 def _change_json(path: Path, **changes: Any) -> None:
     """Sets keys of a JSON object; None removes one."""
     tree = json.loads(path.read_text(encoding="utf-8")) | changes
     tree = {key: value for key, value in tree.items() if value is not None}
     path.write_text(json.dumps(tree, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _size(directory: Path) -> int:
-    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from bertkd_ray.corpus.tokenizer import load_tokenizer
 from bertkd_ray.decoding.beam_search import length_penalty
 from bertkd_ray.student.distill import MODEL
 from bertkd_ray.translation.engines import CTranslate2Engine, TorchEngine, require_ctranslate2
-from bertkd_ray.translation.export import export_ctranslate2
+from bertkd_ray.translation.export import export_student
 
 CPU = torch.device("cpu")
 EOS = 3
@@ -29,7 +29,7 @@ def directories(distilled, tmp_path_factory) -> tuple[Path, Path]:
     """A student that has learned next to nothing, and its export."""
     pytest.importorskip("ctranslate2", reason="the export needs it: pip install bertkd-ray[export]")
     path = tmp_path_factory.mktemp("export") / "ct2"
-    export_ctranslate2(distilled, path, quantization="float32", sentences=0, license=None, force=False)
+    export_student(distilled.student, path, to="ctranslate2", sentences=0)
     return Path(distilled.student.uri, MODEL), path
 
 
@@ -69,7 +69,7 @@ def test_an_empty_row_has_an_empty_translation_and_no_order_is_lost(known, trans
     """With a student that is sure of what it writes: where two tokens are as good, batches may choose differently."""
     pytest.importorskip("ctranslate2", reason="the export needs it: pip install bertkd-ray[export]")
     export = tmp_path / "ct2"
-    export_ctranslate2(translated, export, quantization="float32", sentences=0, license=None, force=False)
+    export_student(translated.student, export, to="ctranslate2", sentences=0)
     corpus = known.corpus()
     sources = pq.read_table(corpus.path("test"), filesystem=corpus.store.fs)["src_ids"].to_pylist()[:16]
     rows = [*sources[:7], [], *sources[7:]]

@@ -18,15 +18,7 @@ import pytest
 from bertkd_ray.core.errors import StorageError, UserError
 from bertkd_ray.corpus.tokenizer import load_tokenizer
 from bertkd_ray.translation import export as exports
-from bertkd_ray.translation.export import (
-    QUANTIZATIONS,
-    Exported,
-    default_output,
-    export_ctranslate2,
-    export_huggingface,
-    export_student,
-    export_to,
-)
+from bertkd_ray.translation.export import QUANTIZATIONS, Exported, default_output, export_student
 from bertkd_ray.translation.lines import LineSettings
 from tests.helpers.failing_storage import FaultyStorage
 from tests.helpers.killable_processes import is_killed
@@ -57,13 +49,13 @@ def names(directory: Path) -> set[str]:
     return {path.name for path in directory.iterdir()}
 
 
-def to_huggingface(lineage: Any, output: Path, *, force: bool = False) -> Exported:
-    return export_huggingface(lineage, output, license=None, force=force)
+def to_huggingface(lineage: Any, output: Path | str, *, force: bool = False) -> Exported:
+    return export_student(lineage.student, output, to="huggingface", force=force)
 
 
 def to_ctranslate2(lineage: Any, output: Path, quantization: str = "float32") -> Exported:
     pytest.importorskip("ctranslate2", reason="the export needs it: pip install bertkd-ray[export]")
-    return export_ctranslate2(lineage, output, quantization=quantization, sentences=0, license=None, force=False)
+    return export_student(lineage.student, output, to="ctranslate2", quantization=quantization, sentences=0)
 
 
 def json_of(*parts: str | Path) -> dict[str, Any]:
@@ -187,14 +179,10 @@ def test_a_full_disk_is_named_as_the_outputs(distilled, tmp_path, monkeypatch):
     assert names(tmp_path) == set()
 
 
-def to_uri(lineage: Any, uri: str, *, force: bool = False) -> Exported:
-    return export_to(uri, lambda output: to_huggingface(lineage, output), force=force)
-
-
 def test_an_export_to_an_object_store(distilled, tmp_path):
     bucket, uri = tmp_path / "bucket", FaultyStorage.uri(tmp_path / "bucket")
     with FaultyStorage() as storage:
-        exported = to_uri(distilled, uri)
+        exported = to_huggingface(distilled, uri)
     assert (exported.path, exported.form) == (uri, "huggingface")
     assert names(bucket) == HUGGINGFACE
     assert exported.bytes == sum(path.stat().st_size for path in bucket.iterdir())
@@ -212,12 +200,12 @@ def test_force_replaces_exports_alone_in_an_object_store_too(distilled, tmp_path
     with FaultyStorage():
         for force, said in ((False, "exists already; give another"), (True, "--force replaces exports only")):
             with pytest.raises(UserError, match=rf"^--output {uri}: {said}"):
-                to_uri(distilled, uri, force=force)
+                to_huggingface(distilled, uri, force=force)
         assert names(tmp_path / "bucket") == {"letter.txt"}
         letter.unlink()
-        to_uri(distilled, uri)
+        to_huggingface(distilled, uri)
         letter.write_text("stays not: an export holds its own files only")
-        to_uri(distilled, uri, force=True)
+        to_huggingface(distilled, uri, force=True)
     assert names(tmp_path / "bucket") == HUGGINGFACE
 
 
@@ -227,7 +215,7 @@ def test_an_object_store_that_refuses(distilled, tmp_path):
         FaultyStorage(writes=3),
         pytest.raises(StorageError, match=r"^storage: faulty://.*/bucket/\S+ cannot be written"),
     ):
-        to_uri(distilled, FaultyStorage.uri(tmp_path / "bucket"))
+        to_huggingface(distilled, FaultyStorage.uri(tmp_path / "bucket"))
 
 
 def test_text_and_json_of_an_export():
@@ -349,7 +337,7 @@ def test_a_card_for_ctranslate2_reads_special_tokens_as_text(distilled, tmp_path
 def test_an_export_whose_process_is_killed_is_none(distilled, tmp_path, monkeypatch):
     output = tmp_path / "model"
     with monkeypatch.context() as patched:
-        patched.setattr(exports, "_finish", lambda *given: os.kill(os.getpid(), signal.SIGKILL))
+        patched.setattr(exports, "model_card", lambda *given, **named: os.kill(os.getpid(), signal.SIGKILL))
         assert is_killed(lambda: to_huggingface(distilled, output))
     assert not output.exists()
     to_huggingface(distilled, output)

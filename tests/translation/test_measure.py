@@ -12,7 +12,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.student.distill import MODEL
 from bertkd_ray.translation import measure
-from bertkd_ray.translation.export import export_ctranslate2
+from bertkd_ray.translation.export import export_student
 from bertkd_ray.translation.measure import EngineScore, Measurement, require_test_text
 from bertkd_ray.translation.models import settings_of
 from tests.translation.conftest import KNOWN
@@ -86,9 +86,7 @@ def test_every_engine_translates_all_and_the_best_round_counts(monkeypatch):
 @pytest.mark.slow
 def test_a_line_over_the_models_positions_has_an_empty_translation(translated, tmp_path):
     pytest.importorskip("ctranslate2", reason="the export needs it: pip install bertkd-ray[export]")
-    export = export_ctranslate2(
-        translated, tmp_path / "e", quantization="float32", sentences=0, license=None, force=False
-    )
+    export = export_student(translated.student, tmp_path / "e", to="ctranslate2", sentences=0)
     lengths = [len(ids) for ids in measure._first_rows(translated.corpus, "test", KNOWN)["src_ids"].to_pylist()]
     assert min(lengths) < max(lengths)
     settings = settings_of(translated)
@@ -103,8 +101,8 @@ def test_a_line_over_the_models_positions_has_an_empty_translation(translated, t
 @pytest.mark.parametrize(("quantization", "tolerance"), [("float32", 0.2), ("int8", 0.5)])
 def test_the_bleu_of_an_export_is_the_students(translated, tmp_path, quantization, tolerance):
     pytest.importorskip("ctranslate2", reason="the export needs it: pip install bertkd-ray[export]")
-    exported = export_ctranslate2(
-        translated, tmp_path / "e", quantization=quantization, sentences=KNOWN, license=None, force=False
+    exported = export_student(
+        translated.student, tmp_path / "e", to="ctranslate2", quantization=quantization, sentences=KNOWN
     )
     measured = exported.measurement
     assert measured is not None

@@ -14,7 +14,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.student.distill import MODEL
 from bertkd_ray.translation import models
 from bertkd_ray.translation.engines import CTranslate2Engine, TorchEngine
-from bertkd_ray.translation.export import export_ctranslate2, export_huggingface
+from bertkd_ray.translation.export import export_student
 from bertkd_ray.translation.lines import LineSettings
 from bertkd_ray.translation.models import SETTINGS, open_translator, settings_of, translate
 
@@ -26,8 +26,8 @@ def exports(distilled, tmp_path_factory) -> dict[str, Path]:
     pytest.importorskip("ctranslate2", reason="the export needs it: pip install bertkd-ray[export]")
     directory = tmp_path_factory.mktemp("exports")
     found = {form: directory / form for form in ("huggingface", "ctranslate2")}
-    export_huggingface(distilled, found["huggingface"], license=None, force=False)
-    export_ctranslate2(distilled, found["ctranslate2"], quantization="float32", sentences=0, license=None, force=False)
+    export_student(distilled.student, found["huggingface"], to="huggingface")
+    export_student(distilled.student, found["ctranslate2"], to="ctranslate2", sentences=0)
     return found
 
 
