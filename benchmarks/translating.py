@@ -19,6 +19,7 @@ from bertkd_ray.student.distill import MODEL
 from bertkd_ray.student.saved_model import load_student
 from bertkd_ray.translation.engines import CTranslate2Engine
 from bertkd_ray.translation.export import export_student
+from bertkd_ray.translation.lines import LineSettings
 
 BEAM, ALPHA = 5, 0.6
 SENTENCES, OF_THE_BASELINE = 256, 32
@@ -96,7 +97,7 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
 
 def _export(setting: Setting, directory: Path, form: str) -> CTranslate2Engine:
     export_student(setting.student, directory, to="ctranslate2", quantization=form, sentences=0, force=True)
-    return CTranslate2Engine(directory, beam=BEAM, alpha=ALPHA, device=CPU, positions=512)
+    return CTranslate2Engine(directory, LineSettings(beam=BEAM, length_penalty=ALPHA), CPU)
 
 
 def _tokens(rows: list[list[int]]) -> int:

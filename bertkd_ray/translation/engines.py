@@ -9,7 +9,7 @@ something better. Its own default of at least one token a translation, which lea
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from bertkd_ray.corpus.tokenizer import BOS_TOKEN, EOS_TOKEN, PAD_TOKEN, load_to
 from bertkd_ray.decoding.beam_search import length_penalty
 from bertkd_ray.decoding.seq2seq import length_limits, translate_ids
 from bertkd_ray.student.saved_model import load_student
+from bertkd_ray.translation.lines import LineSettings
 
 BATCH_TOKENS, GPU_BATCH_TOKENS = 8_192, 131_072
 """Padded source tokens times beam in a batch. A GPU takes as long for a step of a few sentences as of a thousand."""
@@ -29,43 +30,26 @@ CT2_MODEL = "model.bin"
 _NEVER = [[PAD_TOKEN], [BOS_TOKEN]]
 
 
-class Engine(Protocol):
-    """A model with its search."""
-
-    @property
-    def positions(self) -> int:
-        """Tokens that a source may have, `</s>` included."""
-        ...
-
-    def translate(self, src: Ragged) -> list[list[int]]:
-        """The best translation of every row, without special tokens; that of an empty row is empty.
-
-        src: source tokens without special tokens, at most `positions` - 1 a row.
-        """
-        ...
-
-
 class TorchEngine:
     """A student in PyTorch: a `save_pretrained` directory."""
 
     def __init__(
-        self, directory: Path, *, beam: int, alpha: float, device: torch.device, precision: str = "float32"
+        self,
+        directory: Path,
+        settings: LineSettings,
+        device: torch.device,
+        precision: Literal["auto", "bf16", "float32"] = "float32",
     ) -> None:
-        """precision: `auto`, `bf16` or `float32`, as in the configuration."""
         self._model = load_student(directory, device)
-        self._beam, self._alpha, self._device = beam, alpha, device
-        self._precision = resolve_precision(precision, device)  # type: ignore[arg-type]
-
-    @property
-    def positions(self) -> int:
-        return int(self._model.config.max_position_embeddings)
+        self._settings, self._device = settings, device
+        self._precision = resolve_precision(precision, device)
 
     def translate(self, src: Ragged) -> list[list[int]]:
         nbest = translate_ids(
             self._model,
             src,
-            beam=self._beam,
-            alpha=self._alpha,
+            beam=self._settings.beam,
+            alpha=self._settings.length_penalty,
             batch_tokens=BATCH_TOKENS if self._device.type == "cpu" else GPU_BATCH_TOKENS,
             precision=self._precision,
         )
@@ -76,17 +60,10 @@ class CTranslate2Engine:
     """An export in CTranslate2: a directory that its converter wrote, with the student's `tokenizer.json`."""
 
     def __init__(
-        self,
-        directory: Path,
-        *,
-        beam: int,
-        alpha: float,
-        device: torch.device,
-        positions: int,
-        own_penalty: bool = False,
+        self, directory: Path, settings: LineSettings, device: torch.device, *, own_penalty: bool = False
     ) -> None:
-        """positions: those of the student. own_penalty: rank by CTranslate2's penalty, as `translate_batch` does."""
-        self.positions = positions
+        """own_penalty: rank by CTranslate2's penalty, as `translate_batch` does."""
+        self._settings, self._own_penalty = settings, own_penalty
         self._translator = require_ctranslate2().Translator(
             str(directory),
             device=device.type,
@@ -96,20 +73,16 @@ class CTranslate2Engine:
         tokenizer = load_tokenizer(directory)
         self._tokens = np.array([tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size())], dtype=object)
         self._ids = {token: i for i, token in enumerate(self._tokens.tolist())}
-        self._beam, self._alpha, self._own_penalty = beam, alpha, own_penalty
-
-    @property
-    def compute_type(self) -> str:
+        self.compute_type = str(self._translator.compute_type)
         """The number format that CTranslate2 computes with on this device, which may not be those that were saved."""
-        return str(self._translator.compute_type)
 
     def translate(self, src: Ragged) -> list[list[int]]:
         results: list[list[int]] = [[] for _ in range(len(src))]
         rows = np.flatnonzero(src.lengths)
-        for batch in longest_first_batches(src.lengths[rows] + 1, BATCH_TOKENS // self._beam):
+        for batch in longest_first_batches(src.lengths[rows] + 1, BATCH_TOKENS // self._settings.beam):
             chosen = rows[batch]
-            sources = [[*self._tokens[src.take(chosen[i : i + 1]).values], EOS_TOKEN] for i in range(len(chosen))]
-            limits = length_limits(src.lengths[chosen], self.positions)
+            sources = [[*self._tokens[src.row(row)], EOS_TOKEN] for row in chosen]
+            limits = length_limits(src.lengths[chosen], self._settings.positions)
             translations = self._search(sources, int(limits.max()))
             for row, tokens, limit in zip(chosen.tolist(), translations, limits.tolist(), strict=True):
                 # CTranslate2 has one limit a batch; what never ends would be longer in longer company.
@@ -117,12 +90,13 @@ class CTranslate2Engine:
         return results
 
     def _search(self, sources: list[list[str]], limit: int) -> list[Sequence[str]]:
-        reranked = self._beam > 1 and not self._own_penalty
+        beam = self._settings.beam
+        reranked = beam > 1 and not self._own_penalty
         results = self._translator.translate_batch(
             sources,
-            beam_size=self._beam,
-            num_hypotheses=self._beam if reranked else 1,
-            length_penalty=0 if reranked else self._alpha,
+            beam_size=beam,
+            num_hypotheses=beam if reranked else 1,
+            length_penalty=0 if reranked else self._settings.length_penalty,
             min_decoding_length=1 if self._own_penalty else 0,
             max_decoding_length=limit,
             max_input_length=0,
@@ -134,7 +108,7 @@ class CTranslate2Engine:
     def _best(self, result: Any) -> Sequence[str]:
         """By the GNMT penalty, whose lengths count `</s>` and the start symbol."""
         ranks = [
-            score / length_penalty(len(tokens) + 2.0, self._alpha)
+            score / length_penalty(len(tokens) + 2.0, self._settings.length_penalty)
             for tokens, score in zip(result.hypotheses, result.scores, strict=True)
         ]
         best: Sequence[str] = result.hypotheses[int(np.argmax(ranks))]

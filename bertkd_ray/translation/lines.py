@@ -8,8 +8,8 @@ joined again. Memory is that of a window and of its longest line.
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
-from typing import Any, Literal
+from itertools import islice
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,6 @@ from bertkd_ray.corpus.readers import not_utf8_error
 from bertkd_ray.corpus.segmentation import WORD_START
 from bertkd_ray.corpus.text_form import TextForm
 from bertkd_ray.corpus.tokenizer import decode, encode
-from bertkd_ray.translation.engines import Engine
 
 _READ_BYTES = 1 << 16
 _WINDOW_LINES = 1024
@@ -65,6 +64,17 @@ class LineSettings(Section):
         return TextForm(**self.model_dump(include={"text", "src_lang", "tgt_lang"}, exclude_none=True))
 
 
+class Engine(Protocol):
+    """A model with its search."""
+
+    def translate(self, src: Ragged) -> list[list[int]]:
+        """The best translation of every row, without special tokens; that of an empty row is empty.
+
+        src: source tokens without special tokens, at most `LineSettings.positions` - 1 a row.
+        """
+        ...
+
+
 def line_windows(read: Callable[[int], bytes], name: str) -> Iterator[list[str]]:
     """Windows of whole lines, without their ends (`\\n`, `\\r\\n`), each as soon as it has been read.
 
@@ -77,7 +87,11 @@ def line_windows(read: Callable[[int], bytes], name: str) -> Iterator[list[str]]
             lines[0] = lines[0].removeprefix(_BOM)
         for start in range(0, len(lines), _WINDOW_LINES):
             window = lines[start : start + _WINDOW_LINES]
-            yield _decoded(window, name, number)
+            try:
+                decoded = [line.removesuffix(b"\r").decode("utf-8") for line in window]
+            except UnicodeDecodeError:
+                raise not_utf8_error(name, number, window) from None
+            yield decoded
             number += len(window)
 
 
@@ -95,13 +109,6 @@ def _byte_lines(read: Callable[[int], bytes]) -> Iterator[list[bytes]]:
         yield [last]
 
 
-def _decoded(lines: list[bytes], name: str, first: int) -> list[str]:
-    try:
-        return [line.removesuffix(b"\r").decode("utf-8") for line in lines]
-    except UnicodeDecodeError:
-        raise not_utf8_error(name, first, lines) from None
-
-
 def sentences(text: str) -> list[str]:
     """The sentences of a text, without the white space between them; joined they give all of it but white space.
 
@@ -109,13 +116,10 @@ def sentences(text: str) -> list[str]:
     lower-case letter follow (Chinese and Japanese ends need neither). A full stop after a number or a single letter
     ends none. Not supported: lists of abbreviations; languages that mark no ends (Thai, Lao, Khmer).
     """
-    ends = [match.end() for match in _SENTENCE_END.finditer(text) if not _goes_on(text, match.end())]
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    ends = [end for end in ends if not (text[end - 1].isspace() and text[end : end + 1].islower())]
     parts = [text[start:end].strip() for start, end in zip([0, *ends], [*ends, len(text)], strict=True)]
     return [part for part in parts if part]
-
-
-def _goes_on(text: str, end: int) -> bool:
-    return text[end - 1].isspace() and text[end : end + 1].islower()
 
 
 class LineTranslator:
@@ -131,7 +135,7 @@ class LineTranslator:
         if tokenised and settings.form.is_raw:
             raise UserError("--tokenised: this model was trained on raw text, not on Moses tokens; leave it out")
         self._engine, self._tokenizer, self._form, self._tokenised = engine, tokenizer, settings.form, tokenised
-        self._longest = min(settings.max_tokens, engine.positions - 1)
+        self._longest = min(settings.max_tokens, settings.positions - 1)
         self._glue = "" if self._form.tgt_lang in UNSPACED else " "
         self._begins_word = np.zeros(tokenizer.get_vocab_size(), dtype=bool)
         self._begins_word[[i for token, i in tokenizer.get_vocab().items() if token.startswith(WORD_START)]] = True
@@ -140,40 +144,25 @@ class LineTranslator:
         """A line for every line; an empty one, or one of white space alone, gives an empty line."""
         if not lines:
             return []
-        pieces = self._pieces(lines)
+        pieces = [self._pieces(line, ids) for line, ids in zip(lines, self._rows(lines), strict=True)]
         flat = [ids for of_line in pieces for ids in of_line]
         src = Ragged(np.concatenate(flat), offsets_of(np.array([len(ids) for ids in flat], dtype=np.int64)))
         texts = decode(self._tokenizer, self._engine.translate(src))
-        written = self._written(texts)
-        ends = list(accumulate(map(len, pieces)))
-        joined = zip([0, *ends[:-1]], ends, strict=True)
-        return [self._glue.join(filter(None, written[start:end])) for start, end in joined]
+        form = self._form
+        written = map(escape_moses, texts) if self._tokenised else iter(to_raw(texts, form.text, form.tgt_lang))
+        return [self._glue.join(filter(None, islice(written, len(of_line)))) for of_line in pieces]
 
-    def _pieces(self, lines: Sequence[str]) -> list[list[NDArray[np.integer]]]:
-        """The token ids of every line, cut where they are too many; at least one piece a line."""
-        return [
-            [ids] if len(ids) <= self._longest else self._pieces_of(line)
-            for line, ids in zip(lines, self._rows(lines), strict=True)
-        ]
-
-    def _pieces_of(self, line: str) -> list[NDArray[np.integer]]:
-        return [piece for sentence in self._rows(sentences(line)) for piece in self._split(sentence)]
+    def _pieces(self, line: str, ids: NDArray[np.integer]) -> list[NDArray[np.integer]]:
+        """The token ids of a line, cut where they are too many; at least one piece."""
+        rows = [ids] if len(ids) <= self._longest else self._rows(sentences(line))
+        return [piece for row in rows for piece in self._split(row)]
 
     def _rows(self, texts: Sequence[str]) -> list[NDArray[np.integer]]:
-        ids = encode(self._tokenizer, self._read(texts))
-        return [ids.values[ids.offsets[i] : ids.offsets[i + 1]] for i in range(len(ids))]
-
-    def _read(self, texts: Sequence[str]) -> list[str]:
-        """Lines as the model's corpus has them."""
-        if self._tokenised:
-            return from_tokens(texts, self._form.text)
-        return from_raw(texts, self._form.text, self._form.src_lang)
-
-    def _written(self, texts: Sequence[str]) -> list[str]:
-        """Translations in the form of the lines, from the model's form."""
-        if self._tokenised:
-            return [escape_moses(text) for text in texts]
-        return to_raw(texts, self._form.text, self._form.tgt_lang)
+        """The token ids of texts, which are brought into the form of the model's corpus."""
+        form = self._form
+        read = from_tokens(texts, form.text) if self._tokenised else from_raw(texts, form.text, form.src_lang)
+        ids = encode(self._tokenizer, read)
+        return [ids.row(i) for i in range(len(ids))]
 
     def _split(self, ids: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:
         """Pieces of nearly equal length, cut before a word where one begins in the last half of a piece."""

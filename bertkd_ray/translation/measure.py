@@ -7,7 +7,6 @@ and both search as `translation.engines` says; so a difference is the export's.
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,8 +21,8 @@ from bertkd_ray.corpus.moses import to_raw
 from bertkd_ray.corpus.tokenizer import decode, load_tokenizer
 from bertkd_ray.evaluation.metrics import score, tokenizer_for
 from bertkd_ray.student.lineage import Lineage
-from bertkd_ray.translation.engines import CTranslate2Engine, Engine, TorchEngine
-from bertkd_ray.translation.lines import LineSettings
+from bertkd_ray.translation.engines import CTranslate2Engine, TorchEngine
+from bertkd_ray.translation.lines import Engine, LineSettings
 
 _WARM_UP = 8  # sentences
 _ROUNDS = 2
@@ -95,13 +94,11 @@ def measure(lineage: Lineage, student: Path, export: Path, settings: LineSetting
     language = settings.form.tgt_lang
     references = to_raw(table["tgt"].to_pylist(), settings.text, language)
     tokenizer, tokenize = load_tokenizer(student), tokenizer_for(language)
-    search: dict[str, Any] = {"beam": settings.beam, "alpha": settings.length_penalty, "device": cpu}
-    exported = CTranslate2Engine(export, **search, positions=settings.positions)
-    plain = CTranslate2Engine(export, **search, positions=settings.positions, own_penalty=True)
+    exported = CTranslate2Engine(export, settings, cpu)
     name = f"CTranslate2, {exported.compute_type}"
-    engines: dict[str, Engine] = {"PyTorch, float32": TorchEngine(student, **search), name: exported}
+    engines: dict[str, Engine] = {"PyTorch, float32": TorchEngine(student, settings, cpu), name: exported}
     if settings.beam > 1:
-        engines[f"{name}, its own length penalty"] = plain
+        engines[f"{name}, its own length penalty"] = CTranslate2Engine(export, settings, cpu, own_penalty=True)
     translations, seconds = _translated(engines, src)
     scored, signature = [], ""
     for engine, rows_of_ids in translations.items():

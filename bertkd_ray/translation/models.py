@@ -16,8 +16,8 @@ from bertkd_ray.corpus.tokenizer import load_tokenizer
 from bertkd_ray.student.distill import MODEL
 from bertkd_ray.student.lineage import Lineage, artifact_at, lineage_of, student_at
 from bertkd_ray.student.saved_model import read_json_object, student_config
-from bertkd_ray.translation.engines import CT2_MODEL, CTranslate2Engine, Engine, TorchEngine, require_ctranslate2
-from bertkd_ray.translation.lines import LineSettings, LineTranslator
+from bertkd_ray.translation.engines import CT2_MODEL, CTranslate2Engine, TorchEngine, require_ctranslate2
+from bertkd_ray.translation.lines import Engine, LineSettings, LineTranslator
 
 SETTINGS = "translation.json"
 """In an export: its `LineSettings`."""
@@ -89,12 +89,11 @@ def _translator(
     """With the model directory of a student, or an export."""
     if beam is not None:
         settings = validated(LineSettings, {**settings.model_dump(), "beam": beam}, "--beam")
-    search: dict[str, Any] = {"beam": settings.beam, "alpha": settings.length_penalty}
     if (directory / CT2_MODEL).is_file():
-        on = _device(device, require_ctranslate2().get_cuda_device_count())
-        engine: Engine = CTranslate2Engine(directory, **search, device=on, positions=settings.positions)
+        gpus = require_ctranslate2().get_cuda_device_count()
+        engine: Engine = CTranslate2Engine(directory, settings, _device(device, gpus))
     else:
-        engine = TorchEngine(directory, **search, device=_device(device, torch.cuda.device_count()), precision="auto")
+        engine = TorchEngine(directory, settings, _device(device, torch.cuda.device_count()), "auto")
     return LineTranslator(engine, load_tokenizer(directory), settings, tokenised=tokenised)
 
 

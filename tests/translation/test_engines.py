@@ -19,6 +19,7 @@ from bertkd_ray.decoding.beam_search import length_penalty
 from bertkd_ray.student.distill import MODEL
 from bertkd_ray.translation.engines import CTranslate2Engine, TorchEngine, require_ctranslate2
 from bertkd_ray.translation.export import export_student
+from bertkd_ray.translation.lines import LineSettings
 
 CPU = torch.device("cpu")
 EOS = 3
@@ -74,8 +75,8 @@ def test_an_empty_row_has_an_empty_translation_and_no_order_is_lost(known, trans
     sources = pq.read_table(corpus.path("test"), filesystem=corpus.store.fs)["src_ids"].to_pylist()[:16]
     rows = [*sources[:7], [], *sources[7:]]
     engines = [
-        TorchEngine(Path(translated.student.uri, MODEL), beam=beam, alpha=0.6, device=CPU),
-        CTranslate2Engine(export, beam=beam, alpha=0.6, device=CPU, positions=512),
+        TorchEngine(Path(translated.student.uri, MODEL), LineSettings(beam=beam, length_penalty=0.6), CPU),
+        CTranslate2Engine(export, LineSettings(beam=beam, length_penalty=0.6), CPU),
     ]
     for engine in engines:
         together = engine.translate(Ragged.from_lists(rows))
@@ -87,15 +88,15 @@ def test_an_empty_row_has_an_empty_translation_and_no_order_is_lost(known, trans
 def test_greedy_search_is_the_same(directories, rows):
     student, export = directories
     src = Ragged.from_lists(rows)
-    ours = TorchEngine(student, beam=1, alpha=0.6, device=CPU).translate(src)
-    theirs = CTranslate2Engine(export, beam=1, alpha=0.6, device=CPU, positions=512).translate(src)
+    ours = TorchEngine(student, LineSettings(beam=1, length_penalty=0.6), CPU).translate(src)
+    theirs = CTranslate2Engine(export, LineSettings(beam=1, length_penalty=0.6), CPU).translate(src)
     assert ours == theirs
 
 
 def test_a_translation_has_no_more_tokens_than_the_students(directories, rows):
     """Of a student that never ends, every row gets all it may have, whatever stands beside it in the batch."""
     src = Ragged.from_lists(rows)
-    found = CTranslate2Engine(directories[1], beam=1, alpha=0.6, device=CPU, positions=30).translate(src)
+    found = CTranslate2Engine(directories[1], LineSettings(beam=1, positions=30), CPU).translate(src)
     limits = [min(2 * len(row) + 10, 30) if row else 0 for row in rows]
     assert all(len(ids) <= limit for ids, limit in zip(found, limits, strict=True))
     assert any(len(ids) == limit for ids, limit in zip(found, limits, strict=True) if limit)
@@ -110,7 +111,7 @@ class Result:
 
 
 def test_hypotheses_are_ranked_by_the_gnmt_penalty(directories):
-    engine = CTranslate2Engine(directories[1], beam=2, alpha=1.0, device=CPU, positions=512)
+    engine = CTranslate2Engine(directories[1], LineSettings(beam=2, length_penalty=1.0), CPU)
     # Lengths with </s> and the start symbol are 6 and 12, the penalties 11 / 6 and 17 / 6.
     assert length_penalty(6.0, 1.0) == pytest.approx(11 / 6)
     assert engine._best(Result((4, -11.0), (10, -16.9))) == ["t10"] * 10
@@ -132,7 +133,7 @@ def test_the_search_that_is_asked_for(directories, monkeypatch):
     wanted = ("beam_size", "num_hypotheses", "length_penalty", "min_decoding_length", "max_decoding_length")
     searches = ((3, False, (3, 3, 0, 0, 14)), (3, True, (3, 1, 0.5, 1, 14)), (1, False, (1, 1, 0.5, 0, 14)))
     for beam, own, expected in searches:
-        engine = CTranslate2Engine(directories[1], beam=beam, alpha=0.5, device=CPU, positions=512, own_penalty=own)
+        engine = CTranslate2Engine(directories[1], LineSettings(beam=beam, length_penalty=0.5), CPU, own_penalty=own)
         assert engine.translate(Ragged.from_lists([[5, 6]])) == [[]]
         assert tuple(seen[-1][name] for name in wanted) == expected
         assert seen[-2]["intra_threads"] == torch.get_num_threads()

@@ -36,7 +36,6 @@ TOKENS = (
 class Echo:
     """An engine that gives back what it reads, in `seen` too; `lost` is a token that it swallows."""
 
-    positions: int = 512
     lost: int = -1
     seen: list[list[int]] = field(default_factory=list)
 
@@ -182,8 +181,8 @@ def test_a_word_that_is_too_long_is_cut_anywhere(translator):
 
 
 def test_the_positions_of_the_model_bound_a_piece(translator):
-    engine = Echo(positions=5)
-    translator(engine, max_tokens=100).translate(["abcdefgh"])
+    engine = Echo()
+    translator(engine, max_tokens=100, positions=5).translate(["abcdefgh"])
     assert [len(row) for row in engine.seen] == [4, 4]
 
 
