@@ -1,4 +1,4 @@
-"""Beam and greedy search over any next-token model, as OpenNMT-py searches.
+"""Beam search over any next-token model, as OpenNMT-py searches.
 
 The search is batched over sentences and beams; the model is a `Step`, which owns the state of every row. Shapes: N
 sentences still in the batch, B beams a sentence, R = N * B rows (sentence-major), V vocabulary, L tokens so far.
@@ -23,7 +23,8 @@ _COMPACT_AT = 0.75
 class Step(Protocol):
     """A model that predicts the next token of R rows and keeps what it needs to know about their past.
 
-    A search starts with one row a sentence; at every position it calls `log_probs`, then `keep` or `reorder`.
+    A search starts with one row a sentence; at every position it calls `log_probs`, then `keep` or `reorder` unless
+    every row continues itself.
     """
 
     def log_probs(self, tokens_R: Tensor) -> Tensor:
@@ -74,9 +75,9 @@ def beam_search(
 ) -> list[list[Hypothesis]]:
     """Beam search for `batch` sentences; per sentence up to `n_best` hypotheses, best first.
 
-    Every position keeps the `beam` best continuations. Those that end in `eos` are stored with the score
-    (sum of log-probabilities) / `length_penalty`, and are never continued. A sentence is finished once the best
-    continuation of some position has ended and `n_best` hypotheses are stored, or when no beam is open; at its
+    Every position keeps the `beam` best continuations; a beam of 1 is greedy search. Those that end in `eos` are stored
+    with the score (sum of log-probabilities) / `length_penalty`, and are never continued. A sentence is finished once
+    the best continuation of some position has ended and `n_best` hypotheses are stored, or when no beam is open; at its
     maximal length (tokens, `eos` counted; an int or int64[batch]) all open beams end as they are. No hypothesis has
     fewer than `min_length` tokens, `eos` not counted. Ties between hypotheses go to the one that ended first.
 
@@ -85,67 +86,14 @@ def beam_search(
     """
     if not 1 <= n_best <= beam:
         raise ValueError(f"n_best must lie between 1 and the beam width {beam}, got {n_best}")
-    limit_N = _limits(max_length, batch, torch.device(device))
-    best = _BestHypotheses(batch, n_best, int(limit_N.max()) if batch else 0, pad, limit_N.device)
-    if batch:
-        _BeamSearch(step, best, limit_N, beam, bos, eos, min_length, alpha).run()
+    if batch == 0:
+        return []
+    limit_N = torch.as_tensor(max_length, dtype=torch.long, device=device).expand(batch)
+    if int(limit_N.min()) < 1:
+        raise ValueError(f"max_length must be at least 1, got {int(limit_N.min())}")
+    best = _BestHypotheses(batch, n_best, int(limit_N.max()), pad, limit_N.device)
+    _BeamSearch(step, best, limit_N, beam, bos, eos, min_length, alpha).run()
     return best.hypotheses()
-
-
-def greedy_search(
-    step: Step,
-    *,
-    batch: int,
-    bos: int,
-    eos: int,
-    pad: int,
-    max_length: int | Tensor,
-    min_length: int = 0,
-    alpha: float = 0.6,
-    device: torch.device | str = "cpu",
-) -> list[list[Hypothesis]]:
-    """The most probable token at every position: `beam_search` with one beam, without its bookkeeping.
-
-    Per sentence exactly one hypothesis. Arguments are those of `beam_search`. Raises ValueError for a maximal length
-    below 1.
-    """
-    device = torch.device(device)
-    limit_N = _limits(max_length, batch, device)
-    longest = int(limit_N.max()) if batch else 0
-    tokens = torch.full((batch, longest), pad, dtype=torch.long, device=device)
-    sums = torch.zeros(batch, device=device)
-    lengths = torch.zeros(batch, dtype=torch.long, device=device)
-    sentence_N = torch.arange(batch, device=device)
-    open_N = torch.ones(batch, dtype=torch.bool, device=device)
-    newest_N = torch.full((batch,), bos, dtype=torch.long, device=device)
-
-    for length in range(1, longest + 1):
-        log_probs_NV = step.log_probs(newest_N)
-        if length <= min_length:
-            log_probs_NV[:, eos] = -torch.inf
-        best_N, newest_N = log_probs_NV.max(dim=1)
-        tokens[sentence_N, length - 1] = newest_N.masked_fill(~open_N, pad)
-        sums[sentence_N] += best_N.masked_fill(~open_N, 0.0)
-        lengths[sentence_N] += open_N
-        open_N &= (newest_N != eos) & (limit_N != length)
-        remaining = int(open_N.sum())
-        if remaining == 0:
-            break
-        if remaining <= _COMPACT_AT * len(sentence_N):
-            step.keep(open_N.nonzero())
-            newest_N, sentence_N, limit_N = newest_N[open_N], sentence_N[open_N], limit_N[open_N]
-            open_N = open_N[open_N]
-    scores = (sums / length_penalty(lengths + 1, alpha)).tolist()
-    rows, counts = tokens.cpu(), lengths.tolist()
-    return [[Hypothesis(rows[i, : counts[i]], scores[i])] for i in range(batch)]
-
-
-def _limits(max_length: int | Tensor, batch: int, device: torch.device) -> Tensor:
-    """int64[batch] maximal lengths, checked."""
-    limits = torch.as_tensor(max_length, dtype=torch.long, device=device).expand(batch)
-    if batch and int(limits.min()) < 1:
-        raise ValueError(f"max_length must be at least 1, got {int(limits.min())}")
-    return limits
 
 
 class _BestHypotheses:
@@ -219,12 +167,15 @@ class _BeamSearch:
             if remaining == 0:
                 return
             if remaining <= _COMPACT_AT * len(row_NB):
-                self._step.keep(row_NB[self._open_N])
-                self._drop_finished()
-            elif row_NB.shape[1] == width:
-                self._step.reorder(row_NB.flatten())
-            else:
+                kept = self._open_N
+                self._step.keep(row_NB[kept])
+                self._sum_NB, self._tokens_NBL = self._sum_NB[kept], self._tokens_NBL[kept]
+                self._sentence_N, self._limit_N = self._sentence_N[kept], self._limit_N[kept]
+                self._top_ended_N, self._open_N = self._top_ended_N[kept], kept[kept]
+            elif row_NB.shape[1] != width:
                 self._step.keep(row_NB)
+            elif width > 1:  # a beam of one continues itself
+                self._step.reorder(row_NB.flatten())
 
     def _extend(self, length: int) -> Tensor:
         """Replace the beams by their best continuations, `length` tokens long; int64[N, B] which row each continues."""
@@ -254,9 +205,3 @@ class _BeamSearch:
         finished_N = self._top_ended_N & self._best.full(self._sentence_N)
         self._open_N &= ~finished_N & (self._sum_NB > _CLOSED / 2).any(dim=1)
         return True
-
-    def _drop_finished(self) -> None:
-        kept = self._open_N
-        self._sum_NB, self._tokens_NBL = self._sum_NB[kept], self._tokens_NBL[kept]
-        self._sentence_N, self._limit_N = self._sentence_N[kept], self._limit_N[kept]
-        self._top_ended_N, self._open_N = self._top_ended_N[kept], kept[kept]

@@ -6,7 +6,7 @@ N sentences, R rows (N times the beam), S source tokens, V vocabulary.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,10 +15,11 @@ from torch import Tensor
 from transformers import M2M100ForConditionalGeneration
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
+from bertkd_ray.core.devices import Precision, autocast
 from bertkd_ray.core.padding import longest_first_batches, padded_length
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.decoding.attention import shared_keys
-from bertkd_ray.decoding.beam_search import Hypothesis, Step, beam_search, greedy_search
+from bertkd_ray.decoding.beam_search import Hypothesis, Step, beam_search
 
 _PAD_TO = 8
 """Sources are padded to a multiple of so many tokens."""
@@ -91,7 +92,7 @@ def translate_ids(
     max_length_offset: int = 10,
     n_best: int = 1,
     batch_tokens: int = 4096,
-    precision: Literal["bf16", "float32"] = "float32",
+    precision: Precision = "float32",
 ) -> list[list[Translation]]:
     """Translate every row of `src`; per row, in input order, up to `n_best` translations, best first.
 
@@ -102,18 +103,15 @@ def translate_ids(
     beam in a batch. precision: `bf16` computes matrix products in bfloat16 (autocast).
     The model's training mode is left as it was. Raises ValueError for `n_best` not between 1 and `beam`.
     """
-    if not 1 <= n_best <= beam:
-        raise ValueError(f"n_best must lie between 1 and the beam width {beam}, got {n_best}")
-    search: Callable[..., list[list[Hypothesis]]] = partial(beam_search, beam=beam, n_best=n_best)
-    search = partial(greedy_search if beam == 1 else search, alpha=alpha, device=model.device)
+    search: Callable[..., list[list[Hypothesis]]]
+    search = partial(beam_search, beam=beam, n_best=n_best, alpha=alpha, device=model.device)
     results = [[Translation([], 0.0)] for _ in range(len(src))]
     rows = np.flatnonzero(src.lengths)
     training = model.training
     model.eval()
     try:
         # Not inference_mode: there autocast casts every weight again at every step.
-        bf16 = torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16")
-        with torch.no_grad(), bf16, shared_keys(model):
+        with torch.no_grad(), autocast(model.device, precision), shared_keys(model):
             for batch in longest_first_batches(src.lengths[rows] + 1, batch_tokens // beam, _PAD_TO):
                 chosen = rows[batch]
                 positions = model.config.max_position_embeddings
@@ -145,9 +143,7 @@ def _translate_batch(
     step = Seq2SeqStep(model, torch.from_numpy(ids).to(model.device), torch.from_numpy(mask).to(model.device))
     bos = _special_id(model, "decoder_start_token_id")
     hypotheses = search(step, batch=len(src), bos=bos, eos=eos, pad=pad)
-    return [[_without_end(hypothesis, eos) for hypothesis in of_source] for of_source in hypotheses]
-
-
-def _without_end(hypothesis: Hypothesis, eos: int) -> Translation:
-    ids = hypothesis.tokens.tolist()
-    return Translation(ids[:-1] if ids[-1] == eos else ids, hypothesis.score)
+    return [
+        [Translation([token for token in tokens.tolist() if token != eos], score) for tokens, score in of_source]
+        for of_source in hypotheses
+    ]

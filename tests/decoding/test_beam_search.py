@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bertkd_ray.decoding.beam_search import Hypothesis, beam_search, greedy_search, length_penalty
+from bertkd_ray.decoding.beam_search import Hypothesis, beam_search, length_penalty
 from tests.helpers.shared_files import golden_path
 
 BOS, EOS, PAD = 2, 3, 1
@@ -114,7 +114,7 @@ def test_beam_search_is_the_original() -> None:
 def test_beam_finds_what_greedy_misses() -> None:
     # Greedy takes 4 (0.6) and then can only reach </s> at 0.3; by way of 5 the same length has 0.4 * 0.9.
     table = probabilities({BOS: {4: 0.6, 5: 0.4}, 4: {EOS: 0.3, 0: 0.25, 1: 0.25, 4: 0.2}, 5: {EOS: 0.9, 0: 0.1}})
-    greedy = plain(greedy_search(Bigrams(table), batch=1, bos=BOS, eos=EOS, pad=PAD, max_length=5, alpha=0.6))
+    greedy = plain(beam_search(Bigrams(table), batch=1, beam=1, bos=BOS, eos=EOS, pad=PAD, max_length=5, alpha=0.6))
     found = plain(beam_search(Bigrams(table), batch=1, beam=2, bos=BOS, eos=EOS, pad=PAD, max_length=5, alpha=0.6))
     penalty = (8 / 6) ** 0.6  # two tokens and the start symbol
     assert greedy == [[([4, EOS], pytest.approx(math.log(0.6 * 0.3) / penalty, abs=1e-5))]]
@@ -224,10 +224,17 @@ def test_greedy_is_a_beam_of_one(seed: int) -> None:
     table = random_trigrams(20, 9, seed, spread=1.5)
     limits = torch.arange(20) % 7 + 1
     arguments = {"batch": 20, "bos": BOS, "eos": EOS, "pad": PAD, "max_length": limits, "min_length": 1, "alpha": 0.6}
-    greedy = plain(greedy_search(Trigrams(table), **arguments))
-    beams = plain(beam_search(Trigrams(table), beam=1, **arguments))
-    assert [h[0][0] for h in greedy] == [h[0][0] for h in beams]
-    assert [h[0][1] for h in greedy] == pytest.approx([h[0][1] for h in beams], abs=1e-5)
+    model = Trigrams(table)
+    for sentence, ((tokens, score),) in enumerate(plain(beam_search(model, beam=1, **arguments))):
+        greedy: list[int] = []
+        total = 0.0
+        while len(greedy) < limits[sentence] and EOS not in greedy:
+            log_probs = trigram_row(model, sentence, tuple(greedy))
+            token = max(range(9), key=lambda t: -math.inf if t == EOS and not greedy else log_probs[t])
+            total += log_probs[token]
+            greedy.append(token)
+        assert tokens == greedy
+        assert score == pytest.approx(total / length_penalty(len(greedy) + 1, 0.6), abs=1e-5)
 
 
 @pytest.mark.parametrize("beam", [1, 4])
@@ -248,10 +255,7 @@ def test_finished_sentences_leave_the_batch(beam: int) -> None:
     table = probabilities({BOS: {4: 1.0}, 4: {4: 1.0}}).expand(8, -1, -1)
     limits = torch.tensor([1, 1, 1, 1, 2, 2, 3, 9])
     model = Bigrams(table)
-    if beam == 1:
-        greedy_search(model, batch=8, bos=BOS, eos=EOS, pad=PAD, max_length=limits)
-    else:
-        beam_search(model, batch=8, beam=beam, bos=BOS, eos=EOS, pad=PAD, max_length=limits)
+    beam_search(model, batch=8, beam=beam, bos=BOS, eos=EOS, pad=PAD, max_length=limits)
     live = [8, 4, 2, 1, 1, 1, 1, 1, 1]
     assert model.rows_per_call == [8] + [beam * n for n in live[1:]]
 
@@ -283,15 +287,20 @@ def test_impossible_widths_are_refused(beam: int, n_best: int) -> None:
 
 def test_a_maximal_length_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1, got 0"):
-        greedy_search(
-            Trigrams(random_trigrams(2, 5, 0)), batch=2, bos=BOS, eos=EOS, pad=PAD, max_length=torch.tensor([3, 0])
+        beam_search(
+            Trigrams(random_trigrams(2, 5, 0)),
+            batch=2,
+            beam=1,
+            bos=BOS,
+            eos=EOS,
+            pad=PAD,
+            max_length=torch.tensor([3, 0]),
         )
 
 
 def test_an_empty_batch_has_no_results() -> None:
     model = Bigrams(torch.empty((0, 5, 5)))
     assert beam_search(model, batch=0, beam=2, bos=BOS, eos=EOS, pad=PAD, max_length=3) == []
-    assert greedy_search(model, batch=0, bos=BOS, eos=EOS, pad=PAD, max_length=3) == []
 
 
 def test_every_prefix_of_a_tiny_vocabulary_is_kept_while_the_beam_has_room() -> None:

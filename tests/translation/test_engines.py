@@ -122,6 +122,8 @@ def test_the_search_that_is_asked_for(directories, monkeypatch):
     seen: list[dict[str, Any]] = []
 
     class Recorder:
+        compute_type = "float32"
+
         def __init__(self, *arguments: Any, **options: Any) -> None:
             seen.append(options)
 

@@ -74,8 +74,8 @@ def test_the_engine_is_that_of_the_directory(distilled, exports):
 
 def test_a_beam_of_ones_own(exports):
     for directory in exports.values():
-        assert open_translator(str(directory), device="cpu")._engine._beam == 5
-        assert open_translator(str(directory), beam=2, device="cpu")._engine._beam == 2
+        assert open_translator(str(directory), device="cpu")._engine._settings.beam == 5
+        assert open_translator(str(directory), beam=2, device="cpu")._engine._settings.beam == 2
     with pytest.raises(UserError, match=r"^--beam: beam: .* greater than or equal to 1 \(got 0\)$"):
         open_translator(str(exports["huggingface"]), beam=0)
 
