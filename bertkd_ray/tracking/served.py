@@ -64,7 +64,11 @@ def make_model() -> Any:
     return Student()
 
 
-if not __name__.startswith("bertkd_ray."):  # MLflow runs its copy of this file under a name of its own.
+def _serve() -> None:
     from mlflow.models import set_model
 
     set_model(make_model())
+
+
+if not __name__.startswith("bertkd_ray."):  # MLflow runs its copy of this file under a name of its own.
+    _serve()
