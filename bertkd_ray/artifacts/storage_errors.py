@@ -62,10 +62,7 @@ def storage_error(place: str, what: str, error: BaseException, local: str | None
 
 def free_space(path: str) -> str:
     """How much can still be written in the file system of a path that need not exist."""
-    here = Path(path)
-    while not here.exists():
-        here = here.parent
-    stats = os.statvfs(here)
+    stats = os.statvfs(next(place for place in (Path(path), *Path(path).parents) if place.exists()))
     if stats.f_files and not stats.f_favail:
         return "no further file fits"
     return f"{human_bytes(stats.f_bavail * stats.f_frsize)} free"

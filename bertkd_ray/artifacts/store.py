@@ -206,19 +206,9 @@ class Store:
     def _write_probe(self) -> None:
         """Writes a file of no use and removes it."""
         probe = self.path(_scratch_name("writable"))
-        self._make_directory_above(probe)
-        try:
-            with self.fs.open_output_stream(probe) as stream:
-                stream.write(b"\0")
-        except OSError:
-            with suppress(OSError):
-                self.fs.delete_file(probe)
-            raise
+        with self._whole_object(probe, in_place=True) as stream:
+            stream.write(b"\0")
         self.fs.delete_file(probe)
-
-    def _make_directory_above(self, path: str) -> None:
-        if self.fs.type_name not in _NO_DIRECTORIES or "allow_bucket_creation" in self.storage:
-            self.fs.create_dir(path.rpartition("/")[0], recursive=True)
 
     @contextmanager
     def _new_file(self, size: int, *parts: str, lasting: bool = True) -> Iterator[IO[bytes]]:
@@ -228,15 +218,19 @@ class Store:
                 with _whole_file(Path(self.path(*parts)), lasting=lasting) as stream:
                     yield stream
             else:
-                with self._whole_object(self.path(*parts), size) as stream:
+                with self._whole_object(self.path(*parts), in_place=size > _LARGEST_COPY) as stream:
                     yield stream
 
     @contextmanager
-    def _whole_object(self, target: str, size: int) -> Iterator[IO[bytes]]:
-        """An object that appears when the block ended well: pyarrow completes an upload whose block raises, too."""
+    def _whole_object(self, target: str, *, in_place: bool) -> Iterator[IO[bytes]]:
+        """An object that appears when the block ended well: pyarrow completes an upload whose block raises, too.
+
+        in_place: no scratch object is moved; one whose block raises is there for a moment.
+        """
         directory, _, name = target.rpartition("/")
-        scratch = f"{directory}/{_scratch_name(name)}" if size <= _LARGEST_COPY else target
-        self._make_directory_above(target)
+        scratch = target if in_place else f"{directory}/{_scratch_name(name)}"
+        if self.fs.type_name not in _NO_DIRECTORIES or "allow_bucket_creation" in self.storage:
+            self.fs.create_dir(directory, recursive=True)
         try:
             with self.fs.open_output_stream(scratch) as stream:
                 yield stream

@@ -9,8 +9,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self, TextIO
+from contextlib import AbstractContextManager
+from typing import Any, TextIO
 
 from bertkd_ray.core.redaction import redacted
 
@@ -81,7 +81,7 @@ def log(message: str, *, stage: str = "", stream: TextIO | None = None) -> None:
     print(f"{_ERASE if is_live(stream) else ''}{text}", file=stream, flush=True)
 
 
-class Progress:
+class Progress(AbstractContextManager["Progress"]):
     """Progress of some work, on stderr; a context manager.
 
     total: units of the whole work, None where unknown; what: e.g. "finetune"; unit: e.g. "steps"; initial: units that
@@ -168,7 +168,8 @@ class Progress:
     def _parts(self, now: float, rate: float) -> list[str]:
         """The line's parts, in the order in which they are read."""
         if rate > 0:
-            pace = [f"{_rate_text(rate)} {self._unit}/s"]
+            number = human_count(rate) if rate >= 100 else f"{rate:.1f}" if rate >= 1 else f"{rate:.2g}"
+            pace = [f"{number} {self._unit}/s"]
             if self._total is not None:
                 pace.append(f"left {human_seconds(max(self._total - self._done, 0) / rate)}")
         else:
@@ -207,12 +208,7 @@ class Progress:
             parts = [self._what, *self._counted(), duration, *self._figure_texts()]
             self._write(self._parts(now, self._rate(now)) if failed else parts, last=True)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close(failed=kind is not None)
 
 
@@ -235,7 +231,3 @@ def _columns(stream: TextIO) -> int:
         return os.get_terminal_size(stream.fileno()).columns or _COLUMNS
     except OSError:
         return _COLUMNS
-
-
-def _rate_text(rate: float) -> str:
-    return human_count(rate) if rate >= 100 else f"{rate:.1f}" if rate >= 1 else f"{rate:.2g}"

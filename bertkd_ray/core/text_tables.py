@@ -27,17 +27,12 @@ def text_table(table: list[TableRow]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     rest = sum(widths[1:]) + len(_GAP) * (len(widths) - 1)
     widths[0] = max(min(widths[0], _WIDTH - rest), len(table[0][0]))
-    lines = [
-        _GAP.join(
-            [_fitted(name, widths[0]), *(cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))]
-        )
-        for name, *cells in table
-    ]
+    lines = []
+    for name, *cells in table:
+        fitted = name if len(name) <= widths[0] else name[: widths[0] - 1] + "…"
+        numbers = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        lines.append(_GAP.join([fitted.ljust(widths[0]), *numbers]))
     return [lines[0], _GAP.join("─" * width for width in widths), *lines[1:]]
-
-
-def _fitted(name: str, width: int) -> str:
-    return name.ljust(width) if len(name) <= width else name[: width - 1] + "…"
 
 
 def markdown_table(table: list[TableRow]) -> list[str]:

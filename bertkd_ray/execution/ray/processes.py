@@ -3,7 +3,6 @@
 A module of its own because it loads Ray Train, which other processes have no use for.
 """
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,15 +64,15 @@ class _Setup(Backend):
 
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
         """Runs in the controller when the workers are there."""
-        if torch_config := backend_config.of_torch(len(worker_group)):
-            torch_config.backend_cls().on_start(worker_group, torch_config)
+        process_group = backend_config.process_group(len(worker_group))
+        process_group.backend_cls().on_start(worker_group, process_group)
         # Runs in the main thread of each worker, where alone signals can be handled.
         worker_group.execute(handle_sigterm, backend_config.grace)
 
     def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
         """Runs in the controller before the workers end."""
-        if torch_config := backend_config.of_torch(len(worker_group)):
-            torch_config.backend_cls().on_shutdown(worker_group, torch_config)
+        process_group = backend_config.process_group(len(worker_group))
+        process_group.backend_cls().on_shutdown(worker_group, process_group)
 
 
 @dataclass
@@ -92,13 +91,12 @@ class Processes(BackendConfig):
     @property
     def train_func_context(self) -> Any:
         """Entered in each worker around the training function."""
-        torch_config = self.of_torch(1)
-        return torch_config.train_func_context if torch_config else nullcontext
+        return self.process_group(1).train_func_context
 
-    def of_torch(self, workers: int) -> Any:
-        """Ray's settings of a torch process group, or None where none is needed."""
+    def process_group(self, workers: int) -> BackendConfig:
+        """Ray's settings of a torch process group, or those of none where none is needed."""
         if workers == 1 and not self.on_gpu:
-            return None
+            return BackendConfig()
         from ray.train.torch import TorchConfig
 
         return TorchConfig(backend="nccl" if self.on_gpu else "gloo")
