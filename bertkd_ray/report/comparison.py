@@ -21,7 +21,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.stages import BY_ARTIFACT, DISTILL, STAGES, TRANSLATE
 from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER
-from bertkd_ray.evaluation.significance import bootstrap_signature, compare
+from bertkd_ray.evaluation.significance import PairedTestResult, bootstrap_signature, compare
 from bertkd_ray.report.results import resampled
 from bertkd_ray.report.samples import Sentence, most_different, sentences_of
 from bertkd_ray.student.lineage import Lineage, artifact_at, lineage_of
@@ -33,7 +33,6 @@ SENTENCES = 5
 SAMPLES: int = TranslateConfig.model_fields["bootstrap_samples"].default
 _SECTIONS = list(dict.fromkeys(section for stage in STAGES.values() for section in stage.sections))
 _HASH_DIGITS = 12
-_FIDELITY = "fidelity/"
 
 
 @dataclass(frozen=True)
@@ -51,15 +50,9 @@ class ComparedStudent:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A student against the first student."""
+class Difference(PairedTestResult):
+    """A student against the first student, by test BLEU and by sentence."""
 
-    delta: float
-    """Test BLEU minus that of the first student."""
-    p_value: float
-    """Two-tailed."""
-    interval: tuple[float, float]
-    """Central 95% of the resampled deltas."""
     better: int
     """Sentences with a higher chrF than the first's."""
     worse: int
@@ -132,8 +125,7 @@ def compare_students(
         test = compare([resamples[first.label]], [resamples[label]])
         gains = [sentence.chrf[label] - sentence.chrf[first.label] for sentence in every]
         better, worse = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
-        equal = len(gains) - better - worse
-        differences[label] = Difference(test.delta, test.p_value, test.interval, better, worse, equal)
+        differences[label] = Difference(**asdict(test), better=better, worse=worse, equal=len(gains) - better - worse)
     return StudentComparison(
         students=opened,
         configuration=_differing({student.label: dict(_settings(student)) for student in opened}),
@@ -161,63 +153,58 @@ def open_students(
     def finder() -> RunFinder:
         return RunFinder(tracking or default_uri(storage or Config.model_fields["storage"].default))
 
-    return [_open(label, name, finder, storage) for label, name in zip(string.ascii_uppercase, names, strict=False)]
+    labelled = zip(string.ascii_uppercase, names, strict=False)
+    return [_open(label, *_find(name, finder, storage)) for label, name in labelled]
 
 
 # --- the students -----------------------------------------------------------------------------------------------------
 
 
-def _open(label: str, name: str, finder: Callable[[], RunFinder], storage: str | None) -> ComparedStudent:
-    artifact, run_id = artifact_at(name), ""
+def _find(name: str, finder: Callable[[], RunFinder], storage: str | None) -> tuple[Artifact, str, str]:
+    """The artifact that a word stands for, its name, and the run's id if it is that of a run."""
+    artifact = artifact_at(name)
     if artifact is not None:
-        name = artifact.directory
-    elif "://" in name:
+        return artifact, artifact.directory, ""
+    if "://" in name:
         raise UserError(f"{redacted(name)}: no finished artifact is here; give that of a student or a translation")
-    else:
-        run = finder().find(name)
-        location = str(run.artifact)
-        if storage is not None:
-            location = Store(storage).uri_of(location.rstrip("/").rpartition("/")[2])
-        artifact, name, run_id = artifact_at(location), run.name, run.run_id
-        if artifact is None:
-            raise UserError(
-                f"{name}: its artifact {redacted(location)} is not there, or not finished; say where with --storage DIR"
-            )
+    run = finder().find(name)
+    location = str(run.artifact)
+    if storage is not None:
+        location = Store(storage).uri_of(location.rstrip("/").rpartition("/")[2])
+    artifact = artifact_at(location)
+    if artifact is None:
+        raise UserError(
+            f"{run.name}: its artifact {redacted(location)} is not there, or not finished; say where with --storage DIR"
+        )
+    return artifact, run.name, run.run_id
+
+
+def _open(label: str, artifact: Artifact, name: str, run_id: str) -> ComparedStudent:
     if artifact.stage == TRANSLATE.artifact:
-        return ComparedStudent(label, name, run_id, lineage_of(_student_of(artifact)), artifact)
+        directory = f"{DISTILL.artifact}-{artifact.inputs['student']}"
+        student = artifact_at(artifact.store.uri_of(directory))
+        if student is None:
+            raise UserError(f"{artifact.display_uri}: its student {directory} is not beside it; copy it there")
+        return ComparedStudent(label, name, run_id, lineage_of(student), artifact)
     if artifact.stage != DISTILL.artifact:
         raise UserError(f"{name}: is a {artifact.stage}; give a student or a translation")
     lineage = lineage_of(artifact)
-    return ComparedStudent(label, name, run_id, lineage, _only_translation(name, lineage))
-
-
-def _student_of(translation: Artifact) -> Artifact:
-    directory = f"{DISTILL.artifact}-{translation.inputs['student']}"
-    student = artifact_at(translation.store.uri_of(directory))
-    if student is None:
-        raise UserError(f"{translation.display_uri}: its student {directory} is not beside it; copy it there")
-    return student
-
-
-def _only_translation(name: str, lineage: Lineage) -> Artifact:
     if not lineage.translations:
-        raise UserError(f"{name}: {lineage.student.directory} has not been translated; run bertkd translate")
+        raise UserError(f"{name}: {artifact.directory} has not been translated; run bertkd translate")
     if len(lineage.translations) > 1:
         listed = ", ".join(translation.display_uri for translation in lineage.translations)
-        raise UserError(f"{name}: {lineage.student.directory} has several translations; give one of {listed}")
-    return lineage.translations[0]
+        raise UserError(f"{name}: {artifact.directory} has several translations; give one of {listed}")
+    return ComparedStudent(label, name, run_id, lineage, lineage.translations[0])
 
 
 def _require_same_test_set(first: ComparedStudent, ours: pa.Table, student: ComparedStudent, theirs: pa.Table) -> None:
-    why = f"{len(theirs):,} sentences against {len(ours):,}" if len(ours) != len(theirs) else ""
+    why = [f"{len(theirs):,} sentences against {len(ours):,}"] if len(ours) != len(theirs) else []
     for column in ("source", "reference"):
-        pairs = zip(ours["id"].to_pylist(), ours[column].to_pylist(), theirs[column].to_pylist(), strict=False)
-        changed = next((row for row, our, their in pairs if our != their), None)
-        if changed is not None and not why:
-            why = f"the {column} of sentence {changed} is another one"
+        triples = zip(*(of.to_pylist() for of in (ours["id"], ours[column], theirs[column])), strict=False)
+        why += [f"the {column} of sentence {row} is another one" for row, our, their in triples if our != their]
     if why:
         raise UserError(
-            f"{student.name}: its test set is not that of {first.name} ({why}), so that they do not compare; "
+            f"{student.name}: its test set is not that of {first.name} ({why[0]}), so that they do not compare; "
             "translate the same corpus.test with both"
         )
 
@@ -258,8 +245,8 @@ def _differing(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str,
         with_section = [label for label, of in settings.items() if any(key.startswith(f"{section}.") for key in of)]
         if len(with_section) < len(settings):
             differing[section] = dict.fromkeys(with_section, "yes")
-        distinct = [value for n, value in enumerate(values.values()) if value not in list(values.values())[:n]]
-        if len(distinct) > 1 or len(values) < len(with_section):
+        first, *others = values.values()
+        if any(value != first for value in others) or len(values) < len(with_section):
             differing[key] = values
     return dict(sorted(differing.items(), key=lambda item: _SECTIONS.index(item[0].partition(".")[0])))
 
@@ -278,4 +265,4 @@ def _metrics(student: ComparedStudent) -> Iterator[tuple[str, float]]:
     if lineage.teacher is not None:
         yield from ((f"teacher/{key}", value) for key, value in lineage.teacher.metrics.items() if "/" in key)
     if lineage.softlabels is not None:
-        yield from ((key, value) for key, value in lineage.softlabels.metrics.items() if key.startswith(_FIDELITY))
+        yield from ((key, value) for key, value in lineage.softlabels.metrics.items() if key.startswith("fidelity/"))

@@ -21,22 +21,19 @@ def comparison_text(comparison: StudentComparison) -> str:
     the tables go on below, with the other students.
     """
     labels = [student.label for student in comparison.students]
+    names = []
+    for student in comparison.students:
+        run = f"  run {student.run_id}" if student.run_id else ""
+        names += [f"{student.label}  {student.name}{run}", f"   {student.translation.display_uri}"]
     blocks = [
-        list(_students(comparison)),
-        _table("configuration", labels, comparison.configuration, _value, empty="no key differs"),
+        names,
+        _table("configuration", labels, comparison.configuration, _value),
         _table("metrics", labels, comparison.metrics, _number),
         list(_bootstrap(comparison)),
         *_sentences(comparison),
         signature_lines(comparison.signatures, "{}  {}"),
     ]
     return join_blocks(blocks)
-
-
-def _students(comparison: StudentComparison) -> Iterator[str]:
-    for student in comparison.students:
-        run = f"  run {student.run_id}" if student.run_id else ""
-        yield f"{student.label}  {student.name}{run}"
-        yield f"   {student.translation.display_uri}"
 
 
 def _value(value: Any) -> str:
@@ -49,15 +46,11 @@ def _number(value: float) -> str:
 
 
 def _table(
-    title: str,
-    labels: Sequence[str],
-    values: Mapping[str, Mapping[str, Any]],
-    text: Callable[[Any], str],
-    empty: str = "",
+    title: str, labels: Sequence[str], values: Mapping[str, Mapping[str, Any]], text: Callable[[Any], str]
 ) -> list[str]:
     """A line a key, a column a student; students that do not fit beside the others stand in a table below."""
     if not values:
-        return [f"{title}: {empty}"] if empty else []
+        return [f"{title}: no key differs"]
     rows = {key: {label: text(value) for label, value in of.items()} for key, of in values.items()}
     rest = _WIDTH - max(map(len, [title, *rows])) - 2
     widths = {label: max([1, *(len(of.get(label, NO_VALUE)) for of in rows.values())]) + 2 for label in labels}

@@ -20,7 +20,7 @@ def corpus_text(figures: CorpusFigures) -> str:
         [line.rstrip() for line in text_table(_table(figures.splits, figures.languages))],
         list(_warnings(figures.splits)),
         [f"{len(figures.samples)} pairs of train, drawn by --seed {figures.seed}"],
-        *[list(_sample(sample)) for sample in figures.samples],
+        *map(_sample, figures.samples),
     ]
     return join_blocks(blocks)
 
@@ -83,11 +83,10 @@ def _warnings(splits: dict[str, SplitFigures]) -> Iterator[str]:
             yield f"! {name}: {counts} tokens are unknown. Characters that train lacks: {seen or 'none'}"
 
 
-def _sample(sample: SamplePair) -> Iterator[str]:
-    yield f"id {sample.id}"
-    for label, text, tokens in (("source", sample.src, sample.src_tokens), ("target", sample.tgt, sample.tgt_tokens)):
-        yield from wrapped(f"  {label}", text.split(), whole=True)
-        yield from wrapped("", tokens, whole=False)
+def _sample(sample: SamplePair) -> list[str]:
+    source = [*wrapped("  source", sample.src.split(), whole=True), *wrapped("", sample.src_tokens, whole=False)]
+    target = [*wrapped("  target", sample.tgt.split(), whole=True), *wrapped("", sample.tgt_tokens, whole=False)]
+    return [f"id {sample.id}", *source, *target]
 
 
 def wrapped(label: str, words: list[str], *, whole: bool, indent: int = _LABEL) -> Iterator[str]:

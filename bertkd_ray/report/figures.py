@@ -15,28 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertkd_ray.core.stages import FINETUNE
-from bertkd_ray.report.frame import (
-    BEST,
-    BLUE,
-    COLORS,
-    VERMILION,
-    Drawing,
-    Panel,
-    Style,
-    draw_panels,
-    label_axes,
-    styles,
-)
+from bertkd_ray.report import frame
+from bertkd_ray.report.frame import Drawing, Panel, Style, draw_panels, label_axes, styles
 from bertkd_ray.report.tables import ArmResult
-from bertkd_ray.training.curves import (
-    TRAIN_LOSS,
-    TRAIN_NLL,
-    VALID_ACCURACY,
-    VALID_BLEU,
-    VALID_LOSS,
-    VALID_NLL,
-    CurveRow,
-)
+from bertkd_ray.training import curves
+from bertkd_ray.training.curves import CurveRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,19 +59,19 @@ def finetuning_panels(history: History) -> list[Panel]:
 
     The best checkpoint, by validation loss, is ringed.
     """
-    training, validation = Style(BLUE, "-", ""), Style(VERMILION, "--", "o")
+    training, validation = Style(frame.BLUE, "-", ""), Style(frame.VERMILION, "--", "o")
     histories, unit = {"validation": history}, "nats per masked token"
 
     def loss(axes: Axes) -> None:
-        _draw_training(axes, history, TRAIN_LOSS, training, "training")
-        _draw_validation(axes, history, VALID_LOSS, validation, "validation", _best_step(history))
+        _draw_training(axes, history, curves.TRAIN_LOSS, training, "training")
+        _draw_validation(axes, history, curves.VALID_LOSS, validation, "validation", _best_step(history))
         _finish(axes, unit)
-        _limit_to_trend(axes, [history], TRAIN_LOSS)
+        _limit_to_trend(axes, [history], curves.TRAIN_LOSS)
 
     labels = "masked tokens predicted, %", "% of masked tokens"
     return [
-        Panel("C-MLM loss", loss, _summary(histories, VALID_LOSS, unit)),
-        _validation_panel("Masked accuracy", histories, VALID_ACCURACY, *labels, scale=100, series=[validation]),
+        Panel("C-MLM loss", loss, _summary(histories, curves.VALID_LOSS, unit)),
+        _validation_panel("Masked accuracy", histories, curves.VALID_ACCURACY, *labels, scale=100, series=[validation]),
     ]
 
 
@@ -103,13 +86,15 @@ def translation_loss_panels(arms: Mapping[str, History]) -> list[Panel]:
 
     def training(axes: Axes) -> None:
         for (name, history), style in zip(arms.items(), styles(len(arms)), strict=True):
-            _draw_training(axes, history, TRAIN_NLL, style, name)
+            _draw_training(axes, history, curves.TRAIN_NLL, style, name)
         _finish(axes, unit)
-        _limit_to_trend(axes, list(arms.values()), TRAIN_NLL)
+        _limit_to_trend(axes, list(arms.values()), curves.TRAIN_NLL)
 
     return [
-        Panel("Translation loss, training", training, _summary(arms, TRAIN_NLL, unit)),
-        _validation_panel("Translation loss, validation", arms, VALID_NLL, unit, unit, finish=_add_perplexity_axis),
+        Panel("Translation loss, training", training, _summary(arms, curves.TRAIN_NLL, unit)),
+        _validation_panel(
+            "Translation loss, validation", arms, curves.VALID_NLL, unit, unit, finish=_add_perplexity_axis
+        ),
     ]
 
 
@@ -117,8 +102,8 @@ def translation_quality_panels(arms: Mapping[str, History]) -> list[Panel]:
     """Token accuracy and greedy BLEU on the validation set, of every arm over the student's steps; best ringed."""
     accuracy = "target tokens predicted, %", "% of target tokens"
     return [
-        _validation_panel("Token accuracy", arms, VALID_ACCURACY, *accuracy, scale=100),
-        _validation_panel("Greedy BLEU", arms, VALID_BLEU, "BLEU, validation set", "BLEU"),
+        _validation_panel("Token accuracy", arms, curves.VALID_ACCURACY, *accuracy, scale=100),
+        _validation_panel("Greedy BLEU", arms, curves.VALID_BLEU, "BLEU, validation set", "BLEU"),
     ]
 
 
@@ -131,9 +116,11 @@ def draw_seeds(arms: Mapping[str, Sequence[History]], stem: Path) -> Drawing:
 
     def bleu(axes: Axes) -> None:
         for (name, histories), style in zip(arms.items(), styles(len(arms)), strict=True):
-            steps, means, deviations = _over_seeds(histories, VALID_BLEU)
-            mean = [CurveRow(int(step), 0.0, {VALID_BLEU: value}) for step, value in zip(steps, means, strict=True)]
-            _draw_validation(axes, mean, VALID_BLEU, style, name, None)
+            steps, means, deviations = _over_seeds(histories, curves.VALID_BLEU)
+            mean = [
+                CurveRow(int(step), 0.0, {curves.VALID_BLEU: value}) for step, value in zip(steps, means, strict=True)
+            ]
+            _draw_validation(axes, mean, curves.VALID_BLEU, style, name, None)
             band = means - deviations, means + deviations
             axes.fill_between(steps, *band, color=style.color, alpha=0.15, lw=0, zorder=1)
         _finish(axes, "BLEU, validation set")
@@ -231,7 +218,7 @@ def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _best_step(history: History) -> float | None:
     """The step of the best checkpoint, by greedy BLEU; where there is none by likelihood, of a teacher by loss."""
-    for key, best in ((VALID_BLEU, np.argmax), (VALID_NLL, np.argmin), (VALID_LOSS, np.argmin)):
+    for key, best in ((curves.VALID_BLEU, np.argmax), (curves.VALID_NLL, np.argmin), (curves.VALID_LOSS, np.argmin)):
         steps, values = _series(history, key)
         if len(steps):
             return float(steps[best(values)])
@@ -284,7 +271,15 @@ def _draw_validation(
     ring = steps == best
     if ring.any():
         axes.plot(
-            steps[ring], scale * values[ring], "o", ms=11, mfc="none", mec=COLORS["ink"], mew=1.3, zorder=4, label=BEST
+            steps[ring],
+            scale * values[ring],
+            "o",
+            ms=11,
+            mfc="none",
+            mec=frame.COLORS["ink"],
+            mew=1.3,
+            zorder=4,
+            label=frame.BEST,
         )
 
 
@@ -327,7 +322,9 @@ def _finish(axes: Axes, label: str) -> None:
 
     label_axes(axes, "optimizer step", label)
     if not axes.get_lines():
-        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color=COLORS["faint"])
+        axes.text(
+            0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color=frame.COLORS["faint"]
+        )
         axes.set(xticks=[], yticks=[])
         return
     last_step = max(float(np.max(line.get_xdata())) for line in axes.get_lines())
@@ -340,7 +337,7 @@ def _finish(axes: Axes, label: str) -> None:
 
 
 def _draw_bars(axes: Axes, values: Mapping[str, float], form: str, colors: Sequence[str] = ()) -> None:
-    bars = axes.barh(list(values), list(values.values()), color=list(colors) or BLUE, height=0.62)
+    bars = axes.barh(list(values), list(values.values()), color=list(colors) or frame.BLUE, height=0.62)
     axes.bar_label(bars, [format(value, form) for value in values.values()], padding=4)
     axes.set_xlim(0, 1.15 * max([*values.values(), 1e-9]))
     axes.invert_yaxis()

@@ -54,13 +54,10 @@ def length_panels(splits: Mapping[str, LengthCounts]) -> list[Panel]:
     ends = [_quantile(getattr(counts, side), counts.pairs, _AXIS_SHARE) for counts in splits.values() for side in SIDES]
     width = math.ceil((max(ends) + 1) / _LENGTH_BINS)
     edges = np.arange(0, max(ends) + width + 1, width)
-
-    def share(lengths: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
-        bins = len(edges) - 1
-        percent: NDArray[np.float64] = 100 * np.bincount(lengths // width, pairs, bins)[:bins] / pairs.sum()
-        return percent
-
-    shares = {side: [share(getattr(counts, side), counts.pairs) for counts in splits.values()] for side in SIDES}
+    shares = {
+        side: [_shares(getattr(counts, side), counts.pairs, edges - 0.5) for counts in splits.values()]
+        for side in SIDES
+    }
     highest = 1.05 * max(heights.max() for side in SIDES for heights in shares[side])
 
     def draw_side(side: str, axes: Axes) -> None:
@@ -88,27 +85,25 @@ def _quantile(values: NDArray[np.int64], pairs: NDArray[np.int64], share: float)
     return int(np.quantile(values, share, weights=pairs, method="inverted_cdf"))
 
 
+def _shares(values: NDArray[np.int64], pairs: NDArray[np.int64], limits: NDArray[Any]) -> NDArray[np.float64]:
+    """Percent of the pairs with values between each two limits, which no value is at."""
+    return np.asarray(100 * np.histogram(values, limits, weights=pairs)[0] / max(pairs.sum(), 1))
+
+
 def _draw_ratios(splits: Mapping[str, LengthCounts], axes: Axes) -> None:
     """On a logarithmic axis, where 2 is as far from 1 as 1/2 is; one bin has the ratio 1 in its middle."""
     from matplotlib.ticker import NullLocator
 
-    bins = {}
+    ratios = [counts.ratios() for counts in splits.values()]
+    octave_bins = [(np.round(np.log2(of) * _RATIO_BINS_AN_OCTAVE).astype(np.int64), pairs) for of, pairs in ratios]
     # At least from 1/2 to 2, so that a corpus of equal lengths looks like one.
-    low, high = -_RATIO_BINS_AN_OCTAVE, _RATIO_BINS_AN_OCTAVE
-    for name, counts in splits.items():
-        ratios, pairs = counts.ratios()
-        octave_bins = np.round(np.log2(ratios) * _RATIO_BINS_AN_OCTAVE).astype(np.int64)
-        if len(octave_bins):
-            low = min(low, -_quantile(-octave_bins, pairs, _AXIS_SHARE))
-            high = max(high, _quantile(octave_bins, pairs, _AXIS_SHARE))
-        bins[name] = octave_bins, pairs
-    low, high = low - 1, high + 1
-    edges = 2.0 ** ((np.arange(low, high + 2) - 0.5) / _RATIO_BINS_AN_OCTAVE)
-    shares = []
-    for octave_bins, pairs in bins.values():
-        within_axis = (octave_bins >= low) & (octave_bins <= high)
-        heights = np.bincount(octave_bins[within_axis] - low, pairs[within_axis], high - low + 1)
-        shares.append(100 * heights / max(pairs.sum(), 1))
+    low = high = _RATIO_BINS_AN_OCTAVE
+    for bins, pairs in octave_bins:
+        if len(bins):
+            low, high = max(low, _quantile(-bins, pairs, _AXIS_SHARE)), max(high, _quantile(bins, pairs, _AXIS_SHARE))
+    limits = np.arange(-low - 1, high + 3) - 0.5
+    edges = 2.0 ** (limits / _RATIO_BINS_AN_OCTAVE)
+    shares = [_shares(bins, pairs, limits) for bins, pairs in octave_bins]
     _draw_stairs(axes, list(splits), shares, edges)
     axes.set_xscale("log", base=2)
     axes.set_xlim(edges[0], edges[-1])

@@ -78,14 +78,14 @@ class Results:
 
         arms: list[ArmResult] = []
         samples = self.config.translate.bootstrap_samples
-        baseline = None
+        resamples: dict[str | None, BleuResamples] = {}
         if self.control is not None and len(self.translations) > 1:
-            baseline = resampled(self.stages[TRANSLATE.result(self.control)], self.translations[self.control], samples)
-        for arm, table in self.translations.items():
+            tables = self.translations.items()
+            resamples = {arm: resampled(self.stages[TRANSLATE.result(arm)], of, samples) for arm, of in tables}
+        for arm in self.translations:
             student, translation = self.stages[DISTILL.result(arm)], self.stages[TRANSLATE.result(arm)]
-            compared = None
-            if baseline is not None and arm != self.control:
-                compared = compare([baseline], [resampled(translation, table, samples)])
+            is_compared = resamples and arm != self.control
+            compared = compare([resamples[self.control]], [resamples[arm]]) if is_compared else None
             arms.append(
                 ArmResult(
                     arm=arm,

@@ -76,9 +76,9 @@ class SeedResult:
 
     def as_json(self) -> dict[str, Any]:
         """The student's entry in `--json`."""
-        teacher = asdict(self.teacher) if self.teacher else None
-        scores = {name: value for name, value in self.scores.as_json().items() if name != "arm"}
-        return {"seed": self.seed, **scores, **_locations(self), "teacher": teacher}
+        tree = asdict(self)
+        scores = {name: value for name, value in tree.pop("scores").items() if name != "arm"}
+        return {"seed": self.seed, **scores, **tree}
 
 
 @dataclass(frozen=True)
@@ -133,15 +133,13 @@ _SCORES = ("valid_bleu", "test_bleu", "legacy_bleu", "chrf", "valid_perplexity",
 
 def study_text(arms: Sequence[StudyArm], run_id: str, signatures: Mapping[str, str]) -> str:
     """The table for the terminal: arms, seconds a stage, the seeds, the metrics' signatures."""
-    tables = [_scores(arms), _more_scores(arms), _teachers(arms), _seconds(arms)]
-    return join_blocks([*map(text_table, tables), _notes(arms, run_id), signature_lines(signatures, "{}  {}")])
+    return join_blocks([*map(text_table, _tables(arms)), _notes(arms, run_id), signature_lines(signatures, "{}  {}")])
 
 
 def study_markdown(arms: Sequence[StudyArm], run_id: str, signatures: Mapping[str, str]) -> str:
     """The tables of `study_text` as GitHub-flavoured Markdown, and below them every student with the id of its run."""
-    tables = [_more_scores(arms), _teachers(arms), _seconds(arms), _students(arms)]
-    blocks = [markdown_table(_scores(arms)), _notes(arms, run_id), *map(markdown_table, tables)]
-    return join_blocks([*blocks, signature_lines(signatures, "- {}: `{}`")], "\n")
+    scores, *others = map(markdown_table, [*_tables(arms), _students(arms)])
+    return join_blocks([scores, _notes(arms, run_id), *others, signature_lines(signatures, "- {}: `{}`")], "\n")
 
 
 def study_csv(arms: Sequence[StudyArm]) -> str:
@@ -160,13 +158,14 @@ def study_csv(arms: Sequence[StudyArm]) -> str:
 
 def students_csv(arms: Sequence[StudyArm]) -> str:
     """One line a student, with its artifacts and the id of its run."""
-    names = ["parameters", *_SCORES, "delta", "p_value"]
-    rows = [
-        [arm.arm, result.seed, *(getattr(result.scores, name) for name in names), *_locations(result).values()]
-        for arm in arms
-        for result in arm.seeds
-    ]
-    return csv_text(["arm", "seed", *names, "student", "translation", "run_id"], rows)
+    scores = ["parameters", *_SCORES, "delta", "p_value"]
+    header = ["arm", "seed", *scores, "student", "translation", "run_id"]
+    figures = [{"arm": arm.arm, **result.as_json()} for arm in arms for result in arm.seeds]
+    return csv_text(header, [[of[name] for name in header] for of in figures])
+
+
+def _tables(arms: Sequence[StudyArm]) -> list[list[TableRow]]:
+    return [_scores(arms), _more_scores(arms), _teachers(arms), seconds_table({arm.arm: arm.seconds for arm in arms})]
 
 
 def _scores(arms: Sequence[StudyArm]) -> list[TableRow]:
@@ -205,33 +204,21 @@ def _teachers(arms: Sequence[StudyArm]) -> list[TableRow]:
     return rows
 
 
-def _seconds(arms: Sequence[StudyArm]) -> list[TableRow]:
-    return seconds_table({arm.arm: arm.seconds for arm in arms})
-
-
 def _students(arms: Sequence[StudyArm]) -> list[TableRow]:
     rows = [["arm", "seed", "valid BLEU", "test BLEU", "chrF", "Δ control", "p", "MLflow run"]]
     for arm in arms:
         for result in arm.seeds:
-            scores = [
-                format_number(getattr(result.scores, name), ".2f") for name in ("valid_bleu", "test_bleu", "chrf")
-            ]
-            delta, p = format_number(result.scores.delta, "+.2f"), format_p(result.scores.p_value)
+            of = result.scores
+            scores = [format_number(score, ".2f") for score in (of.valid_bleu, of.test_bleu, of.chrf)]
+            delta, p = format_number(of.delta, "+.2f"), format_p(of.p_value)
             rows.append([arm.arm, str(result.seed), *scores, delta, p, result.run_id or NO_VALUE])
     return rows
 
 
 def _notes(arms: Sequence[StudyArm], run_id: str) -> list[str]:
-    seeds = [str(result.seed) for result in arms[0].seeds]
-    if len(seeds) == 1:
-        note = (
-            f"Seed {seeds[0]} alone: p, two-tailed, is of these students on other test sentences, not of other seeds."
-        )
+    seeds = ", ".join(str(result.seed) for result in arms[0].seeds)
+    if len(arms[0].seeds) == 1:
+        note = f"Seed {seeds} alone: p, two-tailed, is of these students on other test sentences, not of other seeds."
     else:
-        spread = f"Mean ± standard deviation over seeds {', '.join(seeds)}"
-        note = f"{spread}; p: two-tailed bootstrap over sentences and seeds."
+        note = f"Mean ± standard deviation over seeds {seeds}; p: two-tailed bootstrap over sentences and seeds."
     return [note, *([f"MLflow run of the study: {run_id}"] if run_id else [])]
-
-
-def _locations(result: SeedResult) -> dict[str, str]:
-    return {"student": result.student, "translation": result.translation, "run_id": result.run_id}

@@ -54,14 +54,12 @@ def results_table(rows: Sequence[ArmResult], signatures: Mapping[str, str] | Non
 
     Long arm names are cut where the scores would not fit beside them; signatures are never cut.
     """
-    return join_blocks([text_table(_scores(rows)), text_table(_seconds(rows)), signature_lines(signatures, "{}  {}")])
+    return join_blocks([*map(text_table, _tables(rows)), signature_lines(signatures, "{}  {}")])
 
 
 def as_markdown(rows: Sequence[ArmResult], signatures: Mapping[str, str] | None = None) -> str:
     """`results_table` as GitHub-flavoured Markdown."""
-    return join_blocks(
-        [markdown_table(_scores(rows)), markdown_table(_seconds(rows)), signature_lines(signatures, "- {}: `{}`")], "\n"
-    )
+    return join_blocks([*map(markdown_table, _tables(rows)), signature_lines(signatures, "- {}: `{}`")], "\n")
 
 
 def as_csv(rows: Sequence[ArmResult]) -> str:
@@ -79,17 +77,13 @@ def csv_text(header: list[str], rows: list[list[Any]]) -> str:
     return text.getvalue()
 
 
-def _scores(rows: Sequence[ArmResult]) -> list[TableRow]:
+def _tables(rows: Sequence[ArmResult]) -> list[list[TableRow]]:
     table = [["arm", "params", "valid BLEU", "test BLEU", "legacy BLEU", "chrF", "Δ control", "p"]]
     for row in rows:
         scores = [format_number(score, ".2f") for score in (row.valid_bleu, row.test_bleu, row.legacy_bleu, row.chrf)]
         delta, p_value = format_number(row.delta, "+.2f"), format_p(row.p_value)
         table.append([row.arm, human_count(row.parameters), *scores, delta, p_value])
-    return table
-
-
-def _seconds(rows: Sequence[ArmResult]) -> list[TableRow]:
-    return seconds_table({row.arm: row.seconds for row in rows})
+    return [table, seconds_table({row.arm: row.seconds for row in rows})]
 
 
 def seconds_table(arms: Mapping[str, Mapping[str, float]]) -> list[TableRow]:
