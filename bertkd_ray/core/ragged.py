@@ -43,7 +43,7 @@ class Ragged:
 
     @classmethod
     def from_lists(cls, rows: list[list[int]]) -> Self:
-        """From Python lists; for tests and single sentences, not for training data."""
+        """From Python lists, as int32."""
         return cls.from_arrow(pa.array(rows, pa.list_(pa.int32())))
 
     @classmethod

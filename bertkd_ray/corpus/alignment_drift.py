@@ -33,13 +33,10 @@ def drift_line(src: Iterable[str], tgt: Iterable[str]) -> int | None:
     before = _similarity((long[0][:count], long[1][:count]), short)
     after = _similarity((long[0][surplus:], long[1][surplus:]), short)
     gain = before - after
-    total = np.concatenate([[0.0], np.cumsum(gain)])
-    line = int(np.argmax(total))
-    certain = [_certainty(gain[:line]), _certainty(-gain[line:])]
+    line = int(np.argmax(np.concatenate([[0.0], np.cumsum(gain)])))
     # At either end there is nothing on one side that could speak.
-    if any(value is not None and value < _CERTAIN for value in certain):
-        return None
-    return line
+    is_uncertain = any(len(side) and _certainty(side) < _CERTAIN for side in (gain[:line], -gain[line:]))
+    return None if is_uncertain else line
 
 
 _Features = tuple[NDArray[np.float64], NDArray[np.uint64]]
@@ -68,9 +65,7 @@ def _similarity(ours: _Features, theirs: _Features) -> NDArray[np.float64]:
     return np.asarray(common / np.maximum(every, 1) - np.abs(lengths - theirs[0]), np.float64)
 
 
-def _certainty(gain: NDArray[np.float64]) -> float | None:
-    """The standard errors by which the sum lies above 0; None where there is nothing to sum."""
-    if len(gain) == 0:
-        return None
+def _certainty(gain: NDArray[np.float64]) -> float:
+    """The standard errors by which the sum lies above 0."""
     spread = float(np.sqrt(np.sum(gain**2)))
     return float(np.sum(gain)) / spread if spread else 0.0

@@ -75,12 +75,11 @@ def count_odd_lines(lines: Sequence[str]) -> dict[str, int]:
         "not_nfc": sum(not unicodedata.is_normalized("NFC", line) for line in lines),
         "control_characters": sum(_CONTROL.search(line) is not None for line in lines),
         "zero_width": sum(_ZERO_WIDTH.search(line) is not None for line in lines),
-        "invisible": sum(_CONTROL.sub("", line).strip() != "" and not any(map(_is_visible, line)) for line in lines),
+        "invisible": sum(
+            _CONTROL.sub("", line).strip() != "" and all(unicodedata.category(letter)[0] in "CZ" for letter in line)
+            for line in lines
+        ),
     }
-
-
-def _is_visible(character: str) -> bool:
-    return unicodedata.category(character)[0] not in "CZ"
 
 
 def held_out_splits(src: Sequence[str], shares: Mapping[str, float]) -> NDArray[np.int8]:
@@ -114,5 +113,4 @@ def _words(lines: pa.StringArray) -> NDArray[np.int64]:
 
 
 def _first(applies: Sequence[NDArray[np.bool_]]) -> NDArray[np.int8]:
-    numbers = [np.int8(number) for number in range(1, len(applies) + 1)]
-    return np.select(applies, numbers, default=np.int8(KEPT))
+    return np.select(applies, list(range(1, len(applies) + 1)), KEPT).astype(np.int8)

@@ -7,7 +7,7 @@ and `tgt`. Nothing that a data set brings as code is run.
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -37,10 +37,7 @@ def read_parquet(path: str, src_column: str = "src", tgt_column: str = "tgt") ->
     """
     filesystem, names = _parquet_files(path)
     for name in names:
-        row = 1
-        for batch in _batches(filesystem, name, [src_column, tgt_column]):
-            yield _pairs(batch, (src_column, tgt_column), name, row)
-            row += len(batch)
+        yield from _pairs(_batches(filesystem, name, [src_column, tgt_column]), (src_column, tgt_column), name)
 
 
 def parquet_rows(path: str) -> int:
@@ -84,10 +81,7 @@ def read_dataset(
         raise UserError(
             f"{where}: cannot be loaded ({one_line(error)[:300]}); correct dataset, subset or split"
         ) from error
-    row = 1
-    for table in _tables(loaded, where):
-        yield _pairs(table, (src_column, tgt_column), where, row)
-        row += len(table)
+    yield from _pairs(_tables(loaded, where), (src_column, tgt_column), where)
 
 
 def dataset_hash(name: str, revision: str | None) -> str:
@@ -141,19 +135,18 @@ def _parquet_files(path: str) -> tuple[fs.FileSystem, list[str]]:
         raise unreadable_error(path, error) from error
     below = {info.path[len(inner.rstrip("/")) + 1 :]: info.path for info in infos if info.type == fs.FileType.File}
     if star:
-        pattern = before[before.rfind("/") + 1 :] + star + after
-        names = [name for relative, name in below.items() if _fits(relative, pattern)]
+        pattern = (before[before.rfind("/") + 1 :] + star + after).split("/")
+        names = [
+            name
+            for inner, name in below.items()
+            if len(parts := inner.split("/")) == len(pattern) and all(map(fnmatchcase, parts, pattern))
+        ]
     else:
         hidden = re.compile(r"(^|/)[_.]")
         names = [name for inner, name in below.items() if inner.endswith(".parquet") and not hidden.search(inner)]
     if not names:
         raise UserError(f"{path}: no Parquet file is here; correct the path or the pattern")
     return filesystem, sorted(names)
-
-
-def _fits(relative: str, pattern: str) -> bool:
-    parts, patterns = relative.split("/"), pattern.split("/")
-    return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
 
 
 def _batches(filesystem: fs.FileSystem, name: str, columns: list[str]) -> Iterator[pa.Table]:
@@ -210,20 +203,23 @@ def _column_path(schema: pa.Schema, column: str, where: str) -> list[str]:
     return path
 
 
-def _pairs(table: pa.Table, columns: tuple[str, str], where: str, first_row: int) -> pa.Table:
-    sides = []
-    for column in columns:
-        first, *others = _column_path(table.schema, column, where)
-        values = table[first].combine_chunks()
-        values = (pc.struct_field(values, others) if others else values).cast(pa.large_string())
-        if values.null_count:
-            row = first_row + pc.index(values.is_null(), True).as_py()
-            raise UserError(f"{where}: row {row}: column {column} is null; remove such rows, or fill them")
-        try:
-            values.validate(full=True)
-        except pa.ArrowInvalid:
-            rows = f"rows {first_row} to {first_row + len(values) - 1}"
-            raise UserError(f"{where}: column {column} is not UTF-8 in one of {rows}; write it again") from None
-        is_long = pc.greater(pc.binary_length(values), MAX_LINE_BYTES)
-        sides.append(pc.if_else(is_long, "", values).cast(pa.string()))
-    return pa.table(sides, schema=PAIRS)
+def _pairs(tables: Iterable[pa.Table], columns: tuple[str, str], where: str) -> Iterator[pa.Table]:
+    first_row = 1
+    for table in tables:
+        yield pa.table([_text(table, column, where, first_row) for column in columns], schema=PAIRS)
+        first_row += len(table)
+
+
+def _text(table: pa.Table, column: str, where: str, first_row: int) -> pa.StringArray:
+    first, *others = _column_path(table.schema, column, where)
+    values = table[first].combine_chunks()
+    values = (pc.struct_field(values, others) if others else values).cast(pa.large_string())
+    if values.null_count:
+        row = first_row + pc.index(values.is_null(), True).as_py()
+        raise UserError(f"{where}: row {row}: column {column} is null; remove such rows, or fill them")
+    try:
+        values.validate(full=True)
+    except pa.ArrowInvalid:
+        rows = f"rows {first_row} to {first_row + len(values) - 1}"
+        raise UserError(f"{where}: column {column} is not UTF-8 in one of {rows}; write it again") from None
+    return pc.if_else(pc.greater(pc.binary_length(values), MAX_LINE_BYTES), "", values).cast(pa.string())

@@ -8,7 +8,6 @@ order in which tasks end. Two different sentences have the same hash with a prob
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,26 +20,18 @@ OVERLAP, DUPLICATE = 1, 2
 """Reasons to drop a pair; both may apply to one."""
 
 HASHES = pa.schema([("high", pa.uint64()), ("low", pa.uint64()), ("place", pa.int64()), ("kind", pa.uint8())])
+"""A row is a hash in two halves, the position of its pair (ascending with the input) and its kind."""
 DROPS = pa.schema([("place", pa.int64()), ("reason", pa.uint8())])
 
 
-class Hashes(NamedTuple):
-    """n hashes, the positions of their pairs (ascending with the input) and their kinds; [n] each."""
-
-    high: NDArray[np.uint64]
-    low: NDArray[np.uint64]
-    place: NDArray[np.int64]
-    kind: NDArray[np.uint8]
-
-
-def hash_sentences(src: Sequence[str], positions: NDArray[np.int64], *, is_test: bool) -> Hashes:
-    """Hashes of normalised source sentences, whatever their case."""
+def hash_sentences(src: Sequence[str], positions: NDArray[np.int64], *, is_test: bool) -> pa.Table:
+    """Hashes of normalised source sentences, whatever their case, with the schema `HASHES`."""
     texts = (text.casefold() for text in src)
     return _hashes(texts, positions, TEST_SENTENCE if is_test else SENTENCE, "sentence")
 
 
-def hash_pairs(src: Sequence[str], tgt: Sequence[str], positions: NDArray[np.int64], split: str) -> Hashes:
-    """Hashes of normalised pairs; those of different splits are never equal."""
+def hash_pairs(src: Sequence[str], tgt: Sequence[str], positions: NDArray[np.int64], split: str) -> pa.Table:
+    """Hashes of normalised pairs, with the schema `HASHES`; those of different splits are never equal."""
     # Normalised text holds no line feed.
     texts = (f"{src_text}\n{tgt_text}" for src_text, tgt_text in zip(src, tgt, strict=True))
     return _hashes(texts, positions, PAIR, split)
@@ -51,14 +42,12 @@ def bucket_count(hashes: int) -> int:
     return max(1, -(-hashes // BUCKET_HASHES))
 
 
-def split_into_buckets(hashes: Sequence[Hashes], count: int) -> list[pa.Table]:
+def split_into_buckets(hashes: Sequence[pa.Table], count: int) -> list[pa.Table]:
     """One table with the schema `HASHES` a bucket, perhaps empty."""
-    if not hashes:
-        return [HASHES.empty_table()] * count
-    columns = [np.concatenate(column) for column in zip(*hashes, strict=True)]
-    bucket = ((columns[0] >> np.uint64(32)) * np.uint64(count)) >> np.uint64(32)
+    table = pa.concat_tables([HASHES.empty_table(), *hashes])
+    bucket = ((table["high"].to_numpy() >> np.uint64(32)) * np.uint64(count)) >> np.uint64(32)
     order = np.argsort(bucket, kind="stable")
-    table = pa.table([column[order] for column in columns], schema=HASHES)
+    table = table.take(pa.array(order))
     ends = np.searchsorted(bucket[order], np.arange(count + 1, dtype=np.uint64))
     return [table.slice(start, end - start) for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
 
@@ -83,9 +72,10 @@ def find_duplicates(bucket: pa.Table) -> pa.Table:
     return pa.table([positions[by_place], reasons[by_place]], schema=DROPS)
 
 
-def _hashes(texts: Iterable[str], positions: NDArray[np.int64], kind: int, person: str) -> Hashes:
+def _hashes(texts: Iterable[str], positions: NDArray[np.int64], kind: int, person: str) -> pa.Table:
     # `person` keeps the hashes of unlike things apart.
     key = person.encode()
     digests = b"".join(hashlib.blake2b(text.encode(), digest_size=16, person=key).digest() for text in texts)
     halves = np.frombuffer(digests, "<u8").reshape(-1, 2)
-    return Hashes(halves[:, 0], halves[:, 1], positions, np.full(len(positions), kind, np.uint8))
+    kinds = np.full(len(positions), kind, np.uint8)
+    return pa.table([halves[:, 0], halves[:, 1], positions, kinds], schema=HASHES)

@@ -104,7 +104,8 @@ def check_counts(pairs: Mapping[str, int]) -> str | None:
 
 def _kept_pairs(path: str, languages: tuple[str, str], text: Text) -> Iterator[tuple[str, str]]:
     names = [f"{_TRAIN}.{language}" for language in languages]
-    for lines in _aligned(names, [_training_lines(path, name) for name in names]):
+    sides = [(_STRIPPED.sub("", line) for line in _lines(path, name) if not _DROPPED.search(line)) for name in names]
+    for lines in _aligned(names, sides):
         tokens = _tokenise(lines, languages)
         if _is_kept(*tokens):
             yield _in_form(lines, tokens, text)
@@ -115,10 +116,6 @@ def _test_pairs(path: str, languages: tuple[str, str], text: Text) -> Iterator[t
         names = [f"IWSLT14.{test_set}.de-en.{language}.xml" for language in languages]
         for lines in _aligned(names, [_segments(path, name) for name in names]):
             yield _in_form(lines, _tokenise(lines, languages) if text == "paper" else lines, text)
-
-
-def _training_lines(path: str, name: str) -> Iterator[str]:
-    return (_STRIPPED.sub("", line) for line in _lines(path, name) if not _DROPPED.search(line))
 
 
 def _segments(path: str, name: str) -> Iterator[str]:
@@ -147,7 +144,7 @@ def _in_form(lines: tuple[str, str], tokens: tuple[str, str], text: Text) -> tup
     return unescape(lines[0], _XML_QUOTES).strip(), unescape(lines[1], _XML_QUOTES).strip()
 
 
-def _aligned(names: list[str], sides: list[Iterable[str]]) -> Iterator[tuple[str, str]]:
+def _aligned(names: list[str], sides: Sequence[Iterable[str]]) -> Iterator[tuple[str, str]]:
     counts = [0, 0]
     for src, tgt in zip_longest(*sides):
         counts[0] += src is not None

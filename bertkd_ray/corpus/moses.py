@@ -54,6 +54,9 @@ def escape_moses(text: str) -> str:
     return text.translate(_ESCAPE_TABLE)
 
 
+_detokenizer = lru_cache(MosesDetokenizer)
+
+
 def tokenise(text: str, lang: str) -> str:
     """A line of text as Moses' tokenizer writes it, escapes included; `lang` (ISO 639-1) chooses abbreviations.
 
@@ -102,27 +105,10 @@ def lower(text: str) -> str:
     return text.replace("Σ", "σ").lower()
 
 
-class _UnicodeTokenizer(MosesTokenizer):
-    """Moses' tokenizer with Unicode's letters, as Perl knows them; sacremoses has lists that lack whole scripts."""
-
-    def __init__(self, lang: str) -> None:
-        super().__init__(lang)
-        self.PAD_NOT_ISALNUM = _NOT_ALNUM, r" \1 "
-
-    def isanyalpha(self, text: str) -> bool:
-        """Whether a letter is in the text."""
-        return _ALPHA.search(text) is not None
-
-    def islower(self, text: str) -> bool:
-        """Whether all of the text is lower-case letters."""
-        return _LOWER.fullmatch(text) is not None
-
-
 @lru_cache
 def _tokenizer(lang: str) -> MosesTokenizer:
-    return _UnicodeTokenizer(lang)
-
-
-@lru_cache
-def _detokenizer(lang: str) -> MosesDetokenizer:
-    return MosesDetokenizer(lang)
+    """Moses' tokenizer with Unicode's letters, as Perl knows them; sacremoses has lists that lack whole scripts."""
+    tokenizer = MosesTokenizer(lang)
+    tokenizer.PAD_NOT_ISALNUM = _NOT_ALNUM, r" \1 "
+    tokenizer.isanyalpha, tokenizer.islower = _ALPHA.search, _LOWER.fullmatch
+    return tokenizer

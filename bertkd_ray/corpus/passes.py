@@ -38,7 +38,6 @@ from bertkd_ray.corpus.cleaning import (
 from bertkd_ray.corpus.deduplication import (
     DUPLICATE,
     OVERLAP,
-    Hashes,
     find_duplicates,
     hash_pairs,
     hash_sentences,
@@ -255,7 +254,7 @@ def _positions(chunk: Chunk, table: pa.Table) -> NDArray[np.int64]:
     return rows + (chunk.number << _PLACE_BITS)
 
 
-def _hashes(chunk: Chunk, split: str, table: pa.Table, corpus: CorpusConfig) -> list[Hashes]:
+def _hashes(chunk: Chunk, split: str, table: pa.Table, corpus: CorpusConfig) -> list[pa.Table]:
     positions = _positions(chunk, table)
     src, tgt = table["src"].to_pylist(), table["tgt"].to_pylist()
     hashes = []

@@ -165,7 +165,10 @@ def build_vocabulary(
     votes: dict[str, Counter[int]] = defaultdict(Counter)
     for piece, count in pieces.items():
         votes[piece.token][piece.bert_id] += count
-    bert_id_of = {token: _most_frequent(of_token, segmenter) for token, of_token in votes.items()}
+    bert_id_of = {
+        token: min(of_token, key=lambda bert_id: (-of_token[bert_id], segmenter.piece_string(bert_id)))
+        for token, of_token in votes.items()
+    }
     counts = {token: of_token.total() for token, of_token in votes.items()}
     for piece in _character_fallback(characters, segmenter):
         bert_id_of.setdefault(piece.token, piece.bert_id)
@@ -185,10 +188,6 @@ def build_vocabulary(
     )
 
 
-def _most_frequent(votes: Counter[int], segmenter: Segmenter) -> int:
-    return min(votes, key=lambda bert_id: (-votes[bert_id], segmenter.piece_string(bert_id)))
-
-
 def _character_fallback(characters: Iterable[str], segmenter: Segmenter) -> Iterable[Piece]:
     for character in characters:
         starting = segmenter.character_id(character, continues=False)
@@ -201,9 +200,7 @@ def _character_fallback(characters: Iterable[str], segmenter: Segmenter) -> Iter
 def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> Ragged:
     """Ids (int32) of every text, without BOS and EOS."""
     encodings = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-    rows = [encoding.ids for encoding in encodings]
-    offsets = offsets_of(np.fromiter((len(row) for row in rows), np.int64, len(rows)))
-    return Ragged(np.fromiter((i for row in rows for i in row), np.int32, int(offsets[-1])), offsets)
+    return Ragged.from_lists([encoding.ids for encoding in encodings])
 
 
 def _encode_words(tokenizer: Tokenizer, words: Sequence[str]) -> Ragged:

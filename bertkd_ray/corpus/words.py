@@ -77,23 +77,15 @@ class WordCache:
             self._row_of = Numbering(zip(list(self._row_of)[:known], range(known), strict=True))
         rows = np.fromiter(map(self._row_of.__getitem__, words), np.int64, len(words))
         if len(self._row_of) > known:
-            new = [words[index] for index in np.flatnonzero(rows >= known).tolist()]
-            self._rows = _joined(self._rows, self._compute(new))
+            old, new = self._rows, self._compute([words[index] for index in np.flatnonzero(rows >= known).tolist()])
+            offsets = np.concatenate([old.offsets, old.offsets[-1] + new.offsets[1:]])
+            self._rows = Ragged(np.concatenate([old.values, new.values]), offsets)
             self._met = np.concatenate([self._met, np.zeros(len(new), dtype=bool)])
         self._met[rows] = True
         integers = self._rows.take(rows)
         if np.count_nonzero(self._met) > self._capacity:
-            self._evict()
+            kept, every = np.flatnonzero(self._met), list(self._row_of)
+            self._row_of = Numbering((every[row], number) for number, row in enumerate(kept.tolist()))
+            self._rows = self._rows.take(kept)
+            self._met = np.zeros(len(kept), dtype=bool)
         return integers
-
-    def _evict(self) -> None:
-        kept = np.flatnonzero(self._met)
-        words = list(self._row_of)
-        self._row_of = Numbering((words[row], number) for number, row in enumerate(kept.tolist()))
-        self._rows = self._rows.take(kept)
-        self._met = np.zeros(len(kept), dtype=bool)
-
-
-def _joined(first: Ragged, second: Ragged) -> Ragged:
-    values = np.concatenate([first.values, second.values])
-    return Ragged(values, np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]]))

@@ -14,7 +14,6 @@ from bertkd_ray.corpus.deduplication import (
     PAIR,
     SENTENCE,
     TEST_SENTENCE,
-    Hashes,
     bucket_count,
     find_duplicates,
     hash_pairs,
@@ -59,7 +58,7 @@ def test_hashes_of_unlike_things_differ() -> None:
         hash_pairs(["b"], ["a"], place, "train"),
         hash_sentences(["a"], place, is_test=False),
     ]
-    assert len({(int(one.high[0]), int(one.low[0])) for one in found}) == len(found)
+    assert len({(one["high"][0].as_py(), one["low"][0].as_py()) for one in found}) == len(found)
 
 
 def test_sentences_of_test_and_train_have_the_same_hash_whatever_their_case() -> None:
@@ -68,10 +67,10 @@ def test_sentences_of_test_and_train_have_the_same_hash_whatever_their_case() ->
         hash_sentences(["Zwei HUNDE"], place, is_test=True),
         hash_sentences(["zwei Hunde"], place, is_test=False),
     )
-    assert (test.high[0], test.low[0]) == (train.high[0], train.low[0])
-    assert (test.kind[0], train.kind[0]) == (TEST_SENTENCE, SENTENCE)
+    assert (test["high"], test["low"]) == (train["high"], train["low"])
+    assert [table["kind"].to_pylist() for table in (test, train)] == [[TEST_SENTENCE], [SENTENCE]]
     lower, upper = (hash_pairs([text], ["x"], place, "train") for text in ("zwei Hunde", "Zwei HUNDE"))
-    assert (lower.high[0], lower.low[0]) != (upper.high[0], upper.low[0])
+    assert (lower["high"], lower["low"]) != (upper["high"], upper["low"])
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
@@ -81,7 +80,8 @@ def test_buckets_partition_the_hashes_by_their_high_half(count: int) -> None:
     high[:2] = [0, (1 << 64) - 1]
     parts = [slice(0, 400), slice(400, 1000)]
     kind = np.full(1000, PAIR, np.uint8)
-    buckets = split_into_buckets([Hashes(high[p], low[p], np.arange(1000)[p], kind[p]) for p in parts], count)
+    hashes = pa.table([high, low, np.arange(1000), kind], schema=HASHES)
+    buckets = split_into_buckets([hashes[part] for part in parts], count)
     assert len(buckets) == count
     tops = [table["high"].to_numpy() for table in buckets]
     assert sorted(np.concatenate(tops).tolist()) == sorted(high.tolist())
