@@ -104,10 +104,7 @@ def read_nth_table(store: Store, index: int, *path: str) -> pa.Table:
 def write_fragment(store: Store, table: pa.Table, *path: str, group_pairs: int) -> None:
     """Writes a Parquet file with row groups of `group_pairs` in one step."""
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, table.schema, compression="zstd") as writer:
-        for start in range(0, len(table), group_pairs):
-            group = table[start : start + group_pairs]
-            writer.write_table(group, row_group_size=len(group))
+    pq.write_table(table, sink, compression="zstd", row_group_size=group_pairs)
     store.write(sink.getvalue(), *path)
 
 

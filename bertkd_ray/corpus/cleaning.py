@@ -46,7 +46,7 @@ def filter_by_length(
 
 def filter_by_text(src: pa.ChunkedArray, tgt: pa.ChunkedArray, clean: CleanConfig) -> NDArray[np.int8]:
     """The reason why each normalised pair is dropped for its text: int8[n], 0 or 1 + the index in `TEXT_REASONS`."""
-    src_words, tgt_words = _words(src), _words(tgt)
+    src_words, tgt_words = word_counts(src), word_counts(tgt)
     shorter, longer = np.minimum(src_words, tgt_words), np.maximum(src_words, tgt_words)
     never = np.zeros(len(shorter), dtype=bool)
     return _first(
@@ -106,8 +106,8 @@ def copies(ids: NDArray[np.int64], weights: Sequence[float]) -> NDArray[np.int64
     return (whole + (keyed_uniform(_WEIGHT_KEY, ids) < weight - whole)).astype(np.int64)
 
 
-def _words(lines: pa.StringArray) -> NDArray[np.int64]:
-    """Words of normalised lines, in which one space stands between two words."""
+def word_counts(lines: pa.ChunkedArray) -> NDArray[np.int64]:
+    """int64[n], the words of every normalised line, in which one space stands between two words."""
     spaces = pc.count_substring(lines, " ").to_numpy(zero_copy_only=False)
     return spaces.astype(np.int64) + pc.greater(pc.binary_length(lines), 0).to_numpy(zero_copy_only=False)
 

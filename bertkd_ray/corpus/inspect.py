@@ -29,7 +29,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.keyed_random import keyed_uniform
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.core.redaction import redacted
-from bertkd_ray.corpus.cleaning import REASONS
+from bertkd_ray.corpus.cleaning import REASONS, word_counts
 from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.corpus.segmentation import WORD_START
 from bertkd_ray.corpus.tokenizer import BERT_IDS_FILE, UNK_ID
@@ -152,10 +152,6 @@ class CorpusFigures:
             del split["lengths"]
         return tree
 
-    def lengths(self) -> dict[str, LengthCounts]:
-        """The length counts by split."""
-        return {name: split.lengths for name, split in self.splits.items()}
-
     def metrics(self) -> dict[str, float]:
         """Every number by its path, `test/src/unknown_rate`; what could not be computed is left out."""
         tree = self.as_json()
@@ -193,13 +189,14 @@ def inspect_corpus(corpus: Artifact, *, seed: int) -> CorpusFigures:
     settings = corpus.config
     table = pq.read_table(pa.BufferReader(corpus.store.read(corpus.directory, TOKENIZER, BERT_IDS_FILE)))
     tokens = table["token"].to_pylist()
-    known_characters = {token[1] for token in tokens if len(token) == 2 and token[0] == WORD_START}
+    characters = [token[1] for token in tokens if len(token) == 2 and token[0] == WORD_START]
+    known = str.maketrans("", "", "".join([" ", *characters]))
     total = sum(entry.rows for split in SPLITS for entry in corpus.files_below(f"{split}/"))
     splits: dict[str, SplitFigures] = {}
     with Progress(total, "inspect", "pairs") as progress:
         done = 0
         for split in SPLITS:
-            splits[split] = _split_figures(corpus, split, known_characters, progress, done)
+            splits[split] = _split_figures(corpus, split, known, progress, done)
             done += splits[split].pairs
     return CorpusFigures(
         path=corpus.display_uri,
@@ -222,9 +219,9 @@ def _vocabulary_figures(table: pa.Table, tokens: list[str]) -> VocabularyFigures
 
 
 def _split_figures(
-    corpus: Artifact, split: str, known_characters: set[str], progress: Progress, done: int
+    corpus: Artifact, split: str, known: dict[int, int | None], progress: Progress, done: int
 ) -> SplitFigures:
-    sums: Counter[str] = Counter()
+    sums = {side: Counter[str]() for side in SIDES}
     length_pairs: Counter[tuple[int, int]] = Counter()
     unknown_characters: Counter[str] = Counter()
     groups = RowGroups(corpus, f"{split}/", _PAIR_COLUMNS)
@@ -233,52 +230,45 @@ def _split_figures(
         ids = {side: Ragged.from_arrow(group[f"{side}_ids"]) for side in SIDES}
         length_pairs.update(zip(ids["src"].lengths.tolist(), ids["tgt"].lengths.tolist(), strict=True))
         for side in SIDES:
-            sums.update({f"{side}_{name}": count for name, count in _text_sums(group[side]).items()})
-            is_unknown = ids[side].values == UNK_ID
-            unknown = int(np.count_nonzero(is_unknown))
-            sums[f"{side}_unknown"] += unknown
-            if unknown:
-                rows = np.unique(np.searchsorted(ids[side].offsets, np.flatnonzero(is_unknown), side="right") - 1)
-                text = "".join(group[side].take(pa.array(rows)).to_pylist())
-                unknown_characters.update(text.translate(dict.fromkeys(map(ord, {" ", *known_characters}))))
-        sums["pairs"] += len(group)
-        progress.update(done + sums["pairs"])
+            unknown = np.flatnonzero(ids[side].values == UNK_ID)
+            characters = pc.sum(pc.utf8_length(group[side])).as_py() or 0
+            sums[side].update(words=int(word_counts(group[side]).sum()), characters=characters, unknown=len(unknown))
+            rows = np.unique(np.searchsorted(ids[side].offsets, unknown, side="right") - 1)
+            unknown_characters.update("".join(group[side].take(pa.array(rows)).to_pylist()).translate(known))
+        done += len(group)
+        progress.update(done)
     lengths = LengthCounts.of(length_pairs)
     counts: dict[str, int] = dict(corpus.info["splits"][split])
     own_fields = {"pairs", "read", *(f"{side}_{name}" for side in SIDES for name in ("tokens", "unknown"))}
     return SplitFigures(
-        pairs=sums["pairs"],
+        pairs=length_pairs.total(),
         read=counts["read"],
         dropped={reason: counts[reason] for reason in REASONS if reason in counts},
         counted={name: count for name, count in counts.items() if name not in own_fields.union(REASONS)},
         with_empty_side=lengths.with_empty_side,
-        src=_side_figures("src", sums, lengths),
-        tgt=_side_figures("tgt", sums, lengths),
+        src=_side_figures(sums["src"], lengths.histogram("src")),
+        tgt=_side_figures(sums["tgt"], lengths.histogram("tgt")),
         lengths=lengths,
         ratio=_quantiles(*lengths.ratios(), {"p1": 0.01, "p5": 0.05, "median": 0.5, "p95": 0.95, "p99": 0.99}),
         unknown_characters=dict(unknown_characters.most_common(_EXAMPLES)),
     )
 
 
-def _text_sums(texts: pa.ChunkedArray) -> dict[str, int]:
-    """Words and characters of normalised sentences, in which one space stands between two words."""
-    sizes = pc.utf8_length(texts)
-    sentences = pc.sum(pc.greater(sizes, 0)).as_py() or 0
-    spaces = pc.sum(pc.count_substring(texts, " ")).as_py() or 0
-    return {"words": sentences + spaces, "characters": pc.sum(sizes).as_py() or 0}
-
-
-def _side_figures(side: str, sums: Counter[str], lengths: LengthCounts) -> SideFigures:
-    histogram = lengths.histogram(side)
+def _side_figures(sums: Counter[str], histogram: NDArray[np.int64]) -> SideFigures:
     values = np.arange(len(histogram))
     tokens, sentences = int(values @ histogram), int(histogram.sum())
     length = {
         "mean": tokens / sentences,
         **_quantiles(values.astype(np.float64), histogram, {"median": 0.5, "p95": 0.95, "max": 1.0}),
     }
-    words, characters, unknown = (sums[f"{side}_{name}"] for name in ("words", "characters", "unknown"))
     return SideFigures(
-        tokens, words, _rate(tokens, words), _rate(characters, tokens), length, unknown, _rate(unknown, tokens)
+        tokens=tokens,
+        words=sums["words"],
+        tokens_per_word=_rate(tokens, sums["words"]),
+        characters_per_token=_rate(sums["characters"], tokens),
+        length=length,
+        unknown=sums["unknown"],
+        unknown_rate=_rate(sums["unknown"], tokens),
     )
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config.corpus import SPLITS, CorpusConfig
+from bertkd_ray.corpus.bert_tokenizer import load_bert_tokenizer
 from bertkd_ray.corpus.chunks import Chunk, read_nth_table, read_table, write_fragment, write_tables
 from bertkd_ray.corpus.cleaning import (
     ID_COPY_BITS,
@@ -293,7 +294,7 @@ def _both_sides(table: pa.Table) -> pa.StringArray:
 def _piece_counter(storage: str, staging: str) -> PieceCounter:
     with scratch_directory("bert-") as scratch:
         bert = Store(storage).local(scratch, staging, BERT)
-        return PieceCounter(Segmenter.from_pretrained(str(bert)))
+        return PieceCounter(Segmenter(load_bert_tokenizer(bert)))
 
 
 @lru_cache(maxsize=1)

@@ -23,7 +23,7 @@ from bertkd_ray.config import Config
 from bertkd_ray.config.corpus import SPLITS, CorpusConfig
 from bertkd_ray.core.console import Progress, log
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.corpus.bert_tokenizer import TOKENIZER_FILES, tokenizer_hash
+from bertkd_ray.corpus.bert_tokenizer import TOKENIZER_FILES, load_bert_tokenizer, tokenizer_hash
 from bertkd_ray.corpus.chunks import Chunk, grouped, packed, read_table, split_into_chunks
 from bertkd_ray.corpus.cleaning import REASONS
 from bertkd_ray.corpus.deduplication import bucket_count
@@ -132,7 +132,7 @@ def _share_bert(pending: PendingArtifact, bert: str) -> Segmenter:
                 shutil.copy(Path(bert) / name, directory)
         _require_unchanged(pending, {"bert_tokenizer": tokenizer_hash(directory)})
         pending.store.upload(directory, pending.staging, BERT)
-        return Segmenter.from_pretrained(str(directory))
+        return Segmenter(load_bert_tokenizer(directory))
 
 
 def _require_unchanged(pending: PendingArtifact, hashes: dict[str, str]) -> None:
@@ -183,9 +183,7 @@ def _warn_of_swapped_sides(pending: PendingArtifact, config: Config, chunks: lis
 def _metrics(info: dict[str, Any]) -> dict[str, float]:
     figures: dict[str, float] = {"vocabulary": info["vocabulary"]}
     for split, counts in info["splits"].items():
-        figures[f"{split}/pairs"] = counts["pairs"]
         figures[f"{split}/dropped"] = sum(counts.get(reason, 0) for reason in REASONS)
-        for side in ("src", "tgt"):
-            figures[f"{split}/{side}_tokens"] = counts.get(f"{side}_tokens", 0)
-            figures[f"{split}/{side}_unknown"] = counts.get(f"{side}_unknown", 0)
+        for name in ("pairs", "src_tokens", "src_unknown", "tgt_tokens", "tgt_unknown"):
+            figures[f"{split}/{name}"] = counts.get(name, 0)
     return figures

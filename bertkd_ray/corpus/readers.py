@@ -40,14 +40,19 @@ _BLOCK_LINES = 4096
 _BUFFER_BYTES = 1 << 18
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _JSON_NAMES = {dict: "an object", list: "a list", bool: "a truth value", type(None): "null"}
-_ZSTD = "zstd"
 # The first bytes of what is read, and of what is not.
 _PACKED = {
     b"\x1f\x8b": "gzip",
-    b"\x28\xb5\x2f\xfd": _ZSTD,
-    b"\x50\x2a\x4d\x18": _ZSTD,  # by pzstd
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x50\x2a\x4d\x18": "zstd",  # by pzstd
     b"\xfd7zXZ\x00": "xz",
     b"BZh": "bzip2",
+}
+_UNPACKERS: dict[str, Callable[[Any], Any]] = {
+    "gzip": gzip.open,
+    "zstd": partial(pa.CompressedInputStream, compression="zstd"),
+    "xz": lzma.open,
+    "bzip2": bz2.open,
 }
 _NOT_READ = {
     b"PK\x03\x04": "a ZIP archive",
@@ -73,14 +78,11 @@ def open_bytes(path: str, *, once: bool = False) -> Iterator[IO[bytes]]:
         first = raw.peek(_MAGIC_BYTES)
         kind = next((kind for magic, kind in _PACKED.items() if first.startswith(magic)), None)
         if kind is not None:
-            unpacked = stack.enter_context(_unpacked(raw, kind))
+            unpacked = stack.enter_context(_UNPACKERS[kind](raw))
             yield stack.enter_context(io.BufferedReader(_Checked(unpacked, path, kind), _BUFFER_BYTES))
             return
-        for magic, what in _NOT_READ.items():
-            if first.startswith(magic):
-                raise UserError(
-                    f"{path}: is {what}, not text; unpack it, or pack the text with gzip, bzip2, xz or zstd"
-                )
+        if what := next((what for magic, what in _NOT_READ.items() if first.startswith(magic)), None):
+            raise UserError(f"{path}: is {what}, not text; unpack it, or pack the text with gzip, bzip2, xz or zstd")
         yield raw
 
 
@@ -90,7 +92,7 @@ def read_lines(path: str) -> Iterator[str]:
     A line over `MAX_LINE_BYTES` is read as an empty one. Raises UserError for what `open_bytes` refuses, for an empty
     file, and for invalid UTF-8 (line, and byte from 0).
     """
-    return (line or "" for line in _nullable_lines(path))
+    return (line or "" for block in _line_blocks(path) for line in block.to_pylist())
 
 
 def read_text_pairs(src_path: str, tgt_path: str) -> Iterator[pa.Table]:
@@ -154,8 +156,7 @@ def tables_of(pairs: Iterable[tuple[str, str]]) -> Iterator[pa.Table]:
     """Tables of pairs that come one by one."""
     stream = iter(pairs)
     while block := list(islice(stream, _BLOCK_LINES)):
-        src, tgt = zip(*block, strict=True)
-        yield pa.table([list(src), list(tgt)], schema=PAIRS)
+        yield pa.table([list(side) for side in zip(*block, strict=True)], schema=PAIRS)
 
 
 def content_hash(path: str) -> str:
@@ -213,13 +214,6 @@ class _Checked(io.RawIOBase):
         return len(data)
 
 
-def _unpacked(raw: IO[bytes], kind: str) -> Any:
-    if kind == _ZSTD:
-        return pa.CompressedInputStream(raw, _ZSTD)
-    unpackers: dict[str, Any] = {"gzip": gzip.open, "xz": lzma.open, "bzip2": bz2.open}
-    return unpackers[kind](raw)
-
-
 def blocks_of(stream: IO[bytes]) -> Iterator[bytes]:
     """All that a stream gives, in blocks."""
     return iter(partial(stream.read, _BUFFER_BYTES), b"")
@@ -263,11 +257,6 @@ def _line_blocks(path: str) -> Iterator[pa.StringArray]:
         log(f"warning: {path}: lines over {MAX_LINE_BYTES:,} bytes are read as empty ones: {too_long}")
 
 
-def _nullable_lines(path: str) -> Iterator[str | None]:
-    for block in _line_blocks(path):
-        yield from block.to_pylist()
-
-
 def not_utf8_error(path: str, first: int, lines: list[bytes]) -> UserError:
     """The error for lines of a file of which one is not UTF-8; first: the number of the first line."""
     for number, line in enumerate(lines, start=first):
@@ -280,7 +269,7 @@ def not_utf8_error(path: str, first: int, lines: list[bytes]) -> UserError:
 
 
 def _parsed(path: str, pair: Callable[[int, str], tuple[str, str]]) -> Iterator[pa.Table]:
-    lines = enumerate(_nullable_lines(path), start=1)
+    lines = enumerate((line for block in _line_blocks(path) for line in block.to_pylist()), start=1)
     return tables_of(("", "") if line is None else pair(number, line) for number, line in lines)
 
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from tokenizers import Regex, Tokenizer, models, normalizers
 
-from bertkd_ray.corpus.bert_tokenizer import CONTINUATION, MAX_WORD_LETTERS, BertTokenizer, load_bert_tokenizer
+from bertkd_ray.corpus.bert_tokenizer import CONTINUATION, MAX_WORD_LETTERS, BertTokenizer
 
 WORD_START = "▁"
 
@@ -97,17 +97,10 @@ class Segmenter:
 
     def __init__(self, bert: BertTokenizer) -> None:
         self.special_ids = bert.special_ids
-        self._tokenizer = bert.tokenizer
-        self._vocabulary: dict[str, int] = bert.tokenizer.get_vocab(with_added_tokens=False)
-        self._piece_strings = {piece_id: piece for piece, piece_id in self._vocabulary.items()}
+        self.tokenizer = bert.tokenizer
         self.isolated = isolated_characters(bert.tokenizer)
         self._chunk = re.compile(chunk_pattern(self.isolated))
         self._is_isolated = re.compile(f"[{self.isolated}]")
-
-    @staticmethod
-    def from_pretrained(directory: str) -> Segmenter:
-        """From the directory of a BERT-like model; raises as `load_bert_tokenizer`."""
-        return Segmenter(load_bert_tokenizer(directory))
 
     def segment(self, words: Sequence[str]) -> Iterator[list[tuple[str, int]]]:
         """The pieces of every word, each as its token and BERT id; the words are normalised and hold no white space.
@@ -121,7 +114,7 @@ class Segmenter:
             batch = words[begin : begin + _SEGMENT_BATCH]
             # Segmentation is local to words, and one text of many takes half the time of as many texts.
             lines = [batch[start : start + _LINE_WORDS] for start in range(0, len(batch), _LINE_WORDS)]
-            encodings = self._tokenizer.encode_batch([" ".join(line) for line in lines], add_special_tokens=False)
+            encodings = self.tokenizer.encode_batch([" ".join(line) for line in lines], add_special_tokens=False)
             for line, encoding in zip(lines, encodings, strict=True):
                 ids, offsets = encoding.ids, encoding.offsets
                 start = at = 0
@@ -133,10 +126,6 @@ class Segmenter:
                     yield self._merged_pieces(word) if pieces is None else pieces
                     start = end + 1
 
-    def piece_string(self, bert_id: int) -> str:
-        """BERT's own string of a piece."""
-        return self._piece_strings[bert_id]
-
     def is_isolated(self, character: str) -> bool:
         """Whether BERT makes the character a word of its own (punctuation, CJK)."""
         return self._is_isolated.fullmatch(character) is not None
@@ -146,13 +135,13 @@ class Segmenter:
 
         Where normalisation decomposes the character (Hangul), the first part counts, as for merged pieces.
         """
-        prefix = CONTINUATION if continues else ""
         normal = character
-        if self._tokenizer.normalizer is not None:
-            normal = self._tokenizer.normalizer.normalize_str(character).strip()
-        for candidate in (normal, normal[:1]):
-            if candidate and prefix + candidate in self._vocabulary:
-                return self._vocabulary[prefix + candidate]
+        if self.tokenizer.normalizer is not None:
+            normal = self.tokenizer.normalizer.normalize_str(character).strip()
+        for candidate in filter(None, (normal, normal[:1])):
+            bert_id = self.tokenizer.token_to_id(CONTINUATION + candidate if continues else candidate)
+            if bert_id is not None:
+                return bert_id
         return self.special_ids.unk
 
     def _aligned_pieces(
@@ -179,7 +168,7 @@ class Segmenter:
         return pieces if at == first + len(word) and marked == len(marks) else None
 
     def _merged_pieces(self, word: str) -> list[tuple[str, int]]:
-        encoding = self._tokenizer.encode(word, add_special_tokens=False)
+        encoding = self.tokenizer.encode(word, add_special_tokens=False)
         spans = self._spans(encoding.ids, encoding.offsets)
         pieces: list[tuple[str, int]] = []
         first = last = 0
@@ -257,9 +246,6 @@ def _isolated_by(splitter_json: str) -> str:
     offsets = set(Tokenizer.from_str(splitter_json).encode("a" + "a".join(characters) + "a").offsets)
     codes = [ord(character) for at, character in enumerate(characters) if (2 * at + 1, 2 * at + 2) in offsets]
     breaks = [0] + [at + 1 for at, (low, high) in enumerate(pairwise(codes)) if high != low + 1] + [len(codes)]
-    return "".join(_class_range(codes[first], codes[last - 1]) for first, last in pairwise(breaks))
-
-
-def _class_range(low: int, high: int) -> str:
-    first, last = (f"\\{chr(code)}" if code < 0x80 else chr(code) for code in (low, high))
-    return first if low == high else f"{first}-{last}"
+    escaped = [f"\\{chr(code)}" if code < 0x80 else chr(code) for code in codes]
+    ranges = [(escaped[first], escaped[last - 1]) for first, last in pairwise(breaks)]
+    return "".join(first if first == last else f"{first}-{last}" for first, last in ranges)

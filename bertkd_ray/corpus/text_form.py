@@ -27,8 +27,3 @@ class TextForm:
     def __post_init__(self) -> None:
         for key in ("src_lang", "tgt_lang"):
             object.__setattr__(self, key, language_code(getattr(self, key)))
-
-    @property
-    def is_raw(self) -> bool:
-        """Whether lines are text as people write it, not Moses tokens."""
-        return self.text == "raw"

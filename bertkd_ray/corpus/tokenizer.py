@@ -166,7 +166,7 @@ def build_vocabulary(
     for piece, count in pieces.items():
         votes[piece.token][piece.bert_id] += count
     bert_id_of = {
-        token: min(of_token, key=lambda bert_id: (-of_token[bert_id], segmenter.piece_string(bert_id)))
+        token: min(of_token, key=lambda bert_id: (-of_token[bert_id], segmenter.tokenizer.id_to_token(bert_id)))
         for token, of_token in votes.items()
     }
     counts = {token: of_token.total() for token, of_token in votes.items()}

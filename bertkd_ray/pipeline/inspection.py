@@ -34,7 +34,8 @@ def inspect(pipeline: Pipeline, corpus: Artifact | None, *, seed: int) -> tuple[
     figures = inspect_corpus(corpus, seed=seed)
     report = f"report-corpus-{corpus.fingerprint}"
     with scratch_directory("report-") as scratch:
-        drawn = draw_lengths(figures.lengths(), scratch / "lengths")
+        lengths = {name: split.lengths for name, split in figures.splits.items()}
+        drawn = draw_lengths(lengths, scratch / "lengths")
         (scratch / "corpus.txt").write_text(corpus_text(figures) + "\n", encoding="utf-8")
         (scratch / "corpus.json").write_text(json.dumps(figures.as_json(), indent=1), encoding="utf-8")
         store.upload(scratch, report)

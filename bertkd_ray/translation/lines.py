@@ -132,7 +132,7 @@ class LineTranslator:
     def __init__(
         self, engine: Engine, tokenizer: Tokenizer, settings: LineSettings, *, tokenised: bool = False
     ) -> None:
-        if tokenised and settings.form.is_raw:
+        if tokenised and settings.text == "raw":
             raise UserError("--tokenised: this model was trained on raw text, not on Moses tokens; leave it out")
         self._engine, self._tokenizer, self._form, self._tokenised = engine, tokenizer, settings.form, tokenised
         self._longest = min(settings.max_tokens, settings.positions - 1)

@@ -210,7 +210,7 @@ class PartTranslator:
             "hypotheses": by_sentence(to_raw(texts, form.text, form.tgt_lang), pa.string()),
             "scores": by_sentence(scores, pa.float32()),
         }
-        if not form.is_raw:
+        if form.text != "raw":
             columns["source_tokens"], columns["reference_tokens"] = rows["src"], rows["tgt"]
             columns["hypotheses_tokens"] = by_sentence(texts, pa.string())
         stats = {"rows": part.rows, "rejects": len(dead_letters), "part": asdict(part)}

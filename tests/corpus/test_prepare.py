@@ -14,6 +14,7 @@ from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus import prepare, sources
+from bertkd_ray.corpus.bert_tokenizer import load_bert_tokenizer
 from bertkd_ray.corpus.passes import CORPUS_SCHEMA, TOKENIZER
 from bertkd_ray.corpus.segmentation import Segmenter, normalise
 from bertkd_ray.corpus.tokenizer import decode, load_bert_ids, load_tokenizer
@@ -83,7 +84,7 @@ def test_ids_decode_to_the_text_and_stand_for_berts_pieces(project, corpus):
     tokenizer, bert_ids = load_tokenizer(directory), load_bert_ids(directory)
     assert len(bert_ids) == corpus.info["vocabulary"]
     assert len(bert_ids) % 8 == 0
-    segmenter = Segmenter.from_pretrained(project.bert)
+    segmenter = Segmenter(load_bert_tokenizer(project.bert))
     for row in rows_of(corpus, "train"):
         for side in ("src", "tgt"):
             assert decode(tokenizer, [row[f"{side}_ids"]]) == [row[side]]

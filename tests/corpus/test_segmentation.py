@@ -146,7 +146,7 @@ def test_marks_and_ids() -> None:
     ]
     assert pieces_of_words(UNCASED, ["man"])[0] == [Piece("▁man", BERT_ID["man"])]
     assert pieces_of_words(UNCASED, []) == []
-    assert UNCASED.piece_string(BERT_ID["##ner"]) == "##ner"
+    assert UNCASED.tokenizer.id_to_token(BERT_ID["##ner"]) == "##ner"
 
 
 def test_pieces_of_one_character_are_merged_with_the_first_id() -> None:
@@ -242,7 +242,7 @@ def test_surfaces_partition_the_word_and_start_with_the_one_word_start(text: str
 @given(TEXT, st.sampled_from([UNCASED, CASED]))
 def test_segmentation_is_local_to_words(text: str, segmenter: Segmenter) -> None:
     line = normalise(text)
-    bert = segmenter._tokenizer
+    bert = segmenter.tokenizer
     by_word = [piece for word in line.split() for piece in bert.encode(word, add_special_tokens=False).ids]
     assert bert.encode(line, add_special_tokens=False).ids == by_word
 
@@ -287,7 +287,7 @@ def mirrored(segmenter: Segmenter, raw: str) -> list[str]:
     """The original's notation: BERT's piece strings, `@@` before each that does not start a whitespace word."""
     cut = pieces_of_words(segmenter, normalise(unescape_moses(raw)).split())
     return [
-        ("" if piece.token.startswith(WORD_START) else "@@") + segmenter.piece_string(piece.bert_id)
+        ("" if piece.token.startswith(WORD_START) else "@@") + segmenter.tokenizer.id_to_token(piece.bert_id)
         for word in cut
         for piece in word
     ]
@@ -298,7 +298,7 @@ def bert_words(segmenter: Segmenter, raw: str) -> list[list[str]]:
     words: list[list[str]] = []
     for word in pieces_of_words(segmenter, normalise(unescape_moses(raw)).split()):
         for piece in word:
-            string = segmenter.piece_string(piece.bert_id)
+            string = segmenter.tokenizer.id_to_token(piece.bert_id)
             if piece.token.startswith(CONTINUATION):
                 words[-1].append("@@" + string)
             else:

@@ -134,7 +134,7 @@ def test_the_most_frequent_piece_stands_behind_a_token() -> None:
         vocabulary = build_vocabulary({across: of_man, "-n": of_n}, segmenter, lowercase=False)
         token = vocabulary.tokens.index("n")
         assert vocabulary.counts[token] == of_man + of_n
-        assert segmenter.piece_string(int(vocabulary.bert_ids[token])) == winner
+        assert segmenter.tokenizer.id_to_token(int(vocabulary.bert_ids[token])) == winner
 
 
 def test_the_order_of_the_words_does_not_matter() -> None:
@@ -481,7 +481,7 @@ def bert(kind: str, lines: list[str]) -> Segmenter:
 def differing_words(vocabulary: Vocabulary, segmenter: Segmenter, words: list[str]) -> tuple[list[str], int]:
     """Words that the tokenizer and BERT cut differently though BERT knows all of their pieces; words with an [UNK]."""
     unknown = segmenter.special_ids.unk
-    encodings = segmenter._tokenizer.encode_batch(words, add_special_tokens=False)
+    encodings = segmenter.tokenizer.encode_batch(words, add_special_tokens=False)
     differing, with_unknown = [], 0
     for word, pieces, row, encoding in zip(
         words, pieces_of_words(segmenter, words), rows(vocabulary.tokenizer(), words), encodings, strict=True
