@@ -36,7 +36,6 @@ _NORMALIZER_FIELDS = {
     "strip_accents": "strip_accents",
     "tokenize_chinese_chars": "handle_chinese_chars",
 }
-_CHUNK_BYTES = 1 << 20
 _CAPITAL = re.compile("[A-Z]")
 
 
@@ -76,8 +75,7 @@ def load_bert_tokenizer(directory: str | Path) -> BertTokenizer:
     if (directory / "tokenizer.json").is_file():
         tokenizer = _from_tokenizer_json(directory / "tokenizer.json", config)
     elif (directory / "vocab.txt").is_file():
-        _require_wordpiece_class(directory, config)
-        tokenizer = _from_vocabulary(directory / "vocab.txt", config)
+        tokenizer = _from_vocabulary(directory, config)
     else:
         raise UserError(
             f"teacher.model: {directory} has neither tokenizer.json nor vocab.txt; name a complete BERT directory"
@@ -119,15 +117,11 @@ def tokenizer_hash(directory: str | Path) -> str:
 def hash_files(directory: Path, names: Iterable[str]) -> str:
     """sha256 over the names and contents of those of the files that are there, as hex."""
     digest = hashlib.sha256()
-    for name in sorted(names):
-        path = directory / name
-        if not path.is_file():
-            continue
+    for path in (directory / name for name in sorted(names) if (directory / name).is_file()):
         # The size marks where a file ends, so that no two sets of files hash the same bytes.
-        digest.update(f"{name}\0{path.stat().st_size}\0".encode())
+        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
         with path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                digest.update(chunk)
+            hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
 
 
@@ -166,30 +160,24 @@ def _from_tokenizer_json(path: Path, config: dict[str, Any]) -> Tokenizer:
         ) from error
 
 
-def _from_vocabulary(path: Path, config: dict[str, Any]) -> Tokenizer:
+def _from_vocabulary(directory: Path, config: dict[str, Any]) -> Tokenizer:
+    path, model_config = directory / "vocab.txt", directory / "config.json"
+    kind = config.get("tokenizer_class")
+    if kind is None and model_config.is_file():
+        kind = read_json(model_config).get("tokenizer_class")
+    if kind is not None and str(kind).removesuffix("Fast") not in _WORDPIECE_CLASSES:
+        raise UserError(f"teacher.model: {directory}: its tokenizer is {kind}, not BERT's WordPiece alone; {SUPPORTED}")
     try:
         lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, ValueError) as error:
         raise UserError(f"teacher.model: {path} cannot be read as UTF-8 ({error}); name a complete BERT") from error
     vocabulary = {piece: number for number, piece in enumerate(lines)}
     is_cased = any(_CAPITAL.search(piece) and not piece.startswith("[") for piece in vocabulary)
-    tokenizer = Tokenizer(
-        models.WordPiece(
-            vocabulary, unk_token=_special_name(config, "[UNK]"), max_input_chars_per_word=MAX_WORD_LETTERS
-        )
-    )
+    unknown = _special_name(config, "[UNK]")
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=unknown, max_input_chars_per_word=MAX_WORD_LETTERS))
     tokenizer.normalizer = normalizers.BertNormalizer(**_stated({"do_lower_case": not is_cased, **config}))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return tokenizer
-
-
-def _require_wordpiece_class(directory: Path, config: dict[str, Any]) -> None:
-    model_config = directory / "config.json"
-    kind = config.get("tokenizer_class")
-    if kind is None and model_config.is_file():
-        kind = read_json(model_config).get("tokenizer_class")
-    if kind is not None and str(kind).removesuffix("Fast") not in _WORDPIECE_CLASSES:
-        raise UserError(f"teacher.model: {directory}: its tokenizer is {kind}, not BERT's WordPiece alone; {SUPPORTED}")
 
 
 def _stated(config: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import errno
 import fcntl
 import hashlib
 import http.client
-import json
 import os
 import re
 import time
@@ -20,8 +19,10 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple, NoReturn
+from typing import IO, Any
 from urllib.parse import unquote, urlsplit
+
+from pydantic import BaseModel
 
 from bertkd_ray.core.console import Progress
 from bertkd_ray.core.errors import UserError, one_line
@@ -73,7 +74,7 @@ def fetch(
         return path
 
 
-class _Version(NamedTuple):
+class _Version(BaseModel):
     """The version of a file on a server."""
 
     validator: str | None = None
@@ -93,7 +94,10 @@ class _Download:
         self._url, self._is_checked = url, is_checked
         self.part = path.with_name(f"{path.name}.part")
         self._note = path.with_name(f"{path.name}.part.json")
-        self._version = self._noted_version()
+        try:
+            self._version = _Version.model_validate_json(self._note.read_bytes())
+        except (OSError, ValueError):
+            self._version = _Version()
         self._furthest = self._size
         self._progress: Progress | None = None
 
@@ -146,18 +150,15 @@ class _Download:
             with opener.open(request, timeout=timeout) as response:
                 self._receive(response)
         except urllib.error.HTTPError as error:
-            self._raise_for_status(error)
+            error.close()
+            status = f"the server answers {error.code} {error.reason}"
+            if error.code == _RANGE_NOT_SATISFIABLE:
+                self.forget()  # it is longer than the server's file, so it is of another
+            if error.code in (_RANGE_NOT_SATISFIABLE, *_TRANSIENT_STATUSES):
+                raise _TransientError(status) from error
+            raise UserError(f"{redacted(self._url)}: {status}; correct the address") from error
         except (OSError, http.client.HTTPException) as error:
             raise _TransientError(_reason(error)) from error
-
-    def _raise_for_status(self, error: urllib.error.HTTPError) -> NoReturn:
-        error.close()
-        status = f"the server answers {error.code} {error.reason}"
-        if error.code == _RANGE_NOT_SATISFIABLE:
-            self.forget()  # it is longer than the server's file, so it is of another
-        if error.code in (_RANGE_NOT_SATISFIABLE, *_TRANSIENT_STATUSES):
-            raise _TransientError(status) from error
-        raise UserError(f"{redacted(self._url)}: {status}; correct the address") from error
 
     def _receive(self, response: Any) -> None:
         start = _range_start(response)
@@ -166,8 +167,10 @@ class _Download:
             raise _TransientError(f"the server skips to byte {start:,}")
         if self._progress is None:
             self._progress = Progress(size, f"download {self.part.stem}", "bytes", initial=start)
+        tag = response.headers.get("ETag") or "W/"
+        validator = response.headers.get("Last-Modified") if tag.startswith("W/") else tag
         with _writing(self.part):
-            file = self._opened(_Version(_validator(response), size), start)
+            file = self._opened(_Version(validator=validator, size=size), start)
         done = start
         with file:
             while block := response.read1(_BLOCK):
@@ -187,18 +190,9 @@ class _Download:
         stream.truncate(start)
         stream.seek(start)
         new = self._note.with_suffix(".new")
-        new.write_text(json.dumps(version._asdict()), encoding="utf-8")
+        new.write_text(version.model_dump_json(), encoding="utf-8")
         os.replace(new, self._note)
         return stream
-
-    def _noted_version(self) -> _Version:
-        """The version that the part is of; unknown where its note is gone or damaged."""
-        try:
-            version = _Version(**json.loads(self._note.read_bytes()))
-        except (OSError, ValueError, TypeError, RecursionError):
-            return _Version()
-        sound = isinstance(version.validator, str | None) and isinstance(version.size, int | None)
-        return version if sound and self.part.exists() else _Version()
 
 
 def _opener() -> urllib.request.OpenerDirector:
@@ -225,12 +219,6 @@ def _range_start(response: Any) -> int:
     if content_range is None:
         raise _TransientError("the server sends a part without saying which")
     return int(content_range[1])
-
-
-def _validator(response: Any) -> str | None:
-    tag = response.headers.get("ETag")
-    strong = tag if tag and not tag.startswith("W/") else None
-    return strong or response.headers.get("Last-Modified")
 
 
 def _reason(error: Exception) -> str:

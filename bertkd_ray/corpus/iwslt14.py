@@ -15,7 +15,6 @@ import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
-from typing import Literal
 from xml.sax.saxutils import unescape
 
 import pyarrow as pa
@@ -24,8 +23,6 @@ from pyarrow import fs
 from bertkd_ray.core.errors import UserError, one_line
 from bertkd_ray.corpus.moses import lower, tokenise
 from bertkd_ray.corpus.readers import blocks_of, byte_lines, locate, open_bytes
-
-Text = Literal["paper", "raw"]
 
 LANGUAGES = ("de", "en")
 EXPECTED_PAIRS: Mapping[str, int] = {"train": 160_239, "valid": 7_283, "test": 6_750}
@@ -46,7 +43,7 @@ _MAX_MEMBER_BYTES = 1 << 30
 _XML_QUOTES = {"&apos;": "'", "&quot;": '"'}
 
 
-def read_iwslt14(path: str, split: str, *, src_lang: str, tgt_lang: str, text: Text) -> Iterator[tuple[str, str]]:
+def read_iwslt14(path: str, split: str, *, src_lang: str, tgt_lang: str, text: str) -> Iterator[tuple[str, str]]:
     """(source, target) of a split, streamed.
 
     path: the archive, or the folder it unpacks to (or the one that holds it); local or a URI. split: train, valid or
@@ -102,7 +99,7 @@ def check_counts(pairs: Mapping[str, int]) -> str | None:
     )
 
 
-def _kept_pairs(path: str, languages: tuple[str, str], text: Text) -> Iterator[tuple[str, str]]:
+def _kept_pairs(path: str, languages: tuple[str, str], text: str) -> Iterator[tuple[str, str]]:
     names = [f"{_TRAIN}.{language}" for language in languages]
     sides = [(_STRIPPED.sub("", line) for line in _lines(path, name) if not _DROPPED.search(line)) for name in names]
     for lines in _aligned(names, sides):
@@ -111,7 +108,7 @@ def _kept_pairs(path: str, languages: tuple[str, str], text: Text) -> Iterator[t
             yield _in_form(lines, tokens, text)
 
 
-def _test_pairs(path: str, languages: tuple[str, str], text: Text) -> Iterator[tuple[str, str]]:
+def _test_pairs(path: str, languages: tuple[str, str], text: str) -> Iterator[tuple[str, str]]:
     for test_set in _TEST_SETS:
         names = [f"IWSLT14.{test_set}.de-en.{language}.xml" for language in languages]
         for lines in _aligned(names, [_segments(path, name) for name in names]):
@@ -138,7 +135,7 @@ def _is_kept(src: str, tgt: str) -> bool:
     )
 
 
-def _in_form(lines: tuple[str, str], tokens: tuple[str, str], text: Text) -> tuple[str, str]:
+def _in_form(lines: tuple[str, str], tokens: tuple[str, str], text: str) -> tuple[str, str]:
     if text == "paper":
         return lower(tokens[0]), lower(tokens[1])
     return unescape(lines[0], _XML_QUOTES).strip(), unescape(lines[1], _XML_QUOTES).strip()

@@ -22,28 +22,10 @@ from numpy.typing import NDArray
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config.corpus import SPLITS, CorpusConfig
+from bertkd_ray.corpus import cleaning, deduplication
 from bertkd_ray.corpus.bert_tokenizer import load_bert_tokenizer
 from bertkd_ray.corpus.chunks import Chunk, read_nth_table, read_table, write_fragment, write_tables
-from bertkd_ray.corpus.cleaning import (
-    ID_COPY_BITS,
-    KEPT,
-    TEXT_REASONS,
-    TOKEN_REASONS,
-    copies,
-    count_odd_lines,
-    count_reasons,
-    filter_by_length,
-    filter_by_text,
-    held_out_splits,
-)
-from bertkd_ray.corpus.deduplication import (
-    DUPLICATE,
-    OVERLAP,
-    find_duplicates,
-    hash_pairs,
-    hash_sentences,
-    split_into_buckets,
-)
+from bertkd_ray.corpus.cleaning import KEPT, copies, count_reasons
 from bertkd_ray.corpus.moses import unescape_moses
 from bertkd_ray.corpus.readers import PAIRS
 from bertkd_ray.corpus.segmentation import Segmenter, is_plain, lowercased, normalise
@@ -112,7 +94,7 @@ def clean_group(group: ChunkGroup, job: PrepareJob) -> PrepareStats:
             else:
                 _keep(store, job, chunk, split, table, stats)
     if job.buckets:
-        buckets = split_into_buckets(hashes, job.buckets)
+        buckets = deduplication.split_into_buckets(hashes, job.buckets)
         write_tables(store, buckets, job.staging, "hashes", f"{number:06d}.arrow")
     return stats
 
@@ -124,7 +106,7 @@ def find_duplicates_in_bucket(bucket: int, job: PrepareJob) -> PrepareStats:
     """
     store = Store(job.storage)
     names = [f"{group:06d}.arrow" for group in range(len(job.group_starts))]
-    drops = find_duplicates(
+    drops = deduplication.find_duplicates(
         pa.concat_tables([read_nth_table(store, bucket, job.staging, "hashes", name) for name in names])
     )
     starts = np.asarray(job.group_starts, np.int64) << _PLACE_BITS
@@ -147,8 +129,8 @@ def apply_drops(group: ChunkGroup, job: PrepareJob) -> PrepareStats:
                 continue
             table = read_table(store, job.staging, "clean", split, chunk.name)
             own = _positions(chunk, table)
-            overlaps = np.isin(own, positions[reasons == OVERLAP])
-            duplicates = np.isin(own, positions[reasons == DUPLICATE])
+            overlaps = np.isin(own, positions[reasons == deduplication.OVERLAP])
+            duplicates = np.isin(own, positions[reasons == deduplication.DUPLICATE])
             stats.counts[split]["test_overlap"] += int(overlaps.sum())
             stats.counts[split]["duplicate"] += int((duplicates & ~overlaps).sum())
             _keep(store, job, chunk, split, table.filter(pa.array(~overlaps & ~duplicates)), stats)
@@ -186,11 +168,11 @@ def _encoded(store: Store, job: PrepareJob, fragment: PendingFragment) -> tuple[
     counts: Counter[str] = Counter()
     keep = np.ones(len(text), dtype=bool)
     if not corpus.is_given_test(split):
-        reasons = filter_by_length(
+        reasons = cleaning.filter_by_length(
             ids["src"].lengths, ids["tgt"].lengths, corpus.max_side_tokens, corpus.max_pair_tokens
         )
         keep = reasons == KEPT
-        counts.update(count_reasons(reasons, TOKEN_REASONS))
+        counts.update(count_reasons(reasons, cleaning.TOKEN_REASONS))
     times = copies(text["id"].to_numpy(), weights(corpus)) if split == "train" else np.ones(len(text), np.int64)
     times *= keep
     counts["pairs"] = int(times.sum())
@@ -206,7 +188,7 @@ def _encoded(store: Store, job: PrepareJob, fragment: PendingFragment) -> tuple[
     table = text.cast(CORPUS_SCHEMA).replace_schema_metadata(metadata)
     for copy, file in reversed(list(enumerate(files))):
         taken = table.filter(pa.array(times > copy))
-        moved = pc.add(taken["id"], pa.scalar(copy << ID_COPY_BITS, pa.int64()))
+        moved = pc.add(taken["id"], pa.scalar(copy << cleaning.ID_COPY_BITS, pa.int64()))
         taken = taken.set_column(0, "id", moved)
         write_fragment(store, taken, job.artifact, file, group_pairs=corpus.group_pairs)
     return counts, files
@@ -220,18 +202,18 @@ def _fragment_files(name: str, copied: int) -> list[str]:
 def _cleaned(raw: pa.Table, chunk: Chunk, corpus: CorpusConfig, stats: PrepareStats) -> Iterator[tuple[str, pa.Table]]:
     """The normalised pairs of a chunk that no rule for one pair drops, by the split they belong to."""
     table = normalised_pairs(raw, corpus)
-    reasons = filter_by_text(table["src"], table["tgt"], corpus.clean)
+    reasons = cleaning.filter_by_text(table["src"], table["tgt"], corpus.clean)
     shares = corpus.held_out() if chunk.split == "train" else {}
-    drawn = held_out_splits(table["src"].to_pylist(), shares)
+    drawn = cleaning.held_out_splits(table["src"].to_pylist(), shares)
     table = table.add_column(0, "id", pa.array(np.arange(chunk.first_id, chunk.first_id + chunk.rows)))
     for number, split in enumerate((chunk.split, *shares)):
         members = np.flatnonzero(drawn == number)
         counts = stats.counts[split]
         counts["read"] += len(members)
         for side in ("src", "tgt"):
-            counts.update(count_odd_lines(raw[side].take(pa.array(members)).to_pylist()))
+            counts.update(cleaning.count_odd_lines(raw[side].take(pa.array(members)).to_pylist()))
         if not corpus.is_given_test(split):
-            counts.update(count_reasons(reasons[members], TEXT_REASONS))
+            counts.update(count_reasons(reasons[members], cleaning.TEXT_REASONS))
             members = members[reasons[members] == KEPT]
         if len(members):
             yield split, table if len(members) == len(table) else table.take(pa.array(members))
@@ -260,9 +242,9 @@ def _hashes(chunk: Chunk, split: str, table: pa.Table, corpus: CorpusConfig) -> 
     src, tgt = table["src"].to_pylist(), table["tgt"].to_pylist()
     hashes = []
     if corpus.clean.test_overlap:
-        hashes.append(hash_sentences(src, positions, is_test=split == "test"))
+        hashes.append(deduplication.hash_sentences(src, positions, is_test=split == "test"))
     if corpus.clean.duplicates and not corpus.is_given_test(split):
-        hashes.append(hash_pairs(src, tgt, positions, split))
+        hashes.append(deduplication.hash_pairs(src, tgt, positions, split))
     return hashes
 
 

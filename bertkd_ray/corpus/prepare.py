@@ -23,21 +23,13 @@ from bertkd_ray.config import Config
 from bertkd_ray.config.corpus import SPLITS, CorpusConfig
 from bertkd_ray.core.console import Progress, log
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.corpus import passes
 from bertkd_ray.corpus.bert_tokenizer import TOKENIZER_FILES, load_bert_tokenizer, tokenizer_hash
 from bertkd_ray.corpus.chunks import Chunk, grouped, packed, read_table, split_into_chunks
 from bertkd_ray.corpus.cleaning import REASONS
 from bertkd_ray.corpus.deduplication import bucket_count
 from bertkd_ray.corpus.iwslt14 import check_counts
-from bertkd_ray.corpus.passes import (
-    BERT,
-    TOKENIZER,
-    PendingFragment,
-    PrepareJob,
-    apply_drops,
-    clean_group,
-    encode_group,
-    find_duplicates_in_bucket,
-)
+from bertkd_ray.corpus.passes import BERT, TOKENIZER, PendingFragment, PrepareJob
 from bertkd_ray.corpus.segmentation import Segmenter
 from bertkd_ray.corpus.sources import source_hashes, source_settings
 from bertkd_ray.corpus.statistics import PrepareStats
@@ -95,10 +87,10 @@ def _clean(job: PrepareJob, runtime: Runtime, chunks: list[Chunk]) -> PrepareSta
     buckets = bucket_count(hashes_per_pair * sum(chunk.rows for chunk in chunks)) if hashes_per_pair else 0
     groups = list(enumerate(grouped(chunks)))
     job = replace(job, buckets=buckets, group_starts=tuple(group[0].number for _, group in groups))
-    stats = _run_pass("clean", clean_group, groups, job, runtime)
+    stats = _run_pass("clean", passes.clean_group, groups, job, runtime)
     if buckets:
-        stats.add(_run_pass("duplicates", find_duplicates_in_bucket, list(range(buckets)), job, runtime))
-        stats.add(_run_pass("drop", apply_drops, groups, job, runtime))
+        stats.add(_run_pass("duplicates", passes.find_duplicates_in_bucket, list(range(buckets)), job, runtime))
+        stats.add(_run_pass("drop", passes.apply_drops, groups, job, runtime))
     return stats
 
 
@@ -109,7 +101,7 @@ def _encode(job: PrepareJob, runtime: Runtime, chunks: list[Chunk], stats: Prepa
         rows = [(chunks[number].name, rows) for number, rows in sorted(stats.rows[split].items())]
         for number, names in enumerate(packed(rows, job.corpus.fragment_pairs)):
             fragments.append(PendingFragment(split, f"{split}/fragment-{number:06d}.parquet", names))
-    stats.add(_run_pass("encode", encode_group, grouped(fragments), job, runtime))
+    stats.add(_run_pass("encode", passes.encode_group, grouped(fragments), job, runtime))
 
 
 def _run_pass(

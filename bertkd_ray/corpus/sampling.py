@@ -9,7 +9,7 @@ with test take away.
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -96,7 +96,13 @@ class CorpusShape:
 def shape_of_artifact(corpus: Artifact) -> CorpusShape:
     """The shape of a finished corpus: counts from its manifest, lengths from some of its row groups."""
     counts = corpus.info["splits"]
-    splits = {split: SplitShape(int(counts[split]["pairs"]), *_read_lengths(corpus, split)) for split in SPLITS}
+    splits = {}
+    for split in SPLITS:
+        groups = RowGroups(corpus, f"{split}/", ["src_ids", "tgt_ids"])
+        spread = np.linspace(0, len(groups.rows), _SAMPLED_GROUPS, endpoint=False).astype(np.int64)
+        table = groups.read(np.unique(spread))
+        src, tgt = (Ragged.from_arrow(table[name]).lengths for name in ("src_ids", "tgt_ids"))
+        splits[split] = SplitShape(int(counts[split]["pairs"]), src, tgt)
     size = sum(entry.bytes for entry in corpus.files)
     return CorpusShape(splits, int(corpus.info["vocabulary"]), size, f"{corpus.directory} is finished", False)
 
@@ -148,11 +154,9 @@ def shape_of_text(corpus: CorpusConfig, bert: str) -> CorpusShape:
         src, tgt = ids["src"].take(kept), ids["tgt"].take(kept)
         splits[split] = SplitShape(round(pairs), src.lengths, tgt.lengths)
         size += pairs * _bytes_a_pair(sample.text.take(pa.array(kept)), src, tgt)
-    for split, share in corpus.held_out().items():
-        splits[split] = SplitShape(round(share * splits["train"].pairs), splits["train"].src, splits["train"].tgt)
-    train_share = 1 - sum(corpus.held_out().values())
-    train = splits["train"]
-    splits["train"] = SplitShape(round(train_share * train.pairs), train.src, train.tgt)
+    train, shares = splits["train"], corpus.held_out()
+    for split, share in {**shares, "train": 1 - sum(shares.values())}.items():
+        splits[split] = replace(train, pairs=round(share * train.pairs))
     sampled, about = samples["train"], "" if samples["train"].is_counted else "about "
     basis = f"an estimate, from {len(sampled.text):,} of {about}{sampled.read:,} training pairs"
     return CorpusShape({split: splits[split] for split in SPLITS}, vocabulary_size, size, basis, True)
@@ -207,20 +211,15 @@ def _head_of_source(tables: Iterator[pa.Table], files: SplitFiles | None) -> tup
         if rows < MAX_PAIRS_READ:
             first.append(table)
         rows += len(table)
-        if rows >= MAX_PAIRS_READ and files is not None and (counted := _count(files)):
-            return pa.concat_tables(first), *counted
+        if rows >= MAX_PAIRS_READ and files is not None:
+            if files.parquet is not None:
+                return pa.concat_tables(first), parquet_rows(files.parquet), True
+            if (path := files.src or files.tsv or files.jsonl) is not None:
+                return pa.concat_tables(first), *count_lines(path)
     if not first:
         paths = ", ".join(path for _, path in files.paths()) if files else "corpus"
         raise UserError(f"{paths}: the files are empty; give at least one pair")
     return pa.concat_tables(first), rows, True
-
-
-def _count(files: SplitFiles) -> tuple[int, bool] | None:
-    """The pairs of a source without reading them as text; None where there is no other way."""
-    if files.parquet is not None:
-        return parquet_rows(files.parquet), True
-    path = files.src or files.tsv or files.jsonl
-    return None if path is None else count_lines(path)
 
 
 def count_lines(path: str) -> tuple[int, bool]:
@@ -272,13 +271,6 @@ def _bytes_a_pair(text: pa.Table, src: Ragged, tgt: Ragged) -> float:
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns, schema=CORPUS_SCHEMA), sink, compression="zstd", row_group_size=1024)
     return len(sink.getvalue()) / len(text)
-
-
-def _read_lengths(corpus: Artifact, split: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Lengths of the pairs in some row groups, spread over a split."""
-    groups = RowGroups(corpus, f"{split}/", ["src_ids", "tgt_ids"])
-    table = groups.read(np.unique(np.linspace(0, len(groups.rows), _SAMPLED_GROUPS, endpoint=False).astype(np.int64)))
-    return Ragged.from_arrow(table["src_ids"]).lengths, Ragged.from_arrow(table["tgt_ids"]).lengths
 
 
 def _spread_lengths(src_tokens: float, tgt_tokens: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

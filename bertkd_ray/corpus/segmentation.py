@@ -169,7 +169,14 @@ class Segmenter:
 
     def _merged_pieces(self, word: str) -> list[tuple[str, int]]:
         encoding = self.tokenizer.encode(word, add_special_tokens=False)
-        spans = self._spans(encoding.ids, encoding.offsets)
+        # In order: overlapping pieces merged, pieces that cover nothing left out.
+        spans: list[_Span] = []
+        for bert_id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+            if spans and start < spans[-1][1]:
+                first_start, first_end, first_id = spans[-1]
+                spans[-1] = (first_start, max(first_end, end), first_id)
+            elif start < end:
+                spans.append((start, end, bert_id))
         pieces: list[tuple[str, int]] = []
         first = last = 0
         for chunk in self._chunk.finditer(word):
@@ -182,19 +189,6 @@ class Segmenter:
             # A span that reaches into the next chunk is looked at there again.
             pieces += self._chunk_pieces(word, start, end, "" if start else WORD_START, spans[first:last])
         return pieces
-
-    def _spans(self, ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[_Span]:
-        """The spans of the pieces, in order: overlapping pieces merged, pieces that cover nothing left out."""
-        spans: list[_Span] = []
-        for bert_id, (start, end) in zip(ids, offsets, strict=True):
-            if start == end:
-                continue
-            if spans and start < spans[-1][1]:
-                first_start, first_end, first_id = spans[-1]
-                spans[-1] = (first_start, max(first_end, end), first_id)
-            else:
-                spans.append((start, end, bert_id))
-        return spans
 
     def _chunk_pieces(
         self, word: str, start: int, end: int, start_mark: str, spans: list[_Span]

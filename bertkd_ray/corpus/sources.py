@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import Literal
 
 import pyarrow as pa
 
@@ -27,8 +26,7 @@ def read_sources(corpus: CorpusConfig, split: str) -> Iterator[Iterator[pa.Table
     elif corpus.source == "iwslt14":
         from bertkd_ray.corpus.iwslt14 import read_iwslt14
 
-        form: Literal["paper", "raw"] = "paper" if corpus.text == "paper" else "raw"
-        yield tables_of(read_iwslt14(_archive(corpus), split, **corpus.languages(), text=form))
+        yield tables_of(read_iwslt14(_archive(corpus), split, **corpus.languages(), text=corpus.text))
     for files in corpus.sources(split):
         yield _read(corpus, split, files)
 
@@ -82,11 +80,10 @@ def _read(corpus: CorpusConfig, split: str, files: SplitFiles) -> Iterator[pa.Ta
         return read_jsonl(files.jsonl, *names)
     if files.parquet is not None:
         return read_parquet(files.parquet, *names)
-    if files.dataset is not None:
-        return read_dataset(files.dataset, files.subset, _dataset_split(split, files), files.revision, *names)
-    assert files.src is not None
-    assert files.tgt is not None
-    return read_text_pairs(files.src, files.tgt)
+    if files.src is not None and files.tgt is not None:
+        return read_text_pairs(files.src, files.tgt)
+    assert files.dataset is not None
+    return read_dataset(files.dataset, files.subset, _dataset_split(split, files), files.revision, *names)
 
 
 def _dataset_split(split: str, files: SplitFiles) -> str:
