@@ -5,6 +5,7 @@ the surplus could stand, in one piece, the one is taken that makes the most line
 surplus in several places, unless one of them explains most of it.
 """
 
+import math
 import re
 import zlib
 from collections.abc import Iterable
@@ -25,44 +26,36 @@ def drift_line(src: Iterable[str], tgt: Iterable[str]) -> int | None:
     long, short = _features(src), _features(tgt)
     if long is None or short is None:
         return None
-    if len(long[0]) < len(short[0]):
+    if len(long) < len(short):
         long, short = short, long
-    count, surplus = len(short[0]), len(long[0]) - len(short[0])
+    count, surplus = len(short), len(long) - len(short)
     if surplus == 0 or count == 0:
         return None
-    before = _similarity((long[0][:count], long[1][:count]), short)
-    after = _similarity((long[0][surplus:], long[1][surplus:]), short)
-    gain = before - after
+    gain = _similarity(long[:count], short) - _similarity(long[surplus:], short)
     line = int(np.argmax(np.concatenate([[0.0], np.cumsum(gain)])))
     # At either end there is nothing on one side that could speak.
     is_uncertain = any(len(side) and _certainty(side) < _CERTAIN for side in (gain[:line], -gain[line:]))
     return None if is_uncertain else line
 
 
-_Features = tuple[NDArray[np.float64], NDArray[np.uint64]]
-
-
-def _features(lines: Iterable[str]) -> _Features | None:
-    """The logarithm of every line's length, and a hash of its tokens as a set of bits."""
-    lengths: list[int] = []
-    masks: list[int] = []
+def _features(lines: Iterable[str]) -> NDArray[np.void] | None:
+    """The logarithm of every line's `length`, and a hash of its `tokens` as a set of bits."""
+    features: list[tuple[float, int]] = []
     for line in lines:
-        if len(lengths) == _MAX_LINES:
+        if len(features) == _MAX_LINES:
             return None
         mask = 0
         for token in _TOKEN.findall(line[:1000]):
             mask |= 1 << zlib.crc32(token.lower().encode("utf-8", "replace")) % _BITS
-        lengths.append(len(line) + 1)
-        masks.append(mask)
-    return np.log(np.asarray(lengths, np.float64)), np.asarray(masks, np.uint64)
+        features.append((math.log(len(line) + 1), mask))
+    return np.array(features, [("length", np.float64), ("tokens", np.uint64)])
 
 
-def _similarity(ours: _Features, theirs: _Features) -> NDArray[np.float64]:
+def _similarity(ours: NDArray[np.void], theirs: NDArray[np.void]) -> NDArray[np.float64]:
     """Share of tokens in common, less the difference in length; one figure a line."""
-    lengths, masks = ours
-    common = np.bitwise_count(np.bitwise_and(masks, theirs[1]))
-    every = np.bitwise_count(np.bitwise_or(masks, theirs[1]))
-    return np.asarray(common / np.maximum(every, 1) - np.abs(lengths - theirs[0]), np.float64)
+    common = np.bitwise_count(ours["tokens"] & theirs["tokens"])
+    every = np.bitwise_count(ours["tokens"] | theirs["tokens"])
+    return np.asarray(common / np.maximum(every, 1) - np.abs(ours["length"] - theirs["length"]), np.float64)
 
 
 def _certainty(gain: NDArray[np.float64]) -> float:

@@ -15,6 +15,7 @@ from bertkd_ray.artifacts.artifact import PendingArtifact
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config.corpus import SPLITS, CorpusConfig
 from bertkd_ray.corpus.cleaning import ID_SOURCE_BITS
+from bertkd_ray.corpus.readers import PAIRS
 from bertkd_ray.corpus.sources import read_sources
 
 # Groups of chunks: enough to share, few enough that every bucket of hashes is read from all; of what is handed out with
@@ -110,15 +111,11 @@ def write_fragment(store: Store, table: pa.Table, *path: str, group_pairs: int) 
 
 def _resized(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
     """The same rows in tables of `size` rows, the last perhaps shorter."""
-    waiting: list[pa.Table] = []
-    rows = 0
+    waiting = PAIRS.empty_table()
     for table in tables:
-        waiting.append(table)
-        rows += len(table)
-        if rows >= size:
-            joined = pa.concat_tables(waiting)
-            whole = rows - rows % size
-            yield from (joined[start : start + size] for start in range(0, whole, size))
-            waiting, rows = [joined[whole:]], rows - whole
-    if rows:
-        yield pa.concat_tables(waiting)
+        waiting = pa.concat_tables([waiting, table])
+        while len(waiting) >= size:
+            yield waiting[:size]
+            waiting = waiting[size:]
+    if len(waiting):
+        yield waiting

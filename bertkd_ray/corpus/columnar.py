@@ -171,15 +171,10 @@ def _opening(name: str) -> Iterator[None]:
 
 def _tables(loaded: Any, where: str) -> Iterator[pa.Table]:
     """The rows of a streamed data set; what goes wrong on the way is the source's fault, whatever it is called."""
-    tables = loaded.with_format("arrow").iter(batch_size=_BATCH_ROWS)
-    while True:
-        try:
-            table = next(tables, None)
-        except Exception as error:
-            raise UserError(f"{where}: cannot be read ({one_line(error)[:300]}); check its files") from error
-        if table is None:
-            return
-        yield table
+    try:
+        yield from loaded.with_format("arrow").iter(batch_size=_BATCH_ROWS)
+    except Exception as error:
+        raise UserError(f"{where}: cannot be read ({one_line(error)[:300]}); check its files") from error
 
 
 def _column_path(schema: pa.Schema, column: str, where: str) -> list[str]:

@@ -22,7 +22,7 @@ from bertkd_ray.artifacts import artifact as artifacts
 from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.artifacts.manifest import MANIFEST
 from bertkd_ray.artifacts.row_groups import RowGroups
-from bertkd_ray.artifacts.store import Store, store_above
+from bertkd_ray.artifacts.store import store_above
 from bertkd_ray.config.corpus import SPLITS
 from bertkd_ray.core.console import Progress, log
 from bertkd_ray.core.errors import UserError
@@ -168,20 +168,17 @@ def open_corpus(directory: str) -> Artifact:
     store, name = store_above(directory)
     display_uri = redacted(directory)
     if not store.exists(name, MANIFEST):
-        raise UserError(f"{display_uri}: no finished corpus is here; give {_corpora_below(store, name)}")
+        # Perhaps a storage directory was taken for one of the corpora in it.
+        names = [file.rpartition("/")[0] for file, _ in store.files(name) if file.endswith(f"/{MANIFEST}")]
+        corpora = ", ".join([f"{name}/{inner}" for inner in names if inner.startswith("corpus-")][:3])
+        wanted = f"one of {corpora}" if corpora else "a CONFIG.yaml or the directory of a corpus artifact"
+        raise UserError(f"{display_uri}: no finished corpus is here; give {wanted}")
     corpus = artifacts.load(store, name)
     if corpus.stage != "corpus":
         raise UserError(f"{display_uri}: is a {corpus.stage}, not a corpus; give the directory of a corpus artifact")
     log(f"checking {name} against its manifest", stage="inspect")
     corpus.require_intact("copy the corpus again, or remove it and run prepare")
     return corpus
-
-
-def _corpora_below(store: Store, name: str) -> str:
-    """The corpora in a storage directory, for whom took it for one of them; else the kinds of argument."""
-    names = [file.rpartition("/")[0] for file, _ in store.files(name) if file.endswith(f"/{MANIFEST}")]
-    corpora = [f"{name}/{inner}" for inner in names if inner.startswith("corpus-")]
-    return f"one of {', '.join(corpora[:3])}" if corpora else "a CONFIG.yaml or the directory of a corpus artifact"
 
 
 def inspect_corpus(corpus: Artifact, *, seed: int) -> CorpusFigures:

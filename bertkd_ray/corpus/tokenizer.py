@@ -246,9 +246,7 @@ def save_vocabulary(vocabulary: Vocabulary, directory: str | Path, *, model_max_
 
 def load_bert_ids(directory: str | Path) -> NDArray[np.int32]:
     """int32[V], the BERT id behind each token of a directory that `save_vocabulary` wrote."""
-    path = _existing(directory, BERT_IDS_FILE)
-    ids: NDArray[np.int32] = pq.read_table(path, columns=["bert_id"])["bert_id"].to_numpy()
-    return ids
+    return pq.read_table(_existing(directory, BERT_IDS_FILE), columns=["bert_id"])["bert_id"].to_numpy()
 
 
 def load_tokenizer(directory: str | Path) -> Tokenizer:

@@ -30,9 +30,7 @@ class Words(NamedTuple):
 
     def counts(self, times: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """int64[K], how often each word stands there; times: int64[n], how often each line counts, null: once."""
-        if times is None or np.all(times == 1):
-            return np.bincount(self.indices, minlength=len(self.distinct))
-        weights = np.repeat(times, np.diff(self.offsets))
+        weights = None if times is None else np.repeat(times, np.diff(self.offsets))
         return np.bincount(self.indices, weights, len(self.distinct)).astype(np.int64)
 
 

@@ -346,7 +346,7 @@ def test_finished_fragments_are_not_made_again(files, tmp_path, monkeypatch):
     with pytest.raises(DriverKilledError):
         files.make(train, runtime=DiesAt("encode_group", 3))
     encoded = []
-    inner = prepare.encode_group.__globals__
+    inner = prepare.passes.encode_group.__globals__
     real = inner["_encoded"]
     monkeypatch.setitem(inner, "_encoded", lambda *arguments: encoded.append(arguments[2]) or real(*arguments))
     corpus = files.make(train)
