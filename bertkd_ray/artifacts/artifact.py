@@ -145,14 +145,19 @@ def find(store: Store, stage: str, digest: str, *, checksums: bool = True) -> Ar
     manifest and the end of its commit is removed.
     """
     directory = f"{stage}-{digest}"
-    if not store.exists(directory, MANIFEST):
+    artifact = load_finished(store, directory)
+    if artifact is None:
         return None
-    artifact = load(store, directory)
     artifact.require_intact(
         f"remove the directory {store.display_uri(directory)} to make it again", checksums=checksums
     )
     store.delete(STAGING, directory)
     return artifact
+
+
+def load_finished(store: Store, directory: str) -> Artifact | None:
+    """The artifact in a directory of the store, its files unchecked, or None. Raises UserError as `load`."""
+    return load(store, directory) if store.exists(directory, MANIFEST) else None
 
 
 def load(store: Store, directory: str) -> Artifact:

@@ -34,7 +34,7 @@ def add_options(parser: ArgumentParser) -> None:
 
 def call(options: Namespace) -> None:
     """Exports one student and says where it is."""
-    from bertkd_ray.pipeline.finished import student_of
+    from bertkd_ray.pipeline.session import student_of
     from bertkd_ray.student.lineage import distilled_arm
     from bertkd_ray.translation.export import QUANTIZATIONS, SENTENCES, default_output, export_student
 

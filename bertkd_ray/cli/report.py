@@ -24,11 +24,10 @@ def add_options(parser: ArgumentParser) -> None:
 
 def call(options: Namespace) -> None:
     """Writes the page of a configuration's finished stages."""
-    from bertkd_ray.pipeline.finished import report_finished
     from bertkd_ray.pipeline.pipeline import Pipeline
 
     with Pipeline(configuration(options), given=[options.config, *options.overrides]) as pipeline:
-        unfinished = report_finished(pipeline, options.output).unfinished
+        unfinished = pipeline.report(options.output).unfinished
     outcome = pipeline.outcome
     runs = f"\nRuns: {outcome.how_to_open}" if outcome.how_to_open else ""
     print_result(options, {**outcome.as_json(), "unfinished": dict(unfinished)}, f"Page: {outcome.page}{runs}")

@@ -1,16 +1,11 @@
-"""The whole configuration of a pipeline.
-
-A key that cannot change a result (workers, device, storage, tracking, logging) is left out of every fingerprint, so
-that a cluster reuses what a laptop has made.
-"""
+"""The whole configuration of a pipeline."""
 
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
 from bertkd_ray.config.corpus import CorpusConfig
-from bertkd_ray.config.keys import dotted, set_key
-from bertkd_ray.config.section import LONGEST_NAME, NAME, Location, Section
+from bertkd_ray.config.section import Location, Name, Section, dotted, set_key
 from bertkd_ray.config.sections import (
     ExtractConfig,
     KdConfig,
@@ -21,25 +16,7 @@ from bertkd_ray.config.sections import (
 )
 from bertkd_ray.config.validation import validated
 from bertkd_ray.core.errors import UserError
-
-NOT_PART_OF_A_RESULT = {
-    "storage",
-    "verify",
-    "workers",
-    "resize_every",
-    "cpus_per_worker",
-    "device",
-    "runtime",
-    "max_failures",
-    "max_rejects",
-    "preemption_grace",
-    "checkpoint_every",
-    "log_every",
-    "tracking",
-}
-"""Top-level keys that change how a result is come by, not what it is."""
-
-CONTROL_OVERRIDES: dict[str, Any] = {"kd.alpha": 0}
+from bertkd_ray.core.stages import STAGES
 
 
 def _worker_count(value: Any) -> int | tuple[int, int]:
@@ -65,7 +42,7 @@ def tracking_section(value: Any) -> Any:
 class Config(Section):
     """One pipeline: a corpus, a teacher, and the students to compare."""
 
-    name: str = Field(pattern=NAME, max_length=LONGEST_NAME)
+    name: Name
     """Name of the pipeline, of its MLflow experiment and of nothing else."""
     storage: Location = "artifacts"
     """Directory or URI (`s3://`, `gs://`) of the artifacts; on a cluster every node must reach it."""
@@ -110,9 +87,7 @@ class Config(Section):
     """Stage 3, the loss."""
     student: StudentConfig = StudentConfig()
     """Stage 3, the student."""
-    arms: dict[Annotated[str, Field(pattern=NAME, max_length=LONGEST_NAME)], dict[str, Any]] = Field(
-        {"distilled": {}, "control": CONTROL_OVERRIDES}
-    )
+    arms: dict[Name, dict[str, Any]] = Field({"distilled": {}, "control": {"kd.alpha": 0}})
     """Students to compare: name and the `kd.*` and `student.*` keys that differ."""
     translate: TranslateConfig = TranslateConfig()
     """Stage 4."""
@@ -181,12 +156,17 @@ class Config(Section):
 
     def arm_configs(self) -> dict[str, Self]:
         """The configuration of every arm: this one with the arm's overrides."""
-        return {arm: self._arm_config(arm, overrides) for arm, overrides in self.arms.items()}
+        configs = {}
+        for arm, overrides in self.arms.items():
+            tree = self.model_dump()
+            for key, value in dotted(overrides):
+                if key.split(".")[0] not in ("kd", "student"):
+                    raise UserError(f"arms.{arm}: {key} is not a kd.* or student.* key; arms differ in those alone")
+                set_key(tree, key, value)
+            configs[arm] = validated(type(self), tree, f"arms.{arm}")
+        return configs
 
-    def _arm_config(self, arm: str, overrides: dict[str, Any]) -> Self:
-        tree = self.model_dump()
-        for key, value in dotted(overrides):
-            if key.split(".")[0] not in ("kd", "student"):
-                raise UserError(f"arms.{arm}: {key} is not a kd.* or student.* key; arms differ in those alone")
-            set_key(tree, key, value)
-        return validated(type(self), tree, f"arms.{arm}")
+
+NOT_PART_OF_A_RESULT = set(Config.model_fields).difference({"name"}, *(stage.sections for stage in STAGES.values()))
+"""Top-level keys that change how a result is come by, not what it is (workers, storage, tracking): no stage depends on
+them, and none is in a fingerprint, so that a cluster reuses what a laptop has made."""

@@ -60,17 +60,15 @@ class SplitFiles(Section):
             if getattr(self, key) is not None and self.dataset is None:
                 raise ValueError(f"{key} belongs to dataset; remove it, or name a dataset")
         for key in ("src_column", "tgt_column"):
-            if (column := getattr(self, key)) is not None:
-                self._check_column(key, column)
+            if (column := getattr(self, key)) is None:
+                continue
+            if self.form in ("text", "held_out"):
+                raise ValueError(f"{key} has no meaning for {self.form}; remove it")
+            if self.form == "tsv" and not (isinstance(column, int) and column >= 0):
+                raise ValueError(f"{key}: the columns of a TSV are counted from 0, got {column!r}")
+            if self.form != "tsv" and not isinstance(column, str):
+                raise ValueError(f"{key}: the columns of {self.form} have names, got {column!r}")
         return self
-
-    def _check_column(self, key: str, column: int | str) -> None:
-        if self.form in ("text", "held_out"):
-            raise ValueError(f"{key} has no meaning for {self.form}; remove it")
-        if self.form == "tsv" and not (isinstance(column, int) and column >= 0):
-            raise ValueError(f"{key}: the columns of a TSV are counted from 0, got {column!r}")
-        if self.form != "tsv" and not isinstance(column, str):
-            raise ValueError(f"{key}: the columns of {self.form} have names, got {column!r}")
 
     def paths(self) -> list[tuple[str, str]]:
         """The files that are given, by their key; a dataset is no file."""
@@ -84,8 +82,7 @@ class SplitFiles(Section):
             "datasets": (f"translation.{src_lang}", f"translation.{tgt_lang}"),
         }
         src, tgt = defaults.get(self.form, ("src", "tgt"))
-        given = self.src_column, self.tgt_column
-        return src if given[0] is None else given[0], tgt if given[1] is None else given[1]
+        return src if self.src_column is None else self.src_column, tgt if self.tgt_column is None else self.tgt_column
 
 
 class CleanConfig(Section):
@@ -114,10 +111,6 @@ class CleanConfig(Section):
         return self
 
 
-def _one_or_many(value: Any) -> str:
-    return ONE_OR_MANY[isinstance(value, list | tuple)]
-
-
 def _listed(sources: SplitFiles | list[SplitFiles] | None) -> list[SplitFiles]:
     return sources if isinstance(sources, list) else [] if sources is None else [sources]
 
@@ -144,7 +137,7 @@ class CorpusConfig(Section):
     train: (
         Annotated[
             Annotated[SplitFiles, Tag(ONE_OR_MANY[0])] | Annotated[list[SplitFiles], Tag(ONE_OR_MANY[1])],
-            Discriminator(_one_or_many),
+            Discriminator(lambda value: ONE_OR_MANY[isinstance(value, list | tuple)]),
         ]
         | None
     ) = None

@@ -7,9 +7,8 @@ from typing import Any
 import yaml
 
 from bertkd_ray.config.config import Config, tracking_section
-from bertkd_ray.config.keys import set_key
+from bertkd_ray.config.section import set_key
 from bertkd_ray.config.validation import validated
-from bertkd_ray.config.yaml_text import parse_yaml
 from bertkd_ray.core.errors import UserError, brief_repr
 from bertkd_ray.core.paths import expand_home
 
@@ -34,7 +33,7 @@ def read_tree(path: str | Path) -> dict[str, Any]:
         with open(expand_home(str(path)), encoding="utf-8") as file:
             text = file.read(_LONGEST + 1)
         # A device would be read for ever.
-        tree = parse_yaml(text) if len(text) <= _LONGEST else None
+        tree = _parse_yaml(text) if len(text) <= _LONGEST else None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; give a YAML configuration, for example configs/demo.yaml") from None
     except (yaml.YAMLError, ValueError) as error:
@@ -44,13 +43,48 @@ def read_tree(path: str | Path) -> dict[str, Any]:
     return tree
 
 
+def _parse_yaml(text: str) -> Any:
+    """The value of a YAML text: mappings, lists, text, numbers, dates, truth values, null.
+
+    Raises yaml.YAMLError for what is not YAML, asks for an object of another type, holds itself, or has a key twice,
+    which PyYAML itself would let pass and take the last of; ValueError for a date that is none.
+    """
+    # Derived from the safe loader, as `yaml.safe_load` is.
+    loader = _Loader(text)
+    # At once, not layer by layer: so a mapping that holds itself is found and refused.
+    loader.deep_construct = True
+    try:
+        return loader.get_single_data()
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply") from None
+    finally:
+        loader.dispose()
+
+
+class _Loader(yaml.SafeLoader):
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """As it stands in the text: what `<<` brings in from elsewhere is not there yet, and may be set anew."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            line, name = key.start_mark.line + 1, (key.tag, key.value)
+            if name in lines:
+                raise yaml.YAMLError(
+                    f"the key {key.value} stands in line {lines[name]} and again in line {line}; keep one"
+                )
+            lines[name] = line
+        return node
+
+
 def read_override(text: str) -> tuple[str, Any]:
     """Key and value of `section.key=value`. Raises UserError for anything else."""
     key, separator, value = text.partition("=")
     if not separator or not key:
         raise UserError(f"{brief_repr(text)}: an override is written section.key=value")
     try:
-        return key, parse_yaml(value)
+        return key, _parse_yaml(value)
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{brief_repr(text)}: the value is not YAML: {' '.join(str(error).split())}") from None
 

@@ -1,18 +1,19 @@
-"""What every part of the configuration is."""
+"""What every part of the configuration is, and the dotted keys (`kd.alpha`) of nested ones."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.paths import expand_home
 
 Location = Annotated[str, AfterValidator(expand_home)]
 """A path or URI; a leading `~` is the home directory."""
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-"""What names of pipelines, arms and models may be."""
-LONGEST_NAME = 100
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+"""A name of a pipeline, an arm or a model."""
+_DEEPEST = 20
 
 
 class Section(BaseModel):
@@ -48,3 +49,27 @@ class Section(BaseModel):
         if isinstance(value, str) and "\0" in value:
             raise ValueError("a NUL character has no meaning here; remove it")
         return value
+
+
+def dotted(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """The values below nested sections by their dotted keys, so that `kd: {alpha: 0}` leaves the rest of kd alone."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from dotted(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def set_key(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a dotted key, making the sections on the way."""
+    *sections, last = key.split(".")
+    if len(sections) > _DEEPEST:
+        raise UserError(f"{key[:100]}…: unknown key; no section lies so deep")
+    for depth, section in enumerate(sections):
+        below = {} if tree.get(section) is None else tree[section]
+        if not isinstance(below, dict):
+            raise UserError(f"{key}: {'.'.join(sections[: depth + 1])} is a value, not a section")
+        # Copied, since a YAML alias is the very object that it stands for, and this key alone is meant.
+        tree[section] = dict(below)
+        tree = tree[section]
+    tree[last] = value

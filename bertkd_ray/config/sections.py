@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from bertkd_ray.config.section import LONGEST_NAME, NAME, Location, Section
+from bertkd_ray.config.section import Location, Name, Section
 
 WARMUP_SHARE = 0.05
 """Share of the teacher's steps in which its rate rises, where `warmup_steps` is null."""
@@ -205,7 +205,7 @@ class TrackingConfig(Section):
     """MLflow experiment; null is the configuration's name."""
     log_model: bool = True
     """Whether `run` logs each arm's student as a model, which `mlflow models serve` serves; a study logs none."""
-    registered_model: str | None = Field(None, pattern=NAME, max_length=LONGEST_NAME)
+    registered_model: Name | None = None
     """Registered model of which each arm's student becomes a version; the alias `champion` is the one with the best
     valid BLEU. Null registers none."""
 

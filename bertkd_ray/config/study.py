@@ -13,9 +13,8 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from bertkd_ray.config.config import NOT_PART_OF_A_RESULT, Config
-from bertkd_ray.config.keys import dotted, set_key
 from bertkd_ray.config.loading import config_of, load_config, override, read_override, read_tree
-from bertkd_ray.config.section import LONGEST_NAME, NAME, Location, Section
+from bertkd_ray.config.section import Location, Name, Section, dotted, set_key
 from bertkd_ray.config.validation import validated
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.stages import EXTRACT
@@ -27,13 +26,13 @@ _OF_AN_ARM = ("teacher.", "extract.", "kd.", "student.", "translate.", "corpus.t
 class StudyConfig(Section):
     """A study file."""
 
-    name: str = Field(pattern=NAME, max_length=LONGEST_NAME)
+    name: Name
     """Name of the study and, unless `tracking.experiment` says otherwise, of its MLflow experiment."""
     base: Location
     """Path of the configuration that all arms start from, relative to the study file. Its own `arms` have no part."""
     overrides: dict[str, Any] = Field(default_factory=dict)
     """Keys of the base that are different in this study, for all arms."""
-    arms: dict[Annotated[str, Field(pattern=NAME, max_length=LONGEST_NAME)], dict[str, Any]] = Field(min_length=2)
+    arms: dict[Name, dict[str, Any]] = Field(min_length=2)
     """Each arm's keys that differ: of teacher, extract, kd, student, translate, corpus.train and corpus.clean."""
     control: str | None = None
     """The arm that the others are compared with; null is the only arm with kd.alpha 0."""

@@ -18,8 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bertkd_ray.artifacts import artifact as artifacts
-from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.artifacts.artifact import Artifact, load_finished
 from bertkd_ray.artifacts.manifest import MANIFEST
 from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.artifacts.store import store_above
@@ -167,13 +166,13 @@ def open_corpus(directory: str) -> Artifact:
     """
     store, name = store_above(directory)
     display_uri = redacted(directory)
-    if not store.exists(name, MANIFEST):
+    corpus = load_finished(store, name)
+    if corpus is None:
         # Perhaps a storage directory was taken for one of the corpora in it.
         names = [file.rpartition("/")[0] for file, _ in store.files(name) if file.endswith(f"/{MANIFEST}")]
         corpora = ", ".join([f"{name}/{inner}" for inner in names if inner.startswith("corpus-")][:3])
         wanted = f"one of {corpora}" if corpora else "a CONFIG.yaml or the directory of a corpus artifact"
         raise UserError(f"{display_uri}: no finished corpus is here; give {wanted}")
-    corpus = artifacts.load(store, name)
     if corpus.stage != "corpus":
         raise UserError(f"{display_uri}: is a {corpus.stage}, not a corpus; give the directory of a corpus artifact")
     log(f"checking {name} against its manifest", stage="inspect")

@@ -77,18 +77,14 @@ def _pairs(corpus: CorpusConfig, split: str, samples: dict[str, pa.Table]) -> st
         for table in tables:
             counts[-1] += len(table)
             samples.setdefault(split, table)
-            full = full or _has_full_pair(table)
+            if not full:
+                sides = [pc.not_equal(pc.utf8_trim_whitespace(table[side]), "") for side in ("src", "tgt")]
+                full = bool(pc.any(pc.and_(*sides)).as_py())
     if not full:
         reason = f"each of the {sum(counts)} pairs has an empty side" if sum(counts) else "the files are empty"
         raise UserError(f"corpus.{split}: {reason}; give at least one pair")
     sources = f" in {len(counts)} sources" if len(counts) > 1 else ""
     return f"{sum(counts):,} pairs{sources}"
-
-
-def _has_full_pair(table: pa.Table) -> bool:
-    """Whether a pair has text on both sides."""
-    sides = [pc.not_equal(pc.utf8_trim_whitespace(table[side]), "") for side in ("src", "tgt")]
-    return bool(pc.any(pc.and_(*sides)).as_py())
 
 
 def _device(config: Config) -> str:

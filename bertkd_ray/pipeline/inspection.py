@@ -10,8 +10,8 @@ from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.core.stages import PREPARE
 from bertkd_ray.pipeline.pipeline import Pipeline
-from bertkd_ray.pipeline.stage_runs import closing_run, run_input
-from bertkd_ray.tracking.interface import failures_logged, now_ms
+from bertkd_ray.pipeline.stage_runs import run_input
+from bertkd_ray.tracking.interface import closing_run, failures_logged, now_ms
 
 if TYPE_CHECKING:
     from bertkd_ray.corpus.inspect import CorpusFigures

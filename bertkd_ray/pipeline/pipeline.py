@@ -4,23 +4,27 @@ import shlex
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, fingerprint
 from bertkd_ray.artifacts.lock import hold_lock
 from bertkd_ray.config import Config
 from bertkd_ray.core.console import human_seconds, log
+from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.stages import STAGES, Stage, results_of
 from bertkd_ray.core.timeline import span
 from bertkd_ray.execution.stage import StageContext, ignore_rows, stage_module
 from bertkd_ray.pipeline.session import Session
-from bertkd_ray.pipeline.stage_runs import closing_run, stage_run, tracked_curves
+from bertkd_ray.pipeline.stage_runs import stage_run, tracked_curves
+from bertkd_ray.report.arm_runs import record_arms
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import ArmResult
-from bertkd_ray.tracking.interface import Run, failures_logged, now_ms
+from bertkd_ray.report.writing import PAGE, record_report, write_page, write_report
+from bertkd_ray.tracking.interface import Run, closing_run, failures_logged, now_ms
 
 StageStatus = Literal["done", "resumed", "cached"]
 
@@ -141,6 +145,37 @@ class Pipeline(ExitStack):
             self._report()
         return self.outcome
 
+    def report(self, output: Path | None = None) -> Results:
+        """Writes the page of all that is finished into the store and the pipeline's run, and to `output`, if given.
+
+        Nothing is made; what is not finished is named, on the page and on stderr. Raises UserError when not even the
+        corpus is, and when `output` cannot be written.
+        """
+        outcome, store = self.outcome, self.session.store
+        outcome.how_to_open = self.session.tracker.how_to_open  # opened first, as in `run`
+        unfinished: dict[str, str] = {}
+        for name, (stage, arm) in results_of(self.config).items():
+            if self.find(stage.name, arm) is not None:
+                continue
+            if not stage.inputs:
+                nothing = f"{store.display_uri()}: nothing of this configuration is finished"
+                raise UserError(f"{nothing}; run {self.command('run')}")
+            unfinished[name] = self.command(stage.name, *(["--arm", arm] if arm else []))
+            log(f"not finished; {unfinished[name]} makes it", stage=name)
+        results = replace(self.results, unfinished=unfinished)
+        html = write_page(results, store, self.run_id)
+        outcome.arms, outcome.signatures = results.arms, results.signatures
+        outcome.page = store.display_uri(results.directory, PAGE)
+        if output is not None:
+            try:
+                output.write_text(html, encoding="utf-8")
+            except OSError as error:
+                raise UserError(f"--output {output}: {error.strerror}; give a file that can be written") from None
+            outcome.page = str(output.resolve())
+        with failures_logged():
+            self.parent_run.log_text(html, PAGE)
+        return results
+
     def make(self, name: str, arm: str = "") -> Artifact:
         """The artifact of a stage: made now, after those that it is made from, unless it is finished.
 
@@ -155,9 +190,9 @@ class Pipeline(ExitStack):
         return self._artifact_of(STAGES[name], arm, compute=False)
 
     def _artifact_of(self, stage: Stage, arm: str, *, compute: bool) -> Artifact | None:
-        result = self.outcome.stages.get(stage.result(arm))
-        if result is not None:
-            return result.artifact
+        name = stage.result(arm)
+        if name in self.outcome.stages:
+            return self.outcome.stages[name].artifact
         config = self._arms[arm] if stage.per_arm else self.config
         inputs: dict[str, Artifact] = {}
         for source in stage.inputs_of(config):
@@ -175,17 +210,14 @@ class Pipeline(ExitStack):
                 # Another driver may have finished it a moment ago.
                 artifact = self.session.find(pending)
                 if artifact is None:
-                    artifact, status = self._compute(stage, stage.result(arm), config, pending, inputs)
+                    artifact, status = self._compute(stage, name, config, pending, inputs)
         if artifact is None:
             return None
-        return self._keep(StageResult(stage.result(arm), artifact, status, time.perf_counter() - started))
-
-    def _keep(self, result: StageResult) -> Artifact:
-        """Reports a finished stage and keeps its result."""
-        duration = f" in {human_seconds(result.seconds)}" if result.status != "cached" else ""
-        log(f"{result.status:<8} {result.artifact.directory}{duration}", stage=result.name)
-        self.outcome.stages[result.name] = result
-        return result.artifact
+        seconds = time.perf_counter() - started
+        duration = f" in {human_seconds(seconds)}" if status != "cached" else ""
+        log(f"{status:<8} {artifact.directory}{duration}", stage=name)
+        self.outcome.stages[name] = StageResult(name, artifact, status, seconds)
+        return artifact
 
     def _compute(
         self, stage: Stage, name: str, config: Config, pending: PendingArtifact, inputs: Mapping[str, Artifact]
@@ -221,9 +253,6 @@ class Pipeline(ExitStack):
 
     def _report(self) -> None:
         """The scores, and figures, tables and page, into the storage directory and then to the tracker."""
-        from bertkd_ray.report.arm_runs import record_arms
-        from bertkd_ray.report.writing import PAGE, record_report, write_report
-
         results, store = self.results, self.session.store
         self.outcome.arms, self.outcome.signatures = results.arms, results.signatures
         files = write_report(results, store, self.run_id)

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from functools import cached_property
+from functools import cache, cached_property
 
 from bertkd_ray.artifacts import artifact as artifacts
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
-from bertkd_ray.core.stages import STAGES, Stage
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.stages import DISTILL, STAGES, Stage
 from bertkd_ray.core.timeline import span
 from bertkd_ray.execution.interface import Runtime
 from bertkd_ray.execution.stage import stage_module
@@ -27,8 +28,7 @@ class Session(ExitStack):
         self.artifacts: dict[str, Artifact] = {}
         """Finished artifacts by directory: each is checked, or made, once."""
         self._pending: dict[tuple[str, str, tuple[tuple[str, str], ...]], PendingArtifact] = {}
-        self._berts: dict[tuple[str, bool], str] = {}
-        self._bert_hashes: dict[tuple[str, str], str] = {}
+        self._checked_bert, self._bert_hash = cache(_checked_bert), cache(_bert_hash)
 
     @cached_property
     def runtime(self) -> Runtime:
@@ -49,25 +49,8 @@ class Session(ExitStack):
 
         Its weights are needed where an arm has a teacher that starts from them.
         """
-        from bertkd_ray.teacher.source import check_bert, resolve_model
-
         has_teacher = any(of_arm.kd.alpha > 0 for of_arm in config.arm_configs().values())
-        key = config.teacher.model, config.teacher.pretrained and has_teacher
-        if key not in self._berts:
-            directory = resolve_model(config.teacher.model)
-            check_bert(directory, weights=key[1])
-            self._berts[key] = directory
-        return self._berts[key]
-
-    def _bert_hash(self, config: Config, part: str) -> str:
-        """sha256 of the BERT's files, or of its tokenizer's, read once."""
-        from bertkd_ray.corpus.bert_tokenizer import tokenizer_hash
-        from bertkd_ray.teacher.source import model_hash
-
-        key = self.bert(config), part
-        if key not in self._bert_hashes:
-            self._bert_hashes[key] = model_hash(key[0]) if part == "bert" else tokenizer_hash(key[0])
-        return self._bert_hashes[key]
+        return self._checked_bert(config.teacher.model, config.teacher.pretrained and has_teacher)
 
     def pending(self, stage: Stage, config: Config, inputs: Mapping[str, str]) -> PendingArtifact:
         """The artifact of a stage, finished or not. Text and BERT are read for their hashes, once.
@@ -77,8 +60,9 @@ class Session(ExitStack):
         """
         key = stage.name, config.model_dump_json(include=set(stage.sections)), tuple(sorted(inputs.items()))
         if key not in self._pending:
-            berts: dict[str, str] = {stage.bert: self._bert_hash(config, stage.bert)} if stage.bert else {}
-            self._pending[key] = stage_module(stage).pending_artifact(config, self.store, {**inputs, **berts})
+            if stage.bert:
+                inputs = {**inputs, stage.bert: self._bert_hash(self.bert(config), stage.bert)}
+            self._pending[key] = stage_module(stage).pending_artifact(config, self.store, dict(inputs))
         return self._pending[key]
 
     def pending_of_arm(self, config: Config, arm: str) -> dict[str, PendingArtifact]:
@@ -100,6 +84,37 @@ class Session(ExitStack):
                 return None
             self.artifacts[pending.directory] = artifact
         return self.artifacts[pending.directory]
+
+
+def student_of(config: Config, arm: str, origin: str) -> Artifact:
+    """The finished student of an arm; origin stands for the configuration in messages.
+
+    Nothing is made. Raises UserError for an unknown arm, and for one that is not finished.
+    """
+    arms = config.arm_configs()
+    if arm not in arms:
+        raise UserError(f"--arm {arm}: the configuration has the arms {', '.join(arms)}")
+    with Session(config) as session:
+        student = session.find(session.pending_of_arm(config, arm)[DISTILL.name])
+    if student is None:
+        raise UserError(f"{origin}: the student of arm {arm} is not finished; run bertkd distill {origin} --arm {arm}")
+    return student
+
+
+def _checked_bert(model: str, weights: bool) -> str:
+    from bertkd_ray.teacher.source import check_bert, resolve_model
+
+    directory = resolve_model(model)
+    check_bert(directory, weights=weights)
+    return directory
+
+
+def _bert_hash(directory: str, part: str) -> str:
+    """sha256 of the BERT's files, or of its tokenizer's."""
+    from bertkd_ray.corpus.bert_tokenizer import tokenizer_hash
+    from bertkd_ray.teacher.source import model_hash
+
+    return model_hash(directory) if part == "bert" else tokenizer_hash(directory)
 
 
 def _runtime(config: Config) -> Runtime:

@@ -1,4 +1,4 @@
-"""The tracked run of a stage: what it is called, its inputs and curves, and how it ends."""
+"""The tracked run of a stage: what it is called, its inputs and curves."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -7,25 +7,12 @@ from contextlib import contextmanager
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.config import with_current_keys
 from bertkd_ray.core.console import Progress
-from bertkd_ray.tracking.interface import InputArtifact, Run, Tracker, failures_logged
+from bertkd_ray.tracking.interface import InputArtifact, Run, Tracker
 from bertkd_ray.training.curves import TRAIN_LOSS, VALID_ACCURACY, VALID_BLEU, VALID_LOSS, CurveRow, RowCallback
 
 _DISPLAYED = {TRAIN_LOSS: "loss", VALID_LOSS: "valid loss", VALID_ACCURACY: "valid accuracy", VALID_BLEU: "BLEU"}
 """The figures of a row that the progress line shows."""
 _LATE = 5.0  # seconds that rows may be under way
-
-
-@contextmanager
-def closing_run(run: Run) -> Iterator[None]:
-    """Ends a run as the block ends; a run that cannot be ended costs nothing else."""
-    try:
-        yield
-    except BaseException as error:
-        with failures_logged():
-            run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        raise
-    with failures_logged():
-        run.finish()
 
 
 def stage_run(tracker: Tracker, parent: str, name: str, pending: PendingArtifact, inputs: Iterable[Artifact]) -> Run:
@@ -68,16 +55,9 @@ def tracked_curves(name: str, steps: int, run: Run) -> Iterator[RowCallback]:
                     row.step, **{label: row.metrics[key] for key, label in _DISPLAYED.items() if key in row.metrics}
                 )
                 newest, is_training = max(newest, row.time), is_new
-            _log_rows(run, rows)
+            # Two series: both may have a row at the same step.
+            for split in sorted({row.split for row in rows}):
+                of_split = [row for row in rows if row.split == split]
+                run.log_metrics([(row.step, row.metrics, int(row.time * 1000)) for row in of_split], series=split)
 
         yield on_rows
-
-
-def _log_rows(run: Run, rows: Iterable[CurveRow]) -> None:
-    """Training and validation figures are two series: both may have a row at the same step."""
-    by_series: dict[str, list[tuple[int, dict[str, float], int]]] = {"train": [], "valid": []}
-    for row in rows:
-        by_series[row.split].append((row.step, dict(row.metrics), int(row.time * 1000)))
-    for series, items in by_series.items():
-        if items:
-            run.log_metrics(items, series=series)

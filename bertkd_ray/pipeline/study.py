@@ -21,7 +21,6 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.stages import DISTILL, EXTRACT, FINETUNE, STAGES, TRANSLATE
 from bertkd_ray.pipeline.pipeline import Pipeline, RunIdentity, StageResult, StageStatus
 from bertkd_ray.pipeline.session import Session
-from bertkd_ray.pipeline.stage_runs import closing_run
 from bertkd_ray.report.arm_runs import record_student
 from bertkd_ray.report.results import resampled
 from bertkd_ray.report.study import (
@@ -34,7 +33,7 @@ from bertkd_ray.report.study import (
     study_text,
 )
 from bertkd_ray.report.writing import record_report
-from bertkd_ray.tracking.interface import Run, Tracker, failures_logged
+from bertkd_ray.tracking.interface import Run, Tracker, closing_run, failures_logged
 from bertkd_ray.training.curves import VALID_ACCURACY, CurveRow
 
 BuildRecord = dict[str, tuple[StageStatus, float]]

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bertkd_ray.artifacts.artifact import Artifact, load
-from bertkd_ray.artifacts.manifest import MANIFEST
+from bertkd_ray.artifacts.artifact import Artifact, load_finished
 from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
@@ -333,7 +332,7 @@ def _finished_corpus(config: Config, bert: str) -> Artifact | None:
     if not any(name.startswith("corpus-") for name in store.directories()):
         return None
     pending = prepare.pending_artifact(config, store, {"bert_tokenizer": tokenizer_hash(bert)})
-    return load(store, pending.directory) if store.exists(pending.directory, MANIFEST) else None
+    return load_finished(store, pending.directory)
 
 
 def _device(

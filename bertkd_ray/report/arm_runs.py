@@ -15,7 +15,7 @@ from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.core.stages import DISTILL, PREPARE, TRANSLATE
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import ArmResult
-from bertkd_ray.tracking.interface import Run, StudentModel, Tracker, failures_logged, now_ms
+from bertkd_ray.tracking.interface import Run, StudentModel, Tracker, closing_run, failures_logged, now_ms
 from bertkd_ray.training.curves import CurveRow
 
 if TYPE_CHECKING:
@@ -42,22 +42,18 @@ def _record_arm(results: Results, scores: ArmResult, tracker: Tracker, parent: s
         params=config.model_dump(exclude={"arms", "tracking", "storage"}),
         tags={"bertkd.kind": "arm", "bertkd.pipeline": config.name, "bertkd.arm": arm},
     )
-    try:
+    with closing_run(run):
         record_student(run, scores, student, translation, results.histories[arm])
         if config.tracking.log_model:
             model = _model(scores, student, results.stages[PREPARE.name], results.translations[arm])
             run.log_model(model, register=config.tracking.registered_model)
-    except BaseException as error:
-        run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        raise
-    run.finish()
 
 
 def record_student(
     run: Run, scores: ArmResult, student: Artifact, translation: Artifact, history: list[CurveRow]
 ) -> None:
     """Curve and scores of a student in its run, and the tags by which it is searched and found again."""
-    curve = [(row.step, dict(row.metrics), int(row.time * 1000)) for row in history if row.split == "valid"]
+    curve = [(row.step, row.metrics, int(row.time * 1000)) for row in history if row.split == "valid"]
     run.log_metrics(curve, series="valid")
     run.log_metrics([(0, scores.metrics(), now_ms())], series="scores")
     run.set_tags(

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-from bertkd_ray.artifacts import artifact as artifacts
-from bertkd_ray.artifacts.artifact import Artifact
-from bertkd_ray.artifacts.manifest import MANIFEST
+from bertkd_ray.artifacts.artifact import Artifact, load_finished
 from bertkd_ray.artifacts.store import store_above
 from bertkd_ray.config import Config
 from bertkd_ray.core.errors import UserError
@@ -43,9 +41,8 @@ def student_at(location: str) -> Artifact:
 def artifact_at(location: str) -> Artifact | None:
     """The finished artifact of a directory, or of the artifact around a `model` directory; its files unchecked."""
     store, name = store_above(location)
-    if not store.exists(name, MANIFEST) and name == MODEL:
-        store, name = store_above(store.uri)
-    return artifacts.load(store, name) if store.exists(name, MANIFEST) else None
+    artifact = load_finished(store, name)
+    return load_finished(*store_above(store.uri)) if artifact is None and name == MODEL else artifact
 
 
 def distilled_arm(config: Config) -> str:
@@ -67,17 +64,11 @@ def lineage_of(student: Artifact) -> Lineage:
 
 
 def _input(of: Artifact | None, stage: str) -> Artifact | None:
-    inputs = of.inputs if of else {}
-    directory = f"{stage}-{inputs.get(stage)}"
-    return artifacts.load(of.store, directory) if of and of.store.exists(directory, MANIFEST) else None
+    return load_finished(of.store, f"{stage}-{of.inputs.get(stage)}") if of else None
 
 
 def _translations(student: Artifact) -> tuple[Artifact, ...]:
     store = student.store
-    loaded = [
-        artifacts.load(store, name)
-        for name in store.directories()
-        if name.startswith("translation-") and store.exists(name, MANIFEST)
-    ]
-    own = [translation for translation in loaded if translation.inputs.get("student") == student.fingerprint]
+    loaded = [load_finished(store, name) for name in store.directories() if name.startswith("translation-")]
+    own = [each for each in loaded if each is not None and each.inputs.get("student") == student.fingerprint]
     return tuple(sorted(own, key=lambda translation: (translation.created, translation.directory)))

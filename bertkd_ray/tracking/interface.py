@@ -143,6 +143,19 @@ def failures_logged() -> Iterator[None]:
         log(f"warning: {one_line(error)}; what is in the storage stays, MLflow lacks some of it", stage="tracking")
 
 
+@contextmanager
+def closing_run(run: Run) -> Iterator[None]:
+    """Ends a run as the block ends; a run that cannot be ended costs nothing else."""
+    try:
+        yield
+    except BaseException as error:
+        with failures_logged():
+            run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    with failures_logged():
+        run.finish()
+
+
 def now_ms() -> int:
     """Milliseconds since 1970, as `Run.log_metrics` takes them."""
     return time.time_ns() // 1_000_000

@@ -13,9 +13,8 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.stages import STAGES
 from bertkd_ray.corpus import prepare
 from bertkd_ray.pipeline import session as sessions
-from bertkd_ray.pipeline.finished import student_of
 from bertkd_ray.pipeline.pipeline import Pipeline
-from bertkd_ray.pipeline.session import Session
+from bertkd_ray.pipeline.session import Session, student_of
 from bertkd_ray.tracking.interface import Run, RunStatus, Tracker
 from tests.helpers.local_project import QUICK, Project
 
