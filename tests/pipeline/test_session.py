@@ -109,6 +109,7 @@ def test_what_ends_a_stage_ends_its_run_and_the_pipelines_and_then_the_runtime(
 ):
     class Ended(Run):
         def __init__(self, name: str) -> None:
+            super().__init__()
             self.name = name
 
         def finish(self, status: RunStatus = "FINISHED") -> None:
