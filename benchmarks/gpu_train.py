@@ -15,15 +15,12 @@ from benchmarks.gpu_setting import GpuSetting, MemoryGroups
 from benchmarks.gpu_timing import ProductRate, Products, kernels, student_products, teacher_products
 from benchmarks.loop import Alone, Unjudged, Updates
 from bertkd_ray.plan.operations import TRAINING, Operations, student_forward, teacher_forward
-from bertkd_ray.student import task as student_task
 from bertkd_ray.student.collate import StudentBatch
-from bertkd_ray.teacher import task as teacher_task
 from bertkd_ray.teacher.task import TeacherBatch
 from bertkd_ray.training.batch_plan import MicroBatch
 from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import TRAIN_DATA_WAIT, TRAIN_LOSS
-from bertkd_ray.training.settings import TrainSettings
-from bertkd_ray.training.trainer import fit
+from bertkd_ray.training.trainer import TrainSettings, fit
 
 FINETUNE_GOAL, DISTILL_GOAL = 0.45, 0.40
 PARTS = 4
@@ -55,7 +52,6 @@ class Finetuning:
     """What the two trainings differ in."""
 
     row, goal, unit = "finetune", FINETUNE_GOAL, "non-padding tokens/s"
-    lengths = staticmethod(teacher_task.lengths)
 
     def __init__(self, task: Any, budget: int) -> None:
         self.task, self.budget = task, budget
@@ -80,7 +76,6 @@ class Distilling:
     """What the two trainings differ in."""
 
     row, goal, unit = "distill", DISTILL_GOAL, "target tokens/s"
-    lengths = staticmethod(student_task.lengths)
 
     def __init__(self, task: Any, budget: int) -> None:
         self.task, self.budget = task, budget
@@ -143,7 +138,7 @@ def timed(setting: GpuSetting, what: Any) -> Timed:
     )
     recorded, context = Recorded(what.task), Alone(World(device=setting.device))
     groups: Any = MemoryGroups(setting.table)
-    fit(recorded, groups, what.lengths, settings, context, setting.precision)
+    fit(recorded, groups, settings, context, setting.precision)
     batches = [recorded.batches[start : start + every] for start in range(0, steps, every)]
     times = [row.time for row in context.rows]
     # The row of a part is written once the device has done its updates.

@@ -45,7 +45,7 @@ class Unjudged:
         self._task = task
         self.stat_keys, self.optimizer = task.stat_keys, task.optimizer
         self.objective, self.model = task.objective, task.model
-        self.max_norm, self.learning_rate = task.max_norm, task.learning_rate
+        self.max_norm, self.learning_rate, self.lengths = task.max_norm, task.learning_rate, task.lengths
 
     def evaluate(self, world: World) -> dict[str, float]:
         """Nothing is looked at."""

@@ -19,17 +19,14 @@ from bertkd_ray.config.sections import KdConfig
 from bertkd_ray.core.devices import Precision
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.softlabels.shards import SoftLabels
-from bertkd_ray.student import task as student_task
 from bertkd_ray.student.collate import StudentBatch, collate
 from bertkd_ray.student.model import build_student
 from bertkd_ray.student.task import StudentTask, Validation
-from bertkd_ray.teacher import task as teacher_task
 from bertkd_ray.teacher.task import TeacherBatch, TeacherTask
 from bertkd_ray.training.batch_plan import MicroBatch
 from bertkd_ray.training.curves import TRAIN_DATA_WAIT
 from bertkd_ray.training.optimization import set_learning_rate
-from bertkd_ray.training.settings import TrainSettings
-from bertkd_ray.training.trainer import Task, fit
+from bertkd_ray.training.trainer import Task, TrainSettings, fit
 
 BATCHES = 2
 """Updates a round."""
@@ -45,7 +42,7 @@ def finetune(setting: Setting, rounds: int) -> list[Row]:
         name: PlainFinetuning(deepcopy(task.model), **plain, whole=whole)
         for name, whole in ((_WHOLE, True), (_MASKED, False))
     }
-    micros = setting.micro_batches(teacher_task.lengths, config.batch_tokens, BATCHES)
+    micros = setting.micro_batches(task.lengths, config.batch_tokens, BATCHES)
     batches = [task.collate(micro) for micro in micros]
     tokens = sum(int(batch.attention_mask.sum()) for batch in batches)
     ours = _updates(setting, task)
@@ -79,7 +76,7 @@ def distill(setting: Setting, rounds: int) -> list[Row]:
     """Target tokens a second of the student."""
     task, config = student_of(setting), setting.config
     plain = PlainDistillation(deepcopy(task.model), config.kd, label_smoothing=config.student.label_smoothing, lr=_RATE)
-    micros = setting.micro_batches(student_task.lengths, config.student.batch_tokens, BATCHES)
+    micros = setting.micro_batches(task.lengths, config.student.batch_tokens, BATCHES)
     batches = [task.collate(micro) for micro in micros]
     tokens = sum(batch.count for batch in batches)
     ours = _updates(setting, task)
@@ -177,17 +174,17 @@ def data_wait(setting: Setting, rounds: int) -> list[Row]:
     threads = torch.get_num_threads()
     teacher, student = teacher_of(setting), student_of(setting)
     tokens = setting.config.teacher.batch_tokens, setting.config.student.batch_tokens
-    cases: list[tuple[str, Any, Any, int, int, int]] = [
-        ("finetune waits for data", teacher, teacher_task.lengths, tokens[0], threads, 1),
-        ("distill waits for data", student, student_task.lengths, tokens[1], threads, 1),
-        ("distill waits, 1 thread", student, student_task.lengths, tokens[1], 1, 1),
-        (f"distill waits, collating {COLLATE_LOAD} times", student, student_task.lengths, tokens[1], 1, COLLATE_LOAD),
+    cases: list[tuple[str, Any, int, int, int]] = [
+        ("finetune waits for data", teacher, tokens[0], threads, 1),
+        ("distill waits for data", student, tokens[1], threads, 1),
+        ("distill waits, 1 thread", student, tokens[1], 1, 1),
+        (f"distill waits, collating {COLLATE_LOAD} times", student, tokens[1], 1, COLLATE_LOAD),
     ]
     found = []
-    for what, task, lengths, budget, own_threads, times in cases:
+    for what, task, budget, own_threads, times in cases:
         torch.set_num_threads(own_threads)
         try:
-            shares = _shares(setting, Repeated(task, times), lengths, budget, rounds)
+            shares = _shares(setting, Repeated(task, times), budget, rounds)
         finally:
             torch.set_num_threads(threads)
         spread = Spread.of([100 * share for share in shares])
@@ -196,7 +193,7 @@ def data_wait(setting: Setting, rounds: int) -> list[Row]:
     return found
 
 
-def _shares(setting: Setting, task: Any, lengths: Any, budget: int, rounds: int) -> list[float]:
+def _shares(setting: Setting, task: Any, budget: int, rounds: int) -> list[float]:
     """`train/data_wait` of every step but the first, which waits for the first window to be read."""
     steps = rounds + 1
     settings = TrainSettings(
@@ -209,5 +206,5 @@ def _shares(setting: Setting, task: Any, lengths: Any, budget: int, rounds: int)
         log_every=1,
     )
     context = Alone()
-    fit(task, setting.groups(), lengths, settings, context, setting.precision)
+    fit(task, setting.groups(), settings, context, setting.precision)
     return [row.metrics[TRAIN_DATA_WAIT] for row in context.rows[1:]]

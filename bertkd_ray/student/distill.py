@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
-from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
-from bertkd_ray.config.sections import KdConfig, StudentConfig
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.execution.dead_letters import DEAD_LETTERS
 from bertkd_ray.training import saving
-from bertkd_ray.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from bertkd_ray.execution.stage import StageContext
-    from bertkd_ray.student.task import Validation
     from bertkd_ray.training.context import TrainContext
 
 MODEL = saving.MODEL
@@ -34,80 +30,50 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_m
 
 
 @dataclass(frozen=True)
-class DistillSettings:
-    """How the student of an arm is trained."""
-
-    student: StudentConfig
-    kd: KdConfig
-    precision: Literal["auto", "bf16", "float32"]
-    max_side_tokens: int
-    """Of the corpus; the student has a position for each, and one for the end of the sentence."""
-    training: TrainSettings
-    """Its seed is that of initialisation, batches and dropout."""
-
-    @classmethod
-    def from_config(cls, config: Config) -> DistillSettings:
-        """The settings of an arm, given by its configuration."""
-        training = TrainSettings.from_config(config, config.student, config.student_seed)
-        return cls(config.student, config.kd, config.precision, config.corpus.max_side_tokens, training)
-
-    @property
-    def has_teacher(self) -> bool:
-        """Whether soft labels enter the loss."""
-        return self.kd.alpha > 0
-
-    def fingerprinted(self) -> dict[str, Any]:
-        """What enters the fingerprint; without a teacher the other keys of the loss have no meaning."""
-        return {
-            "student": self.student.fingerprinted(exclude=frozenset({"seed"})),
-            "kd": self.kd.fingerprinted() if self.has_teacher else {"alpha": 0.0},
-            "seed": self.training.seed,
-            "precision": self.precision,
-        }
-
-
-@dataclass(frozen=True)
 class DistillJob:
-    """What a train worker needs: the store and directories in it, and the settings."""
+    """What a train worker needs: the store and directories in it, and the arm's configuration."""
 
     storage: str
     artifact: str
     corpus: str
     softlabels: str | None
     """None without a teacher."""
-    settings: DistillSettings
+    config: Config
 
 
 def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> PendingArtifact:
     """The student artifact of an arm.
 
-    With alpha 0 the soft labels are no input: changing the teacher does not train the control again.
+    With alpha 0 the soft labels are no input: changing the teacher does not train the control again. The other keys of
+    the loss have no meaning then.
     """
-    settings = DistillSettings.from_config(config)
-    kinds = ["corpus", "softlabels"] if settings.has_teacher else ["corpus"]
-    return PendingArtifact.of(store, "student", settings.fingerprinted(), {kind: inputs[kind] for kind in kinds})
+    has_teacher = config.kd.alpha > 0
+    settings = {
+        "student": config.student.fingerprinted(exclude=frozenset({"seed"})),
+        "kd": config.kd.fingerprinted() if has_teacher else {"alpha": 0.0},
+        "seed": config.student_seed,
+        "precision": config.precision,
+    }
+    kinds = ["corpus", "softlabels"] if has_teacher else ["corpus"]
+    return PendingArtifact.of(store, "student", settings, {kind: inputs[kind] for kind in kinds})
 
 
 def make(pending: PendingArtifact, context: StageContext) -> Artifact:
     """Makes the student artifact of an arm. Raises UserError for soft labels of another corpus."""
-    settings, corpus = DistillSettings.from_config(context.config), context.inputs["corpus"]
+    corpus = context.inputs["corpus"]
     labels = None
-    if settings.has_teacher:
+    if context.config.kd.alpha > 0:
         softlabels = context.inputs["softlabels"]
-        _require_same_corpus(corpus, softlabels)
+        if (of := softlabels.inputs["corpus"]) != corpus.fingerprint:
+            raise UserError(
+                f"{softlabels.uri}: its soft labels belong to corpus {of}, not to {corpus.fingerprint}; "
+                "run extract again"
+            )
         labels = softlabels.directory
     context.runtime.start()
-    job = DistillJob(pending.store.uri, pending.directory, corpus.directory, labels, settings)
+    job = DistillJob(pending.store.uri, pending.directory, corpus.directory, labels, context.config)
     context.runtime.train(pending, _train, job, context.on_rows)
     return saving.commit_trained(pending, {"vocabulary": corpus.info["vocabulary"]})
-
-
-def _require_same_corpus(corpus: Artifact, softlabels: Artifact) -> None:
-    of = softlabels.inputs["corpus"]
-    if of != corpus.fingerprint:
-        raise UserError(
-            f"{softlabels.uri}: its soft labels belong to corpus {of}, not to {corpus.fingerprint}; run extract again"
-        )
 
 
 def _train(job: DistillJob, context: TrainContext) -> None:
@@ -117,29 +83,30 @@ def _train(job: DistillJob, context: TrainContext) -> None:
     from bertkd_ray.artifacts.row_groups import RowGroups
     from bertkd_ray.core.devices import resolve_attention, resolve_precision
     from bertkd_ray.student.model import build_student
-    from bertkd_ray.student.task import StudentTask, lengths
-    from bertkd_ray.training.trainer import fit
+    from bertkd_ray.student.task import StudentTask, Validation
+    from bertkd_ray.training.trainer import TrainSettings, fit
 
-    settings, student = job.settings, job.settings.student
+    config, student = job.config, job.config.student
     store = Store(job.storage)
     corpus = load(store, job.corpus)
     device = context.world.device
-    precision = resolve_precision(settings.precision, device)
+    precision = resolve_precision(config.precision, device)
     model = build_student(
         student,
         vocab_size=corpus.info["vocabulary"],
-        max_positions=max(_MAX_POSITIONS, settings.max_side_tokens + 1),
-        seed=settings.training.seed,
+        max_positions=max(_MAX_POSITIONS, config.corpus.max_side_tokens + 1),
+        seed=config.student_seed,
         attention=resolve_attention("auto", device, training=True),
     )
     torch.nn.Module.to(model, device)  # transformers' own `to` is untyped
-    task = StudentTask(model, student, settings.kd, _validation(corpus), precision)
+    task = StudentTask(model, student, config.kd, Validation.of(corpus), precision)
     groups = (
         RowGroups(load(store, job.softlabels), "", _SOFT_COLUMNS, exclude=DEAD_LETTERS)
         if job.softlabels
         else RowGroups(corpus, "train/", _PAIR_COLUMNS)
     )
-    trained = fit(task, groups, lengths, settings.training, context, precision)
+    settings = TrainSettings.from_config(config, student, config.student_seed)
+    trained = fit(task, groups, settings, context, precision)
     model.load_state_dict(trained.weights)
     # Of a mean of weights no checkpoint has the figures.
     validation = task.evaluate(context.world) if student.average > 1 else None
@@ -147,23 +114,3 @@ def _train(job: DistillJob, context: TrainContext) -> None:
         names = {name for name, _ in store.files(corpus.directory, TOKENIZER)}.intersection(_TOKENIZER_FILES)
         files = {name: store.read(corpus.directory, TOKENIZER, name) for name in names}
         saving.save_trained(store, job.artifact, model, trained, files=files, validation=validation)
-
-
-def _validation(corpus: Artifact) -> Validation:
-    """The valid split, its references as raw text."""
-    from bertkd_ray.core.ragged import Ragged
-    from bertkd_ray.corpus.moses import to_raw
-    from bertkd_ray.corpus.text_form import TextForm
-    from bertkd_ray.corpus.tokenizer import load_tokenizer
-    from bertkd_ray.student.task import Validation
-
-    valid, form = corpus.read_table("valid/"), TextForm.of(corpus)
-    with scratch_directory("corpus-") as scratch:
-        tokenizer = load_tokenizer(corpus.local(TOKENIZER, scratch))
-    return Validation(
-        Ragged.from_arrow(valid["src_ids"]),
-        Ragged.from_arrow(valid["tgt_ids"]),
-        to_raw(valid["tgt"].to_pylist(), form.text, form.tgt_lang),
-        tokenizer,
-        form,
-    )

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -10,12 +11,15 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import M2M100ForConditionalGeneration
 
+from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.config.sections import KdConfig, StudentConfig
 from bertkd_ray.core.devices import Precision, autocast, padding_multiple
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.moses import to_raw
+from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.corpus.text_form import TextForm
-from bertkd_ray.corpus.tokenizer import decode
+from bertkd_ray.corpus.tokenizer import decode, load_tokenizer
 from bertkd_ray.decoding.seq2seq import translate_ids
 from bertkd_ray.evaluation.metrics import corpus_bleu, tokenizer_for
 from bertkd_ray.softlabels.shards import decode_labels
@@ -37,12 +41,6 @@ from bertkd_ray.training.optimization import build_optimizer, linear_warmup_deca
 # Padded source tokens of a batch of greedy search. Elsewhere a step takes as long for one sentence as for thousands.
 _GREEDY_TOKENS = {"cpu": 4096}
 _GREEDY_TOKENS_ELSEWHERE = 65_536
-
-
-def lengths(table: pa.Table) -> RowLengths:
-    """Rows sorted by both sides together, counted by the longer one with its end-of-sentence token."""
-    src, tgt = Ragged.from_arrow(table["src_ids"]).lengths, Ragged.from_arrow(table["tgt_ids"]).lengths
-    return RowLengths(sort=src + tgt, tokens=np.maximum(src, tgt) + 1)
 
 
 class DistillationLoss(nn.Module):
@@ -85,6 +83,16 @@ class Validation:
     form: TextForm = field(default_factory=TextForm)
     """Of what the student writes; the references are raw text in any case."""
 
+    @classmethod
+    def of(cls, corpus: Artifact) -> Self:
+        """The valid split of a corpus."""
+        valid, form = corpus.read_table("valid/"), TextForm.of(corpus)
+        with scratch_directory("corpus-") as scratch:
+            tokenizer = load_tokenizer(corpus.local(TOKENIZER, scratch))
+        references = to_raw(valid["tgt"].to_pylist(), form.text, form.tgt_lang)
+        src, tgt = Ragged.from_arrow(valid["src_ids"]), Ragged.from_arrow(valid["tgt_ids"])
+        return cls(src, tgt, references, tokenizer, form)
+
 
 class StudentTask:
     """Implements `training.trainer.Task` for the student."""
@@ -114,6 +122,11 @@ class StudentTask:
         peak = noam(config.warmup_steps, factor=config.noam_factor, width=config.width, warmup=config.warmup_steps)
         share = config.warmup_steps / config.steps
         return linear_warmup_decay(step, peak=peak, warmup_fraction=share, total=config.steps)
+
+    def lengths(self, rows: pa.Table) -> RowLengths:
+        """Rows sorted by both sides together, counted by the longer one with its end-of-sentence token."""
+        src, tgt = Ragged.from_arrow(rows["src_ids"]).lengths, Ragged.from_arrow(rows["tgt_ids"]).lengths
+        return RowLengths(sort=src + tgt, tokens=np.maximum(src, tgt) + 1)
 
     def collate(self, micro: MicroBatch) -> StudentBatch:
         """Padded tensors of the rows, with the first k teacher logits where the loss uses them."""

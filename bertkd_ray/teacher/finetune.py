@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 import platform
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
-from bertkd_ray.config.sections import TeacherConfig
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.training import saving
-from bertkd_ray.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from bertkd_ray.execution.stage import StageContext
@@ -33,39 +30,22 @@ SPECIALS = "specials.json"
 
 
 @dataclass(frozen=True)
-class FinetuneSettings:
-    """How the teacher is trained."""
-
-    teacher: TeacherConfig
-    precision: Literal["auto", "bf16", "float32"]
-    training: TrainSettings
-
-    @classmethod
-    def from_config(cls, config: Config) -> FinetuneSettings:
-        """The settings of a configuration."""
-        return cls(config.teacher, config.precision, TrainSettings.from_config(config, config.teacher, config.seed))
-
-    def fingerprinted(self) -> dict[str, Any]:
-        """What enters the fingerprint; the BERT enters by content, not by name."""
-        teacher = self.teacher.fingerprinted(exclude=frozenset({"model"}))
-        return {"teacher": teacher, "seed": self.training.seed, "precision": self.precision}
-
-
-@dataclass(frozen=True)
 class FinetuneJob:
-    """What a train worker needs: the store and directories in it, and the settings."""
+    """What a train worker needs: the store and directories in it, and the configuration."""
 
     storage: str
     artifact: str
     corpus: str
     bert_hash: str
     """`model_hash` of the BERT that entered the fingerprint."""
-    settings: FinetuneSettings
+    config: Config
 
 
 def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> PendingArtifact:
-    """The teacher artifact."""
-    return PendingArtifact.of(store, "teacher", FinetuneSettings.from_config(config).fingerprinted(), inputs)
+    """The teacher artifact; the BERT enters by content, not by name."""
+    teacher = config.teacher.fingerprinted(exclude=frozenset({"model"}))
+    settings = {"teacher": teacher, "seed": config.seed, "precision": config.precision}
+    return PendingArtifact.of(store, "teacher", settings, inputs)
 
 
 def make(pending: PendingArtifact, context: StageContext) -> Artifact:
@@ -76,8 +56,7 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
         # Extraction would find it, hours later.
         raise UserError(f"kd.topk: {config.stored_topk()} is more than the {vocabulary} tokens of the corpus; lower it")
     context.runtime.start()
-    settings, bert_hash = FinetuneSettings.from_config(config), pending.inputs["bert"]
-    job = FinetuneJob(pending.store.uri, pending.directory, corpus.directory, bert_hash, settings)
+    job = FinetuneJob(pending.store.uri, pending.directory, corpus.directory, pending.inputs["bert"], config)
     context.runtime.train(pending, _train, job, context.on_rows)
     return saving.commit_trained(pending, {"bert": config.teacher.model, "vocabulary": vocabulary})
 
@@ -91,10 +70,10 @@ def _train(job: FinetuneJob, context: TrainContext) -> None:
     from bertkd_ray.corpus.tokenizer import load_bert_ids
     from bertkd_ray.teacher.model import build_teacher
     from bertkd_ray.teacher.source import bert_specials, model_hash, resolve_model
-    from bertkd_ray.teacher.task import TeacherTask, lengths
-    from bertkd_ray.training.trainer import fit
+    from bertkd_ray.teacher.task import TeacherTask
+    from bertkd_ray.training.trainer import TrainSettings, fit
 
-    settings, teacher = job.settings, job.settings.teacher
+    config, teacher = job.config, job.config.teacher
     store = Store(job.storage)
     corpus = load(store, job.corpus)
     device = context.world.device
@@ -103,7 +82,7 @@ def _train(job: FinetuneJob, context: TrainContext) -> None:
         bert_ids = load_bert_ids(corpus.local(TOKENIZER, scratch))
     specials = bert_specials(bert)
     attention = resolve_attention(teacher.attention, device, training=True)
-    model = build_teacher(bert, bert_ids, teacher, attention=attention, seed=settings.training.seed)
+    model = build_teacher(bert, bert_ids, teacher, attention=attention, seed=config.seed)
     # Once it is read: a copy of it may have been going on since the driver's look, and other nodes may have another.
     if model_hash(bert) != job.bert_hash:
         raise UserError(
@@ -113,10 +92,10 @@ def _train(job: FinetuneJob, context: TrainContext) -> None:
     torch.nn.Module.to(model, device)  # transformers' own `to` is untyped
     columns = ["id", "src_ids", "tgt_ids"]
     valid = corpus.read_table("valid/", columns).combine_chunks()
-    precision = resolve_precision(settings.precision, device)
-    task = TeacherTask(model, teacher, settings.training.seed, bert_ids, specials, valid, precision)
-    groups = RowGroups(corpus, "train/", columns)
-    trained = fit(task, groups, partial(lengths, direction=teacher.direction), settings.training, context, precision)
+    precision = resolve_precision(config.precision, device)
+    task = TeacherTask(model, teacher, config.seed, bert_ids, specials, valid, precision)
+    settings = TrainSettings.from_config(config, teacher, config.seed)
+    trained = fit(task, RowGroups(corpus, "train/", columns), settings, context, precision)
     if context.world.rank == 0:
         model.load_state_dict(trained.weights)
         files = {SPECIALS: json.dumps(specials._asdict()).encode()}

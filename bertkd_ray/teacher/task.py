@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bertkd_ray.config.sections import Direction, TeacherConfig
+from bertkd_ray.config.sections import TeacherConfig
 from bertkd_ray.core.devices import Precision, autocast, padding_multiple
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.teacher.masking import BertSpecials, CMLMBatch, cmlm_batch, input_lengths, random_masks
@@ -71,13 +71,6 @@ class MaskedLoss(nn.Module):
         return functional.cross_entropy(logits_MV, batch.labels, reduction="sum"), correct.float().reshape(1)
 
 
-def lengths(table: pa.Table, direction: Direction = "both") -> RowLengths:
-    """Rows sorted and counted by the tokens that the pair takes of the teacher's input."""
-    src, tgt = Ragged.from_arrow(table["src_ids"]), Ragged.from_arrow(table["tgt_ids"])
-    tokens = input_lengths(src.lengths, tgt.lengths, direction)
-    return RowLengths(sort=tokens, tokens=tokens)
-
-
 class TeacherTask:
     """Implements `training.trainer.Task` for the conditional masked language model."""
 
@@ -116,13 +109,19 @@ class TeacherTask:
             step, peak=self._config.peak_lr, warmup_fraction=self._config.warmup_share, total=self._config.steps
         )
 
+    def lengths(self, rows: pa.Table) -> RowLengths:
+        """Rows sorted and counted by the tokens that the pair takes of the teacher's input."""
+        src, tgt = Ragged.from_arrow(rows["src_ids"]), Ragged.from_arrow(rows["tgt_ids"])
+        tokens = input_lengths(src.lengths, tgt.lengths, self._config.direction)
+        return RowLengths(sort=tokens, tokens=tokens)
+
     def collate(self, micro: MicroBatch) -> TeacherBatch:
         """The rows, with masks drawn for this epoch unless every position is predicted."""
         return self._batch(micro.rows, self._seed, micro.epoch)
 
     def evaluate(self, world: World) -> dict[str, float]:
         """Loss and accuracy on the valid split, under masks that never change."""
-        valid = lengths(self._valid, self._config.direction)
+        valid = self.lengths(self._valid)
         budget = self._config.batch_tokens // self._config.micro_batches
         batches = shuffled_batches(valid.sort, valid.tokens, budget, _VALIDATION_SEED)
         total = torch.zeros(3, dtype=torch.float64, device=world.device)

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import pyarrow as pa
 import torch
@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from bertkd_ray.artifacts.row_groups import RowGroups
+from bertkd_ray.config import Config
+from bertkd_ray.config.sections import StudentConfig, TeacherConfig
 from bertkd_ray.core.devices import Precision, autocast
 from bertkd_ray.core.errors import DamagedCheckpointError, TrainingDivergedError, one_line
 from bertkd_ray.core.keyed_random import keyed_seed
@@ -35,9 +37,30 @@ from bertkd_ray.training.meter import TrainMeter
 from bertkd_ray.training.optimization import global_grad_norm_clip, set_learning_rate
 from bertkd_ray.training.preemption import Notice, PreemptedError
 from bertkd_ray.training.prefetch import CollatedBatch, CollatedUpdate, prefetch
-from bertkd_ray.training.settings import TrainSettings
 
 StateDict = dict[str, Tensor]
+_OF_SECTION = {"steps", "batch_tokens", "micro_batches", "eval_every", "patience", "average"}
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What the training loop reads of a configuration."""
+
+    steps: int
+    batch_tokens: int
+    micro_batches: int
+    seed: int
+    eval_every: int
+    checkpoint_every: int
+    log_every: int
+    patience: int | None = None
+    average: int = 1
+
+    @classmethod
+    def from_config(cls, config: Config, section: TeacherConfig | StudentConfig, seed: int) -> Self:
+        """The settings of a configuration for the model that a section of it describes."""
+        of_section = section.model_dump(include=_OF_SECTION)
+        return cls(seed=seed, checkpoint_every=config.checkpoint_every, log_every=config.log_every, **of_section)
 
 
 class Task(Protocol):
@@ -59,6 +82,9 @@ class Task(Protocol):
 
     def learning_rate(self, step: int) -> float:
         """The rate of a step, counted from 1."""
+
+    def lengths(self, rows: pa.Table) -> RowLengths:
+        """How rows are counted in batches."""
 
     def collate(self, micro: MicroBatch) -> CollatedBatch:
         """The rows of a micro-batch as tensors."""
@@ -300,12 +326,7 @@ def _damage(checkpoint: Path) -> str:
 
 
 def fit(
-    task: Task,
-    groups: RowGroups,
-    lengths: Callable[[pa.Table], RowLengths],
-    settings: TrainSettings,
-    context: TrainContext,
-    precision: Precision,
+    task: Task, groups: RowGroups, settings: TrainSettings, context: TrainContext, precision: Precision
 ) -> TrainResult:
     """Trains a task on row groups, in the order of the batch plan, from the context's checkpoint or from the start."""
     open_streams = partial(
@@ -313,7 +334,7 @@ def fit(
         BatchPlan(groups.rows, settings.micro_batches, settings.seed),
         budget=settings.batch_tokens // settings.micro_batches,
         read=groups.read,
-        lengths=lengths,
+        lengths=task.lengths,
         rank=context.world.rank,
         workers=context.world.size,
     )

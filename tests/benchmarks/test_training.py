@@ -16,11 +16,10 @@ from benchmarks.training import Repeated
 from bertkd_ray.config.sections import TeacherConfig
 from bertkd_ray.teacher.masking import BertSpecials
 from bertkd_ray.teacher.model import build_teacher
-from bertkd_ray.teacher.task import TeacherTask, lengths
+from bertkd_ray.teacher.task import TeacherTask
 from bertkd_ray.training.batch_plan import MicroBatch, StreamPosition
 from bertkd_ray.training.optimization import set_learning_rate
-from bertkd_ray.training.settings import TrainSettings
-from bertkd_ray.training.trainer import fit
+from bertkd_ray.training.trainer import TrainSettings, fit
 from tests.teacher.tiny import write_bert
 
 V, PAIRS = 24, 6
@@ -61,7 +60,7 @@ def test_an_update_is_that_of_the_training_loop(make: Callable[[], TeacherTask])
     """Rows come in another order there, so sums of float32 may differ in their last digits."""
     looped, timed, context = make(), make(), Alone()
     settings = TrainSettings(1, 1024, 1, seed=1, eval_every=1, checkpoint_every=2, log_every=1)
-    fit(Repeated(looped, times=3), Group(), lengths, settings, context, "float32")
+    fit(Repeated(looped, times=3), Group(), settings, context, "float32")
     set_learning_rate(timed.optimizer, timed.learning_rate(1))
     norm = Updates(timed, "float32", CPU)(timed.collate(MicroBatch(0, 0, ROWS, StreamPosition(0, 1))))
     assert context.rows[0].metrics["train/grad_norm"] == pytest.approx(float(norm), rel=1e-4)

@@ -19,7 +19,7 @@ from bertkd_ray.corpus.tokenizer import BOS_ID, EOS_ID
 from bertkd_ray.decoding.seq2seq import Translation
 from bertkd_ray.student import task as task_module
 from bertkd_ray.student.model import build_student
-from bertkd_ray.student.task import StudentTask, Validation, lengths
+from bertkd_ray.student.task import StudentTask, Validation
 from bertkd_ray.training.batch_plan import MicroBatch, StreamPosition
 from bertkd_ray.training.context import World
 from bertkd_ray.training.optimization import global_grad_norm_clip
@@ -100,8 +100,9 @@ def perfect(model: Any, src: Ragged, **_: Any) -> list[list[Translation]]:
     return [[Translation(known[tuple(src.row(index).tolist())], 0.0)] for index in range(len(src))]
 
 
-def test_rows_are_counted_on_the_longer_side_with_its_end():
-    counted = lengths(pa.table({"src_ids": pa.array([[4, 5], [4]], LISTS), "tgt_ids": pa.array([[6], []], LISTS)}))
+def test_rows_are_counted_on_the_longer_side_with_its_end(make):
+    rows = pa.table({"src_ids": pa.array([[4, 5], [4]], LISTS), "tgt_ids": pa.array([[6], []], LISTS)})
+    counted = make().lengths(rows)
     assert counted.sort.tolist() == [3, 1]
     assert counted.tokens.tolist() == [3, 2]
 

@@ -15,7 +15,7 @@ from bertkd_ray.config.sections import TeacherConfig
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.tokenizer import EOS_ID
 from bertkd_ray.teacher.model import build_teacher
-from bertkd_ray.teacher.task import TeacherBatch, TeacherTask, lengths
+from bertkd_ray.teacher.task import TeacherBatch, TeacherTask
 from bertkd_ray.training.batch_plan import MicroBatch, StreamPosition
 from bertkd_ray.training.context import World
 from bertkd_ray.training.optimization import global_grad_norm_clip
@@ -70,11 +70,11 @@ def masks_by_id(task: TeacherTask, rows: pa.Table, epoch: int) -> dict[int, list
     return {pair: place[row == index].tolist() for index, pair in enumerate(rows["id"].to_pylist())}
 
 
-def test_rows_are_counted_with_the_three_special_tokens():
+def test_rows_are_counted_with_the_three_special_tokens(make):
     rows = pa.table(
         {"src_ids": pa.array([[4, 5], [4]], pa.list_(pa.int32())), "tgt_ids": pa.array([[6], []], pa.list_(pa.int32()))}
     )
-    counted = lengths(rows)
+    counted = make().lengths(rows)
     assert counted.sort.tolist() == counted.tokens.tolist() == [6, 4]
 
 
@@ -123,7 +123,7 @@ def test_from_left_to_right_every_position_is_predicted_in_every_epoch(make):
     assert batch.labels.tolist() == [token for row in range(12) for token in [*tgt.row(row).tolist(), EOS_ID]]
     later = task.collate(micro(rows, epoch=1))
     assert all(torch.equal(value, vars(later)[name]) for name, value in vars(batch).items())
-    counted = lengths(rows, "left_to_right")
+    counted = task.lengths(rows)
     src = Ragged.from_arrow(rows["src_ids"])
     assert counted.tokens.tolist() == counted.sort.tolist() == (src.lengths + 2 * tgt.lengths + 3).tolist()
     assert batch.input_ids.shape == (12, int(counted.tokens.max()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bertkd_ray.config import Config
-from bertkd_ray.training.settings import TrainSettings
+from bertkd_ray.training.trainer import TrainSettings
 
 
 def test_the_settings_are_those_of_the_section():

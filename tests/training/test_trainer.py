@@ -25,8 +25,7 @@ from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import CurveRow
 from bertkd_ray.training.preemption import Notice, PreemptedError
 from bertkd_ray.training.prefetch import CollatedBatch
-from bertkd_ray.training.settings import TrainSettings
-from bertkd_ray.training.trainer import Trainer
+from bertkd_ray.training.trainer import Trainer, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,9 @@ class FitTask:
     def learning_rate(self, step: int) -> float:
         return self.rate
 
+    def lengths(self, rows: pa.Table) -> RowLengths:
+        return RowLengths(rows["length"].to_numpy(), rows["length"].to_numpy())
+
     def collate(self, micro: MicroBatch) -> Numbers:
         return Numbers(torch.tensor(micro.rows["x"].to_pylist(), dtype=torch.float32))
 
@@ -115,10 +117,6 @@ def table(groups: np.ndarray) -> pa.Table:
     return pa.table({"x": x, "length": (x * 8).astype(np.int64) % 3 + 1})
 
 
-def lengths(rows: pa.Table) -> RowLengths:
-    return RowLengths(rows["length"].to_numpy(), rows["length"].to_numpy())
-
-
 def trainer(task: FitTask, context: Alone, *, streams: int = 2, **changes) -> Trainer:
     plan = BatchPlan(np.full(6, 8, np.int64), streams, seed=5, window_pairs=16)
     values = {"steps": 6, "eval_every": 100, "checkpoint_every": 100, "log_every": 1, **changes}
@@ -130,7 +128,7 @@ def trainer(task: FitTask, context: Alone, *, streams: int = 2, **changes) -> Tr
             positions,
             budget=6,
             read=table,
-            lengths=lengths,
+            lengths=task.lengths,
             rank=context.world.rank,
             workers=context.world.size,
         )
@@ -141,7 +139,7 @@ def trainer(task: FitTask, context: Alone, *, streams: int = 2, **changes) -> Tr
 def test_an_update_averages_over_all_positions_of_all_micro_batches():
     task, context = FitTask(), Alone()
     plan = BatchPlan(np.full(6, 8, np.int64), 2, seed=5, window_pairs=16)
-    streams = Streams(plan, budget=6, read=table, lengths=lengths)
+    streams = Streams(plan, budget=6, read=table, lengths=task.lengths)
     x = np.concatenate([micro.rows["x"].to_numpy() for micro in streams.step()])
     streams.close()
     trained = trainer(task, context, steps=1).run()
