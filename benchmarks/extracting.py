@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.baselines import OriginalExtraction
@@ -14,7 +13,7 @@ from benchmarks.timing import Spread
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.execution.dead_letters import ErrorBudget
-from bertkd_ray.softlabels.extract import ExtractJob, ExtractSettings, ShardWriter
+from bertkd_ray.softlabels.extract import ExtractJob, ShardWriter
 from bertkd_ray.teacher.finetune import MODEL
 from bertkd_ray.teacher.model import load_teacher
 
@@ -35,7 +34,7 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
         staging=_WORK,
         corpus=corpus.directory,
         teacher=teacher.directory,
-        settings=replace(ExtractSettings.from_config(config), topk=TOPK, passes=7),
+        config=config.model_copy(update={"extract": config.extract.model_copy(update={"topk": TOPK, "passes": 7})}),
         budget=ErrorBudget("extract", 0.0, pairs),
     )
     writer, fragment = ShardWriter(job), entry.path

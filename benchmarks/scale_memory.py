@@ -21,10 +21,11 @@ from benchmarks.table import Row
 from benchmarks.timing import Spread, ratios
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.config import Config
+from bertkd_ray.config.sections import ExtractConfig
 from bertkd_ray.execution.dead_letters import ErrorBudget
 from bertkd_ray.execution.ray.session import RayRuntime
 from bertkd_ray.execution.stage import StageContext
-from bertkd_ray.softlabels.extract import ExtractJob, ExtractSettings, ShardWriter
+from bertkd_ray.softlabels.extract import ExtractJob, ShardWriter
 from bertkd_ray.student import distill
 from bertkd_ray.teacher import finetune
 from bertkd_ray.teacher.source import model_hash
@@ -48,7 +49,7 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
     runtime.start()
     try:
         teacher = _teacher(config, runtime, corpora[0], setting.bert)
-        actors = [[_extracting(runtime, corpus, teacher) for corpus in corpora] for _ in range(RUNS)]
+        actors = [[_extracting(config, runtime, corpus, teacher) for corpus in corpora] for _ in range(RUNS)]
         workers = [[_training(config, runtime, corpus) for corpus in corpora] for _ in range(RUNS)]
     finally:
         runtime.close()
@@ -85,7 +86,7 @@ def _teacher(config: Config, runtime: RayRuntime, corpus: Artifact, bert: str) -
     return finetune.make(work, StageContext(config, runtime, {"corpus": corpus}, bert))
 
 
-def _extracting(runtime: RayRuntime, corpus: Artifact, teacher: Artifact) -> float:
+def _extracting(config: Config, runtime: RayRuntime, corpus: Artifact, teacher: Artifact) -> float:
     """The largest memory (MiB) of an actor that extracts every `EVERY`th fragment."""
     work = _fresh(corpus, "softlabels")
     job = ExtractJob(
@@ -94,7 +95,7 @@ def _extracting(runtime: RayRuntime, corpus: Artifact, teacher: Artifact) -> flo
         staging=work.staging,
         corpus=corpus.directory,
         teacher=teacher.directory,
-        settings=ExtractSettings(topk=8, passes=7, forward_tokens=2048, precision="auto"),
+        config=config.model_copy(update={"extract": ExtractConfig(topk=8, passes=7, forward_tokens=2048)}),
         budget=ErrorBudget("extract", 0.0, int(corpus.metrics["train/pairs"])),
     )
     fragments = [entry.path for entry in corpus.files_below("train/")[::EVERY]]

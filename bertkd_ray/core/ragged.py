@@ -1,7 +1,7 @@
 """Lists of token ids as Arrow keeps them: one flat array of values and the offsets of the rows."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Ragged:
-    """`n` rows of integers of differing length.
+    """`n` rows of numbers, mostly integers, of differing length.
 
-    values: integers, shape [sum of lengths]; offsets: int64[n + 1], row i is values[offsets[i]:offsets[i + 1]].
+    values: shape [sum of lengths]; offsets: int64[n + 1], row i is values[offsets[i]:offsets[i + 1]].
     """
 
-    values: NDArray[np.integer]
+    values: NDArray[Any]
     offsets: NDArray[np.int64]
 
     def __len__(self) -> int:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
 from bertkd_ray.artifacts.storage_errors import scratch_directory
@@ -36,35 +35,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ExtractSettings:
-    """What the soft labels depend on besides corpus and teacher."""
-
-    topk: int
-    """Logits stored a position."""
-    passes: int
-    """Times each pair is seen."""
-    forward_tokens: int
-    """Padded tokens a forward pass; it shapes the batches, and with them the last bits of bf16 sums."""
-    precision: Literal["auto", "bf16", "float32"]
-
-    @classmethod
-    def from_config(cls, config: Config) -> ExtractSettings:
-        """The settings of a configuration."""
-        return cls(config.stored_topk(), config.extract_passes(), config.extract.forward_tokens, config.precision)
-
-    def fingerprinted(self) -> dict[str, Any]:
-        """What enters the fingerprint: all of it, under the names of the first artifacts."""
-        settings = asdict(self)
-        return {"batch_tokens": settings.pop("forward_tokens"), **settings}
-
-
-@dataclass(frozen=True)
 class ExtractJob(FileJob):
     """What an actor needs; artifact and teacher are directories in the store."""
 
     artifact: str
     teacher: str
-    settings: ExtractSettings
+    config: Config
 
 
 def shard_name(fragment: str) -> str:
@@ -83,14 +59,16 @@ class Shard(FinishedFile):
         """Pairs in it."""
         return self.pairs - self.rejects
 
-    def stats(self) -> dict[str, Any]:
-        """What the file says of itself (`STATS`)."""
-        return {"rows": self.rows, "rejects": self.rejects, "fidelity": asdict(self.fidelity)}
-
 
 def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> PendingArtifact:
-    """The soft-label artifact."""
-    return PendingArtifact.of(store, "softlabels", ExtractSettings.from_config(config).fingerprinted(), inputs)
+    """The soft-label artifact; the size of the batches shapes the last bits of bf16 sums."""
+    settings = {
+        "batch_tokens": config.extract.forward_tokens,
+        "topk": config.stored_topk(),
+        "passes": config.extract_passes(),
+        "precision": config.precision,
+    }
+    return PendingArtifact.of(store, "softlabels", settings, inputs)
 
 
 def make(pending: PendingArtifact, context: StageContext) -> Artifact:
@@ -100,14 +78,13 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
     kept, and a greater share finishes it.
     """
     config, corpus = context.config, context.inputs["corpus"]
-    settings = ExtractSettings.from_config(config)
     job = ExtractJob(
         storage=pending.store.uri,
         artifact=pending.directory,
         staging=pending.staging,
         corpus=corpus.directory,
         teacher=context.inputs["teacher"].directory,
-        settings=settings,
+        config=config,
         budget=ErrorBudget("extract", config.max_rejects, int(corpus.metrics["train/pairs"])),
     )
     shards, dead_letters = resumable_map(
@@ -127,8 +104,8 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
         made=[*(shard.name for shard in shards), *dead_letters.keep()],
         metrics={**_metrics(pending, shards), "rejects": len(dead_letters)},
         info={
-            "k": settings.topk,
-            "mask_scheme": f"strided, {settings.passes} passes" if both else "all positions at once",
+            "k": config.stored_topk(),
+            "mask_scheme": f"strided, {config.extract_passes()} passes" if both else "all positions at once",
             "vocabulary": corpus.info["vocabulary"],
             "topk_ids": str(topk_ids),
             "topk_logits": "float16",
@@ -148,7 +125,7 @@ class ShardWriter:
 
         self._store, self._job = Store(job.storage), job
         self._corpus = load(self._store, job.corpus)
-        device, settings = best_device(), job.settings
+        device, topk, passes = best_device(), job.config.stored_topk(), job.config.extract_passes()
         with scratch_directory("teacher-") as scratch:
             directory = load(self._store, job.teacher).local(MODEL, scratch)
             model = load_teacher(directory, attention=resolve_attention("auto", device, training=False))
@@ -158,13 +135,13 @@ class ShardWriter:
             model,
             bert_ids,
             specials,
-            topk=settings.topk,
-            passes=settings.passes,
-            batch_tokens=settings.forward_tokens,
-            precision=resolve_precision(settings.precision, device),
+            topk=topk,
+            passes=passes,
+            batch_tokens=job.config.extract.forward_tokens,
+            precision=resolve_precision(job.config.precision, device),
             device=device,
         )
-        self._schema = shard_schema(len(bert_ids), settings.topk, {"passes": str(settings.passes)})
+        self._schema = shard_schema(len(bert_ids), topk, {"passes": str(passes)})
 
     def __call__(self, fragment: str) -> Shard:
         """Writes one shard unless it is there; its row groups are those of the fragment, less the rejected pairs."""
@@ -180,10 +157,12 @@ class ShardWriter:
         if isolation.dead_letters:
             kept = np.flatnonzero(isolation.kept)
             ids, src, tgt, labels = ids[kept], src.take(kept), tgt.take(kept), labels.take(kept)
-            groups = _kept_groups(groups, isolation.kept)
+            left = [int(of_group.sum()) for of_group in np.split(isolation.kept, np.cumsum(groups)[:-1])]
+            groups = [pairs for pairs in left if pairs]
         shard = Shard(name, len(table), len(isolation.dead_letters), fidelity(labels, tgt))
         encoded = encode_shard(ids, src, tgt, labels, self._schema)
-        metadata = {**encoded.schema.metadata, STATS: json.dumps(shard.stats())}
+        stats = {"rows": shard.rows, "rejects": shard.rejects, "fidelity": asdict(shard.fidelity)}
+        metadata = {**encoded.schema.metadata, STATS: json.dumps(stats)}
         attempt.finish(isolation.dead_letters)
         data = parquet_bytes(encoded.replace_schema_metadata(metadata), groups)
         self._store.write(data, self._job.artifact, name)
@@ -216,9 +195,3 @@ def _metrics(pending: PendingArtifact, shards: list[Shard]) -> dict[str, float]:
         "pairs": sum(shard.rows for shard in shards),
         "bytes_per_position": sum(sizes[shard.name] for shard in shards) / report["positions"],
     }
-
-
-def _kept_groups(groups: list[int], kept: NDArray[np.bool_]) -> list[int]:
-    """Pairs that are left of each row group, of groups of which any is left."""
-    left = [int(of_group.sum()) for of_group in np.split(kept, np.cumsum(groups)[:-1])]
-    return [pairs for pairs in left if pairs]

@@ -83,9 +83,9 @@ def encode_shard(ids: NDArray[np.int64], src: Ragged, tgt: Ragged, labels: SoftL
         pa.array(ids, pa.int64()),
         src.to_arrow(pa.int32()),
         tgt.to_arrow(pa.int32()),
-        _list_array(labels.topk_ids, positions * k, schema.field("topk_ids").type.value_type),
-        _list_array(labels.topk_logits, positions * k, pa.float16()),
-        _list_array(labels.logsumexp, positions, pa.float32()),
+        Ragged(labels.topk_ids.reshape(-1), positions * k).to_arrow(schema.field("topk_ids").type.value_type),
+        Ragged(labels.topk_logits.reshape(-1), positions * k).to_arrow(pa.float16()),
+        Ragged(labels.logsumexp, positions).to_arrow(pa.float32()),
     ]
     return pa.Table.from_arrays(columns, schema=schema)
 
@@ -96,9 +96,9 @@ def decode_labels(table: pa.Table) -> SoftLabels:
     Raises ValueError when the columns' lengths do not belong together.
     """
     lengths = Ragged.from_arrow(table["tgt_ids"]).lengths
-    topk_ids = Ragged.from_arrow(table["topk_ids"])
-    topk_logits = Ragged.from_arrow(table["topk_logits"])
-    logsumexp = Ragged.from_arrow(table["logsumexp"])
+    topk_ids, topk_logits, logsumexp = (
+        Ragged.from_arrow(table[name]) for name in ("topk_ids", "topk_logits", "logsumexp")
+    )
     k = len(topk_ids.values) // max(1, len(logsumexp.values))
     belongs = (
         np.array_equal(logsumexp.lengths, lengths + 1)
@@ -133,7 +133,3 @@ def parquet_bytes(table: pa.Table, groups: Sequence[int]) -> bytes:
         for start, rows in zip(np.cumsum([0, *groups]), groups, strict=False):
             writer.write_table(table.slice(int(start), rows), row_group_size=rows)
     return bytes(sink.getvalue())
-
-
-def _list_array(values: NDArray[Any], offsets: NDArray[np.int64], value_type: pa.DataType) -> pa.ListArray:
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values.reshape(-1), value_type))

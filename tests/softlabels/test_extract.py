@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.execution.dead_letters import ErrorBudget
-from bertkd_ray.softlabels.extract import ExtractJob, ExtractSettings, ShardWriter, shard_name
+from bertkd_ray.softlabels.extract import ExtractJob, ShardWriter, shard_name
 from bertkd_ray.softlabels.fidelity import Fidelity, fidelity
 from bertkd_ray.softlabels.shards import decode_labels
 from tests.helpers.local_project import InProcessRuntime, Project, extracted
@@ -44,13 +43,14 @@ def writer(project: Project, artifact: str, **settings: Any) -> ShardWriter:
 
 
 def job(project: Project, corpus: Artifact, artifact: str, **settings: Any) -> ExtractJob:
+    extract = project.config.extract.model_copy(update=settings)
     return ExtractJob(
         storage=project.store.uri,
         artifact=artifact,
         staging=f"work/{artifact}",
         corpus=corpus.directory,
         teacher=project.teacher().directory,
-        settings=replace(ExtractSettings.from_config(project.config), **settings),
+        config=project.config.model_copy(update={"extract": extract}),
         budget=ErrorBudget("extract", 0.0, 1),
     )
 

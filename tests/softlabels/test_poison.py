@@ -21,7 +21,7 @@ from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.execution.dead_letters import ErrorBudget
 from bertkd_ray.execution.stage import StageContext
 from bertkd_ray.softlabels import scoring
-from bertkd_ray.softlabels.extract import ExtractJob, ExtractSettings, ShardWriter, shard_name
+from bertkd_ray.softlabels.extract import ExtractJob, ShardWriter, shard_name
 from bertkd_ray.softlabels.shards import decode_labels
 from bertkd_ray.student import distill
 from tests.helpers.killable_processes import is_killed, kills_until_done
@@ -210,7 +210,7 @@ def writer(project: Project, corpus: Artifact, artifact: str, share: float = 0.5
         staging=pending.staging,
         corpus=corpus.directory,
         teacher=project.teacher().directory,
-        settings=ExtractSettings.from_config(project.config),
+        config=project.config,
         budget=ErrorBudget("extract", share, PAIRS),
     )
     return ShardWriter(job)
