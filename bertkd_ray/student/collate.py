@@ -11,9 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bertkd_ray.core.padding import padded_length
 from bertkd_ray.core.ragged import Ragged, flat_positions
 from bertkd_ray.corpus.tokenizer import BOS_ID, EOS_ID, PAD_ID
 from bertkd_ray.softlabels.shards import SoftLabels
+from bertkd_ray.teacher.masking import with_eos
 from bertkd_ray.training.prefetch import CollatedBatch
 
 
@@ -60,33 +62,28 @@ def collate(
     """
     if len(src) != len(tgt):
         raise ValueError(f"{len(src)} source rows but {len(tgt)} target rows")
-    src_ids, src_width = _padded(src, first=0, pad_to=pad_to)
+    src_ids_NS, tgt_ids_NT = _padded(src, first=0, pad_to=pad_to), _padded(tgt, first=1, pad_to=pad_to)
     rows = np.arange(len(src), dtype=np.int64)
-    src_ends = rows * src_width + src.lengths
-    src_ids[src_ends] = EOS_ID
-    src_mask = np.arange(src_width) <= src.lengths[:, None]
-    decoder_input_ids, tgt_width = _padded(tgt, first=1, pad_to=pad_to)
-    decoder_input_ids[rows * tgt_width] = BOS_ID
-    targets = np.full(len(tgt.values) + len(tgt), EOS_ID, dtype=np.int64)
-    targets[flat_positions(tgt.offsets[:-1] + rows, tgt.lengths)] = tgt.values
-    target_index = flat_positions(rows * tgt_width, tgt.lengths + 1)
+    src_ids_NS[rows, src.lengths] = EOS_ID
+    tgt_ids_NT[:, 0] = BOS_ID
+    targets = with_eos(tgt)
     return StudentBatch(
-        torch.from_numpy(src_ids.reshape(len(src), src_width)),
-        torch.from_numpy(src_mask),
-        torch.from_numpy(decoder_input_ids.reshape(len(tgt), tgt_width)),
-        torch.from_numpy(target_index),
+        torch.from_numpy(src_ids_NS),
+        torch.from_numpy(np.arange(src_ids_NS.shape[1]) <= src.lengths[:, None]),
+        torch.from_numpy(tgt_ids_NT),
+        torch.from_numpy(flat_positions(rows * tgt_ids_NT.shape[1], tgt.lengths + 1)),
         torch.from_numpy(targets),
         *_soft_tensors(soft, topk, len(targets)),
     )
 
 
-def _padded(tokens: Ragged, *, first: int, pad_to: int) -> tuple[NDArray[np.int64], int]:
-    """Rows flattened to one common width with room for one more token, each beginning at column `first`."""
-    width = -(-(int(tokens.lengths.max()) + 1) // pad_to) * pad_to
-    flat = np.full(len(tokens) * width, PAD_ID, dtype=np.int64)
+def _padded(tokens: Ragged, *, first: int, pad_to: int) -> NDArray[np.int64]:
+    """The rows in one common width with room for one more token, each beginning at column `first`."""
+    width = padded_length(int(tokens.lengths.max()) + 1, pad_to)
+    padded = np.full((len(tokens), width), PAD_ID, dtype=np.int64)
     starts = np.arange(len(tokens), dtype=np.int64) * width + first
-    flat[flat_positions(starts, tokens.lengths)] = tokens.values
-    return flat, width
+    padded.reshape(-1)[flat_positions(starts, tokens.lengths)] = tokens.values
+    return padded
 
 
 def _soft_tensors(soft: SoftLabels | None, topk: int | None, positions: int) -> tuple[Tensor | None, ...]:

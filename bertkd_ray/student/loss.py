@@ -117,12 +117,12 @@ def fused_kd_loss(
     vocabulary = weight_VD.shape[0]
     gold = (1 - alpha) * (1 - label_smoothing)
     uniform = (1 - alpha) * label_smoothing / (vocabulary - 2) if label_smoothing else 0.0
-    soft = None
+    ids_Nk, q_Nk, tail_N = targets_N.new_empty(len(targets_N), 0), hidden_ND.new_empty(len(targets_N), 0), None
     if alpha > 0:
         ids_Nk, q_Nk, tail_N = _teacher(topk_ids_Nk, topk_logits_Nk, logsumexp_N, temperature, tail, vocabulary)
-        scale = temperature if symmetric else 1.0
-        soft = _SoftTargets(ids_Nk, alpha * q_Nk, None if tail_N is None else alpha * tail_N, alpha, scale)
-    objective = _Objective(targets_N, gold, uniform, gold + uniform * vocabulary, soft)
+    tail_N = None if tail_N is None else alpha * tail_N
+    hard, scale = gold + uniform * vocabulary, temperature if symmetric and alpha > 0 else 1.0
+    objective = _Objective(targets_N, gold, uniform, hard, ids_Nk, alpha * q_Nk, tail_N, alpha, scale)
     chunk = chunk_rows or _CHUNK_ROWS.get(hidden_ND.device.type, _CHUNK_ROWS_ELSEWHERE)
     dtype = matmul_dtype or hidden_ND.dtype
     if torch.is_grad_enabled() and (hidden_ND.requires_grad or weight_VD.requires_grad):
@@ -168,37 +168,30 @@ def _teacher(
 
 
 @dataclass(frozen=True)
-class _SoftTargets:
-    """The teacher's share of the objective, α included; `tail_N` is the weight of the student's remaining mass.
-
-    scale: divides the student's scores; above 1 the loss of this share is multiplied by its square.
-    """
-
-    ids_Nk: Tensor
-    weight_Nk: Tensor
-    tail_N: Tensor | None
-    mass: float
-    """Σ of a row's weights, the tail's included"""
-    scale: float
-
-
-@dataclass(frozen=True)
 class _Objective:
     """Σ over positions of Σ_v t_v · (-log p_v): t is `gold` at the target, `uniform` everywhere, plus the soft labels.
 
-    hard: Σ_v t_v of all but the soft labels, the same in every row.
+    The soft labels have α in them; without a teacher they are of k = 0 tokens.
     """
 
     targets_N: Tensor
     gold: float
     uniform: float
     hard: float
-    soft: _SoftTargets | None
+    """Σ_v t_v of all but the soft labels, the same in every row"""
+    ids_Nk: Tensor
+    soft_Nk: Tensor
+    tail_N: Tensor | None
+    """the weight of the student's remaining mass"""
+    soft: float
+    """Σ of a row's soft labels, the tail's included"""
+    scale: float
+    """divides the student's scores under the soft labels, whose loss is multiplied by its square"""
 
     @property
     def mass(self) -> float:
         """The weight of p in a row of the gradient, an exact tail's included."""
-        return self.hard if self.soft is None else self.hard + self.soft.mass * self.soft.scale
+        return self.hard + self.soft * self.scale
 
 
 class _FusedLoss(torch.autograd.Function):
@@ -298,37 +291,28 @@ def _loss_and_gradient_(
     s_CV: Tensor, score_sum_C: Tensor, objective: _Objective, part: slice
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss, -log p_y and whether y scores highest, of each row of a part; turns the scores into p - t' / mass."""
-    targets_C1, soft = objective.targets_N[part, None], objective.soft
-    gold_C = s_CV.gather(1, targets_C1).squeeze(1)
-    soft_scores_Ck = None if soft is None else s_CV.gather(1, soft.ids_Nk[part])
-    softened = None if soft is None or soft.scale == 1 else _softened(s_CV, soft.scale)
+    targets_C1, ids_Ck, scale = objective.targets_N[part, None], objective.ids_Nk[part], objective.scale
+    gold_C, soft_scores_Ck = s_CV.gather(1, targets_C1).squeeze(1), s_CV.gather(1, ids_Ck)
+    scaled_CV = None if scale == 1 else s_CV / scale
     peak_C = s_CV.amax(dim=1)
     # In place, a row at a time in the first-level cache: faster than a pass of exp over the whole buffer.
     torch.softmax(s_CV, dim=1, out=s_CV)
     # The largest probability is at least 1 / V, so this logarithm is safe.
-    lse_C = peak_C - s_CV.amax(dim=1).log()
+    lse_C = soft_lse_C = peak_C - s_CV.amax(dim=1).log()
+    if scaled_CV is not None:
+        soft_lse_C = scaled_CV.logsumexp(dim=1)
+        soft_share = objective.soft * scale / objective.mass
+        s_CV.mul_(objective.hard / objective.mass).add_(torch.softmax(scaled_CV, dim=1), alpha=soft_share)
     loss_C = objective.hard * lse_C - objective.gold * gold_C - objective.uniform * score_sum_C
-    if soft is not None and soft_scores_Ck is not None:
-        ids_Ck, weight_Ck = soft.ids_Nk[part], soft.weight_Nk[part].to(s_CV.dtype)
-        soft_lse_C = lse_C
-        if softened is not None:
-            soft_lse_C, soft_p_CV = softened
-            s_CV.mul_(objective.hard / objective.mass).add_(soft_p_CV, alpha=soft.mass * soft.scale / objective.mass)
-        soft_loss_C = soft.mass * soft_lse_C - (weight_Ck * soft_scores_Ck).sum(dim=1) / soft.scale
-        loss_C += soft.scale**2 * soft_loss_C
-        if soft.tail_N is not None:
-            tail_C = soft.tail_N[part].to(s_CV.dtype)
-            loss_C -= tail_C * (lse_C + _subtract_tail_(s_CV, ids_Ck, tail_C / objective.mass).log())
-        s_CV.scatter_add_(1, ids_Ck, weight_Ck * (-soft.scale / objective.mass))
+    soft_Ck = objective.soft_Nk[part].to(s_CV.dtype)
+    loss_C += scale**2 * (objective.soft * soft_lse_C - (soft_Ck * soft_scores_Ck).sum(dim=1) / scale)
+    if objective.tail_N is not None:
+        tail_C = objective.tail_N[part].to(s_CV.dtype)
+        loss_C -= tail_C * (lse_C + _subtract_tail_(s_CV, ids_Ck, tail_C / objective.mass).log())
+    s_CV.scatter_add_(1, ids_Ck, soft_Ck * (-scale / objective.mass))
     if objective.gold:
         s_CV.scatter_add_(1, targets_C1, torch.full_like(gold_C, -objective.gold / objective.mass)[:, None])
     return loss_C, lse_C - gold_C, gold_C >= peak_C
-
-
-def _softened(s_CV: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """The log of Σ exp(s / scale), and the softmax of s / scale in a buffer of its own."""
-    scaled_CV = s_CV / scale
-    return scaled_CV.logsumexp(dim=1), torch.softmax(scaled_CV, dim=1)
 
 
 def _subtract_tail_(p_CV: Tensor, ids_Ck: Tensor, share_C: Tensor) -> Tensor:

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import M2M100ForConditionalGeneration
 
-_MODEL_TYPE = "m2m_100"
-_CONFIG, _TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
-
 
 def load_student(directory: Path, device: torch.device | str = "cpu") -> M2M100ForConditionalGeneration:
     """The model of a `save_pretrained` directory, in evaluation mode on a device; raises as `student_config`."""
@@ -35,20 +32,15 @@ def student_config(directory: Path) -> dict[str, Any]:
     Raises UserError for another kind of model, and for one that names code: a class of its own (`auto_map`) or an
     attention kernel of the hub. `transformers` would ask on the terminal whether to run it.
     """
-    config, tokenizer = (_read_if_there(directory / name) for name in (_CONFIG, _TOKENIZER_CONFIG))
-    if config.get("model_type") != _MODEL_TYPE:
+    paths = directory / "config.json", directory / "tokenizer_config.json"
+    config, tokenizer = (read_json_object(path) if path.is_file() else {} for path in paths)
+    if config.get("model_type") != "m2m_100":
         raise UserError(f"{directory}: is no student of this package; give one, its model directory, or an export")
-    for name, tree in ((_CONFIG, config), (_TOKENIZER_CONFIG, tokenizer)):
+    for path, tree in zip(paths, (config, tokenizer), strict=True):
         kernels = (str(tree.get(key, "")) for key in ("attn_implementation", "_attn_implementation"))
         if "auto_map" in tree or any("/" in kernel for kernel in kernels):
-            raise UserError(
-                f"{directory / name}: names code of its own, which no student has and which is not run; give another"
-            )
+            raise UserError(f"{path}: names code of its own, which no student has and which is not run; give another")
     return config
-
-
-def _read_if_there(path: Path) -> dict[str, Any]:
-    return read_json_object(path) if path.is_file() else {}
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

@@ -25,10 +25,9 @@ from bertkd_ray.plan.models import student_size, teacher_shape
 from bertkd_ray.plan.operations import TRAINING
 from bertkd_ray.student.collate import collate
 from bertkd_ray.student.model import build_student, decoder_hidden
-from bertkd_ray.student.task import lengths as student_lengths
+from bertkd_ray.student.task import StudentTask
 from bertkd_ray.teacher.model import build_teacher
-from bertkd_ray.teacher.task import MaskedLoss, TeacherBatch
-from bertkd_ray.teacher.task import lengths as teacher_lengths
+from bertkd_ray.teacher.task import MaskedLoss, TeacherBatch, TeacherTask
 from bertkd_ray.training.batch_plan import BatchPlan, Streams
 from tests.helpers.small_config import write_config
 
@@ -101,15 +100,17 @@ def test_the_sizes_of_artifacts(made, stage):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("stage", "lengths"), [("finetune", teacher_lengths), ("distill/distilled", student_lengths)])
-def test_epochs_and_tokens_are_those_of_the_streams(made, path, stage, lengths):
+@pytest.mark.parametrize(("stage", "kind"), [("finetune", TeacherTask), ("distill/distilled", StudentTask)])
+def test_epochs_and_tokens_are_those_of_the_streams(made, path, stage, kind):
     estimate, artifacts = made
     config = load_config(path)
     settings = config.teacher if stage == "finetune" else config.student
+    task = object.__new__(kind)
+    task._config = settings
     groups = RowGroups(artifacts["prepare"], "train/", ["id", "src_ids", "tgt_ids"])
     batches = BatchPlan(groups.rows, settings.micro_batches, config.seed)
     streams = Streams(
-        batches, budget=settings.batch_tokens // settings.micro_batches, read=groups.read, lengths=lengths
+        batches, budget=settings.batch_tokens // settings.micro_batches, read=groups.read, lengths=task.lengths
     )
     pairs = tokens = 0
     for _ in range(settings.steps):
