@@ -26,16 +26,9 @@ from bertkd_ray.softlabels.shards import decode_labels
 from bertkd_ray.student.collate import StudentBatch, collate
 from bertkd_ray.student.loss import fused_kd_loss
 from bertkd_ray.student.model import decoder_hidden
+from bertkd_ray.training import curves
 from bertkd_ray.training.batch_plan import MicroBatch, RowLengths, shuffled_batches
 from bertkd_ray.training.context import World
-from bertkd_ray.training.curves import (
-    TRAIN_ACCURACY,
-    TRAIN_NLL,
-    VALID_ACCURACY,
-    VALID_BLEU,
-    VALID_NLL,
-    VALID_PERPLEXITY,
-)
 from bertkd_ray.training.optimization import build_optimizer, linear_warmup_decay, noam
 
 # Padded source tokens of a batch of greedy search. Elsewhere a step takes as long for one sentence as for thousands.
@@ -97,7 +90,7 @@ class Validation:
 class StudentTask:
     """Implements `training.trainer.Task` for the student."""
 
-    stat_keys: tuple[str, ...] = (TRAIN_NLL, TRAIN_ACCURACY)
+    stat_keys: tuple[str, ...] = (curves.TRAIN_NLL, curves.TRAIN_ACCURACY)
 
     def __init__(
         self,
@@ -142,15 +135,15 @@ class StudentTask:
         batches = shuffled_batches(data.src.lengths + data.tgt.lengths, tokens, budget, 0)[world.rank :: world.size]
         nll, correct, count = world.sum(self._likelihood(batches, world.device)).tolist()
         return {
-            VALID_NLL: nll / count,
-            VALID_PERPLEXITY: math.exp(min(nll / count, 50.0)),
-            VALID_ACCURACY: correct / count,
-            VALID_BLEU: self._greedy_bleu(batches, world),
+            curves.VALID_NLL: nll / count,
+            curves.VALID_PERPLEXITY: math.exp(min(nll / count, 50.0)),
+            curves.VALID_ACCURACY: correct / count,
+            curves.VALID_BLEU: self._greedy_bleu(batches, world),
         }
 
     def rank_of(self, metrics: dict[str, float]) -> float:
         """The best checkpoint has the highest BLEU."""
-        return metrics[VALID_BLEU]
+        return metrics[curves.VALID_BLEU]
 
     @torch.no_grad()
     def _likelihood(self, batches: list[np.ndarray], device: torch.device) -> Tensor:

@@ -8,32 +8,25 @@ Shapes: N rows, L padded tokens a row, M masked positions, Q the most of them in
 of a head.
 """
 
-from __future__ import annotations
-
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 
-class Slots(NamedTuple):
-    """The masked positions laid out as Q slots a row."""
+def slots_of(masked_index_M: Tensor, rows: int, length: int, most: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """The masked positions laid out as Q slots a row: row_M, slot_M, and the columns of the input column_NQ.
 
-    row_M: Tensor
-    slot_M: Tensor
-    column_NQ: Tensor
-    """Columns of the input; a free slot has column 0."""
-
-    @staticmethod
-    def of(masked_index_M: Tensor, rows: int, length: int, most: int | None = None) -> Slots:
-        """masked_index_M: int64, positions in the flattened [N * L] array, rising. most: Q; None asks the device."""
-        row_M = masked_index_M // length
-        counts_N = torch.bincount(row_M, minlength=rows)
-        starts_N = counts_N.cumsum(0) - counts_N
-        slot_M = torch.arange(len(row_M), device=row_M.device) - starts_N[row_M]
-        column_NQ = row_M.new_zeros(rows, most if most is not None else int(counts_N.max()) if rows else 0)
-        column_NQ[row_M, slot_M] = masked_index_M % length
-        return Slots(row_M, slot_M, column_NQ)
+    A free slot has column 0. masked_index_M: int64, positions in the flattened [N * L] array, rising. most: Q; None
+    asks the device.
+    """
+    row_M = masked_index_M // length
+    counts_N = torch.bincount(row_M, minlength=rows)
+    starts_N = counts_N.cumsum(0) - counts_N
+    slot_M = torch.arange(len(row_M), device=row_M.device) - starts_N[row_M]
+    column_NQ = row_M.new_zeros(rows, most if most is not None else int(counts_N.max()) if rows else 0)
+    column_NQ[row_M, slot_M] = masked_index_M % length
+    return row_M, slot_M, column_NQ
 
 
 def masked_positions(
@@ -49,31 +42,30 @@ def masked_positions(
     """
     rows, length, _ = hidden_NLH.shape
     attention = layer.attention.self
-    slots = Slots.of(masked_index_M, rows, length, most)
+    row_M, slot_M, column_NQ = slots_of(masked_index_M, rows, length, most)
     hidden_MH = hidden_NLH.flatten(0, 1).index_select(0, masked_index_M)
     query_MH = attention.query(hidden_MH)
     # Free slots have a query of zeros; what they attend to is dropped below.
-    query_NQH = query_MH.new_zeros(rows, slots.column_NQ.shape[1], query_MH.shape[1])
-    query_NQH = query_NQH.index_put((slots.row_M, slots.slot_M), query_MH)
+    query_NQH = query_MH.new_zeros(*column_NQ.shape, query_MH.shape[1]).index_put((row_M, slot_M), query_MH)
     query_NhQd, key_NhLd, value_NhLd = (
         vectors.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
         for vectors in (query_NQH, attention.key(hidden_NLH), attention.value(hidden_NLH))
     )
     scores_NhQL = torch.matmul(query_NhQd, key_NhLd.transpose(2, 3)) * attention.scaling
     if mask is not None:
-        scores_NhQL = _masked(scores_NhQL, mask, slots)
+        scores_NhQL = _masked(scores_NhQL, mask, column_NQ)
     weights_NhQL = torch.softmax(scores_NhQL, dim=-1, dtype=torch.float32).to(value_NhLd.dtype)
     context_NhQd = torch.matmul(attention.dropout(weights_NhQL), value_NhLd)
-    context_MH = context_NhQd.transpose(1, 2).flatten(2)[slots.row_M, slots.slot_M]
+    context_MH = context_NhQd.transpose(1, 2).flatten(2)[row_M, slot_M]
     attended_MH = layer.attention.output(context_MH, hidden_MH)
     output_MH: Tensor = layer.output(layer.intermediate(attended_MH), attended_MH)
     return output_MH
 
 
-def _masked(scores_NhQL: Tensor, mask: Tensor, slots: Slots) -> Tensor:
+def _masked(scores_NhQL: Tensor, mask: Tensor, column_NQ: Tensor) -> Tensor:
     if mask.shape[2] > 1:
-        row_N1 = torch.arange(len(slots.column_NQ), device=mask.device)[:, None]
-        mask = mask.expand(len(slots.column_NQ), -1, -1, -1)[row_N1, 0, slots.column_NQ][:, None]
+        row_N1 = torch.arange(len(column_NQ), device=mask.device)[:, None]
+        mask = mask.expand(len(column_NQ), -1, -1, -1)[row_N1, 0, column_NQ][:, None]
     if mask.dtype == torch.bool:
         return scores_NhQL.masked_fill(~mask, torch.finfo(scores_NhQL.dtype).min)
     return scores_NhQL + mask

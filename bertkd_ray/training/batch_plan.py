@@ -10,8 +10,8 @@ windows, and the position in the data is B small tuples.
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from bertkd_ray.core.keyed_random import keyed_permutation
 
 WINDOW_PAIRS = 8192
-_KEPT_ORDERS = 2
 
 
 class StreamPosition(NamedTuple):
@@ -49,7 +48,6 @@ class BatchPlan:
     streams: int
     seed: int
     window_pairs: int = WINDOW_PAIRS
-    _orders: dict[int, NDArray[np.int64]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def windows_per_epoch(self) -> int:
@@ -65,14 +63,11 @@ class BatchPlan:
         start = index * size + min(index, longer)
         return epoch, self._order(epoch)[start : start + size + (index < longer)]
 
-    def _order(self, epoch: int) -> NDArray[np.int64]:
+    @cached_property
+    def _order(self) -> Callable[[int], NDArray[np.int64]]:
         """The row groups of an epoch in its order."""
-        if epoch not in self._orders:
-            # Two are in use while the streams cross from an epoch to the next, one at any other time.
-            while len(self._orders) >= _KEPT_ORDERS:
-                del self._orders[min(self._orders)]
-            self._orders[epoch] = keyed_permutation(len(self.group_rows), self.seed, epoch)
-        return self._orders[epoch]
+        # Two are in use while the streams cross from an epoch to the next, one at any other time.
+        return lru_cache(maxsize=2)(partial(keyed_permutation, len(self.group_rows), self.seed))
 
 
 def shuffled_batches(

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
 _LEVELS = 1 << 16
@@ -54,20 +53,5 @@ class _CpuDropout(TorchFunctionMode):
         words = self._generator.integers(0, 2**64, -(-input.numel() // 4), dtype=np.uint64)
         bits = torch.from_numpy(words.view(np.int16))[: input.numel()].view(input.shape)
         keep = torch.ge(bits, dropped_levels - _LEVELS // 2, out=torch.empty_like(bits, dtype=input.dtype))
-        return _Masked.apply(input, keep, _LEVELS / (_LEVELS - dropped_levels))
-
-
-class _Masked(torch.autograd.Function):
-    """input · keep · scale; scale stays a number apart, because it is not a bfloat16 one."""
-
-    @staticmethod
-    def forward(ctx: Any, input: Tensor, keep: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(keep)
-        ctx.scale = scale
-        return (input * keep).mul_(scale)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        (keep,) = ctx.saved_tensors
-        return (grad * keep).mul_(ctx.scale), None, None
+        # The scale stays a number apart, because it is not a bfloat16 one.
+        return (input * keep).mul_(_LEVELS / (_LEVELS - dropped_levels))

@@ -85,7 +85,13 @@ class BertAdam(Optimizer):
         grads: Any = [p.grad for p in params]
         beta1, beta2 = group["betas"]
         if group["tensor_grad_clip"] is not None:
-            grads = _clipped(grads, group["tensor_grad_clip"])
+            # 1e-6 as in `torch.nn.utils`; the gradients themselves stay as they are.
+            scales = torch._foreach_norm(grads)
+            torch._foreach_add_(scales, 1e-6)
+            torch._foreach_reciprocal_(scales)
+            torch._foreach_mul_(scales, group["tensor_grad_clip"])
+            torch._foreach_clamp_max_(scales, 1.0)
+            grads = torch._foreach_mul(grads, scales)
         torch._foreach_lerp_(means, grads, 1 - beta1)
         torch._foreach_mul_(squares, beta2)
         torch._foreach_addcmul_(squares, grads, grads, 1 - beta2)
@@ -93,16 +99,6 @@ class BertAdam(Optimizer):
         torch._foreach_add_(denominators, group["eps"])
         torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_addcdiv_(params, means, denominators, -group["lr"])
-
-
-def _clipped(grads: list[Tensor], max_norm: float) -> list[Tensor]:
-    """Copies of the tensors, each scaled down to an L2 norm of at most `max_norm`; 1e-6 as in `torch.nn.utils`."""
-    scales = torch._foreach_norm(grads)
-    torch._foreach_add_(scales, 1e-6)
-    torch._foreach_reciprocal_(scales)
-    torch._foreach_mul_(scales, max_norm)
-    torch._foreach_clamp_max_(scales, 1.0)
-    return list(torch._foreach_mul(grads, scales))
 
 
 def build_optimizer(

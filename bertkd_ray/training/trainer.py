@@ -11,11 +11,11 @@ import time
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import pyarrow as pa
 import torch
@@ -173,10 +173,13 @@ class Trainer:
                 self._check_norms()
             if log:
                 self._emit([meter.row(step, self._world, self._task.stat_keys)])
+                meter = TrainMeter()
             if evaluate:
                 self._evaluate()
             if checkpoint:
-                self._gather_positions()
+                # Every worker knows its own streams' positions; a checkpoint needs those of all.
+                for rank, positions in enumerate(self._world.gather(self.state.positions)):
+                    self.state.positions[rank :: self._world.size] = positions[rank :: self._world.size]
                 self._context.on_checkpoint(self._save, step)
             if notice is Notice.TERMINATE and not last:
                 raise PreemptedError(f"preempted; the checkpoint of step {step} is written")
@@ -200,9 +203,11 @@ class Trainer:
         task.optimizer.zero_grad(set_to_none=True)
         for index, (micro, batch) in enumerate(micros):
             seed = keyed_seed(self._settings.seed, step, micro.stream)
-            last = index + 1 == len(micros)
-            with self._synchronised(last=last), autocast(device, self._precision), seeded_dropout(seed, device):
-                loss_sum, stats = self._ddp(batch.to(device))
+            # Gradients are exchanged once an update, with its last micro-batch.
+            last, ddp = index + 1 == len(micros), self._ddp
+            synchronised = nullcontext() if last or not isinstance(ddp, DistributedDataParallel) else ddp.no_sync()
+            with synchronised, autocast(device, self._precision), seeded_dropout(seed, device):
+                loss_sum, stats = ddp(batch.to(device))
                 # DDP averages over the workers, the loss over the positions of all of them.
                 (loss_sum * (world.size / total)).backward()
             meter.add(loss_sum.detach(), stats.detach(), batch)
@@ -238,16 +243,6 @@ class Trainer:
                     "kept; lower the learning rate or raise its warm-up"
                 )
 
-    def _gather_positions(self) -> None:
-        """Every worker knows its own streams' positions; a checkpoint needs those of all."""
-        size = self._world.size
-        for rank, positions in enumerate(self._world.gather(self.state.positions)):
-            self.state.positions[rank::size] = positions[rank::size]
-
-    def _synchronised(self, *, last: bool) -> AbstractContextManager[Any]:
-        """Gradients are exchanged once an update, with its last micro-batch."""
-        return nullcontext() if last or not isinstance(self._ddp, DistributedDataParallel) else self._ddp.no_sync()
-
     def _evaluate(self) -> None:
         self._task.objective.eval()
         metrics = self._task.evaluate(self._world)
@@ -281,11 +276,10 @@ class Trainer:
         if self._settings.average == 1:
             return self._best
         # Float64 sums: the mean must not depend on the order in which many checkpoints are added.
-        total = {name: tensor.double() for name, tensor in self._recent[0].items()}
-        for weights in list(self._recent)[1:]:
-            for name, tensor in weights.items():
-                total[name] += tensor
-        return {name: (sum_ / len(self._recent)).to(self._recent[0][name].dtype) for name, sum_ in total.items()}
+        sums = {
+            name: reduce(torch.add, (weights[name].double() for weights in self._recent)) for name in self._recent[0]
+        }
+        return {name: (total / len(self._recent)).to(self._recent[0][name].dtype) for name, total in sums.items()}
 
     def _save(self, directory: Path) -> None:
         """Writes the checkpoint of this moment into a directory."""

@@ -7,7 +7,7 @@ import torch
 from transformers import BertConfig
 from transformers.models.bert.modeling_bert import BertLayer
 
-from bertkd_ray.teacher.last_layer import Slots, masked_positions
+from bertkd_ray.teacher.last_layer import masked_positions, slots_of
 from tests.teacher.tiny import tiny_config
 
 ROWS, LENGTH = 3, 6
@@ -28,10 +28,10 @@ def hidden(dtype: torch.dtype = torch.float64) -> torch.Tensor:
 
 
 def test_slots_by_hand() -> None:
-    slots = Slots.of(MASKED, ROWS, LENGTH)
-    assert slots.row_M.tolist() == [0, 0, 1, 2, 2, 2]
-    assert slots.slot_M.tolist() == [0, 1, 0, 0, 1, 2]
-    assert slots.column_NQ.tolist() == [[3, 4, 0], [2, 0, 0], [0, 1, 5]]
+    row, slot, column = slots_of(MASKED, ROWS, LENGTH)
+    assert row.tolist() == [0, 0, 1, 2, 2, 2]
+    assert slot.tolist() == [0, 1, 0, 0, 1, 2]
+    assert column.tolist() == [[3, 4, 0], [2, 0, 0], [0, 1, 5]]
 
 
 def masks() -> dict[str, torch.Tensor | None]:
