@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
@@ -12,6 +11,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.execution.dead_letters import DEAD_LETTERS
 from bertkd_ray.training import saving
+from bertkd_ray.training.context import TrainContext, TrainJob
 
 if TYPE_CHECKING:
     from bertkd_ray.execution.stage import StageContext
@@ -27,18 +27,6 @@ _MAX_POSITIONS = 512
 _PAIR_COLUMNS = ["src_ids", "tgt_ids"]
 _SOFT_COLUMNS = [*_PAIR_COLUMNS, "topk_ids", "topk_logits", "logsumexp"]
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-
-
-@dataclass(frozen=True)
-class DistillJob:
-    """What a train worker needs: the store and directories in it, and the arm's configuration."""
-
-    storage: str
-    artifact: str
-    corpus: str
-    softlabels: str | None
-    """None without a teacher."""
-    config: Config
 
 
 def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> PendingArtifact:
@@ -61,7 +49,7 @@ def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> Pe
 def make(pending: PendingArtifact, context: StageContext) -> Artifact:
     """Makes the student artifact of an arm. Raises UserError for soft labels of another corpus."""
     corpus = context.inputs["corpus"]
-    labels = None
+    inputs = {"corpus": corpus.directory}
     if context.config.kd.alpha > 0:
         softlabels = context.inputs["softlabels"]
         if (of := softlabels.inputs["corpus"]) != corpus.fingerprint:
@@ -69,14 +57,14 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
                 f"{softlabels.uri}: its soft labels belong to corpus {of}, not to {corpus.fingerprint}; "
                 "run extract again"
             )
-        labels = softlabels.directory
+        inputs["softlabels"] = softlabels.directory
     context.runtime.start()
-    job = DistillJob(pending.store.uri, pending.directory, corpus.directory, labels, context.config)
+    job = TrainJob(pending.store.uri, pending.directory, inputs, context.config)
     context.runtime.train(pending, _train, job, context.on_rows)
     return saving.commit_trained(pending, {"vocabulary": corpus.info["vocabulary"]})
 
 
-def _train(job: DistillJob, context: TrainContext) -> None:
+def _train(job: TrainJob, context: TrainContext) -> None:
     """The training function of every Ray Train worker."""
     import torch
 
@@ -88,7 +76,7 @@ def _train(job: DistillJob, context: TrainContext) -> None:
 
     config, student = job.config, job.config.student
     store = Store(job.storage)
-    corpus = load(store, job.corpus)
+    corpus = load(store, job.inputs["corpus"])
     device = context.world.device
     precision = resolve_precision(config.precision, device)
     model = build_student(
@@ -101,8 +89,8 @@ def _train(job: DistillJob, context: TrainContext) -> None:
     torch.nn.Module.to(model, device)  # transformers' own `to` is untyped
     task = StudentTask(model, student, config.kd, Validation.of(corpus), precision)
     groups = (
-        RowGroups(load(store, job.softlabels), "", _SOFT_COLUMNS, exclude=DEAD_LETTERS)
-        if job.softlabels
+        RowGroups(load(store, job.inputs["softlabels"]), "", _SOFT_COLUMNS, exclude=DEAD_LETTERS)
+        if "softlabels" in job.inputs
         else RowGroups(corpus, "train/", _PAIR_COLUMNS)
     )
     settings = TrainSettings.from_config(config, student, config.student_seed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
@@ -14,6 +13,7 @@ from bertkd_ray.config import Config
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.training import saving
+from bertkd_ray.training.context import TrainContext, TrainJob
 
 if TYPE_CHECKING:
     from bertkd_ray.execution.stage import StageContext
@@ -27,18 +27,6 @@ HISTORY = saving.HISTORY
 1970) and `train/…` or `valid/…` figures."""
 SPECIALS = "specials.json"
 """In the model's directory: BERT's ids of `[PAD]`, `[CLS]`, `[SEP]` and `[MASK]`."""
-
-
-@dataclass(frozen=True)
-class FinetuneJob:
-    """What a train worker needs: the store and directories in it, and the configuration."""
-
-    storage: str
-    artifact: str
-    corpus: str
-    bert_hash: str
-    """`model_hash` of the BERT that entered the fingerprint."""
-    config: Config
 
 
 def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> PendingArtifact:
@@ -56,12 +44,13 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
         # Extraction would find it, hours later.
         raise UserError(f"kd.topk: {config.stored_topk()} is more than the {vocabulary} tokens of the corpus; lower it")
     context.runtime.start()
-    job = FinetuneJob(pending.store.uri, pending.directory, corpus.directory, pending.inputs["bert"], config)
+    inputs = {"corpus": corpus.directory, "bert": pending.inputs["bert"]}
+    job = TrainJob(pending.store.uri, pending.directory, inputs, config)
     context.runtime.train(pending, _train, job, context.on_rows)
     return saving.commit_trained(pending, {"bert": config.teacher.model, "vocabulary": vocabulary})
 
 
-def _train(job: FinetuneJob, context: TrainContext) -> None:
+def _train(job: TrainJob, context: TrainContext) -> None:
     """The training function of every Ray Train worker."""
     import torch
 
@@ -75,7 +64,7 @@ def _train(job: FinetuneJob, context: TrainContext) -> None:
 
     config, teacher = job.config, job.config.teacher
     store = Store(job.storage)
-    corpus = load(store, job.corpus)
+    corpus = load(store, job.inputs["corpus"])
     device = context.world.device
     bert = resolve_model(teacher.model)
     with scratch_directory("corpus-") as scratch:
@@ -84,7 +73,7 @@ def _train(job: FinetuneJob, context: TrainContext) -> None:
     attention = resolve_attention(teacher.attention, device, training=True)
     model = build_teacher(bert, bert_ids, teacher, attention=attention, seed=config.seed)
     # Once it is read: a copy of it may have been going on since the driver's look, and other nodes may have another.
-    if model_hash(bert) != job.bert_hash:
+    if model_hash(bert) != job.inputs["bert"]:
         raise UserError(
             f"teacher.model: {bert} on {platform.node()} is not, or no longer, what this run began with; give all "
             "nodes the same whole files, and run the command again"

@@ -1,12 +1,13 @@
-"""What a training function sees of the process it runs in: its process group, its checkpoint and where to report."""
+"""What a training function is given: its job, its process group, its checkpoint and where to report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bertkd_ray.config import Config
 from bertkd_ray.training.curves import CurveRow
 from bertkd_ray.training.preemption import Notice
 
@@ -19,6 +20,17 @@ def _cpu() -> torch.device:
     import torch
 
     return torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What all workers of a training are given: the store, directories in it, and the configuration."""
+
+    storage: str
+    artifact: str
+    inputs: Mapping[str, str]
+    """Directories by kind of artifact; the BERT's hash that entered the fingerprint, under `bert`."""
+    config: Config
 
 
 @dataclass(frozen=True)
