@@ -87,20 +87,15 @@ def check_bert(directory: str | Path, *, weights: bool) -> dict[str, Any]:
             f"teacher.model: the vocabulary in {directory} has {pieces} pieces, the model {config['vocab_size']}; "
             "name a directory whose tokenizer and model belong together"
         )
-    if weights:
-        for path in weight_files(directory):
-            _require_whole(path)
+    for path in weight_files(directory) if weights else []:
+        try:
+            # Opens if the header describes exactly the bytes that follow.
+            with safe_open(path, framework="numpy"):
+                continue
+        except (SafetensorError, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"teacher.model: {path} is damaged or cut off ({reason}); copy the file again") from None
     return config
-
-
-def _require_whole(path: Path) -> None:
-    """Raises UserError unless the file's header describes exactly the bytes that follow; the weights are not read."""
-    try:
-        with safe_open(path, framework="numpy"):
-            return
-    except (SafetensorError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"teacher.model: {path} is damaged or cut off ({reason}); copy the file again") from None
 
 
 def own_config(directory: str | Path) -> dict[str, Any]:

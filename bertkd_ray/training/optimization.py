@@ -16,8 +16,7 @@ def noam(step: int, *, factor: float, width: int, warmup: int) -> float:
 
     "Attention Is All You Need" (Vaswani et al., 2017), section 5.3, with OpenNMT's factor in front.
     """
-    rate: float = factor * width**-0.5 * min(step**-0.5, step * warmup**-1.5)
-    return rate
+    return float(factor * width**-0.5 * min(step**-0.5, step * warmup**-1.5))
 
 
 def linear_warmup_decay(step: int, *, peak: float, warmup_fraction: float, total: int) -> float:
