@@ -15,7 +15,6 @@ from bertkd_ray.training.context import TrainContext, TrainJob
 
 if TYPE_CHECKING:
     from bertkd_ray.execution.stage import StageContext
-    from bertkd_ray.training.context import TrainContext
 
 MODEL = saving.MODEL
 """A `save_pretrained` directory with its tokenizer, safetensors: `AutoModelForSeq2SeqLM` and `AutoTokenizer` load it

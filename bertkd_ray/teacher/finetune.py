@@ -17,7 +17,6 @@ from bertkd_ray.training.context import TrainContext, TrainJob
 
 if TYPE_CHECKING:
     from bertkd_ray.execution.stage import StageContext
-    from bertkd_ray.training.context import TrainContext
 
 MODEL = saving.MODEL
 """A `save_pretrained` directory, safetensors: BERT's encoder and MLM transform under transformers' names, and the
