@@ -1,19 +1,20 @@
 """The batches that stages will make of a corpus, from the lengths of a sample and the batch plan itself."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bertkd_ray.config.sections import Direction
+from bertkd_ray.config import Config
+from bertkd_ray.config.sections import Direction, StudentConfig, TeacherConfig
 from bertkd_ray.core.keyed_random import keyed_permutation
 from bertkd_ray.core.padding import longest_first_batches, padded_length
 from bertkd_ray.corpus.sampling import SplitShape
 from bertkd_ray.plan import operations
 from bertkd_ray.plan.operations import StudentSize, TeacherSize
 from bertkd_ray.teacher.masking import input_lengths
-from bertkd_ray.training.batch_plan import BatchPlan, shuffled_batches
+from bertkd_ray.training.batch_plan import shuffled_batches
 
 _SAMPLED_PAIRS = 1 << 14
 """Pairs that are cut into batches, in whole windows or fragments."""
@@ -56,10 +57,6 @@ class BatchLengths:
         src, tgt = self.src + 1, self.tgt + 1
         return operations.student_forward(size, src, tgt, self.padded(src), self.padded(tgt)).computed
 
-    def beam_search_flops(self, size: StudentSize, beam: int) -> float:
-        """Operations of translating the sources into targets of these lengths, without padding."""
-        return operations.beam_search(size, self.src + 1, self.tgt + 1, beam)
-
 
 @dataclass(frozen=True, eq=False)
 class SampledBatches:
@@ -96,47 +93,50 @@ def full_groups(pairs: int, fragment_pairs: int, group_pairs: int) -> NDArray[np
 
 
 def training_batches(
-    split: SplitShape,
-    groups: NDArray[np.int64],
-    *,
-    budget: int,
-    streams: int,
-    seed: int,
-    direction: Direction | None,
-    multiple: int,
+    split: SplitShape, windows: int, settings: TeacherConfig | StudentConfig, *, seed: int, multiple: int
 ) -> SampledBatches:
     """Micro-batches of a training stage: windows as large as the plan's, cut as the streams cut theirs.
 
-    groups: rows of the row groups. budget: padded tokens a micro-batch. multiple: what sides are padded to.
+    windows: of an epoch. multiple: what sides are padded to.
     """
-    windows = BatchPlan(groups, streams, seed).windows_per_epoch
     rows = max(1, min(len(split.src), round(split.pairs / windows)))
-    batches: list[BatchLengths] = []
-    sampled = max(1, min(len(split.src), _SAMPLED_PAIRS) // rows)
-    order = keyed_permutation(len(split.src), seed, 0)
-    for window in range(sampled):
-        chosen = order[window * rows : (window + 1) * rows]
-        src, tgt = split.src[chosen], split.tgt[chosen]
+    budget = settings.batch_tokens // settings.micro_batches
+    direction = settings.direction if isinstance(settings, TeacherConfig) else None
+
+    def batches_of(window: int, pairs: NDArray[np.int64]) -> Iterator[BatchLengths]:
+        src, tgt = split.src[pairs], split.tgt[pairs]
         # A student's budget counts the longer side with its end of sentence.
         counted = input_lengths(src, tgt, direction) if direction else np.maximum(src, tgt) + 1
-        sort_lengths = counted if direction else src + tgt
-        for index in shuffled_batches(sort_lengths, counted, budget, seed, window):
-            batches.append(BatchLengths(src[index], tgt[index], multiple))
-    return SampledBatches(batches, len(batches) * split.pairs / (sampled * rows), direction)
+        for index in shuffled_batches(counted if direction else src + tgt, counted, budget, seed, window):
+            yield BatchLengths(src[index], tgt[index], multiple)
+
+    return _sampled(split, keyed_permutation(len(split.src), seed, 0), rows, batches_of, direction)
 
 
-def extraction_batches(
-    split: SplitShape, *, fragment_pairs: int, direction: Direction, passes: int, budget: int, multiple: int
-) -> SampledBatches:
+def extraction_batches(split: SplitShape, config: Config, multiple: int) -> SampledBatches:
     """Batches of the teacher's pass over the corpus: a fragment's pairs, each as often as it is seen."""
-    rows = min(fragment_pairs, len(split.src))
-    order = keyed_permutation(len(split.src), 0)
-    fragments = max(1, min(len(order), _SAMPLED_PAIRS) // rows)
-    batches: list[BatchLengths] = []
-    for fragment in range(fragments):
-        chosen = order[fragment * rows : (fragment + 1) * rows]
-        seen = np.minimum(passes, split.tgt[chosen] + 1)
-        src, tgt = np.repeat(split.src[chosen], seen), np.repeat(split.tgt[chosen], seen)
+    direction, passes, budget = config.teacher.direction, config.extract_passes(), config.extract.forward_tokens
+
+    def batches_of(fragment: int, pairs: NDArray[np.int64]) -> Iterator[BatchLengths]:
+        seen = np.minimum(passes, split.tgt[pairs] + 1)
+        src, tgt = np.repeat(split.src[pairs], seen), np.repeat(split.tgt[pairs], seen)
         for index in longest_first_batches(input_lengths(src, tgt, direction), budget, multiple):
-            batches.append(BatchLengths(src[index], tgt[index], multiple))
-    return SampledBatches(batches, len(batches) * split.pairs / (fragments * rows), direction)
+            yield BatchLengths(src[index], tgt[index], multiple)
+
+    rows = min(config.corpus.fragment_pairs, len(split.src))
+    return _sampled(split, keyed_permutation(len(split.src), 0), rows, batches_of, direction)
+
+
+def _sampled(
+    split: SplitShape,
+    order: NDArray[np.int64],
+    rows: int,
+    batches_of: Callable[[int, NDArray[np.int64]], Iterator[BatchLengths]],
+    direction: Direction | None,
+) -> SampledBatches:
+    """The batches into which the first windows or fragments of so many rows are cut, by number and pairs."""
+    sampled = max(1, min(len(order), _SAMPLED_PAIRS) // rows)
+    batches = [
+        batch for number in range(sampled) for batch in batches_of(number, order[number * rows : (number + 1) * rows])
+    ]
+    return SampledBatches(batches, len(batches) * split.pairs / (sampled * rows), direction)

@@ -11,23 +11,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bertkd_ray.artifacts.artifact import Artifact, load_finished
+from bertkd_ray.artifacts.artifact import load_finished
 from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
 from bertkd_ray.config.corpus import SPLITS
-from bertkd_ray.config.sections import Direction, StudentConfig, TeacherConfig
+from bertkd_ray.config.sections import StudentConfig, TeacherConfig
 from bertkd_ray.core.devices import best_device, resolve_precision
 from bertkd_ray.core.padding import longest_first_batches
 from bertkd_ray.core.stages import DISTILL, EXTRACT, FINETUNE, PREPARE, STAGES, TRANSLATE, results_of
 from bertkd_ray.corpus import prepare
 from bertkd_ray.corpus.bert_tokenizer import tokenizer_hash
 from bertkd_ray.corpus.sampling import CorpusShape, SplitShape, shape_of_artifact, shape_of_text
-from bertkd_ray.plan.batches import BatchLengths, SampledBatches, extraction_batches, full_groups, training_batches
+from bertkd_ray.plan.batches import BatchLengths, extraction_batches, full_groups, training_batches
 from bertkd_ray.plan.models import TeacherShape, student_size, teacher_shape
-from bertkd_ray.plan.operations import TRAINING, StudentSize
+from bertkd_ray.plan.operations import TRAINING, StudentSize, beam_search
 from bertkd_ray.plan.rates import Device, known_device, own_device, product_rate
 from bertkd_ray.teacher.source import resolve_model
+from bertkd_ray.training.batch_plan import BatchPlan
 
 PREPARED_TOKENS_A_CORE_SECOND = 600_000
 """Tokens of both sides that a CPU core prepares a second: 52 µs a pair of 32 words and more (benchmarks.prepare)."""
@@ -135,6 +136,9 @@ def plan(
         for name, (of, arm) in results
         if of is stage and stage.name in estimates
     ]
+    assumptions = ["no stage ends early, nothing is done twice, devices share the work without loss"]
+    if corpus.is_estimate and (config.corpus.clean.duplicates or config.corpus.clean.test_overlap):
+        assumptions.append("there are no duplicates and no overlaps with test to drop")
     return PipelinePlan(
         config.name,
         corpus,
@@ -142,7 +146,7 @@ def plan(
         devices or config.worker_range[1],
         stages,
         stages[0].tokens / PREPARED_TOKENS_A_CORE_SECOND / 3600,
-        _assumptions(config, corpus) + [f"{stage} costs nothing" for stage in STAGES if stage not in estimates],
+        assumptions + [f"{stage} costs nothing" for stage in STAGES if stage not in estimates],
     )
 
 
@@ -154,7 +158,6 @@ class _Planner:
     ) -> None:
         self._config, self._corpus, self._groups, self._device, self._teacher = config, corpus, groups, device, teacher
         self._train, self._valid, self._test = (corpus.splits[split] for split in SPLITS)
-        self._training_batches = partial(training_batches, multiple=device.padding_multiple)
 
     def estimates(self) -> dict[str, Callable[[str, Config], StagePlan]]:
         """By stage, what gives the plan of a result, from its name and its configuration."""
@@ -171,56 +174,31 @@ class _Planner:
         return StagePlan(name, None, None, tokens, None, 0.0, 0.0, self._corpus.bytes)
 
     def _finetune(self, name: str, config: Config) -> StagePlan:
-        teacher, shape = config.teacher, self._teacher
-        batches = self._batches(teacher, config.seed, teacher.direction)
+        teacher = config.teacher
 
         def forward(batch: BatchLengths) -> float:
-            return batch.teacher_flops(shape, teacher.direction, _masked(batch, teacher))
+            return batch.teacher_flops(self._teacher, teacher.direction, _masked(batch, teacher))
 
-        validation = _validations(teacher) * self._whole(self._valid, teacher, forward, teacher.direction)
-        hours = self._hours(FINETUNE.name, validation)
-        return self._training(name, teacher, batches, forward, validation, hours, shape.parameters)
+        return self._training(name, teacher, config.seed, forward, self._teacher.parameters)
 
     def _extract(self, name: str, config: Config) -> StagePlan:
-        direction, passes, train = config.teacher.direction, config.extract_passes(), self._train
-        batches = extraction_batches(
-            train,
-            fragment_pairs=config.corpus.fragment_pairs,
-            direction=direction,
-            passes=passes,
-            budget=config.extract.forward_tokens,
-            multiple=self._device.padding_multiple,
-        )
+        passes = config.extract_passes()
+        batches = extraction_batches(self._train, config, self._device.padding_multiple)
 
         def forward(batch: BatchLengths) -> float:
             # Over all passes of a pair each of its positions is predicted once.
             positions = np.sum((batch.tgt + 1) / np.minimum(passes, batch.tgt + 1))
-            return batch.teacher_flops(self._teacher, direction, float(positions))
+            return batch.teacher_flops(self._teacher, config.teacher.direction, float(positions))
 
-        flops = batches.per_pass * batches.mean(forward)
-        return StagePlan(
-            name,
-            round(batches.per_pass),
-            None,
-            batches.per_pass * batches.tokens,
-            batches.padding,
-            flops,
-            self._hours(EXTRACT.name, flops),
-            self._shard_bytes(),
-        )
+        tokens, flops = batches.per_pass * batches.tokens, batches.per_pass * batches.mean(forward)
+        steps, hours = round(batches.per_pass), self._hours(EXTRACT.name, flops)
+        return StagePlan(name, steps, None, tokens, batches.padding, flops, hours, self._shard_bytes())
 
     def _distill(self, name: str, config: Config) -> StagePlan:
-        student, shape = config.student, student_size(config.student, self._corpus.vocabulary)
-        batches = self._batches(student, config.student_seed, None)
-
-        def forward(batch: BatchLengths) -> float:
-            return batch.student_flops(shape)
-
-        validations = _validations(student)
-        likelihood = validations * self._whole(self._valid, student, forward, None)
-        greedy = validations * self._translating(self._valid, shape, 1)
-        hours = self._hours(DISTILL.name, likelihood) + self._hours(TRANSLATE.name, greedy)
-        return self._training(name, student, batches, forward, likelihood + greedy, hours, shape.parameters)
+        shape = student_size(config.student, self._corpus.vocabulary)
+        forward = partial(BatchLengths.student_flops, size=shape)
+        greedy = self._translating(self._valid, shape, 1)
+        return self._training(name, config.student, config.student_seed, forward, shape.parameters, greedy)
 
     def _translate(self, name: str, config: Config) -> StagePlan:
         shape, settings = student_size(config.student, self._corpus.vocabulary), config.translate
@@ -237,51 +215,29 @@ class _Planner:
         self,
         name: str,
         settings: TeacherConfig | StudentConfig,
-        batches: SampledBatches,
+        seed: int,
         forward: Callable[[BatchLengths], float],
-        validation: float,
-        validation_hours: float,
         parameters: int,
+        greedy: float = 0.0,
     ) -> StagePlan:
-        micro = settings.steps * settings.micro_batches
+        """forward, greedy: operations of a batch, and of the translations of a validation."""
+        multiple = self._device.padding_multiple
+        windows = BatchPlan(self._groups, settings.micro_batches, seed).windows_per_epoch
+        batches = training_batches(self._train, windows, settings, seed=seed, multiple=multiple)
+        valid = training_batches(self._valid, 1, settings, seed=0, multiple=multiple)
+        # Not stopped early: at every `eval_every` steps and at the end.
+        validations = -(-settings.steps // settings.eval_every)
+        likelihood, greedy = validations * (valid.per_pass * valid.mean(forward)), validations * greedy
+        micro, stage = settings.steps * settings.micro_batches, name.partition("/")[0]
+        epochs, tokens = micro / batches.per_pass, micro * batches.tokens
         updates = micro * TRAINING * batches.mean(forward)
-        hours = self._hours(name.partition("/")[0], updates) + validation_hours
-        return StagePlan(
-            name,
-            settings.steps,
-            micro / batches.per_pass,
-            micro * batches.tokens,
-            batches.padding,
-            updates + validation,
-            hours,
-            4.0 * parameters,
-        )
-
-    def _batches(
-        self, settings: TeacherConfig | StudentConfig, seed: int, direction: Direction | None
-    ) -> SampledBatches:
-        streams = settings.micro_batches
-        budget = settings.batch_tokens // streams
-        return self._training_batches(
-            self._train, self._groups, budget=budget, streams=streams, seed=seed, direction=direction
-        )
-
-    def _whole(
-        self,
-        split: SplitShape,
-        settings: TeacherConfig | StudentConfig,
-        forward: Callable[[BatchLengths], float],
-        direction: Direction | None,
-    ) -> float:
-        """A figure summed over the batches of a split that is read once."""
-        budget = settings.batch_tokens // settings.micro_batches
-        groups = np.full(1, split.pairs, np.int64)
-        batches = self._training_batches(split, groups, budget=budget, streams=1, seed=0, direction=direction)
-        return batches.per_pass * batches.mean(forward)
+        hours = self._hours(stage, updates) + (self._hours(stage, likelihood) + self._hours(TRANSLATE.name, greedy))
+        flops = updates + (likelihood + greedy)
+        return StagePlan(name, settings.steps, epochs, tokens, batches.padding, flops, hours, 4.0 * parameters)
 
     def _translating(self, split: SplitShape, shape: StudentSize, beam: int) -> float:
         """Operations of a beam search over a split."""
-        return split.pairs / len(split.src) * BatchLengths(split.src, split.tgt, 1).beam_search_flops(shape, beam)
+        return split.pairs / len(split.src) * beam_search(shape, split.src + 1, split.tgt + 1, beam)
 
     def _shard_bytes(self) -> float:
         """Bytes of the soft labels: measured shares of what their values take as they are."""
@@ -294,11 +250,6 @@ class _Planner:
 
     def _hours(self, stage: str, flops: float) -> float:
         return flops / (self._device.flops[stage] * self._device.utilisation[stage]) / 3600
-
-
-def _validations(settings: TeacherConfig | StudentConfig) -> int:
-    """Validations of a training that is not stopped early: at every `eval_every` steps and at the end."""
-    return -(-settings.steps // settings.eval_every)
 
 
 def _masked(batch: BatchLengths, teacher: TeacherConfig) -> float:
@@ -316,35 +267,26 @@ def _without_name(stage: StagePlan) -> dict[str, Any]:
 def _corpus(config: Config, given: CorpusShape | None) -> tuple[CorpusShape, NDArray[np.int64]]:
     """The corpus's shape, and the rows of train's row groups."""
     if given is None:
-        bert = resolve_model(config.teacher.model)
-        corpus = _finished_corpus(config, bert)
-        if corpus is not None:
-            return shape_of_artifact(corpus), RowGroups(corpus, "train/", []).rows
+        bert, store = resolve_model(config.teacher.model), Store(config.storage)
+        # The text is read as a whole for its fingerprint, so only where some corpus is finished.
+        if any(name.startswith("corpus-") for name in store.directories()):
+            pending = prepare.pending_artifact(config, store, {"bert_tokenizer": tokenizer_hash(bert)})
+            corpus = load_finished(store, pending.directory)
+            if corpus is not None:
+                return shape_of_artifact(corpus), RowGroups(corpus, "train/", []).rows
         given = shape_of_text(config.corpus, bert)
     groups = full_groups(given.splits["train"].pairs, config.corpus.fragment_pairs, config.corpus.group_pairs)
     return given, groups
-
-
-def _finished_corpus(config: Config, bert: str) -> Artifact | None:
-    """The corpus that prepare has made of this configuration, its files unchecked."""
-    store = Store(config.storage)
-    # The text is read as a whole for its fingerprint, so only where some corpus is finished.
-    if not any(name.startswith("corpus-") for name in store.directories()):
-        return None
-    pending = prepare.pending_artifact(config, store, {"bert_tokenizer": tokenizer_hash(bert)})
-    return load_finished(store, pending.directory)
 
 
 def _device(
     config: Config, name: str | None, tflops: float | None, teacher: TeacherShape, student: StudentSize
 ) -> Device:
     """The named device, one with the given rate, or this machine's own."""
-    if name is not None:
-        device = known_device(name)
-        return device if tflops is None else device.with_rate(1e12 * tflops)
     own = torch.device("cpu") if config.device == "cpu" else best_device()
-    if tflops is not None:
-        return own_device(own, {}).with_rate(1e12 * tflops)
+    if name is not None or tflops is not None:
+        device = own_device(own, {}) if name is None else known_device(name)
+        return device if tflops is None else device.with_rate(1e12 * tflops)
     precision = resolve_precision(config.precision, own)
     before = torch.get_num_threads()
     torch.set_num_threads(config.cpus_per_worker or os.cpu_count() or 1)
@@ -359,10 +301,3 @@ def _device(
     finally:
         torch.set_num_threads(before)
     return own_device(own, {**rates, EXTRACT.name: rates[FINETUNE.name], TRANSLATE.name: rates[DISTILL.name]})
-
-
-def _assumptions(config: Config, corpus: CorpusShape) -> list[str]:
-    assumptions = ["no stage ends early, nothing is done twice, devices share the work without loss"]
-    if corpus.is_estimate and (config.corpus.clean.duplicates or config.corpus.clean.test_overlap):
-        assumptions.append("there are no duplicates and no overlaps with test to drop")
-    return assumptions

@@ -11,8 +11,9 @@ takes 2ab a token, so that a layer of an encoder takes 8H² + 4HF a token (four 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,14 +80,13 @@ def teacher_forward(
     masked position.
     """
     h, f = size.width, size.ffn
-    rows, masked = len(lengths_N), float(masked_N.sum())
-    real = lengths_N.astype(np.float64)
-    inner = _layer(real, h, f, width).times(size.layers - 1)
-    keys = _tokens(real, width).times(4 * h * h)
-    slots = rows * float(masked_N.max(initial=0)) * width
-    attention = Operations(4 * h * slots, 4 * h * float((masked_N * real).sum()))
-    each = masked * (4 * h * h + 4 * h * f + 2 * h * h + 2 * h * size.vocabulary)
-    return inner.plus(keys).plus(attention).plus(Operations(each, each))
+    each = float(masked_N.sum()) * (4 * h * h + 4 * h * f + 2 * h * h + 2 * h * size.vocabulary)
+
+    def count(tokens_N: NDArray[np.float64], queries_N: NDArray[np.float64]) -> float:
+        keys, attention = 4 * h * h * tokens_N, 4 * h * queries_N * tokens_N
+        return float(((size.layers - 1) * _layer(tokens_N, h, f) + keys + attention).sum()) + each
+
+    return _operations(count, (lengths_N, width), (masked_N, masked_N.max(initial=0)))
 
 
 def student_forward(
@@ -99,17 +99,13 @@ def student_forward(
     values of cross-attention. The output layer takes 2HV for every target token that is not padding.
     """
     h, f = size.width, size.ffn
-    src, tgt = src_N.astype(np.float64), tgt_N.astype(np.float64)
-    encoder = _layer(src, h, f, src_width)
-    crossing = Operations(4.0 * h * len(src) * src_width * tgt_width, 4.0 * h * float((src * tgt).sum()))
-    decoder = (
-        _layer(tgt, h, f, tgt_width)
-        .plus(_tokens(tgt, tgt_width).times(4 * h * h))
-        .plus(_tokens(src, src_width).times(4 * h * h))
-        .plus(crossing)
-    )
-    output = 2.0 * h * size.vocabulary * float(tgt.sum())
-    return encoder.times(size.encoder_layers).plus(decoder.times(size.decoder_layers)).plus(Operations(output, output))
+    output = 2.0 * h * size.vocabulary * float(tgt_N.sum())
+
+    def count(src_N: NDArray[np.float64], tgt_N: NDArray[np.float64]) -> float:
+        decoder_N = _layer(tgt_N, h, f) + 4 * h * h * (tgt_N + src_N) + 4 * h * src_N * tgt_N
+        return float((size.encoder_layers * _layer(src_N, h, f) + size.decoder_layers * decoder_N).sum()) + output
+
+    return _operations(count, (src_N, src_width), (tgt_N, tgt_width))
 
 
 def beam_search(size: StudentSize, src_N: NDArray[np.integer], tgt_N: NDArray[np.integer], beam: int) -> float:
@@ -121,7 +117,7 @@ def beam_search(size: StudentSize, src_N: NDArray[np.integer], tgt_N: NDArray[np
     """
     h, layers = size.width, size.decoder_layers
     src, tgt = src_N.astype(np.float64), tgt_N.astype(np.float64)
-    encoder = size.encoder_layers * _layer(src, h, size.ffn, 0).useful
+    encoder = size.encoder_layers * float(_layer(src, h, size.ffn).sum())
     cross_keys = layers * 4 * h * h * float(src.sum())
     rows_N = 1 + beam * (tgt - 1)
     own_keys_N = 1 + beam * (tgt * (tgt + 1) / 2 - 1)
@@ -129,11 +125,12 @@ def beam_search(size: StudentSize, src_N: NDArray[np.integer], tgt_N: NDArray[np
     return encoder + cross_keys + float((rows_N * row_N + layers * 4 * h * own_keys_N).sum())
 
 
-def _tokens(real: NDArray[np.float64], width: int) -> Operations:
-    return Operations(float(len(real) * width), float(real.sum()))
+def _layer(tokens_N: NDArray[np.float64], h: int, f: int) -> NDArray[np.float64]:
+    """Self-attention and feed-forward part of one layer, by row."""
+    return tokens_N * (8 * h * h + 4 * h * f + 4 * h * tokens_N)
 
 
-def _layer(real: NDArray[np.float64], h: int, f: int, width: int) -> Operations:
-    """Self-attention and feed-forward part of one layer."""
-    attention = Operations(4.0 * h * len(real) * width * width, 4.0 * h * float((real * real).sum()))
-    return _tokens(real, width).times(8 * h * h + 4 * h * f).plus(attention)
+def _operations(count: Callable[..., float], *sides: tuple[NDArray[Any], float]) -> Operations:
+    """The count for rows padded to the width of each side, and for the rows as they are."""
+    padded = [np.full(len(lengths_N), float(width)) for lengths_N, width in sides]
+    return Operations(count(*padded), count(*(lengths_N.astype(np.float64) for lengths_N, _ in sides)))

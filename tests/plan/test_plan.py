@@ -22,7 +22,7 @@ from bertkd_ray.pipeline.pipeline import Pipeline
 from bertkd_ray.plan.batches import BatchLengths, full_groups
 from bertkd_ray.plan.costs import PipelinePlan, plan
 from bertkd_ray.plan.models import student_size, teacher_shape
-from bertkd_ray.plan.operations import TRAINING
+from bertkd_ray.plan.operations import TRAINING, beam_search
 from bertkd_ray.student.collate import collate
 from bertkd_ray.student.model import build_student, decoder_hidden
 from bertkd_ray.student.task import StudentTask
@@ -317,10 +317,10 @@ def test_a_students_operations_are_those_that_torch_counts(path, batch):
 def test_a_beam_search_by_hand(path):
     shape = student_size(load_config(path).student, 400)
     d, f, layers = shape.width, shape.ffn, shape.decoder_layers
-    pair = BatchLengths(np.array([3]), np.array([1]), multiple=1)
+    pair = np.array([4]), np.array([2])
     # Encoder: four tokens. Decoder: two steps, which see one and two tokens of their own, all four of the source; the
     # first of them is one row, whatever the beam.
     encoder = shape.encoder_layers * 4 * (2 * (4 * d * d + 2 * d * f) + 4 * 4 * d) + layers * 4 * 4 * d * d
     first, second = (layers * (2 * (6 * d * d + 2 * d * f) + 4 * d * (4 + own)) + 2 * d * 400 for own in (1, 2))
-    assert pair.beam_search_flops(shape, 1) == encoder + first + second
-    assert pair.beam_search_flops(shape, 5) == encoder + first + 5 * second
+    assert beam_search(shape, *pair, 1) == encoder + first + second
+    assert beam_search(shape, *pair, 5) == encoder + first + 5 * second
