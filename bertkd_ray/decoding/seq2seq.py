@@ -82,6 +82,12 @@ def length_limits(
     return np.clip((lengths * factor).astype(np.int64) + offset, 1, positions)
 
 
+def translation_batches(src: Ragged, *, beam: int, batch_tokens: int) -> list[NDArray[np.int64]]:
+    """Row numbers of the batches in which `translate_ids` translates the rows of `src`; empty rows are in none."""
+    rows = np.flatnonzero(src.lengths)
+    return [rows[batch] for batch in longest_first_batches(src.lengths[rows] + 1, batch_tokens // beam, _PAD_TO)]
+
+
 def translate_ids(
     model: M2M100ForConditionalGeneration,
     src: Ragged,
@@ -106,14 +112,12 @@ def translate_ids(
     search: Callable[..., list[list[Hypothesis]]]
     search = partial(beam_search, beam=beam, n_best=n_best, alpha=alpha, device=model.device)
     results = [[Translation([], 0.0)] for _ in range(len(src))]
-    rows = np.flatnonzero(src.lengths)
     training = model.training
     model.eval()
     try:
         # Not inference_mode: there autocast casts every weight again at every step.
         with torch.no_grad(), autocast(model.device, precision), shared_keys(model):
-            for batch in longest_first_batches(src.lengths[rows] + 1, batch_tokens // beam, _PAD_TO):
-                chosen = rows[batch]
+            for chosen in translation_batches(src, beam=beam, batch_tokens=batch_tokens):
                 positions = model.config.max_position_embeddings
                 limits = length_limits(src.lengths[chosen], positions, max_length_factor, max_length_offset)
                 translations = _translate_batch(model, src.take(chosen), partial(search, max_length=limits))

@@ -63,7 +63,7 @@ class Attempt:
 
     def __init__(self, store: Store, staging: str, name: str) -> None:
         """Counts the attempt. staging: the pending artifact's directory in the store; name: of the item in it."""
-        self._store, self._path = store, _path(staging, name)
+        self.name, self._store, self._path = name, store, _path(staging, name)
         self._ledger = _read(store, staging, name)
         self._ledger.begin()
         self._suspects = set(self._ledger.suspects)

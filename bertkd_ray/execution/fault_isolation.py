@@ -27,6 +27,7 @@ class FaultIsolation:
 
     ids: int64[n]. fragment: the file of the corpus they are from. require: raises when too many pairs are rejected.
     synchronise: returns when the device has done what it was given, and raises when it cannot be used any more.
+    on_done: takes the number of pairs done, rejected ones too, after every batch.
 
     A ReportedError is no pair's fault and passes. An error that outlives its batch (a GPU whose context is lost) ends
     the process, since nothing can be computed after it; the pair is then identified as one that kills its process.
@@ -40,9 +41,10 @@ class FaultIsolation:
         *,
         require: Callable[[Sequence[DeadLetter]], None],
         synchronise: Callable[[], None],
+        on_done: Callable[[int], None] = lambda pairs: None,
     ) -> None:
         self._ids, self._attempt, self._fragment = ids, attempt, fragment
-        self._require, self._synchronise = require, synchronise
+        self._require, self._synchronise, self._on_done = require, synchronise, on_done
         self.kept: NDArray[np.bool_] = np.ones(len(ids), dtype=np.bool_)
         self.dead_letters: list[DeadLetter] = []
         for index in np.flatnonzero(np.isin(ids, list(attempt.poison_records))).tolist():
@@ -56,9 +58,12 @@ class FaultIsolation:
         """
         self._pair_of, self._compute = pair_of, compute
         compute_batch = self._compute_logged if self._attempt.is_retry else self._compute_whole
+        done = 0
         try:
             for rows in batches:
                 compute_batch(rows)
+                done += len(rows)
+                self._on_done(len(self._ids) * done // len(pair_of))
             self._require_device()
         finally:
             self._attempt.clear_in_flight()

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar, cast
 
 from bertkd_ray.artifacts.artifact import PendingArtifact
@@ -21,6 +22,9 @@ TrainWorker = Callable[[Job, TrainContext], None]
 """A training function, called once in every process of the group."""
 MapWorker = Callable[[Item, Job], Result] | Callable[[Job], Callable[[Item], Result]]
 """A function for tasks, or a class whose instances, made of the job, are actors called with one item after another."""
+
+OnDone = Callable[[str, int], None]
+"""Takes the name of an item's file and how many of its pairs are done; they are fewer once it is begun again."""
 
 
 class Runtime(Protocol):
@@ -41,6 +45,9 @@ class Runtime(Protocol):
 
     def map(self, items: Sequence[Item], worker: MapWorker[Item, Job, Result], job: Job) -> Iterator[Result]:
         """The results of all items as they come, in no fixed order; an item may be computed more than once."""
+
+    def reporting(self, on_done: OnDone) -> AbstractContextManager[OnDone]:
+        """A function that workers of a map may call from anywhere; newest calls come to `on_done`, in any thread."""
 
 
 def bind_worker(worker: MapWorker[Item, Job, Result], job: Job) -> Callable[[Item], Result]:

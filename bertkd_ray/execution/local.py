@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from bertkd_ray.artifacts.artifact import PendingArtifact
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import DamagedCheckpointError, UserError
-from bertkd_ray.execution.interface import Item, Job, MapWorker, Result, TrainWorker, bind_worker
+from bertkd_ray.execution.interface import Item, Job, MapWorker, OnDone, Result, TrainWorker, bind_worker
 from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import CurveRow, RowCallback
 from bertkd_ray.training.preemption import Notice, PreemptedError
@@ -78,6 +78,10 @@ class LocalRuntime:
     def map(self, items: Sequence[Item], worker: MapWorker[Item, Job, Result], job: Job) -> Iterator[Result]:
         """Maps items in their order; a class is made once, with the job, and called with every item."""
         yield from map(bind_worker(worker, job), items)
+
+    def reporting(self, on_done: OnDone) -> AbstractContextManager[OnDone]:
+        """The function itself: the worker is in this process."""
+        return nullcontext(on_done)
 
 
 @dataclass(frozen=True)

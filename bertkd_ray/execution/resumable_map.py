@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -15,7 +17,7 @@ from bertkd_ray.core.console import Progress
 from bertkd_ray.execution.attempts import Attempt, dead_letters_of
 from bertkd_ray.execution.dead_letters import DeadLetters, ErrorBudget
 from bertkd_ray.execution.fault_isolation import FaultIsolation
-from bertkd_ray.execution.interface import Item, MapWorker, Runtime
+from bertkd_ray.execution.interface import Item, MapWorker, OnDone, Runtime
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +32,8 @@ class FileJob:
     """The pending artifact's, as the corpus a directory in the store."""
     corpus: str
     budget: ErrorBudget
+    report: OnDone = field(default=lambda name, done: None, kw_only=True)
+    """Takes the counts of the item that is being computed; `resumable_map` sets it."""
 
     def isolation(
         self, store: Store, ids: NDArray[np.int64], attempt: Attempt, fragment: str, device: torch.device
@@ -43,6 +47,7 @@ class FileJob:
             fragment,
             require=lambda dead_letters: self.budget.require(dead_letters, store, self.staging),
             synchronise=lambda: synchronise(device),
+            on_done=partial(self.report, attempt.name),
         )
 
 
@@ -76,11 +81,11 @@ def resumable_map(
     finished: the file of an item if an earlier run made it. unit: what pairs are called on the progress line. Without
     a missing file the runtime is not started. Raises UserError as soon as the budget is exceeded.
     """
-    files: list[File] = []
+    files: dict[str, File] = {}
     dead_letters = DeadLetters(pending, job.budget)
 
     def add(file: File) -> None:
-        files.append(file)
+        files[file.name] = file
         if file.rejects:
             dead_letters.add(dead_letters_of(pending.store, pending.staging, file.name))
 
@@ -92,10 +97,17 @@ def resumable_map(
             missing.append(item)
     if missing:
         runtime.start()
-        done = sum(file.pairs for file in files)
-        with Progress(job.budget.pairs, job.budget.stage, unit, initial=done) as progress:
-            for file in runtime.map(missing, worker, job):
-                add(file)
-                done += file.pairs
-                progress.update(done)
-    return files, dead_letters
+        lock, done = threading.Lock(), {file.name: file.pairs for file in files.values()}
+        with Progress(job.budget.pairs, job.budget.stage, unit, initial=sum(done.values())) as progress:
+
+            def on_done(name: str, pairs: int) -> None:
+                with lock:
+                    # A count of a file that is finished is late.
+                    done[name] = files[name].pairs if name in files else pairs
+                    progress.update(sum(done.values()))
+
+            with runtime.reporting(on_done) as report:
+                for file in runtime.map(missing, worker, replace(job, report=report)):
+                    add(file)
+                    on_done(file.name, file.pairs)
+    return list(files.values()), dead_letters

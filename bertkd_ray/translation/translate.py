@@ -225,7 +225,7 @@ class PartTranslator:
         self, rows: pa.Table, attempt: Attempt, fragment: str
     ) -> tuple[list[list[Translation]], list[DeadLetter]]:
         """The translations of every row, and the rows that cannot be translated, whose translations are empty."""
-        from bertkd_ray.decoding.seq2seq import Translation, translate_ids
+        from bertkd_ray.decoding.seq2seq import Translation, translate_ids, translation_batches
 
         search = self._job.settings.translate
         src = Ragged.from_arrow(rows["src_ids"])
@@ -245,8 +245,8 @@ class PartTranslator:
                 translations[row] = of_row
 
         isolation = self._job.isolation(self._store, rows["id"].to_numpy(), attempt, fragment, self._device)
-        everything = np.arange(len(src))
-        isolation.run([everything], everything, compute)
+        batches = translation_batches(src, beam=search.beam, batch_tokens=search.forward_tokens)
+        isolation.run(batches, np.arange(len(src)), compute)
         return translations, isolation.dead_letters
 
 

@@ -68,9 +68,9 @@ class Work:
             raise MemoryError
         self.calls.append(rows.tolist())
 
-    def isolation(self, require=lambda rejects: None, synchronise=lambda: None) -> FaultIsolation:
+    def isolation(self, require=lambda rejects: None, synchronise=lambda: None, **options) -> FaultIsolation:
         attempt = Attempt(Store(str(self.directory)), "work/thing", "piece")
-        return FaultIsolation(IDS, attempt, "train/piece.parquet", require=require, synchronise=synchronise)
+        return FaultIsolation(IDS, attempt, "train/piece.parquet", require=require, synchronise=synchronise, **options)
 
     def run(self) -> FaultIsolation:
         isolation = self.isolation()
@@ -238,6 +238,13 @@ def test_processes_that_are_taken_away_cost_nothing(moments):
         if max(ends.values(), default=0) < 2:
             whole = [call for call in work.said["calls"] if len(call) > ROWS_A_PAIR]
             assert whole == [batch.tolist() for batch in BATCHES]
+
+
+@pytest.mark.parametrize("faults", [{}, {"raising": {104, 110}}, {"most_rows": 3}], ids=["none", "pairs", "memory"])
+def test_pairs_are_counted_once_whatever_has_to_be_computed_again(tmp_path, faults):
+    work, counts = Work(tmp_path, **faults), []
+    work.isolation(on_done=counts.append).run(BATCHES, PAIR_OF, work.compute)
+    assert counts == [4, 8, 12]
 
 
 def test_a_device_that_is_lost_ends_the_process(tmp_path):

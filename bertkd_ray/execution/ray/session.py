@@ -21,11 +21,12 @@ from bertkd_ray.artifacts.artifact import PendingArtifact
 from bertkd_ray.core.environment import default_variables
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.timeline import span
-from bertkd_ray.execution.interface import Item, Job, MapWorker, Result, TrainWorker
+from bertkd_ray.execution.interface import Item, Job, MapWorker, OnDone, Result, TrainWorker
 from bertkd_ray.execution.ray import cluster_address
 from bertkd_ray.execution.ray.cluster import init_errors, require_cluster, require_shared_storage
 from bertkd_ray.execution.ray.mapping import map_items
-from bertkd_ray.execution.ray.training import ready_progress_actor, train
+from bertkd_ray.execution.ray.progress import forwarded_counts, ready_progress_actor
+from bertkd_ray.execution.ray.training import train
 from bertkd_ray.training.curves import RowCallback
 
 if TYPE_CHECKING:
@@ -129,6 +130,13 @@ class RayRuntime:
         failures = self._config.max_failures
         with span("Ray Data"):
             yield from map_items(items, worker, job, slots=max(1, slots), gpus=int(self.on_gpu), max_failures=failures)
+
+    @contextmanager
+    def reporting(self, on_done: OnDone) -> Iterator[OnDone]:
+        """A function for workers, of whose calls the newest come to `on_done`; see `forwarded_counts`."""
+        self._progress_actor = ready_progress_actor(self._progress_actor)
+        with forwarded_counts(self._progress_actor, on_done) as report:
+            yield report
 
     def _cpus(self) -> int:
         """CPUs of a train worker: as configured, else an equal share of the largest node."""

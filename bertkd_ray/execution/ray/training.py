@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,18 +14,17 @@ import ray
 from bertkd_ray.artifacts.artifact import STAGING, PendingArtifact
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
-from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import ReportedError, TrainingDivergedError
 from bertkd_ray.core.timeline import span
 from bertkd_ray.execution.interface import Job, TrainWorker
+from bertkd_ray.execution.ray.progress import forwarded_rows
 from bertkd_ray.training.context import World
-from bertkd_ray.training.curves import CurveRow, RowCallback
+from bertkd_ray.training.curves import RowCallback
 from bertkd_ray.training.preemption import Notice, sigterm_as_notice, sigterm_received
 
 if TYPE_CHECKING:
     from bertkd_ray.config import Config
 
-_POLL_SECONDS = 1.0
 _NOTICE_EVERY = 10
 """Updates between two questions whether a node is to end: an answer takes a round trip between all workers."""
 
@@ -82,7 +79,7 @@ def train(
             checkpoint_config=settings.CheckpointConfig(num_to_keep=2),
         ),
     )
-    with _forwarded_rows(progress_actor, on_rows):
+    with forwarded_rows(progress_actor, on_rows):
         try:
             with span("Ray Train"):
                 trainer.fit()
@@ -154,82 +151,3 @@ def _enter(config: dict[str, Any]) -> None:
             # All workers have the same gradient, so all end here; an error would make Ray train to it again.
             if not isinstance(error, TrainingDivergedError):
                 raise
-
-
-def ready_progress_actor(progress_actor: Any = None) -> Any:
-    """An empty progress actor for `train`: the given one while it lives, else a new one."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    if progress_actor is not None:
-        with suppress(ray.exceptions.RayActorError):
-            ray.get(progress_actor.clear.remote())
-            return progress_actor
-    # No other node can take it away.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return _ProgressActor.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined] # a handle by the decorator
-
-
-@ray.remote(num_cpus=0)
-class _ProgressActor:
-    """Holds workers' rows that the driver has not yet taken, and the last error that the user must see."""
-
-    def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        self._rows: list[CurveRow] = []
-        self._starts: list[tuple[int, str]] = []
-        self._lost = ""
-        self._error: BaseException | None = None
-
-    def begin(self, world_size: int) -> None:
-        self._starts.append((world_size, self._lost))
-        self._lost = ""
-
-    def lose(self, reason: str) -> None:
-        self._lost = reason
-
-    def fail(self, error: BaseException) -> None:
-        self._error = error
-
-    def error(self) -> BaseException | None:
-        return self._error
-
-    def add(self, rows: list[CurveRow]) -> None:
-        self._rows += rows
-
-    def take(self) -> tuple[list[tuple[int, str]], list[CurveRow]]:
-        """The worker groups that have begun since the last call (size, and why the last one ended); the new rows."""
-        taken = self._starts, self._rows
-        self._starts, self._rows = [], []
-        return taken
-
-
-@contextmanager
-def _forwarded_rows(progress_actor: Any, on_rows: RowCallback) -> Iterator[None]:
-    """Passes the workers' rows to `on_rows` while the block runs, and what is left after it."""
-    ended = threading.Event()
-    groups = 0
-
-    def take() -> None:
-        nonlocal groups
-        starts, rows = ray.get(progress_actor.take.remote())
-        for size, reason in starts:
-            groups += 1
-            if groups > 1:
-                workers = f"{size} worker{'s' * (size > 1)}"
-                log(f"training goes on from the newest checkpoint, with {workers}{f'; {reason}' * bool(reason)}")
-        on_rows(rows)
-
-    def read() -> None:
-        while not ended.wait(_POLL_SECONDS):
-            take()
-
-    with ThreadPoolExecutor(1) as threads:
-        reading = threads.submit(read)
-        try:
-            yield
-        finally:
-            ended.set()
-    reading.result()
-    take()

@@ -16,7 +16,8 @@ from bertkd_ray.artifacts.artifact import PendingArtifact
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import config_of
 from bertkd_ray.core.errors import TrainingDivergedError
-from bertkd_ray.execution.ray.training import ready_progress_actor, train
+from bertkd_ray.execution.ray.progress import ready_progress_actor
+from bertkd_ray.execution.ray.training import train
 from bertkd_ray.training.context import TrainContext
 from bertkd_ray.training.curves import CurveRow
 from bertkd_ray.training.preemption import Notice, PreemptedError
