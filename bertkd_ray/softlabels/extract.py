@@ -145,10 +145,9 @@ class ShardWriter:
 
     def __call__(self, fragment: str) -> Shard:
         """Writes one shard unless it is there; its row groups are those of the fragment, less the rejected pairs."""
-        return _finished(self._store, self._job, shard_name(fragment)) or self._write(fragment)
-
-    def _write(self, fragment: str) -> Shard:
         name = shard_name(fragment)
+        if shard := _finished(self._store, self._job, name):
+            return shard
         attempt = Attempt(self._store, self._job.staging, name)
         table, groups = self._read(fragment)
         src, tgt, ids = Ragged.from_arrow(table["src_ids"]), Ragged.from_arrow(table["tgt_ids"]), table["id"].to_numpy()

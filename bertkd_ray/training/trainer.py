@@ -29,11 +29,11 @@ from bertkd_ray.core.devices import Precision, autocast
 from bertkd_ray.core.errors import DamagedCheckpointError, TrainingDivergedError, one_line
 from bertkd_ray.core.keyed_random import keyed_seed
 from bertkd_ray.core.timeline import span
+from bertkd_ray.training import curves
 from bertkd_ray.training.batch_plan import BatchPlan, MicroBatch, RowLengths, StreamPosition, Streams, start_positions
 from bertkd_ray.training.context import TrainContext, World
 from bertkd_ray.training.curves import CurveRow
 from bertkd_ray.training.dropout import seeded_dropout
-from bertkd_ray.training.meter import TrainMeter
 from bertkd_ray.training.optimization import global_grad_norm_clip, set_learning_rate
 from bertkd_ray.training.preemption import Notice, PreemptedError
 from bertkd_ray.training.prefetch import CollatedBatch, CollatedUpdate, prefetch
@@ -115,6 +115,39 @@ class TrainResult:
     weights: StateDict
     state: TrainState
     stopped_early: bool
+
+
+@dataclass
+class TrainMeter:
+    """Sums and times since the last row of the training curves; norm and rate are those of the last update."""
+
+    norm: Tensor | float = 0.0
+    rate: float = 0.0
+    waited: float = 0.0
+    count: int = 0
+    tokens: int = 0
+    sums: Tensor = field(default_factory=lambda: torch.zeros(()))
+    started: float = field(default_factory=time.perf_counter)
+
+    def add(self, loss_sum: Tensor, stats: Tensor, batch: CollatedBatch) -> None:
+        self.sums = self.sums + torch.cat([loss_sum.reshape(1).float(), stats.float()])
+        self.count += batch.count
+        self.tokens += batch.padded_tokens
+
+    def row(self, step: int, world: World, stat_keys: tuple[str, ...]) -> CurveRow:
+        """One row of the curves: means over positions since the last row, over all workers."""
+        seconds = time.perf_counter() - self.started
+        local = torch.cat([self.sums, self.sums.new_tensor([self.count, self.tokens, self.waited / seconds])])
+        *sums, count, tokens, waited = world.sum(local).tolist()
+        metrics = {
+            **dict(zip((curves.TRAIN_LOSS, *stat_keys), (value / count for value in sums), strict=True)),
+            curves.TRAIN_LR: self.rate,
+            curves.TRAIN_GRAD_NORM: float(self.norm),
+            curves.TRAIN_POSITIONS_PER_SECOND: count / seconds,
+            curves.TRAIN_PADDED_TOKENS_PER_SECOND: tokens / seconds,
+            curves.TRAIN_DATA_WAIT: waited / world.size,
+        }
+        return CurveRow(step, time.time(), metrics)
 
 
 class Trainer:
