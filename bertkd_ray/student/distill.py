@@ -100,4 +100,4 @@ def _train(job: TrainJob, context: TrainContext) -> None:
     if context.world.rank == 0:
         names = {name for name, _ in store.files(corpus.directory, TOKENIZER)}.intersection(_TOKENIZER_FILES)
         files = {name: store.read(corpus.directory, TOKENIZER, name) for name in names}
-        saving.save_trained(store, job.artifact, model, trained, files=files, validation=validation)
+        saving.save_trained(job, model, trained, files, validation)

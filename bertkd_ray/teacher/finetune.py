@@ -62,8 +62,7 @@ def _train(job: TrainJob, context: TrainContext) -> None:
     from bertkd_ray.training.trainer import TrainSettings, fit
 
     config, teacher = job.config, job.config.teacher
-    store = Store(job.storage)
-    corpus = load(store, job.inputs["corpus"])
+    corpus = load(Store(job.storage), job.inputs["corpus"])
     device = context.world.device
     bert = resolve_model(teacher.model)
     with scratch_directory("corpus-") as scratch:
@@ -86,5 +85,4 @@ def _train(job: TrainJob, context: TrainContext) -> None:
     trained = fit(task, RowGroups(corpus, "train/", columns), settings, context, precision)
     if context.world.rank == 0:
         model.load_state_dict(trained.weights)
-        files = {SPECIALS: json.dumps(specials._asdict()).encode()}
-        saving.save_trained(store, job.artifact, model, trained, files=files)
+        saving.save_trained(job, model, trained, {SPECIALS: json.dumps(specials._asdict()).encode()})

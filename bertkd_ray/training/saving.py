@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
+from bertkd_ray.training.context import TrainJob
 from bertkd_ray.training.curves import validation_at
 
 if TYPE_CHECKING:
@@ -19,21 +19,16 @@ HISTORY = "history.json"
 
 
 def save_trained(
-    store: Store,
-    artifact: str,
-    model: Any,
-    trained: TrainResult,
-    *,
-    files: Mapping[str, bytes],
-    validation: Mapping[str, float] | None = None,
+    job: TrainJob, model: Any, trained: TrainResult, files: dict[str, bytes], validation: dict[str, float] | None = None
 ) -> None:
     """Writes a trained model as a `save_pretrained` directory, and its curves with the summary of the chosen weights.
 
-    artifact: its directory in the store. model: a transformers model with the chosen weights. files: what else belongs
-    in the model's directory, by name. validation: figures of the chosen weights; None takes the best checkpoint's.
+    model: a transformers model with the chosen weights. files: what else belongs in the model's directory, by name.
+    validation: figures of the chosen weights; None takes the best checkpoint's.
     """
     from bertkd_ray.core.quiet import quiet_transformers
 
+    store, artifact = Store(job.storage), job.artifact
     with scratch_directory("model-") as scratch:
         with quiet_transformers():
             model.save_pretrained(scratch / MODEL)
@@ -47,11 +42,8 @@ def save_trained(
         "steps": state.step,
         "best_step": state.best_step,
     }
-    store.write(
-        json.dumps({"summary": summary, "rows": [row.to_json() for row in state.history]}).encode(),
-        artifact,
-        HISTORY,
-    )
+    history = {"summary": summary, "rows": [row.to_json() for row in state.history]}
+    store.write(json.dumps(history).encode(), artifact, HISTORY)
 
 
 def commit_trained(pending: PendingArtifact, info: dict[str, Any]) -> Artifact:
