@@ -71,7 +71,11 @@ def load_bert_tokenizer(directory: str | Path) -> BertTokenizer:
     directory = Path(directory)
     config_path = directory / "tokenizer_config.json"
     config = read_json(config_path) if config_path.is_file() else {}
-    _check_types(config_path, config)
+    wrong = [key for key in _NORMALIZER_FIELDS if not isinstance(config.get(key), bool | None)]
+    wrong += [key for key in map(_token_key, SPECIAL_NAMES) if not isinstance(_content(config.get(key) or ""), str)]
+    if wrong:
+        value = config[wrong[0]]
+        raise UserError(f"teacher.model: {config_path} has {wrong[0]} {value!r}; give what save_pretrained writes")
     if (directory / "tokenizer.json").is_file():
         tokenizer = _from_tokenizer_json(directory / "tokenizer.json", config)
     elif (directory / "vocab.txt").is_file():
@@ -136,14 +140,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"teacher.model: {path} is not a JSON object; name a complete model directory")
     return content
-
-
-def _check_types(path: Path, config: dict[str, Any]) -> None:
-    """Raises UserError for a `tokenizer_config.json` of which a value that is read is of another type."""
-    wrong = [key for key in _NORMALIZER_FIELDS if not isinstance(config.get(key), bool | None)]
-    wrong += [key for key in map(_token_key, SPECIAL_NAMES) if not isinstance(_content(config.get(key) or ""), str)]
-    if wrong:
-        raise UserError(f"teacher.model: {path} has {wrong[0]} {config[wrong[0]]!r}; give what save_pretrained writes")
 
 
 def _from_tokenizer_json(path: Path, config: dict[str, Any]) -> Tokenizer:

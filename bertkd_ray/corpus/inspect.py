@@ -184,7 +184,10 @@ def inspect_corpus(corpus: Artifact, *, seed: int) -> CorpusFigures:
     """The figures of a finished corpus and ten of its training pairs, which depend on the seed alone."""
     settings = corpus.config
     table = pq.read_table(pa.BufferReader(corpus.store.read(corpus.directory, TOKENIZER, BERT_IDS_FILE)))
-    tokens = table["token"].to_pylist()
+    # Tokens stand in the order of their counts.
+    tokens, bert_ids, counts = table["token"].to_pylist(), table["bert_id"].to_numpy(), table["count"].to_numpy()
+    without = np.flatnonzero((bert_ids == bert_ids[UNK_ID]) & (counts > 0))
+    rate = _rate(int(counts[without].sum()), int(counts.sum()))
     characters = [token[1] for token in tokens if len(token) == 2 and token[0] == WORD_START]
     known = str.maketrans("", "", "".join([" ", *characters]))
     total = sum(entry.rows for split in SPLITS for entry in corpus.files_below(f"{split}/"))
@@ -198,20 +201,11 @@ def inspect_corpus(corpus: Artifact, *, seed: int) -> CorpusFigures:
         path=corpus.display_uri,
         fingerprint=corpus.fingerprint,
         languages={side: settings[f"{side}_lang"] for side in SIDES if f"{side}_lang" in settings},
-        vocabulary=_vocabulary_figures(table, tokens),
+        vocabulary=VocabularyFigures(len(table), len(without), rate, [tokens[index] for index in without[:_EXAMPLES]]),
         splits=splits,
         samples=list(_samples(corpus, tokens, seed)),
         seed=seed,
     )
-
-
-def _vocabulary_figures(table: pa.Table, tokens: list[str]) -> VocabularyFigures:
-    bert_ids, counts = table["bert_id"].to_numpy(), table["count"].to_numpy()
-    without = np.flatnonzero((bert_ids == bert_ids[UNK_ID]) & (counts > 0))
-    # Tokens stand in the order of their counts.
-    examples = [tokens[index] for index in without[:_EXAMPLES]]
-    rate = _rate(int(counts[without].sum()), int(counts.sum()))
-    return VocabularyFigures(len(table), len(without), rate, examples)
 
 
 def _split_figures(

@@ -18,27 +18,22 @@ class PieceCounts:
     """How often every piece was seen."""
 
     def __init__(self) -> None:
-        self._waiting: list[pa.Table] = []
-        self._rows = 0
+        # The sums so far, then what waits to be added up.
+        self._tables = [BERT_IDS_SCHEMA.empty_table()]
 
     def __getstate__(self) -> dict[str, Any]:
-        # Workers hand over the sums, not what waits to be added up.
-        return {"_waiting": [self.table()], "_rows": 0}
+        # Workers hand over the sums alone.
+        return {"_tables": [self.table()]}
 
     def add(self, table: pa.Table) -> None:
         """Adds counts with the schema `BERT_IDS_SCHEMA`."""
-        self._waiting.append(table)
-        self._rows += len(table)
-        if self._rows > _WAITING_PIECES:
-            self._waiting = [self.table()]
-            # The sum alone must not fill the room: there may be more pieces than that.
-            self._rows = 0
+        self._tables.append(table)
+        if sum(map(len, self._tables[1:])) > _WAITING_PIECES:
+            self._tables = [self.table()]
 
     def table(self) -> pa.Table:
         """The sums, a row a piece in no fixed order, with the same schema."""
-        if not self._waiting:
-            return BERT_IDS_SCHEMA.empty_table()
-        summed = pa.concat_tables(self._waiting).group_by(["token", "bert_id"]).aggregate([("count", "sum")])
+        summed = pa.concat_tables(self._tables).group_by(["token", "bert_id"]).aggregate([("count", "sum")])
         return summed.rename_columns([*BERT_IDS_SCHEMA.names]).cast(BERT_IDS_SCHEMA)
 
 

@@ -104,9 +104,11 @@ class PieceCounter:
 
     def __init__(self, segmenter: Segmenter, capacity: int = CACHED_WORDS) -> None:
         """capacity: as of `WordCache`."""
-        self._segmenter = segmenter
-        self._numbers = Numbering()
-        self._pieces_of = WordCache(self._piece_numbers, capacity)
+        numbers = self._numbers = Numbering()
+        self._pieces_of = WordCache(
+            lambda words: Ragged.from_lists([[numbers[piece] for piece in word] for word in segmenter.segment(words)]),
+            capacity,
+        )
 
     def table(self, words: Sequence[str], counts: NDArray[np.int64]) -> pa.Table:
         """Occurrences of the pieces of a text, schema `BERT_IDS_SCHEMA`, a row a piece in no fixed order.
@@ -120,12 +122,6 @@ class PieceCounter:
         pieces = [piece for piece, count in zip(self._numbers, totals.tolist(), strict=True) if count]
         tokens, bert_ids = zip(*pieces, strict=True) if pieces else ((), ())
         return pa.table([tokens, bert_ids, totals[totals > 0]], schema=BERT_IDS_SCHEMA)
-
-    def _piece_numbers(self, words: Sequence[str]) -> Ragged:
-        """The numbers of the words' pieces."""
-        return Ragged.from_lists(
-            [[self._numbers[piece] for piece in pieces] for pieces in self._segmenter.segment(words)]
-        )
 
 
 def pieces_of(table: pa.Table) -> Counter[Piece]:
@@ -170,8 +166,12 @@ def build_vocabulary(
         for token, of_token in votes.items()
     }
     counts = {token: of_token.total() for token, of_token in votes.items()}
-    for piece in _character_fallback(characters, segmenter):
-        bert_id_of.setdefault(piece.token, piece.bert_id)
+    for character in characters:
+        starting = segmenter.character_id(character, continues=False)
+        bert_id_of.setdefault(WORD_START + character, starting)
+        bert_id_of.setdefault(character, starting)
+        if not segmenter.is_isolated(character):
+            bert_id_of.setdefault(CONTINUATION + character, segmenter.character_id(character, continues=True))
     ordered = sorted(bert_id_of, key=lambda token: (-counts.get(token, 0), token))
     unpadded = len(SPECIAL_TOKENS) + len(ordered)
     # Text cannot give a filler: "<" is a word of its own.
@@ -186,15 +186,6 @@ def build_vocabulary(
         isolated=segmenter.isolated,
         dotted_i=dotted_i,
     )
-
-
-def _character_fallback(characters: Iterable[str], segmenter: Segmenter) -> Iterable[Piece]:
-    for character in characters:
-        starting = segmenter.character_id(character, continues=False)
-        yield Piece(WORD_START + character, starting)
-        yield Piece(character, starting)
-        if not segmenter.is_isolated(character):
-            yield Piece(CONTINUATION + character, segmenter.character_id(character, continues=True))
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> Ragged:
