@@ -1,6 +1,6 @@
 """The batches that stages will make of a corpus, from the lengths of a sample and the batch plan itself."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,41 +102,29 @@ def training_batches(
     rows = max(1, min(len(split.src), round(split.pairs / windows)))
     budget = settings.batch_tokens // settings.micro_batches
     direction = settings.direction if isinstance(settings, TeacherConfig) else None
-
-    def batches_of(window: int, pairs: NDArray[np.int64]) -> Iterator[BatchLengths]:
+    sampled, batches = _sampled(keyed_permutation(len(split.src), seed, 0), rows), []
+    for window, pairs in enumerate(sampled):
         src, tgt = split.src[pairs], split.tgt[pairs]
         # A student's budget counts the longer side with its end of sentence.
         counted = input_lengths(src, tgt, direction) if direction else np.maximum(src, tgt) + 1
         for index in shuffled_batches(counted if direction else src + tgt, counted, budget, seed, window):
-            yield BatchLengths(src[index], tgt[index], multiple)
-
-    return _sampled(split, keyed_permutation(len(split.src), seed, 0), rows, batches_of, direction)
+            batches.append(BatchLengths(src[index], tgt[index], multiple))
+    return SampledBatches(batches, len(batches) * split.pairs / (len(sampled) * rows), direction)
 
 
 def extraction_batches(split: SplitShape, config: Config, multiple: int) -> SampledBatches:
     """Batches of the teacher's pass over the corpus: a fragment's pairs, each as often as it is seen."""
-    direction, passes, budget = config.teacher.direction, config.extract_passes(), config.extract.forward_tokens
-
-    def batches_of(fragment: int, pairs: NDArray[np.int64]) -> Iterator[BatchLengths]:
-        seen = np.minimum(passes, split.tgt[pairs] + 1)
+    rows, direction = min(config.corpus.fragment_pairs, len(split.src)), config.teacher.direction
+    sampled, batches = _sampled(keyed_permutation(len(split.src), 0), rows), []
+    for pairs in sampled:
+        seen = np.minimum(config.extract_passes(), split.tgt[pairs] + 1)
         src, tgt = np.repeat(split.src[pairs], seen), np.repeat(split.tgt[pairs], seen)
-        for index in longest_first_batches(input_lengths(src, tgt, direction), budget, multiple):
-            yield BatchLengths(src[index], tgt[index], multiple)
-
-    rows = min(config.corpus.fragment_pairs, len(split.src))
-    return _sampled(split, keyed_permutation(len(split.src), 0), rows, batches_of, direction)
+        for index in longest_first_batches(input_lengths(src, tgt, direction), config.extract.forward_tokens, multiple):
+            batches.append(BatchLengths(src[index], tgt[index], multiple))
+    return SampledBatches(batches, len(batches) * split.pairs / (len(sampled) * rows), direction)
 
 
-def _sampled(
-    split: SplitShape,
-    order: NDArray[np.int64],
-    rows: int,
-    batches_of: Callable[[int, NDArray[np.int64]], Iterator[BatchLengths]],
-    direction: Direction | None,
-) -> SampledBatches:
-    """The batches into which the first windows or fragments of so many rows are cut, by number and pairs."""
-    sampled = max(1, min(len(order), _SAMPLED_PAIRS) // rows)
-    batches = [
-        batch for number in range(sampled) for batch in batches_of(number, order[number * rows : (number + 1) * rows])
-    ]
-    return SampledBatches(batches, len(batches) * split.pairs / (sampled * rows), direction)
+def _sampled(order: NDArray[np.int64], rows: int) -> list[NDArray[np.int64]]:
+    """The first windows or fragments of so many rows each, one at least."""
+    count = max(1, min(len(order), _SAMPLED_PAIRS) // rows)
+    return np.split(order[: count * rows], count)

@@ -16,7 +16,7 @@ from bertkd_ray.training.curves import VALID_ACCURACY, CurveRow
 
 CHANCE = 0.05
 """From this p-value on a difference is called one that may be chance."""
-_COUNTED_APART = {"pairs", "read", "src_tokens", "tgt_tokens", "src_unknown", "tgt_unknown", *REASONS}
+_COUNTED_APART = {"pairs", "read", "dropped", "src_tokens", "tgt_tokens", "src_unknown", "tgt_unknown", *REASONS}
 
 
 class Figure(NamedTuple):
@@ -162,25 +162,20 @@ def validation_rows(
 
 def fidelity_bars(labels: Artifact) -> list[Figure]:
     """What the soft labels keep of the teacher, and how flat they are."""
-    k = labels.info["k"]
+    k, bars = labels.info["k"], []
     flattest = math.log(k)
-
-    def share(label: str, name: str, note: str) -> Figure:
-        value = labels.metrics[f"fidelity/{name}"]
-        return Figure(label, f"{100 * value:.1f}%", note, value)
-
-    def entropy(label: str, name: str) -> Figure:
-        value = labels.metrics[f"fidelity/{name}"]
-        note = f"of at most {flattest:.2f}, all {k} alike"
-        return Figure(label, f"{value:.2f} nats", note, value / flattest if flattest else 0.0)
-
-    return [
-        share(f"Probability in the top {k}", "topk_mass", f"of the teacher, carried by the {k} logits that are stored"),
-        share(f"Reference among the top {k}", "gold_in_topk", "share of target positions"),
-        share("Reference first", "gold_first", "share of target positions"),
-        entropy("Entropy at temperature 1", "entropy_t1"),
-        entropy("Entropy at temperature 10", "entropy_t10"),
-    ]
+    for name, label, note in (
+        ("topk_mass", f"Probability in the top {k}", f"of the teacher, carried by the {k} logits that are stored"),
+        ("gold_in_topk", f"Reference among the top {k}", "share of target positions"),
+        ("gold_first", "Reference first", "share of target positions"),
+    ):
+        share = labels.metrics[f"fidelity/{name}"]
+        bars.append(Figure(label, f"{100 * share:.1f}%", note, share))
+    for temperature in (1, 10):
+        entropy = labels.metrics[f"fidelity/entropy_t{temperature}"]
+        note, share = f"of at most {flattest:.2f}, all {k} alike", entropy / flattest if flattest else 0.0
+        bars.append(Figure(f"Entropy at temperature {temperature}", f"{entropy:.2f} nats", note, share))
+    return bars
 
 
 # --- corpus -----------------------------------------------------------------------------------------------------------
@@ -189,27 +184,24 @@ def fidelity_bars(labels: Artifact) -> list[Figure]:
 def corpus_rows(corpus: Artifact) -> list[FigureRow]:
     """Counts by split; reasons that no pair was dropped for are left out."""
     counts: dict[str, dict[str, int]] = corpus.info["splits"]
-    languages = [corpus.info.get(f"{side}_lang", "") for side in ("src", "tgt")]
-
-    def row(label: str, note: str, values: Sequence[int | None]) -> FigureRow:
-        return FigureRow(label.replace("_", " ").capitalize(), note, [format_number(value, ",") for value in values])
-
-    def named(name: str) -> list[int | None]:
-        return [counts[split].get(name) for split in SPLITS]
-
-    dropped = [sum(counts[split].get(reason, 0) for reason in REASONS) for split in SPLITS]
+    counts = {split: {**of, "dropped": sum(of.get(reason, 0) for reason in REASONS)} for split, of in counts.items()}
     reasons = [reason for reason in REASONS if any(counts[split].get(reason) for split in SPLITS)]
     others = sorted({name for split in SPLITS for name, count in counts[split].items() if count} - _COUNTED_APART)
+
+    def row(label: str, note: str, name: str) -> FigureRow:
+        cells = [format_number(counts[split].get(name), ",") for split in SPLITS]
+        return FigureRow(label.replace("_", " ").capitalize(), note, cells)
+
     return [
-        row("Pairs read", "", named("read")),
-        row("Pairs dropped", "", dropped),
-        *(row(reason, "dropped", named(reason)) for reason in reasons),
-        row("Pairs kept", "", named("pairs")),
-        *(row(name, "", named(name)) for name in others),
-        row("Source tokens", languages[0], named("src_tokens")),
-        row("Target tokens", languages[1], named("tgt_tokens")),
-        row("Unknown source tokens", "", named("src_unknown")),
-        row("Unknown target tokens", "", named("tgt_unknown")),
+        row("Pairs read", "", "read"),
+        row("Pairs dropped", "", "dropped"),
+        *(row(reason, "dropped", reason) for reason in reasons),
+        row("Pairs kept", "", "pairs"),
+        *(row(name, "", name) for name in others),
+        row("Source tokens", corpus.info.get("src_lang", ""), "src_tokens"),
+        row("Target tokens", corpus.info.get("tgt_lang", ""), "tgt_tokens"),
+        row("Unknown source tokens", "", "src_unknown"),
+        row("Unknown target tokens", "", "tgt_unknown"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""What every figure shares: colours, fonts, panels, one legend under them, a PNG and an SVG.
+"""What every figure shares: colours, fonts, panels, one legend under them, a PNG and an SVG, and SVG inside a page.
 
 A figure is a list of panels. They stand side by side in the files of a report, and one by one in a page, which is
 narrower on a phone than two of them.
@@ -10,6 +10,8 @@ by marker. The same input gives the same bytes with the same matplotlib.
 from __future__ import annotations
 
 import io
+import re
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from itertools import cycle, islice
 from pathlib import Path
@@ -37,6 +39,10 @@ COLORS = {
 _PANEL_INCHES = (4.9, 3.7)
 _LETTER_POINTS, _HANDLE_POINTS, _LINE_POINTS = 6, 58, 15  # of an entry of the legend
 _MOST_COLUMNS = 4
+_REFERENCE = re.compile(r"url\(#([^)]+)\)")
+_COLOR = re.compile(r"#[0-9a-fA-F]{6}\b")
+_DIGITS = re.compile(r"-?\d+\.\d{3,}")
+_COLOR_NAMES = {color.lower(): name for name, color in COLORS.items()}
 _STYLE = Path(__file__).with_name("template") / "figures.mplstyle"
 
 
@@ -98,16 +104,47 @@ def draw_panels(panels: Sequence[Panel], stem: Path, inches: tuple[float, float]
     return drawing
 
 
-def panel_svg(panel: Panel, inches: tuple[float, float]) -> str:
-    """One panel as an SVG document without title, metadata and background, its text as text in the reader's font."""
+def inline_svg(panel: Panel, id_: str, inches: tuple[float, float]) -> str:
+    """A panel as a labelled `svg` element in the page's font, its colours the page's variables (`var(--series-1)`).
+
+    id_: of the element, and the start of all ids in it. Raises KeyError for a colour that is not the figures' own.
+    """
     import matplotlib
 
-    text = io.StringIO()
+    text, nothing = io.StringIO(), dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with matplotlib.rc_context({"svg.fonttype": "none"}, _STYLE):
-        figure = _figure([panel._replace(title="")], inches)
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(text, format="svg", transparent=True, metadata=nothing)
-    return text.getvalue()
+        _figure([panel._replace(title="")], inches).savefig(text, format="svg", transparent=True, metadata=nothing)
+    # An element of HTML needs no namespaces.
+    svg = text.getvalue().replace(' xmlns="http://www.w3.org/2000/svg"', "", 1).replace(' xlink:href="#', ' href="#')
+    root = ET.fromstring(svg)
+    for defs in root.findall("defs"):
+        # A style sheet would be the whole page's.
+        for style in defs.findall("style"):
+            defs.remove(style)
+    referenced = {*_REFERENCE.findall(svg), *re.findall('href="#([^"]+)"', svg)}
+    for element in root.iter():
+        element.text, element.tail = (text if text and text.strip() else None for text in (element.text, element.tail))
+        _rewrite(element, id_, referenced)
+    label = f"{panel.title}. {panel.summary}."
+    root.attrib = {"id": id_, "viewBox": root.attrib["viewBox"], "role": "img", "aria-label": label}
+    return ET.tostring(root, encoding="unicode")
+
+
+def _rewrite(element: ET.Element, prefix: str, referenced: set[str]) -> None:
+    """Ids that something refers to get the prefix, the others go; links and colours become those of a page."""
+    attributes = {}
+    for name, value in element.attrib.items():
+        if name == "id":
+            if value in referenced:
+                attributes[name] = f"{prefix}-{value}"
+        elif name == "href":
+            attributes[name] = f"#{prefix}-{value.removeprefix('#')}"
+        elif name == "style":
+            attributes[name] = _COLOR.sub(lambda match: f"var(--{_COLOR_NAMES[match[0].lower()]})", value)
+        elif not value.startswith("rotate(-0 "):
+            short = _DIGITS.sub(lambda match: f"{float(match[0]):.2f}", value)
+            attributes[name] = " ".join(_REFERENCE.sub(rf"url(#{prefix}-\1)", short).split())
+    element.attrib = attributes
 
 
 def _figure(panels: Sequence[Panel], inches: tuple[float, float]) -> Figure:

@@ -21,8 +21,7 @@ from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.stages import EXTRACT, FINETUNE, PREPARE
 from bertkd_ray.report import contents
 from bertkd_ray.report.figures import TEACHER, finetuning_panels, translation_loss_panels, translation_quality_panels
-from bertkd_ray.report.frame import Panel
-from bertkd_ray.report.inline import inline_svg
+from bertkd_ray.report.frame import Panel, inline_svg
 from bertkd_ray.report.lengths import MOST_PAIRS, length_panels, read_lengths
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.samples import MOST_SCORED, differing_samples, drawn_samples, marked
@@ -51,10 +50,11 @@ def page_html(results: Results, *, run_id: str = "") -> str:
         marked=marked,
         seconds=human_seconds,
     )
-    script = _asset("theme.js")
+    assets = resources.files("bertkd_ray.report") / "template"
+    script = (assets / "theme.js").read_text(encoding="utf-8")
     policy = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("page.html").render(
-        style=_asset("style.css"),
+        style=(assets / "style.css").read_text(encoding="utf-8"),
         script=script,
         script_hash=f"sha256-{policy}",
         version=__version__,
@@ -63,10 +63,6 @@ def page_html(results: Results, *, run_id: str = "") -> str:
         config=results.config,
         **_context(results),
     )
-
-
-def _asset(name: str) -> str:
-    return resources.files("bertkd_ray.report").joinpath("template", name).read_text(encoding="utf-8")
 
 
 def _context(results: Results) -> dict[str, Any]:

@@ -6,8 +6,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from bertkd_ray.report.figures import translation_loss_panels
-from bertkd_ray.report.frame import COLORS, Panel, styles
-from bertkd_ray.report.inline import inline_svg
+from bertkd_ray.report.frame import COLORS, Panel, inline_svg, styles
 from bertkd_ray.training.curves import CurveRow
 
 INCHES = (4.5, 3.3)
