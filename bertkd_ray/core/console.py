@@ -116,7 +116,7 @@ class Progress(AbstractContextManager["Progress"]):
         self._changed = False
         self._points: deque[tuple[float, int]] = deque([(self._start, initial)], maxlen=_RATE_WINDOW)
         self._is_live = not quiet and is_live(self._stream)
-        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._lock, self._ended = threading.RLock(), threading.Event()
         if not quiet:
             # The work may take minutes for a unit, or wait for a cluster.
             threading.Thread(target=self._refresh_periodically, name="progress", daemon=True).start()
@@ -124,21 +124,19 @@ class Progress(AbstractContextManager["Progress"]):
     def update(self, done: int, **figures: Any) -> None:
         """Say that `done` units are done in all, with newest figures to show (numbers or text)."""
         with self._lock:
-            # Less than before: work was lost with a worker and is done again.
-            self._advance(done, figures, counts=done >= self._done)
+            if done < self._done:  # work was lost with a worker and is done again
+                self.resume(done)
+            self._done, self._changed = done, True
+            self._figures.update(figures)
             self._refresh()
 
     def resume(self, done: int, **figures: Any) -> None:
         """Set the units that were done before, which do not count for the rate."""
         with self._lock:
-            self._advance(done, figures, counts=False)
-
-    def _advance(self, done: int, figures: dict[str, Any], *, counts: bool) -> None:
-        if not counts:
             self._points.clear()
             self._points.append((self._clock(), done))
-        self._done, self._changed = done, True
-        self._figures.update(figures)
+            self._done, self._changed = done, True
+            self._figures.update(figures)
 
     def _refresh_periodically(self) -> None:
         while not self._ended.wait(_REDRAWN_EVERY if self._is_live else self._every):
@@ -151,42 +149,34 @@ class Progress(AbstractContextManager["Progress"]):
         if self._quiet:
             return
         now = self._clock()
-        rate = self._rate(now)
+        pace = self._pace(now)
         if self._changed and now - self._points[-1][0] >= self._every:
             self._points.append((now, self._done))
         pause = _DRAWN_EVERY if self._is_live else self._every * (1 if self._changed else _IDLE_LINES)
         if now - self._refreshed < pause:
             return
-        self._write(self._parts(now, rate))
+        self._write(self._parts(*pace))
         self._refreshed, self._changed = now, False
 
-    def _rate(self, now: float) -> float:
-        """Units a second, of late; 0 where nothing has been done."""
+    def _pace(self, now: float) -> list[str]:
+        """Units a second of late and the time left; while nothing has been done, the time since the start."""
         since, done_then = self._points[0]
-        return (self._done - done_then) / (now - since) if now > since else 0.0
+        if now <= since or self._done <= done_then:
+            return [f"after {human_seconds(now - self._start)}"]
+        rate = (self._done - done_then) / (now - since)
+        digits = human_count(rate) if rate >= 100 else f"{rate:.1f}" if rate >= 1 else f"{rate:.2g}"
+        left = [] if self._total is None else [f"left {human_seconds(max(self._total - self._done, 0) / rate)}"]
+        return [f"{digits} {self._unit}/s", *left]
 
-    def _parts(self, now: float, rate: float) -> list[str]:
+    def _parts(self, *pace: str) -> list[str]:
         """The line's parts, in the order in which they are read."""
-        if rate > 0:
-            number = human_count(rate) if rate >= 100 else f"{rate:.1f}" if rate >= 1 else f"{rate:.2g}"
-            pace = [f"{number} {self._unit}/s"]
-            if self._total is not None:
-                pace.append(f"left {human_seconds(max(self._total - self._done, 0) / rate)}")
-        else:
-            pace = [f"after {human_seconds(now - self._start)}"]
-        return [self._what, *self._counted(), *pace, *self._figure_texts()]
-
-    def _counted(self) -> list[str]:
-        if self._total is None:
-            return [f"{self._done:,} {self._unit}"]
+        total = "" if self._total is None else f"/{self._total:,}"
         percent = [f"{100 * self._done // self._total}%"] if self._total else []
-        return [f"{self._done:,}/{self._total:,} {self._unit}", *percent]
-
-    def _figure_texts(self) -> list[str]:
-        return [
+        figures = [
             f"{name.replace('_', ' ')} {format(value, '.4g') if isinstance(value, float) else value}"
             for name, value in self._figures.items()
         ]
+        return [self._what, f"{self._done:,}{total} {self._unit}", *percent, *pace, *figures]
 
     def _write(self, parts: list[str], *, last: bool = False) -> None:
         """Prints a plain line, or draws the live one over what stands there."""
@@ -204,9 +194,8 @@ class Progress(AbstractContextManager["Progress"]):
             if self._quiet or (failed and not self._is_live):
                 return
             now = self._clock()
-            duration = f"in {human_seconds(now - self._start)}"
-            parts = [self._what, *self._counted(), duration, *self._figure_texts()]
-            self._write(self._parts(now, self._rate(now)) if failed else parts, last=True)
+            pace = self._pace(now) if failed else [f"in {human_seconds(now - self._start)}"]
+            self._write(self._parts(*pace), last=True)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close(failed=kind is not None)

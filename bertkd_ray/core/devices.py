@@ -22,15 +22,11 @@ def resolve_precision(wanted: Literal["auto", "bf16", "float32"], device: torch.
     """`auto` becomes bf16 where the hardware multiplies bf16: CUDA from Ampere on, CPUs with AMX or AVX512-BF16."""
     if wanted != "auto":
         return wanted
-    return "bf16" if _multiplies_bf16(device) else "float32"
-
-
-def _multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return bool(torch.cuda.get_device_capability(device) >= (8, 0))
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
     # torch tells CPU features through these two functions alone; without them plain float32 is the safe answer.
     probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return any(getattr(torch.cpu, probe)() for probe in probes if hasattr(torch.cpu, probe))
+    return "bf16" if any(getattr(torch.cpu, probe, bool)() for probe in probes) else "float32"
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

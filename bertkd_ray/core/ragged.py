@@ -61,9 +61,7 @@ class Ragged:
 
 def offsets_of(lengths: NDArray[np.integer]) -> NDArray[np.int64]:
     """int64[n + 1]: where rows of these lengths begin, and the end of the last."""
-    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return offsets
+    return np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
 
 
 def flat_positions(starts: NDArray[np.integer], lengths: NDArray[np.integer]) -> NDArray[np.int64]:

@@ -30,7 +30,9 @@ def redacted(text: str, *, secrets_of: str = "") -> str:
 
 
 def _without_credentials(match: re.Match[str]) -> str:
-    uri, mark, fragment = _without_user(match[0]).partition("#")
+    credentials = _credentials(match[0])
+    rest = _HIDDEN + match[0].removeprefix(credentials) if credentials else match[0]
+    uri, mark, fragment = rest.partition("#")
     redacted_uri = _QUERY_VALUE.sub(_without_value, uri)
     # Of a query's value that was not escaped, or a token of its own; a page's place is a path, or a word.
     is_secret = (
@@ -42,12 +44,6 @@ def _without_credentials(match: re.Match[str]) -> str:
 def _without_value(match: re.Match[str]) -> str:
     name, value = match.groups()
     return match[0] if name in _HARMLESS and "@" not in unquote(value) else f"{name}={_HIDDEN}"
-
-
-def _without_user(rest: str) -> str:
-    """What follows `://`, without what stands before the @."""
-    credentials = _credentials(rest)
-    return f"{_HIDDEN}{rest[len(credentials) :]}" if credentials else rest
 
 
 def _credentials(rest: str) -> str:

@@ -10,9 +10,7 @@ TableRow = list[str]
 
 def format_p(p_value: float | None) -> str:
     """`<0.001`, `0.042`, or a dash for None and NaN."""
-    if p_value is None or math.isnan(p_value):
-        return NO_VALUE
-    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
+    return "<0.001" if p_value is not None and p_value < 0.001 else format_number(p_value, ".3f")
 
 
 def format_number(value: float | None, form: str) -> str:

@@ -62,10 +62,11 @@ def resample(
     """
     check_sides(hypotheses, references)
     metric = bleu_metric(tokenize)
-    counts_NC = np.array(
-        [_counts(metric, hypothesis, reference) for hypothesis, reference in zip(hypotheses, references, strict=True)],
-        dtype=np.int64,
-    )
+    # What corpus BLEU sums over sentences: lengths of both sides, matching and all n-grams by order.
+    scores = [
+        metric.corpus_score([hypothesis], [[ref]]) for hypothesis, ref in zip(hypotheses, references, strict=True)
+    ]
+    counts_NC = np.array([[one.sys_len, one.ref_len, *one.counts, *one.totals] for one in scores], dtype=np.int64)
     rows_BN = np.random.default_rng(_SEED).choice(len(references), size=(samples, len(references)), replace=True)
     resampled_B = np.array([_bleu(counts_NC[rows_N].sum(axis=0)) for rows_N in rows_BN])
     return BleuResamples(_bleu(counts_NC.sum(axis=0)), resampled_B)
@@ -92,12 +93,6 @@ def compare(baseline: Sequence[BleuResamples], system: Sequence[BleuResamples]) 
     low, high = np.percentile(resampled_B, _CENTRAL)
     # Equal scores, which the strict comparison would call different, are not.
     return PairedTestResult(delta, (farther + 1) / (samples + 1) if delta else 1.0, (float(low), float(high)))
-
-
-def _counts(metric: BLEU, hypothesis: str, reference: str) -> list[int]:
-    """What corpus BLEU sums over sentences: lengths of both sides, matching and all n-grams by order."""
-    score = metric.corpus_score([hypothesis], [[reference]])
-    return [score.sys_len, score.ref_len, *score.counts, *score.totals]
 
 
 def _bleu(sums_C: NDArray[np.int64]) -> float:

@@ -9,6 +9,7 @@ Tags written here:
 
 import json
 import os
+import re
 import shlex
 import sys
 import time
@@ -65,7 +66,7 @@ class MlflowRun(Run):
         fresh: dict[str, str] = {}
         changed: dict[str, str] = {}
         for key, value in dotted(params):
-            text = _shorten(_as_text(value), _MAX_PARAM_LENGTH)
+            text = _as_text(value, _MAX_PARAM_LENGTH)
             if key not in self._params:
                 fresh[key] = text
             elif self._params[key] != text:
@@ -77,7 +78,7 @@ class MlflowRun(Run):
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         from mlflow.entities import RunTag
 
-        texts = {key: _shorten(_as_text(value), _MAX_TAG_LENGTH) for key, value in tags.items()}
+        texts = {key: _as_text(value, _MAX_TAG_LENGTH) for key, value in tags.items()}
         self._log_batches("tags", [RunTag(key, text) for key, text in texts.items()])
         self._tags.update(texts)
 
@@ -182,7 +183,8 @@ class MlflowRun(Run):
         try:
             self._client.log_inputs(self.run_id, datasets)
         except Exception as error:
-            if not _is_race(error):
+            # Another process may have entered the same row between MLflow's look and its insert; it is there now.
+            if not re.search("unique constraint|duplicate (key|entry)", str(error), re.IGNORECASE):
                 raise
             self._client.log_inputs(self.run_id, datasets)
 
@@ -241,18 +243,9 @@ class MlflowTracker(Tracker):
         return run
 
 
-def _as_text(value: Any) -> str:
-    if isinstance(value, (str, os.PathLike)):
-        return redacted(os.fspath(value))
-    return redacted(json.dumps(value, ensure_ascii=False))
-
-
-def _is_race(error: Exception) -> bool:
-    """Whether another process has entered the same row between MLflow's look and its insert; the row is there now."""
-    return any(words in str(error).lower() for words in ("unique constraint", "duplicate key", "duplicate entry"))
-
-
-def _shorten(text: str, limit: int) -> str:
+def _as_text(value: Any, limit: int) -> str:
+    is_text = isinstance(value, (str, os.PathLike))
+    text = redacted(os.fspath(value) if is_text else json.dumps(value, ensure_ascii=False))
     if len(text) <= limit:
         return text
     mark = f" … [cut, {len(text)} characters]"
