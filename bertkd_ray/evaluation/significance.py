@@ -63,10 +63,9 @@ def resample(
     check_sides(hypotheses, references)
     metric = bleu_metric(tokenize)
     # What corpus BLEU sums over sentences: lengths of both sides, matching and all n-grams by order.
-    scores = [
-        metric.corpus_score([hypothesis], [[ref]]) for hypothesis, ref in zip(hypotheses, references, strict=True)
-    ]
-    counts_NC = np.array([[one.sys_len, one.ref_len, *one.counts, *one.totals] for one in scores], dtype=np.int64)
+    both = zip(hypotheses, references, strict=True)
+    scores = (metric.corpus_score([hypothesis], [[reference]]) for hypothesis, reference in both)
+    counts_NC = np.array([[score.sys_len, score.ref_len, *score.counts, *score.totals] for score in scores], np.int64)
     rows_BN = np.random.default_rng(_SEED).choice(len(references), size=(samples, len(references)), replace=True)
     resampled_B = np.array([_bleu(counts_NC[rows_N].sum(axis=0)) for rows_N in rows_BN])
     return BleuResamples(_bleu(counts_NC.sum(axis=0)), resampled_B)
