@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertkd_ray.core.stages import FINETUNE
-from bertkd_ray.report import frame
-from bertkd_ray.report.frame import Drawing, Panel, Style, draw_panels, label_axes, styles
+from bertkd_ray.report.frame import BEST, COLORS, Drawing, Panel, Style, draw_panels, label_axes, styles
 from bertkd_ray.report.tables import ArmResult
 from bertkd_ray.training import curves
 from bertkd_ray.training.curves import CurveRow
@@ -59,7 +58,7 @@ def finetuning_panels(history: History) -> list[Panel]:
 
     The best checkpoint, by validation loss, is ringed.
     """
-    training, validation = Style(frame.BLUE, "-", ""), Style(frame.VERMILION, "--", "o")
+    training, validation = Style(COLORS["series-1"], "-", ""), Style(COLORS["series-2"], "--", "o")
     histories, unit = {"validation": history}, "nats per masked token"
 
     def loss(axes: Axes) -> None:
@@ -117,9 +116,8 @@ def draw_seeds(arms: Mapping[str, Sequence[History]], stem: Path) -> Drawing:
     def bleu(axes: Axes) -> None:
         for (name, histories), style in zip(arms.items(), styles(len(arms)), strict=True):
             steps, means, deviations = _over_seeds(histories, curves.VALID_BLEU)
-            mean = [
-                CurveRow(int(step), 0.0, {curves.VALID_BLEU: value}) for step, value in zip(steps, means, strict=True)
-            ]
+            points = zip(steps, means, strict=True)
+            mean = [CurveRow(int(step), 0.0, {curves.VALID_BLEU: value}) for step, value in points]
             _draw_validation(axes, mean, curves.VALID_BLEU, style, name, None)
             band = means - deviations, means + deviations
             axes.fill_between(steps, *band, color=style.color, alpha=0.15, lw=0, zorder=1)
@@ -271,15 +269,7 @@ def _draw_validation(
     ring = steps == best
     if ring.any():
         axes.plot(
-            steps[ring],
-            scale * values[ring],
-            "o",
-            ms=11,
-            mfc="none",
-            mec=frame.COLORS["ink"],
-            mew=1.3,
-            zorder=4,
-            label=frame.BEST,
+            steps[ring], scale * values[ring], "o", ms=11, mfc="none", mec=COLORS["ink"], mew=1.3, zorder=4, label=BEST
         )
 
 
@@ -322,9 +312,7 @@ def _finish(axes: Axes, label: str) -> None:
 
     label_axes(axes, "optimizer step", label)
     if not axes.get_lines():
-        axes.text(
-            0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color=frame.COLORS["faint"]
-        )
+        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color=COLORS["faint"])
         axes.set(xticks=[], yticks=[])
         return
     last_step = max(float(np.max(line.get_xdata())) for line in axes.get_lines())
@@ -337,7 +325,7 @@ def _finish(axes: Axes, label: str) -> None:
 
 
 def _draw_bars(axes: Axes, values: Mapping[str, float], form: str, colors: Sequence[str] = ()) -> None:
-    bars = axes.barh(list(values), list(values.values()), color=list(colors) or frame.BLUE, height=0.62)
+    bars = axes.barh(list(values), list(values.values()), color=list(colors) or COLORS["series-1"], height=0.62)
     axes.bar_label(bars, [format(value, form) for value in values.values()], padding=4)
     axes.set_xlim(0, 1.15 * max([*values.values(), 1e-9]))
     axes.invert_yaxis()

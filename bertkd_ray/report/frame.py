@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 DPI = 160
 BEST = "best checkpoint"
 """The legend's last entry."""
-BLUE, VERMILION = "#0072B2", "#D55E00"
-_COLORS = [BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+_COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 _LINE_STYLES = ["-", "--", "-.", ":"]
 _MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 COLORS = {

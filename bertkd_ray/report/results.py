@@ -106,10 +106,9 @@ class Results:
 
     def _seconds(self, arm: str) -> dict[str, float]:
         """How long every stage behind an arm took when it was done."""
-        needed = [
-            (stage.name, stage.result(arm)) for stage in STAGES.values() if stage.is_needed(self.arm_configs[arm])
-        ]
-        return {name: self.stages[result].seconds for name, result in needed if result in self.stages}
+        needed = [stage for stage in STAGES.values() if stage.is_needed(self.arm_configs[arm])]
+        results = {stage.name: stage.result(arm) for stage in needed}
+        return {name: self.stages[result].seconds for name, result in results.items() if result in self.stages}
 
     @cached_property
     def histories(self) -> dict[str, list[CurveRow]]:
