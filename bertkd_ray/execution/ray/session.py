@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -113,10 +113,19 @@ class RayRuntime:
         return self._config.device != "cpu" and gpus > 0
 
     def train(self, pending: PendingArtifact, worker: TrainWorker[Job], job: Job, on_rows: RowCallback) -> None:
-        """Runs a training function on the configured workers; see `execution.ray.training.train`."""
-        resources = {"CPU": self._cpus()}
+        """Runs a training function on the configured workers; see `execution.ray.training.train`.
+
+        A worker has the CPUs that are configured, else an equal share of the largest node.
+        """
+        cpus, (least, most) = self._config.cpus_per_worker, self._config.worker_range
+        if not cpus:
+            nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+            if sum(nodes) < least:
+                raise UserError(f"workers: {least}, but the cluster has {sum(nodes)} CPUs; lower workers")
+            cpus = max(1, min(sum(nodes) // most, max(nodes)))
+        resources = {"CPU": cpus}
         if self.on_gpu:
-            gpus, least = int(ray.cluster_resources()["GPU"]), self._config.worker_range[0]
+            gpus = int(ray.cluster_resources()["GPU"])
             if gpus < least:
                 raise UserError(f"workers: {least}, but the cluster has {gpus} GPUs; lower workers")
             resources["GPU"] = 1
@@ -131,22 +140,10 @@ class RayRuntime:
         with span("Ray Data"):
             yield from map_items(items, worker, job, slots=max(1, slots), gpus=int(self.on_gpu), max_failures=failures)
 
-    @contextmanager
-    def reporting(self, on_done: OnDone) -> Iterator[OnDone]:
+    def reporting(self, on_done: OnDone) -> AbstractContextManager[OnDone]:
         """A function for workers, of whose calls the newest come to `on_done`; see `forwarded_counts`."""
         self._progress_actor = ready_progress_actor(self._progress_actor)
-        with forwarded_counts(self._progress_actor, on_done) as report:
-            yield report
-
-    def _cpus(self) -> int:
-        """CPUs of a train worker: as configured, else an equal share of the largest node."""
-        if self._config.cpus_per_worker:
-            return self._config.cpus_per_worker
-        nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-        least, most = self._config.worker_range
-        if sum(nodes) < least:
-            raise UserError(f"workers: {least}, but the cluster has {sum(nodes)} CPUs; lower workers")
-        return max(1, min(sum(nodes) // most, max(nodes)))
+        return forwarded_counts(self._progress_actor, on_done)
 
 
 @contextmanager
