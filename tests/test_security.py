@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import pickle
 import re
 import subprocess
@@ -236,6 +237,51 @@ def test_a_session_of_this_machine_listens_on_it_alone(monkeypatch, address):
     assert len(addresses) > 3, done.stderr
     # 127.0.0.1 as the kernel writes it, and the same as IPv6.
     assert set(addresses) <= {"0100007F", "0000000000000000FFFF00000100007F"}
+
+
+IMPORTS = """
+import ray
+from bertkd_ray.config import load_config
+from bertkd_ray.execution.ray.session import RayRuntime
+from bertkd_ray.pipeline.scheduler import _pool
+
+def origin():
+    import decoy_or_none
+    return decoy_or_none.__file__
+
+def outcome(call):
+    try:
+        return call()
+    except Exception as error:
+        return type(error).__name__
+
+if __name__ == "__main__":
+    with _pool(1) as pool:
+        print(pool.submit(len, "abc").result())
+    runtime = RayRuntime(load_config("c.yaml"))
+    runtime.start()
+    print(outcome(lambda: ray.get(ray.remote(origin).remote())))
+    runtime.close()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_processes_import_nothing_of_the_working_directory(tmp_path):
+    """A script elsewhere, as the console script is; the directory holds modules of the standard library's names."""
+    work, script = tmp_path / "work", tmp_path / "scripts" / "driver.py"
+    work.mkdir()
+    script.parent.mkdir()
+    script.write_text(IMPORTS, encoding="utf-8")
+    (work / "c.yaml").write_text("name: x\ncorpus: { source: demo }\n", encoding="utf-8")
+    (work / "decoy_or_none.py").write_text("", encoding="utf-8")
+    for name in ("pickle", "socket"):
+        (work / f"{name}.py").write_text("import os; os._exit(3)", encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=work, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["3", "RayTaskError(ModuleNotFoundError)"], done.stderr
 
 
 SECRET = "s3cr3t"

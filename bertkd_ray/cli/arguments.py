@@ -7,6 +7,8 @@ import os
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
+from bertkd_ray.core.redaction import escape_controls
+
 if TYPE_CHECKING:
     from bertkd_ray.config import Config
 
@@ -41,7 +43,7 @@ def configuration(options: Namespace) -> Config:
 
 def print_result(options: Namespace, tree: dict[str, Any], text: str) -> None:
     """Prints one JSON object with `--json`, text without."""
-    print(json.dumps(tree, indent=1) if options.json else text)
+    print(json.dumps(tree, indent=1) if options.json else escape_controls(text))
 
 
 def is_config(argument: str) -> bool:

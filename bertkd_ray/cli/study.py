@@ -5,6 +5,7 @@ from argparse import ArgumentParser, Namespace
 
 from bertkd_ray.cli.arguments import EXIT_CODES, add_overrides, is_config
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.redaction import escape_controls
 
 HELP = "a study: arms of one base configuration under several seeds, and the table that compares them"
 EPILOG = f"""\
@@ -46,6 +47,6 @@ def call(options: Namespace) -> None:
     for outcome in run_studies(studies, options.jobs):
         outcomes.append(outcome.as_json())
         if not options.json:
-            print(outcome.text(), flush=True)
+            print(escape_controls(outcome.text()), flush=True)
     if options.json:
         print(json.dumps(outcomes[0] if len(studies) == 1 else outcomes, indent=1))

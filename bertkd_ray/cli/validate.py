@@ -3,7 +3,7 @@
 import json
 from argparse import ArgumentParser, Namespace
 
-from bertkd_ray.cli.arguments import EXIT_CODES, add_json, configuration
+from bertkd_ray.cli.arguments import EXIT_CODES, add_json, configuration, print_result
 from bertkd_ray.core.errors import UserError
 
 HELP = "check a configuration, or a store against its manifests, without training"
@@ -32,7 +32,7 @@ def call(options: Namespace) -> int:
     if options.config is None:
         count, problems = check_store(options.artifacts)
         text = "\n".join(problems) or f"ok  {count} artifacts, every file as its manifest says"
-        print(json.dumps({"artifacts": count, "problems": problems}) if options.json else text)
+        print_result(options, {"artifacts": count, "problems": problems}, text)
         return 2 if problems else 0
     lines = []
     for line in check_config(configuration(options)):

@@ -13,6 +13,7 @@ from bertkd_ray.core.errors import UserError, brief_repr
 from bertkd_ray.core.paths import expand_home
 
 _LONGEST = 1 << 24  # characters of a configuration
+_MOST_NODES = 100_000  # of its YAML, with those that aliases repeat
 
 
 def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
@@ -46,8 +47,8 @@ def read_tree(path: str | Path) -> dict[str, Any]:
 def _parse_yaml(text: str) -> Any:
     """The value of a YAML text: mappings, lists, text, numbers, dates, truth values, null.
 
-    Raises yaml.YAMLError for what is not YAML, asks for an object of another type, holds itself, or has a key twice,
-    which PyYAML itself would let pass and take the last of; ValueError for a date that is none.
+    Raises yaml.YAMLError for what is not YAML, asks for an object of another type, holds itself, has 100,000 values
+    once its aliases are written out, or a key twice, of which PyYAML would take the last; ValueError for no date.
     """
     # Derived from the safe loader, as `yaml.safe_load` is.
     loader = _Loader(text)
@@ -62,6 +63,13 @@ def _parse_yaml(text: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
+    def get_single_node(self) -> Any:
+        """Refuses nested aliases of few bytes that would be values without an end to whoever prints or walks them."""
+        node = super().get_single_node()
+        if _node_count(node, {}) > _MOST_NODES:
+            raise yaml.YAMLError(f"more than {_MOST_NODES:,} values, counting those that aliases repeat")
+        return node
+
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """As it stands in the text: what `<<` brings in from elsewhere is not there yet, and may be set anew."""
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
@@ -76,6 +84,16 @@ class _Loader(yaml.SafeLoader):
                 )
             lines[name] = line
         return node
+
+
+def _node_count(node: Any, counts: dict[yaml.Node, int]) -> int:
+    """Nodes of a tree; one that several aliases name counts as often as they do, one that holds itself once."""
+    if node not in counts:
+        counts[node] = 1
+        if isinstance(node, yaml.CollectionNode):
+            pairs = node.value if isinstance(node, yaml.MappingNode) else [node.value]
+            counts[node] += sum(_node_count(child, counts) for pair in pairs for child in pair)
+    return counts[node]
 
 
 def read_override(text: str) -> tuple[str, Any]:

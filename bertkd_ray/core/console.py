@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, TextIO
 
-from bertkd_ray.core.redaction import redacted
+from bertkd_ray.core.redaction import escape_controls, redacted
 
 _RATE_WINDOW = 6  # plain lines that the rate looks back over
 _REDRAWN_EVERY = 1.0  # seconds between drawings of a live line while nothing happens
@@ -74,7 +74,7 @@ def has_color(stream: TextIO) -> bool:
 def log(message: str, *, stage: str = "", stream: TextIO | None = None) -> None:
     """Log one line to stderr, the stage in front; line breaks become spaces, credentials in URIs are hidden."""
     stream = sys.stderr if stream is None else stream
-    text = " ".join(redacted(message).splitlines())
+    text = escape_controls(" ".join(redacted(message).splitlines()))
     if stage:
         text = f"\x1b[1m{stage}\x1b[0m  {text}" if has_color(stream) else f"{stage}  {text}"
     # A live line may be standing here; it is drawn again below this one.

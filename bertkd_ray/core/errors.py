@@ -1,18 +1,18 @@
 """Errors that end a command with one line instead of a traceback."""
 
-from bertkd_ray.core.redaction import redacted
+from bertkd_ray.core.redaction import escape_controls, redacted
 
 
 class ReportedError(Exception):
     """Its message is one line that says what is wrong and what to do; the command line prints it and no traceback.
 
-    Credentials in URIs are hidden from the message.
+    Credentials in URIs are hidden from the message, and control characters escaped.
     """
 
     exit_code = 1
 
     def __init__(self, message: str) -> None:
-        super().__init__(redacted(message))
+        super().__init__(escape_controls(redacted(message)))
 
 
 class UserError(ReportedError):

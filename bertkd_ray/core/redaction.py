@@ -15,6 +15,7 @@ _SECRET_VALUE = re.compile(r"[?&#]([^=&#]*(?:pass|secret|token|key|sig|cred)[^=&
 _HARMLESS = frozenset({"endpoint_override", "region", "scheme"})  # without them the redacted URI cannot be opened
 _SHORTEST_SECRET = 3  # shorter ones are parts of ordinary words
 _HIDDEN = "***"
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def redacted(text: str, *, secrets_of: str = "") -> str:
@@ -27,6 +28,11 @@ def redacted(text: str, *, secrets_of: str = "") -> str:
     for secret in _secrets(secrets_of):
         text = text.replace(secret, _HIDDEN)
     return text
+
+
+def escape_controls(text: str) -> str:
+    """A text whose control characters, which may command a terminal, stand as escapes; line ends and tabs stay."""
+    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
 
 
 def _without_credentials(match: re.Match[str]) -> str:

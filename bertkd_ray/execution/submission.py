@@ -40,10 +40,12 @@ _POLL_SECONDS = 0.5
 _LONGEST_REASON = 300
 # Files that hold passwords, tokens and private keys, by their names.
 _SECRET = re.compile(
-    r"(.*/)?(\.env(\..+)?|.+\.env|\.envrc|.+\.(pem|key|p12|pfx|jks|keystore|ppk|kdbx)|id_(rsa|dsa|ecdsa|ed25519)"
-    r"|credentials(\..+)?|.+[-_]credentials\.json|client_secret.*\.json|service[-_]account.*\.json|\.?secrets(\..+)?"
-    r"|[._]netrc|\.(pgpass|pypirc|npmrc|git-credentials|htpasswd|dockercfg|s3cfg|boto)|(.+\.)?kubeconfig|rclone\.conf"
-    r"|(auth|hf)_token|\.docker/config\.json|\.kube/config|huggingface/(stored_)?tokens?)",
+    r"(.*/)?(\.env(\..+)?|.+\.env|\.envrc|.+\.(pem|key|p12|pfx|jks|keystore|ppk|kdbx)|id_(rsa|dsa|ecdsa|ed25519)(_sk)?"
+    r"|(aws_?)?credentials(\..+)?|.+[-_]credentials\.json|client_secret.*\.json|service[-_]account.*\.json"
+    r"|\.?secrets?(\.(ya?ml|json|toml|ini|env|txt))?|[._]netrc"
+    r"|\.(pgpass|pypirc|npmrc|git-credentials|htpasswd|dockercfg|s3cfg|boto|databrickscfg|vault-token|my\.cnf)"
+    r"|(.+\.)?kubeconfig|rclone\.conf|(auth|hf)_token|\.docker/config\.json|\.kube/config"
+    r"|\.?huggingface/(stored_)?tokens?)(~|\.(bak|backup|old|orig|save|swp|\d+))?",
     re.IGNORECASE,
 )
 _EXAMPLE = re.compile(r".+\.(example|sample|template|dist|py)", re.IGNORECASE)
@@ -215,13 +217,13 @@ def packed(working_dir: str, excludes: list[str]) -> Iterator[Package]:
         create_package(working_dir, path, include_gitignore=True, excludes=excludes, logger=logger)
         with zipfile.ZipFile(path) as archive:
             names = frozenset(name for name in archive.namelist() if not name.endswith("/"))
+            secret = next((name for name in sorted(names) if _is_secret(archive, name, Path(working_dir))), None)
         # Whoever may see the job can fetch its package.
-        for name in sorted(names):
-            if _SECRET.fullmatch(name) and not _EXAMPLE.fullmatch(name):
-                raise UserError(
-                    f"--working-dir {working_dir}: {name} looks like a secret and would travel with the job; "
-                    "name it in .rayignore, or move it away"
-                )
+        if secret is not None:
+            raise UserError(
+                f"--working-dir {working_dir}: {secret} looks like a secret and would travel with the job; "
+                "name it in .rayignore, or move it away"
+            )
         package = Package(path, path.stat().st_size, names)
         if package.bytes >= GCS_STORAGE_MAX_SIZE:
             raise UserError(
@@ -229,6 +231,15 @@ def packed(working_dir: str, excludes: list[str]) -> Iterator[Package]:
                 f"{human_bytes(GCS_STORAGE_MAX_SIZE)}; name in .rayignore what the job does not need"
             )
         yield package
+
+
+def _is_secret(archive: zipfile.ZipFile, name: str, working_dir: Path) -> bool:
+    """Whether a packed file has the name of a secret, is a link to one, or begins as a private key does."""
+    names = (name, (working_dir / name).resolve().as_posix())
+    if any(_SECRET.fullmatch(name) and not _EXAMPLE.fullmatch(name) for name in names):
+        return True
+    with archive.open(name) as file:
+        return re.match(rb"\s*-----BEGIN [A-Z ]*PRIVATE KEY", file.read(200)) is not None
 
 
 def _connect(address: str | None) -> JobSubmissionClient:

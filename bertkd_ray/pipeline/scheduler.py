@@ -194,9 +194,9 @@ def _ray_session(study: Study) -> Iterator[None]:
 
 @contextmanager
 def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that share the cores out and leave the terminal to this one."""
+    """Processes that share the cores out, leave the terminal alone and import nothing of the working directory."""
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    with default_variables({"OMP_NUM_THREADS": str(threads)}):
+    with default_variables({"OMP_NUM_THREADS": str(threads), "PYTHONSAFEPATH": "1"}):
         pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_be_quiet)
         try:
             yield pool

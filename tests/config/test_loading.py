@@ -257,6 +257,10 @@ def test_a_mistake_is_told_in_one_line_with_key_value_and_fix(load, changes, ove
         ("corpus: {source: demo}\n", "name: Field required"),
         ("name: x\n", "corpus: Field required"),
         ("name: x\ncorpus: {source: demo}\n1: 2\n", "1: Keys should be strings"),
+        (
+            "".join(f"k{i}: &k{i} [{', '.join([f'*k{i - 1}' if i else 'v'] * 10)}]\n" for i in range(6)),
+            "more than 100,000 values, counting those that aliases repeat",
+        ),
     ],
 )
 def test_a_file_that_is_no_configuration(load, tmp_path, text, message):

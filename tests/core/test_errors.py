@@ -16,6 +16,11 @@ def test_an_error_has_an_exit_code_and_shows_no_credentials(kind, code):
         assert (type(one), str(one)) == (kind, "s3://***@bucket/x: closed")
 
 
+def test_an_error_commands_no_terminal():
+    error = UserError("a key \x1b]0;title\x07, a name \x9b1m and \r a return\n\tand a line")
+    assert str(error) == "a key \\x1b]0;title\\x07, a name \\x9b1m and \\r a return\n\tand a line"
+
+
 def test_one_line():
     assert one_line(ValueError(" a\n  b ")) == "a b"
     assert one_line(ValueError()) == "ValueError"

@@ -209,6 +209,14 @@ SECRETS = [
     ".netrc",
     ".docker/config.json",
     "cache/huggingface/token",
+    ".huggingface/token",
+    ".databrickscfg",
+    ".vault-token",
+    "secret.yaml",
+    "aws_credentials",
+    "id_ed25519_sk",
+    "id_rsa.bak",
+    ".env~",
 ]
 
 
@@ -225,6 +233,18 @@ def test_a_file_that_looks_like_a_secret_is_named_and_stays_here(project, name):
     (project / ".rayignore").write_text(f"{name}\n", encoding="utf-8")
     with packed(".", []) as package:
         assert package.names == {"c.yaml", ".rayignore"}
+
+
+def test_a_link_to_a_secret_and_a_private_key_by_another_name_stay_here(project, tmp_path):
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "id_rsa").write_text("harmless", encoding="utf-8")
+    (project / "notes.txt").symlink_to(tmp_path / "keys" / "id_rsa")
+    with pytest.raises(UserError, match=r"notes\.txt looks like a secret"), packed(".", []):
+        pytest.fail("it was packed")
+    (project / "notes.txt").unlink()
+    (project / "notes.txt").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nno key\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"notes\.txt looks like a secret"), packed(".", []):
+        pytest.fail("it was packed")
 
 
 def test_what_compose_has_the_user_write_is_in_both_ignore_files(project):

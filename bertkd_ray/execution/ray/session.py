@@ -13,9 +13,11 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
+from ray.job_config import JobConfig
 
 from bertkd_ray.artifacts.artifact import PendingArtifact
 from bertkd_ray.core.environment import default_variables
@@ -71,7 +73,7 @@ class RayRuntime:
         # A submitted job may have set the same variables: its values stand, and naming them twice is no conflict.
         os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
         settings = {name: os.environ.get(name, value) for name, value in _WORKER_ENV.items()}
-        common: Any = {"log_to_driver": logs, "logging_level": logging.WARNING}
+        common: Any = {"log_to_driver": logs, "logging_level": logging.WARNING, "job_config": _job_config()}
         address = cluster_address()
         with init_errors(address), _quiet_core(), _kept_sigterm(), span("ray.init"):
             if address is not None:
@@ -144,6 +146,16 @@ class RayRuntime:
         """A function for workers, of whose calls the newest come to `on_done`; see `forwarded_counts`."""
         self._progress_actor = ready_progress_actor(self._progress_actor)
         return forwarded_counts(self._progress_actor, on_done)
+
+
+def _job_config() -> JobConfig:
+    """A job whose workers, as the driver, import nothing of the working directory, which may hold a `pandas.py`.
+
+    Ray puts that directory first on their path, unless a client elsewhere is said to begin the job. A package that was
+    itself found in the working directory is found there by the workers too.
+    """
+    package = Path(__file__).resolve().parents[3]
+    return JobConfig(_client_job=True, _py_driver_sys_path=[str(package)] if package == Path.cwd().resolve() else [])
 
 
 @contextmanager
