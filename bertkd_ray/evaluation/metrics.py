@@ -98,8 +98,7 @@ def score(
 def corpus_bleu(hypotheses: Sequence[str], references: Sequence[str], *, tokenize: str = DEFAULT_TOKENIZER) -> float:
     """sacrebleu's corpus BLEU alone, for validation during training; the same figure and errors as `score`."""
     check_sides(hypotheses, references)
-    result: float = bleu_metric(tokenize).corpus_score(hypotheses, [references]).score
-    return result
+    return float(bleu_metric(tokenize).corpus_score(hypotheses, [references]).score)
 
 
 def legacy_bleu(

@@ -79,10 +79,9 @@ def compare(baseline: Sequence[BleuResamples], system: Sequence[BleuResamples]) 
     if not baseline or len(baseline) != len(system):
         raise ValueError(f"{len(system)} seeds against {len(baseline)}")
     seeds = len(system)
-    deltas_SB = np.array(
-        [after.resampled_B - before.resampled_B for before, after in zip(baseline, system, strict=True)]
-    )
-    delta = float(np.mean([after.bleu - before.bleu for before, after in zip(baseline, system, strict=True)]))
+    pairs = list(zip(baseline, system, strict=True))
+    deltas_SB = np.array([after.resampled_B - before.resampled_B for before, after in pairs])
+    delta = float(np.mean([after.bleu - before.bleu for before, after in pairs]))
     mean_B = deltas_SB.mean(axis=0)
     samples = deltas_SB.shape[1]
     drawn_BS = np.random.default_rng(_SEED + 1).integers(seeds, size=(samples, seeds))
@@ -97,5 +96,4 @@ def compare(baseline: Sequence[BleuResamples], system: Sequence[BleuResamples]) 
 def _bleu(sums_C: NDArray[np.int64]) -> float:
     sys_len, ref_len, *ngrams = (int(value) for value in sums_C)
     orders = len(ngrams) // 2
-    score: float = BLEU.compute_bleu(ngrams[:orders], ngrams[orders:], sys_len, ref_len, smooth_method="exp").score
-    return score
+    return float(BLEU.compute_bleu(ngrams[:orders], ngrams[orders:], sys_len, ref_len, smooth_method="exp").score)

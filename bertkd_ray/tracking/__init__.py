@@ -13,16 +13,9 @@ from urllib.parse import unquote, urlsplit
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.paths import expand_home
 from bertkd_ray.core.redaction import redacted
+from bertkd_ray.tracking import store
 from bertkd_ray.tracking.interface import NO_TRACKING, Tracker
 from bertkd_ray.tracking.runs import MlflowTracker
-from bertkd_ray.tracking.store import (
-    connect,
-    existing_experiment,
-    experiment_id_of,
-    short_timeouts,
-    sqlite_file,
-    store_errors,
-)
 
 
 def open_tracker(uri: str | None, experiment: str) -> Tracker:
@@ -37,20 +30,19 @@ def open_tracker(uri: str | None, experiment: str) -> Tracker:
         return Tracker()
     if not uri:
         raise UserError("tracking.uri: is empty; give sqlite:///FILE, a tracking server (http://…) or none")
-    client = connect(uri)
-    with store_errors(uri), short_timeouts():
-        experiment_id = experiment_id_of(client, uri, experiment)
-    return MlflowTracker(client, uri, experiment_id)
+    client = store.connect(uri)
+    with store.store_errors(uri), store.short_timeouts():
+        return MlflowTracker(client, uri, store.experiment_id_of(client, uri, experiment))
 
 
 def check_tracking(uri: str, experiment: str) -> str:
     """What can be said of a store before runs are recorded there; nothing is made. Raises as `open_tracker`."""
-    file = sqlite_file(uri)
+    file = store.sqlite_file(uri)
     if uri == NO_TRACKING or (file is not None and not file.exists()):
         return "none" if file is None else f"{redacted(uri)} will be made"
-    client = connect(uri)
-    with store_errors(uri), short_timeouts():
-        existing_experiment(client, uri, experiment)
+    client = store.connect(uri)
+    with store.store_errors(uri), store.short_timeouts():
+        store.existing_experiment(client, uri, experiment)
     return f"{redacted(uri)} answers"
 
 

@@ -111,8 +111,7 @@ class CTranslate2Engine:
             score / length_penalty(len(tokens) + 2.0, self._settings.length_penalty)
             for tokens, score in zip(result.hypotheses, result.scores, strict=True)
         ]
-        best: Sequence[str] = result.hypotheses[int(np.argmax(ranks))]
-        return best
+        return list(result.hypotheses[int(np.argmax(ranks))])
 
 
 def require_ctranslate2() -> Any:

@@ -51,12 +51,11 @@ def model_card(lineage: Lineage, settings: LineSettings, form: Form, *, license:
 
 
 def _front_matter(lineage: Lineage, settings: LineSettings, form: Form, license: str | None) -> str:
-    library = "transformers" if form == "huggingface" else "ctranslate2"
-    own_tag = [library] if library == "ctranslate2" else []
+    own_tag = [form] if form == "ctranslate2" else []
     tree: dict[str, Any] = {
         "language": [lang for lang in (settings.src_lang, settings.tgt_lang) if lang],
         "license": license or "unknown",
-        "library_name": library,
+        "library_name": "transformers" if form == "huggingface" else form,
         "pipeline_tag": "translation",
         "tags": ["translation", "knowledge-distillation", "bertkd-ray", *own_tag],
         "datasets": _datasets(lineage.corpus),
