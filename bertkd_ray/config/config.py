@@ -4,16 +4,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
+from bertkd_ray.config import sections
 from bertkd_ray.config.corpus import CorpusConfig
 from bertkd_ray.config.section import Location, Name, Section, dotted, set_key
-from bertkd_ray.config.sections import (
-    ExtractConfig,
-    KdConfig,
-    StudentConfig,
-    TeacherConfig,
-    TrackingConfig,
-    TranslateConfig,
-)
 from bertkd_ray.config.validation import validated
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.stages import STAGES
@@ -79,19 +72,19 @@ class Config(Section):
     """Steps between two points of the training curves."""
     corpus: CorpusConfig
     """Stage 0."""
-    teacher: TeacherConfig = TeacherConfig()
+    teacher: sections.TeacherConfig = sections.TeacherConfig()
     """Stage 1."""
-    extract: ExtractConfig = ExtractConfig()
+    extract: sections.ExtractConfig = sections.ExtractConfig()
     """Stage 2."""
-    kd: KdConfig = KdConfig()
+    kd: sections.KdConfig = sections.KdConfig()
     """Stage 3, the loss."""
-    student: StudentConfig = StudentConfig()
+    student: sections.StudentConfig = sections.StudentConfig()
     """Stage 3, the student."""
     arms: dict[Name, dict[str, Any]] = Field({"distilled": {}, "control": {"kd.alpha": 0}})
     """Students to compare: name and the `kd.*` and `student.*` keys that differ."""
-    translate: TranslateConfig = TranslateConfig()
+    translate: sections.TranslateConfig = sections.TranslateConfig()
     """Stage 4."""
-    tracking: Annotated[TrackingConfig, BeforeValidator(tracking_section)] = TrackingConfig()
+    tracking: Annotated[sections.TrackingConfig, BeforeValidator(tracking_section)] = sections.TrackingConfig()
     """MLflow."""
 
     @model_validator(mode="after")
@@ -150,9 +143,8 @@ class Config(Section):
 
     def run_settings(self) -> dict[str, Any]:
         """What names a tracked run: every key that is part of a result, as fingerprints have it."""
-        sections = {name: value.under_hashed_keys() for name, value in self if isinstance(value, Section)}
-        settings = self.model_dump(exclude=NOT_PART_OF_A_RESULT)
-        return {name: sections.get(name, value) for name, value in settings.items()}
+        values = [(name, value) for name, value in self if name not in NOT_PART_OF_A_RESULT]
+        return {name: value.under_hashed_keys() if isinstance(value, Section) else value for name, value in values}
 
     def arm_configs(self) -> dict[str, Self]:
         """The configuration of every arm: this one with the arm's overrides."""

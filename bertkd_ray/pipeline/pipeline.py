@@ -107,26 +107,18 @@ class Pipeline(ExitStack):
         self.outcome = Outcome()
         self.session = session or self.enter_context(Session(config))
         self.session.store.require_writable()
-        self._identity, self._given = run, given
-        self._arms = config.arm_configs()
+        self._arms, self._given = config.arm_configs(), given
+        tags = {"bertkd.kind": "pipeline", "bertkd.arms": ",".join(self._arms)}
+        key = f"pipeline:{fingerprint('pipeline', config.run_settings(), {})}"
+        self._identity = run or RunIdentity(config.name, key, tags)
 
     @cached_property
     def parent_run(self) -> Run:
         """The pipeline's run; a run per stage and arm hangs below it."""
-        identity = self._identity
-        if identity is None:
-            key = fingerprint("pipeline", self.config.run_settings(), {})
-            tags = {"bertkd.kind": "pipeline", "bertkd.arms": ",".join(self._arms)}
-            identity = RunIdentity(self.config.name, f"pipeline:{key}", tags)
-        run = self.session.tracker.run(
-            identity.name,
-            key=identity.key,
-            parent=identity.parent,
-            params=self.config.model_dump(exclude={"arms", "tracking", "storage"}),
-            tags=identity.tags,
-        )
-        self.enter_context(closing_run(run))
-        return run
+        own = self._identity
+        params = self.config.model_dump(exclude={"arms", "tracking", "storage"})
+        run = self.session.tracker.run(own.name, key=own.key, parent=own.parent, params=params, tags=own.tags)
+        return self.enter_context(closing_run(run))
 
     @property
     def run_id(self) -> str:
@@ -155,7 +147,7 @@ class Pipeline(ExitStack):
         outcome.how_to_open = self.session.tracker.how_to_open  # opened first, as in `run`
         unfinished: dict[str, str] = {}
         for name, (stage, arm) in results_of(self.config).items():
-            if self.find(stage.name, arm) is not None:
+            if self._artifact_of(stage, arm, compute=False) is not None:
                 continue
             if not stage.inputs:
                 nothing = f"{store.display_uri()}: nothing of this configuration is finished"
@@ -185,11 +177,8 @@ class Pipeline(ExitStack):
         assert artifact is not None
         return artifact
 
-    def find(self, name: str, arm: str = "") -> Artifact | None:
-        """The artifact of a stage; None where it is not finished, or one of those that it is made from."""
-        return self._artifact_of(STAGES[name], arm, compute=False)
-
     def _artifact_of(self, stage: Stage, arm: str, *, compute: bool) -> Artifact | None:
+        """The artifact of a stage; without `compute` None where it, or one that it is made from, is not finished."""
         name = stage.result(arm)
         if name in self.outcome.stages:
             return self.outcome.stages[name].artifact

@@ -146,13 +146,16 @@ def _completed(
     waiting, finished, record = dict(tasks), set[str](), BuildRecord()
     running: dict[Future[BuildRecord | StudyOutcome], str] = {}
     while waiting or running:
-        for name, error in _failed_dependents(waiting, tasks):
-            waiting.pop(name).error = error
-            yield name, None
-        for name in _ready_by_priority(waiting, finished, jobs - len(running)):
+        for name, task in list(waiting.items()):
+            task.error = next((error for need in task.needs if (error := tasks[need].error)), None)
+            if task.error is not None:
+                del waiting[name]
+                yield name, None
+        ready = [name for name, task in waiting.items() if finished.issuperset(task.needs)]
+        # No more than can start now, since what can start later may be more urgent.
+        for name in sorted(ready, key=lambda name: tasks[name].priority)[: jobs - len(running)]:
             running[pool.submit(waiting.pop(name).run, record)] = name
-        ended, _ = wait(running, return_when=FIRST_COMPLETED) if running else (set(), set())
-        for future in ended:
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
             task = tasks[name := running.pop(future)]
             task.error = future.exception()
             if task.error is not None:
@@ -164,18 +167,6 @@ def _completed(
             if not isinstance(result, StudyOutcome):
                 record.update(result)
             yield name, result
-
-
-def _failed_dependents(waiting: dict[str, _PoolTask], tasks: dict[str, _PoolTask]) -> list[tuple[str, BaseException]]:
-    """The tasks that need one that has failed, and the error of that."""
-    errors = ((name, tasks[need].error) for name, task in waiting.items() for need in task.needs)
-    return list({name: error for name, error in errors if error is not None}.items())
-
-
-def _ready_by_priority(waiting: dict[str, _PoolTask], finished: set[str], free: int) -> list[str]:
-    """At most `free` tasks that can start; no more, since what can start later may be more urgent."""
-    ready = [name for name, task in waiting.items() if finished.issuperset(task.needs)]
-    return sorted(ready, key=lambda name: waiting[name].priority)[:free]
 
 
 @contextmanager

@@ -21,17 +21,9 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.stages import DISTILL, EXTRACT, FINETUNE, STAGES, TRANSLATE
 from bertkd_ray.pipeline.pipeline import Pipeline, RunIdentity, StageResult, StageStatus
 from bertkd_ray.pipeline.session import Session
+from bertkd_ray.report import study as study_report
 from bertkd_ray.report.arm_runs import record_student
 from bertkd_ray.report.results import resampled
-from bertkd_ray.report.study import (
-    SeedResult,
-    StudyArm,
-    TeacherFigures,
-    students_csv,
-    study_csv,
-    study_markdown,
-    study_text,
-)
 from bertkd_ray.report.writing import record_report
 from bertkd_ray.tracking.interface import Run, Tracker, closing_run, failures_logged
 from bertkd_ray.training.curves import VALID_ACCURACY, CurveRow
@@ -44,7 +36,7 @@ BuildRecord = dict[str, tuple[StageStatus, float]]
 class StudyOutcome:
     """All stages of all arms and seeds, the comparison, and where it is written."""
 
-    arms: list[StudyArm] = field(default_factory=list)
+    arms: list[study_report.StudyArm] = field(default_factory=list)
     stages: dict[str, StageResult] = field(default_factory=dict)
     signatures: dict[str, str] = field(default_factory=dict)
     run_id: str = ""
@@ -56,7 +48,7 @@ class StudyOutcome:
 
     def text(self) -> str:
         """What the terminal shows: the tables, where they are, and how to open the runs."""
-        lines = [study_text(self.arms, self.run_id, self.signatures), ""]
+        lines = [study_report.study_text(self.arms, self.run_id, self.signatures), ""]
         lines.append(f"Report: {self.report} ({', '.join(self.files)})")
         return "\n".join([*lines, *([f"Runs:   {self.how_to_open}"] if self.how_to_open else [])])
 
@@ -77,7 +69,7 @@ class _Student:
     """What one arm came to under one seed."""
 
     trial: Trial
-    result: SeedResult
+    result: study_report.SeedResult
     history: list[CurveRow]
     translation: Artifact
 
@@ -97,9 +89,7 @@ class StudyRunner(ExitStack):
     @cached_property
     def parent_run(self) -> Run:
         """The study's run; a run per arm and seed hangs below it."""
-        run = study_run(self.study, self.session.tracker)
-        self.enter_context(closing_run(run))
-        return run
+        return self.enter_context(closing_run(study_run(self.study, self.session.tracker)))
 
     def run(self) -> StudyOutcome:
         """All arms under all seeds, the comparison, the tables and the figure."""
@@ -159,7 +149,7 @@ class StudyRunner(ExitStack):
         for arm, systems in resamples.items():
             results = [student.result for student in students if student.trial.arm == arm]
             if arm == self.study.control:
-                self.outcome.arms.append(StudyArm(arm, results))
+                self.outcome.arms.append(study_report.StudyArm(arm, results))
                 continue
             over_seeds = compare(control, systems)
             by_seed = [compare([before], [after]) for before, after in zip(control, systems, strict=True)]
@@ -167,7 +157,7 @@ class StudyRunner(ExitStack):
                 replace(result, scores=replace(result.scores, delta=of_seed.delta, p_value=of_seed.p_value))
                 for result, of_seed in zip(results, by_seed, strict=True)
             ]
-            self.outcome.arms.append(StudyArm(arm, seeds, over_seeds.p_value, over_seeds.interval))
+            self.outcome.arms.append(study_report.StudyArm(arm, seeds, over_seeds.p_value, over_seeds.interval))
         self.outcome.signatures["bootstrap"] = bootstrap_signature(samples, over_seeds=True)
 
     def _report(self, students: Sequence[_Student]) -> None:
@@ -179,15 +169,15 @@ class StudyRunner(ExitStack):
         settings = {"control": self.study.control, "signatures": outcome.signatures, "run_id": outcome.run_id}
         directory = f"report-{name}-{fingerprint('study-report', settings, inputs)}"
         outcome.report = store.display_uri(directory)
-        markdown = study_markdown(outcome.arms, outcome.run_id, outcome.signatures)
+        markdown = study_report.study_markdown(outcome.arms, outcome.run_id, outcome.signatures)
         if not store.exists(directory, "table.md"):
             with scratch_directory("report-") as scratch:
                 histories: dict[str, list[Sequence[CurveRow]]] = {arm.arm: [] for arm in outcome.arms}
                 for student in students:
                     histories[student.trial.arm].append(student.history)
                 draw_seeds(histories, scratch / "valid-bleu")
-                (scratch / "arms.csv").write_text(study_csv(outcome.arms), encoding="utf-8")
-                (scratch / "students.csv").write_text(students_csv(outcome.arms), encoding="utf-8")
+                (scratch / "arms.csv").write_text(study_report.study_csv(outcome.arms), encoding="utf-8")
+                (scratch / "students.csv").write_text(study_report.students_csv(outcome.arms), encoding="utf-8")
                 (scratch / "study.json").write_text(json.dumps(outcome.as_json(), indent=1), encoding="utf-8")
                 store.upload(scratch, directory)
             # Last: without the table the report counts as not yet written.
@@ -235,11 +225,11 @@ def _student_of(trial: Trial, pipeline: Pipeline) -> _Student:
     with failures_logged():
         record_student(pipeline.parent_run, scores, student, translation, history)
     uris = student.display_uri, translation.display_uri, pipeline.parent_run.run_id
-    result = SeedResult(trial.seed, scores, *uris, teacher=_teacher(outcome.stages))
+    result = study_report.SeedResult(trial.seed, scores, *uris, teacher=_teacher(outcome.stages))
     return _Student(trial, result, history, translation)
 
 
-def _teacher(stages: Mapping[str, StageResult]) -> TeacherFigures | None:
+def _teacher(stages: Mapping[str, StageResult]) -> study_report.TeacherFigures | None:
     """The figures of what a student learned from."""
     if EXTRACT.name not in stages:
         return None
@@ -247,7 +237,7 @@ def _teacher(stages: Mapping[str, StageResult]) -> TeacherFigures | None:
     fidelity = {
         name: labels.metrics[f"fidelity/{name}"] for name in ("gold_first", "gold_in_topk", "entropy_t1", "entropy_t10")
     }
-    return TeacherFigures(
+    return study_report.TeacherFigures(
         labels.display_uri, int(teacher.metrics["steps"]), teacher.metrics[VALID_ACCURACY], **fidelity
     )
 
@@ -256,7 +246,7 @@ def _digest(trial: Trial) -> str:
     return fingerprint("trial", trial.config.run_settings(), {})
 
 
-def _figures(arms: Sequence[StudyArm]) -> dict[str, float]:
+def _figures(arms: Sequence[study_report.StudyArm]) -> dict[str, float]:
     """The table as metrics of the study's run."""
     figures: dict[str, float] = {}
     for arm in arms:

@@ -144,10 +144,10 @@ def failures_logged() -> Iterator[None]:
 
 
 @contextmanager
-def closing_run(run: Run) -> Iterator[None]:
+def closing_run(run: Run) -> Iterator[Run]:
     """Ends a run as the block ends; a run that cannot be ended costs nothing else."""
     try:
-        yield
+        yield run
     except BaseException as error:
         with failures_logged():
             run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
