@@ -19,7 +19,7 @@ from bertkd_ray.config.study import Study, Trial
 from bertkd_ray.core.console import Progress, log
 from bertkd_ray.core.environment import default_variables
 from bertkd_ray.core.errors import UserError, one_line
-from bertkd_ray.core.stages import STAGES
+from bertkd_ray.core.stages import STAGES, TRANSLATE
 from bertkd_ray.pipeline.session import Session
 from bertkd_ray.pipeline.study import BuildRecord, StudyOutcome, StudyRunner, study_run, trial_pipeline
 from bertkd_ray.tracking.interface import Run, RunStatus
@@ -78,12 +78,8 @@ def finished_part(study: Study) -> Study:
     Raises UserError where the control is not among them, or nothing but it is.
     """
     with Session(study.config) as session:
-        translations = [list(session.pending_of_arm(trial.config, trial.arm).values())[-1] for trial in study.trials]
-        unfinished = {
-            trial.arm
-            for trial, translation in zip(study.trials, translations, strict=True)
-            if not session.store.exists(translation.directory, MANIFEST)
-        }
+        made = [(trial.arm, session.pending_of_arm(trial.config, trial.arm)[TRANSLATE.name]) for trial in study.trials]
+        unfinished = {arm for arm, pending in made if not session.store.exists(pending.directory, MANIFEST)}
     arms = {arm: keys for arm, keys in study.settings.arms.items() if arm not in unfinished}
     if study.control in unfinished or len(arms) < 2:
         raise UserError(
