@@ -417,6 +417,35 @@ BERTS = {
         changed(num_attention_heads=3),
         "{bert}/config.json has num_attention_heads 3; they must divide its hidden_size 32",
     ),
+    "text for a number": (
+        changed(hidden_size="384"),
+        "{bert}/config.json has hidden_size '384'; it must be a whole number above 0",
+    ),
+    "a truth value for a number": (
+        changed(vocab_size=True),
+        "{bert}/config.json has vocab_size True; it must be a whole number above 0",
+    ),
+    "a fraction of a head": (
+        changed(num_attention_heads=7.5),
+        "{bert}/config.json has num_attention_heads 7.5; it must be a whole number above 0",
+    ),
+    "an unknown activation": (
+        changed(hidden_act="zap"),
+        "{bert}/config.json has hidden_act 'zap'; it must be an activation of transformers, such as gelu or relu",
+    ),
+    "text for a share": (
+        changed(hidden_dropout_prob="x"),
+        "{bert}/config.json has hidden_dropout_prob 'x'; it must be a valid number",
+    ),
+    "deep nesting": (
+        holding("config.json", lambda data: b"[" * 100_000),
+        "{bert}/config.json cannot be read as JSON (maximum recursion depth exceeded while decoding a JSON array from "
+        "a unicode string); name a complete model directory",
+    ),
+    "a list": (
+        holding("config.json", lambda data: b"[]"),
+        "{bert}/config.json is not a JSON object; name a complete model directory",
+    ),
     "a vocabulary of another model": (
         changed(vocab_size=10),
         "the vocabulary in {bert} has 400 pieces, the model 10; "
@@ -465,6 +494,18 @@ def test_a_bert(said, project, change, expected):
         assert said(f"teacher.model={bert}") == f"teacher.model: {expected}"
     finally:
         shutil.rmtree(bert)
+
+
+def test_a_run_refuses_a_bert_before_it_begins(project, tmp_path, capsys):
+    shutil.copytree(project / "bert", tmp_path / "bert")
+    changed(intermediate_size=[64])(tmp_path / "bert")
+    store = tmp_path / "store"
+    assert main(["run", str(project / "small.yaml"), f"teacher.model={tmp_path / 'bert'}", f"storage={store}"]) == 2
+    assert capsys.readouterr().err == (
+        f"bertkd: error: teacher.model: {tmp_path}/bert/config.json has intermediate_size [64]; "
+        "it must be a whole number above 0\n"
+    )
+    assert not list(store.glob("*-*"))
 
 
 def test_swapped_languages_are_told_where_names_or_text_tell(project, bad, capsys):

@@ -1,5 +1,9 @@
 """Errors that end a command with one line instead of a traceback."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 from bertkd_ray.core.redaction import escape_controls, redacted
 
 
@@ -43,6 +47,16 @@ class DamagedCheckpointError(ReportedError):
 def one_line(error: BaseException) -> str:
     """An error's message without line breaks."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def unreadable_as_user_error(path: Path) -> Iterator[None]:
+    """Whatever a library raises as it reads a student's files becomes one line."""
+    try:
+        yield
+    except Exception as error:
+        reason = one_line(error)[:300]
+        raise UserError(f"{path}: damaged, or of another model ({reason}); make the export again") from error
 
 
 def brief_repr(value: object) -> str:

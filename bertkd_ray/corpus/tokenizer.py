@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
-from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.errors import UserError, unreadable_as_user_error
 from bertkd_ray.core.ragged import Ragged, offsets_of
 from bertkd_ray.corpus.bert_tokenizer import CONTINUATION, MAX_WORD_LETTERS
 from bertkd_ray.corpus.segmentation import WORD_START, Piece, Segmenter, chunk_pattern, normalizer
@@ -242,7 +242,9 @@ def load_bert_ids(directory: str | Path) -> NDArray[np.int32]:
 
 def load_tokenizer(directory: str | Path) -> Tokenizer:
     """The tokenizer that `save_vocabulary` wrote; the text of a special token is ordinary text to it."""
-    tokenizer = Tokenizer.from_file(str(_existing(directory, TOKENIZER_FILE)))
+    path = _existing(directory, TOKENIZER_FILE)
+    with unreadable_as_user_error(path):
+        tokenizer = Tokenizer.from_file(str(path))
     tokenizer.encode_special_tokens = True
     return tokenizer
 

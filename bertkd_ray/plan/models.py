@@ -46,7 +46,7 @@ def teacher_shape(teacher: TeacherConfig, vocabulary: int) -> TeacherShape:
     positions, known = 512, _KNOWN.get(teacher.model.removeprefix("google-bert/"))
     if known is None:
         bert = bert_config(resolve_model(teacher.model))
-        known = bert["num_hidden_layers"], bert["hidden_size"], bert.get("intermediate_size", 3072), bert["vocab_size"]
+        known = bert["num_hidden_layers"], bert["hidden_size"], bert["intermediate_size"], bert["vocab_size"]
         positions = bert["max_position_embeddings"]
     layers, width, ffn, pieces = known
     if teacher.layers is not None and teacher.layers > layers:

@@ -13,12 +13,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from bertkd_ray.config.model_config import Activation, Count, ModelConfig, Share, TokenId, dividing
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FAMILIES = ("bert", "distilbert", "ernie")
+
+
+class BertShape(ModelConfig):
+    """The keys of a BERT's `config.json` that a teacher is built from."""
+
+    vocab_size: Count
+    hidden_size: Count
+    num_hidden_layers: Count
+    max_position_embeddings: Count
+    num_attention_heads: Annotated[Count, dividing("hidden_size")] = 12
+    intermediate_size: Count = 3072
+    type_vocab_size: Count = 2
+    hidden_act: Activation = "gelu"
+    hidden_dropout_prob: Share = 0.1
+    attention_probs_dropout_prob: Share = 0.1
+    initializer_range: Share = 0.02
+    layer_norm_eps: Share = 1e-12
+    pad_token_id: TokenId | None = 0
+
 
 _DISTILBERT_CONFIG: dict[str, tuple[str, Any]] = {
     "vocab_size": ("vocab_size", 30522),
@@ -66,6 +87,11 @@ def as_bert_config(config: Mapping[str, Any]) -> dict[str, Any]:
         renamed = {key: config.get(name, default) for key, (name, default) in _DISTILBERT_CONFIG.items()}
         return {**renamed, "layer_norm_eps": 1e-12, "type_vocab_size": 2, "model_type": "bert"}
     return {**config, "model_type": "bert"}
+
+
+def own_key(key: str, family: str) -> str:
+    """What a family calls one of BERT's keys."""
+    return _DISTILBERT_CONFIG.get(key, (key,))[0] if family == "distilbert" else key
 
 
 def as_bert_state(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -133,7 +133,7 @@ def load_teacher(directory: str | Path, *, attention: str = "eager") -> Conditio
 
     attention: "eager" or "sdpa", see `build_teacher`.
     """
-    config = {"direction": "both", **bert_config(directory)}
+    config = {"direction": "both", **own_config(directory), **bert_config(directory)}
     if "target_vocab_size" not in config:
         raise UserError(
             f"{directory} is a BERT but not a trained teacher (no target_vocab_size); run the finetune stage"

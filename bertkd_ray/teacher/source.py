@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,11 @@ from safetensors import SafetensorError, safe_open
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.paths import expand_home
 from bertkd_ray.corpus.bert_tokenizer import TOKENIZER_FILES, hash_files, load_bert_tokenizer, read_json
-from bertkd_ray.teacher.families import FAMILIES, as_bert_config
+from bertkd_ray.teacher.families import FAMILIES, BertShape, as_bert_config, own_key
 from bertkd_ray.teacher.masking import BertSpecials
 
 CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE = "config.json", "model.safetensors", "model.safetensors.index.json"
 
-_NEEDED = ("vocab_size", "hidden_size", "num_hidden_layers", "max_position_embeddings")
 _PACKAGE = "package:"
 
 
@@ -81,7 +81,7 @@ def check_bert(directory: str | Path, *, weights: bool) -> dict[str, Any]:
     the special tokens or larger than the model's, and for absent weights.
     """
     config = bert_config(directory)
-    pieces = load_bert_tokenizer(directory).tokenizer.get_vocab_size()
+    pieces = max(load_bert_tokenizer(directory).tokenizer.get_vocab().values()) + 1
     if pieces > config["vocab_size"]:
         raise UserError(
             f"teacher.model: the vocabulary in {directory} has {pieces} pieces, the model {config['vocab_size']}; "
@@ -126,22 +126,14 @@ def own_config(directory: str | Path) -> dict[str, Any]:
 
 
 def bert_config(directory: str | Path) -> dict[str, Any]:
-    """The configuration of a directory in BERT's terms (`num_hidden_layers`, …); raises as `own_config`."""
-    config = as_bert_config(own_config(directory))
-    path = Path(directory) / CONFIG_FILE
-    for key in _NEEDED:
-        value = config.get(key)
-        if value is None:
-            raise UserError(f"teacher.model: {path} lacks {key}; name a complete BERT directory")
-        if not isinstance(value, int) or value < 1:
-            raise UserError(f"teacher.model: {path} has {key} {value!r}; it must be a whole number above 0")
-    heads = config.get("num_attention_heads", 12)
-    if not isinstance(heads, int) or heads < 1 or config["hidden_size"] % heads:
-        raise UserError(
-            f"teacher.model: {path} has num_attention_heads {heads!r}; they must divide its hidden_size "
-            f"{config['hidden_size']}"
-        )
-    return config
+    """What a teacher is built from, in BERT's terms (`num_hidden_layers`, …).
+
+    Raises UserError as `own_config`, and for a value of another type or size.
+    """
+    own, path = own_config(directory), Path(directory) / CONFIG_FILE
+    named = partial(own_key, family=own["model_type"])
+    fix = "name a complete BERT directory"
+    return BertShape.checked(as_bert_config(own), f"teacher.model: {path}", fix, named).model_dump()
 
 
 def weight_files(directory: str | Path) -> list[Path]:

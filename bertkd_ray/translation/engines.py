@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from bertkd_ray.core.devices import resolve_precision
-from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.errors import UserError, unreadable_as_user_error
 from bertkd_ray.core.padding import longest_first_batches
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.tokenizer import BOS_TOKEN, EOS_TOKEN, PAD_TOKEN, load_tokenizer
@@ -64,12 +64,11 @@ class CTranslate2Engine:
     ) -> None:
         """own_penalty: rank by CTranslate2's penalty, as `translate_batch` does."""
         self._settings, self._own_penalty = settings, own_penalty
-        self._translator = require_ctranslate2().Translator(
-            str(directory),
-            device=device.type,
-            device_index=device.index or 0,
-            intra_threads=torch.get_num_threads(),
-        )
+        threads, ctranslate2 = torch.get_num_threads(), require_ctranslate2()
+        with unreadable_as_user_error(directory):
+            self._translator = ctranslate2.Translator(
+                str(directory), device=device.type, device_index=device.index or 0, intra_threads=threads
+            )
         tokenizer = load_tokenizer(directory)
         self._tokens = np.array([tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size())], dtype=object)
         self._ids = {token: i for i, token in enumerate(self._tokens.tolist())}

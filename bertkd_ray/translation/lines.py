@@ -49,13 +49,13 @@ class LineSettings(Section):
     """Language of the target, ISO 639."""
     text: Literal["raw", "moses", "paper"] = "raw"
     """The form of text the model reads and writes, as `corpus.text`; lines are raw text unless `tokenised`."""
-    max_tokens: int = Field(150, ge=1)
+    max_tokens: int = Field(150, ge=1, le=10**6)
     """Source tokens above which a line is cut: the longest that the model saw in training."""
-    positions: int = Field(512, ge=2)
+    positions: int = Field(512, ge=2, le=10**6)
     """Position embeddings of the model: tokens a side, `</s>` included."""
-    beam: int = Field(5, ge=1)
+    beam: int = Field(5, ge=1, le=1000)
     """Beam size; 1 is greedy."""
-    length_penalty: float = Field(0.6, ge=0)
+    length_penalty: float = Field(0.6, ge=0, le=100)
     """Exponent of the GNMT penalty."""
 
     @property

@@ -82,3 +82,43 @@ def test_code_of_a_model_is_refused_in_one_line(directory, capsys, file, changes
     with pytest.raises(UserError, match=message):
         load_student(directory)
     assert not (directory.parent / "mark").exists()
+
+
+WRONG = {
+    "text": ("config.json", b'"d_model": 8,', b'"d_model": "8",', "has d_model '8'; it must be a whole number above 0"),
+    "null": ("config.json", b'"vocab_size": 16', b'"vocab_size": null', "lacks vocab_size; make the export again"),
+    "heads": (
+        "config.json",
+        b'"encoder_attention_heads": 2',
+        b'"encoder_attention_heads": 3',
+        "must divide its d_model",
+    ),
+    "token": ("config.json", b'"eos_token_id": 3', b'"eos_token_id": 99', "has eos_token_id 99; it must be below its"),
+    "truth": (
+        "config.json",
+        b'"scale_embedding": true',
+        b'"scale_embedding": 1',
+        "has scale_embedding 1; it must be a",
+    ),
+    "layers": ("config.json", b'"decoder_layers": 1', b'"decoder_layers": 2', "is missing or left over"),
+    "width": ("config.json", b'"d_model": 8', b'"d_model": 16', "damaged, or of another model"),
+    "extra": ("config.json", b'"d_model"', b'"id2label": 7, "d_model"', "damaged, or of another model"),
+    "list": ("generation_config.json", b"{", b"[{", "generation_config.json: not JSON; make the export again"),
+    "weights": ("model.safetensors", b"{", b"[", "damaged, or of another model"),
+    "no beam": ("translation.json", b"16", b'16, "beam": 100000000000', "translation.json: beam: Input should be less"),
+    "no number": ("translation.json", b"16", b"[]", "translation.json: positions: Input should be a valid integer"),
+    "tokenizer": ("tokenizer.json", b"{}", b"[]", "tokenizer.json: damaged, or of another model"),
+}
+
+
+@pytest.mark.parametrize(("file", "old", "new", "message"), WRONG.values(), ids=WRONG)
+def test_values_of_another_kind_are_one_line(directory, capsys, file, old, new, message):
+    (directory / "translation.json").write_text('{"positions": 16}')
+    (directory / "tokenizer.json").write_text("{}")
+    data = (directory / file).read_bytes()
+    assert old in data
+    (directory / file).write_bytes(data.replace(old, new, 1))
+    assert main(["translate", str(directory), str(directory.parent / "text"), "--device", "cpu"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert message in err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModel,
+    BertConfig,
     DistilBertConfig,
     DistilBertForMaskedLM,
     ErnieConfig,
     ErnieForMaskedLM,
     PreTrainedModel,
 )
+from transformers.activations import ACT2FN
 
+from bertkd_ray.config.model_config import ACTIVATIONS
 from bertkd_ray.config.sections import TeacherConfig
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.teacher.families import as_bert_config
+from bertkd_ray.teacher.families import as_bert_config, own_key
 from bertkd_ray.teacher.model import build_teacher, load_teacher
 from bertkd_ray.teacher.source import bert_config, weight_files
 from bertkd_ray.teacher.task import MaskedLoss, TeacherBatch
@@ -186,6 +190,17 @@ def test_a_random_start_has_the_shape_of_the_checkpoint(tmp_path: Path, family: 
     model = build_teacher(write(tmp_path, family), BERT_IDS, TeacherConfig(pretrained=False))
     assert (model.config.num_hidden_layers, model.config.intermediate_size) == (3, 24)
     assert model.bert.embeddings.token_type_embeddings.weight.std() > 0
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("config", [BertConfig(), DistilBertConfig(), ErnieConfig(pad_token_id=None)])
+def test_what_transformers_writes_is_accepted(tmp_path: Path, config: Any, activation: str) -> None:
+    config = copy.deepcopy(config)
+    setattr(config, "activation" if config.model_type == "distilbert" else "hidden_act", activation)
+    config.save_pretrained(tmp_path)
+    ours = bert_config(tmp_path)
+    assert {key: getattr(config, own_key(key, config.model_type), value) for key, value in ours.items()} == ours
+    assert activation in ACT2FN
 
 
 def test_configuration_in_berts_terms(tmp_path: Path) -> None:

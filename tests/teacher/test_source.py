@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -125,6 +126,28 @@ def test_other_model_types_are_refused_by_name(directory: Path, kind: str | None
 def test_berts_that_cannot_be_a_teacher_are_refused(directory: Path, change: dict[str, object], message: str) -> None:
     (directory / "config.json").write_text(json.dumps({**CONFIG, **change}))
     with pytest.raises(UserError, match=message):
+        bert_config(directory)
+
+
+@pytest.mark.parametrize("value", ["384", 7.5, True, [4], {}, -1, 10**30, float("nan"), float("inf"), "4" * 9])
+@pytest.mark.parametrize("key", ["vocab_size", "num_attention_heads", "intermediate_size", "pad_token_id"])
+def test_a_value_of_another_kind_is_named(directory: Path, key: str, value: object) -> None:
+    (directory / "config.json").write_text(json.dumps({**CONFIG, key: value}))
+    with pytest.raises(UserError, match=rf"config\.json has {key} {re.escape(repr(value))}; (it|they) must [^\n]+$"):
+        bert_config(directory)
+
+
+@pytest.mark.parametrize("key", ["num_hidden_layers", "num_attention_heads", "layer_norm_eps"])
+def test_null_is_no_value(directory: Path, key: str) -> None:
+    (directory / "config.json").write_text(json.dumps({**CONFIG, key: None}))
+    with pytest.raises(UserError, match=rf"config\.json lacks {key}; name a complete BERT directory$"):
+        bert_config(directory)
+
+
+def test_a_key_is_named_as_the_file_has_it(directory: Path) -> None:
+    distilbert = {"model_type": "distilbert", "dim": 32, "n_heads": 5}
+    (directory / "config.json").write_text(json.dumps(distilbert))
+    with pytest.raises(UserError, match=r"config\.json has n_heads 5; they must divide its hidden_size 32$"):
         bert_config(directory)
 
 
