@@ -41,13 +41,16 @@ def call(options: Namespace) -> None:
     config = configuration(options) if is_config(options.config) else None
     _check(options, config is not None, QUANTIZATIONS)
     student, output, quantization = options.config, options.output, options.quantization or "float32"
+    arm_config = None
     if config is not None:
         arm = options.arm or distilled_arm(config)
         student = student_of(config, arm, options.config)
+        arm_config = config.arm_configs()[arm]
         output = output or default_output(f"{config.name}-{arm}", options.to, quantization)
     exported = export_student(
         student,
         output,
+        config=arm_config,
         to=options.to,
         quantization=quantization,
         sentences=SENTENCES if options.sentences is None else options.sentences,

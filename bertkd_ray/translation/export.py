@@ -17,6 +17,7 @@ from typing import Any
 from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.artifacts.storage_errors import scratch_directory, storage_errno, storage_error
 from bertkd_ray.artifacts.store import Store
+from bertkd_ray.config import Config
 from bertkd_ray.core.console import human_bytes
 from bertkd_ray.core.errors import ReportedError, UserError, one_line
 from bertkd_ray.core.paths import expand_home
@@ -68,6 +69,7 @@ def export_student(
     student: Artifact | str,
     output: str | Path | None = None,
     *,
+    config: Config | None = None,
     to: Form,
     quantization: str = "float32",
     sentences: int = SENTENCES,
@@ -77,9 +79,10 @@ def export_student(
     """A finished student as a directory for CTranslate2 or for plain `transformers`, with tokenizer and model card.
 
     student: the artifact, or its directory or URI. output: a directory or URI; None is `default_output`, named after
-    the artifact. quantization: for CTranslate2, one of `QUANTIZATIONS`. sentences: of the test split with which an
-    export for CTranslate2 is measured beside the student in PyTorch; 0 measures nothing. license: of the model card, as
-    the hub calls it; None leaves it open. force: replaces an earlier export.
+    the artifact. config: of the student's arm, for search and precision; None takes those of its newest translations.
+    quantization: for CTranslate2, one of `QUANTIZATIONS`. sentences: of the test split with which an export for
+    CTranslate2 is measured beside the student in PyTorch; 0 measures nothing. license: of the model card, as the hub
+    calls it; None leaves it open. force: replaces an earlier export.
 
     Raises UserError for a student that is not there or not whole, an output that exists, unless it is an export and
     `force` replaces it, and for CTranslate2 where that is not installed or the corpus to measure on is gone. An export
@@ -88,27 +91,35 @@ def export_student(
     if isinstance(student, str):
         student = student_at(student)
     output = str(output or default_output(student.directory, to, quantization))
+    lineage = lineage_of(student)
+    settings = settings_of(lineage, config)
     options = to, quantization, sentences if to == "ctranslate2" else 0, license, force
     if "://" not in output:
-        return _export(lineage_of(student), Path(expand_home(output)), *options)
+        return _export(lineage, settings, Path(expand_home(output)), *options)
     store = Store(output)
     if store.files():
         _require_replaceable(redacted(output), is_export=store.exists(SETTINGS), force=force)
     store.require_writable()
     with scratch_directory("export-") as scratch:
-        exported = _export(lineage_of(student), scratch / "export", *options)
+        exported = _export(lineage, settings, scratch / "export", *options)
         store.upload(scratch / "export")
     return replace(exported, path=store.display_uri())
 
 
 def _export(
-    lineage: Lineage, output: Path, form: Form, quantization: str, sentences: int, license: str | None, force: bool
+    lineage: Lineage,
+    settings: LineSettings,
+    output: Path,
+    form: Form,
+    quantization: str,
+    sentences: int,
+    license: str | None,
+    force: bool,
 ) -> Exported:
     if form == "ctranslate2":
         require_ctranslate2()
     if sentences:
         require_test_text(lineage)
-    settings = settings_of(lineage)
     with scratch_directory("student-") as scratch:
         student = lineage.student.local(MODEL, scratch)
         student_config(student)

@@ -9,7 +9,9 @@ import torch
 from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
+from bertkd_ray.config import Config
 from bertkd_ray.config.validation import validated
+from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.paths import expand_home
 from bertkd_ray.corpus.tokenizer import load_tokenizer
@@ -24,16 +26,28 @@ SETTINGS = "translation.json"
 _CONFIG = "config.json"
 
 
-def settings_of(lineage: Lineage) -> LineSettings:
-    """A student's settings: its corpus' languages and text, the search of its newest translation artifact."""
+def settings_of(lineage: Lineage, config: Config | None = None) -> LineSettings:
+    """A student's settings: its corpus' languages and text, search and precision of its arm's configuration.
+
+    config: None takes search and precision of the student's newest translation artifact, and says so where others
+    differ.
+    """
     tree: dict[str, Any] = {"positions": lineage.student.read_json(MODEL, _CONFIG)["max_position_embeddings"]}
     if lineage.corpus is not None:
         tree |= {key: lineage.corpus.info[key] for key in ("src_lang", "tgt_lang", "text")}
         tree["max_tokens"] = lineage.corpus.config["max_side_tokens"]
-    if lineage.translations:
-        search = lineage.translations[-1].config["translate"]
-        tree |= {key: search[key] for key in ("beam", "length_penalty")}
-    return LineSettings(**tree)
+    tree["precision"] = lineage.student.config["precision"]
+    searches = [_search(of.config["translate"], of.config["precision"]) for of in lineage.translations]
+    if config is not None:
+        searches = [_search(config.translate.model_dump(), config.precision)]
+    elif any(search != searches[-1] for search in searches):
+        taken = ", ".join(f"{key} {value}" for key, value in searches[-1].items())
+        log(f"{lineage.student.display_uri}: of its {len(searches)} translations the newest's search is taken: {taken}")
+    return LineSettings(**(tree | (searches[-1] if searches else {})))
+
+
+def _search(translate: dict[str, Any], precision: str) -> dict[str, Any]:
+    return {"beam": translate["beam"], "length_penalty": translate["length_penalty"], "precision": precision}
 
 
 def translate(
@@ -93,7 +107,7 @@ def _translator(
         gpus = require_ctranslate2().get_cuda_device_count()
         engine: Engine = CTranslate2Engine(directory, settings, _device(device, gpus))
     else:
-        engine = TorchEngine(directory, settings, _device(device, torch.cuda.device_count()), "auto")
+        engine = TorchEngine(directory, settings, _device(device, torch.cuda.device_count()), settings.precision)
     return LineTranslator(engine, load_tokenizer(directory), settings, tokenised=tokenised)
 
 

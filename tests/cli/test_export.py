@@ -40,7 +40,8 @@ def test_exporting_the_arm_of_a_configuration(bertkd_bytes, project, student, tm
     card = (tmp_path / "small-distilled-huggingface" / "README.md").read_text()
     assert "license: mit\n" in card
     assert f"`{student.directory}`" in card
-    code, out, _ = bertkd_bytes("export", config, *QUICK, "--to", "huggingface", "--arm", "control", "--json")
+    options = "translate.beam=3", "--to", "huggingface", "--arm", "control", "--json"
+    code, out, _ = bertkd_bytes("export", config, *QUICK, *options)
     exported = json.loads(out)
     assert (exported["path"], exported["to"], exported["measured"]) == (
         "small-control-huggingface",
@@ -48,6 +49,7 @@ def test_exporting_the_arm_of_a_configuration(bertkd_bytes, project, student, tm
         None,
     )
     assert project.control().directory in (tmp_path / exported["path"] / "README.md").read_text()
+    assert json.loads((tmp_path / exported["path"] / "translation.json").read_text())["beam"] == 3
 
 
 def test_exporting_to_ctranslate2_is_measured(bertkd_bytes, student, tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bertkd_ray.config import Config
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.student.distill import MODEL
 from bertkd_ray.translation import models
@@ -33,13 +34,30 @@ def exports(distilled, tmp_path_factory) -> dict[str, Path]:
 
 def test_settings_come_from_the_lineage(distilled):
     settings = settings_of(distilled)
-    assert settings == LineSettings(src_lang="de", tgt_lang="en", max_tokens=100, positions=512)
-    assert settings_of(replace(distilled, corpus=None)) == LineSettings(positions=512)
+    assert settings == LineSettings(src_lang="de", tgt_lang="en", max_tokens=100, positions=512, precision="float32")
+    assert settings_of(replace(distilled, corpus=None)) == LineSettings(positions=512, precision="float32")
 
 
 @pytest.mark.slow
-def test_the_search_is_that_of_the_newest_translations(translated):
+def test_the_search_is_that_of_the_newest_translations(translated, capsys):
     assert (settings_of(translated).beam, settings_of(translated).length_penalty) == (4, 0.6)
+    (newest,) = translated.translations
+    older = replace(newest, config={**newest.config, "translate": {**newest.config["translate"], "beam": 2}})
+    assert capsys.readouterr().err == ""
+    assert settings_of(replace(translated, translations=(older, newest))).beam == 4
+    assert "of its 2 translations the newest's search is taken: beam 4, length_penalty 0.6" in capsys.readouterr().err
+
+
+def test_search_and_precision_are_those_of_a_configuration(known, distilled):
+    changes = {"translate": {"beam": 3, "length_penalty": 2.0}, "precision": "bf16"}
+    config = Config.model_validate({**known.config.model_dump(exclude_unset=True), **changes})
+    settings = settings_of(distilled, config)
+    assert (settings.beam, settings.length_penalty, settings.precision) == (3, 2.0, "bf16")
+
+
+def test_a_student_computes_as_it_was_trained_and_scored(distilled):
+    student = replace(distilled.student, config={**distilled.student.config, "precision": "bf16"})
+    assert settings_of(replace(distilled, student=student)).precision == "bf16"
 
 
 def test_everything_that_holds_the_student_translates_alike(distilled, exports, tmp_path):
