@@ -98,20 +98,31 @@ class Artifact(Manifest):
 
     def local(self, subdirectory: str, scratch: Path) -> Path:
         """A local directory with the artifact's `subdirectory`; remote files are copied to `scratch` first."""
-        return self.store.local(scratch, self.directory, subdirectory)
+        if self.store.is_local:
+            return Path(self.path(subdirectory))
+        return self.copy(subdirectory, scratch / self.directory / subdirectory)
+
+    def copy(self, subdirectory: str, target: Path) -> Path:
+        """Copies what the manifest lists of a subdirectory, and nothing else in it, into a local directory."""
+        names = [entry.path.removeprefix(f"{subdirectory}/") for entry in self.files_below(f"{subdirectory}/")]
+        self.store.download(target, self.directory, subdirectory, names=names)
+        return target
 
     def files_below(self, below: str) -> list[FileEntry]:
         """The files of the manifest whose path begins with `below`."""
         return [entry for entry in self.files if entry.path.startswith(below)]
 
     def problems(self, remedy: str = "", *, checksums: bool) -> Iterator[str]:
-        """One line for every file that differs from the manifest: missing, of another size or content, or extra.
+        """One line for every link, and every file that is not as in the manifest: missing, extra, of another content.
 
-        remedy: what is to be done about a damaged file; an additional one is to be removed, and nothing else. Files
+        remedy: what is to be done about a damaged file; an additional one is to be moved away, and nothing else. Files
         that operating systems leave in directories are none of them.
         """
         present = dict(self.store.files(self.directory))
         present.pop(MANIFEST, None)
+        for name in self.store.links(self.directory):
+            place = self.store.display_uri(self.directory, name)
+            yield f"{self.directory}/{name}: a link, which is not followed; move it elsewhere: {place}"
         sizes = [present.pop(entry.path, None) for entry in self.files]
         with ThreadPoolExecutor(_HASHING_THREADS) as threads:
             problems = list(threads.map(partial(self._problem, checksums=checksums), self.files, sizes))
@@ -120,7 +131,7 @@ class Artifact(Manifest):
                 yield f"{self.directory}/{entry.path}: {problem}{remedy and f'; {remedy}'}"
         for name in present:
             place = self.store.display_uri(self.directory, name)
-            yield f"{self.directory}/{name}: not in the manifest; remove the file {place}"
+            yield f"{self.directory}/{name}: not in the manifest; move this file elsewhere: {place}"
 
     def require_intact(self, remedy: str, *, checksums: bool = True) -> None:
         """Raises UserError for the first file that differs from the manifest (`problems`)."""
@@ -148,9 +159,7 @@ def find(store: Store, stage: str, digest: str, *, checksums: bool = True) -> Ar
     artifact = load_finished(store, directory)
     if artifact is None:
         return None
-    artifact.require_intact(
-        f"remove the directory {store.display_uri(directory)} to make it again", checksums=checksums
-    )
+    artifact.require_intact(_again(store, directory), checksums=checksums)
     store.delete(STAGING, directory)
     return artifact
 
@@ -172,11 +181,15 @@ def load(store: Store, directory: str) -> Artifact:
     except UnknownSchemaError as error:
         raise UserError(f"{where}: {error}; use another storage or the version that wrote it") from None
     except ManifestError as error:
-        remedy = f"remove the directory {store.display_uri(directory)} to make it again"
-        raise UserError(f"{where}: {error}; {remedy}") from None
+        raise UserError(f"{where}: {error}; {_again(store, directory)}") from None
     if manifest.directory != directory:
-        raise UserError(f"{where}: is that of {manifest.directory}; give the directory its name back, or remove it")
+        raise UserError(f"{where}: is that of {manifest.directory}; give the directory its name back, or move it")
     return Artifact(**vars(manifest), store=store)
+
+
+def _again(store: Store, directory: str) -> str:
+    """Advice that costs nothing should the artifact be whole elsewhere, or still on its way here."""
+    return f"copy it again, or move the directory {store.display_uri(directory)} elsewhere to make it again"
 
 
 @dataclass

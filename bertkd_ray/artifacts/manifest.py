@@ -22,7 +22,7 @@ class ManifestError(ValueError):
 
 
 class UnknownSchemaError(ManifestError):
-    """A manifest of another schema version."""
+    """A manifest of another version of the schema, or from before manifests had a checksum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Manifest:
         if tree.get("schema") != SCHEMA_VERSION:
             raise UnknownSchemaError(f"schema {tree.get('schema')!r:.40}, this version reads {SCHEMA_VERSION}")
         if tree.pop(_CHECKSUM, None) is None:
-            raise ManifestError("has no checksum of its own, as those of earlier versions")
+            raise UnknownSchemaError("has no checksum of its own, as those of earlier versions")
         try:
             sealed = _sealed(tree)
         except (ValueError, RecursionError):  # Read by Python's JSON, not written: NaN, half a surrogate pair.

@@ -5,10 +5,11 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 import pyarrow as pa
@@ -100,13 +101,36 @@ class Store:
         """
         return [(name, size) for name, size in self._all_files(*parts) if not _is_scratch(name)]
 
-    def _all_files(self, *parts: str) -> list[tuple[str, int]]:
-        """Those of writers, too; none of an operating system's."""
+    def links(self, *parts: str) -> list[str]:
+        """The symbolic links below a directory, sorted; none of them is a file of it. There are none in a bucket."""
         base = self.path(*parts)
         with self.reporting_errors("read", *parts):
-            infos = self.fs.get_file_info(fs.FileSelector(base, recursive=True, allow_not_found=True))
-        files = (info for info in infos if info.type == fs.FileType.File and not _SYSTEM_FILE.fullmatch(info.base_name))
-        return sorted((info.path[len(base) + 1 :], info.size) for info in files)
+            paths = (path for path, _ in _walk(base) if os.path.islink(path)) if self.is_local else ()
+            return sorted(path[len(base) + 1 :] for path in paths)
+
+    def _all_files(self, *parts: str) -> list[tuple[str, int]]:
+        """Those of writers, too; none of an operating system's. Raises UserError as `_require_no_link`."""
+        base = self.path(*parts)
+        with self.reporting_errors("read", *parts):
+            self._require_no_link(*parts)
+            if self.is_local:
+                files = [(path, info.st_size) for path, info in _walk(base) if stat.S_ISREG(info.st_mode)]
+            else:
+                infos = self.fs.get_file_info(fs.FileSelector(base, recursive=True, allow_not_found=True))
+                files = [(info.path, info.size) for info in infos if info.type == fs.FileType.File]
+        own = ((path, size) for path, size in files if not _SYSTEM_FILE.fullmatch(path.rpartition("/")[2]))
+        return sorted((path[len(base) + 1 :], size) for path, size in own)
+
+    def _require_no_link(self, *parts: str) -> None:
+        """Raises UserError where the way from the root (which may be one) to a directory leads through a link."""
+        place = Path(self.root)
+        for part in PurePosixPath(*parts).parts if self.is_local else ():
+            place /= part
+            if place.is_symlink():
+                raise UserError(
+                    f"storage: {place} is a link, and what it leads to is not touched; move it elsewhere, or make the "
+                    "whole storage a link"
+                )
 
     @contextmanager
     def open_input(self, *parts: str) -> Iterator[pa.NativeFile]:
@@ -140,18 +164,18 @@ class Store:
                 shutil.copyfileobj(source, sink, _CHUNK)
         self.keep_only(wanted, *parts)
 
-    def download(self, local: Path, *parts: str) -> None:
-        """Copies the files below a directory of the store into a local one, which is made if needed.
+    def download(self, local: Path, *parts: str, names: Iterable[str] | None = None) -> None:
+        """Copies files below a directory of the store, all or those of these names, into a local one, made if needed.
 
         Each appears when it is whole. Raises UserError, before any is written, for an object whose name is no path
         below the directory: whoever can write into a bucket would choose where it ends up here.
         """
-        names = [name for name, _ in self.files(*parts)]
+        names = [name for name, _ in self.files(*parts)] if names is None else list(names)
         for name in names:
             if {"", ".", ".."}.intersection(name.split("/")):
                 raise UserError(
                     f"storage: {self.display_uri(*parts, name)} has a name that is no path below its directory; "
-                    "remove this object"
+                    "move this object elsewhere"
                 )
         for name in names:
             with self.open_input(*parts, name) as source, _whole_file(local / name, lasting=False) as sink:
@@ -166,12 +190,12 @@ class Store:
         return target
 
     def keep_only(self, names: list[str], *parts: str) -> list[str]:
-        """Removes all files below a directory but those named and the operating system's.
+        """Removes all files and links below a directory but the files named and the operating system's.
 
-        Returns what was removed, scratch files aside.
+        Returns what was removed, scratch files aside. What a link leads to stays as it is.
         """
         wanted = set(names)
-        extra = [name for name, _ in self._all_files(*parts) if name not in wanted]
+        extra = [name for name, _ in self._all_files(*parts) if name not in wanted] + self.links(*parts)
         for name in extra:
             self.delete_file(*parts, name)
         return [name for name in extra if not _is_scratch(name)]
@@ -186,6 +210,7 @@ class Store:
         target = self.path(*parts)
         with self.reporting_errors("removed", *parts), suppress(FileNotFoundError):
             if self.fs.get_file_info(target).type == fs.FileType.Directory:
+                self._require_no_link(*parts)
                 self.fs.delete_dir(target)
 
     def sha256(self, *parts: str) -> str:
@@ -215,6 +240,7 @@ class Store:
         """A stream whose file stands under its name once the block has ended well."""
         with self.reporting_errors("written", *parts):
             if self.is_local:
+                self._require_no_link(*PurePosixPath(*parts).parent.parts)
                 with _whole_file(Path(self.path(*parts)), lasting=lasting) as stream:
                     yield stream
             else:
@@ -263,6 +289,20 @@ def store_above(directory: str) -> tuple[Store, str]:
     location, mark, query = directory.partition("?")
     above, _, name = location.rstrip("/").rpartition("/")
     return Store(above + mark + query), name
+
+
+def _walk(base: str) -> Iterator[tuple[str, os.stat_result]]:
+    """All below a local directory, which need not be there, with what it is itself: no link is followed."""
+
+    def unless_gone(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    for directory, subdirectories, names in os.walk(base, onerror=unless_gone):
+        for name in (*subdirectories, *names):
+            path = os.path.join(directory, name)
+            with suppress(FileNotFoundError):
+                yield path, os.lstat(path)
 
 
 @contextmanager

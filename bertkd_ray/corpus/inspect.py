@@ -176,7 +176,7 @@ def open_corpus(directory: str) -> Artifact:
     if corpus.stage != "corpus":
         raise UserError(f"{display_uri}: is a {corpus.stage}, not a corpus; give the directory of a corpus artifact")
     log(f"checking {name} against its manifest", stage="inspect")
-    corpus.require_intact("copy the corpus again, or remove it and run prepare")
+    corpus.require_intact("copy the corpus again, or move it elsewhere and run prepare")
     return corpus
 
 

@@ -108,13 +108,13 @@ def _device(config: Config) -> str:
 def check_store(storage: str) -> tuple[int, list[str]]:
     """Every finished artifact of a store against its manifest: how many there are, and one line a problem."""
     store = Store(storage)
-    manifests = [name for name, _ in store.files() if name.count("/") == 1 and name.endswith(f"/{MANIFEST}")]
-    if not manifests:
+    directories = [name for name in store.directories() if store.exists(name, MANIFEST)]
+    if not directories:
         raise UserError(f"{redacted(storage)}: no finished artifact is here; give the storage directory of a pipeline")
     problems = []
-    for manifest in manifests:
+    for directory in directories:
         try:
-            problems += list(artifacts.load(store, manifest.partition("/")[0]).problems(checksums=True))
+            problems += list(artifacts.load(store, directory).problems(checksums=True))
         except UserError as error:
             problems.append(str(error))
-    return len(manifests), problems
+    return len(directories), problems

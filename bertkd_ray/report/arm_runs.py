@@ -75,7 +75,7 @@ def _model(scores: ArmResult, student: Artifact, corpus: Artifact, translations:
     return StudentModel(
         name=scores.arm,
         fingerprint=student.fingerprint,
-        fetch=lambda scratch: student.local(MODEL, scratch),
+        fetch=lambda scratch: student.copy(MODEL, scratch / student.directory / MODEL),
         example=next((str(source) for source in translations["source"] if str(source)), ""),
         settings=asdict(form),
         code=[Path(moses.__file__)],

@@ -34,7 +34,7 @@ def student_at(location: str) -> Artifact:
         )
     if artifact.stage != "student":
         raise UserError(f"{location}: is a {artifact.stage}, not a student; give the directory of a student artifact")
-    artifact.require_intact("copy the student again, or remove it and run distill")
+    artifact.require_intact("copy the student again, or move it elsewhere and run distill")
     return artifact
 
 

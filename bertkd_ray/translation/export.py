@@ -127,7 +127,8 @@ def _export(
             if form == "ctranslate2":
                 _convert(student, directory, quantization)
             else:
-                _copy(student, directory, settings)
+                lineage.student.copy(MODEL, directory)
+                _adapt(directory, settings)
             (directory / SETTINGS).write_text(settings.model_dump_json(indent=1) + "\n", encoding="utf-8")
             (directory / CARD).write_text(model_card(lineage, settings, form, license=license), encoding="utf-8")
         measurement = measure(lineage, student, output, settings, sentences) if sentences else None
@@ -135,9 +136,8 @@ def _export(
     return Exported(output, form, size, measurement)
 
 
-def _copy(student: Path, directory: Path, settings: LineSettings) -> None:
-    """The model directory of `transformers`, which translates as this package does."""
-    shutil.copytree(student, directory, dirs_exist_ok=True)
+def _adapt(directory: Path, settings: LineSettings) -> None:
+    """Makes a model directory of `transformers` translate as this package does."""
     changes = {"tokenizer_class": TOKENIZER_CLASS, "model_input_names": MODEL_INPUT_NAMES}
     _change_json(directory / _TOKENIZER_CONFIG, model_max_length=settings.max_tokens + 1, **changes)
     _change_json(directory / _GENERATION_CONFIG, **_generation(settings))

@@ -12,6 +12,7 @@ from bertkd_ray.artifacts import artifact as artifacts
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, fingerprint
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.pipeline.checks import check_store
 
 
 def make(store: Store, stage: str = "corpus", text: bytes = b"hello") -> Artifact:
@@ -104,15 +105,15 @@ def test_damage_is_found(tmp_path, damage, message):
     assert problems[0].endswith(message)
 
 
-def test_of_an_additional_file_nothing_but_that_file_is_to_be_removed(tmp_path):
+def test_of_an_additional_file_nothing_but_that_file_is_to_be_moved(tmp_path):
     store = Store(str(tmp_path))
     done = make(store)
     store.write(b"", done.directory, "sub", "notes.txt")
     name = f"{done.directory}/sub/notes.txt"
     with pytest.raises(UserError) as error:
         artifacts.find(store, "corpus", done.fingerprint)
-    assert str(error.value) == f"{name}: not in the manifest; remove the file {tmp_path / name}"
-    with pytest.raises(UserError, match=r"remove the file \S+notes.txt$"):
+    assert str(error.value) == f"{name}: not in the manifest; move this file elsewhere: {tmp_path / name}"
+    with pytest.raises(UserError, match=r"move this file elsewhere: \S+notes.txt$"):
         done.require_intact("copy it again")
 
 
@@ -155,7 +156,7 @@ def test_a_truncated_artifact_is_refused_in_one_line(tmp_path):
     store = Store(str(tmp_path))
     done = make(store)
     (tmp_path / done.directory / "sub" / "file.txt").write_bytes(b"")
-    with pytest.raises(UserError, match=r"file.txt: 0 bytes, the manifest says 5; remove the directory"):
+    with pytest.raises(UserError, match=r"file.txt: 0 bytes, the manifest says 5; copy it again, or move the directory"):
         artifacts.find(store, "corpus", done.fingerprint)
 
 
@@ -192,7 +193,7 @@ def test_a_manifest_that_was_changed_is_refused(tmp_path, damage):
     data = path.read_bytes()
     path.write_bytes(damage(data))
     assert path.read_bytes() != data
-    with pytest.raises(UserError, match=r"manifest\.json: its content differs from its own checksum; remove the dir"):
+    with pytest.raises(UserError, match=r"manifest\.json: its content differs from its own checksum; copy it again, or"):
         artifacts.find(store, "corpus", done.fingerprint)
 
 
@@ -205,7 +206,7 @@ def test_a_manifest_without_a_checksum_is_refused(tmp_path, damage):
     path = tmp_path / done.directory / "manifest.json"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(
-        UserError, match=r"has no checksum of its own, as those of earlier versions; remove the directory"
+        UserError, match=r"has no checksum of its own, as those of earlier versions; use another storage or the version"
     ):
         artifacts.find(store, "corpus", done.fingerprint)
 
@@ -232,7 +233,7 @@ def test_contents_are_read_unless_sizes_are_enough(tmp_path):
     store = Store(str(tmp_path))
     done = make(store)
     (tmp_path / done.directory / "sub" / "file.txt").write_bytes(b"hellO")
-    with pytest.raises(UserError, match=r"file\.txt: its content differs from the manifest's checksum; remove the dir"):
+    with pytest.raises(UserError, match=r"file\.txt: its content differs from the manifest's checksum; copy it again, or"):
         artifacts.find(store, "corpus", done.fingerprint)
     assert artifacts.find(store, "corpus", done.fingerprint, checksums=False) is not None
 
@@ -331,3 +332,60 @@ def test_a_kill_between_any_two_operations_of_a_commit(tmp_path, monkeypatch):
             break
     # Six operations before the manifest is there, one after it, and the moment that is too late.
     assert outcomes == [(True, False)] * 5 + [(True, True), (False, True)]
+
+
+@pytest.mark.parametrize("linked", [f"corpus-{'5' * 16}", f"work/corpus-{'5' * 16}", "work"])
+def test_an_artifact_is_not_made_through_a_link(tmp_path, linked):
+    mine = tmp_path / "mine"
+    (mine / f"corpus-{'5' * 16}").mkdir(parents=True)
+    (mine / "letter").write_text("dear")
+    place = tmp_path / "store" / linked
+    place.parent.mkdir(parents=True)
+    place.symlink_to(mine)
+    work = PendingArtifact(Store(str(tmp_path / "store")), "corpus", "5" * 16, {}, {})
+    with pytest.raises(UserError, match=rf"/{linked} is a link, and what it leads to is not touched; move it elsewhere"):
+        assert work.resumed
+    assert [path.name for path in mine.rglob("letter")] == ["letter"]
+
+
+def test_commit_removes_links_and_not_what_they_lead_to(tmp_path):
+    store, mine = Store(str(tmp_path / "store")), tmp_path / "mine"
+    mine.mkdir()
+    (mine / "letter").write_text("dear")
+    work = PendingArtifact(store, "corpus", "6" * 16, {}, {})
+    store.write(b"x", work.directory, "part")
+    Path(store.path(work.directory, "photos")).symlink_to(mine)
+    work.commit(made=["part"], metrics={}, info={})
+    assert sorted(path.name for path in Path(store.path(work.directory)).iterdir()) == ["manifest.json", "part"]
+    assert (mine / "letter").read_text() == "dear"
+
+
+@pytest.mark.parametrize("name", ["sub/.DS_Store", "._x", ".x.0123456789ab.partial", "desktop.ini", "sub/file.txt"])
+def test_a_link_is_no_file_of_an_artifact(tmp_path, name):
+    store, secret = Store(str(tmp_path / "store")), tmp_path / "file.txt"
+    done = make(store)
+    secret.write_bytes(b"hello")
+    place = Path(store.path(done.directory, name))
+    place.unlink(missing_ok=True)
+    place.symlink_to(secret)
+    said = f"{done.directory}/{name}: a link, which is not followed; move it elsewhere: {place}"
+    assert next(done.problems(checksums=True)) == said
+    assert next(iter(check_store(store.storage)[1])) == said
+    with pytest.raises(UserError) as error:
+        artifacts.find(store, "corpus", done.fingerprint)
+    assert str(error.value) == said
+
+
+def test_a_copy_holds_what_the_manifest_lists(tmp_path):
+    done = make(Store(str(tmp_path / "store")))
+    (Path(done.path("sub")) / ".DS_Store").write_bytes(b"names of files")
+    assert [path.name for path in done.copy("sub", tmp_path / "copy").iterdir()] == ["file.txt"]
+
+
+def test_an_artifact_that_is_a_link_is_one_line_a_check(tmp_path):
+    done = make(Store(str(tmp_path / "theirs")))
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / done.directory).symlink_to(done.path())
+    count, problems = check_store(str(tmp_path / "store"))
+    assert (count, len(problems)) == (1, 1)
+    assert f"/{done.directory} is a link, and what it leads to is not touched" in problems[0]

@@ -98,7 +98,7 @@ def test_a_sound_store_is_used_as_it_is(project, bertkd):
     [
         ("missing", "missing"),
         ("truncated", "{short} bytes, the manifest says {size}"),
-        ("extra", "not in the manifest; remove the file {victim}"),
+        ("extra", "not in the manifest; move this file elsewhere: {victim}"),
         ("flipped", "its content differs from the manifest's checksum"),
     ],
 )
@@ -116,7 +116,7 @@ def test_a_damaged_file_is_one_line_and_nothing_is_overwritten(project, bertkd, 
         f"{directory.name}/{victim.relative_to(directory)}: {said.format(size=size, short=size - 1, victim=victim)}"
     )
     assert (code, out) == (2, "")
-    remedy = "" if kind == "extra" else f"; remove the directory {directory} to make it again"
+    remedy = "" if kind == "extra" else f"; copy it again, or move the directory {directory} elsewhere to make it again"
     assert err.splitlines()[-1] == f"bertkd: error: {problem}{remedy}"
     assert "Traceback" not in err
     assert content(Path(project.store.root)) == before
@@ -179,7 +179,7 @@ def test_shards_of_another_teacher(project, bertkd, tmp_path, damaged):
         damaged(labels / name, theirs.read_bytes())
     code, _, err = bertkd("extract")
     assert code == 2
-    said = f"{labels.name}/manifest.json: is that of {made.directory}; give the directory its name back, or remove it"
+    said = f"{labels.name}/manifest.json: is that of {made.directory}; give the directory its name back, or move it"
     assert err.splitlines()[-1] == f"bertkd: error: {said}"
 
 

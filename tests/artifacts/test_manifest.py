@@ -126,5 +126,5 @@ def test_a_manifest_of_another_shape_ends_in_one_line_that_names_the_file(tmp_pa
     directory = tmp_path / MANIFEST.directory
     assert str(error.value) == (
         f"{MANIFEST.directory}/manifest.json: not a manifest: it lacks `inputs`; "
-        f"remove the directory {directory} to make it again"
+        f"copy it again, or move the directory {directory} elsewhere to make it again"
     )

@@ -295,3 +295,34 @@ def test_scratch_names_are_known_again():
     assert module._is_scratch(LEFT_BEHIND)
     assert not module._is_scratch("part.partial")
     assert not module._is_scratch(".part.partial")
+
+
+def test_no_link_below_the_root_is_followed(tmp_path):
+    """What a user's link leads to is neither listed, read, written nor removed; the whole store may be a link."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "mine" / "sub").mkdir(parents=True)
+    (tmp_path / "mine" / "sub" / "file").write_bytes(b"mine")
+    (tmp_path / "linked").symlink_to(tmp_path / "elsewhere")
+    for store in (Store(str(tmp_path / "linked")), Store(f"file://{tmp_path}/linked")):
+        store.write(b"x", "a", "file")
+        Path(store.root, "a", ".DS_Store").symlink_to(tmp_path / "mine" / "sub" / "file")
+        Path(store.root, "a", "sub").symlink_to(tmp_path / "mine" / "sub")
+        Path(store.root, "b").symlink_to(tmp_path / "mine")
+        assert store.files() == [("a/file", 1)]
+        assert store.links() == ["a/.DS_Store", "a/sub", "b"]
+        store.download(tmp_path / "copy", "a")
+        assert os.listdir(tmp_path / "copy") == ["file"]
+        uses = (
+            lambda store=store: store.files("b", "sub"),
+            lambda store=store: store.keep_only([], "b"),
+            lambda store=store: store.write(b"theirs", "a", "sub", "file"),
+            lambda store=store: store.delete("b", "sub"),
+            lambda store=store: store.delete("b"),
+        )
+        for use in uses:
+            with pytest.raises(UserError, match=r"^storage: \S+/(a/sub|b) is a link, and what it leads to is not touch"):
+                use()
+        assert store.keep_only(["file"], "a") == [".DS_Store", "sub"]
+        assert os.listdir(Path(store.root, "a")) == ["file"]
+        Path(store.root, "b").unlink()
+    assert (tmp_path / "mine" / "sub" / "file").read_bytes() == b"mine"

@@ -152,7 +152,7 @@ def test_every_problem_is_told(store):
         f"{corpus}/b.txt: 6 bytes, the manifest says 5",
         f"{corpus}/sub/a.txt: its content differs from the manifest's checksum",
         f"{teacher}/b.txt: missing",
-        f"{teacher}/c.txt: not in the manifest; remove the file {store.path(teacher, 'c.txt')}",
+        f"{teacher}/c.txt: not in the manifest; move this file elsewhere: {store.path(teacher, 'c.txt')}",
     ]
 
 
@@ -167,7 +167,7 @@ def test_a_broken_manifest_does_not_hide_the_other_artifacts(store, content, sai
     count, (first, second) = check_store(store.uri)
     assert count == 2
     assert first.startswith(f"{corpus}/manifest.json: {said}")
-    assert second == f"{teacher}/c.txt: not in the manifest; remove the file {store.path(teacher, 'c.txt')}"
+    assert second == f"{teacher}/c.txt: not in the manifest; move this file elsewhere: {store.path(teacher, 'c.txt')}"
 
 
 def test_a_directory_that_is_no_store(tmp_path, store):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -342,3 +343,10 @@ def test_an_export_whose_process_is_killed_is_none(distilled, tmp_path, monkeypa
     assert not output.exists()
     to_huggingface(distilled, output)
     assert names(output) == HUGGINGFACE
+
+
+def test_an_export_holds_what_the_manifest_lists(tmp_path, distilled):
+    directory = shutil.copytree(distilled.student.path(), tmp_path / distilled.student.directory)
+    (directory / "model" / ".DS_Store").write_bytes(b"names of files")
+    exported = export_student(str(directory), tmp_path / "export", to="huggingface")
+    assert names(Path(exported.path)) == HUGGINGFACE
