@@ -8,10 +8,12 @@ _TABLE = Path(__file__).with_name("iso639.txt")
 _WITHDRAWN = frozenset(("bh", "in", "iw", "ji", "jw", "mo"))
 _LOCAL_USE = ("qaa", "qtz")
 
-_CHINESE = "zh cdo cjy cpx csp czh czo gan hak hsn lzh mnp nan wuu yue"
-_OTHERS_UNSPACED = "ja ojp ryu th nod sou tts lo km my mnw rki shn khb tdd bo dz"
+_CHINESE = "zh cdo cjy cnp cpx csp czh czo gan hak hsn ltc lzh mnp nan och wuu yue"
+_OTHERS_UNSPACED = (
+    "ja ojp ryu th nod sou tts lo khb kkh tdd aho km okz my obr rki mnw omx shn bo adx khg otb xct dz txg"
+)
 CHINESE = frozenset(_CHINESE.split())
-"""The Chinese languages, written in Chinese characters."""
+"""The Chinese languages, old ones too, written in Chinese characters."""
 UNSPACED = CHINESE.union(_OTHERS_UNSPACED.split())
 """Languages written without spaces between words."""
 

@@ -138,7 +138,7 @@ class LineTranslator:
             raise UserError("--tokenised: this model was trained on raw text, not on Moses tokens; leave it out")
         self._engine, self._tokenizer, self._form, self._tokenised = engine, tokenizer, settings.form, tokenised
         self._longest = min(settings.max_tokens, settings.positions - 1)
-        self._glue = "" if self._form.tgt_lang in UNSPACED else " "
+        self._glue = "" if self._form.tgt_lang in UNSPACED and not tokenised else " "
         self._begins_word = np.zeros(tokenizer.get_vocab_size(), dtype=bool)
         self._begins_word[[i for token, i in tokenizer.get_vocab().items() if token.startswith(WORD_START)]] = True
 

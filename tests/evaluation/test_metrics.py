@@ -113,6 +113,8 @@ def test_chinese_is_scored_by_characters() -> None:
         *[(language, False, "13a") for language in ("eng", "deu", "ger", "arb_Arab", "vie", "xx")],
         *[(language, False, "zh") for language in ("zh", "ZH", "zh-TW", "zh_cn")],
         *[(language, False, "zh") for language in ("zho", "chi", "cmn", "zho_Hans", "yue", "wuu", "nan", "lzh")],
+        *[(language, False, "zh") for language in ("och", "ltc", "cnp")],
+        *[(language, False, "char") for language in ("ojp", "okz", "obr", "omx", "otb", "xct", "khg", "adx", "txg")],
         *[(language, False, "char") for language in ("ja", "ko", "th", "my")],
         *[(language, False, "char") for language in ("jpn", "kor", "tha", "mya", "bur", "lao", "khm", "bod", "shn")],
         *[("jpn", True, "ja-mecab"), ("kor", True, "ko-mecab")],

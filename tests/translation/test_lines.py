@@ -147,6 +147,13 @@ def test_a_long_line_is_cut_at_its_sentences_and_joined_again(translator):
     assert [len(row) for row in engine.seen] == [5, 3, 2, 1]
 
 
+@pytest.mark.parametrize("language", ["zh", "ja", "th"])
+def test_tokens_of_a_cut_line_stay_apart_where_the_language_has_no_spaces(translator, language):
+    settings = {"max_tokens": 4, "tgt_lang": language, "text": "moses"}
+    assert translator(Echo(), **settings).translate(["a b c d e f"]) == ["a b cd e f"]
+    assert translator(Echo(), tokenised=True, **settings).translate(["a b c d e f"]) == ["a b c d e f"]
+
+
 @pytest.mark.parametrize("language", ["zho", "chi", "yue", "jpn", "tha", "bod"])
 def test_sentences_of_a_language_without_spaces_are_joined_without_one(translator, language):
     line = "aa bb。cc。dd"
