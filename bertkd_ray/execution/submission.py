@@ -28,6 +28,7 @@ from bertkd_ray.config import load_config, read_tree
 from bertkd_ray.config.study import load_study
 from bertkd_ray.core.console import human_bytes, log
 from bertkd_ray.core.errors import ReportedError, UserError, one_line
+from bertkd_ray.core.redaction import redacted
 from bertkd_ray.tracking.interface import NO_TRACKING
 
 if TYPE_CHECKING:
@@ -66,6 +67,13 @@ class Job:
 
     def check(self) -> None:
         """Raises UserError for what the cluster would find wrong later, or would lose."""
+        for override in self.overrides:
+            if redacted(override) != override:
+                raise UserError(
+                    f"{override.partition('=')[0]}: its credentials would stand in the job's command line, which Ray "
+                    "shows; give them to the cluster's nodes as variables, name variables set here with --env, or "
+                    f"set the key in {self.config}"
+                )
         if self.command == "study":
             config = load_study(self.config, list(self.overrides)).trials[0].config
         else:

@@ -79,6 +79,8 @@ MISTAKES = {
         ["tracking.uri=mlruns"],
         "tracking.uri: mlruns lies in the job's working directory, which is",
     ),
+    "credentials of a store": (["storage=s3://key:secret@bucket"], "storage: its credentials would stand in the job's"),
+    "credentials of a server": (["tracking.uri=http://u:secret@h"], "tracking.uri: its credentials would stand in the"),
     "unset variable": (["--env", "NOBODY_SET_THIS"], "--env NOBODY_SET_THIS: is not set here; export it"),
     "no directory": (["--working-dir", "elsewhere"], "which is all that the job sees; set --working-dir"),
     "no URL": (["--address", "localhost:8265"], "--address localhost:8265: is no URL; the job server's is http://HOST"),
