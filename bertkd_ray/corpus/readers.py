@@ -165,6 +165,12 @@ def content_hash(path: str) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type] # every stream reads into
 
 
+def stored_hash(path: str) -> str:
+    """SHA-256 of a file's bytes as they are stored, packed or not. Raises UserError as `open_bytes`."""
+    with _open(path, once=False) as opened, io.BufferedReader(_Checked(opened, path), _BUFFER_BYTES) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def locate(path: str) -> tuple[fs.FileSystem, str, fs.FileType]:
     """The filesystem of a local path or a URI, the path in it, and what is there."""
     filesystem, inner_path = fs.FileSystem.from_uri(path) if "://" in path else (fs.LocalFileSystem(), path)

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from bertkd_ray.config.corpus import SPLITS, CorpusConfig, SplitFiles
+from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.paths import expand_home
 from bertkd_ray.corpus.columnar import dataset_hash, parquet_hash, read_dataset, read_parquet
 from bertkd_ray.corpus.demo import demo_pairs
-from bertkd_ray.corpus.readers import content_hash, read_jsonl, read_text_pairs, read_tsv, tables_of
+from bertkd_ray.corpus.readers import content_hash, read_jsonl, read_text_pairs, read_tsv, stored_hash, tables_of
 
 _CACHE = "~/.cache/bertkd_ray"
 _DATASET_SPLITS = {"train": "train", "valid": "validation", "test": "test"}
@@ -91,10 +92,22 @@ def _dataset_split(split: str, files: SplitFiles) -> str:
 
 
 def _archive(corpus: CorpusConfig) -> str:
-    """The archive's path; one on the web is downloaded first, once."""
+    """The archive's path, its checksum compared; one on the web is downloaded first, once."""
     assert corpus.archive is not None
     if not corpus.archive.startswith(("http://", "https://")):
-        return corpus.whole(corpus.archive)
+        path = corpus.whole(corpus.archive)
+        if corpus.archive_sha256 is not None:
+            _require_checksum(path, corpus.archive_sha256)
+        return path
     from bertkd_ray.corpus.download import fetch
 
     return str(fetch(corpus.archive, corpus.cache or expand_home(_CACHE), sha256=corpus.archive_sha256))
+
+
+def _require_checksum(path: str, sha256: str) -> None:
+    from bertkd_ray.corpus.iwslt14 import is_directory
+
+    if is_directory(path):
+        raise UserError(f"corpus.archive_sha256: {path} is a directory, which has no checksum; remove the key")
+    if (digest := stored_hash(path)) != sha256:
+        raise UserError(f"{path}: has SHA-256 {digest}, not {sha256}; get it again, or correct corpus.archive_sha256")

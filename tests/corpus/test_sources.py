@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,21 @@ def test_the_archive_is_read_in_both_directions_and_texts(tmp_path):
     paper = raw_pairs(CorpusConfig.model_validate({**tree, "text": "paper"}), "test")
     assert len(paper) == len(raw)
     assert all(text == text.lower() for pair in paper for text in pair)
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_the_checksum_of_an_archive_that_lies_here_is_compared(tmp_path, scheme):
+    archive = write_small_archive(tmp_path)
+    tree = {"source": "iwslt14", "archive": f"{scheme}{archive}"}
+    digest = hashlib.sha256(Path(archive).read_bytes()).hexdigest()
+    right, wrong = (CorpusConfig.model_validate({**tree, "archive_sha256": sha}) for sha in (digest, "0" * 64))
+    assert source_hashes(right) == source_hashes(CorpusConfig.model_validate(tree))
+    for use in (source_hashes, lambda config: raw_pairs(config, "test")):
+        with pytest.raises(UserError, match=f"has SHA-256 {digest}, not 0{{64}}; get it again"):
+            use(wrong)
+    folder = CorpusConfig.model_validate({**tree, "archive": str(tmp_path), "archive_sha256": digest})
+    with pytest.raises(UserError, match=f"^corpus.archive_sha256: {tmp_path} is a directory, which has no checksum"):
+        source_hashes(folder)
 
 
 def test_an_archive_on_the_web_is_fetched_into_the_cache(tmp_path, monkeypatch):
