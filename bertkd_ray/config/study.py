@@ -5,6 +5,7 @@ the student's from the study, and store as many logits as the widest arm of thei
 same fingerprint is made once: one corpus, a teacher for all arms that leave it alone, one pass of it over the corpus.
 """
 
+import json
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from bertkd_ray.config.config import NOT_PART_OF_A_RESULT, Config
+from bertkd_ray.config.corpus import CorpusConfig
 from bertkd_ray.config.loading import config_of, load_config, override, read_override, read_tree
 from bertkd_ray.config.section import Location, Name, Section, dotted, set_key
 from bertkd_ray.config.validation import validated
@@ -33,7 +35,8 @@ class StudyConfig(Section):
     overrides: dict[str, Any] = Field(default_factory=dict)
     """Keys of the base that are different in this study, for all arms."""
     arms: dict[Name, dict[str, Any]] = Field(min_length=2)
-    """Each arm's keys that differ: of teacher, extract, kd, student, translate, corpus.train and corpus.clean."""
+    """Each arm's keys that differ: of teacher, extract, kd, student, translate, corpus.train and corpus.clean, the last
+    two as far as the pairs that valid and test hold out of train stay the same."""
     control: str | None = None
     """The arm that the others are compared with; null is the only arm with kd.alpha 0."""
     seeds: list[Annotated[int, Field(strict=True, ge=0, lt=2**31)]] = Field(min_length=1)
@@ -78,7 +81,8 @@ def load_study(path: str | Path, overrides: list[str] | None = None) -> Study:
     """Reads a study file. Overrides reach the base, those of `name`, `base`, `control`, `seeds` and `arms.*` the study.
 
     Raises UserError, in one line, for a file that is missing or malformed (the base too), an unknown key, an arm that
-    does not validate or sets what arms may not, arms that are the same, no control or several.
+    does not validate or sets what arms may not, arms that are the same or hold other pairs out, no control or several,
+    a registered model.
     """
     settings = _settings(path, overrides or [])
     base = Path(path).parent / settings.base
@@ -89,9 +93,14 @@ def load_study(path: str | Path, overrides: list[str] | None = None) -> Study:
     for key, value in dotted(settings.overrides):
         override(common, key, value)
     common.update(name=settings.name, arms={"base": {"kd.alpha": 0}})
-    config_of(deepcopy(common), f"{path}: overrides")
+    if config_of(deepcopy(common), f"{path}: overrides").tracking.registered_model:
+        raise UserError(
+            f"{path}: tracking.registered_model: a study logs no model that could be registered; set it to null in "
+            "overrides, and register a student with bertkd run"
+        )
     arms = _share_passes({arm: _arm_config(common, arm, keys, path) for arm, keys in settings.arms.items()})
     _require_different(arms, path)
+    _require_same_held_out(arms, path)
     control = _control(settings, arms, path)
     trials = [
         Trial(arm, seed, _with(config, "student", seed=seed)) for seed in settings.seeds for arm, config in arms.items()
@@ -160,10 +169,50 @@ def _share_passes(arms: dict[str, Config]) -> dict[str, Config]:
 def _require_different(arms: dict[str, Config], path: str | Path) -> None:
     seen: dict[str, str] = {}
     for arm, config in arms.items():
-        text = config.model_dump_json(exclude={*NOT_PART_OF_A_RESULT, "arms"})
+        text = json.dumps(_settings_that_count(config), sort_keys=True)
         if text in seen:
-            raise UserError(f"{path}: arms.{arm} has the same settings as arms.{seen[text]}; remove one of them")
+            raise UserError(
+                f"{path}: arms.{arm} has the same settings as arms.{seen[text]}, but for keys that change nothing; "
+                "remove one of them"
+            )
         seen[text] = arm
+
+
+def _settings_that_count(config: Config) -> dict[str, Any]:
+    """What a student and its translations depend on; without a teacher the BERT's tokenizer is all there is of it."""
+    settings = config.run_settings()
+    del settings["arms"], settings["translate"]["bootstrap_samples"]
+    settings["extract"].update(topk=config.stored_topk(), passes=config.extract_passes())
+    if config.kd.alpha == 0:
+        del settings["kd"], settings["extract"]
+        settings["teacher"] = config.teacher.model
+    return settings
+
+
+def _require_same_held_out(arms: dict[str, Config], path: str | Path) -> None:
+    """Refuses arms that differ in what pairs are held out for valid or test, of which scores would not compare."""
+    (first, held_out), *others = ((arm, _held_out_by(config.corpus)) for arm, config in arms.items())
+    for arm, of_arm in others:
+        for key, value in of_arm.items():
+            if value != held_out[key]:
+                splits = " and ".join(arms[arm].corpus.held_out())
+                raise UserError(
+                    f"{path}: arms.{arm}: {key} is not that of arms.{first}, so that other pairs are held out for "
+                    f"{splits} and scores do not compare; make it the same, or give files instead of held_out"
+                )
+
+
+def _held_out_by(corpus: CorpusConfig) -> dict[str, Any]:
+    """The keys of arms that decide which pairs are held out; none where no split is.
+
+    A weight repeats pairs of train alone, but one below 1 takes pieces from the vocabulary, by which long pairs are
+    dropped. Equal sentences are held out together: none overlaps with a test set that is held out too.
+    """
+    if not corpus.held_out():
+        return {}
+    train = [files.model_copy(update={"weight": min(files.weight, 1.0)}) for files in corpus.sources("train")]
+    clean = corpus.clean.model_dump(exclude={"test_overlap"} if corpus.test and corpus.test.held_out else None)
+    return {"corpus.train": train, **{f"corpus.clean.{key}": value for key, value in clean.items()}}
 
 
 def _control(settings: StudyConfig, arms: dict[str, Config], path: str | Path) -> str:

@@ -132,6 +132,66 @@ def test_arms_may_have_teachers_and_training_text_of_their_own(load):
     assert arms(load(clean))["clean"].corpus.clean.duplicates
 
 
+TEXT: dict[str, Any] = {"src": "a.de", "tgt": "a.en"}
+SHARE, FILES = {"held_out": 0.1}, {"src": "v.de", "tgt": "v.en"}
+
+
+def of_two_corpora(valid: dict[str, Any], test: dict[str, Any], **keys: Any) -> dict[str, Any]:
+    """A study over text whose arm `other` has corpus keys of its own."""
+    corpus = {"source": "text", "train": [TEXT, {**TEXT, "weight": 2}], "valid": valid, "test": test}
+    of_arm = {key.replace("_", ".", 1): value for key, value in keys.items()}
+    return changed(overrides={"corpus": corpus}, arms={**STUDY["arms"], "other": {"corpus": of_arm}})
+
+
+@pytest.mark.parametrize(
+    ("valid", "test", "keys", "key"),
+    [
+        (FILES, SHARE, {"train": [TEXT]}, "corpus.train"),
+        (SHARE, FILES, {"train": [TEXT]}, "corpus.train"),
+        (FILES, FILES, {"train": [TEXT]}, None),
+        (FILES, SHARE, {"train": [TEXT, {**TEXT, "weight": 0.5}]}, "corpus.train"),
+        (SHARE, SHARE, {"train": [TEXT, {**TEXT, "weight": 3.5}]}, None),
+        (SHARE, SHARE, {"clean_duplicates": True}, "corpus.clean.duplicates"),
+        (SHARE, FILES, {"clean_max_ratio": 3}, "corpus.clean.max_ratio"),
+        (FILES, FILES, {"clean_max_ratio": 3}, None),
+        (SHARE, FILES, {"clean_test_overlap": True}, "corpus.clean.test_overlap"),
+        (FILES, SHARE, {"clean_test_overlap": True}, None),
+    ],
+)
+def test_arms_hold_out_the_same_pairs(load, valid, test, keys, key):
+    tree = of_two_corpora(valid, test, **keys)
+    if key is None:
+        assert load(tree)
+        return
+    with pytest.raises(UserError) as caught:
+        load(tree)
+    splits = " and ".join(name for name, split in (("valid", valid), ("test", test)) if split == SHARE)
+    assert f"arms.other: {key} is not that of arms.control, so that other pairs are held out for {splits}" in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({**CONTROL, "kd.temperature": 1}, {**CONTROL, "kd.temperature": 5}),
+        ({**CONTROL, "teacher.steps": 1}, {**CONTROL, "extract.passes": 2}),
+        ({"extract.topk": 8}, {}),
+        ({"translate.bootstrap_samples": 20}, {}),
+        ({"teacher.direction": "left_to_right", "extract.passes": 3}, {"teacher.direction": "left_to_right"}),
+    ],
+)
+def test_arms_that_differ_in_nothing_that_counts_are_refused(load, first, second):
+    tree = changed(arms={"c": {**CONTROL, "student.steps": 3}, "one": first, "two": second}, control="c")
+    with pytest.raises(UserError, match=r"arms\.two has the same settings as arms\.one, but for keys that change nothing"):
+        load(tree)
+
+
+def test_arms_without_a_teacher_may_have_berts_of_other_tokenizers(load):
+    first, second = ({**CONTROL, "teacher.model": name} for name in ("a", "b"))
+    assert load(changed(arms={"one": first, "two": second}, control="one"))
+
+
 @pytest.mark.parametrize(
     ("override", "read", "expected"),
     [
@@ -196,6 +256,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
     "unknown override": (changed(overrides={"kd.alhpa": 1}), [], ["overrides: unknown key kd.alhpa", "kd.alpha?"]),
     "arms in overrides": (changed(overrides={"arms.x.kd.alpha": 1}), [], ["overrides: arms.x.kd.alpha is the study's"]),
     "seed in overrides": (changed(overrides={"student.seed": 1}), [], ["overrides: student.seed is the study's own"]),
+    "registered model": (STUDY, ["tracking.registered_model=m"], ["tracking.registered_model: a study logs no model"]),
     "override without value": (STUDY, ["kd.alpha"], ["'kd.alpha'", "section.key=value"]),
 }
 
