@@ -17,9 +17,11 @@ import torch
 import yaml
 
 from bertkd_ray.cli import main
+from bertkd_ray.config import load_config
 from bertkd_ray.config.sections import TeacherConfig
 from bertkd_ray.pipeline.session import Session
 from bertkd_ray.teacher.model import build_teacher
+from bertkd_ray.training.context import TrainJob
 from tests.helpers.failing_storage import FaultyStorage
 from tests.helpers.local_project import QUICK, InProcessRuntime
 from tests.helpers.small_config import write_config
@@ -37,8 +39,6 @@ SAFE_CALLS = {"re.compile", "torch.compile"}
 UNSAFE_NAMES = {"Loader", "FullLoader", "UnsafeLoader", "full_load", "unsafe_load", "_create_unverified_context"}
 UNSAFE_KEYWORDS = {"trust_remote_code", "shell", "allow_pickle"}
 """May only be given as False."""
-OWN_LOADERS = {"Segmenter.from_pretrained"}
-"""Of this package; all others are of `transformers`, which asks on the terminal unless it is told not to run code."""
 
 
 def unsafe_lines(source: str) -> Iterator[str]:
@@ -66,7 +66,8 @@ def _unsafe_call(node: ast.Call) -> Iterator[str]:
     if name in UNSAFE_CALLS and called not in SAFE_CALLS and (name != "eval" or node.args):
         yield f"{called}()"
     yield from (f"{key}={given[key]}" for key in UNSAFE_KEYWORDS & set(given) if given[key] != "False")
-    if name == "from_pretrained" and called not in OWN_LOADERS and "trust_remote_code" not in given:
+    # Of `transformers`, which asks on the terminal unless it is told not to run code.
+    if name == "from_pretrained" and "trust_remote_code" not in given:
         yield f"{called} without trust_remote_code=False"
     if called == "torch.load" and given.get("weights_only") != "True":
         yield "torch.load without weights_only=True"
@@ -193,6 +194,7 @@ def test_published_ports_are_this_machines():
 LISTENERS = """
 import glob, os, re, sys
 from bertkd_ray.cli import main
+from bertkd_ray.config import load_config
 main(["validate", "nowhere.yaml"])  # sets the environment as every command does
 from bertkd_ray.config import load_config
 from bertkd_ray.execution.ray.session import RayRuntime
@@ -314,6 +316,13 @@ def test_no_secret_is_written_down(project, tmp_path, monkeypatch, capsys):
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(written) > 30
     assert [path for path in written if SECRET.encode() in path.read_bytes()] == []
+
+
+def test_no_secret_is_in_the_text_of_a_training_which_ray_train_may_keep(project):
+    overrides = [f"tracking.uri=postgresql://user:{SECRET}@host/db", f"corpus.train.src=s3://KEY:{SECRET}@bucket/x"]
+    config = load_config(project / "small.yaml", overrides)
+    assert config.tracking.uri == f"postgresql://user:{SECRET}@host/db"
+    assert SECRET not in str(TrainJob("store", "teacher-1", {"corpus": "corpus-1"}, config))
 
 
 URIS = f"nosuch://KEY:{SECRET}@host/x?secret={SECRET}"

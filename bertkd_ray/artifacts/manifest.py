@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -112,7 +113,7 @@ class Manifest:
         if sealed != data:
             raise ManifestError("its content differs from its own checksum")
         try:
-            manifest = TypeAdapter(Manifest).validate_json(data, strict=True)
+            manifest = _adapter().validate_json(data, strict=True)
         except ValidationError as error:
             raise ManifestError(f"not a manifest: {_mistake(error)}") from None
         for entry, of_tree in zip(manifest.files, tree["files"], strict=True):
@@ -128,6 +129,12 @@ class Manifest:
         """
         tree = {key.name: getattr(self, key.name) for key in fields(Manifest)}
         return _sealed({**tree, "files": [entry.as_json() for entry in self.files]})
+
+
+@cache
+def _adapter() -> TypeAdapter[Manifest]:
+    """Once a process: making it takes several times as long as reading a manifest."""
+    return TypeAdapter(Manifest)
 
 
 def _mistake(error: ValidationError) -> str:

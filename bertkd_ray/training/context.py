@@ -30,7 +30,8 @@ class TrainJob:
     artifact: str
     inputs: Mapping[str, str]
     """Directories by kind of artifact; the BERT's hash that entered the fingerprint, under `bert`."""
-    config: Config
+    config: Config = field(repr=False)
+    """Not shown: Ray Train may keep its workers' arguments as text, and a URI in it may have a password."""
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ class RayRuntime:
             cpus = max(1, min(sum(nodes) // most, max(nodes)))
         resources = {"CPU": cpus}
         if self.on_gpu:
-            gpus = int(ray.cluster_resources()["GPU"])
+            gpus = int(ray.cluster_resources().get("GPU", 0))
             if gpus < least:
                 raise UserError(f"workers: {least}, but the cluster has {gpus} GPUs; lower workers")
             resources["GPU"] = 1
