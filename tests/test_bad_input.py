@@ -151,6 +151,14 @@ def test_a_value(said, override, expected):
     assert said(override) == expected
 
 
+@pytest.mark.parametrize("override", ["kd.topk=5000", "teacher.layers=3", "corpus.max_pair_tokens=510"])
+def test_a_run_refuses_what_validate_refuses_of_the_bert(project, capsys, override, tmp_path):
+    code = main(["run", str(project / "small.yaml"), override, f"storage={tmp_path}/store", "runtime=local"])
+    expected = VALUES[override].replace("{store}", str(project))
+    assert (code, capsys.readouterr().err.splitlines()[-1]) == (2, f"bertkd: error: {expected}")
+    assert list(tmp_path.glob("store/corpus-*")) == []
+
+
 def test_more_gpus_than_there_are(said, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     expected = "device: gpu with workers: 2, but this machine has 1 GPUs; lower workers or set device=auto"

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from bertkd_ray.config.config import NOT_PART_OF_A_RESULT, Config
+from bertkd_ray.config.config import Config
 from bertkd_ray.config.corpus import CorpusConfig
 from bertkd_ray.config.loading import config_of, load_config, override, read_override, read_tree
 from bertkd_ray.config.section import Location, Name, Section, dotted, set_key

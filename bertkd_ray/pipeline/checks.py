@@ -33,19 +33,14 @@ def check_config(config: Config) -> Iterator[str]:
     if config.runtime == "ray" and cluster_address() is not None:
         yield f"cluster    {_nodes(config)} node(s), which see the storage"
     directory = resolve_model(config.teacher.model)
-    bert = check_bert(directory, weights=config.teacher.pretrained)
-    if config.teacher.layers is not None and config.teacher.layers > bert["num_hidden_layers"]:
-        raise UserError(
-            f"teacher.layers: {config.teacher.layers}, but {config.teacher.model} has {bert['num_hidden_layers']}"
-        )
-    if config.corpus.max_pair_tokens + 3 > bert["max_position_embeddings"]:
-        raise UserError(
-            f"corpus.max_pair_tokens: {config.corpus.max_pair_tokens} and 3 special tokens are more than the "
-            f"{bert['max_position_embeddings']} positions of {config.teacher.model}; lower it"
-        )
+    bert = check_bert(
+        directory,
+        weights=config.teacher.pretrained,
+        layers=config.teacher.layers or 0,
+        pair_tokens=config.corpus.max_pair_tokens,
+        topk=config.stored_topk(),
+    )
     vocabulary = load_bert_tokenizer(directory).tokenizer.get_vocab_size()
-    if config.stored_topk() > vocabulary:
-        raise UserError(f"kd.topk: {config.stored_topk()} is more than the vocabulary of {vocabulary} pieces; lower it")
     yield f"teacher    {config.teacher.model}: {bert['num_hidden_layers']} layers, {vocabulary:,} pieces"
     yield f"device     {_device(config)}"
     for remark in swapped_names(config.corpus):

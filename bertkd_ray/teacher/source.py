@@ -12,7 +12,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.paths import expand_home
 from bertkd_ray.corpus.bert_tokenizer import TOKENIZER_FILES, hash_files, load_bert_tokenizer, read_json
 from bertkd_ray.teacher.families import FAMILIES, BertShape, as_bert_config, own_key
-from bertkd_ray.teacher.masking import BertSpecials
+from bertkd_ray.teacher.masking import SPECIAL_TOKENS_PER_PAIR, BertSpecials
 
 CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE = "config.json", "model.safetensors", "model.safetensors.index.json"
 
@@ -74,14 +74,26 @@ def _hub_directory(model_id: str) -> Path:
     return Path(directory)
 
 
-def check_bert(directory: str | Path, *, weights: bool) -> dict[str, Any]:
+def check_bert(
+    directory: str | Path, *, weights: bool, layers: int = 0, pair_tokens: int = 0, topk: int = 0
+) -> dict[str, Any]:
     """`bert_config` of a directory, after everything that can be known of it without loading its weights.
 
-    weights: whether it must have weights. Raises UserError for another kind of model or tokenizer, a vocabulary without
-    the special tokens or larger than the model's, and for absent weights.
+    weights: whether it must have weights; layers, tokens of the longest pair and logits a position: what is asked of it
+    (`teacher.layers`, `corpus.max_pair_tokens`, `kd.topk`). Raises UserError for another kind of model or tokenizer, a
+    vocabulary without the special tokens or larger than the model's, one that is too small, and for absent weights.
     """
     config = bert_config(directory)
+    if layers > config["num_hidden_layers"]:
+        raise UserError(f"teacher.layers: {layers}, but {directory} has {config['num_hidden_layers']}")
+    if pair_tokens + SPECIAL_TOKENS_PER_PAIR > (positions := config["max_position_embeddings"]):
+        raise UserError(
+            f"corpus.max_pair_tokens: {pair_tokens} and {SPECIAL_TOKENS_PER_PAIR} special tokens are more than the "
+            f"{positions} positions of {directory}; lower it"
+        )
     pieces = max(load_bert_tokenizer(directory).tokenizer.get_vocab().values()) + 1
+    if topk > pieces:
+        raise UserError(f"kd.topk: {topk} is more than the vocabulary of {pieces} pieces; lower it")
     if pieces > config["vocab_size"]:
         raise UserError(
             f"teacher.model: the vocabulary in {directory} has {pieces} pieces, the model {config['vocab_size']}; "

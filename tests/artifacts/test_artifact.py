@@ -156,7 +156,9 @@ def test_a_truncated_artifact_is_refused_in_one_line(tmp_path):
     store = Store(str(tmp_path))
     done = make(store)
     (tmp_path / done.directory / "sub" / "file.txt").write_bytes(b"")
-    with pytest.raises(UserError, match=r"file.txt: 0 bytes, the manifest says 5; copy it again, or move the directory"):
+    with pytest.raises(
+        UserError, match=r"file.txt: 0 bytes, the manifest says 5; copy it again, or move the directory"
+    ):
         artifacts.find(store, "corpus", done.fingerprint)
 
 
@@ -193,7 +195,9 @@ def test_a_manifest_that_was_changed_is_refused(tmp_path, damage):
     data = path.read_bytes()
     path.write_bytes(damage(data))
     assert path.read_bytes() != data
-    with pytest.raises(UserError, match=r"manifest\.json: its content differs from its own checksum; copy it again, or"):
+    with pytest.raises(
+        UserError, match=r"manifest\.json: its content differs from its own checksum; copy it again, or"
+    ):
         artifacts.find(store, "corpus", done.fingerprint)
 
 
@@ -233,7 +237,9 @@ def test_contents_are_read_unless_sizes_are_enough(tmp_path):
     store = Store(str(tmp_path))
     done = make(store)
     (tmp_path / done.directory / "sub" / "file.txt").write_bytes(b"hellO")
-    with pytest.raises(UserError, match=r"file\.txt: its content differs from the manifest's checksum; copy it again, or"):
+    with pytest.raises(
+        UserError, match=r"file\.txt: its content differs from the manifest's checksum; copy it again, or"
+    ):
         artifacts.find(store, "corpus", done.fingerprint)
     assert artifacts.find(store, "corpus", done.fingerprint, checksums=False) is not None
 
@@ -343,7 +349,9 @@ def test_an_artifact_is_not_made_through_a_link(tmp_path, linked):
     place.parent.mkdir(parents=True)
     place.symlink_to(mine)
     work = PendingArtifact(Store(str(tmp_path / "store")), "corpus", "5" * 16, {}, {})
-    with pytest.raises(UserError, match=rf"/{linked} is a link, and what it leads to is not touched; move it elsewhere"):
+    with pytest.raises(
+        UserError, match=rf"/{linked} is a link, and what it leads to is not touched; move it elsewhere"
+    ):
         assert work.resumed
     assert [path.name for path in mine.rglob("letter")] == ["letter"]
 

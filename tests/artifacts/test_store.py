@@ -320,7 +320,9 @@ def test_no_link_below_the_root_is_followed(tmp_path):
             lambda store=store: store.delete("b"),
         )
         for use in uses:
-            with pytest.raises(UserError, match=r"^storage: \S+/(a/sub|b) is a link, and what it leads to is not touch"):
+            with pytest.raises(
+                UserError, match=r"^storage: \S+/(a/sub|b) is a link, and what it leads to is not touch"
+            ):
                 use()
         assert store.keep_only(["file"], "a") == [".DS_Store", "sub"]
         assert os.listdir(Path(store.root, "a")) == ["file"]

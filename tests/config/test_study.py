@@ -183,7 +183,9 @@ def test_arms_hold_out_the_same_pairs(load, valid, test, keys, key):
 )
 def test_arms_that_differ_in_nothing_that_counts_are_refused(load, first, second):
     tree = changed(arms={"c": {**CONTROL, "student.steps": 3}, "one": first, "two": second}, control="c")
-    with pytest.raises(UserError, match=r"arms\.two has the same settings as arms\.one, but for keys that change nothing"):
+    with pytest.raises(
+        UserError, match=r"arms\.two has the same settings as arms\.one, but for keys that change nothing"
+    ):
         load(tree)
 
 
