@@ -48,11 +48,41 @@ _PACKED = {
     b"\xfd7zXZ\x00": "xz",
     b"BZh": "bzip2",
 }
+
+
+class _MultiStream(io.RawIOBase):
+    """The streams of a bzip2 or xz file, with zeros behind any of them.
+
+    `bz2.open` and `lzma.open` take a damaged stream behind the first one for its end, without a word.
+    """
+
+    def __init__(self, new: Callable[[], Any], packed: IO[bytes]) -> None:
+        self._new, self._packed, self._stream = new, packed, new()
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most so many bytes; none at the end of the last stream, and EOFError where that is cut off."""
+        unpacked = b""
+        while not unpacked:
+            if self._stream.eof:
+                data = self._stream.unused_data.lstrip(b"\0")
+                while not data and (block := self._packed.read(_BUFFER_BYTES)):
+                    data = block.lstrip(b"\0")
+                if not data:
+                    return b""
+                self._stream = self._new()
+            else:
+                data = self._packed.read(_BUFFER_BYTES) if self._stream.needs_input else b""
+                if self._stream.needs_input and not data:
+                    raise EOFError("the last stream has no end")
+            unpacked = self._stream.decompress(data, size)
+        return unpacked
+
+
 _UNPACKERS: dict[str, Callable[[Any], Any]] = {
     "gzip": gzip.open,
     "zstd": partial(pa.CompressedInputStream, compression="zstd"),
-    "xz": lzma.open,
-    "bzip2": bz2.open,
+    "xz": partial(_MultiStream, partial(lzma.LZMADecompressor, lzma.FORMAT_XZ)),
+    "bzip2": partial(_MultiStream, bz2.BZ2Decompressor),
 }
 _NOT_READ = {
     b"PK\x03\x04": "a ZIP archive",

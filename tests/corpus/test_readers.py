@@ -146,6 +146,24 @@ def test_damaged_zstd_data_are_refused(tmp_path: Path) -> None:
         assert error_message(read_lines(str(path))).startswith(f"{path}: truncated or damaged zstd data")
 
 
+@pytest.mark.parametrize("kind", ["gzip", "zstd", "bzip2", "xz"])
+def test_no_stream_behind_the_first_is_lost(tmp_path: Path, kind: str) -> None:
+    pack = {"gzip": gzip.compress, "zstd": COMPRESS[".zst"], "bzip2": bz2.compress, "xz": lzma.compress}[kind]
+    first, second = (pack(f"Satz {number}\n".encode() * 1000) for number in range(2))
+    path, lines = tmp_path / "a", ["Satz 0"] * 1000 + ["Satz 1"] * 1000
+    for padding in (0, 8) if kind != "zstd" else (0,):
+        path.write_bytes(first + bytes(padding) + second + bytes(padding))
+        assert list(read_lines(str(path))) == lines
+    for bit in range(24):  # what follows in gzip and bzip2 has bits that change no text
+        flipped = bytearray(second)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(first + flipped)
+        assert error_message(read_lines(str(path))).startswith(f"{path}: truncated or damaged {kind} data"), bit
+    for rest in (b"x", b"no stream", second[:3], second[:-1]):
+        path.write_bytes(first + rest)
+        assert error_message(read_lines(str(path))).startswith(f"{path}: truncated or damaged {kind} data"), rest
+
+
 @pytest.mark.parametrize("count", [4095, 4096, 4097, 10_000])
 def test_lines_are_numbered_across_blocks(tmp_path: Path, count: int) -> None:
     path = write(tmp_path / "a", "".join(f"{number}\n" for number in range(count)))
