@@ -5,10 +5,10 @@ the number of positions of all micro-batches of all workers. Dropout is keyed by
 not depend on the number of workers. A checkpoint holds everything that the next step depends on.
 """
 
+import hashlib
 import json
 import math
 import time
-import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
@@ -40,6 +40,7 @@ from bertkd_ray.training.prefetch import CollatedBatch, CollatedUpdate, prefetch
 
 StateDict = dict[str, Tensor]
 _OF_SECTION = {"steps", "batch_tokens", "micro_batches", "eval_every", "patience", "average"}
+_CHECKSUM = "sha256"
 
 
 @dataclass(frozen=True)
@@ -327,6 +328,7 @@ class Trainer:
         )
         progress = asdict(self.state) | {"history": [row.to_json() for row in self.state.history]}
         (directory / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
+        (directory / _CHECKSUM).write_text(_sha256(directory), encoding="ascii")
 
     def _load(self, directory: Path) -> None:
         if damage := next(filter(None, self._world.gather(_damage(directory))), None):
@@ -342,14 +344,20 @@ class Trainer:
 
 
 def _damage(checkpoint: Path) -> str:
-    """What is wrong with the files of a checkpoint, whose checksums are read; empty if nothing is."""
+    """What is wrong with the files of a checkpoint; empty if nothing is. Those of earlier versions have no checksum."""
+    written = checkpoint / _CHECKSUM
     try:
-        with zipfile.ZipFile(checkpoint / "training.pt") as archive:
-            damaged = archive.testzip()
-        json.loads((checkpoint / "progress.json").read_bytes())
-    except (FileNotFoundError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        sha256 = _sha256(checkpoint)
+    except FileNotFoundError as error:
         return one_line(error)
-    return f"{damaged} in training.pt" if damaged else ""
+    is_whole = not written.exists() or written.read_text("ascii", "replace") == sha256
+    return "" if is_whole else "its content differs from its checksum"
+
+
+def _sha256(checkpoint: Path) -> str:
+    digest = hashlib.sha256((checkpoint / "progress.json").read_bytes())
+    with (checkpoint / "training.pt").open("rb") as file:
+        return hashlib.file_digest(file, lambda: digest).hexdigest()
 
 
 def fit(

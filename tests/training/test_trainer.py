@@ -200,6 +200,7 @@ def test_a_checkpoint_of_an_earlier_version_is_gone_on_from(tmp_path):
     context = Alone(directory=tmp_path)
     whole = trainer(FitTask(dropout=0.5), context, steps=9, checkpoint_every=4).run()
     progress = tmp_path / "4" / "progress.json"
+    (tmp_path / "4" / "sha256").unlink()
     # Its keys, and rows without a level below them, are those of the first version.
     assert set(json.loads(progress.read_text())) == {
         "step",
@@ -219,10 +220,11 @@ def test_a_checkpoint_of_an_earlier_version_is_gone_on_from(tmp_path):
     assert resumed.weights["weight"] == whole.weights["weight"]
 
 
-@pytest.mark.parametrize("damage", ["cut off", "flipped", "absent", "progress"])
+@pytest.mark.parametrize("damage", ["cut off", "flipped", "absent", "progress", "digit", "checksum"])
 def test_a_damaged_checkpoint_is_an_error_of_its_own(tmp_path, damage):
     trainer(FitTask(), Alone(directory=tmp_path), steps=5, checkpoint_every=2).run()
-    path = tmp_path / "2" / ("progress.json" if damage == "progress" else "training.pt")
+    names = {"progress": "progress.json", "digit": "progress.json", "checksum": "sha256"}
+    path = tmp_path / "2" / names.get(damage, "training.pt")
     data = path.read_bytes()
     if damage == "flipped":
         with zipfile.ZipFile(path) as archive:
@@ -232,6 +234,8 @@ def test_a_damaged_checkpoint_is_an_error_of_its_own(tmp_path, damage):
         path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
     elif damage == "absent":
         path.unlink()
+    elif damage == "digit":
+        path.write_bytes(data.replace(b'"step": 2', b'"step": 3', 1))
     else:
         path.write_bytes(data[: len(data) // 2])
     with pytest.raises(DamagedCheckpointError, match="the checkpoint is damaged: "):
