@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from bertkd_ray.core.timeouts import call_with_timeout
 from bertkd_ray.corpus.readers import MAX_LINE_BYTES, PAIRS, content_hash, locate, unreadable_error
 
 _BATCH_ROWS = 4096
+_SETTINGS = ".huggingface.yaml"  # read beside the card
 _TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
 
@@ -65,38 +67,42 @@ def read_dataset(
 ) -> Iterator[pa.Table]:
     """The pairs of a split of a data set, streamed: from the hub, or from a local directory of data files.
 
-    Raises UserError when `datasets` is not installed, the data set, subset or split cannot be had, and as
-    `read_parquet` for its columns. Not supported: data sets that need code of their own, `save_to_disk` directories.
+    Raises UserError when `datasets` is not installed, the data set, subset or split cannot be had, for a file of a
+    directory that has no part in `dataset_hash`, and as `read_parquet` for its columns. Not supported: data sets that
+    need code of their own, `save_to_disk` directories.
     """
     where = f"dataset {name}, split {split}"
     try:
-        from datasets import load_dataset
+        from datasets import load_dataset, load_dataset_builder
     except ImportError:
         raise UserError(
             f"{where}: the datasets library is not installed; install the extra: pip install 'bertkd-ray[datasets]'"
         ) from None
     try:
         loaded = load_dataset(name, subset, split=split, revision=revision, streaming=True)
+        builder = load_dataset_builder(name, subset) if Path(name).is_dir() else None
     except Exception as error:  # for a wrong name, subset, split or connection the library has no common class
         raise UserError(
             f"{where}: cannot be loaded ({one_line(error)[:300]}); correct dataset, subset or split"
         ) from error
+    for file in chain.from_iterable(builder.config.data_files.values()) if builder else ():
+        if not _is_hashed(Path(file.rpartition("::")[2]), Path(name)):
+            raise UserError(f"{where}: {file} is hidden, or lies outside of the directory; move it into the directory")
     yield from _pairs(_tables(loaded, where), (src_column, tgt_column), where)
 
 
 def dataset_hash(name: str, revision: str | None) -> str:
     """The identity of a data set's content: its commit on the hub, or SHA-256 over the files of a local directory.
 
-    Files that the library passes over (hidden ones, and what lies in `__…__`) do not enter. Raises UserError when the
+    Hidden files, and what lies in `__…__`, do not enter. Raises UserError when the
     hub cannot be asked or does not know the data set.
     """
     if Path(name).is_dir():
         digest = hashlib.sha256()
         for path in sorted(path for path in Path(name).rglob("*") if path.is_file()):
-            inner = path.relative_to(name)
-            if not any(part.startswith((".", "__")) for part in inner.parts):
+            if _is_hashed(path, Path(name)):
                 # Names tell the library which split a file belongs to.
-                digest.update(f"{inner}\0{_file_hash(path)}\0".encode())
+                digest.update(f"{path.relative_to(name)}\0{_file_hash(path)}\0".encode())
         return digest.hexdigest()
     from huggingface_hub import HfApi
 
@@ -111,6 +117,13 @@ def dataset_hash(name: str, revision: str | None) -> str:
     if commit is None:
         raise UserError(f"dataset {name}: the hub names no commit, so its content has no fingerprint; copy it first")
     return commit
+
+
+def _is_hashed(file: Path, directory: Path) -> bool:
+    """Whether a file lies in the directory, where links of directories lead, and is not hidden."""
+    parent, root = file.parent.resolve(), directory.resolve()
+    parts = (*parent.relative_to(root).parts, file.name) if parent.is_relative_to(root) else ("..",)
+    return parts == (_SETTINGS,) or not any(part.startswith((".", "__")) for part in parts)
 
 
 def _file_hash(path: Path) -> str:

@@ -221,3 +221,30 @@ def test_hidden_files_of_a_directory_do_not_enter(dataset: str) -> None:
     assert dataset_hash(dataset, None) == before
     (Path(dataset) / "data" / "more.jsonl").write_text("{}")
     assert dataset_hash(dataset, None) != before
+
+
+@pytest.mark.parametrize("named", ["../other/a.jsonl", "{outside}/a.jsonl", ".hidden/a.jsonl", "linked/a.jsonl"])
+def test_a_card_that_names_files_without_a_fingerprint_is_refused(tmp_path: Path, named: str) -> None:
+    pytest.importorskip("datasets")
+    inside, outside = tmp_path / "set", tmp_path / "other"
+    for directory in (inside / "data", inside / ".hidden", outside):
+        directory.mkdir(parents=True)
+        (directory / "a.jsonl").write_text('{"translation": {"de": "d", "en": "e"}}\n')
+    (inside / "linked").symlink_to(outside)
+    (inside / "data" / "b.jsonl").symlink_to(outside / "a.jsonl")
+
+    def name_files(path: str, card: str = "README.md") -> None:
+        rule = "" if card.endswith("yaml") else "---\n"
+        configs = f"configs:\n- config_name: default\n  data_files: {path.format(outside=outside)}\n"
+        (inside / card).write_text(f"{rule}{configs}{rule}")
+
+    name_files(named)
+    message = error_message(read(str(inside)))
+    assert message.startswith(f"dataset {inside}, split train: ")
+    assert message.endswith("is hidden, or lies outside of the directory; move it into the directory")
+    name_files("data/*.jsonl")
+    assert pairs_of(read(str(inside))) == [("d", "e")] * 2  # of a linked file the content enters
+    before = dataset_hash(str(inside), None)
+    name_files("data/b.jsonl", card=".huggingface.yaml")
+    assert pairs_of(read(str(inside))) == [("d", "e")]
+    assert dataset_hash(str(inside), None) != before
