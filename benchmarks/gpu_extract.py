@@ -118,7 +118,8 @@ class Work:
         lengths = places[pair_of_pass]
         for rows in longest_first_batches(lengths, scorer.batch_tokens, scorer.pad_to):
             width = -(-int(lengths[rows].max()) // scorer.pad_to) * scorer.pad_to
-            found.operations = found.operations.plus(teacher_forward(size, lengths[rows], width, masked[rows]))
+            counted = zip(found.operations, teacher_forward(size, lengths[rows], width, masked[rows]), strict=True)
+            found.operations = Operations(*map(sum, counted))
             found.places += len(rows) * width
             found.real += int(lengths[rows].sum())
             found.batches += 1

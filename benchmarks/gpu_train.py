@@ -61,7 +61,8 @@ class Finetuning:
         rows, width = batch.input_ids.shape
         real = batch.attention_mask.sum(dim=1).numpy()
         masked = np.bincount(batch.masked_index.numpy() // width, minlength=rows)
-        return teacher_forward(setting.sizes.teacher, real, width, masked).times(TRAINING)
+        forward = teacher_forward(setting.sizes.teacher, real, width, masked)
+        return Operations(TRAINING * forward.computed, TRAINING * forward.useful)
 
     def tokens(self, batch: TeacherBatch) -> int:
         """What the rate counts."""
@@ -85,7 +86,8 @@ class Distilling:
         rows, width = batch.decoder_input_ids_NT.shape
         src = batch.src_mask_NS.sum(dim=1).numpy()
         tgt = np.bincount(batch.target_index_P.numpy() // width, minlength=rows)
-        return student_forward(setting.sizes.student, src, tgt, batch.src_mask_NS.shape[1], width).times(TRAINING)
+        forward = student_forward(setting.sizes.student, src, tgt, batch.src_mask_NS.shape[1], width)
+        return Operations(TRAINING * forward.computed, TRAINING * forward.useful)
 
     def tokens(self, batch: StudentBatch) -> int:
         """What the rate counts."""

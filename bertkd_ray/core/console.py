@@ -104,22 +104,20 @@ class Progress(AbstractContextManager["Progress"]):
         *,
         initial: int = 0,
         every: float = 10.0,
-        quiet: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._total, self._what, self._unit = total, what, unit
         self._stream = sys.stderr if stream is None else stream
         self._done = initial
-        self._every, self._quiet, self._clock = every, quiet, clock
+        self._every, self._clock = every, clock
         self._figures: dict[str, Any] = {}
         self._start = self._refreshed = clock()
         self._changed = False
         self._points: deque[tuple[float, int]] = deque([(self._start, initial)], maxlen=_RATE_WINDOW)
-        self._is_live = not quiet and is_live(self._stream)
+        self._is_live = is_live(self._stream)
         self._lock, self._ended = threading.RLock(), threading.Event()
-        if not quiet:
-            # The work may take minutes for a unit, or wait for a cluster.
-            threading.Thread(target=self._refresh_periodically, name="progress", daemon=True).start()
+        # The work may take minutes for a unit, or wait for a cluster.
+        threading.Thread(target=self._refresh_periodically, name="progress", daemon=True).start()
 
     def update(self, done: int, **figures: Any) -> None:
         """Say that `done` units are done in all, with newest figures to show (numbers or text)."""
@@ -146,8 +144,6 @@ class Progress(AbstractContextManager["Progress"]):
 
     def _refresh(self) -> None:
         """Draws or prints a line if it is time for one."""
-        if self._quiet:
-            return
         now = self._clock()
         pace = self._pace(now)
         if self._changed and now - self._points[-1][0] >= self._every:
@@ -191,7 +187,7 @@ class Progress(AbstractContextManager["Progress"]):
         """End the live line, or print the last plain one (not after a failure)."""
         self._ended.set()
         with self._lock:
-            if self._quiet or (failed and not self._is_live):
+            if failed and not self._is_live:
                 return
             now = self._clock()
             pace = self._pace(now) if failed else [f"in {human_seconds(now - self._start)}"]

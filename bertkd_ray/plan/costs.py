@@ -24,8 +24,8 @@ from bertkd_ray.corpus import prepare
 from bertkd_ray.corpus.bert_tokenizer import tokenizer_hash
 from bertkd_ray.corpus.sampling import CorpusShape, SplitShape, shape_of_artifact, shape_of_text
 from bertkd_ray.plan.batches import BatchLengths, extraction_batches, full_groups, training_batches
-from bertkd_ray.plan.models import TeacherShape, student_size, teacher_shape
-from bertkd_ray.plan.operations import TRAINING, StudentSize, beam_search
+from bertkd_ray.plan.models import student_size, teacher_size
+from bertkd_ray.plan.operations import TRAINING, StudentSize, TeacherSize, beam_search
 from bertkd_ray.plan.rates import Device, known_device, own_device, product_rate
 from bertkd_ray.teacher.source import resolve_model
 from bertkd_ray.training.batch_plan import BatchPlan
@@ -124,7 +124,7 @@ def plan(
     how many share the work. What is None is read, measured or taken from the configuration.
     """
     corpus, groups = _corpus(config, given)
-    teacher = teacher_shape(config.teacher, corpus.vocabulary)
+    teacher = teacher_size(config.teacher, corpus.vocabulary)
     arms = config.arm_configs()
     student = student_size(next(iter(arms.values())).student, corpus.vocabulary)
     chosen = _device(config, device, tflops, teacher, student)
@@ -148,7 +148,7 @@ class _Planner:
     """The stages of one configuration over one corpus."""
 
     def __init__(
-        self, config: Config, corpus: CorpusShape, groups: NDArray[np.int64], device: Device, teacher: TeacherShape
+        self, config: Config, corpus: CorpusShape, groups: NDArray[np.int64], device: Device, teacher: TeacherSize
     ) -> None:
         self._config, self._corpus, self._groups, self._device, self._teacher = config, corpus, groups, device, teacher
         self._train, self._valid, self._test = (corpus.splits[split] for split in SPLITS)
@@ -274,7 +274,7 @@ def _corpus(config: Config, given: CorpusShape | None) -> tuple[CorpusShape, NDA
 
 
 def _device(
-    config: Config, name: str | None, tflops: float | None, teacher: TeacherShape, student: StudentSize
+    config: Config, name: str | None, tflops: float | None, teacher: TeacherSize, student: StudentSize
 ) -> Device:
     """The named device, one with the given rate, or this machine's own."""
     own = torch.device("cpu") if config.device == "cpu" else best_device()

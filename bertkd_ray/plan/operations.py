@@ -9,8 +9,6 @@ takes 2ab a token, so that a layer of an encoder takes 8H² + 4HF a token (four 
 4LH a token for attention (scores and their sum).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -29,14 +27,6 @@ class Operations(NamedTuple):
     computed: float
     useful: float
 
-    def plus(self, other: Operations) -> Operations:
-        """The sum of two counts."""
-        return Operations(self.computed + other.computed, self.useful + other.useful)
-
-    def times(self, factor: float) -> Operations:
-        """The count of so many repetitions."""
-        return Operations(self.computed * factor, self.useful * factor)
-
 
 @dataclass(frozen=True)
 class TeacherSize:
@@ -46,6 +36,18 @@ class TeacherSize:
     width: int
     ffn: int
     vocabulary: int
+    pieces: int = 0
+    """Rows of BERT's own embedding."""
+    positions: int = 512
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of encoder, transform and output layer, biases and LayerNorms included."""
+        h, f = self.width, self.ffn
+        embeddings = (self.pieces + self.positions + 2) * h + 2 * h
+        layer = 4 * (h * h + h) + 2 * h * f + f + h + 4 * h
+        transform = h * h + 3 * h
+        return embeddings + self.layers * layer + transform + self.vocabulary * (h + 1)
 
 
 @dataclass(frozen=True)

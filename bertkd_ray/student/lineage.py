@@ -53,22 +53,17 @@ def distilled_arm(config: Config) -> str:
 
 def lineage_of(student: Artifact) -> Lineage:
     """What a student was made from, and its translations, as far as its store holds them."""
-    softlabels = _input(student, "softlabels")
+    softlabels, store = _input(student, "softlabels"), student.store
+    loaded = [load_finished(store, name) for name in store.directories() if name.startswith("translation-")]
+    own = [each for each in loaded if each is not None and each.inputs.get("student") == student.fingerprint]
     return Lineage(
         student,
         corpus=_input(student, "corpus"),
         softlabels=softlabels,
         teacher=_input(softlabels, "teacher"),
-        translations=_translations(student),
+        translations=tuple(sorted(own, key=lambda translation: (translation.created, translation.directory))),
     )
 
 
 def _input(of: Artifact | None, stage: str) -> Artifact | None:
     return load_finished(of.store, f"{stage}-{of.inputs.get(stage)}") if of else None
-
-
-def _translations(student: Artifact) -> tuple[Artifact, ...]:
-    store = student.store
-    loaded = [load_finished(store, name) for name in store.directories() if name.startswith("translation-")]
-    own = [each for each in loaded if each is not None and each.inputs.get("student") == student.fingerprint]
-    return tuple(sorted(own, key=lambda translation: (translation.created, translation.directory)))

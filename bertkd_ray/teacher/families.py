@@ -100,16 +100,14 @@ def as_bert_state(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dic
     Parameters that BERT has not keep some name of their own.
     """
     family = config["model_type"]
-    renamed = {_renamed(name, family): value for name, value in state.items()}
+    renamed = {}
+    for name, value in state.items():
+        for pattern, replacement in _PARAMETERS[family]:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = value
     if family == "distilbert" and _WORDS in renamed:
         words_VH = renamed[_WORDS]
         renamed[_TOKEN_TYPES] = words_VH.new_zeros(2, words_VH.shape[1])
     if family == "ernie" and config.get("use_task_id") and _TASKS in renamed and _TOKEN_TYPES in renamed:
         renamed[_TOKEN_TYPES] = renamed[_TOKEN_TYPES].float() + renamed.pop(_TASKS)[0].float()
     return renamed
-
-
-def _renamed(name: str, family: str) -> str:
-    for pattern, replacement in _PARAMETERS[family]:
-        name = re.sub(pattern, replacement, name)
-    return name

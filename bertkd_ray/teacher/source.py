@@ -62,12 +62,9 @@ def _hub_directory(model_id: str) -> Path:
         )
     except (OSError, ValueError, RuntimeError) as error:  # the last where there is no home directory
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        offline = os.environ.get("HF_HUB_OFFLINE")
-        hint = (
-            f"HF_HUB_OFFLINE={offline} is set, so only the cache was searched"
-            if offline
-            else "check the id and the network"
-        )
+        hint = "check the id and the network"
+        if offline := os.environ.get("HF_HUB_OFFLINE"):
+            hint = f"HF_HUB_OFFLINE={offline} is set, so only the cache was searched"
         raise UserError(
             f"teacher.model: {model_id} is neither a directory nor a hub model that can be had ({hint}): {reason}"
         ) from error

@@ -22,9 +22,8 @@ from bertkd_ray.config import dotted
 from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import one_line
 from bertkd_ray.core.redaction import redacted
+from bertkd_ray.tracking import models
 from bertkd_ray.tracking.interface import InputArtifact, MetricRow, Run, RunStatus, StudentModel, Tracker
-from bertkd_ray.tracking.models import logged_model
-from bertkd_ray.tracking.registry import register as register_version
 from bertkd_ray.tracking.store import short_timeouts, store_errors
 
 KEY_TAG = "bertkd.key"
@@ -189,9 +188,9 @@ class MlflowRun(Run):
             self._client.log_inputs(self.run_id, datasets)
 
     def log_model(self, student: StudentModel, *, register: str | None = None) -> str | None:
-        uri = logged_model(self._client, self._experiment_id, self.run_id, student)
+        uri = models.logged_model(self._client, self._experiment_id, self.run_id, student)
         if register is not None:
-            log(register_version(self._client, register, uri, self.run_id, student), stage="register")
+            log(models.register(self._client, register, uri, self.run_id, student), stage="register")
         return uri
 
     def finish(self, status: RunStatus = "FINISHED") -> None:

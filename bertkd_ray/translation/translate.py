@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,6 @@ from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
-from bertkd_ray.config.sections import TranslateConfig
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.moses import to_raw
 from bertkd_ray.corpus.text_form import TextForm
@@ -41,31 +40,11 @@ _MANY_PARTS, _MOST_PART_ROWS = 8, 2048
 
 
 @dataclass(frozen=True)
-class TranslateSettings:
-    """What the translations depend on besides corpus and student."""
-
-    translate: TranslateConfig
-    precision: Literal["auto", "bf16", "float32"]
-
-    @classmethod
-    def from_config(cls, config: Config) -> TranslateSettings:
-        """The settings of a configuration."""
-        return cls(config.translate, config.precision)
-
-    def fingerprinted(self) -> dict[str, Any]:
-        """What enters the fingerprint; the bootstrap compares finished translations."""
-        return {
-            "translate": self.translate.fingerprinted(exclude=frozenset({"bootstrap_samples"})),
-            "precision": self.precision,
-        }
-
-
-@dataclass(frozen=True)
 class TranslateJob(FileJob):
     """What an actor needs; student is a directory in the store."""
 
     student: str
-    settings: TranslateSettings
+    config: Config
 
 
 @dataclass(frozen=True)
@@ -82,8 +61,9 @@ class Part:
 
 
 def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> PendingArtifact:
-    """The translation artifact of one student."""
-    return PendingArtifact.of(store, "translation", TranslateSettings.from_config(config).fingerprinted(), inputs)
+    """The translation artifact of one student; the bootstrap compares finished translations."""
+    search = config.translate.fingerprinted(exclude=frozenset({"bootstrap_samples"}))
+    return PendingArtifact.of(store, "translation", {"translate": search, "precision": config.precision}, inputs)
 
 
 def make(pending: PendingArtifact, context: StageContext) -> Artifact:
@@ -102,7 +82,7 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
         staging=pending.staging,
         corpus=corpus.directory,
         student=context.inputs["student"].directory,
-        settings=TranslateSettings.from_config(config),
+        config=config,
         budget=ErrorBudget("translate", config.max_rejects, sum(part.rows for part in parts)),
     )
     _, dead_letters = resumable_map(
@@ -183,7 +163,7 @@ class PartTranslator:
             directory = load(self._store, job.student).local(MODEL, scratch)
             self._model = load_student(directory, self._device)
             self._tokenizer = load_tokenizer(directory)
-        self._precision = resolve_precision(job.settings.precision, self._device)
+        self._precision = resolve_precision(job.config.precision, self._device)
 
     def __call__(self, part: Part) -> FinishedFile:
         """Writes the translations of one part, unless they are there."""
@@ -227,7 +207,7 @@ class PartTranslator:
         """The translations of every row, and the rows that cannot be translated, whose translations are empty."""
         from bertkd_ray.decoding.seq2seq import Translation, translate_ids, translation_batches
 
-        search = self._job.settings.translate
+        search = self._job.config.translate
         src = Ragged.from_arrow(rows["src_ids"])
         translations = [[Translation([], 0.0)] for _ in range(len(src))]
 

@@ -258,13 +258,6 @@ def test_dumb_terminals_get_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None
     assert not is_live(stream)
 
 
-@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
-def test_quiet_says_nothing(stream: io.StringIO) -> None:
-    with Progress(10, "finetune", "steps", stream, every=0.0, quiet=True) as progress:
-        progress.update(5)
-    assert stream.getvalue() == ""
-
-
 def test_say_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     log("two\nlines", stage="finetune")
     log("bare")

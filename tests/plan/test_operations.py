@@ -13,7 +13,6 @@ from bertkd_ray.decoding.attention import shared_keys
 from bertkd_ray.decoding.seq2seq import Seq2SeqStep
 from bertkd_ray.plan.operations import (
     TRAINING,
-    Operations,
     StudentSize,
     TeacherSize,
     beam_search,
@@ -96,8 +95,8 @@ def test_a_teachers_training_step_has_three_times_as_many():
     batch, masked = teacher_batch()
     model = teacher()
     tensors = batch.input_ids, batch.token_type_ids, batch.attention_mask, batch.masked_index, batch.labels
-    found = teacher_forward(TEACHER, SRC + TGT + 3, batch.input_ids.shape[1], masked).times(TRAINING)
-    assert found.computed == counted(lambda: MaskedLoss(model)(TeacherBatch(*tensors))[0].backward())
+    found = teacher_forward(TEACHER, SRC + TGT + 3, batch.input_ids.shape[1], masked)
+    assert TRAINING * found.computed == counted(lambda: MaskedLoss(model)(TeacherBatch(*tensors))[0].backward())
 
 
 def test_a_students_forward_pass_has_the_products_that_torch_counts():
@@ -114,7 +113,7 @@ def test_a_students_training_step_has_three_times_as_many_with_the_fused_loss():
     model = student()
     weight = model.get_output_embeddings().weight
     shape = batch.src_ids_NS.shape[1], batch.decoder_input_ids_NT.shape[1]
-    found = student_forward(STUDENT, SRC + 1, TGT + 1, *shape).times(TRAINING)
+    found = student_forward(STUDENT, SRC + 1, TGT + 1, *shape)
 
     def step() -> None:
         # In float32 the weight's gradient is an `addmm_`, which torch's counter does not know.
@@ -122,7 +121,7 @@ def test_a_students_training_step_has_three_times_as_many_with_the_fused_loss():
         loss = fused_kd_loss(hidden_PD, weight, batch.targets_P, alpha=0.0, matmul_dtype=torch.bfloat16).loss
         loss.backward()
 
-    assert found.computed == counted(step)
+    assert TRAINING * found.computed == counted(step)
 
 
 @pytest.mark.parametrize("pair", [0, 1, 2])
@@ -172,7 +171,3 @@ def test_a_beam_search_has_the_products_that_torch_counts(beam):
             assert [len(hypotheses[0].tokens) for hypotheses in found] == [length] * 3
 
     assert beam_search(STUDENT, np.array([8] * 3), np.array([length] * 3), beam) == counted(search)
-
-
-def test_operations_add_up():
-    assert Operations(3, 2).plus(Operations(1, 1)).times(2) == Operations(8, 6)

@@ -21,7 +21,7 @@ from bertkd_ray.corpus.sampling import shape_as_given
 from bertkd_ray.pipeline.pipeline import Pipeline
 from bertkd_ray.plan.batches import BatchLengths, full_groups
 from bertkd_ray.plan.costs import PipelinePlan, plan
-from bertkd_ray.plan.models import student_size, teacher_shape
+from bertkd_ray.plan.models import student_size, teacher_size
 from bertkd_ray.plan.operations import TRAINING, beam_search
 from bertkd_ray.student.collate import collate
 from bertkd_ray.student.model import build_student, decoder_hidden
@@ -152,7 +152,7 @@ def test_parameters_are_those_of_the_models(path):
     )
     teacher = build_teacher(config.teacher.model, np.zeros(408, np.int64), TeacherConfig(pretrained=False))
     assert student_size(config.student, 408).parameters == sum(p.numel() for p in student.parameters())
-    assert teacher_shape(config.teacher, 408).parameters == sum(p.numel() for p in teacher.parameters())
+    assert teacher_size(config.teacher, 408).parameters == sum(p.numel() for p in teacher.parameters())
 
 
 def test_more_steps_devices_and_operations_scale_as_they_should(path):
@@ -292,7 +292,7 @@ def test_a_teachers_operations_are_those_that_torch_counts(path, batch):
     with FlopCounterMode(display=False) as counted:
         seen, labels = torch.ones(3, width, dtype=torch.bool), torch.zeros(6, dtype=torch.long)
         MaskedLoss(model)(TeacherBatch(*inputs, seen, masked, labels))[0].backward()
-    shape = teacher_shape(config.teacher, 408)
+    shape = teacher_size(config.teacher, 408)
     # Torch leaves out the gradient of what needs none: the first layer's inputs do.
     assert TRAINING * batch.teacher_flops(shape, "both", 6) == pytest.approx(counted.get_total_flops(), rel=0.01)
 

@@ -10,7 +10,7 @@ import pytest
 
 from bertkd_ray.tracking import default_uri, open_tracker
 from bertkd_ray.tracking.interface import StudentModel
-from bertkd_ray.tracking.registry import register
+from bertkd_ray.tracking.models import register
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,6 @@ from bertkd_ray.translation.translate import (
     Part,
     PartTranslator,
     TranslateJob,
-    TranslateSettings,
     best_hypotheses,
     read_translations,
 )
@@ -58,7 +57,7 @@ def translator(project: Project, work: str = "scratch", **settings: Any) -> Part
         staging=work,
         corpus=project.corpus().directory,
         student=project.control().directory,
-        settings=TranslateSettings(config.translate.model_copy(update=settings), config.precision),
+        config=config.model_copy(update={"translate": config.translate.model_copy(update=settings)}),
         budget=ErrorBudget("translate", 0.0, ROWS),
     )
     return PartTranslator(job)
