@@ -13,6 +13,7 @@ from sacrebleu.metrics.bleu import BLEU, BLEUScore
 from sacrebleu.metrics.chrf import CHRF
 
 from bertkd_ray.core.console import log
+from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.languages import CHINESE, UNSPACED, language_code
 
 DEFAULT_TOKENIZER = "13a"
@@ -56,14 +57,28 @@ def tokenizer_for(language: str) -> str:
     Japanese and Korean need the extras of sacrebleu; without them BLEU is of characters, which a line on stderr tells.
     """
     name = _OF_LANGUAGE.get(language_code(language), DEFAULT_TOKENIZER)
-    if all(importlib.util.find_spec(module) for module in _NEEDS.get(name, ())):
+    if not (missing := _missing(name)):
         return name
-    extra = name.partition("-")[0]
     log(
         f"BLEU of {language} is computed over characters (tok:char), for want of {name}: "
-        f'pip install "sacrebleu[{extra}]" in every environment to score words'
+        f"{missing} in every environment to score words"
     )
     return "char"
+
+
+def validation_tokenizer(language: str) -> str:
+    """The tokenizer of valid BLEU: characters where `tokenizer_for` depends on what is installed.
+
+    So the choice of a checkpoint, or of a champion, is the same wherever a training goes on.
+    """
+    name = _OF_LANGUAGE.get(language_code(language), DEFAULT_TOKENIZER)
+    return "char" if name in _NEEDS else name
+
+
+def _missing(tokenize: str) -> str:
+    """The command that installs what a tokenizer lacks; empty where it lacks nothing."""
+    is_installed = all(importlib.util.find_spec(module) for module in _NEEDS.get(tokenize, ()))
+    return "" if is_installed else f'pip install "sacrebleu[{tokenize.partition("-")[0]}]"'
 
 
 def score(
@@ -116,7 +131,14 @@ def legacy_bleu(
 
 
 def bleu_metric(tokenize: str) -> BLEU:
-    """sacrebleu's BLEU with its defaults and a tokenizer."""
+    """sacrebleu's BLEU with its defaults and a tokenizer.
+
+    Raises UserError for one that `tokenizer_for` does not give, or that is not installed.
+    """
+    if tokenize not in [DEFAULT_TOKENIZER, *_OF_LANGUAGE.values()]:
+        raise UserError(f"BLEU has no tokenizer {tokenize!r:.40} here; translate and score again with this version")
+    if missing := _missing(tokenize):
+        raise UserError(f"BLEU of {tokenize} cannot be computed without it; {missing}")
     # force: an untrained model's output may end in " ." everywhere, which is no reason for sacrebleu's warning about
     # tokenised input. The score and its signature are the same.
     return BLEU(tokenize=tokenize, force=True)

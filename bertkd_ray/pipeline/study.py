@@ -112,7 +112,6 @@ class StudyRunner(ExitStack):
             f"after {human_seconds(time.perf_counter() - started)}",
             stage="study",
         )
-        self.outcome.signatures.update(pipeline.outcome.signatures)
         self._keep_stages(trial, pipeline.outcome.stages)
         return student
 
@@ -130,8 +129,10 @@ class StudyRunner(ExitStack):
     def _compare(self, students: Sequence[_Student]) -> None:
         """Every arm with the control, seed by seed and over the seeds."""
         from bertkd_ray.evaluation.significance import BleuResamples, bootstrap_signature, compare
-        from bertkd_ray.translation.translate import read_translations
+        from bertkd_ray.translation.translate import read_translations, signatures_of
 
+        of_students = {f"{student.trial.arm}, seed {student.trial.seed}": student.translation for student in students}
+        self.outcome.signatures = signatures_of(of_students, "bertkd study")
         samples = self.study.config.translate.bootstrap_samples
         references: list[str] = []
         resamples: dict[str, list[BleuResamples]] = {}
@@ -220,7 +221,6 @@ def _student_of(trial: Trial, pipeline: Pipeline) -> _Student:
     student = pipeline.make(DISTILL.name, trial.arm)
     results = pipeline.results
     (scores,) = results.arms
-    outcome.signatures.update(results.signatures)
     history = results.histories[trial.arm]
     with failures_logged():
         record_student(pipeline.parent_run, scores, student, translation, history)

@@ -27,7 +27,7 @@ from bertkd_ray.report.samples import Sentence, most_different, sentences_of
 from bertkd_ray.student.lineage import Lineage, artifact_at, lineage_of
 from bertkd_ray.tracking import default_uri
 from bertkd_ray.tracking.search import RunFinder
-from bertkd_ray.translation.translate import read_translations
+from bertkd_ray.translation.translate import read_translations, signatures_of
 
 SENTENCES = 5
 SAMPLES: int = TranslateConfig.model_fields["bootstrap_samples"].default
@@ -110,7 +110,7 @@ def compare_students(
     where they were made. sentences: how many of those that differ most are kept. samples: resamples of the two-tailed
     bootstrap.
 
-    Raises UserError, in one line, for translations of different test sets, and see `open_students`.
+    Raises UserError, in one line, for translations of different test sets or tokenizers, and see `open_students`.
     """
     names = [student if isinstance(student, str) else student.uri for student in students]
     opened = open_students(names, tracking=tracking, storage=storage)
@@ -118,6 +118,7 @@ def compare_students(
     tables = {student.label: read_translations(student.translation) for student in opened}
     for student in others:
         _require_same_test_set(first, tables[first.label], student, tables[student.label])
+    signatures = signatures_of({student.name: student.translation for student in opened})
     every = sentences_of(tables)
     resamples = {student.label: resampled(student.translation, tables[student.label], samples) for student in opened}
     differences = {}
@@ -133,7 +134,7 @@ def compare_students(
         differences=differences,
         sentences=most_different(every, sentences),
         test_sentences=len(every),
-        signatures={**first.translation.info["signatures"], "bootstrap": bootstrap_signature(samples)},
+        signatures={**signatures, "bootstrap": bootstrap_signature(samples)},
     )
 
 

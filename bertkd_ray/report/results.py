@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bertkd_ray.artifacts.artifact import Artifact, fingerprint
 from bertkd_ray.config import Config
+from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.stages import DISTILL, EXTRACT, STAGES, TRANSLATE, results_of
 from bertkd_ray.report.tables import ArmResult
 from bertkd_ray.training.curves import VALID_ACCURACY, VALID_BLEU, VALID_PERPLEXITY, CurveRow
@@ -46,13 +47,18 @@ class Results:
         """The configuration of every arm, finished or not."""
         return self.config.arm_configs()
 
+    @property
+    def translated(self) -> dict[str, Artifact]:
+        """The translation artifact of every arm that is finished."""
+        results = {arm: TRANSLATE.result(arm) for arm in self.arm_configs}
+        return {arm: self.stages[result] for arm, result in results.items() if result in self.stages}
+
     @cached_property
     def translations(self) -> dict[str, pa.Table]:
         """The translations of every arm that is finished, see `translation.translate.read_translations`."""
         from bertkd_ray.translation.translate import read_translations
 
-        artifacts = {arm: self.stages.get(TRANSLATE.result(arm)) for arm in self.arm_configs}
-        return {arm: read_translations(artifact) for arm, artifact in artifacts.items() if artifact is not None}
+        return {arm: read_translations(artifact) for arm, artifact in self.translated.items()}
 
     @property
     def control(self) -> str | None:
@@ -61,27 +67,27 @@ class Results:
 
     @property
     def signatures(self) -> dict[str, str]:
-        """What the scores are, by metric."""
+        """What the scores are, by metric. Raises as `arms`."""
         from bertkd_ray.evaluation.significance import bootstrap_signature
+        from bertkd_ray.translation.translate import signatures_of
 
-        signatures: dict[str, str] = {}
-        for arm in self.translations:
-            signatures.update(sorted(self.stages[TRANSLATE.result(arm)].info["signatures"].items()))
+        signatures = signatures_of(self.translated, self.command)
         if any(arm.delta is not None for arm in self.arms):
             signatures["bootstrap"] = bootstrap_signature(self.config.translate.bootstrap_samples)
         return signatures
 
     @cached_property
     def arms(self) -> list[ArmResult]:
-        """The scores of every finished arm."""
+        """The scores of every finished arm. Raises UserError where they do not compare."""
         from bertkd_ray.evaluation.significance import compare
+        from bertkd_ray.translation.translate import signatures_of
 
         arms: list[ArmResult] = []
         samples = self.config.translate.bootstrap_samples
         resamples: dict[str | None, BleuResamples] = {}
+        signatures_of(self.translated, self.command)
         if self.control is not None and len(self.translations) > 1:
-            tables = self.translations.items()
-            resamples = {arm: resampled(self.stages[TRANSLATE.result(arm)], of, samples) for arm, of in tables}
+            resamples = {arm: resampled(of, self.translations[arm], samples) for arm, of in self.translated.items()}
         for arm in self.translations:
             student, translation = self.stages[DISTILL.result(arm)], self.stages[TRANSLATE.result(arm)]
             is_compared = resamples and arm != self.control
@@ -137,10 +143,16 @@ class Results:
 
 
 def resampled(translation: Artifact, table: pa.Table, samples: int) -> BleuResamples:
-    """BLEU of translations, of which the table was read, and of resamples of them."""
+    """BLEU of translations, of which the table was read, and of resamples of them.
+
+    Raises UserError where their tokenizer cannot be had.
+    """
     from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER
     from bertkd_ray.evaluation.significance import resample
     from bertkd_ray.translation.translate import best_hypotheses
 
     tokenize = translation.info.get("tokenize", DEFAULT_TOKENIZER)
-    return resample(best_hypotheses(table), table["reference"].to_pylist(), samples=samples, tokenize=tokenize)
+    try:
+        return resample(best_hypotheses(table), table["reference"].to_pylist(), samples=samples, tokenize=tokenize)
+    except UserError as error:
+        raise UserError(f"{translation.display_uri}: {error}") from None

@@ -21,7 +21,7 @@ from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.corpus.text_form import TextForm
 from bertkd_ray.corpus.tokenizer import decode, load_tokenizer
 from bertkd_ray.decoding.seq2seq import translate_ids
-from bertkd_ray.evaluation.metrics import corpus_bleu, tokenizer_for
+from bertkd_ray.evaluation.metrics import corpus_bleu, validation_tokenizer
 from bertkd_ray.softlabels.shards import decode_labels
 from bertkd_ray.student.collate import StudentBatch, collate
 from bertkd_ray.student.loss import fused_kd_loss
@@ -176,5 +176,5 @@ class StudentTask:
         return corpus_bleu(
             [hypotheses[row] for row in range(len(hypotheses))],
             self._validation.references,
-            tokenize=tokenizer_for(form.tgt_lang),
+            tokenize=validation_tokenizer(form.tgt_lang),
         )

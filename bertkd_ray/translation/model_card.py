@@ -17,6 +17,7 @@ from bertkd_ray.core.text_tables import format_number
 from bertkd_ray.student.lineage import Lineage
 from bertkd_ray.training.curves import VALID_ACCURACY, VALID_BLEU
 from bertkd_ray.translation.lines import LineSettings
+from bertkd_ray.translation.translate import signatures_of
 
 CARD = "README.md"
 Form = Literal["ctranslate2", "huggingface"]
@@ -35,14 +36,13 @@ def model_card(lineage: Lineage, settings: LineSettings, form: Form, *, license:
         keep_trailing_newline=True,
     )
     environment.filters.update(bert_name=_bert_name, count=human_count, number=format_number)
-    signatures = [translation.info["signatures"].values() for translation in lineage.translations]
     return environment.get_template("model_card.md.j2").render(
         form=form,
         front_matter=_front_matter(lineage, settings, form, license),
         license=license,
         lineage=lineage,
         settings=settings,
-        signatures=dict.fromkeys(signature for of_search in signatures for signature in of_search),
+        signatures=signatures_of({of.directory: of for of in lineage.translations}).values(),
         splits=SPLITS,
         student_settings=_settings(lineage.student),
         teacher_accuracy=lineage.teacher.metrics.get(VALID_ACCURACY) if lineage.teacher else None,

@@ -7,6 +7,7 @@ score is over every line.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
+from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.moses import to_raw
 from bertkd_ray.corpus.text_form import TextForm
@@ -146,6 +148,30 @@ def translation_schema(text: str) -> pa.Schema:
 def read_translations(artifact: Artifact) -> pa.Table:
     """The table of a translation artifact (`translation_schema`)."""
     return artifact.read_table(TRANSLATIONS)
+
+
+def signatures_of(translations: Mapping[str, Artifact], command: str = "") -> dict[str, str]:
+    """What the scores of translations are, by metric, those of several versions of sacrebleu beside each other.
+
+    translations: by what people call them. command: what makes them, for the message. Raises UserError, in one line,
+    where their BLEU is of different tokenizers.
+    """
+    from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER
+
+    tokenizers = {name: of.info.get("tokenize", DEFAULT_TOKENIZER) for name, of in translations.items()}
+    for name, tokenize in tokenizers.items():
+        first, expected = next(iter(tokenizers.items()))
+        if tokenize != expected:
+            # Characters are scored where the language's tokenizer is not installed, 13a by earlier versions.
+            again, wanted = (first, tokenize) if expected in ("char", DEFAULT_TOKENIZER) else (name, expected)
+            raise UserError(
+                f"{name}: its BLEU is of {tokenize}, that of {first} of {expected}, so that they do not compare; move "
+                f"{translations[again].display_uri} away, and run {command or 'bertkd translate'} again where {wanted} "
+                "is installed"
+            )
+    signatures = [of.info["signatures"] for of in translations.values()]
+    metrics = sorted(set[str]().union(*signatures))
+    return {metric: ", ".join(dict.fromkeys(of[metric] for of in signatures if metric in of)) for metric in metrics}
 
 
 class PartTranslator:

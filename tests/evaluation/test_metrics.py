@@ -3,14 +3,16 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 from dataclasses import replace
 
 import pytest
 import sacrebleu
 
+from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.languages import language_code
 from bertkd_ray.evaluation import metrics
-from bertkd_ray.evaluation.metrics import corpus_bleu, legacy_bleu, score, tokenizer_for
+from bertkd_ray.evaluation.metrics import corpus_bleu, legacy_bleu, score, tokenizer_for, validation_tokenizer
 from tests.helpers.shared_files import golden_path
 
 REFERENCES = [
@@ -132,6 +134,31 @@ def test_the_tokenizer_follows_the_language(
     wanted = language in ("ja", "ko", "jpn", "kor") and not installed
     assert told.count("\n") == wanted
     assert (f'pip install "sacrebleu[{language_code(language)}]"' in told) == wanted
+
+
+@pytest.mark.parametrize(("language", "expected"), [("ja", "char"), ("kor", "char"), ("zh", "zh"), ("en", "13a")])
+def test_valid_bleu_does_not_depend_on_what_is_installed(
+    language: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for installed in (object(), None):
+        monkeypatch.setattr(metrics.importlib.util, "find_spec", lambda name, found=installed: found)
+        assert validation_tokenizer(language) == expected
+
+
+@pytest.mark.parametrize(
+    ("tokenize", "message"),
+    [
+        ("ja-mecab", 'BLEU of ja-mecab cannot be computed without it; pip install "sacrebleu[ja]"'),
+        ("flores200", "BLEU has no tokenizer 'flores200' here"),
+        (["13a"], "BLEU has no tokenizer ['13a'] here"),
+    ],
+)
+def test_a_tokenizer_that_cannot_be_had_is_one_line(
+    tokenize: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=re.escape(message)):
+        score(REFERENCES, REFERENCES, tokenize=tokenize)
 
 
 def test_one_sentence_and_empty_output() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ import pyarrow as pa
 import pytest
 import yaml
 
+from bertkd_ray.artifacts.artifact import load
+from bertkd_ray.artifacts.manifest import MANIFEST
+from bertkd_ray.artifacts.store import Store
 from bertkd_ray.cli import main
 from bertkd_ray.config.study import load_study
 from bertkd_ray.core.errors import UserError
@@ -245,6 +249,31 @@ def test_arms_with_other_references_are_refused(rewritten):
         rewritten({"k2/1": lambda table: table.slice(1)}) as runner,
     ):
         runner.run()
+
+
+def test_arms_scored_by_other_tokenizers_are_refused(project, finished):
+    store = Store(str(project / "artifacts"))
+    translation = load(store, Path(finished["stages"]["translate/control/2"]["path"]).name)
+    manifest = Path(translation.uri) / MANIFEST
+    kept = manifest.read_bytes()
+    manifest.write_bytes(replace(translation, info={**translation.info, "tokenize": "char"}).to_bytes())
+    try:
+        with (
+            pytest.raises(UserError, match=r"control, seed 2: its BLEU is of char, that of control, seed 1 of 13a"),
+            StudyRunner(load_study(project / "tiny.yaml", [*QUICK, "tracking=none"])) as runner,
+        ):
+            runner.run()
+    finally:
+        manifest.write_bytes(kept)
+
+
+def test_of_a_study_that_is_not_finished_the_finished_arms_are_compared(project, finished, bertkd, capsys):
+    half = bertkd("arms.longer={kd.alpha: 0, student.steps: 3}", "control=control", "--finished", "tracking=none")
+    assert [arm["arm"] for arm in half["scores"]] == list(ARMS)
+    assert half["scores"][1]["delta"] == finished["scores"][1]["delta"]
+    assert {entry["status"] for entry in half["stages"].values()} == {"cached"}
+    assert main(["study", str(project / "tiny.yaml"), *QUICK, "--finished", "seeds=[9]"]) == 2
+    assert "of its arms none is finished under all seeds, which leaves nothing to compare" in capsys.readouterr().err
 
 
 def test_a_teacher_is_described_once_for_the_arms_that_share_it(finished):

@@ -53,6 +53,7 @@ def write_translation(
     references: Sequence[str] = REFERENCES,
     sources: Sequence[str] = SOURCES,
     beam: int = 5,
+    tokenize: str = "13a",
 ) -> Artifact:
     """Translations of the test text, scored."""
     store, config = student.store, {"translate": {"beam": beam}, "precision": "auto"}
@@ -70,5 +71,5 @@ def write_translation(
     scores = score(hypotheses, references)
     metrics = {"test/bleu": scores.bleu, "test/chrf": scores.chrf}
     return work.commit(
-        made=[TRANSLATIONS], metrics=metrics, info={"signatures": {"bleu": scores.bleu_signature}, "tokenize": "13a"}
+        made=[TRANSLATIONS], metrics=metrics, info={"signatures": {"bleu": scores.bleu_signature}, "tokenize": tokenize}
     )

@@ -169,6 +169,19 @@ def test_another_test_set_is_refused(
     )
 
 
+def test_translations_of_tokenizers_that_cannot_be_had_are_refused(tmp_path: Path, control: Artifact) -> None:
+    student = write_student(write_corpus(tmp_path))
+    strange, other = (write_translation(student, FIRST, beam=beam, tokenize="flores200") for beam in (1, 2))
+    with pytest.raises(UserError) as refused:
+        compared(strange, other)
+    assert str(refused.value).startswith(f"{strange.display_uri}: BLEU has no tokenizer 'flores200' here")
+    with pytest.raises(UserError) as refused:
+        compared(control, strange)
+    assert str(refused.value).startswith(
+        f"{strange.directory}: its BLEU is of flores200, that of {control.directory} of 13a, so that they do not"
+    )
+
+
 # --- names ------------------------------------------------------------------------------------------------------------
 
 

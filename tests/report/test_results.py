@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
+from bertkd_ray.core.errors import UserError
 from bertkd_ray.evaluation.significance import compare, resample
 from tests.report.stages import REFERENCES, SAID, finished_stages, results_of
 
@@ -20,3 +25,28 @@ def test_arms_without_a_control_have_no_p_value(tmp_path):
     results = results_of(stages)
     assert [(arm.arm, arm.delta, arm.p_value) for arm in results.arms] == [("distilled", None, None)]
     assert "bootstrap" not in results.signatures
+
+
+@pytest.mark.parametrize("first", ["control", "distilled"])
+def test_bleu_of_two_tokenizers_does_not_stand_in_one_table(tmp_path, first):
+    stages = finished_stages(tmp_path)
+    by_characters = stages[f"translate/{first}"]
+    for arm, tokenize in (("control", "ja-mecab"), ("distilled", "ja-mecab"), (first, "char")):
+        translation = stages[f"translate/{arm}"]
+        stages[f"translate/{arm}"] = replace(translation, info={**translation.info, "tokenize": tokenize})
+    expected = f"move {by_characters.display_uri} away, and run bertkd run small.yaml again where ja-mecab is installed"
+    with pytest.raises(UserError, match="so that they do not compare") as refused:
+        assert results_of(stages).arms
+    assert str(refused.value).endswith(expected)
+    with pytest.raises(UserError):
+        assert results_of(stages).signatures
+
+
+def test_of_two_versions_of_sacrebleu_both_signatures_are_told(tmp_path):
+    stages = finished_stages(tmp_path)
+    control = stages["translate/control"]
+    signatures = {"bleu_signature": "nrefs:1|tok:13a|version:3", "chrf_signature": "nc:6|nw:0"}
+    stages["translate/control"] = replace(control, info={**control.info, "signatures": signatures})
+    found = results_of(stages).signatures
+    assert found["bleu_signature"] == "nrefs:1|tok:13a, nrefs:1|tok:13a|version:3"
+    assert found["chrf_signature"] == "nc:6|nw:0"

@@ -198,7 +198,7 @@ def test_bleu_is_of_the_words_that_the_tokenizer_cuts(make, monkeypatch):
     monkeypatch.setattr(task_module, "translate_ids", lambda model, src, **_: perfect(model, src)[::-1])
     task = make()
     words = evaluated(task)["valid/bleu"]
-    monkeypatch.setattr(task_module, "tokenizer_for", lambda language: "char")
+    monkeypatch.setattr(task_module, "validation_tokenizer", lambda language: "char")
     assert evaluated(task)["valid/bleu"] > words + 5
 
 
