@@ -23,7 +23,7 @@ from bertkd_ray.pipeline.stage_runs import stage_run, tracked_curves
 from bertkd_ray.report.arm_runs import record_arms
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import ArmResult
-from bertkd_ray.report.writing import PAGE, record_report, write_page, write_report
+from bertkd_ray.report.writing import PAGE, record_report, save_page, write_page, write_report
 from bertkd_ray.tracking.interface import Run, closing_run, failures_logged, now_ms
 
 StageStatus = Literal["done", "resumed", "cached"]
@@ -141,7 +141,7 @@ class Pipeline(ExitStack):
         """Writes the page of all that is finished into the store and the pipeline's run, and to `output`, if given.
 
         Nothing is made; what is not finished is named, on the page and on stderr. Raises UserError when not even the
-        corpus is, and when `output` cannot be written.
+        corpus is, when `output` cannot be written, and when it is a file that is no such page.
         """
         outcome, store = self.outcome, self.session.store
         outcome.how_to_open = self.session.tracker.how_to_open  # opened first, as in `run`
@@ -159,10 +159,7 @@ class Pipeline(ExitStack):
         outcome.arms, outcome.signatures = results.arms, results.signatures
         outcome.page = store.display_uri(results.directory, PAGE)
         if output is not None:
-            try:
-                output.write_text(html, encoding="utf-8")
-            except OSError as error:
-                raise UserError(f"--output {output}: {error.strerror}; give a file that can be written") from None
+            save_page(html, output)
             outcome.page = str(output.resolve())
         with failures_logged():
             self.parent_run.log_text(html, PAGE)

@@ -1,16 +1,21 @@
 """Writes figures, tables and the page of a pipeline into its store, and then to its run."""
 
 import json
+import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.paths import expand_home
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import as_csv, as_markdown
 from bertkd_ray.tracking.interface import Run, now_ms
 
 PAGE = "report.html"
 _LAST = "table.md"
+_GENERATOR = b'<meta name="generator" content="bertkd '  # of `template/page.html`
 _FIGURES = (".png", ".svg")
 _RECORDED = ".recorded"
 """The directory of a store with a file a report, which holds the id of the run that has the report too."""
@@ -41,6 +46,22 @@ def write_page(results: Results, store: Store, run_id: str) -> str:
     html = page_html(results, run_id=run_id)
     store.write(html.encode(), results.directory, PAGE)
     return html
+
+
+def save_page(html: str, output: Path) -> None:
+    """The page as a file, in one step, in place of an earlier page alone. Raises UserError where that cannot be."""
+    place = Path(expand_home(str(output))).resolve()
+    scratch = place.with_name(f".{place.name}.partial")
+    try:
+        if place.exists() and not (place.is_file() and _GENERATOR in place.read_bytes()[:4096]):
+            raise UserError(f"--output {output}: exists and is no page of this command; give another file")
+        try:
+            scratch.write_text(html, encoding="utf-8")
+            os.replace(scratch, place)
+        finally:
+            scratch.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {output}: {error.strerror}; give a file that can be written") from None
 
 
 def record_report(store: Store, directory: str, scores: Mapping[str, float], run: Run) -> None:

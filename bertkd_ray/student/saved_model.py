@@ -50,7 +50,7 @@ def load_student(directory: Path, device: torch.device | str = "cpu") -> M2M100F
 
     with quiet_transformers(), unreadable_as_user_error(directory):
         loaded: Any = AutoModelForSeq2SeqLM.from_pretrained(
-            directory, trust_remote_code=False, output_loading_info=True
+            directory, trust_remote_code=False, use_safetensors=True, output_loading_info=True
         )
         model, info = loaded
         if wrong := sorted({*info["missing_keys"], *info["unexpected_keys"]}):
@@ -63,7 +63,7 @@ def student_config(directory: Path) -> dict[str, Any]:
     """The `config.json` of a student's model directory.
 
     Raises UserError for another kind of model, for a value of another type, and for one that names code: a class of
-    its own (`auto_map`) or an attention kernel of the hub. `transformers` would ask on the terminal whether to run it.
+    its own (`auto_map`) or an attention kernel of others. `transformers` would ask on the terminal whether to run it.
     """
     paths = [directory / name for name in ("config.json", "tokenizer_config.json", "generation_config.json")]
     trees = {path: read_json_object(path) for path in paths if path.is_file()}
@@ -71,9 +71,11 @@ def student_config(directory: Path) -> dict[str, Any]:
     if config.get("model_type") != "m2m_100":
         raise UserError(f"{directory}: is no student of this package; give one, its model directory, or an export")
     for path, tree in trees.items():
-        kernels = (str(tree.get(key, "")) for key in ("attn_implementation", "_attn_implementation"))
-        if "auto_map" in tree or any("/" in kernel for kernel in kernels):
+        kernels = {str(tree.get(key)) for key in ("attn_implementation", "_attn_implementation")}
+        if "auto_map" in tree or kernels - {"None", "eager", "sdpa"}:
             raise UserError(f"{path}: names code of its own, which no student has and which is not run; give another")
+    if not (directory / "model.safetensors").is_file():
+        raise UserError(f"{directory}: has no model.safetensors; no other form of weights is read, give another")
     _StudentShape.checked(config, str(paths[0]), "make the export again")
     return config
 

@@ -6,15 +6,17 @@ is enough to translate raw text without this package.
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.artifacts.artifact import STAGING, Artifact
+from bertkd_ray.artifacts.lock import LOCKS
 from bertkd_ray.artifacts.storage_errors import scratch_directory, storage_errno, storage_error
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
@@ -23,11 +25,12 @@ from bertkd_ray.core.errors import ReportedError, UserError, one_line
 from bertkd_ray.core.paths import expand_home
 from bertkd_ray.core.quiet import quiet_transformers
 from bertkd_ray.core.redaction import redacted
+from bertkd_ray.core.stages import STAGES
 from bertkd_ray.corpus.tokenizer import MODEL_INPUT_NAMES, TOKENIZER_CLASS, TOKENIZER_FILE
 from bertkd_ray.student.distill import MODEL
 from bertkd_ray.student.lineage import Lineage, lineage_of, student_at
 from bertkd_ray.student.saved_model import student_config
-from bertkd_ray.translation.engines import require_ctranslate2
+from bertkd_ray.translation.engines import CT2_MODEL, require_ctranslate2
 from bertkd_ray.translation.lines import LineSettings
 from bertkd_ray.translation.measure import Measurement, measure, require_test_text
 from bertkd_ray.translation.model_card import CARD, Form, model_card
@@ -36,6 +39,10 @@ from bertkd_ray.translation.models import SETTINGS, settings_of
 QUANTIZATIONS = ("float32", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16", "float16", "bfloat16")
 SENTENCES = 200
 _TOKENIZER_CONFIG, _GENERATION_CONFIG = "tokenizer_config.json", "generation_config.json"
+_WRITTEN = {SETTINGS, CARD, TOKENIZER_FILE, CT2_MODEL, "config.json", "shared_vocabulary.json", "model.safetensors"}
+_WRITTEN |= {_TOKENIZER_CONFIG, _GENERATION_CONFIG}
+_ARTIFACT = re.compile(rf"({'|'.join(stage.artifact for stage in STAGES.values())})-[0-9a-f]{{16}}")
+_OF_A_STORE = re.compile(rf"{STAGING}|{LOCKS}|\.recorded|report-.*")
 
 
 @dataclass(frozen=True)
@@ -84,9 +91,9 @@ def export_student(
     CTranslate2 is measured beside the student in PyTorch; 0 measures nothing. license: of the model card, as the hub
     calls it; None leaves it open. force: replaces an earlier export.
 
-    Raises UserError for a student that is not there or not whole, an output that exists, unless it is an export and
-    `force` replaces it, and for CTranslate2 where that is not installed or the corpus to measure on is gone. An export
-    that was cut off on its way to a URI counts as none.
+    Raises UserError for a student that is not there or not whole, an output that exists (unless it is an export and
+    `force` replaces it) or lies in an artifact, and for CTranslate2 where that is not installed or the corpus to
+    measure on is gone. An export that was cut off on its way to a URI counts as none.
     """
     if isinstance(student, str):
         student = student_at(student)
@@ -94,11 +101,12 @@ def export_student(
     lineage = lineage_of(student)
     settings = settings_of(lineage, config)
     options = to, quantization, sentences if to == "ctranslate2" else 0, license, force
+    store = Store(output)
+    _require_outside_artifacts(redacted(output), store, student.store)
     if "://" not in output:
         return _export(lineage, settings, Path(expand_home(output)), *options)
-    store = Store(output)
-    if store.files():
-        _require_replaceable(redacted(output), is_export=store.exists(SETTINGS), force=force)
+    if store.files() or store.links():
+        _require_replaceable(redacted(output), store, force=force)
     store.require_writable()
     with scratch_directory("export-") as scratch:
         exported = _export(lineage, settings, scratch / "export", *options)
@@ -183,7 +191,7 @@ def _change_json(path: Path, **changes: Any) -> None:
 def _new_directory(target: Path, *, force: bool) -> Iterator[Path]:
     """A directory to fill, which stands at `target` once all is done; an earlier one stays until then."""
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        _require_replaceable(str(target), is_export=(target / SETTINGS).is_file(), force=force)
+        _require_replaceable(str(target), Store(str(target)), force=force)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-")
@@ -200,13 +208,29 @@ def _new_directory(target: Path, *, force: bool) -> Iterator[Path]:
             if storage_errno(error) is None:
                 raise
             raise storage_error(f"--output {target}", "written", error, str(target.parent)) from error
-        if target.exists():
-            os.rename(target, Path(aside) / "old")
-        os.rename(directory, target)
+        try:
+            if target.exists():
+                os.rename(target, Path(aside) / "old")
+            os.rename(directory, target)
+        except OSError as error:  # The working directory, a mounted one, a link to nothing.
+            raise UserError(f"--output {target}: cannot be replaced ({error.strerror}); give another") from None
 
 
-def _require_replaceable(output: str, *, is_export: bool, force: bool) -> None:
+def _require_outside_artifacts(output: str, target: Store, storage: Store) -> None:
+    """Raises UserError in any artifact, and in the directories that a pipeline keeps in the student's storage."""
+    path, root = PurePosixPath(target.root), PurePosixPath(storage.root)
+    own = path.relative_to(root).parts[:1] if path.is_relative_to(root) else ()
+    if any(map(_ARTIFACT.fullmatch, (*path.parent.parts, *own))) or any(map(_OF_A_STORE.fullmatch, own)):
+        raise UserError(f"--output {output}: lies in an artifact, or where a storage keeps its own; give another")
+
+
+def _require_replaceable(output: str, target: Store, *, force: bool) -> None:
     if not force:
         raise UserError(f"--output {output}: exists already; give another, or --force to replace it")
-    if not is_export:
-        raise UserError(f"--output {output}: --force replaces exports only, and this is none; give another")
+    try:
+        LineSettings.model_validate_json(target.read(SETTINGS) if target.exists(SETTINGS) else b"")
+    except ValueError:
+        raise UserError(f"--output {output}: --force replaces exports only, and this is none; give another") from None
+    names = {name for name, _ in target.files()}.union(target.links())
+    if other := min(names - _WRITTEN, default=None):
+        raise UserError(f"--output {output}: --force replaces exports only, and {other} is of none; move it elsewhere")

@@ -57,7 +57,8 @@ def test_a_run_writes_the_page_beside_the_figures_and_into_its_run(project):
 def test_the_report_is_the_page_that_the_run_wrote(project, tmp_path, capsys):
     before = page_of(project).read_bytes()
     output = tmp_path / "mine.html"
-    assert main(["report", str(project / "small.yaml"), *QUICK, "--output", str(output)]) == 0
+    for _ in range(2):  # the second time in place of the page itself
+        assert main(["report", str(project / "small.yaml"), *QUICK, "--output", str(output)]) == 0
     printed, logged = capsys.readouterr()
     assert printed.startswith(f"Page: {output}\nRuns: ")
     assert "not finished" not in logged
@@ -109,6 +110,20 @@ def test_an_output_that_cannot_be_written_is_refused_in_one_line(project, tmp_pa
     assert capsys.readouterr().err.strip().splitlines()[-1] == (
         f"bertkd: error: --output {output}: No such file or directory; give a file that can be written"
     )
+
+
+def test_an_output_that_is_another_file_is_refused_in_one_line(project, tmp_path, capsys):
+    notes, link = tmp_path / "notes.txt", tmp_path / "link"
+    notes.write_text("dear")
+    link.symlink_to(notes)
+    config = project / "small.yaml"
+    before = config.read_bytes()
+    for output in (notes, link, config, tmp_path):
+        assert main(["report", str(config), *QUICK, "tracking=none", "--output", str(output)]) == 2
+        assert capsys.readouterr().err.strip().splitlines()[-1] == (
+            f"bertkd: error: --output {output}: exists and is no page of this command; give another file"
+        )
+    assert (notes.read_text(), config.read_bytes(), sorted(tmp_path.iterdir())) == ("dear", before, [link, notes])
 
 
 def test_an_arm_may_be_called_what_mlflow_refuses_for_a_model(project, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -10,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from bertkd_ray.artifacts import store as stores
+from bertkd_ray.core.errors import UserError
 from bertkd_ray.report import figures, page
-from bertkd_ray.report.writing import write_report
+from bertkd_ray.report.writing import save_page, write_report
 from tests.helpers.killable_processes import is_killed
 from tests.report.stages import finished_stages, results_of
 
@@ -50,3 +52,18 @@ def test_a_report_whose_process_is_killed_after_any_file_is_written_again(
     for count in range(1, len(whole) + 1):
         assert killed_after(count)
         assert written() == whole, count
+
+
+def test_a_page_takes_the_place_of_a_page_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    html, output = '<meta name="generator" content="bertkd 0.1.0">', tmp_path / "page.html"
+    save_page(html, output)
+    save_page(html + "new", output)
+    assert output.read_text() == html + "new"
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(UserError, match=r"^--output \S+page.html: No space left on device; give a file that can be wr"):
+        save_page(html, output)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("page.html", html + "new")]

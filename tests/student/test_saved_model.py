@@ -25,6 +25,11 @@ STRANGE = {
     "a type of its own": ("config.json", {"auto_map": OWN_CODE, "model_type": "own"}, "is no student of this package"),
     "a tokenizer of its own": ("tokenizer_config.json", {"auto_map": OWN_CODE}, "names code of its own"),
     "a kernel of the hub": ("config.json", {"attn_implementation": "owner/kernel"}, "names code of its own"),
+    "a kernel of others": (
+        "config.json",
+        {"attn_implementation": "flash_attention_2"},
+        "names code of its own",
+    ),
     "another type": ("config.json", {"model_type": "marian"}, "is no student of this package"),
 }
 
@@ -122,3 +127,11 @@ def test_values_of_another_kind_are_one_line(directory, capsys, file, old, new, 
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert message in err
+
+
+def test_weights_of_another_form_are_one_line(directory, capsys):
+    (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
+    assert main(["translate", str(directory), str(directory.parent / "text"), "--device", "cpu"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert f"{directory}: has no model.safetensors; no other form of weights is read, give another" in err

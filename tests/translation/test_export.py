@@ -205,7 +205,12 @@ def test_force_replaces_exports_alone_in_an_object_store_too(distilled, tmp_path
         assert names(tmp_path / "bucket") == {"letter.txt"}
         letter.unlink()
         to_huggingface(distilled, uri)
-        letter.write_text("stays not: an export holds its own files only")
+        letter.write_text("dear")
+        with pytest.raises(
+            UserError, match=r"--force replaces exports only, and letter.txt is of none; move it elsewhe"
+        ):
+            to_huggingface(distilled, uri, force=True)
+        letter.unlink()
         to_huggingface(distilled, uri, force=True)
     assert names(tmp_path / "bucket") == HUGGINGFACE
 
@@ -350,3 +355,61 @@ def test_an_export_holds_what_the_manifest_lists(tmp_path, distilled):
     (directory / "model" / ".DS_Store").write_bytes(b"names of files")
     exported = export_student(str(directory), tmp_path / "export", to="huggingface")
     assert names(Path(exported.path)) == HUGGINGFACE
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"translation.json": '{"hello": "Hallo"}', "app.js": ""}, "and this is none; give another"),
+        ({"translation.json": "[]"}, "and this is none; give another"),
+        ({"translation.json": '{"positions": 16}', "sub/app.js": ""}, "and sub/app.js is of none; move it elsewhere"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["directory", "uri"])
+def test_force_replaces_nothing_of_a_users(distilled, tmp_path, files, said, kind):
+    (tmp_path / "app" / "sub").mkdir(parents=True)
+    for name, text in files.items():
+        (tmp_path / "app" / name).write_text(text)
+    output = str(tmp_path / "app") if kind == "directory" else f"file://{tmp_path}/app"
+    with pytest.raises(UserError, match=rf"^--output \S+app: --force replaces exports only, {said}$"):
+        to_huggingface(distilled, output, force=True)
+    assert {name: (tmp_path / "app" / name).read_text() for name in files} == files
+
+
+def test_an_export_with_what_systems_leave_is_replaced(distilled, tmp_path):
+    exported = Path(to_huggingface(distilled, tmp_path / "export").path)
+    (exported / ".DS_Store").write_bytes(b"")
+    assert names(Path(to_huggingface(distilled, exported, force=True).path)) == HUGGINGFACE
+
+
+@pytest.mark.parametrize(
+    "place", ["{artifact}/export", "{artifact}/model/x", "work/x", "report-x/x", "translation-{0}"]
+)
+@pytest.mark.parametrize("prefix", ["", "file://"])
+def test_an_output_inside_an_artifact_is_refused(distilled, place, prefix):
+    store = distilled.student.store
+    output = store.path(place.format("0" * 16, artifact=distilled.student.directory))
+    before = store.files()
+    for force in (False, True):
+        with pytest.raises(
+            UserError, match=r"^--output \S+: lies in an artifact, or where a storage keeps its own; give"
+        ):
+            to_huggingface(distilled, prefix + output, force=force)
+    assert store.files() == before
+
+
+def test_an_output_inside_an_artifact_of_another_storage_is_refused(distilled, tmp_path):
+    with pytest.raises(UserError, match="lies in an artifact"):
+        to_huggingface(distilled, tmp_path / f"teacher-{'0' * 16}" / "export")
+    assert names(tmp_path) == set()
+    assert names(Path(to_huggingface(distilled, tmp_path / f"student-{'0' * 16}").path)) == HUGGINGFACE
+
+
+def test_places_that_cannot_be_replaced_are_one_line(distilled, tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for output in (tmp_path / "link", "."):
+        with pytest.raises(UserError, match=r"^--output \S+: cannot be replaced \(.+\); give another$"):
+            to_huggingface(distilled, output)
+    assert (names(tmp_path), names(tmp_path / "here")) == ({"link", "here"}, set())
