@@ -224,7 +224,8 @@ class PendingArtifact:
     @property
     def resumed(self) -> bool:
         """Whether an earlier run left something to go on from."""
-        return bool(self.store.files(self.directory) or self.store.files(self.staging))
+        # Both are listed, as no link is followed.
+        return any([self.store.files(self.directory), self.store.files(self.staging)])
 
     def commit(self, *, made: Iterable[str], metrics: dict[str, float], info: dict[str, Any]) -> Artifact:
         """Lists and checksums what was made, writes the manifest in one step and removes the unfinished work.

@@ -348,6 +348,8 @@ def test_an_artifact_is_not_made_through_a_link(tmp_path, linked):
     place = tmp_path / "store" / linked
     place.parent.mkdir(parents=True)
     place.symlink_to(mine)
+    if linked.startswith("work"):
+        Store(str(tmp_path / "store")).write(b"unfinished", f"corpus-{'5' * 16}", "part")
     work = PendingArtifact(Store(str(tmp_path / "store")), "corpus", "5" * 16, {}, {})
     with pytest.raises(
         UserError, match=rf"/{linked} is a link, and what it leads to is not touched; move it elsewhere"
