@@ -1,6 +1,7 @@
-"""Row groups of an artifact's Parquet files: what training, plans and figures read of a corpus or of soft labels."""
+"""Parquet files of artifacts: tables are written, and row groups read for training, plans and figures."""
 
 from itertools import chain, groupby
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -8,6 +9,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.artifacts.store import Store
 
 
 class RowGroups:
@@ -36,3 +38,10 @@ class RowGroups:
             with self._artifact.open_input(self._paths[file]) as source:
                 tables.append(pq.ParquetFile(source).read_row_groups(indices, columns=self._columns))
         return pa.concat_tables(tables).combine_chunks()
+
+
+def write_parquet(store: Store, table: pa.Table, *path: str, **options: Any) -> None:
+    """Writes a table as a Parquet file in one step. options: of `pyarrow.parquet.write_table`."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, **options)
+    store.write(sink.getvalue(), *path)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from bertkd_ray.artifacts.artifact import PendingArtifact
 from bertkd_ray.artifacts.store import Store
@@ -100,13 +99,6 @@ def read_nth_table(store: Store, index: int, *path: str) -> pa.Table:
     """One of the tables that `write_tables` wrote."""
     with store.open_input(*path) as source:
         return pa.Table.from_batches([pa.ipc.open_file(source).get_batch(index)])
-
-
-def write_fragment(store: Store, table: pa.Table, *path: str, group_pairs: int) -> None:
-    """Writes a Parquet file with row groups of `group_pairs` in one step."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", row_group_size=group_pairs)
-    store.write(sink.getvalue(), *path)
 
 
 def _resized(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:

@@ -19,12 +19,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from bertkd_ray.artifacts.row_groups import write_parquet
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config.corpus import SPLITS, CorpusConfig
 from bertkd_ray.corpus import cleaning, deduplication
 from bertkd_ray.corpus.bert_tokenizer import load_bert_tokenizer
-from bertkd_ray.corpus.chunks import Chunk, read_nth_table, read_table, write_fragment, write_tables
+from bertkd_ray.corpus.chunks import Chunk, read_nth_table, read_table, write_tables
 from bertkd_ray.corpus.cleaning import KEPT, copies, count_reasons
 from bertkd_ray.corpus.moses import unescape_moses
 from bertkd_ray.corpus.readers import PAIRS
@@ -190,7 +191,8 @@ def _encoded(store: Store, job: PrepareJob, fragment: PendingFragment) -> tuple[
         taken = table.filter(pa.array(times > copy))
         moved = pc.add(taken["id"], pa.scalar(copy << cleaning.ID_COPY_BITS, pa.int64()))
         taken = taken.set_column(0, "id", moved)
-        write_fragment(store, taken, job.artifact, file, group_pairs=corpus.group_pairs)
+        groups = {"compression": "zstd", "row_group_size": corpus.group_pairs}
+        write_parquet(store, taken, job.artifact, file, **groups)
     return counts, files
 
 

@@ -5,14 +5,12 @@ The driver cuts the text once into chunks of raw pairs (`corpus.chunks`); the cl
 words.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -35,10 +33,8 @@ from bertkd_ray.corpus.sources import source_hashes, source_settings
 from bertkd_ray.corpus.statistics import PrepareStats
 from bertkd_ray.corpus.swapped_sides import swapped_names, swapped_splits
 from bertkd_ray.corpus.tokenizer import UNK_ID, build_vocabulary, pieces_of, save_vocabulary
-
-if TYPE_CHECKING:
-    from bertkd_ray.execution.interface import Runtime
-    from bertkd_ray.execution.stage import StageContext
+from bertkd_ray.execution.interface import Runtime
+from bertkd_ray.execution.stage import StageContext
 
 Item = TypeVar("Item")
 

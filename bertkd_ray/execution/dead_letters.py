@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from operator import attrgetter
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from bertkd_ray.artifacts.artifact import PendingArtifact
+from bertkd_ray.artifacts.row_groups import write_parquet
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import UserError
@@ -97,9 +97,7 @@ class DeadLetters:
 
 def _write(dead_letters: Sequence[DeadLetter], store: Store, directory: str) -> None:
     table = pa.Table.from_pylist([asdict(dead_letter) for dead_letter in dead_letters], schema=DEAD_LETTERS_SCHEMA)
-    sink = pa.BufferOutputStream()
-    pq.write_table(table.sort_by("id"), sink)
-    store.write(bytes(sink.getvalue()), directory, DEAD_LETTERS)
+    write_parquet(store, table.sort_by("id"), directory, DEAD_LETTERS)
 
 
 def _reasons(dead_letters: Sequence[DeadLetter]) -> str:

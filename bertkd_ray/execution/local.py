@@ -5,8 +5,6 @@ their names. Checkpoints lie in the store, so that a training that was cut off g
 and pairs that kill their process (they kill this one; under Ray they are rejected).
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import threading
@@ -14,19 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bertkd_ray.artifacts.artifact import PendingArtifact
 from bertkd_ray.artifacts.storage_errors import scratch_directory
+from bertkd_ray.config import Config
 from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import DamagedCheckpointError, UserError
 from bertkd_ray.execution.interface import Item, Job, MapWorker, OnDone, Result, TrainWorker, bind_worker
 from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import CurveRow, RowCallback
 from bertkd_ray.training.preemption import Notice, PreemptedError
-
-if TYPE_CHECKING:
-    from bertkd_ray.config import Config
 
 _LAST_FILE = "training.pt"
 """Of a checkpoint the file that is uploaded last: with it the checkpoint is whole."""

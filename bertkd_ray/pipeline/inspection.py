@@ -1,20 +1,17 @@
 """What a corpus is like: its figures, drawn and written beside the reports, and in MLflow."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.core.stages import PREPARE
+from bertkd_ray.corpus.inspect import CorpusFigures, inspect_corpus
 from bertkd_ray.pipeline.pipeline import Pipeline
 from bertkd_ray.pipeline.stage_runs import run_input
+from bertkd_ray.report.corpus import corpus_text
+from bertkd_ray.report.lengths import draw_lengths
 from bertkd_ray.tracking.interface import closing_run, failures_logged, now_ms
-
-if TYPE_CHECKING:
-    from bertkd_ray.corpus.inspect import CorpusFigures
 
 
 def inspect(pipeline: Pipeline, corpus: Artifact | None, *, seed: int) -> tuple[CorpusFigures, list[str]]:
@@ -24,10 +21,6 @@ def inspect(pipeline: Pipeline, corpus: Artifact | None, *, seed: int) -> tuple[
     seed: draws the samples. In MLflow a corpus has one run of its own, whoever looks at it, so that corpora stand side
     by side.
     """
-    from bertkd_ray.corpus.inspect import inspect_corpus
-    from bertkd_ray.report.corpus import corpus_text
-    from bertkd_ray.report.lengths import draw_lengths
-
     store, tracker = pipeline.session.store, pipeline.session.tracker
     settings = pipeline.config.corpus.model_dump(mode="json") if corpus is None else corpus.config
     corpus = corpus or pipeline.make(PREPARE.name)

@@ -18,16 +18,16 @@ from bertkd_ray.config import Config
 from bertkd_ray.config.corpus import SPLITS
 from bertkd_ray.config.sections import StudentConfig, TeacherConfig
 from bertkd_ray.core.devices import best_device, resolve_precision
+from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.padding import longest_first_batches
 from bertkd_ray.core.stages import DISTILL, EXTRACT, FINETUNE, PREPARE, STAGES, TRANSLATE, results_of
 from bertkd_ray.corpus import prepare
 from bertkd_ray.corpus.bert_tokenizer import tokenizer_hash
 from bertkd_ray.corpus.sampling import CorpusShape, SplitShape, shape_of_artifact, shape_of_text
 from bertkd_ray.plan.batches import BatchLengths, extraction_batches, full_groups, training_batches
-from bertkd_ray.plan.models import student_size, teacher_size
 from bertkd_ray.plan.operations import TRAINING, StudentSize, TeacherSize, beam_search
 from bertkd_ray.plan.rates import Device, known_device, own_device, product_rate
-from bertkd_ray.teacher.source import resolve_model
+from bertkd_ray.teacher.source import bert_config, resolve_model
 from bertkd_ray.training.batch_plan import BatchPlan
 
 PREPARED_TOKENS_A_CORE_SECOND = 600_000
@@ -38,6 +38,16 @@ and the 32 of a logsumexp. Measured in shards of trained teachers: those of Mult
 demo, 26.3, are 1% larger than these shares say. A teacher that knows nothing has smaller ones."""
 TRANSLATED_BYTES_A_TOKEN = 2.5
 """Parquet bytes of a translation table a token of its texts."""
+# (layers, width, inner size, pieces) of checkpoints on the hub.
+_KNOWN = {
+    "bert-base-multilingual-cased": (12, 768, 3072, 119_547),
+    "bert-base-multilingual-uncased": (12, 768, 3072, 105_879),
+    "bert-base-cased": (12, 768, 3072, 28_996),
+    "bert-base-uncased": (12, 768, 3072, 30_522),
+    "bert-large-cased": (24, 1024, 4096, 28_996),
+    "bert-large-uncased": (24, 1024, 4096, 30_522),
+    "distilbert-base-multilingual-cased": (6, 768, 3072, 119_547),
+}
 
 
 @dataclass(frozen=True)
@@ -244,6 +254,27 @@ class _Planner:
 
     def _hours(self, stage: str, flops: float) -> float:
         return flops / (self._device.flops[stage] * self._device.utilisation[stage]) / 3600
+
+
+def teacher_size(teacher: TeacherConfig, vocabulary: int) -> TeacherSize:
+    """The teacher of a configuration; a well-known hub id is not fetched.
+
+    Raises UserError for a BERT that cannot be had, and for more layers than it has.
+    """
+    positions, known = 512, _KNOWN.get(teacher.model.removeprefix("google-bert/"))
+    if known is None:
+        bert = bert_config(resolve_model(teacher.model))
+        known = bert["num_hidden_layers"], bert["hidden_size"], bert["intermediate_size"], bert["vocab_size"]
+        positions = bert["max_position_embeddings"]
+    layers, width, ffn, pieces = known
+    if teacher.layers is not None and teacher.layers > layers:
+        raise UserError(f"teacher.layers: {teacher.layers}, but {teacher.model} has {layers}")
+    return TeacherSize(teacher.layers or layers, width, ffn, vocabulary, pieces, positions)
+
+
+def student_size(student: StudentConfig, vocabulary: int) -> StudentSize:
+    """The student of a configuration."""
+    return StudentSize(student.encoder_layers, student.decoder_layers, student.width, student.ffn, vocabulary)
 
 
 def _masked(batch: BatchLengths, teacher: TeacherConfig) -> float:

@@ -5,11 +5,10 @@ updates; the scores (`valid_bleu`, `test_bleu`, `chrf`, …) stand at step 0. A 
 and when: a stage that was cached has its own run below another pipeline.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.core.stages import DISTILL, PREPARE, TRANSLATE
@@ -17,9 +16,6 @@ from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import ArmResult
 from bertkd_ray.tracking.interface import Run, StudentModel, Tracker, closing_run, failures_logged, now_ms
 from bertkd_ray.training.curves import CurveRow
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 def record_arms(results: Results, tracker: Tracker, parent: str) -> None:

@@ -147,17 +147,12 @@ def validation_rows(
         for row in history:
             if any(key in row.metrics for key in columns):
                 by_step.setdefault(row.step, {})[name] = row.metrics
-    return [
-        (
-            step,
-            [
-                format_number(factor * metrics.get(name, {}).get(key, math.nan), form)
-                for name in histories
-                for key, (form, factor) in columns.items()
-            ],
-        )
-        for step, metrics in sorted(by_step.items())
-    ]
+    rows, forms = [], [*columns.values()] * len(histories)
+    for step, of_step in sorted(by_step.items()):
+        values = [of_step.get(name, {}).get(key, math.nan) for name in histories for key in columns]
+        cells = [format_number(factor * value, form) for value, (form, factor) in zip(values, forms, strict=True)]
+        rows.append((step, cells))
+    return rows
 
 
 def fidelity_bars(labels: Artifact) -> list[Figure]:

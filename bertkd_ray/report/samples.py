@@ -1,22 +1,18 @@
 """Translations of the test set to read: some drawn at random, and those that tell the students apart."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import pyarrow as pa
 from sacrebleu.metrics.chrf import CHRF
 
 from bertkd_ray.core.keyed_random import keyed_permutation
 from bertkd_ray.translation.translate import best_hypotheses
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 DRAWN = 8
 MOST_SCORED = 20_000
@@ -66,9 +62,8 @@ def sentences_of(tables: Mapping[str, pa.Table]) -> list[Sentence]:
 
 def most_different(sentences: Sequence[Sentence], count: int) -> list[Sentence]:
     """Those with the widest spread, the widest first and equal ones in their order; never one without a spread."""
-    return sorted((sentence for sentence in sentences if sentence.spread > 0), key=lambda sentence: -sentence.spread)[
-        :count
-    ]
+    spread = [sentence for sentence in sentences if sentence.spread > 0]
+    return sorted(spread, key=lambda sentence: -sentence.spread)[:count]
 
 
 def drawn_samples(tables: Mapping[str, pa.Table], *, seed: int, count: int = DRAWN) -> list[Sentence]:

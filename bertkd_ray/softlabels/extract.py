@@ -5,12 +5,9 @@ bytes of a shard depend on its fragment, the teacher and the settings alone. Pai
 so that the distilled arms, which train on the shards, see fewer pairs than the control, which trains on the corpus.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -25,13 +22,11 @@ from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.execution.attempts import STATS, Attempt, finished
 from bertkd_ray.execution.dead_letters import ErrorBudget
 from bertkd_ray.execution.resumable_map import FileJob, FinishedFile, resumable_map
+from bertkd_ray.execution.stage import StageContext
 from bertkd_ray.softlabels.fidelity import Fidelity, fidelity
 from bertkd_ray.softlabels.shards import encode_shard, parquet_bytes, shard_schema
 from bertkd_ray.teacher.finetune import MODEL, SPECIALS
 from bertkd_ray.teacher.masking import BertSpecials
-
-if TYPE_CHECKING:
-    from bertkd_ray.execution.stage import StageContext
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,14 @@
 """Stage 3, distill: trains one arm's student on the corpus, with the teacher's soft labels unless alpha is 0."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.execution.dead_letters import DEAD_LETTERS
+from bertkd_ray.execution.stage import StageContext
 from bertkd_ray.training import saving
 from bertkd_ray.training.context import TrainContext, TrainJob
-
-if TYPE_CHECKING:
-    from bertkd_ray.execution.stage import StageContext
 
 MODEL = saving.MODEL
 """A `save_pretrained` directory with its tokenizer, safetensors: `AutoModelForSeq2SeqLM` and `AutoTokenizer` load it

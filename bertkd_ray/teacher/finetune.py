@@ -1,10 +1,7 @@
 """Stage 1, finetune: trains the conditional masked language model with Ray Train."""
 
-from __future__ import annotations
-
 import json
 import platform
-from typing import TYPE_CHECKING
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
 from bertkd_ray.artifacts.storage_errors import scratch_directory
@@ -12,11 +9,9 @@ from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus.passes import TOKENIZER
+from bertkd_ray.execution.stage import StageContext
 from bertkd_ray.training import saving
 from bertkd_ray.training.context import TrainContext, TrainJob
-
-if TYPE_CHECKING:
-    from bertkd_ray.execution.stage import StageContext
 
 MODEL = saving.MODEL
 """A `save_pretrained` directory, safetensors: BERT's encoder and MLM transform under transformers' names, and the

@@ -8,7 +8,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.errors import UserError, one_line
 from bertkd_ray.core.paths import expand_home
 from bertkd_ray.corpus.bert_tokenizer import TOKENIZER_FILES, hash_files, load_bert_tokenizer, read_json
 from bertkd_ray.teacher.families import FAMILIES, BertShape, as_bert_config, own_key
@@ -102,8 +102,8 @@ def check_bert(
             with safe_open(path, framework="numpy"):
                 continue
         except (SafetensorError, OSError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"teacher.model: {path} is damaged or cut off ({reason}); copy the file again") from None
+            message = f"{path} is damaged or cut off ({one_line(error)}); copy the file again"
+            raise UserError(f"teacher.model: {message}") from None
     return config
 
 

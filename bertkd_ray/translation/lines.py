@@ -146,18 +146,16 @@ class LineTranslator:
         """A line for every line; an empty one, or one of white space alone, gives an empty line."""
         if not lines:
             return []
-        pieces = [self._pieces(line, ids) for line, ids in zip(lines, self._rows(lines), strict=True)]
+        pieces = []
+        for line, ids in zip(lines, self._rows(lines), strict=True):
+            rows = [ids] if len(ids) <= self._longest else self._rows(sentences(line))
+            pieces.append([piece for row in rows for piece in self._split(row)])
         flat = [ids for of_line in pieces for ids in of_line]
         src = Ragged(np.concatenate(flat), offsets_of(np.array([len(ids) for ids in flat], dtype=np.int64)))
         texts = decode(self._tokenizer, self._engine.translate(src))
         form = self._form
         written = map(escape_moses, texts) if self._tokenised else iter(to_raw(texts, form.text, form.tgt_lang))
         return [self._glue.join(filter(None, islice(written, len(of_line)))) for of_line in pieces]
-
-    def _pieces(self, line: str, ids: NDArray[np.integer]) -> list[NDArray[np.integer]]:
-        """The token ids of a line, cut where they are too many; at least one piece."""
-        rows = [ids] if len(ids) <= self._longest else self._rows(sentences(line))
-        return [piece for row in rows for piece in self._split(row)]
 
     def _rows(self, texts: Sequence[str]) -> list[NDArray[np.integer]]:
         """The token ids of texts, which are brought into the form of the model's corpus."""

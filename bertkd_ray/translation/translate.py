@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
+from bertkd_ray.artifacts.row_groups import write_parquet
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
@@ -27,11 +28,11 @@ from bertkd_ray.corpus.text_form import TextForm
 from bertkd_ray.execution.attempts import STATS, Attempt, finished
 from bertkd_ray.execution.dead_letters import DeadLetter, ErrorBudget
 from bertkd_ray.execution.resumable_map import FileJob, FinishedFile, resumable_map
+from bertkd_ray.execution.stage import StageContext
 from bertkd_ray.student.distill import MODEL
 
 if TYPE_CHECKING:
     from bertkd_ray.decoding.seq2seq import Translation
-    from bertkd_ray.execution.stage import StageContext
 
 TRANSLATIONS = "translations.parquet"
 """Sources, references and hypotheses side by side."""
@@ -101,9 +102,7 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
         with pending.store.open_input(pending.staging, part.name) as source:
             tables.append(pq.read_table(source))
     table = pa.concat_tables(tables).combine_chunks().replace_schema_metadata(None)
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    pending.store.write(bytes(sink.getvalue()), pending.directory, TRANSLATIONS)
+    write_parquet(pending.store, table, pending.directory, TRANSLATIONS, compression="zstd")
     scores = asdict(
         score(best_hypotheses(table), table["reference"].to_pylist(), tokenize=tokenize, tokens=_tokens(table))
     )
@@ -221,10 +220,8 @@ class PartTranslator:
             columns["hypotheses_tokens"] = by_sentence(texts, pa.string())
         stats = {"rows": part.rows, "rejects": len(dead_letters), "part": asdict(part)}
         schema = translation_schema(form.text).with_metadata({STATS: json.dumps(stats)})
-        sink = pa.BufferOutputStream()
-        pq.write_table(pa.table(columns, schema=schema), sink)
         attempt.finish(dead_letters)
-        self._store.write(bytes(sink.getvalue()), self._job.staging, part.name)
+        write_parquet(self._store, pa.table(columns, schema=schema), self._job.staging, part.name)
         return FinishedFile(part.name, part.rows, len(dead_letters))
 
     def _translate(

@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bertkd_ray.artifacts.artifact import PendingArtifact
+from bertkd_ray.artifacts.row_groups import write_parquet
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config.corpus import CorpusConfig
 from bertkd_ray.corpus.chunks import (
@@ -14,7 +15,6 @@ from bertkd_ray.corpus.chunks import (
     read_nth_table,
     read_table,
     split_into_chunks,
-    write_fragment,
     write_tables,
 )
 
@@ -71,7 +71,7 @@ def test_neighbours_are_packed_while_they_have_room():
 
 
 def test_a_fragment_has_its_row_groups(work):
-    write_fragment(work.store, pa.table({"x": list(range(10))}), "a.parquet", group_pairs=4)
+    write_parquet(work.store, pa.table({"x": list(range(10))}), "a.parquet", row_group_size=4)
     footer = pq.read_metadata(work.store.path("a.parquet"))
     assert [footer.row_group(i).num_rows for i in range(footer.num_row_groups)] == [4, 4, 2]
     assert pq.read_table(work.store.path("a.parquet"))["x"].to_pylist() == list(range(10))

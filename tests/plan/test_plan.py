@@ -20,8 +20,7 @@ from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.sampling import shape_as_given
 from bertkd_ray.pipeline.pipeline import Pipeline
 from bertkd_ray.plan.batches import BatchLengths, full_groups
-from bertkd_ray.plan.costs import PipelinePlan, plan
-from bertkd_ray.plan.models import student_size, teacher_size
+from bertkd_ray.plan.costs import PipelinePlan, plan, student_size, teacher_size
 from bertkd_ray.plan.operations import TRAINING, beam_search
 from bertkd_ray.student.collate import collate
 from bertkd_ray.student.model import build_student, decoder_hidden
@@ -221,7 +220,7 @@ def test_the_command_prints_a_table_or_json(bertkd, path):
 
 
 def test_a_well_known_bert_is_not_fetched(bertkd, monkeypatch):
-    monkeypatch.setattr("bertkd_ray.plan.models.resolve_model", lambda source: pytest.fail(f"fetches {source}"))
+    monkeypatch.setattr("bertkd_ray.plan.costs.resolve_model", lambda source: pytest.fail(f"fetches {source}"))
     given = ["--pairs", "160239", "--src-tokens", "27", "--tgt-tokens", "25", "--device", "h200"]
     code, out, _ = bertkd("plan", "configs/iwslt14.yaml", *given)
     assert code == 0

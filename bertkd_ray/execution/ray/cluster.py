@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bertkd_ray.artifacts.artifact import STAGING
 from bertkd_ray.artifacts.store import Store
@@ -51,8 +52,6 @@ def require_shared_storage(storage: str) -> int:
 
     A node that is alone is not asked; neither are those that join later, nor waited for that take over a minute.
     """
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     if len(nodes) < 2:
         return len(nodes)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bertkd_ray.core.console import log
 from bertkd_ray.execution.interface import OnDone
@@ -20,8 +21,6 @@ _POLL_SECONDS = 1.0
 
 def ready_progress_actor(progress_actor: Any = None) -> Any:
     """An empty progress actor: the given one while it lives, else a new one."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
     if progress_actor is not None:
         with suppress(ray.exceptions.RayActorError):
             ray.get(progress_actor.clear.remote())

@@ -4,8 +4,6 @@ Nothing is started before the first stage that has something to compute. Workers
 through an actor that the driver asks, so that progress and curves have one writer.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import signal
@@ -14,12 +12,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 from ray.job_config import JobConfig
 
 from bertkd_ray.artifacts.artifact import PendingArtifact
+from bertkd_ray.config import Config
 from bertkd_ray.core.environment import default_variables
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.timeline import span
@@ -30,9 +29,6 @@ from bertkd_ray.execution.ray.mapping import map_items
 from bertkd_ray.execution.ray.progress import forwarded_counts, ready_progress_actor
 from bertkd_ray.execution.ray.training import train
 from bertkd_ray.training.curves import RowCallback
-
-if TYPE_CHECKING:
-    from bertkd_ray.config import Config
 
 # Of a session with this machine alone: nobody watches for the end of other nodes, and the end of a training is noticed
 # within half a second.

@@ -1,19 +1,18 @@
 """Training with Ray Train: worker groups that go on from the newest checkpoint, and know when they are to end."""
 
-from __future__ import annotations
-
 import itertools
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 
 from bertkd_ray.artifacts.artifact import STAGING, PendingArtifact
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
+from bertkd_ray.config import Config
 from bertkd_ray.core.errors import ReportedError, TrainingDivergedError
 from bertkd_ray.core.timeline import span
 from bertkd_ray.execution.interface import Job, TrainWorker
@@ -21,9 +20,6 @@ from bertkd_ray.execution.ray.progress import forwarded_rows
 from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import RowCallback
 from bertkd_ray.training.preemption import Notice, sigterm_as_notice, sigterm_received
-
-if TYPE_CHECKING:
-    from bertkd_ray.config import Config
 
 _NOTICE_EVERY = 10
 """Updates between two questions whether a node is to end: an answer takes a round trip between all workers."""
