@@ -149,7 +149,7 @@ class CorpusConfig(Section):
     archive: Location | None = None
     """Instead of the splits: IWSLT14's `de-en.tgz` or its unpacked directory, a path or an `https://` address."""
     archive_sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
-    """SHA-256 that the archive must have, wherever it lies; null takes what comes."""
+    """SHA-256 that the archive, no directory then, must have; null takes what comes."""
     source: Literal["demo", "text", "tsv", "jsonl", "parquet", "datasets", "mixed", "iwslt14"] = Field(
         None, validate_default=True
     )

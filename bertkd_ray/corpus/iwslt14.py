@@ -168,7 +168,7 @@ def _lines(path: str, name: str) -> Iterator[str]:
 
 def _blocks(path: str, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """What is in some of the files, a block at a time, with the file's name; of an archive in the order it has them."""
-    folder = next((folder for folder in (f"{path}/de-en", path) if is_directory(folder)), None)
+    folder = next((folder for folder in (f"{path}/de-en", path) if _is_directory(folder)), None)
     if folder is not None:
         for name in names:
             with open_bytes(f"{folder}/{name}") as stream:
@@ -197,8 +197,7 @@ def _blocks(path: str, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         raise UserError(f"{path}: holds no {missing[0]}; give the de-en.tgz of IWSLT14 or the folder it unpacks to")
 
 
-def is_directory(path: str) -> bool:
-    """Whether a path or URI is there and is a directory."""
+def _is_directory(path: str) -> bool:
     try:
         return bool(locate(path)[2] == fs.FileType.Directory)
     except (OSError, pa.ArrowException):

@@ -96,18 +96,9 @@ def _archive(corpus: CorpusConfig) -> str:
     assert corpus.archive is not None
     if not corpus.archive.startswith(("http://", "https://")):
         path = corpus.whole(corpus.archive)
-        if corpus.archive_sha256 is not None:
-            _require_checksum(path, corpus.archive_sha256)
+        if (sha256 := corpus.archive_sha256) is not None and (digest := stored_hash(path)) != sha256:
+            raise UserError(f"{path}: has SHA-256 {digest}, not {sha256}; correct archive or archive_sha256")
         return path
     from bertkd_ray.corpus.download import fetch
 
     return str(fetch(corpus.archive, corpus.cache or expand_home(_CACHE), sha256=corpus.archive_sha256))
-
-
-def _require_checksum(path: str, sha256: str) -> None:
-    from bertkd_ray.corpus.iwslt14 import is_directory
-
-    if is_directory(path):
-        raise UserError(f"corpus.archive_sha256: {path} is a directory, which has no checksum; remove the key")
-    if (digest := stored_hash(path)) != sha256:
-        raise UserError(f"{path}: has SHA-256 {digest}, not {sha256}; get it again, or correct corpus.archive_sha256")

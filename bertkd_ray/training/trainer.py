@@ -345,9 +345,8 @@ class Trainer:
 
 def _damage(checkpoint: Path) -> str:
     """What is wrong with the files of a checkpoint; empty if nothing is. Those of earlier versions have no checksum."""
-    written = checkpoint / _CHECKSUM
     try:
-        sha256 = _sha256(checkpoint)
+        sha256, written = _sha256(checkpoint), checkpoint / _CHECKSUM
     except FileNotFoundError as error:
         return one_line(error)
     is_whole = not written.exists() or written.read_text("ascii", "replace") == sha256
