@@ -21,7 +21,7 @@ from pyarrow import fs
 
 from bertkd_ray.core.errors import UserError, one_line
 from bertkd_ray.core.timeouts import call_with_timeout
-from bertkd_ray.corpus.readers import MAX_LINE_BYTES, PAIRS, content_hash, locate, unreadable_error
+from bertkd_ray.corpus.readers import MAX_LINE_BYTES, PAIRS, content_hash, locate, stored_hash, unreadable_error
 
 _BATCH_ROWS = 4096
 _SETTINGS = ".huggingface.yaml"  # read beside the card
@@ -94,15 +94,16 @@ def read_dataset(
 def dataset_hash(name: str, revision: str | None) -> str:
     """The identity of a data set's content: its commit on the hub, or SHA-256 over the files of a local directory.
 
-    Hidden files, and what lies in `__…__`, do not enter. Raises UserError when the
-    hub cannot be asked or does not know the data set.
+    Hidden files, and what lies in `__…__`, do not enter. Raises UserError when the hub cannot be asked or does not know
+    the data set.
     """
     if Path(name).is_dir():
         digest = hashlib.sha256()
         for path in sorted(path for path in Path(name).rglob("*") if path.is_file()):
             if _is_hashed(path, Path(name)):
+                hashed = content_hash if path.suffix in (".gz", ".zst") else stored_hash
                 # Names tell the library which split a file belongs to.
-                digest.update(f"{path.relative_to(name)}\0{_file_hash(path)}\0".encode())
+                digest.update(f"{path.relative_to(name)}\0{hashed(str(path))}\0".encode())
         return digest.hexdigest()
     from huggingface_hub import HfApi
 
@@ -124,13 +125,6 @@ def _is_hashed(file: Path, directory: Path) -> bool:
     parent, root = file.parent.resolve(), directory.resolve()
     parts = (*parent.relative_to(root).parts, file.name) if parent.is_relative_to(root) else ("..",)
     return parts == (_SETTINGS,) or not any(part.startswith((".", "__")) for part in parts)
-
-
-def _file_hash(path: Path) -> str:
-    if path.suffix in (".gz", ".zst"):
-        return content_hash(str(path))
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _parquet_files(path: str) -> tuple[fs.FileSystem, list[str]]:

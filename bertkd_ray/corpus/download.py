@@ -27,6 +27,7 @@ from pydantic import BaseModel
 from bertkd_ray.core.console import Progress
 from bertkd_ray.core.errors import UserError, one_line
 from bertkd_ray.core.redaction import redacted
+from bertkd_ray.corpus.readers import stored_hash
 
 _BLOCK = 1 << 18
 _TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -63,7 +64,7 @@ def fetch(
             _require_checksum(path, sha256, f"the file from {redacted(url)}", "delete it to download it again")
             return path
         download = _Download(url, path, is_checked=sha256 is not None)
-        if not download.is_whole or (sha256 is not None and _sha256(download.part) != sha256):
+        if not download.is_whole or (sha256 is not None and stored_hash(str(download.part)) != sha256):
             if download.is_whole:
                 download.forget()
             download.run(timeout, tries, pause)
@@ -241,13 +242,8 @@ def _file_name(url: str) -> str:
 
 
 def _require_checksum(path: Path, sha256: str | None, what: str, fix: str) -> None:
-    if sha256 is not None and (digest := _sha256(path)) != sha256:
+    if sha256 is not None and (digest := stored_hash(str(path))) != sha256:
         raise UserError(f"{path}: {what} has SHA-256 {digest}, not {sha256}; {fix}, or correct the checksum")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -53,7 +53,6 @@ _PLACE_BITS = 32  # a pair's place is its chunk's number and its row in it
 _COUNTS_KEY = b"counts"
 _COPIES_KEY = b"copies"
 
-
 ChunkGroup = tuple[int, list[Chunk]]
 """Neighbouring chunks that are cleaned together, and the number of this group."""
 
@@ -235,8 +234,7 @@ def normalised_pairs(raw: pa.Table, corpus: CorpusConfig) -> pa.Table:
 
 
 def _positions(chunk: Chunk, table: pa.Table) -> NDArray[np.int64]:
-    rows = table["id"].to_numpy() - chunk.first_id
-    return rows + (chunk.number << _PLACE_BITS)
+    return table["id"].to_numpy() - chunk.first_id + (chunk.number << _PLACE_BITS)
 
 
 def _hashes(chunk: Chunk, split: str, table: pa.Table, corpus: CorpusConfig) -> list[pa.Table]:

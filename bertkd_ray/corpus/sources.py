@@ -9,6 +9,7 @@ import pyarrow as pa
 from bertkd_ray.config.corpus import SPLITS, CorpusConfig, SplitFiles
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.paths import expand_home
+from bertkd_ray.corpus import download, iwslt14
 from bertkd_ray.corpus.columnar import dataset_hash, parquet_hash, read_dataset, read_parquet
 from bertkd_ray.corpus.demo import demo_pairs
 from bertkd_ray.corpus.readers import content_hash, read_jsonl, read_text_pairs, read_tsv, stored_hash, tables_of
@@ -25,9 +26,7 @@ def read_sources(corpus: CorpusConfig, split: str) -> Iterator[Iterator[pa.Table
     if corpus.source == "demo":
         yield tables_of(demo_pairs()[split])
     elif corpus.source == "iwslt14":
-        from bertkd_ray.corpus.iwslt14 import read_iwslt14
-
-        yield tables_of(read_iwslt14(_archive(corpus), split, **corpus.languages(), text=corpus.text))
+        yield tables_of(iwslt14.read_iwslt14(_archive(corpus), split, **corpus.languages(), text=corpus.text))
     for files in corpus.sources(split):
         yield _read(corpus, split, files)
 
@@ -37,9 +36,7 @@ def source_hashes(corpus: CorpusConfig) -> dict[str, str]:
     if corpus.source == "demo":
         return {"demo": hashlib.sha256(json.dumps(demo_pairs(), sort_keys=True).encode()).hexdigest()}
     if corpus.source == "iwslt14":
-        from bertkd_ray.corpus.iwslt14 import archive_hash
-
-        return {"archive": archive_hash(_archive(corpus))}
+        return {"archive": iwslt14.archive_hash(_archive(corpus))}
     hashes = {}
     for name, files in _named_sources(corpus):
         for key, path in files.paths():
@@ -94,11 +91,10 @@ def _dataset_split(split: str, files: SplitFiles) -> str:
 def _archive(corpus: CorpusConfig) -> str:
     """The archive's path, its checksum compared; one on the web is downloaded first, once."""
     assert corpus.archive is not None
-    if not corpus.archive.startswith(("http://", "https://")):
-        path = corpus.whole(corpus.archive)
-        if (sha256 := corpus.archive_sha256) is not None and (digest := stored_hash(path)) != sha256:
-            raise UserError(f"{path}: has SHA-256 {digest}, not {sha256}; correct archive or archive_sha256")
-        return path
-    from bertkd_ray.corpus.download import fetch
-
-    return str(fetch(corpus.archive, corpus.cache or expand_home(_CACHE), sha256=corpus.archive_sha256))
+    if corpus.archive.startswith(("http://", "https://")):
+        cache = corpus.cache or expand_home(_CACHE)
+        return str(download.fetch(corpus.archive, cache, sha256=corpus.archive_sha256))
+    path = corpus.whole(corpus.archive)
+    if (sha256 := corpus.archive_sha256) is not None and (digest := stored_hash(path)) != sha256:
+        raise UserError(f"{path}: has SHA-256 {digest}, not {sha256}; correct archive or archive_sha256")
+    return path

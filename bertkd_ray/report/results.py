@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from bertkd_ray.evaluation.significance import BleuResamples
 
-_FIDELITY = "fidelity/"
-
 
 @dataclass(frozen=True)
 class Results:
@@ -132,10 +130,8 @@ class Results:
     @property
     def fidelity(self) -> dict[str, float]:
         """What the soft labels keep of the teacher, see `figures.draw_fidelity`; empty where there are none."""
-        if EXTRACT.name not in self.stages:
-            return {}
-        metrics = self.stages[EXTRACT.name].metrics
-        return {name.removeprefix(_FIDELITY): metrics[name] for name in metrics if name.startswith(_FIDELITY)}
+        metrics = self.stages[EXTRACT.name].metrics if EXTRACT.name in self.stages else {}
+        return {key.removeprefix("fidelity/"): metrics[key] for key in metrics if key.startswith("fidelity/")}
 
     def arm_metrics(self) -> dict[str, float]:
         """The scores as metrics of a run, `arm/test_bleu`."""

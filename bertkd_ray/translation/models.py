@@ -37,17 +37,15 @@ def settings_of(lineage: Lineage, config: Config | None = None) -> LineSettings:
         tree |= {key: lineage.corpus.info[key] for key in ("src_lang", "tgt_lang", "text")}
         tree["max_tokens"] = lineage.corpus.config["max_side_tokens"]
     tree["precision"] = lineage.student.config["precision"]
-    searches = [_search(of.config["translate"], of.config["precision"]) for of in lineage.translations]
-    if config is not None:
-        searches = [_search(config.translate.model_dump(), config.precision)]
-    elif any(search != searches[-1] for search in searches):
+    configs = [of.config for of in lineage.translations] if config is None else [config.model_dump()]
+    searches = [
+        {**{key: of["translate"][key] for key in ("beam", "length_penalty")}, "precision": of["precision"]}
+        for of in configs
+    ]
+    if any(search != searches[-1] for search in searches):
         taken = ", ".join(f"{key} {value}" for key, value in searches[-1].items())
         log(f"{lineage.student.display_uri}: of its {len(searches)} translations the newest's search is taken: {taken}")
     return LineSettings(**(tree | (searches[-1] if searches else {})))
-
-
-def _search(translate: dict[str, Any], precision: str) -> dict[str, Any]:
-    return {"beam": translate["beam"], "length_penalty": translate["length_penalty"], "precision": precision}
 
 
 def translate(

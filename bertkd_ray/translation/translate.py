@@ -103,9 +103,10 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
             tables.append(pq.read_table(source))
     table = pa.concat_tables(tables).combine_chunks().replace_schema_metadata(None)
     write_parquet(pending.store, table, pending.directory, TRANSLATIONS, compression="zstd")
-    scores = asdict(
-        score(best_hypotheses(table), table["reference"].to_pylist(), tokenize=tokenize, tokens=_tokens(table))
-    )
+    tokens = None
+    if "reference_tokens" in table.column_names:
+        tokens = best_hypotheses(table, "hypotheses_tokens"), table["reference_tokens"].to_pylist()
+    scores = asdict(score(best_hypotheses(table), table["reference"].to_pylist(), tokenize=tokenize, tokens=tokens))
     metrics = {f"test/{name}": value for name, value in scores.items() if isinstance(value, int | float)}
     metrics["rejects"] = len(dead_letters)
     signatures = {name: value for name, value in scores.items() if isinstance(value, str)}
@@ -259,13 +260,6 @@ def _finished(store: Store, staging: str, part: Part) -> FinishedFile | None:
     if stats is None or stats.get("part") != asdict(part):
         return None
     return FinishedFile(part.name, stats["rows"], stats["rejects"])
-
-
-def _tokens(table: pa.Table) -> tuple[list[str], list[str]] | None:
-    """Best hypotheses and references as tokens, where the corpus is tokenised."""
-    if "reference_tokens" not in table.column_names:
-        return None
-    return best_hypotheses(table, "hypotheses_tokens"), table["reference_tokens"].to_pylist()
 
 
 def _parts(corpus: Artifact) -> list[Part]:
