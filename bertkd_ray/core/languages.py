@@ -9,12 +9,10 @@ _WITHDRAWN = frozenset(("bh", "in", "iw", "ji", "jw", "mo"))
 _LOCAL_USE = ("qaa", "qtz")
 
 _CHINESE = "zh cdo cjy cnp cpx csp czh czo gan hak hsn ltc lzh mnp nan och wuu yue"
-_OTHERS_UNSPACED = (
-    "ja ojp ryu th nod sou tts lo khb kkh tdd aho km okz my obr rki mnw omx shn bo adx khg otb xct dz txg"
-)
+_OTHERS = "ja ojp ryu th nod sou tts lo khb kkh tdd aho km okz my obr rki mnw omx shn bo adx khg otb xct dz txg"
 CHINESE = frozenset(_CHINESE.split())
 """The Chinese languages, old ones too, written in Chinese characters."""
-UNSPACED = CHINESE.union(_OTHERS_UNSPACED.split())
+UNSPACED = CHINESE.union(_OTHERS.split())
 """Languages written without spaces between words."""
 
 DOTTED_I = frozenset(["tr", "az", "crh", "gag"])

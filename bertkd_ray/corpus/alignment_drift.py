@@ -34,7 +34,8 @@ def drift_line(src: Iterable[str], tgt: Iterable[str]) -> int | None:
     gain = _similarity(long[:count], short) - _similarity(long[surplus:], short)
     line = int(np.argmax(np.concatenate([[0.0], np.cumsum(gain)])))
     # At either end there is nothing on one side that could speak.
-    is_uncertain = any(len(side) and _certainty(side) < _CERTAIN for side in (gain[:line], -gain[line:]))
+    sides = [side for side in (gain[:line], -gain[line:]) if len(side)]
+    is_uncertain = any(side.sum() <= _CERTAIN * np.linalg.norm(side) for side in sides)
     return None if is_uncertain else line
 
 
@@ -56,9 +57,3 @@ def _similarity(ours: NDArray[np.void], theirs: NDArray[np.void]) -> NDArray[np.
     common = np.bitwise_count(ours["tokens"] & theirs["tokens"])
     every = np.bitwise_count(ours["tokens"] | theirs["tokens"])
     return np.asarray(common / np.maximum(every, 1) - np.abs(ours["length"] - theirs["length"]), np.float64)
-
-
-def _certainty(gain: NDArray[np.float64]) -> float:
-    """The standard errors by which the sum lies above 0."""
-    spread = float(np.sqrt(np.sum(gain**2)))
-    return float(np.sum(gain)) / spread if spread else 0.0

@@ -22,6 +22,7 @@ from bertkd_ray.artifacts.artifact import Artifact, load_finished
 from bertkd_ray.artifacts.manifest import MANIFEST
 from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.artifacts.store import store_above
+from bertkd_ray.config import dotted
 from bertkd_ray.config.corpus import SPLITS
 from bertkd_ray.core.console import Progress, log
 from bertkd_ray.core.errors import UserError
@@ -156,7 +157,8 @@ class CorpusFigures:
         tree = self.as_json()
         for split in tree["splits"].values():
             del split["unknown_characters"]
-        return dict(_numbers({"vocabulary": tree["vocabulary"], **tree["splits"]}))
+        values = dotted({"vocabulary": tree["vocabulary"], **tree["splits"]})
+        return {key.replace(".", "/"): value for key, value in values if isinstance(value, int | float)}
 
 
 def open_corpus(directory: str) -> Artifact:
@@ -294,11 +296,3 @@ def _draw(total: int, count: int, seed: int) -> NDArray[np.int64]:
 
 def _rate(count: int, of: int) -> float | None:
     return count / of if of else None
-
-
-def _numbers(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, float]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _numbers(value, f"{above}{key}/")
-        elif isinstance(value, int | float):
-            yield f"{above}{key}", value

@@ -205,9 +205,7 @@ class Segmenter:
         starts[0] = (start, starts[0][1])
         marks = [start_mark] + [CONTINUATION] * (len(starts) - 1)
         ends = [at for at, _ in starts[1:]] + [end]
-        return [
-            (mark + word[at:until], bert_id) for mark, (at, bert_id), until in zip(marks, starts, ends, strict=True)
-        ]
+        return [(mark + word[at:stop], bert_id) for mark, (at, bert_id), stop in zip(marks, starts, ends, strict=True)]
 
 
 def chunk_pattern(isolated: str) -> str:

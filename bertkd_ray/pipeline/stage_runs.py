@@ -51,9 +51,8 @@ def tracked_curves(name: str, steps: int, run: Run) -> Iterator[RowCallback]:
                 # The start of the workers is no part of the rate, nor are rows that are handed out again.
                 is_new = row.time > newest and not handed_out
                 advance = progress.update if is_training and is_new else progress.resume
-                advance(
-                    row.step, **{label: row.metrics[key] for key, label in _DISPLAYED.items() if key in row.metrics}
-                )
+                figures = {label: row.metrics[key] for key, label in _DISPLAYED.items() if key in row.metrics}
+                advance(row.step, **figures)
                 newest, is_training = max(newest, row.time), is_new
             # Two series: both may have a row at the same step.
             for split in sorted({row.split for row in rows}):

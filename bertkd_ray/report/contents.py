@@ -253,15 +253,11 @@ def time_bars(stages: Mapping[str, Artifact]) -> list[Figure]:
     """The seconds of every artifact, the longest of them the whole bar; in the order in which they were finished."""
     total = sum(made.seconds for made in stages.values())
     longest = max(made.seconds for made in stages.values())
-    return [
-        Figure(
-            artifact_title(name, made),
-            human_seconds(made.seconds),
-            f"{100 * made.seconds / total:.0f}%" if total else "",
-            made.seconds / longest if longest else 0.0,
-        )
-        for name, made in sorted(stages.items(), key=lambda item: item[1].created)
-    ]
+    bars = []
+    for name, made in sorted(stages.items(), key=lambda item: item[1].created):
+        note, share = (f"{100 * made.seconds / total:.0f}%", made.seconds / longest) if total else ("", 0.0)
+        bars.append(Figure(artifact_title(name, made), human_seconds(made.seconds), note, share))
+    return bars
 
 
 def versions(stages: Mapping[str, Artifact]) -> list[tuple[str, str]]:

@@ -308,7 +308,7 @@ def _add_perplexity_axis(axes: Axes) -> None:
 
 
 def _finish(axes: Axes, label: str) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from matplotlib.ticker import MaxNLocator
 
     label_axes(axes, "optimizer step", label)
     if not axes.get_lines():
@@ -319,9 +319,7 @@ def _finish(axes: Axes, label: str) -> None:
     in_thousands = last_step >= 10_000
     axes.set_xlim(0, 1.03 * max(last_step, 1))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 2.5, 5, 10]))
-    axes.xaxis.set_major_formatter(
-        FuncFormatter(lambda step, _: f"{step / 1000:g}k" if in_thousands and step else f"{step:g}")
-    )
+    axes.xaxis.set_major_formatter(lambda step, _: f"{step / 1000:g}k" if in_thousands and step else f"{step:g}")
 
 
 def _draw_bars(axes: Axes, values: Mapping[str, float], form: str, colors: Sequence[str] = ()) -> None:

@@ -7,15 +7,7 @@ from statistics import fmean, stdev
 from typing import Any, Self
 
 from bertkd_ray.core.console import human_count
-from bertkd_ray.core.text_tables import (
-    NO_VALUE,
-    TableRow,
-    format_number,
-    format_p,
-    join_blocks,
-    markdown_table,
-    text_table,
-)
+from bertkd_ray.core.text_tables import NO_VALUE, format_number, format_p, join_blocks, markdown_table, text_table
 from bertkd_ray.report.tables import ArmResult, csv_text, seconds_table, signature_lines
 
 
@@ -164,11 +156,11 @@ def students_csv(arms: Sequence[StudyArm]) -> str:
     return csv_text(header, [[of[name] for name in header] for of in figures])
 
 
-def _tables(arms: Sequence[StudyArm]) -> list[list[TableRow]]:
+def _tables(arms: Sequence[StudyArm]) -> list[list[list[str]]]:
     return [_scores(arms), _more_scores(arms), _teachers(arms), seconds_table({arm.arm: arm.seconds for arm in arms})]
 
 
-def _scores(arms: Sequence[StudyArm]) -> list[TableRow]:
+def _scores(arms: Sequence[StudyArm]) -> list[list[str]]:
     rows = [["arm", "params", "valid BLEU", "test BLEU", "chrF", "Δ control", "p"]]
     for arm in arms:
         scores = [arm.spread(name).text() for name in ("valid_bleu", "test_bleu", "chrf")]
@@ -177,7 +169,7 @@ def _scores(arms: Sequence[StudyArm]) -> list[TableRow]:
     return rows
 
 
-def _more_scores(arms: Sequence[StudyArm]) -> list[TableRow]:
+def _more_scores(arms: Sequence[StudyArm]) -> list[list[str]]:
     """How well the references are predicted, and how long the translations are: what explains a score."""
     rows = [["arm", "valid perplexity", "valid accuracy", "length ratio", "legacy BLEU"]]
     for arm in arms:
@@ -188,7 +180,7 @@ def _more_scores(arms: Sequence[StudyArm]) -> list[TableRow]:
     return rows
 
 
-def _teachers(arms: Sequence[StudyArm]) -> list[TableRow]:
+def _teachers(arms: Sequence[StudyArm]) -> list[list[str]]:
     """One line a set of soft labels; nothing for a study without any."""
     of_arms: dict[TeacherFigures, list[str]] = {}
     for arm in arms:
@@ -204,7 +196,7 @@ def _teachers(arms: Sequence[StudyArm]) -> list[TableRow]:
     return rows
 
 
-def _students(arms: Sequence[StudyArm]) -> list[TableRow]:
+def _students(arms: Sequence[StudyArm]) -> list[list[str]]:
     rows = [["arm", "seed", "valid BLEU", "test BLEU", "chrF", "Δ control", "p", "MLflow run"]]
     for arm in arms:
         for result in arm.seeds:

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from bertkd_ray.core.ragged import Ragged, flat_positions, offsets_of
 
+_LABELS = ("topk_ids", "topk_logits", "logsumexp")
+
 
 @dataclass(frozen=True)
 class SoftLabels:
@@ -96,9 +98,7 @@ def decode_labels(table: pa.Table) -> SoftLabels:
     Raises ValueError when the columns' lengths do not belong together.
     """
     lengths = Ragged.from_arrow(table["tgt_ids"]).lengths
-    topk_ids, topk_logits, logsumexp = (
-        Ragged.from_arrow(table[name]) for name in ("topk_ids", "topk_logits", "logsumexp")
-    )
+    topk_ids, topk_logits, logsumexp = (Ragged.from_arrow(table[name]) for name in _LABELS)
     k = len(topk_ids.values) // max(1, len(logsumexp.values))
     belongs = (
         np.array_equal(logsumexp.lengths, lengths + 1)
@@ -121,14 +121,13 @@ def parquet_bytes(table: pa.Table, groups: Sequence[int]) -> bytes:
     Splitting the bytes of ids, logits and logsumexp into streams lets zstd see that the high bytes repeat: 28.9 bytes a
     target position at k = 8 and a vocabulary of 14,136, against 35.7 with Parquet's default dictionaries.
     """
-    split = ("topk_ids", "topk_logits", "logsumexp")
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,
         table.schema,
         compression="zstd",
         use_dictionary=[f"{name}.list.element" for name in ("src_ids", "tgt_ids")],
-        column_encoding={f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in split},
+        column_encoding={f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in _LABELS},
     ) as writer:
         for start, rows in zip(np.cumsum([0, *groups]), groups, strict=False):
             writer.write_table(table.slice(int(start), rows), row_group_size=rows)

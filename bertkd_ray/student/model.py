@@ -91,12 +91,8 @@ def decoder_hidden(model: M2M100ForConditionalGeneration, batch: StudentBatch) -
 @torch.no_grad()
 def _initialise(model: nn.Module, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
-    for module in model.modules():
-        if isinstance(module, nn.LayerNorm):
-            nn.init.ones_(module.weight)
-    for parameter in model.parameters():
+    for name, parameter in model.named_parameters():
         if parameter.ndim > 1:
             nn.init.xavier_uniform_(parameter, generator=generator)
-    for name, parameter in model.named_parameters():
-        if name.endswith(".bias"):
-            nn.init.zeros_(parameter)
+        else:
+            nn.init.constant_(parameter, 0.0 if name.endswith(".bias") else 1.0)

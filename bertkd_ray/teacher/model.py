@@ -67,9 +67,7 @@ class ConditionalMaskedLM(BertPreTrainedModel):
         )
         if attention_mask.dim() == 3:
             attention_mask = torch.where(attention_mask, 0.0, -1e9)[:, None]
-        mask: Any = create_bidirectional_mask(
-            config=self.config, inputs_embeds=hidden_NLH, attention_mask=attention_mask
-        )
+        mask: Any = create_bidirectional_mask(self.config, hidden_NLH, attention_mask)
         *layers, last = self.bert.encoder.layer
         for layer in layers:
             hidden_NLH = layer(hidden_NLH, mask)
@@ -140,7 +138,7 @@ def load_teacher(directory: str | Path, *, attention: str = "eager") -> Conditio
         )
     if config.get("left_to_right"):
         raise UserError(f"{directory} reads text from left to right as earlier versions did; run finetune again")
-    model, missing = _from_pretrained(directory, BertConfig.from_dict(config), attention)
+    model, missing = _from_pretrained(Path(directory), BertConfig.from_dict(config), attention)
     if missing:
         raise UserError(
             f"{directory} is not a complete teacher: {missing[0]} is missing or misshapen; run finetune again"
@@ -164,9 +162,7 @@ def _load_pretrained(directory: Path, config: BertConfig, attention: str) -> Con
     return model
 
 
-def _from_pretrained(
-    directory: str | Path, config: BertConfig, attention: str
-) -> tuple[ConditionalMaskedLM, list[str]]:
+def _from_pretrained(directory: Path, config: BertConfig, attention: str) -> tuple[ConditionalMaskedLM, list[str]]:
     """The model and the sorted names of the parameters that its files lack or have in another shape."""
     state: dict[str, Tensor] = {}
     for path in weight_files(directory):

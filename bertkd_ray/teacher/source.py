@@ -57,9 +57,8 @@ def _hub_directory(model_id: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        directory = snapshot_download(
-            model_id, allow_patterns=["*.json", "*.txt", "*.safetensors"], ignore_patterns=["*/*"]
-        )
+        wanted = ["*.json", "*.txt", "*.safetensors"]
+        return Path(snapshot_download(model_id, allow_patterns=wanted, ignore_patterns=["*/*"]))
     except (OSError, ValueError, RuntimeError) as error:  # the last where there is no home directory
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         hint = "check the id and the network"
@@ -68,7 +67,6 @@ def _hub_directory(model_id: str) -> Path:
         raise UserError(
             f"teacher.model: {model_id} is neither a directory nor a hub model that can be had ({hint}): {reason}"
         ) from error
-    return Path(directory)
 
 
 def check_bert(

@@ -156,6 +156,5 @@ def _reason(error: BaseException, uri: str) -> str:
 
 def short_timeouts() -> AbstractContextManager[None]:
     """One retry of ten seconds for a tracking server; mlflow's defaults wait for minutes, and a training with them."""
-    return default_variables(
-        {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_OPEN_TIMEOUT_S)}
-    )
+    limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_OPEN_TIMEOUT_S)}
+    return default_variables(limits)

@@ -25,6 +25,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.moses import to_raw
 from bertkd_ray.corpus.text_form import TextForm
+from bertkd_ray.corpus.tokenizer import decode, load_tokenizer
 from bertkd_ray.execution.attempts import STATS, Attempt, finished
 from bertkd_ray.execution.dead_letters import DeadLetter, ErrorBudget
 from bertkd_ray.execution.resumable_map import FileJob, FinishedFile, resumable_map
@@ -179,7 +180,6 @@ class PartTranslator:
 
     def __init__(self, job: TranslateJob) -> None:
         from bertkd_ray.core.devices import best_device, resolve_precision
-        from bertkd_ray.corpus.tokenizer import load_tokenizer
         from bertkd_ray.student.saved_model import load_student
 
         self._store, self._job = Store(job.storage), job
@@ -193,11 +193,8 @@ class PartTranslator:
 
     def __call__(self, part: Part) -> FinishedFile:
         """Writes the translations of one part, unless they are there."""
-        return _finished(self._store, self._job.staging, part) or self._write(part)
-
-    def _write(self, part: Part) -> FinishedFile:
-        from bertkd_ray.corpus.tokenizer import decode
-
+        if file := _finished(self._store, self._job.staging, part):
+            return file
         attempt = Attempt(self._store, self._job.staging, part.name)
         form = TextForm.of(self._corpus)
         rows = self._corpus.read_table(part.file).slice(part.start, part.rows)
