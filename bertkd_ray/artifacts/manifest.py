@@ -148,9 +148,6 @@ def _mistake(error: ValidationError) -> str:
 
 
 def _sealed(tree: dict[str, Any]) -> bytes:
-    checksum = hashlib.sha256(_json_bytes(tree)).hexdigest()
-    return _json_bytes({**tree, _CHECKSUM: checksum})
-
-
-def _json_bytes(tree: dict[str, Any]) -> bytes:
-    return json.dumps(tree, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
+    to_json = json.JSONEncoder(indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False).encode
+    checksum = hashlib.sha256(to_json(tree).encode()).hexdigest()
+    return to_json({**tree, _CHECKSUM: checksum}).encode()

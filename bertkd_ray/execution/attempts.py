@@ -133,13 +133,10 @@ def finished(store: Store, staging: str, name: str, *path: str) -> dict[str, Any
 
 
 def _read(store: Store, staging: str, name: str) -> _Ledger:
-    path = _path(staging, name)
-    if not store.exists(*path):
-        return _Ledger()
     try:
-        return _Ledger(**json.loads(store.read(*path)))
-    except (ValueError, TypeError):
-        # Cut off by a full disk, or of a version with other keys: the attempts are counted anew.
+        return _Ledger(**json.loads(store.read(*_path(staging, name))))
+    except (FileNotFoundError, ValueError, TypeError):
+        # Not there, cut off by a full disk, or of a version with other keys: the attempts are counted anew.
         return _Ledger()
 
 

@@ -21,12 +21,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.config import load_config, read_tree
 from bertkd_ray.config.study import load_study
 from bertkd_ray.core.console import human_bytes, log
+from bertkd_ray.core.environment import default_variables
 from bertkd_ray.core.errors import ReportedError, UserError, one_line
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.tracking.interface import NO_TRACKING
@@ -129,14 +130,6 @@ def _is_relative(tracking: str) -> bool:
     return scheme in ("", "file") and tracking not in (NO_TRACKING, "databricks") and not path.startswith(("/", "~"))
 
 
-class Package(NamedTuple):
-    """A working directory as it travels: a zip file of so many bytes, and the relative paths of the files in it."""
-
-    path: Path
-    bytes: int
-    names: frozenset[str]
-
-
 @dataclass(frozen=True)
 class Submitted:
     """A job that a cluster has taken."""
@@ -166,11 +159,11 @@ def submit(job: Job, address: str | None = None) -> Submitted:
     job.check()
     entrypoint, runtime_env = job.entrypoint(), job.runtime_env()
     client = _connect(address)
-    with packed(job.working_dir, runtime_env.pop("excludes", None) or []) as package:
-        if job.config_inside not in package.names:
+    with packed(job.working_dir, runtime_env.pop("excludes", None) or []) as (package, names):
+        if job.config_inside not in names:
             raise UserError(f"{job.config}: an ignore file keeps it out of the package; put it elsewhere")
-        log(f"{job.working_dir}: {len(package.names)} files, {human_bytes(package.bytes)} packed", stage="submit")
-        runtime_env["working_dir"] = str(package.path)
+        log(f"{job.working_dir}: {len(names)} files, {human_bytes(package.stat().st_size)} packed", stage="submit")
+        runtime_env["working_dir"] = str(package)
         with _server_errors(address):
             return Submitted(client, client.submit_job(entrypoint=entrypoint, runtime_env=runtime_env))
 
@@ -205,9 +198,10 @@ def follow(job: Submitted, out: TextIO) -> int:
 
 
 @contextmanager
-def packed(working_dir: str, excludes: list[str]) -> Iterator[Package]:
-    """A directory as a zip file, as Ray packs it: without what `.gitignore` and `.rayignore` name, `.git` and the like.
+def packed(working_dir: str, excludes: list[str]) -> Iterator[tuple[Path, set[str]]]:
+    """A directory as a zip file, as Ray packs it, and the paths of the files in it.
 
+    What `.gitignore` and `.rayignore` name, `.git` and the like are not in it.
     excludes: further patterns. Raises UserError for what is no directory, for a file that looks like a secret by its
     name, and for a package that no job server takes.
     """
@@ -224,7 +218,7 @@ def packed(working_dir: str, excludes: list[str]) -> Iterator[Package]:
         path = scratch / "working_dir.zip"
         create_package(working_dir, path, include_gitignore=True, excludes=excludes, logger=logger)
         with zipfile.ZipFile(path) as archive:
-            names = frozenset(name for name in archive.namelist() if not name.endswith("/"))
+            names = {name for name in archive.namelist() if not name.endswith("/")}
             secret = next((name for name in sorted(names) if _is_secret(archive, name, Path(working_dir))), None)
         # Whoever may see the job can fetch its package.
         if secret is not None:
@@ -232,13 +226,12 @@ def packed(working_dir: str, excludes: list[str]) -> Iterator[Package]:
                 f"--working-dir {working_dir}: {secret} looks like a secret and would travel with the job; "
                 "name it in .rayignore, or move it away"
             )
-        package = Package(path, path.stat().st_size, names)
-        if package.bytes >= GCS_STORAGE_MAX_SIZE:
+        if (size := path.stat().st_size) >= GCS_STORAGE_MAX_SIZE:
             raise UserError(
-                f"--working-dir {working_dir}: {human_bytes(package.bytes)} packed, and Ray takes less than "
+                f"--working-dir {working_dir}: {human_bytes(size)} packed, and Ray takes less than "
                 f"{human_bytes(GCS_STORAGE_MAX_SIZE)}; name in .rayignore what the job does not need"
             )
-        yield package
+        yield path, names
 
 
 def _is_secret(archive: zipfile.ZipFile, name: str, working_dir: Path) -> bool:
@@ -254,7 +247,7 @@ def _connect(address: str | None) -> JobSubmissionClient:
     """The client of a job server that answers, and that says nothing on the terminal."""
     if address is not None and "://" not in address:
         raise UserError(f"--address {address}: is no URL; the job server's is http://HOST:8265")
-    with _server_errors(address), _preferred(address):
+    with _server_errors(address), default_variables({_ADDRESS: address} if address else {}, override=True):
         target = os.environ.get(_ADDRESS) or os.environ.get("RAY_ADDRESS", "")
         if target.startswith(("http://", "https://")):
             # Ray's client has no time limit, and would wait for minutes.
@@ -269,20 +262,6 @@ def _connect(address: str | None) -> JobSubmissionClient:
         for module in (ray.dashboard.modules.dashboard_sdk, ray.dashboard.modules.job.sdk):
             module.logger.setLevel(logging.WARNING)
         return JobSubmissionClient(address)
-
-
-@contextmanager
-def _preferred(address: str | None) -> Iterator[None]:
-    """Ray's client takes this address, whatever the environment says."""
-    before = os.environ.get(_ADDRESS)
-    if address is not None:
-        os.environ[_ADDRESS] = address
-    try:
-        yield
-    finally:
-        os.environ.pop(_ADDRESS, None)
-        if before is not None:
-            os.environ[_ADDRESS] = before
 
 
 @contextmanager

@@ -79,6 +79,7 @@ def _save(directory: Path, student: StudentModel, card: Any, scratch: Path) -> N
     from mlflow.types import ColSpec, DataType, Schema
 
     is_raw = student.settings["text"] == "raw"
+    required = _REQUIRED if is_raw else (*_REQUIRED, "sacremoses")
     mlflow.pyfunc.save_model(
         path=directory,
         python_model=_SERVED,
@@ -89,15 +90,10 @@ def _save(directory: Path, student: StudentModel, card: Any, scratch: Path) -> N
             inputs=Schema([ColSpec(DataType.string, "text")]), outputs=Schema([ColSpec(DataType.string, "translation")])
         ),
         input_example={"text": [student.example]},
-        pip_requirements=_requirements() if is_raw else _requirements("sacremoses"),
+        # A build of its own (`2.13.0+cpu`) is on no index under that name.
+        pip_requirements=[f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in required],
         mlflow_model=card,
     )
-
-
-def _requirements(*more: str) -> list[str]:
-    """What a served student needs, each pinned to the version that is installed here."""
-    # A build of its own (`2.13.0+cpu`) is on no index under that name.
-    return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in (*_REQUIRED, *more)]
 
 
 def register(client: Any, name: str, uri: str, run_id: str, student: StudentModel) -> str:

@@ -28,7 +28,7 @@ class PreemptedError(RuntimeError):
     """A worker whose process is to end has written its checkpoint."""
 
 
-_sigterm = threading.Event()
+sigterm_received = threading.Event()
 _training = threading.Event()
 
 
@@ -41,7 +41,7 @@ def handle_sigterm(grace: float) -> None:
     def on_sigterm(number: int, _: FrameType | None) -> None:
         if not _training.is_set():
             sys.exit(128 + number)
-        _sigterm.set()
+        sigterm_received.set()
         end = threading.Timer(grace, os._exit, (128 + number,))
         end.daemon = True
         end.start()
@@ -57,8 +57,3 @@ def sigterm_as_notice() -> Iterator[None]:
         yield
     finally:
         _training.clear()
-
-
-def sigterm_received() -> bool:
-    """Whether SIGTERM has come."""
-    return _sigterm.is_set()

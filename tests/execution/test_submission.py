@@ -188,10 +188,10 @@ def test_what_ignore_files_name_stays_here(project):
         (project / name).write_bytes(b"x")
     (project / ".gitignore").write_text("artifacts/\n/inner/data\n", encoding="utf-8")
     (project / ".rayignore").write_text("notes\n", encoding="utf-8")
-    with packed(".", ["package"]) as package:
-        assert package.names == {"c.yaml", "inner/kept", ".gitignore", ".rayignore"}
-        assert 0 < package.bytes < 2000
-    assert not package.path.exists()
+    with packed(".", ["package"]) as (package, names):
+        assert names == {"c.yaml", "inner/kept", ".gitignore", ".rayignore"}
+        assert 0 < package.stat().st_size < 2000
+    assert not package.exists()
 
 
 SECRETS = [
@@ -233,8 +233,8 @@ def test_a_file_that_looks_like_a_secret_is_named_and_stays_here(project, name):
         "name it in .rayignore, or move it away"
     )
     (project / ".rayignore").write_text(f"{name}\n", encoding="utf-8")
-    with packed(".", []) as package:
-        assert package.names == {"c.yaml", ".rayignore"}
+    with packed(".", []) as (_, names):
+        assert names == {"c.yaml", ".rayignore"}
 
 
 def test_a_link_to_a_secret_and_a_private_key_by_another_name_stay_here(project, tmp_path):
@@ -255,8 +255,8 @@ def test_what_compose_has_the_user_write_is_in_both_ignore_files(project):
         (project / name).write_text("PASSWORD=none", encoding="utf-8")
     for ignore in (".rayignore", ".gitignore"):
         shutil.copy(ROOT / ignore, project / ignore)
-        with packed(".", []) as package:
-            assert package.names == {"c.yaml", ignore}
+        with packed(".", []) as (_, names):
+            assert names == {"c.yaml", ignore}
         (project / ignore).unlink()
 
 
@@ -264,8 +264,8 @@ def test_examples_public_keys_and_modules_travel(project):
     harmless = {".env.example", "id_rsa.pub", "secrets.py", "keys.txt", "environment.env.template", "tokenizer.json"}
     for name in harmless:
         (project / name).write_text("x", encoding="utf-8")
-    with packed(".", []) as package:
-        assert package.names == {"c.yaml", *harmless}
+    with packed(".", []) as (_, names):
+        assert names == {"c.yaml", *harmless}
 
 
 def test_a_package_over_rays_limit_is_one_line(project, monkeypatch):

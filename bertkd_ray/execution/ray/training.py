@@ -105,7 +105,7 @@ class RayTrainContext:
         ends_soon = asks and get_preemption_info() is not None
         if ends_soon:
             self._ends_soon.set()
-        if sigterm_received():
+        if sigterm_received.is_set():
             return Notice.TERMINATE
         return Notice.CHECKPOINT if ends_soon else Notice.NONE
 
