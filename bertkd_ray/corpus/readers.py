@@ -40,14 +40,6 @@ _BLOCK_LINES = 4096
 _BUFFER_BYTES = 1 << 18
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _JSON_NAMES = {dict: "an object", list: "a list", bool: "a truth value", type(None): "null"}
-# The first bytes of what is read, and of what is not.
-_PACKED = {
-    b"\x1f\x8b": "gzip",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"\x50\x2a\x4d\x18": "zstd",  # by pzstd
-    b"\xfd7zXZ\x00": "xz",
-    b"BZh": "bzip2",
-}
 
 
 class _MultiStream(io.RawIOBase):
@@ -78,11 +70,14 @@ class _MultiStream(io.RawIOBase):
         return unpacked
 
 
-_UNPACKERS: dict[str, Callable[[Any], Any]] = {
-    "gzip": gzip.open,
-    "zstd": partial(pa.CompressedInputStream, compression="zstd"),
-    "xz": partial(_MultiStream, partial(lzma.LZMADecompressor, lzma.FORMAT_XZ)),
-    "bzip2": partial(_MultiStream, bz2.BZ2Decompressor),
+_ZSTD = "zstd", partial(pa.CompressedInputStream, compression="zstd")
+# The first bytes of what is read, and of what is not.
+_PACKED: dict[bytes, tuple[str, Callable[[Any], Any]]] = {
+    b"\x1f\x8b": ("gzip", gzip.open),
+    b"\x28\xb5\x2f\xfd": _ZSTD,
+    b"\x50\x2a\x4d\x18": _ZSTD,  # by pzstd
+    b"\xfd7zXZ\x00": ("xz", partial(_MultiStream, partial(lzma.LZMADecompressor, lzma.FORMAT_XZ))),
+    b"BZh": ("bzip2", partial(_MultiStream, bz2.BZ2Decompressor)),
 }
 _NOT_READ = {
     b"PK\x03\x04": "a ZIP archive",
@@ -106,11 +101,11 @@ def open_bytes(path: str, *, once: bool = False) -> Iterator[IO[bytes]]:
         opened = stack.enter_context(_open(path, once))
         raw = stack.enter_context(io.BufferedReader(_Checked(opened, path), _BUFFER_BYTES))
         first = raw.peek(_MAGIC_BYTES)
-        kind = next((kind for magic, kind in _PACKED.items() if first.startswith(magic)), None)
-        if kind is not None:
-            unpacked = stack.enter_context(_UNPACKERS[kind](raw))
-            yield stack.enter_context(io.BufferedReader(_Checked(unpacked, path, kind), _BUFFER_BYTES))
-            return
+        for magic, (kind, unpack) in _PACKED.items():
+            if first.startswith(magic):
+                unpacked = stack.enter_context(unpack(raw))
+                yield stack.enter_context(io.BufferedReader(_Checked(unpacked, path, kind), _BUFFER_BYTES))
+                return
         if what := next((what for magic, what in _NOT_READ.items() if first.startswith(magic)), None):
             raise UserError(f"{path}: is {what}, not text; unpack it, or pack the text with gzip, bzip2, xz or zstd")
         yield raw

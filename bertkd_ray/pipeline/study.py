@@ -105,15 +105,23 @@ class StudyRunner(ExitStack):
         started = time.perf_counter()
         log(f"{place} of {len(self.study.trials)}: {trial.arm}, seed {trial.seed}", stage="study")
         with trial_pipeline(trial, self.parent_run.run_id, self.session) as pipeline:
-            student = _student_of(trial, pipeline)
-        scores = student.result.scores
+            translation = pipeline.make(TRANSLATE.name, trial.arm)
+            student = pipeline.make(DISTILL.name, trial.arm)
+            results = pipeline.results
+            (scores,) = results.arms
+            history = results.histories[trial.arm]
+            with failures_logged():  # in its run, whoever made it when
+                record_student(pipeline.parent_run, scores, student, translation, history)
+            run_id = pipeline.parent_run.run_id
+        stages, uris = pipeline.outcome.stages, (student.display_uri, translation.display_uri)
         log(
             f"{trial.arm}, seed {trial.seed}: valid BLEU {scores.valid_bleu:.2f}, test BLEU {scores.test_bleu:.2f} "
             f"after {human_seconds(time.perf_counter() - started)}",
             stage="study",
         )
-        self._keep_stages(trial, pipeline.outcome.stages)
-        return student
+        self._keep_stages(trial, stages)
+        result = study_report.SeedResult(trial.seed, scores, *uris, run_id, _teacher(stages))
+        return _Student(trial, result, history, translation)
 
     def _keep_stages(self, trial: Trial, stages: Mapping[str, StageResult]) -> None:
         """Stages of one arm and seed by `stage/arm/seed`; shared ones once, with the first arm where several differ."""
@@ -212,21 +220,6 @@ def trial_pipeline(trial: Trial, parent: str, session: Session | None = None) ->
     key = f"trial:{trial.arm}:{trial.seed}:{_digest(trial)}"
     run = RunIdentity(f"{trial.arm}/seed-{trial.seed}", key, tags, parent)
     return Pipeline(trial.config, session=session, run=run)
-
-
-def _student_of(trial: Trial, pipeline: Pipeline) -> _Student:
-    """The student, its translations and scores, and its curve and scores in its run, whoever made them when."""
-    outcome = pipeline.outcome
-    translation = pipeline.make(TRANSLATE.name, trial.arm)
-    student = pipeline.make(DISTILL.name, trial.arm)
-    results = pipeline.results
-    (scores,) = results.arms
-    history = results.histories[trial.arm]
-    with failures_logged():
-        record_student(pipeline.parent_run, scores, student, translation, history)
-    uris = student.display_uri, translation.display_uri, pipeline.parent_run.run_id
-    result = study_report.SeedResult(trial.seed, scores, *uris, teacher=_teacher(outcome.stages))
-    return _Student(trial, result, history, translation)
 
 
 def _teacher(stages: Mapping[str, StageResult]) -> study_report.TeacherFigures | None:

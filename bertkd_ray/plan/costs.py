@@ -85,10 +85,8 @@ class PipelinePlan:
     @property
     def total(self) -> StagePlan:
         """The sum of all stages."""
-        figures = {
-            name: sum(getattr(stage, name) for stage in self.stages)
-            for name in ("tokens", "flops", "device_hours", "bytes")
-        }
+        names = ("tokens", "flops", "device_hours", "bytes")
+        figures = {name: sum(getattr(stage, name) for stage in self.stages) for name in names}
         return StagePlan("all", None, None, padding=None, **figures)
 
     @property
@@ -181,7 +179,10 @@ class _Planner:
         teacher = config.teacher
 
         def forward(batch: BatchLengths) -> float:
-            return batch.teacher_flops(self._teacher, teacher.direction, _masked(batch, teacher))
+            # All positions from left to right, else the expected ones: of every pair one at least.
+            positions, p = batch.tgt + 1, teacher.mask_probability
+            masked = positions if teacher.direction == "left_to_right" else p * positions + (1 - p) ** positions
+            return batch.teacher_flops(self._teacher, teacher.direction, float(masked.sum()))
 
         return self._training(name, teacher, config.seed, forward, self._teacher.parameters)
 
@@ -275,14 +276,6 @@ def teacher_size(teacher: TeacherConfig, vocabulary: int) -> TeacherSize:
 def student_size(student: StudentConfig, vocabulary: int) -> StudentSize:
     """The student of a configuration."""
     return StudentSize(student.encoder_layers, student.decoder_layers, student.width, student.ffn, vocabulary)
-
-
-def _masked(batch: BatchLengths, teacher: TeacherConfig) -> float:
-    """Expected masked positions of a batch: all from left to right, else one of a pair at least."""
-    positions, probability = batch.tgt + 1, teacher.mask_probability
-    if teacher.direction == "left_to_right":
-        return float(positions.sum())
-    return float(np.sum(probability * positions + (1 - probability) ** positions))
 
 
 def _without_name(stage: StagePlan) -> dict[str, Any]:

@@ -136,19 +136,15 @@ def _export(
                 _convert(student, directory, quantization)
             else:
                 lineage.student.copy(MODEL, directory)
-                _adapt(directory, settings)
+                # So that plain `transformers` translates as this package does.
+                changes = {"tokenizer_class": TOKENIZER_CLASS, "model_input_names": MODEL_INPUT_NAMES}
+                _change_json(directory / _TOKENIZER_CONFIG, model_max_length=settings.max_tokens + 1, **changes)
+                _change_json(directory / _GENERATION_CONFIG, **_generation(settings))
             (directory / SETTINGS).write_text(settings.model_dump_json(indent=1) + "\n", encoding="utf-8")
             (directory / CARD).write_text(model_card(lineage, settings, form, license=license), encoding="utf-8")
         measurement = measure(lineage, student, output, settings, sentences) if sentences else None
     size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
     return Exported(output, form, size, measurement)
-
-
-def _adapt(directory: Path, settings: LineSettings) -> None:
-    """Makes a model directory of `transformers` translate as this package does."""
-    changes = {"tokenizer_class": TOKENIZER_CLASS, "model_input_names": MODEL_INPUT_NAMES}
-    _change_json(directory / _TOKENIZER_CONFIG, model_max_length=settings.max_tokens + 1, **changes)
-    _change_json(directory / _GENERATION_CONFIG, **_generation(settings))
 
 
 def _convert(student: Path, directory: Path, quantization: str) -> None:
