@@ -19,11 +19,8 @@ beside it. In MLflow every corpus has one run, so that corpora compare.
 
 def add_options(parser: ArgumentParser) -> None:
     """The corpus, and which of its pairs are printed."""
-    parser.add_argument(
-        "config",
-        metavar="CORPUS",
-        help="a CONFIG.yaml, whose corpus is prepared first, or a corpus artifact's DIR or URI",
-    )
+    help = "a CONFIG.yaml, whose corpus is prepared first, or a corpus artifact's DIR or URI"
+    parser.add_argument("config", metavar="CORPUS", help=help)
     add_overrides(parser)
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="which pairs are shown (default: 1)")
     add_json(parser)

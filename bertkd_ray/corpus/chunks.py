@@ -77,7 +77,7 @@ def packed(rows: Iterable[tuple[str, int]], size: int) -> list[list[str]]:
 
 
 def write_tables(store: Store, tables: list[pa.Table], *path: str) -> None:
-    """Writes what a pass leaves for the next, tables with one schema, in one step; `read_nth_table` reads one of them.
+    """Writes what a pass leaves for the next, tables with one schema, in one step; `read_table` reads one or all.
 
     After a crash of the machine all passes begin anew, so nothing waits for the disk.
     """
@@ -89,16 +89,11 @@ def write_tables(store: Store, tables: list[pa.Table], *path: str) -> None:
     store.write(sink.getvalue(), *path, lasting=False)
 
 
-def read_table(store: Store, *path: str) -> pa.Table:
-    """All that `write_tables` wrote."""
+def read_table(store: Store, *path: str, index: int | None = None) -> pa.Table:
+    """What `write_tables` wrote: all of it, or the table of this index alone."""
     with store.open_input(*path) as source:
-        return pa.ipc.open_file(source).read_all()
-
-
-def read_nth_table(store: Store, index: int, *path: str) -> pa.Table:
-    """One of the tables that `write_tables` wrote."""
-    with store.open_input(*path) as source:
-        return pa.Table.from_batches([pa.ipc.open_file(source).get_batch(index)])
+        file = pa.ipc.open_file(source)
+        return file.read_all() if index is None else pa.Table.from_batches([file.get_batch(index)])
 
 
 def _resized(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:

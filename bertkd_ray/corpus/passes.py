@@ -25,7 +25,7 @@ from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config.corpus import SPLITS, CorpusConfig
 from bertkd_ray.corpus import cleaning, deduplication
 from bertkd_ray.corpus.bert_tokenizer import load_bert_tokenizer
-from bertkd_ray.corpus.chunks import Chunk, read_nth_table, read_table, write_tables
+from bertkd_ray.corpus.chunks import Chunk, read_table, write_tables
 from bertkd_ray.corpus.cleaning import KEPT, copies, count_reasons
 from bertkd_ray.corpus.moses import unescape_moses
 from bertkd_ray.corpus.readers import PAIRS
@@ -107,7 +107,7 @@ def find_duplicates_in_bucket(bucket: int, job: PrepareJob) -> PrepareStats:
     store = Store(job.storage)
     names = [f"{group:06d}.arrow" for group in range(len(job.group_starts))]
     drops = deduplication.find_duplicates(
-        pa.concat_tables([read_nth_table(store, bucket, job.staging, "hashes", name) for name in names])
+        pa.concat_tables([read_table(store, job.staging, "hashes", name, index=bucket) for name in names])
     )
     starts = np.asarray(job.group_starts, np.int64) << _PLACE_BITS
     ends = [*np.searchsorted(drops["place"].to_numpy(), starts).tolist(), len(drops)]
@@ -121,7 +121,7 @@ def apply_drops(group: ChunkGroup, job: PrepareJob) -> PrepareStats:
     store, stats = Store(job.storage), PrepareStats()
     number, chunks = group
     names = [f"{bucket:06d}.arrow" for bucket in range(job.buckets)]
-    drops = pa.concat_tables([read_nth_table(store, number, job.staging, "drops", name) for name in names])
+    drops = pa.concat_tables([read_table(store, job.staging, "drops", name, index=number) for name in names])
     positions, reasons = drops["place"].to_numpy(), drops["reason"].to_numpy()
     for chunk in chunks:
         for split in SPLITS:
@@ -168,9 +168,8 @@ def _encoded(store: Store, job: PrepareJob, fragment: PendingFragment) -> tuple[
     counts: Counter[str] = Counter()
     keep = np.ones(len(text), dtype=bool)
     if not corpus.is_given_test(split):
-        reasons = cleaning.filter_by_length(
-            ids["src"].lengths, ids["tgt"].lengths, corpus.max_side_tokens, corpus.max_pair_tokens
-        )
+        lengths = ids["src"].lengths, ids["tgt"].lengths
+        reasons = cleaning.filter_by_length(*lengths, corpus.max_side_tokens, corpus.max_pair_tokens)
         keep = reasons == KEPT
         counts.update(count_reasons(reasons, cleaning.TOKEN_REASONS))
     times = copies(text["id"].to_numpy(), weights(corpus)) if split == "train" else np.ones(len(text), np.int64)

@@ -61,7 +61,10 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
     segmenter = _share_bert(pending, bert)
     chunks = split_into_chunks(pending, config.corpus)
     _require_unchanged(pending, source_hashes(config.corpus))
-    _warn_of_swapped_sides(pending, config, chunks)
+    first = {chunk.split: chunk for chunk in reversed(chunks)}
+    samples = {split: read_table(pending.store, pending.staging, "raw", chunk.name) for split, chunk in first.items()}
+    for remark in (*swapped_names(config.corpus), *swapped_splits(samples)):
+        log(f"warning: {remark}", stage="prepare")
     runtime.start()
     job = PrepareJob(pending.store.uri, pending.staging, pending.directory, config.corpus)
     stats = _clean(job, runtime, chunks)
@@ -159,13 +162,6 @@ def _counts(corpus: CorpusConfig, split: str, counts: Counter[str]) -> dict[str,
         empty = f"held_out: {share} took none of train, raise it" if share else "the files are empty"
         raise UserError(f"corpus.{split}: no pair is left ({reasons or empty})")
     return {"read": counts["read"], "pairs": counts["pairs"], **dropped, **counts}
-
-
-def _warn_of_swapped_sides(pending: PendingArtifact, config: Config, chunks: list[Chunk]) -> None:
-    first = {chunk.split: chunk for chunk in reversed(chunks)}
-    samples = {split: read_table(pending.store, pending.staging, "raw", chunk.name) for split, chunk in first.items()}
-    for remark in (*swapped_names(config.corpus), *swapped_splits(samples)):
-        log(f"warning: {remark}", stage="prepare")
 
 
 def _metrics(info: dict[str, Any]) -> dict[str, float]:

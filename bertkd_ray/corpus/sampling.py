@@ -144,10 +144,8 @@ def shape_of_text(corpus: CorpusConfig, bert: str) -> CorpusShape:
         ids = {side: encode(tokenizer, sample.text[side].to_pylist()) for side in ("src", "tgt")}
         kept = np.arange(len(sample.text))
         if split != "test":
-            reasons = filter_by_length(
-                ids["src"].lengths, ids["tgt"].lengths, corpus.max_side_tokens, corpus.max_pair_tokens
-            )
-            kept = np.flatnonzero(reasons == KEPT)
+            lengths = ids["src"].lengths, ids["tgt"].lengths
+            kept = np.flatnonzero(filter_by_length(*lengths, corpus.max_side_tokens, corpus.max_pair_tokens) == KEPT)
         if not len(kept):
             raise _none_left(split, len(sample.text))
         pairs = sample.pairs * len(kept) / len(sample.text)

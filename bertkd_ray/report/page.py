@@ -71,6 +71,7 @@ def _context(results: Results) -> dict[str, Any]:
     arms = {name: history for name, history in results.histories.items() if name != TEACHER}
     corpus, labels = results.stages[PREPARE.name], results.stages.get(EXTRACT.name)
     tree = results.config.model_dump(mode="json")
+    students = [*translation_loss_panels(arms), *translation_quality_panels(arms)] if arms else []
     lengths = length_panels({split: read_lengths(corpus, split) for split in SPLITS})
     finished = datetime.fromisoformat(max(artifact.created for artifact in results.stages.values()))
     return {
@@ -80,9 +81,7 @@ def _context(results: Results) -> dict[str, Any]:
         "fidelity": contents.fidelity_bars(labels) if labels else [],
         "figures": {
             "teacher": _figures("teacher", finetuning_panels(teacher[TEACHER]) if teacher else []),
-            "students": _figures(
-                "students", [*translation_loss_panels(arms), *translation_quality_panels(arms)] if arms else []
-            ),
+            "students": _figures("students", students),
             "lengths": _figures("lengths", lengths, (4.0, 3.0)),
         },
         "finished": f"{finished.day} {finished:%B %Y, %H:%M} UTC",
@@ -109,10 +108,8 @@ def _context(results: Results) -> dict[str, Any]:
 
 def _figures(section: str, panels: Sequence[Panel], inches: tuple[float, float] = (4.5, 3.3)) -> list[tuple[str, str]]:
     """Title and `svg` element of each."""
-    return [
-        (panel.title, inline_svg(panel, f"figure-{section}-{place}", inches))
-        for place, panel in enumerate(panels, start=1)
-    ]
+    numbered = enumerate(panels, start=1)
+    return [(panel.title, inline_svg(panel, f"figure-{section}-{place}", inches)) for place, panel in numbered]
 
 
 def _samples(results: Results) -> list[dict[str, Any]]:

@@ -12,7 +12,6 @@ from bertkd_ray.corpus.chunks import (
     Chunk,
     grouped,
     packed,
-    read_nth_table,
     read_table,
     split_into_chunks,
     write_tables,
@@ -80,7 +79,7 @@ def test_a_fragment_has_its_row_groups(work):
 def test_tables_come_back_together_and_alone(work):
     table = pa.concat_tables([pa.table({"x": [str(x)], "y": [x]}) for x in range(10)])
     write_tables(work.store, [table[:0], table[3:5], table[:0]], "b.arrow")
-    assert [read_nth_table(work.store, i, "b.arrow")["x"].to_pylist() for i in range(3)] == [[], ["3", "4"], []]
+    assert [read_table(work.store, "b.arrow", index=i)["x"].to_pylist() for i in range(3)] == [[], ["3", "4"], []]
     assert read_table(work.store, "b.arrow").equals(table[3:5])
     write_tables(work.store, [table[:0]], "c.arrow")
     assert read_table(work.store, "c.arrow").equals(table[:0])
