@@ -60,7 +60,10 @@ def read_iwslt14(path: str, split: str, *, src_lang: str, tgt_lang: str, text: s
         )
     languages = (src_lang, tgt_lang)
     if split == "test":
-        yield from _test_pairs(path, languages, text)
+        for test_set in _TEST_SETS:
+            names = [f"IWSLT14.{test_set}.de-en.{language}.xml" for language in languages]
+            for lines in _aligned(names, [_segments(path, name) for name in names]):
+                yield _in_form(lines, _tokenise(lines, languages) if text == "paper" else lines, text)
         return
     if split not in EXPECTED_PAIRS:
         raise ValueError(f"no split {split!r}")
@@ -106,13 +109,6 @@ def _kept_pairs(path: str, languages: tuple[str, str], text: str) -> Iterator[tu
         tokens = _tokenise(lines, languages)
         if _is_kept(*tokens):
             yield _in_form(lines, tokens, text)
-
-
-def _test_pairs(path: str, languages: tuple[str, str], text: str) -> Iterator[tuple[str, str]]:
-    for test_set in _TEST_SETS:
-        names = [f"IWSLT14.{test_set}.de-en.{language}.xml" for language in languages]
-        for lines in _aligned(names, [_segments(path, name) for name in names]):
-            yield _in_form(lines, _tokenise(lines, languages) if text == "paper" else lines, text)
 
 
 def _segments(path: str, name: str) -> Iterator[str]:

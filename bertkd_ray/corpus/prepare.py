@@ -63,8 +63,8 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
     _require_unchanged(pending, source_hashes(config.corpus))
     first = {chunk.split: chunk for chunk in reversed(chunks)}
     samples = {split: read_table(pending.store, pending.staging, "raw", chunk.name) for split, chunk in first.items()}
-    for remark in (*swapped_names(config.corpus), *swapped_splits(samples)):
-        log(f"warning: {remark}", stage="prepare")
+    for swapped in (*swapped_names(config.corpus), *swapped_splits(samples)):
+        log(f"warning: {swapped}", stage="prepare")
     runtime.start()
     job = PrepareJob(pending.store.uri, pending.staging, pending.directory, config.corpus)
     stats = _clean(job, runtime, chunks)

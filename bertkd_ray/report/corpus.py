@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterator
 
 from bertkd_ray.core.text_tables import NO_VALUE, TableRow, format_number, join_blocks, text_table
-from bertkd_ray.corpus.inspect import CorpusFigures, SamplePair, SideFigures, SplitFigures, VocabularyFigures
+from bertkd_ray.corpus.inspect import CorpusFigures, SideFigures, SplitFigures, VocabularyFigures
 
 _WIDTH = 100
 _LABEL = 10
@@ -20,8 +20,11 @@ def corpus_text(figures: CorpusFigures) -> str:
         [line.rstrip() for line in text_table(_table(figures.splits, figures.languages))],
         list(_warnings(figures.splits)),
         [f"{len(figures.samples)} pairs of train, drawn by --seed {figures.seed}"],
-        *map(_sample, figures.samples),
     ]
+    for pair in figures.samples:
+        source = [*wrapped("  source", pair.src.split(), whole=True), *wrapped("", pair.src_tokens, whole=False)]
+        target = [*wrapped("  target", pair.tgt.split(), whole=True), *wrapped("", pair.tgt_tokens, whole=False)]
+        blocks.append([f"id {pair.id}", *source, *target])
     return join_blocks(blocks)
 
 
@@ -81,12 +84,6 @@ def _warnings(splits: dict[str, SplitFigures]) -> Iterator[str]:
             counts = " and ".join(f"{side.unknown:,} of {side.tokens:,} {title}" for title, side in unknown.items())
             seen = "  ".join(f"{_visible(char)} ×{count:,}" for char, count in split.unknown_characters.items())
             yield f"! {name}: {counts} tokens are unknown. Characters that train lacks: {seen or 'none'}"
-
-
-def _sample(sample: SamplePair) -> list[str]:
-    source = [*wrapped("  source", sample.src.split(), whole=True), *wrapped("", sample.src_tokens, whole=False)]
-    target = [*wrapped("  target", sample.tgt.split(), whole=True), *wrapped("", sample.tgt_tokens, whole=False)]
-    return [f"id {sample.id}", *source, *target]
 
 
 def wrapped(label: str, words: list[str], *, whole: bool, indent: int = _LABEL) -> Iterator[str]:

@@ -115,7 +115,13 @@ class Scorer:
         than the BERT's positions.
         """
         positions = tgt.lengths + 1
-        self._check_length(src.lengths + tgt.lengths + SPECIAL_TOKENS_PER_PAIR, ids)
+        lengths = src.lengths + tgt.lengths + SPECIAL_TOKENS_PER_PAIR
+        if lengths.max(initial=0) > self.max_tokens:
+            pair = int(lengths.argmax())
+            raise UserError(
+                f"pair {ids[pair]} takes {lengths[pair]} tokens with its {SPECIAL_TOKENS_PER_PAIR} special ones, "
+                f"the teacher has {self.max_tokens} positions; lower the corpus's length limit and prepare it again"
+            )
         tokens = input_lengths(src.lengths, tgt.lengths, self.direction)
         order = np.argsort(-tokens, kind="stable")
         offsets = offsets_of(positions)
@@ -182,14 +188,6 @@ class Scorer:
         if self.device.type == "cuda":
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
-
-    def _check_length(self, tokens: NDArray[np.int64], ids: NDArray[np.int64]) -> None:
-        if tokens.max(initial=0) > self.max_tokens:
-            pair = int(tokens.argmax())
-            raise UserError(
-                f"pair {ids[pair]} takes {tokens[pair]} tokens with its {SPECIAL_TOKENS_PER_PAIR} special ones, "
-                f"the teacher has {self.max_tokens} positions; lower the corpus's length limit and prepare it again"
-            )
 
 
 def _beyond_float16(
