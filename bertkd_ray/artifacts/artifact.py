@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -21,15 +21,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from bertkd_ray.artifacts.manifest import (
-    MANIFEST,
-    PARQUET,
-    SCHEMA_VERSION,
-    FileEntry,
-    Manifest,
-    ManifestError,
-    UnknownSchemaError,
-)
+from bertkd_ray.artifacts import manifest
+from bertkd_ray.artifacts.manifest import MANIFEST, SCHEMA_VERSION, FileEntry, Manifest
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import UserError
@@ -177,14 +170,14 @@ def load(store: Store, directory: str) -> Artifact:
     """
     where = f"{directory}/{MANIFEST}"
     try:
-        manifest = Manifest.from_bytes(store.read(directory, MANIFEST))
-    except UnknownSchemaError as error:
+        fields = Manifest.from_bytes(store.read(directory, MANIFEST))
+    except manifest.UnknownSchemaError as error:
         raise UserError(f"{where}: {error}; use another storage or the version that wrote it") from None
-    except ManifestError as error:
+    except manifest.ManifestError as error:
         raise UserError(f"{where}: {error}; {_again(store, directory)}") from None
-    if manifest.directory != directory:
-        raise UserError(f"{where}: is that of {manifest.directory}; give the directory its name back, or move it")
-    return Artifact(**vars(manifest), store=store)
+    if fields.directory != directory:
+        raise UserError(f"{where}: is that of {fields.directory}; give the directory its name back, or move it")
+    return Artifact(**vars(fields), store=store)
 
 
 def _again(store: Store, directory: str) -> str:
@@ -269,9 +262,9 @@ class PendingArtifact:
     def _entry(self, name: str, size: int) -> FileEntry:
         import pyarrow.parquet as pq
 
-        row_groups: list[int] = []
-        if name.endswith(PARQUET):
-            with self.store.open_input(self.directory, name) as source:
-                footer = pq.read_metadata(source)
-            row_groups = [footer.row_group(index).num_rows for index in range(footer.num_row_groups)]
-        return FileEntry(name, size, self.store.sha256(self.directory, name), row_groups)
+        entry = FileEntry(name, size, self.store.sha256(self.directory, name))
+        if not entry.is_parquet:
+            return entry
+        with self.store.open_input(self.directory, name) as source:
+            footer = pq.read_metadata(source)
+        return replace(entry, row_groups=[footer.row_group(i).num_rows for i in range(footer.num_row_groups)])

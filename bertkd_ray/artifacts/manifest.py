@@ -13,8 +13,6 @@ from pydantic import TypeAdapter, ValidationError
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 """The file in an artifact's directory that holds its manifest."""
-PARQUET = ".parquet"
-"""How the names of Parquet files end, the only ones with row groups."""
 _CHECKSUM = "checksum"
 
 
@@ -41,8 +39,8 @@ class FileEntry:
 
     @property
     def is_parquet(self) -> bool:
-        """Whether the file is a Parquet file, by its name."""
-        return self.path.endswith(PARQUET)
+        """Whether the file is a Parquet file, by its name; no others have row groups."""
+        return self.path.endswith(".parquet")
 
     @property
     def rows(self) -> int:

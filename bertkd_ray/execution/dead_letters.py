@@ -15,13 +15,7 @@ from bertkd_ray.core.errors import UserError
 DEAD_LETTERS = "rejects.parquet"
 """The table in an artifact; there is none where nothing was rejected."""
 DEAD_LETTERS_SCHEMA = pa.schema(
-    [
-        ("id", pa.int64()),
-        ("reason", pa.string()),
-        ("tries", pa.int32()),
-        ("fragment", pa.string()),
-        ("traceback", pa.string()),
-    ]
+    {"id": pa.int64(), "reason": pa.string(), "tries": pa.int32(), "fragment": pa.string(), "traceback": pa.string()}
 )
 _REASONS_SHOWN = 3
 _REASON_LETTERS = 160  # of a reason in a message

@@ -82,7 +82,7 @@ class RunIdentity:
     key: str
     """By which the run is found again."""
     tags: Mapping[str, Any]
-    parent: str | None = None
+    parent: str = ""
 
 
 class Pipeline(ExitStack):

@@ -14,6 +14,8 @@ NO_TRACKING = "none"
 """The tracking URI under which nothing is tracked."""
 
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
+RunValues = Mapping[str, Any]
+"""Parameters or tags by name."""
 MetricRow = tuple[int, Mapping[str, float], int]
 """(step, values by metric key, milliseconds since 1970)"""
 
@@ -64,14 +66,14 @@ class Run:
     def __init__(self, run_id: str = "") -> None:
         self.run_id = run_id
 
-    def log_params(self, params: Mapping[str, Any]) -> None:
+    def log_params(self, params: RunValues) -> None:
         """Log parameters; nested mappings become dotted keys, values that are neither text nor paths become JSON.
 
         URIs are logged without credentials. A parameter already logged with another value keeps it, and the new value
         goes to the tag `bertkd.changed.<key>`. A value over MLflow's limit is cut, and its end says so.
         """
 
-    def set_tags(self, tags: Mapping[str, Any]) -> None:
+    def set_tags(self, tags: RunValues) -> None:
         """Set tags, written as parameters are; existing ones are replaced."""
 
     def log_metrics(self, rows: Iterable[MetricRow], *, series: str = "train") -> None:
@@ -115,18 +117,12 @@ class Tracker:
         return None
 
     def run(
-        self,
-        name: str,
-        *,
-        key: str,
-        parent: str | None = None,
-        params: Mapping[str, Any] | None = None,
-        tags: Mapping[str, Any] | None = None,
+        self, name: str, *, key: str, parent: str = "", params: RunValues | None = None, tags: RunValues | None = None
     ) -> Run:
         """The experiment's run of this key under this parent, set to RUNNING again, or a new one.
 
         name: what the run is called in MLflow; key: what it is found by (a fingerprint, say); parent: the id of the
-        run above it.
+        run above it, empty where there is none.
         """
         return Run()
 

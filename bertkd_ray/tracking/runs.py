@@ -23,7 +23,7 @@ from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import one_line
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.tracking import models
-from bertkd_ray.tracking.interface import InputArtifact, MetricRow, Run, RunStatus, StudentModel, Tracker
+from bertkd_ray.tracking.interface import InputArtifact, MetricRow, Run, RunStatus, RunValues, StudentModel, Tracker
 from bertkd_ray.tracking.store import short_timeouts, store_errors
 
 KEY_TAG = "bertkd.key"
@@ -59,7 +59,7 @@ class MlflowRun(Run):
         self._unsent: dict[str, list[MetricRow]] = {}
         self._retry_at = 0.0
 
-    def log_params(self, params: Mapping[str, Any]) -> None:
+    def log_params(self, params: RunValues) -> None:
         from mlflow.entities import Param
 
         fresh: dict[str, str] = {}
@@ -74,7 +74,7 @@ class MlflowRun(Run):
         self._params.update(fresh)
         self.set_tags(changed)
 
-    def set_tags(self, tags: Mapping[str, Any]) -> None:
+    def set_tags(self, tags: RunValues) -> None:
         from mlflow.entities import RunTag
 
         texts = {key: _as_text(value, _MAX_TAG_LENGTH) for key, value in tags.items()}
@@ -213,13 +213,7 @@ class MlflowTracker(Tracker):
         return f"{shlex.quote(sys.executable)} -m mlflow ui --backend-store-uri {shlex.quote(redacted(self._uri))}"
 
     def run(
-        self,
-        name: str,
-        *,
-        key: str,
-        parent: str | None = None,
-        params: Mapping[str, Any] | None = None,
-        tags: Mapping[str, Any] | None = None,
+        self, name: str, *, key: str, parent: str = "", params: RunValues | None = None, tags: RunValues | None = None
     ) -> Run:
         # Deleted runs are not found again; of several, the oldest is taken. MLflow's filters know no escape for quotes
         # and backslashes, which are percent-encoded therefore.
