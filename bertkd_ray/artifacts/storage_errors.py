@@ -54,10 +54,8 @@ def storage_error(place: str, what: str, error: BaseException, local: str | None
     if number is not None and isinstance(error, OSError) and error.errno is not None:
         reason = os.strerror(number)
     room = f"; {free_space(local)}" if local is not None and number == errno.ENOSPC else ""
-    fix = _FIXES.get(number or 0, "mend it")
-    return StorageError(
-        f"{place} cannot be {what} ({reason}{room}); {fix} and run the same command, which goes on from there"
-    )
+    fix = f"{_FIXES.get(number or 0, 'mend it')} and run the same command, which goes on from there"
+    return StorageError(f"{place} cannot be {what} ({reason}{room}); {fix}")
 
 
 def free_space(path: str) -> str:

@@ -158,9 +158,6 @@ def open_students(
     return [_open(label, *_find(name, finder, storage)) for label, name in labelled]
 
 
-# --- the students -----------------------------------------------------------------------------------------------------
-
-
 def _find(name: str, finder: Callable[[], RunFinder], storage: str | None) -> tuple[Artifact, str, str]:
     """The artifact that a word stands for, its name, and the run's id if it is that of a run."""
     artifact = artifact_at(name)
@@ -208,9 +205,6 @@ def _require_same_test_set(first: ComparedStudent, ours: pa.Table, student: Comp
             f"{student.name}: its test set is not that of {first.name} ({why[0]}), so that they do not compare; "
             "translate the same corpus.test with both"
         )
-
-
-# --- their figures ---------------------------------------------------------------------------------------------------
 
 
 def _settings(student: ComparedStudent) -> Iterator[tuple[str, Any]]:

@@ -46,9 +46,6 @@ def artifact_title(name: str, artifact: Artifact) -> str:
     return f"{title}, {arm}" if arm else title
 
 
-# --- scores -----------------------------------------------------------------------------------------------------------
-
-
 def best_arm(results: Results) -> ArmResult | None:
     """The arm of the highest test BLEU among those that are compared with the control; without any, of all."""
     compared = [arm for arm in results.arms if arm.delta is not None] or results.arms
@@ -132,9 +129,6 @@ def score_rows(results: Results) -> list[FigureRow]:
     ]
 
 
-# --- training, soft labels --------------------------------------------------------------------------------------------
-
-
 def validation_rows(
     histories: Mapping[str, Sequence[CurveRow]], columns: Mapping[str, tuple[str, float]]
 ) -> list[tuple[int, list[str]]]:
@@ -173,9 +167,6 @@ def fidelity_bars(labels: Artifact) -> list[Figure]:
     return bars
 
 
-# --- corpus -----------------------------------------------------------------------------------------------------------
-
-
 def corpus_rows(corpus: Artifact) -> list[FigureRow]:
     """Counts by split; reasons that no pair was dropped for are left out."""
     counts: dict[str, dict[str, int]] = corpus.info["splits"]
@@ -198,9 +189,6 @@ def corpus_rows(corpus: Artifact) -> list[FigureRow]:
         row("Unknown source tokens", "", "src_unknown"),
         row("Unknown target tokens", "", "tgt_unknown"),
     ]
-
-
-# --- time, artifacts, versions ----------------------------------------------------------------------------------------
 
 
 class LineageNode(NamedTuple):

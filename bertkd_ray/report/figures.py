@@ -168,9 +168,6 @@ def draw_scores(scores: Mapping[str, float], stem: Path) -> Drawing:
     return draw_panels([Panel("", bars, has_curves=False)], stem, (6.6, 1.3 + 0.42 * len(scores)))
 
 
-# --- curves -----------------------------------------------------------------------------------------------------------
-
-
 def _series(history: History, key: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Steps and finite values of one key, float64[n] each, by rising step."""
     points = [(row.step, value) for row in history if math.isfinite(value := row.metrics.get(key, math.nan))]
@@ -302,9 +299,6 @@ def _add_perplexity_axis(axes: Axes) -> None:
     right.set_ylabel("perplexity")
     right.spines["right"].set_visible(True)
     right.grid(visible=False)
-
-
-# --- axes -------------------------------------------------------------------------------------------------------------
 
 
 def _finish(axes: Axes, label: str) -> None:

@@ -23,7 +23,6 @@ from bertkd_ray.translation.lines import Engine, LineSettings, LineTranslator
 
 SETTINGS = "translation.json"
 """In an export: its `LineSettings`."""
-_CONFIG = "config.json"
 
 
 def settings_of(lineage: Lineage, config: Config | None = None) -> LineSettings:
@@ -32,7 +31,7 @@ def settings_of(lineage: Lineage, config: Config | None = None) -> LineSettings:
     config: None takes search and precision of the student's newest translation artifact, and says so where others
     differ.
     """
-    tree: dict[str, Any] = {"positions": lineage.student.read_json(MODEL, _CONFIG)["max_position_embeddings"]}
+    tree: dict[str, Any] = {"positions": lineage.student.read_json(MODEL, "config.json")["max_position_embeddings"]}
     if lineage.corpus is not None:
         tree |= {key: lineage.corpus.info[key] for key in ("src_lang", "tgt_lang", "text")}
         tree["max_tokens"] = lineage.corpus.config["max_side_tokens"]
