@@ -109,7 +109,6 @@ def translate_ids(
     beam in a batch. precision: `bf16` computes matrix products in bfloat16 (autocast).
     The model's training mode is left as it was. Raises ValueError for `n_best` not between 1 and `beam`.
     """
-    search: Callable[..., list[list[Hypothesis]]]
     search = partial(beam_search, beam=beam, n_best=n_best, alpha=alpha, device=model.device)
     results = [[Translation([], 0.0)] for _ in range(len(src))]
     training = model.training

@@ -128,13 +128,22 @@ class Pipeline(ExitStack):
         return ""
 
     def run(self) -> Outcome:
-        """All stages for all arms, then the scores, the table and the figures."""
+        """All stages for all arms, then scores, figures, tables and page, into the storage and to the tracker."""
         self.outcome.how_to_open = self.session.tracker.how_to_open  # opened first: one out of reach is found at once
         # What arms share is made when one needs it: a control that stands first is trained before the teacher.
         for stage, arm in sorted(results_of(self.config).values(), key=lambda result: not result[0].per_arm):
             self.make(stage.name, arm)
         with span("report"):
-            self._report()
+            results, store = self.results, self.session.store
+            self.outcome.arms, self.outcome.signatures = results.arms, results.signatures
+            files = write_report(results, store, self.run_id)
+            figures = [name for name in files if name.endswith(".png")]
+            self.outcome.figures = [store.display_uri(results.directory, name) for name in figures]
+            self.outcome.page = store.display_uri(results.directory, PAGE)
+            scores = {f"{arm.arm}/{name}": value for arm in results.arms for name, value in arm.metrics().items()}
+            with failures_logged():
+                record_arms(results, self.session.tracker, self.parent_run.run_id)
+                record_report(store, results.directory, scores, self.parent_run)
         return self.outcome
 
     def report(self, output: Path | None = None) -> Results:
@@ -236,14 +245,3 @@ class Pipeline(ExitStack):
     def command(self, *words: str) -> str:
         """The command line of another command for this configuration, without credentials."""
         return redacted(shlex.join(["bertkd", *words[:1], *(self._given or ["CONFIG.yaml"]), *words[1:]]))
-
-    def _report(self) -> None:
-        """The scores, and figures, tables and page, into the storage directory and then to the tracker."""
-        results, store = self.results, self.session.store
-        self.outcome.arms, self.outcome.signatures = results.arms, results.signatures
-        files = write_report(results, store, self.run_id)
-        self.outcome.figures = [store.display_uri(results.directory, name) for name in files if name.endswith(".png")]
-        self.outcome.page = store.display_uri(results.directory, PAGE)
-        with failures_logged():
-            record_arms(results, self.session.tracker, self.parent_run.run_id)
-            record_report(store, results.directory, results.arm_metrics(), self.parent_run)

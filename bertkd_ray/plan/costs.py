@@ -197,7 +197,13 @@ class _Planner:
 
         tokens, flops = batches.per_pass * batches.tokens, batches.per_pass * batches.mean(forward)
         steps, hours = round(batches.per_pass), self._hours(EXTRACT.name, flops)
-        return StagePlan(name, steps, None, tokens, batches.padding, flops, hours, self._shard_bytes())
+        # Measured shares of what the values of a shard take as they are.
+        id_bytes = math.log2(self._corpus.vocabulary) / 8
+        entry = KEPT_OF_IDS * id_bytes + KEPT_OF_LOGITS * 2
+        of_position = self._config.stored_topk() * entry + KEPT_OF_LOGSUMEXP * 4
+        size = (self._train.tgt_tokens + self._train.pairs) * of_position
+        size += KEPT_OF_TOKENS * id_bytes * (self._train.src_tokens + self._train.tgt_tokens)
+        return StagePlan(name, steps, None, tokens, batches.padding, flops, hours, size)
 
     def _distill(self, name: str, config: Config) -> StagePlan:
         shape = student_size(config.student, self._corpus.vocabulary)
@@ -243,15 +249,6 @@ class _Planner:
     def _translating(self, split: SplitShape, shape: StudentSize, beam: int) -> float:
         """Operations of a beam search over a split."""
         return split.pairs / len(split.src) * beam_search(shape, split.src + 1, split.tgt + 1, beam)
-
-    def _shard_bytes(self) -> float:
-        """Bytes of the soft labels: measured shares of what their values take as they are."""
-        positions = self._train.tgt_tokens + self._train.pairs
-        id_bytes = math.log2(self._corpus.vocabulary) / 8
-        entry = KEPT_OF_IDS * id_bytes + KEPT_OF_LOGITS * 2
-        tokens = self._train.src_tokens + self._train.tgt_tokens
-        of_position = self._config.stored_topk() * entry + KEPT_OF_LOGSUMEXP * 4
-        return positions * of_position + KEPT_OF_TOKENS * id_bytes * tokens
 
     def _hours(self, stage: str, flops: float) -> float:
         return flops / (self._device.flops[stage] * self._device.utilisation[stage]) / 3600

@@ -133,10 +133,6 @@ class Results:
         metrics = self.stages[EXTRACT.name].metrics if EXTRACT.name in self.stages else {}
         return {key.removeprefix("fidelity/"): metrics[key] for key in metrics if key.startswith("fidelity/")}
 
-    def arm_metrics(self) -> dict[str, float]:
-        """The scores as metrics of a run, `arm/test_bleu`."""
-        return {f"{arm.arm}/{name}": value for arm in self.arms for name, value in arm.metrics().items()}
-
 
 def resampled(translation: Artifact, table: pa.Table, samples: int) -> BleuResamples:
     """BLEU of translations, of which the table was read, and of resamples of them.
