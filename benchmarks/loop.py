@@ -13,7 +13,6 @@ from bertkd_ray.core.devices import Precision, autocast
 from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import TRAIN_DATA_WAIT, CurveRow
 from bertkd_ray.training.dropout import seeded_dropout
-from bertkd_ray.training.optimization import global_grad_norm_clip
 from bertkd_ray.training.preemption import Notice
 from bertkd_ray.training.trainer import Task
 
@@ -70,6 +69,6 @@ class Updates:
         with autocast(device, self._precision), seeded_dropout(seed, device):
             loss_sum, _ = task.objective(batch.to(device))
             (loss_sum / batch.count).backward()
-        norm = global_grad_norm_clip(self._parameters, task.max_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, task.max_norm, foreach=True)
         task.optimizer.step()
         return norm

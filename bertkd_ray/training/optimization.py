@@ -1,4 +1,4 @@
-"""Learning-rate schedules as pure functions of the step, optimizers, and gradient clipping.
+"""Learning-rate schedules as pure functions of the step, and optimizers.
 
 Steps count from 1: the first update uses step 1. A schedule returns the rate of that update.
 """
@@ -56,14 +56,8 @@ class BertAdam(Optimizer):
         weight_decay: float = 0.01,
         tensor_grad_clip: float | None = None,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "tensor_grad_clip": tensor_grad_clip,
-        }
-        super().__init__(params, defaults)
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, {**defaults, "tensor_grad_clip": tensor_grad_clip})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -125,13 +119,5 @@ def build_optimizer(
     if kind != "adamw":
         raise ValueError(f"optimizer must be 'adamw' or 'bertadam', not {kind!r}")
     if tensor_grad_clip is not None:
-        raise ValueError("tensor_grad_clip is for 'bertadam'; clip all gradients together with global_grad_norm_clip")
+        raise ValueError("tensor_grad_clip is for 'bertadam'; clip all gradients together with clip_grad_norm_")
     return AdamW(groups, lr=0.0, betas=betas, eps=eps, fused=True)
-
-
-def global_grad_norm_clip(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
-    """Scales all gradients together, in place, down to an L2 norm of at most `max_norm`; returns the norm before that.
-
-    The norm stays on the gradients' device. A norm that is not finite is returned as it is: the caller decides.
-    """
-    return nn.utils.clip_grad_norm_(parameters, max_norm, foreach=True)

@@ -34,7 +34,7 @@ from bertkd_ray.training.batch_plan import BatchPlan, MicroBatch, RowLengths, St
 from bertkd_ray.training.context import TrainContext, World
 from bertkd_ray.training.curves import CurveRow
 from bertkd_ray.training.dropout import seeded_dropout
-from bertkd_ray.training.optimization import global_grad_norm_clip, set_learning_rate
+from bertkd_ray.training.optimization import set_learning_rate
 from bertkd_ray.training.preemption import Notice, PreemptedError
 from bertkd_ray.training.prefetch import CollatedBatch, CollatedUpdate, prefetch
 
@@ -245,7 +245,8 @@ class Trainer:
                 # DDP averages over the workers, the loss over the positions of all of them.
                 (loss_sum * (world.size / total)).backward()
             meter.add(loss_sum.detach(), stats.detach(), batch)
-        norm = global_grad_norm_clip(self._parameters, task.max_norm)
+        # It stays on its device, and may be no number, for `_check_norms` to find.
+        norm = nn.utils.clip_grad_norm_(self._parameters, task.max_norm, foreach=True)
         meter.norm, meter.rate = norm, rate
         self._norms.append((step, rate, norm))
         if device.type == "cpu":
