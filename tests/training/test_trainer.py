@@ -150,6 +150,13 @@ def test_an_update_averages_over_all_positions_of_all_micro_batches():
     assert trained.state.history[0].metrics["train/lr"] == 0.1
 
 
+def test_a_gradient_above_the_norm_is_scaled_down_and_its_norm_before_that_is_recorded():
+    task = FitTask(max_norm=0.5)
+    trained = trainer(task, Alone(), steps=1).run()
+    assert trained.state.history[0].metrics["train/grad_norm"] > 1.0
+    assert float(task.model.weight.detach()) == pytest.approx(0.1 * 0.5, rel=1e-5)
+
+
 def test_a_resumed_run_equals_an_undisturbed_one(tmp_path):
     whole = trainer(FitTask(dropout=0.5), Alone(), steps=9).run()
     context = Alone(directory=tmp_path)
