@@ -121,7 +121,7 @@ class _Lock:
                 other = self._owner()
         if other is None or other.token != self._mine.token:
             other = other or self._mine
-            age = max(0, round(time.time() - other.heartbeat))
+            age = round(max(0.0, time.time() - other.heartbeat))
             heard = f" (last heard of {age} s ago; after {STALE_SECONDS:.0f} s it counts as dead)"
             raise UserError(
                 f"{self._name}: process {other.pid} on {other.host} has been making it since {other.since}"

@@ -23,6 +23,7 @@ from bertkd_ray.teacher.families import as_bert_state
 from bertkd_ray.teacher.last_layer import masked_positions
 from bertkd_ray.teacher.source import bert_config, own_config, weight_files
 
+_WEIGHTS, _WEIGHT_TYPES = (".weight", ".bias"), {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _TRANSFORM = "cls.predictions.transform."
 _OUTPUT = "output."
 
@@ -148,13 +149,16 @@ def load_teacher(directory: str | Path, *, attention: str = "eager") -> Conditio
 
 def _load_pretrained(directory: Path, config: BertConfig, attention: str) -> ConditionalMaskedLM:
     model, missing = _from_pretrained(directory, config, attention)
+    transform: Any = model.transform
+    without = [key for key in missing if key.startswith(_TRANSFORM)]
     lost = [key for key in missing if not key.startswith((_TRANSFORM, _OUTPUT))]
+    if len(without) < len(list(transform.parameters())):
+        lost += without
     if lost:
         raise UserError(f"teacher.model: {directory} lacks a {lost[0]} of the configured shape; name a complete BERT")
-    if any(key.startswith(_TRANSFORM) for key in missing):
+    if without:
         # A checkpoint without MLM head (sentence encoders) has lost its transform. A random one would rotate the hidden
         # states away from the input embeddings, where the output layer starts; the identity keeps both in one space.
-        transform: Any = model.transform
         nn.init.eye_(transform.dense.weight)
         nn.init.zeros_(transform.dense.bias)
         nn.init.ones_(transform.LayerNorm.weight)
@@ -170,6 +174,13 @@ def _from_pretrained(directory: Path, config: BertConfig, attention: str) -> tup
             state.update(load_file(path))
         except (OSError, SafetensorError) as error:
             raise UserError(f"teacher.model: {path} is damaged ({error}); fetch or save the model again") from error
+    for key, weight in state.items():
+        if key.endswith(_WEIGHTS) and weight.dtype not in _WEIGHT_TYPES:
+            kind = str(weight.dtype).removeprefix("torch.")
+            raise UserError(
+                f"teacher.model: {directory} holds {key} as {kind}, quantised, which is not supported; name a BERT in "
+                "float32, float16 or bfloat16"
+            )
     with quiet_transformers():
         loaded: Any = ConditionalMaskedLM.from_pretrained(
             None,

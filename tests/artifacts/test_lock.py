@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -132,6 +133,9 @@ def test_of_another_machine_the_heartbeat_tells(store):
     owner(store, **elsewhere, heartbeat=time.time() - STALE_SECONDS / 2)
     said = rf"on node-7 .* \(last heard of 3\d s ago; after {STALE_SECONDS:.0f} s it counts as dead\); wait for it"
     with pytest.raises(UserError, match=said), hold_lock(store, NAME):
+        pytest.fail("two hold one lock")
+    owner(store, **elsewhere, heartbeat=math.inf)
+    with pytest.raises(UserError, match=r"on node-7 .* \(last heard of 0 s ago"), hold_lock(store, NAME):
         pytest.fail("two hold one lock")
     owner(store, **elsewhere, heartbeat=time.time() - STALE_SECONDS - 1)
     with hold_lock(store, NAME):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -247,6 +248,28 @@ def test_incomplete_weights_are_named(bert: Path, tmp_path: Path) -> None:
     del weights["bert.encoder.layer.1.output.dense.bias"]
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match=r"lacks a bert\.encoder\.layer\.1\.output\.dense\.bias"):
+        build_teacher(tmp_path, BERT_IDS, TeacherConfig())
+
+
+@pytest.mark.parametrize("change", ["absent", "misshapen"])
+def test_an_mlm_head_that_is_there_in_part_is_refused(bert: Path, tmp_path: Path, change: str) -> None:
+    """It is not taken for a checkpoint without a head, which starts with the identity."""
+    shutil.copytree(bert, tmp_path, dirs_exist_ok=True)
+    weights, name = load_file(bert / "model.safetensors"), "cls.predictions.transform.dense.bias"
+    weights |= {name: torch.zeros(3)}
+    if change == "absent":
+        del weights[name]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"lacks a .*transform\.dense\.bias of the configured shape"):
+        build_teacher(tmp_path, BERT_IDS, TeacherConfig())
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.float8_e4m3fn])
+def test_quantised_weights_are_refused(bert: Path, tmp_path: Path, kind: torch.dtype) -> None:
+    shutil.copytree(bert, tmp_path, dirs_exist_ok=True)
+    weights, name = load_file(bert / "model.safetensors"), "bert.encoder.layer.0.intermediate.dense.weight"
+    save_file(weights | {name: weights[name].to(kind)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=rf"holds {name} as {str(kind).removeprefix('torch.')}, quantised"):
         build_teacher(tmp_path, BERT_IDS, TeacherConfig())
 
 
