@@ -53,7 +53,7 @@ class Owner:
 
     @classmethod
     def myself(cls) -> Self:
-        """This process, from now on."""
+        """The current process as an owner, from now on."""
         return cls(
             host=socket.gethostname(),
             machine=_machine(),

@@ -31,11 +31,11 @@ class FileEntry:
     path: str
     """Relative to the artifact's directory, with `/`."""
     bytes: int
-    """Size."""
+    """Size in bytes."""
     sha256: str
-    """Of the content, in hex."""
+    """SHA-256 of the content, in hex."""
     row_groups: list[int] = field(default_factory=list)
-    """Of a Parquet file, the rows of each row group: all that the batch plan needs."""
+    """Rows of each row group of a Parquet file: all that the batch plan needs."""
 
     @property
     def is_parquet(self) -> bool:

@@ -109,7 +109,7 @@ class Store:
             return sorted(path[len(base) + 1 :] for path in paths)
 
     def _all_files(self, *parts: str) -> list[tuple[str, int]]:
-        """Those of writers, too; none of an operating system's. Raises UserError as `_require_no_link`."""
+        """Files with writers' temporary ones, without an operating system's. Raises UserError as `_require_no_link`."""
         base = self.path(*parts)
         with self.reporting_errors("read", *parts):
             self._require_no_link(*parts)

@@ -27,7 +27,7 @@ _STDIN = "-"
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Those of a stage, and those of a MODEL."""
+    """The options of a stage and of a MODEL."""
     stage.add_options(parser)
     add = parser.add_argument
     add("--beam", type=int, metavar="N", help="with a MODEL: beam size (default: the model's; 1: greedy)")

@@ -33,7 +33,7 @@ def _below_vocab_size(token: int, info: ValidationInfo) -> int:
 
 
 def dividing(width: str) -> AfterValidator:
-    """Of a number of heads: they divide the width under an earlier key."""
+    """Validator of a number of heads: it divides the width under an earlier key."""
 
     def check(heads: int, info: ValidationInfo) -> int:
         if info.data.get(width, heads) % heads:

@@ -53,7 +53,7 @@ def _without_value(match: re.Match[str]) -> str:
 
 
 def _credentials(rest: str) -> str:
-    """Of what follows `://`. With a colon before the first slash, all up to the last @ may be an unescaped password."""
+    """Credentials in what follows `://`: all up to an @, beyond a slash too after a colon (an unescaped password)."""
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     return (rest if ":" in authority else authority).rpartition("@")[0]
 

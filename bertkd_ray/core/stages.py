@@ -18,7 +18,7 @@ class Stage:
     """A step that makes one kind of artifact."""
 
     name: str
-    """Of the command too."""
+    """Name of the stage and of its command."""
     module: str
     """A `bertkd_ray.execution.stage.StageModule`, imported when it is first used."""
     artifact: str
@@ -30,7 +30,7 @@ class Stage:
     sections: tuple[str, ...]
     """Top-level keys of the configuration on which the artifact depends, beside those of its inputs; its own first."""
     priority: int
-    """Of stages that can start the lowest begins first: what others wait for before students, what is short first."""
+    """Rank among the stages that can start, lowest first: what others wait for before students, what is short first."""
     inputs: tuple[str, ...] = ()
     """The stages whose artifacts it is made from."""
     bert: Literal["bert", "bert_tokenizer"] | None = None

@@ -97,7 +97,7 @@ def read_table(store: Store, *path: str, index: int | None = None) -> pa.Table:
 
 
 def _resized(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
-    """The same rows in tables of `size` rows, the last perhaps shorter."""
+    """The rows in tables of `size` rows, the last perhaps shorter."""
     waiting = PAIRS.empty_table()
     for table in tables:
         waiting = pa.concat_tables([waiting, table])

@@ -50,7 +50,7 @@ class LengthCounts:
 
     @classmethod
     def of(cls, pairs: Counter[tuple[int, int]]) -> LengthCounts:
-        """From the pairs of each (source length, target length)."""
+        """The counts of a counter of pairs by (source length, target length)."""
         src, tgt = np.array(list(pairs), np.int64).reshape(-1, 2).T
         return cls(src, tgt, np.fromiter(pairs.values(), np.int64, len(pairs)))
 

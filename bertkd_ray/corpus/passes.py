@@ -66,7 +66,7 @@ class PrepareJob:
     artifact: str
     corpus: CorpusConfig
     buckets: int = 0
-    """Of hashes; with none, no rule needs all of the text."""
+    """Number of buckets of hashes; 0 where no rule needs all of the text."""
     group_starts: tuple[int, ...] = ()
     """Number of the first chunk of every group."""
 

@@ -34,7 +34,7 @@ class DeadLetter:
     fragment: str
     """The file of the corpus that it stands in."""
     traceback: str = ""
-    """Of what was raised."""
+    """Traceback of the exception; empty where the process died."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class ErrorBudget:
 
     stage: str
     share: float
-    """Of its pairs; `max_rejects` of the configuration."""
+    """Share of the pairs that may be left out; `max_rejects` of the configuration."""
     pairs: int
-    """Of the stage, one at least."""
+    """Number of pairs of the stage, at least 1."""
 
     def require(self, dead_letters: Sequence[DeadLetter], store: Store, staging: str) -> None:
         """Raises UserError when there are more, and leaves the table of them in the staging directory."""

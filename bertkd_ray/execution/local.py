@@ -24,7 +24,7 @@ from bertkd_ray.training.curves import CurveRow, RowCallback
 from bertkd_ray.training.preemption import Notice, PreemptedError
 
 _LAST_FILE = "training.pt"
-"""Of a checkpoint the file that is uploaded last: with it the checkpoint is whole."""
+"""The file of a checkpoint that is uploaded last: with it the checkpoint is whole."""
 
 
 class LocalRuntime:

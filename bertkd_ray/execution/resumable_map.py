@@ -57,7 +57,7 @@ class FinishedFile:
 
     name: str
     pairs: int
-    """Of the item, rejected ones too."""
+    """Pairs of the item, dead letters included."""
     rejects: int
     """Pairs that could not be computed."""
 

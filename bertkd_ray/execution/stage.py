@@ -22,10 +22,10 @@ class StageContext:
     """What a stage is made with."""
 
     config: Config
-    """Of the arm, for a stage that every arm has."""
+    """Configuration of the arm, for a stage that every arm has."""
     runtime: Runtime
     inputs: Mapping[str, Artifact]
-    """By kind of artifact."""
+    """Artifacts that the stage reads, by kind."""
     bert: str = ""
     """Directory of the BERT, for a stage that reads it."""
     on_rows: RowCallback = ignore_rows

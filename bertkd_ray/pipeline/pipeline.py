@@ -80,7 +80,7 @@ class RunIdentity:
 
     name: str
     key: str
-    """By which the run is found again."""
+    """Key by which the run is found again."""
     tags: Mapping[str, Any]
     parent: str = ""
 
@@ -122,7 +122,7 @@ class Pipeline(ExitStack):
 
     @property
     def run_id(self) -> str:
-        """Of the pipeline's run; empty where there is none, or none can be had."""
+        """MLflow's id of the pipeline's run; empty where there is none, or none can be had."""
         with failures_logged():
             return self.parent_run.run_id
         return ""

@@ -32,7 +32,7 @@ class _PoolTask:
     label: str
     """What people call it."""
     priority: int
-    """Of the tasks that can start the lowest begins first."""
+    """Rank among the tasks that can start, lowest first."""
     needs: tuple[str, ...]
     """The tasks that come before it, by name."""
     run: Callable[[BuildRecord], BuildRecord | StudyOutcome]

@@ -43,7 +43,7 @@ class StudyOutcome:
     report: str = ""
     """Directory or URI of the tables and the figure."""
     files: list[str] = field(default_factory=list)
-    """What lies there."""
+    """Names of the files in that directory."""
     how_to_open: str | None = None
 
     def text(self) -> str:

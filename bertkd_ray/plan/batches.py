@@ -40,7 +40,7 @@ class BatchLengths:
         return sum(int(side.sum()) for side in self._sides(direction))
 
     def padded_tokens(self, direction: Direction | None) -> int:
-        """The same with padding."""
+        """Tokens of the padded sides, special ones and padding included."""
         return len(self.src) * sum(map(self.padded, self._sides(direction)))
 
     def _sides(self, direction: Direction | None) -> list[TokenCounts]:
@@ -66,7 +66,7 @@ class SampledBatches:
     per_pass: float
     """Batches in which every pair (in extract: every pass of every pair) stands once."""
     direction: Direction | None
-    """The teacher's, whose rows are both sides in one sequence; None for a student's batches."""
+    """Direction of the teacher, whose rows are both sides in one sequence; None for a student's batches."""
 
     def mean(self, figure: Callable[[BatchLengths], float]) -> float:
         """The mean of a figure over the batches."""

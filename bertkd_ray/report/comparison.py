@@ -68,9 +68,9 @@ class StudentComparison:
     """Dotted keys that differ; a student that has no such key is absent."""
     metrics: dict[str, dict[str, float]]
     differences: dict[str, Difference]
-    """By label, of every student but the first."""
+    """Difference from the first student, by label of each other one."""
     sentences: list[Sentence]
-    """Those of which the hypotheses' chrF differs most, the most first."""
+    """Sentences whose hypotheses differ most in chrF, by falling difference."""
     test_sentences: int
     signatures: dict[str, str]
 

@@ -202,7 +202,7 @@ class LineageNode(NamedTuple):
     sources: dict[str, str]
     """Stage of each artifact that it was made from, and the input's fingerprint."""
     texts: dict[str, str]
-    """Its other inputs, by name and content hash: text, a BERT."""
+    """Content hashes of the other inputs (text, a BERT) by name."""
 
     @property
     def bytes(self) -> int:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 History = Sequence[CurveRow]
 TEACHER = FINETUNE.name
-"""Whose history is the teacher's in `draw_all`."""
+"""Key of the teacher's history in `draw_all`."""
 
 # A curve with fewer points is drawn as it is.
 _SMOOTH_FROM = 30

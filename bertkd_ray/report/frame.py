@@ -56,7 +56,7 @@ class Panel(NamedTuple):
     """One set of axes of a figure."""
 
     title: str
-    """Above the axes; empty for none."""
+    """Title above the axes; empty for none."""
     draw: Callable[[Axes], None]
     summary: str = ""
     """What the panel shows, with its main numbers, for those who cannot see it."""

@@ -26,7 +26,7 @@ class Results:
 
     config: Config
     stages: Mapping[str, Artifact]
-    """By stage, or stage/arm."""
+    """Finished artifacts by stage, or stage/arm."""
     unfinished: Mapping[str, str] = field(default_factory=dict)
     """What is not finished, by stage or stage/arm, and the command that makes it."""
     command: str = ""

@@ -61,7 +61,7 @@ def sentences_of(tables: Mapping[str, pa.Table]) -> list[Sentence]:
 
 
 def most_different(sentences: Sequence[Sentence], count: int) -> list[Sentence]:
-    """Those with the widest spread, the widest first and equal ones in their order; never one without a spread."""
+    """The sentences of the widest spread, widest first and equal ones in their order; never one without a spread."""
     spread = [sentence for sentence in sentences if sentence.spread > 0]
     return sorted(spread, key=lambda sentence: -sentence.spread)[:count]
 

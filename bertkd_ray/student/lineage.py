@@ -16,10 +16,10 @@ class Lineage:
     student: Artifact
     corpus: Artifact | None
     softlabels: Artifact | None
-    """None too for a student without a teacher."""
+    """None also for a student without a teacher."""
     teacher: Artifact | None
     translations: tuple[Artifact, ...]
-    """Of the student, the oldest first."""
+    """Translations of the student, the oldest first."""
 
 
 def student_at(location: str) -> Artifact:

@@ -74,7 +74,7 @@ class Validation:
     references: list[str]
     tokenizer: Tokenizer
     form: TextForm = field(default_factory=TextForm)
-    """Of what the student writes; the references are raw text in any case."""
+    """Form of what the student writes; the references are raw text in any case."""
 
     @classmethod
     def of(cls, corpus: Artifact) -> Self:

@@ -20,7 +20,7 @@ HISTORY = saving.HISTORY
 """`summary`: the chosen checkpoint's figures; `rows`: the curves, an object a point with `step`, `time` (seconds since
 1970) and `train/…` or `valid/…` figures."""
 SPECIALS = "specials.json"
-"""In the model's directory: BERT's ids of `[PAD]`, `[CLS]`, `[SEP]` and `[MASK]`."""
+"""The file in the model's directory with BERT's ids of `[PAD]`, `[CLS]`, `[SEP]` and `[MASK]`."""
 
 
 def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> PendingArtifact:

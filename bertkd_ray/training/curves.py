@@ -15,7 +15,7 @@ TRAIN_NLL = "train/nll"
 TRAIN_ACCURACY = "train/accuracy"
 TRAIN_LR = "train/lr"
 TRAIN_GRAD_NORM = "train/grad_norm"
-"""Of the last update, before clipping."""
+"""Gradient norm of the last update, before clipping."""
 TRAIN_POSITIONS_PER_SECOND = "train/positions_per_second"
 TRAIN_PADDED_TOKENS_PER_SECOND = "train/padded_tokens_per_second"
 TRAIN_DATA_WAIT = "train/data_wait"
@@ -35,7 +35,7 @@ class CurveRow:
     time: float
     """Seconds since 1970."""
     metrics: Mapping[str, float]
-    """By key, all of one split."""
+    """Values by key, all of one split."""
 
     @property
     def split(self) -> Literal["train", "valid"]:

@@ -105,7 +105,7 @@ class CTranslate2Engine:
         return [self._best(result) if reranked else result.hypotheses[0] for result in results]
 
     def _best(self, result: Any) -> Sequence[str]:
-        """By the GNMT penalty, whose lengths count `</s>` and the start symbol."""
+        """Best hypothesis by the GNMT penalty, whose lengths count `</s>` and the start symbol."""
         ranks = [
             score / length_penalty(len(tokens) + 2.0, self._settings.length_penalty)
             for tokens, score in zip(result.hypotheses, result.scores, strict=True)

@@ -58,7 +58,7 @@ class LineSettings(Section):
     length_penalty: float = Field(0.6, ge=0, le=100)
     """Exponent of the GNMT penalty."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
-    """In which a model of PyTorch computes, as the configuration's key; auto: bf16 where the hardware multiplies it."""
+    """Precision of a model of PyTorch, as the configuration's key; auto: bf16 where the hardware multiplies it."""
 
     @property
     def form(self) -> TextForm:

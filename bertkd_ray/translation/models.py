@@ -22,7 +22,7 @@ from bertkd_ray.translation.engines import CT2_MODEL, CTranslate2Engine, TorchEn
 from bertkd_ray.translation.lines import Engine, LineSettings, LineTranslator
 
 SETTINGS = "translation.json"
-"""In an export: its `LineSettings`."""
+"""The file of an export with its `LineSettings`."""
 
 
 def settings_of(lineage: Lineage, config: Config | None = None) -> LineSettings:
@@ -97,7 +97,7 @@ def open_translator(
 def _translator(
     directory: Path, settings: LineSettings, beam: int | None, device: str, tokenised: bool
 ) -> LineTranslator:
-    """With the model directory of a student, or an export."""
+    """The translator of the model directory of a student, or of an export."""
     if beam is not None:
         settings = validated(LineSettings, {**settings.model_dump(), "beam": beam}, "--beam")
     if (directory / CT2_MODEL).is_file():

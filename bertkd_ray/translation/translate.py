@@ -40,7 +40,7 @@ TRANSLATIONS = "translations.parquet"
 _PART_ROWS = 256
 """Sentences an actor translates at a time, at the least: enough for length batches, few enough to share a test set."""
 _MANY_PARTS, _MOST_PART_ROWS = 8, 2048
-"""With more parts than this they grow instead, up to so many sentences: larger batches are faster."""
+"""Slices beyond which they grow instead, and the most sentences of one: larger batches are faster."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ class Part:
     """A slice of the test split."""
 
     file: str
-    """Of the corpus."""
+    """Path of the file in the corpus."""
     start: int
-    """Its first row there."""
+    """First row of the slice in that file."""
     rows: int
     name: str
-    """Of the file of its translations, in the staging directory."""
+    """Name of the file of translations in the staging directory."""
 
 
 def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> PendingArtifact:
