@@ -226,6 +226,16 @@ def test_every_module_and_public_name_says_what_it_is(module):
     assert missing == []
 
 
+@pytest.mark.parametrize(
+    "module",
+    ["execution.interface", "execution.stage", "execution.local", "training.context", "training.curves", "core.stages"],
+)
+def test_where_stages_meet_whoever_runs_them_nothing_is_of_any_type(module):
+    """So that mypy compares the stages' workers with what both runtimes give them, also where these run remotely."""
+    names = [node for node in ast.walk(tree_of(f"{PACKAGE}.{module}")) if isinstance(node, ast.Name)]
+    assert [node.lineno for node in names if node.id == "Any"] == []
+
+
 def test_every_stage_and_the_pipeline_have_a_job():
     names = {path.stem for path in (ROOT / "jobs").glob("*.py")}
     assert {"run", "prepare", "finetune", "extract", "distill", "translate", "validate", "study"} <= names

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 from bertkd_ray.artifacts.artifact import PendingArtifact
 from bertkd_ray.training.context import TrainContext
@@ -52,5 +52,7 @@ class Runtime(Protocol):
 
 def bind_worker(worker: MapWorker[Item, Job, Result], job: Job) -> Callable[[Item], Result]:
     """A worker of a map as a function of an item: an actor made of the job, or the function with it."""
-    call: Any = worker
-    return call(job) if isinstance(worker, type) else lambda item: call(item, job)
+    if isinstance(worker, type):
+        return cast("Callable[[Job], Callable[[Item], Result]]", worker)(job)
+    function = cast("Callable[[Item, Job], Result]", worker)
+    return lambda item: function(item, job)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from bertkd_ray.config import Config
 from bertkd_ray.training.curves import CurveRow
@@ -14,6 +14,8 @@ from bertkd_ray.training.preemption import Notice
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+Value = TypeVar("Value")
 
 
 def _cpu() -> torch.device:
@@ -51,13 +53,13 @@ class World:
             dist.all_reduce(values)
         return values
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: Value) -> list[Value]:
         """Every worker's value, by rank."""
         if self.size == 1:
             return [value]
         import torch.distributed as dist
 
-        values: list[Any] = [None] * self.size
+        values = [value] * self.size
         dist.all_gather_object(values, value)
         return values
 

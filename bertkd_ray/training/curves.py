@@ -35,7 +35,7 @@ class CurveRow:
     time: float
     """Seconds since 1970."""
     metrics: Mapping[str, float]
-    """Values by key, all of one split."""
+    """By the keys above, all of one split; a teacher has others than a student."""
 
     @property
     def split(self) -> Literal["train", "valid"]:

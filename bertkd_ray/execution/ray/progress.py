@@ -14,9 +14,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bertkd_ray.core.console import log
 from bertkd_ray.execution.interface import OnDone
-from bertkd_ray.training.curves import RowCallback
+from bertkd_ray.training.curves import CurveRow, RowCallback
 
 _POLL_SECONDS = 1.0
+Row = CurveRow | tuple[str, str, int]
+"""A point of a curve, or a map's id, a file's name and how many of its pairs are done."""
 
 
 def ready_progress_actor(progress_actor: Any = None) -> Any:
@@ -38,7 +40,7 @@ class _ProgressActor:
         self.clear()
 
     def clear(self) -> None:
-        self._rows: list[Any] = []
+        self._rows: list[Row] = []
         self._starts: list[tuple[int, str]] = []
         self._lost = ""
         self._error: BaseException | None = None
@@ -56,10 +58,10 @@ class _ProgressActor:
     def error(self) -> BaseException | None:
         return self._error
 
-    def add(self, rows: list[Any]) -> None:
+    def add(self, rows: list[Row]) -> None:
         self._rows += rows
 
-    def take(self) -> tuple[list[tuple[int, str]], list[Any]]:
+    def take(self) -> tuple[list[tuple[int, str]], list[Row]]:
         """The worker groups that have begun since the last call (size, and why the last one ended); the new rows."""
         taken = self._starts, self._rows
         self._starts, self._rows = [], []

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import ray
 
@@ -17,10 +17,11 @@ from bertkd_ray.core.errors import ReportedError, TrainingDivergedError
 from bertkd_ray.core.timeline import span
 from bertkd_ray.execution.interface import Job, TrainWorker
 from bertkd_ray.execution.ray.progress import forwarded_rows
-from bertkd_ray.training.context import World
+from bertkd_ray.training.context import TrainContext, World
 from bertkd_ray.training.curves import RowCallback
 from bertkd_ray.training.preemption import Notice, sigterm_as_notice, sigterm_received
 
+_TRAINING = "training"
 _NOTICE_EVERY = 10
 """Updates between two questions whether a node is to end: an answer takes a round trip between all workers."""
 
@@ -51,12 +52,9 @@ def train(
     trainer = DataParallelTrainer(
         _enter,
         train_loop_config={
-            "worker": worker,
-            "job": job,
-            "progress_actor": progress_actor,
-            "threads": resources["CPU"],
-            "on_gpu": "GPU" in resources,
-            "storage": pending.store.uri,
+            _TRAINING: _Training(
+                worker, job, progress_actor, int(resources["CPU"]), "GPU" in resources, pending.store.uri
+            )
         },
         backend_config=Processes(config.preemption_grace, on_gpu="GPU" in resources),
         scaling_config=settings.ScalingConfig(
@@ -122,26 +120,39 @@ class RayTrainContext:
                 report({"step": step}, checkpoint=Checkpoint.from_directory(directory))
 
 
-def _enter(config: dict[str, Any]) -> None:
+@dataclass(frozen=True)
+class _Training(Generic[Job]):
+    """What a worker of Ray Train is given."""
+
+    worker: TrainWorker[Job]
+    job: Job
+    progress_actor: Any
+    threads: int
+    on_gpu: bool
+    storage: str
+
+
+def _enter(config: dict[str, _Training[Job]]) -> None:
     """The train function that Ray runs in every worker."""
     import torch
     from ray.train import get_checkpoint, get_context
     from ray.train.torch import get_device
 
-    torch.set_num_threads(config["threads"])
-    context = get_context()
-    device = get_device() if config["on_gpu"] else torch.device("cpu")
+    training, context = config[_TRAINING], get_context()
+    torch.set_num_threads(training.threads)
+    device = get_device() if training.on_gpu else torch.device("cpu")
     world = World(context.get_world_rank(), context.get_world_size(), device)
-    store, progress_actor = Store(config["storage"]), config["progress_actor"]
+    store, progress_actor = Store(training.storage), training.progress_actor
     with scratch_directory("restore-") as scratch:
         checkpoint = get_checkpoint()
         with store.reporting_errors("read", STAGING):
             restore = Path(checkpoint.to_directory(scratch)) if checkpoint else None
         if world.rank == 0:
             progress_actor.begin.remote(world.size)
+        train_context: TrainContext = RayTrainContext(world, restore, progress_actor.add.remote, store)
         try:
             with sigterm_as_notice(), span("train function"):
-                config["worker"](config["job"], RayTrainContext(world, restore, progress_actor.add.remote, store))
+                training.worker(training.job, train_context)
         except ReportedError as error:
             ray.get(progress_actor.fail.remote(error))
             # All workers have the same gradient, so all end here; an error would make Ray train to it again.
