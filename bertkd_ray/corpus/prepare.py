@@ -38,7 +38,7 @@ from bertkd_ray.execution.stage import StageContext
 
 Item = TypeVar("Item")
 
-_NOT_SETTINGS = {*SPLITS, "source", "directory", "archive", "archive_sha256", "cache"}
+_NOT_SETTINGS = frozenset({*SPLITS, "source", "directory", "archive", "archive_sha256", "cache"})
 """The text enters the fingerprint by its content, not by its paths."""
 
 
@@ -46,7 +46,7 @@ def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> Pe
     """The corpus artifact to be made; its text enters by content, the BERT by its tokenizer files."""
     corpus = config.corpus
     rule = {"dotted_i": True} if any(map(corpus.dotted_i, ("src", "tgt"))) else {}
-    settings = corpus.model_dump(exclude=_NOT_SETTINGS) | rule | corpus.languages() | source_settings(corpus)
+    settings = corpus.fingerprinted(exclude=_NOT_SETTINGS) | rule | corpus.languages() | source_settings(corpus)
     return PendingArtifact.of(store, "corpus", settings, {**inputs, **source_hashes(corpus)})
 
 
