@@ -17,7 +17,7 @@ from bertkd_ray.execution.interface import OnDone
 from bertkd_ray.training.curves import CurveRow, RowCallback
 
 _POLL_SECONDS = 1.0
-Row = CurveRow | tuple[str, str, int]
+ReportedRow = CurveRow | tuple[str, str, int]
 """A point of a curve, or a map's id, a file's name and how many of its pairs are done."""
 
 
@@ -40,7 +40,7 @@ class _ProgressActor:
         self.clear()
 
     def clear(self) -> None:
-        self._rows: list[Row] = []
+        self._rows: list[ReportedRow] = []
         self._starts: list[tuple[int, str]] = []
         self._lost = ""
         self._error: BaseException | None = None
@@ -58,10 +58,10 @@ class _ProgressActor:
     def error(self) -> BaseException | None:
         return self._error
 
-    def add(self, rows: list[Row]) -> None:
+    def add(self, rows: list[ReportedRow]) -> None:
         self._rows += rows
 
-    def take(self) -> tuple[list[tuple[int, str]], list[Row]]:
+    def take(self) -> tuple[list[tuple[int, str]], list[ReportedRow]]:
         """The worker groups that have begun since the last call (size, and why the last one ended); the new rows."""
         taken = self._starts, self._rows
         self._starts, self._rows = [], []
