@@ -390,13 +390,13 @@ def artifacts() -> Iterator[str]:
     keys, keys_of_a_file = _manifest_keys()
     yield from _described_fields("artifacts.manifest:Manifest", keys)
     yield from _described_fields("artifacts.manifest:FileEntry", [f"files[].{key}" for key in keys_of_a_file])
-    for draft, makes in zip(_drafts(), STAGES, strict=True):
-        yield f"## {draft.stage}"
-        yield f"`{draft.stage}-FINGERPRINT/`, made by `bertkd {makes}`."
-        for name, keys in (("config", draft.config), ("inputs", draft.inputs)):
+    for pending, makes in zip(_pending_artifacts(), STAGES, strict=True):
+        yield f"## {pending.stage}"
+        yield f"`{pending.stage}-FINGERPRINT/`, made by `bertkd {makes}`."
+        for name, keys in (("config", pending.config), ("inputs", pending.inputs)):
             yield f"Its manifest's `{name}`: " + ", ".join(f"`{key}`" for key in sorted(keys)) + "."
-        for part in KINDS[draft.stage]:
-            yield f"### `{draft.stage}`: `{part.path}`"
+        for part in KINDS[pending.stage]:
+            yield f"### `{pending.stage}`: `{part.path}`"
             if part.schemas:
                 yield from _described_fields(part.described, part.schemas[0].names, part.schemas)
             else:
@@ -412,14 +412,14 @@ def _manifest_keys() -> tuple[list[str], list[str]]:
         sink = pa.BufferOutputStream()
         pq.write_table(pa.table({"id": [0]}), sink)
         store = Store(directory)
-        draft = PendingArtifact(store, "corpus", "0" * 16, {}, {})
-        store.write(bytes(sink.getvalue()), draft.directory, "part.parquet")
-        draft.commit(made=["part.parquet"], metrics={}, info={})
-        manifest = json.loads(store.read(draft.directory, "manifest.json"))
+        pending = PendingArtifact(store, "corpus", "0" * 16, {}, {})
+        store.write(bytes(sink.getvalue()), pending.directory, "part.parquet")
+        pending.commit(made=["part.parquet"], metrics={}, info={})
+        manifest = json.loads(store.read(pending.directory, "manifest.json"))
     return sorted(manifest), sorted(manifest["files"][0])
 
 
-def _drafts() -> Iterator[PendingArtifact]:
+def _pending_artifacts() -> Iterator[PendingArtifact]:
     """An unmade artifact of every kind, for what its fingerprint is of."""
     config, store = Config.model_validate({"name": "any", "corpus": {"source": "demo"}}), Store("artifacts")
     for stage in STAGES.values():

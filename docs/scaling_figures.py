@@ -20,13 +20,13 @@ _FIGURES = re.compile(r"^```sh\n(bertkd plan [^\n]+)\n```\n\n```text\n(.*?)```$"
 def with_figures(page: str) -> str:
     """The page with what its commands print now; they run in the working directory, the checkout's."""
 
-    def block(found: re.Match[str]) -> str:
+    def block(match: re.Match[str]) -> str:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            code = main(shlex.split(found[1])[1:])
+            code = main(shlex.split(match[1])[1:])
         if code:
-            raise ValueError(f"{found[1]} ends with exit code {code}")
-        return f"```sh\n{found[1]}\n```\n\n```text\n{printed.getvalue()}```"
+            raise ValueError(f"{match[1]} ends with exit code {code}")
+        return f"```sh\n{match[1]}\n```\n\n```text\n{printed.getvalue()}```"
 
     return _FIGURES.sub(block, page)
 

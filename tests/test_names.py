@@ -44,7 +44,9 @@ COINED = {
     r"_?most_urgent": "ready by priority",
     r"_?Made": "BuildRecord",
     r"FRAME_TOKENS": "SPECIAL_TOKENS_PER_PAIR",
-    r"places": "tokens, positions",
+    r"_?places?|by_place|_PLACE_\w+": "tokens, position, index, location",
+    r"frames|frame_at": "prefix, prefixes",
+    r"_?rejects?|_without_rejected": "dead_letters, add_dead_letter",
 }
 
 

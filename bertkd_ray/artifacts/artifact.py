@@ -114,8 +114,8 @@ class Artifact(Manifest):
         present = dict(self.store.files(self.directory))
         present.pop(MANIFEST, None)
         for name in self.store.links(self.directory):
-            place = self.store.display_uri(self.directory, name)
-            yield f"{self.directory}/{name}: a link, which is not followed; move it elsewhere: {place}"
+            location = self.store.display_uri(self.directory, name)
+            yield f"{self.directory}/{name}: a link, which is not followed; move it elsewhere: {location}"
         sizes = [present.pop(entry.path, None) for entry in self.files]
         with ThreadPoolExecutor(_HASHING_THREADS) as threads:
             problems = list(threads.map(partial(self._problem, checksums=checksums), self.files, sizes))
@@ -123,8 +123,8 @@ class Artifact(Manifest):
             if problem:
                 yield f"{self.directory}/{entry.path}: {problem}{remedy and f'; {remedy}'}"
         for name in present:
-            place = self.store.display_uri(self.directory, name)
-            yield f"{self.directory}/{name}: not in the manifest; move this file elsewhere: {place}"
+            location = self.store.display_uri(self.directory, name)
+            yield f"{self.directory}/{name}: not in the manifest; move this file elsewhere: {location}"
 
     def require_intact(self, remedy: str, *, checksums: bool = True) -> None:
         """Raises UserError for the first file that differs from the manifest (`problems`)."""

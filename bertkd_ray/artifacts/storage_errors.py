@@ -46,7 +46,7 @@ def is_out_of_space(error: BaseException) -> bool:
     return storage_errno(error) in (errno.ENOSPC, errno.EDQUOT)
 
 
-def storage_error(place: str, what: str, error: BaseException, local: str | None = None) -> StorageError:
+def storage_error(location: str, what: str, error: BaseException, local: str | None = None) -> StorageError:
     """The error of a place that cannot be used. local: a path in its file system, whose free space is named."""
     number = storage_errno(error)
     reason = one_line(error)[:_LONGEST_REASON]
@@ -55,12 +55,12 @@ def storage_error(place: str, what: str, error: BaseException, local: str | None
         reason = os.strerror(number)
     room = f"; {free_space(local)}" if local is not None and number == errno.ENOSPC else ""
     fix = f"{_FIXES.get(number or 0, 'mend it')} and run the same command, which goes on from there"
-    return StorageError(f"{place} cannot be {what} ({reason}{room}); {fix}")
+    return StorageError(f"{location} cannot be {what} ({reason}{room}); {fix}")
 
 
 def free_space(path: str) -> str:
     """How much can still be written in the file system of a path that need not exist."""
-    stats = os.statvfs(next(place for place in (Path(path), *Path(path).parents) if place.exists()))
+    stats = os.statvfs(next(path for path in (Path(path), *Path(path).parents) if path.exists()))
     if stats.f_files and not stats.f_favail:
         return "no further file fits"
     return f"{human_bytes(stats.f_bavail * stats.f_frsize)} free"
@@ -101,11 +101,11 @@ def scratch_directory(prefix: str) -> Iterator[Path]:
     What writes to a store inside the block has to report its own failures.
     """
     try:
-        place = tempfile.gettempdir()
+        location = tempfile.gettempdir()
     except FileNotFoundError as error:
         raise StorageError(f"{error.strerror}; make room, or set TMPDIR to a directory that can be written") from error
     try:
-        with tempfile.TemporaryDirectory(prefix=prefix, dir=place) as directory:
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=location) as directory:
             try:
                 yield Path(directory)
             except ReportedError:
@@ -118,4 +118,4 @@ def scratch_directory(prefix: str) -> Iterator[Path]:
     except Exception as error:
         if isinstance(error, ReportedError) or storage_errno(error) is None or _is_of_bucket(error):
             raise
-        raise storage_error(f"temporary directory: {place} (TMPDIR)", "written", error, place) from error
+        raise storage_error(f"temporary directory: {location} (TMPDIR)", "written", error, location) from error

@@ -21,7 +21,7 @@ from bertkd_ray.core.paths import expand_home
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.timeouts import call_with_timeout
 
-_CHUNK = 1 << 20
+_COPY_BYTES = 1 << 20
 _NO_DIRECTORIES = ("s3", "gcs", "abfs")
 """File systems where a directory is a beginning of names: making one asks for rights that writing does not need."""
 _LARGEST_COPY = 5 << 30
@@ -123,13 +123,13 @@ class Store:
 
     def _require_no_link(self, *parts: str) -> None:
         """Raises UserError where the way from the root (which may be one) to a directory leads through a link."""
-        place = Path(self.root)
+        location = Path(self.root)
         for part in PurePosixPath(*parts).parts if self.is_local else ():
-            place /= part
-            if place.is_symlink():
+            location /= part
+            if location.is_symlink():
                 raise UserError(
-                    f"storage: {place} is a link, and what it leads to is not touched; move it elsewhere, or make the "
-                    "whole storage a link"
+                    f"storage: {location} is a link, and what it leads to is not touched; move it elsewhere, or make "
+                    "the whole storage a link"
                 )
 
     @contextmanager
@@ -161,7 +161,7 @@ class Store:
         for name in wanted:
             size = (local / name).stat().st_size
             with (local / name).open("rb") as source, self._new_file(size, *parts, name) as sink:
-                shutil.copyfileobj(source, sink, _CHUNK)
+                shutil.copyfileobj(source, sink, _COPY_BYTES)
         self.keep_only(wanted, *parts)
 
     def download(self, local: Path, *parts: str, names: Iterable[str] | None = None) -> None:
@@ -179,7 +179,7 @@ class Store:
                 )
         for name in names:
             with self.open_input(*parts, name) as source, _whole_file(local / name, lasting=False) as sink:
-                shutil.copyfileobj(source, sink, _CHUNK)
+                shutil.copyfileobj(source, sink, _COPY_BYTES)
 
     def local(self, scratch: Path, *parts: str) -> Path:
         """A local directory with the files of the store's directory `parts`; remote ones are copied below `scratch`."""

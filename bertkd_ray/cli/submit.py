@@ -38,9 +38,9 @@ def add_options(parser: ArgumentParser) -> None:
 
 def call(options: Namespace) -> int:
     """Submits one job; with `--follow` until its end, whose exit code it returns."""
-    from bertkd_ray.execution.submission import Job, follow, submit
+    from bertkd_ray.execution.submission import SubmittedJob, follow, submit
 
-    job = Job(options.config, options.overrides, options.job, options.working_dir, options.env)
+    job = SubmittedJob(options.config, options.overrides, options.job, options.working_dir, options.env)
     submitted = submit(job, options.address)
     summary = submitted.as_json()
     if not options.json:

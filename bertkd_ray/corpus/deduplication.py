@@ -53,23 +53,23 @@ def split_into_buckets(hashes: Sequence[pa.Table], count: int) -> list[pa.Table]
 
 
 def find_duplicates(bucket: pa.Table) -> pa.Table:
-    """The pairs of a whole bucket that are dropped, with the schema `DROPS`, sorted by place.
+    """The pairs of a whole bucket that are dropped, with the schema `DROPS`, sorted by position.
 
     Of equal pairs all but the first are dropped, of sentences equal to one of test all.
     """
-    high, low, place, kind = (bucket[name].to_numpy() for name in HASHES.names)
-    order = np.lexsort((place, kind, low, high))
-    high, low, place, kind = high[order], low[order], place[order], kind[order]
+    high, low, position, kind = (bucket[name].to_numpy() for name in HASHES.names)
+    order = np.lexsort((position, kind, low, high))
+    high, low, position, kind = high[order], low[order], position[order], kind[order]
     repeats = np.zeros(len(order), dtype=bool)
     repeats[1:] = (high[1:] == high[:-1]) & (low[1:] == low[:-1])
     # Sentences of test stand first among their equals.
     first_kind = kind[np.maximum.accumulate(np.where(repeats, 0, np.arange(len(order))))]
     overlaps = (kind == SENTENCE) & (first_kind == TEST_SENTENCE)
     duplicates = (kind == PAIR) & repeats
-    positions = np.concatenate([place[overlaps], place[duplicates]])
+    positions = np.concatenate([position[overlaps], position[duplicates]])
     reasons = np.repeat(np.array([OVERLAP, DUPLICATE], np.uint8), [overlaps.sum(), duplicates.sum()])
-    by_place = np.argsort(positions, kind="stable")
-    return pa.table([positions[by_place], reasons[by_place]], schema=DROPS)
+    by_position = np.argsort(positions, kind="stable")
+    return pa.table([positions[by_position], reasons[by_position]], schema=DROPS)
 
 
 def _hashes(texts: Iterable[str], positions: NDArray[np.int64], kind: int, person: str) -> pa.Table:

@@ -49,7 +49,7 @@ src, tgt: text, normalised.
 src_ids, tgt_ids: its tokens, without BOS and EOS.
 """
 
-_PLACE_BITS = 32  # a pair's place is its chunk's number and its row in it
+_POSITION_BITS = 32  # a pair's position is its chunk's number and its row in it
 _COUNTS_KEY = b"counts"
 _COPIES_KEY = b"copies"
 
@@ -109,7 +109,7 @@ def find_duplicates_in_bucket(bucket: int, job: PrepareJob) -> PrepareStats:
     drops = deduplication.find_duplicates(
         pa.concat_tables([read_table(store, job.staging, "hashes", name, index=bucket) for name in names])
     )
-    starts = np.asarray(job.group_starts, np.int64) << _PLACE_BITS
+    starts = np.asarray(job.group_starts, np.int64) << _POSITION_BITS
     ends = [*np.searchsorted(drops["place"].to_numpy(), starts).tolist(), len(drops)]
     by_group = [drops[start:end] for start, end in pairwise(ends)]
     write_tables(store, by_group, job.staging, "drops", f"{bucket:06d}.arrow")
@@ -233,7 +233,7 @@ def normalised_pairs(raw: pa.Table, corpus: CorpusConfig) -> pa.Table:
 
 
 def _positions(chunk: Chunk, table: pa.Table) -> NDArray[np.int64]:
-    return table["id"].to_numpy() - chunk.first_id + (chunk.number << _PLACE_BITS)
+    return table["id"].to_numpy() - chunk.first_id + (chunk.number << _POSITION_BITS)
 
 
 def _hashes(chunk: Chunk, split: str, table: pa.Table, corpus: CorpusConfig) -> list[pa.Table]:

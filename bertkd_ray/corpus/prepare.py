@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -33,10 +33,8 @@ from bertkd_ray.corpus.sources import source_hashes, source_settings
 from bertkd_ray.corpus.statistics import PrepareStats
 from bertkd_ray.corpus.swapped_sides import swapped_names, swapped_splits
 from bertkd_ray.corpus.tokenizer import UNK_ID, build_vocabulary, pieces_of, save_vocabulary
-from bertkd_ray.execution.interface import Runtime
+from bertkd_ray.execution.interface import Item, Runtime
 from bertkd_ray.execution.stage import StageContext
-
-Item = TypeVar("Item")
 
 _NOT_SETTINGS = frozenset({*SPLITS, "source", "directory", "archive", "archive_sha256", "cache"})
 """The text enters the fingerprint by its content, not by its paths."""

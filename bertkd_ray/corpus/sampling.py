@@ -44,7 +44,7 @@ MAX_PAIRS_READ = 1 << 17
 SAMPLE_PAIRS = {"train": 1 << 14, "valid": 1 << 11, "test": 1 << 11}
 """Pairs of a split that are tokenised."""
 _COUNTED_BYTES = 1 << 30  # of a file without compression; beyond, its size tells how many lines it has
-_CHUNK_BYTES = 1 << 22
+_READ_BYTES = 1 << 22
 _SAMPLED_GROUPS = 16
 
 _LENGTH_SIGMA = 0.65
@@ -228,7 +228,7 @@ def count_lines(path: str) -> tuple[int, bool]:
     lines = bytes_read = 0
     last = b""
     with open_bytes(path) as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
+        while chunk := stream.read(_READ_BYTES):
             lines += chunk.count(b"\n")
             bytes_read += len(chunk)
             last = chunk[-1:]

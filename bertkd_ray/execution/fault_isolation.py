@@ -49,7 +49,7 @@ class FaultIsolation:
         self.dead_letters: list[DeadLetter] = []
         for index in np.flatnonzero(np.isin(ids, list(attempt.poison_records))).tolist():
             attempts = attempt.poison_records[int(ids[index])]
-            self.reject(index, f"its process died {attempts} times", attempts)
+            self.add_dead_letter(index, f"its process died {attempts} times", attempts)
 
     def run(self, batches: Iterable[Rows], pair_of: Rows, compute: Callable[[Rows], None]) -> None:
         """Computes every batch without the rows of rejected pairs; a row may be computed more than once.
@@ -68,7 +68,7 @@ class FaultIsolation:
         finally:
             self._attempt.clear_in_flight()
 
-    def reject(self, pair: int, reason: str, tries: int = 1, traceback_text: str = "") -> None:
+    def add_dead_letter(self, pair: int, reason: str, tries: int = 1, traceback_text: str = "") -> None:
         """Leaves a pair (0 to n - 1) out, if it is not yet."""
         if self.kept[pair]:
             self.kept[pair] = False
@@ -84,25 +84,25 @@ class FaultIsolation:
                 self._attempt.log_in_flight([int(self._ids[pair])])
                 self._bisect(rows[self._pair_of[rows] == pair])
         if not self._attempt.one_by_one:
-            rows = self._without_rejected(rows)
+            rows = self._without_dead_letters(rows)
             self._attempt.log_in_flight(self._ids[np.unique(self._pair_of[rows])].tolist(), probed=probed)
             self._compute_whole(rows)
 
     def _compute_whole(self, rows: Rows) -> None:
         """Computes a batch; if pairs of it are rejected, what is left of it once more, now that it can be whole."""
-        rejected = len(self.dead_letters)
+        known = len(self.dead_letters)
         self._bisect(rows)
-        if len(self.dead_letters) > rejected and len(left := self._without_rejected(rows)):
-            # Should it be too big as well, its pieces are computed already.
+        if len(self.dead_letters) > known and len(left := self._without_dead_letters(rows)):
+            # Should it be too big as well, its halves are computed already.
             self._try_to_compute(left)
 
     def _bisect(self, rows: Rows, tries: int = 1) -> None:
-        rows = self._without_rejected(rows)
+        rows = self._without_dead_letters(rows)
         failure = self._try_to_compute(rows) if len(rows) else None
         if failure is None:
             return
         if len(rows) == 1:
-            self.reject(int(self._pair_of[rows[0]]), failure[0], tries, failure[1])
+            self.add_dead_letter(int(self._pair_of[rows[0]]), failure[0], tries, failure[1])
             return
         for half in np.array_split(rows, 2):
             self._bisect(half, tries + 1)
@@ -123,7 +123,7 @@ class FaultIsolation:
         self._require_device()
         return failure
 
-    def _without_rejected(self, rows: Rows) -> Rows:
+    def _without_dead_letters(self, rows: Rows) -> Rows:
         return rows[self.kept[self._pair_of[rows]]]
 
     def _require_device(self) -> None:

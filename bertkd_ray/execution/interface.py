@@ -14,7 +14,7 @@ from bertkd_ray.training.curves import RowCallback
 Job = TypeVar("Job")
 """What all workers of a stage are given: a frozen dataclass of the stage."""
 Item = TypeVar("Item")
-"""The name of one piece of work (a fragment), plain data; the worker reads and writes its data."""
+"""The name of one item of work (a fragment), plain data; the worker reads and writes its data."""
 Result = TypeVar("Result")
 """What a worker tells of an item that is done (counts), a frozen dataclass."""
 

@@ -58,11 +58,11 @@ class FinishedFile:
     name: str
     pairs: int
     """Pairs of the item, dead letters included."""
-    rejects: int
+    dead_letters: int
     """Pairs that could not be computed."""
 
 
-Job = TypeVar("Job", bound=FileJob)
+MapJob = TypeVar("MapJob", bound=FileJob)
 File = TypeVar("File", bound=FinishedFile)
 
 
@@ -70,8 +70,8 @@ def resumable_map(
     pending: PendingArtifact,
     runtime: Runtime,
     items: Sequence[Item],
-    worker: MapWorker[Item, Job, File],
-    job: Job,
+    worker: MapWorker[Item, MapJob, File],
+    job: MapJob,
     *,
     finished: Callable[[Item], File | None],
     unit: str,
@@ -86,7 +86,7 @@ def resumable_map(
 
     def add(file: File) -> None:
         files[file.name] = file
-        if file.rejects:
+        if file.dead_letters:
             dead_letters.add(dead_letters_of(pending.store, pending.staging, file.name))
 
     missing = []

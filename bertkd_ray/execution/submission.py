@@ -54,7 +54,7 @@ _EXAMPLE = re.compile(r".+\.(example|sample|template|dist|py)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Job:
+class SubmittedJob:
     """What is to be submitted."""
 
     config: str
@@ -149,7 +149,7 @@ class Submitted:
         return {"job": self.id, "address": address, "follow": follow, "stop": stop}
 
 
-def submit(job: Job, address: str | None = None) -> Submitted:
+def submit(job: SubmittedJob, address: str | None = None) -> Submitted:
     """Checks a job, packs its working directory and hands both to a cluster.
 
     address: URL of the job server (`http://HOST:8265`); None takes RAY_API_SERVER_ADDRESS, RAY_ADDRESS or this

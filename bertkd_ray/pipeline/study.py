@@ -95,15 +95,15 @@ class StudyRunner(ExitStack):
         """All arms under all seeds, the comparison, the tables and the figure."""
         self.outcome.how_to_open = self.session.tracker.how_to_open  # opened first, as in Pipeline.run
         self.outcome.run_id = self.parent_run.run_id
-        students = [self._train(place, trial) for place, trial in enumerate(self.study.trials, start=1)]
+        students = [self._train(position, trial) for position, trial in enumerate(self.study.trials, start=1)]
         self._compare(students)
         self._report(students)
         return self.outcome
 
-    def _train(self, place: int, trial: Trial) -> _Student:
+    def _train(self, position: int, trial: Trial) -> _Student:
         """The student of one arm under one seed, translated and scored."""
         started = time.perf_counter()
-        log(f"{place} of {len(self.study.trials)}: {trial.arm}, seed {trial.seed}", stage="study")
+        log(f"{position} of {len(self.study.trials)}: {trial.arm}, seed {trial.seed}", stage="study")
         with trial_pipeline(trial, self.parent_run.run_id, self.session) as pipeline:
             translation = pipeline.make(TRANSLATE.name, trial.arm)
             student = pipeline.make(DISTILL.name, trial.arm)

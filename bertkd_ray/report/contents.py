@@ -108,7 +108,7 @@ def score_rows(results: Results) -> list[FigureRow]:
     ) -> FigureRow:
         known = [value for value in values if value is not None and not math.isnan(value)]
         top = best(known) if best and len(set(known)) > 1 else None
-        top_cells = [place for place, value in enumerate(values) if top is not None and value == top]
+        top_cells = [index for index, value in enumerate(values) if top is not None and value == top]
         return FigureRow(label, note, [format_number(value, form) for value in values], top_cells)
 
     compared = [

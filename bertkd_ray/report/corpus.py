@@ -89,9 +89,9 @@ def _warnings(splits: dict[str, SplitFigures]) -> Iterator[str]:
 def wrapped(label: str, words: list[str], *, whole: bool, indent: int = _LABEL) -> Iterator[str]:
     """Words on as many lines as they need, behind a label; directions are kept apart by line, or word by word."""
     lines = textwrap.wrap(" ".join(words), _WIDTH - indent, break_long_words=False, break_on_hyphens=False)
-    for place, line in enumerate(lines or [NO_VALUE]):
+    for index, line in enumerate(lines or [NO_VALUE]):
         isolated = _isolated(line) if whole else " ".join(map(_isolated, line.split()))
-        yield (label if place == 0 else "").ljust(indent) + isolated
+        yield (label if index == 0 else "").ljust(indent) + isolated
 
 
 def _visible(character: str) -> str:

@@ -191,7 +191,7 @@ def _summary(histories: Mapping[str, History], key: str, unit: str, *, scale: fl
     for name, history in histories.items():
         steps, values = _series(history, key)
         if len(steps):
-            first, last = (f"{values[place] * scale:.4g} {unit} at step {steps[place]:,.0f}" for place in (0, -1))
+            first, last = (f"{values[index] * scale:.4g} {unit} at step {steps[index]:,.0f}" for index in (0, -1))
             summaries.append(f"{name}: {last}" if len(steps) == 1 else f"{name}: from {first} to {last}")
     return "; ".join(summaries) or "not measured"
 

@@ -29,7 +29,7 @@ _COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 _LINE_STYLES = ["-", "--", "-.", ":"]
 _MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 COLORS = {
-    **{f"series-{place}": color for place, color in enumerate(_COLORS, start=1)},
+    **{f"series-{number}": color for number, color in enumerate(_COLORS, start=1)},
     "ink": "#333333",
     "grid": "#E3E3E3",
     "faint": "#767676",
@@ -155,8 +155,8 @@ def _figure(panels: Sequence[Panel], inches: tuple[float, float]) -> Figure:
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08, wspace=0.04)
     figure = Figure(figsize=(inches[0] * len(panels), inches[1]), layout=layout)
     entries: dict[str, Any] = {}
-    for place, panel in enumerate(panels, start=1):
-        axes = figure.add_subplot(1, len(panels), place)
+    for number, panel in enumerate(panels, start=1):
+        axes = figure.add_subplot(1, len(panels), number)
         panel.draw(axes)
         if panel.title:
             axes.set_title(panel.title)

@@ -116,7 +116,7 @@ def _draw_ratios(splits: Mapping[str, LengthCounts], axes: Axes) -> None:
 
 
 def _draw_stairs(axes: Axes, names: Sequence[str], shares: Sequence[NDArray[np.float64]], edges: NDArray[Any]) -> None:
-    for place, (name, share, style) in enumerate(zip(names, shares, styles(len(names)), strict=True)):
-        if place == 0:
+    for index, (name, share, style) in enumerate(zip(names, shares, styles(len(names)), strict=True)):
+        if index == 0:
             axes.stairs(share, edges, fill=True, color=style.color, alpha=0.15)
         axes.stairs(share, edges, color=style.color, linestyle=style.line, linewidth=1.6, label=name)

@@ -109,7 +109,7 @@ def _context(results: Results) -> dict[str, Any]:
 def _figures(section: str, panels: Sequence[Panel], inches: tuple[float, float] = (4.5, 3.3)) -> list[tuple[str, str]]:
     """Title and `svg` element of each."""
     numbered = enumerate(panels, start=1)
-    return [(panel.title, inline_svg(panel, f"figure-{section}-{place}", inches)) for place, panel in numbered]
+    return [(panel.title, inline_svg(panel, f"figure-{section}-{number}", inches)) for number, panel in numbered]
 
 
 def _samples(results: Results) -> list[dict[str, Any]]:

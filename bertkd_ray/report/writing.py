@@ -50,14 +50,14 @@ def write_page(results: Results, store: Store, run_id: str) -> str:
 
 def save_page(html: str, output: Path) -> None:
     """The page as a file, in one step, in place of an earlier page alone. Raises UserError where that cannot be."""
-    place = Path(expand_home(str(output))).resolve()
-    scratch = place.with_name(f".{place.name}.partial")
+    target = Path(expand_home(str(output))).resolve()
+    scratch = target.with_name(f".{target.name}.partial")
     try:
-        if place.exists() and not (place.is_file() and _GENERATOR in place.read_bytes()[:4096]):
+        if target.exists() and not (target.is_file() and _GENERATOR in target.read_bytes()[:4096]):
             raise UserError(f"--output {output}: exists and is no page of this command; give another file")
         try:
             scratch.write_text(html, encoding="utf-8")
-            os.replace(scratch, place)
+            os.replace(scratch, target)
         finally:
             scratch.unlink(missing_ok=True)
     except OSError as error:

@@ -52,7 +52,7 @@ class Shard(FinishedFile):
     @property
     def rows(self) -> int:
         """Pairs in it."""
-        return self.pairs - self.rejects
+        return self.pairs - self.dead_letters
 
 
 def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> PendingArtifact:
@@ -155,7 +155,7 @@ class ShardWriter:
             groups = [pairs for pairs in left if pairs]
         shard = Shard(name, len(table), len(isolation.dead_letters), fidelity(labels, tgt))
         encoded = encode_shard(ids, src, tgt, labels, self._schema)
-        stats = {"rows": shard.rows, "rejects": shard.rejects, "fidelity": asdict(shard.fidelity)}
+        stats = {"rows": shard.rows, "rejects": shard.dead_letters, "fidelity": asdict(shard.fidelity)}
         metadata = {**encoded.schema.metadata, STATS: json.dumps(stats)}
         attempt.finish(isolation.dead_letters)
         data = parquet_bytes(encoded.replace_schema_metadata(metadata), groups)

@@ -153,7 +153,7 @@ class Scorer:
         for pair, error in _beyond_float16(logits, offsets, ids):
             if isolation is None:
                 raise error
-            isolation.reject(pair, f"OverflowError: {error}")
+            isolation.add_dead_letter(pair, f"OverflowError: {error}")
             logits[offsets[pair] : offsets[pair + 1]] = 0
         return SoftLabels(
             topk_ids=ids_Pk.cpu().numpy().astype(index_dtype(len(self.bert_ids))),

@@ -223,28 +223,28 @@ def _chunked_loss(
 ) -> tuple[LossSums, tuple[Tensor, ...]]:
     """The sums and, where asked for, the gradients of the loss with respect to hidden and weight."""
     exact = torch.float64 if hidden_ND.dtype == torch.float64 else torch.float32
-    rows, vocabulary, device = len(hidden_ND), len(weight_VD), hidden_ND.device
-    height = min(chunk_rows, rows)
+    positions, vocabulary, device = len(hidden_ND), len(weight_VD), hidden_ND.device
+    height = min(chunk_rows, positions)
     hidden, weight = hidden_ND.detach().to(dtype), weight_VD.detach().to(dtype)
     weight_sum_D = weight.sum(dim=0, dtype=exact)
     scores = torch.empty(height, vocabulary, dtype=exact, device=device)
     rounded = scores if dtype == exact else torch.empty(height, vocabulary, dtype=dtype, device=device)
-    loss_N, nll_N = scores.new_empty(rows), scores.new_empty(rows)
-    correct_N = torch.empty(rows, dtype=torch.bool, device=device)
+    loss_N, nll_N = scores.new_empty(positions), scores.new_empty(positions)
+    correct_N = torch.empty(positions, dtype=torch.bool, device=device)
     gradients = _Gradients(hidden, weight, exact) if with_gradients else None
     with torch.autocast(device.type, enabled=False):
-        for start in range(0, rows, height):
-            part = slice(start, min(start + height, rows))
-            s_CV, r_CV = scores[: part.stop - start], rounded[: part.stop - start]
-            torch.mm(hidden[part], weight.t(), out=r_CV)
+        for start in range(0, positions, height):
+            rows = slice(start, min(start + height, positions))
+            s_CV, r_CV = scores[: rows.stop - start], rounded[: rows.stop - start]
+            torch.mm(hidden[rows], weight.t(), out=r_CV)
             if rounded is not scores:
                 s_CV.copy_(r_CV)
-            score_sum_C = hidden[part].to(exact) @ weight_sum_D
-            loss_N[part], nll_N[part], correct_N[part] = _loss_and_gradient_(s_CV, score_sum_C, objective, part)
+            score_sum_C = hidden[rows].to(exact) @ weight_sum_D
+            loss_N[rows], nll_N[rows], correct_N[rows] = _loss_and_gradient_(s_CV, score_sum_C, objective, rows)
             if gradients is not None:
                 if rounded is not scores:
                     r_CV.copy_(s_CV)
-                gradients.add(part, r_CV)
+                gradients.add(rows, r_CV)
     sums = LossSums(loss_N.sum(), nll_N.sum(), correct_N.sum())
     if gradients is None:
         return sums, ()
@@ -268,14 +268,14 @@ class _Gradients:
         if weight_VD.dtype != exact:
             self._buffers = torch.empty_like(weight_VD), torch.empty_like(self._grad_weight_VD)
 
-    def add(self, part: slice, chunk_CV: Tensor) -> None:
-        """The share of the rows `part`."""
-        torch.mm(chunk_CV, self._weight_VD, out=self._grad_hidden_ND[part])
+    def add(self, rows: slice, chunk_CV: Tensor) -> None:
+        """The share of a slice of rows."""
+        torch.mm(chunk_CV, self._weight_VD, out=self._grad_hidden_ND[rows])
         if self._buffers is None:
-            self._grad_weight_VD.addmm_(chunk_CV.t(), self._hidden_ND[part])
+            self._grad_weight_VD.addmm_(chunk_CV.t(), self._hidden_ND[rows])
             return
         product_VD, exact_product_VD = self._buffers
-        torch.mm(chunk_CV.t(), self._hidden_ND[part], out=product_VD)
+        torch.mm(chunk_CV.t(), self._hidden_ND[rows], out=product_VD)
         self._grad_weight_VD.add_(exact_product_VD.copy_(product_VD))
 
     def finish(self, objective: _Objective) -> tuple[Tensor, Tensor]:
@@ -288,10 +288,10 @@ class _Gradients:
 
 
 def _loss_and_gradient_(
-    s_CV: Tensor, score_sum_C: Tensor, objective: _Objective, part: slice
+    s_CV: Tensor, score_sum_C: Tensor, objective: _Objective, rows: slice
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss, -log p_y and whether y scores highest, of each row of a part; turns the scores into p - t' / mass."""
-    targets_C1, ids_Ck, scale = objective.targets_N[part, None], objective.ids_Nk[part], objective.scale
+    """Loss, -log p_y and whether y scores highest, of each row of a slice; turns the scores into p - t' / mass."""
+    targets_C1, ids_Ck, scale = objective.targets_N[rows, None], objective.ids_Nk[rows], objective.scale
     gold_C, soft_scores_Ck = s_CV.gather(1, targets_C1).squeeze(1), s_CV.gather(1, ids_Ck)
     scaled_CV = None if scale == 1 else s_CV / scale
     peak_C = s_CV.amax(dim=1)
@@ -304,10 +304,10 @@ def _loss_and_gradient_(
         soft_share = objective.soft * scale / objective.mass
         s_CV.mul_(objective.hard / objective.mass).add_(torch.softmax(scaled_CV, dim=1), alpha=soft_share)
     loss_C = objective.hard * lse_C - objective.gold * gold_C - objective.uniform * score_sum_C
-    soft_Ck = objective.soft_Nk[part].to(s_CV.dtype)
+    soft_Ck = objective.soft_Nk[rows].to(s_CV.dtype)
     loss_C += scale**2 * (objective.soft * soft_lse_C - (soft_Ck * soft_scores_Ck).sum(dim=1) / scale)
     if objective.tail_N is not None:
-        tail_C = objective.tail_N[part].to(s_CV.dtype)
+        tail_C = objective.tail_N[rows].to(s_CV.dtype)
         loss_C -= tail_C * (lse_C + _subtract_tail_(s_CV, ids_Ck, tail_C / objective.mass).log())
     s_CV.scatter_add_(1, ids_Ck, soft_Ck * (-scale / objective.mass))
     if objective.gold:

@@ -36,21 +36,21 @@ def pseudo_masked_batch(
     rows, src_lengths, tgt_lengths = len(src), src.lengths, tgt.lengths
     width = padded_length(int(input_lengths(src_lengths, tgt_lengths, "left_to_right").max(initial=0)), pad_to)
     starts = np.arange(rows, dtype=np.int64) * width
-    frames, queries = src_lengths + 2, tgt_lengths + 1
-    frame_at = flat_positions(starts, frames)
-    target_at = flat_positions(starts + frames, tgt_lengths)
-    query_at = flat_positions(starts + frames + tgt_lengths, queries)
+    prefixes, queries = src_lengths + 2, tgt_lengths + 1
+    prefix_at = flat_positions(starts, prefixes)
+    target_at = flat_positions(starts + prefixes, tgt_lengths)
+    query_at = flat_positions(starts + prefixes + tgt_lengths, queries)
     zeros = np.zeros(rows, np.int64)
     target_number, query_number = flat_positions(zeros, tgt_lengths), flat_positions(zeros, queries)
 
-    def laid_out(frame: _Values, target: _Values, query: _Values, padding: int) -> NDArray[np.int64]:
+    def laid_out(prefix: _Values, target: _Values, query: _Values, padding: int) -> NDArray[np.int64]:
         values = np.full(rows * width, padding, dtype=np.int64)
-        values[frame_at], values[target_at], values[query_at] = frame, target, query
+        values[prefix_at], values[target_at], values[query_at] = prefix, target, query
         return values.reshape(rows, width)
 
-    source_ids = np.full(len(frame_at), specials.cls, dtype=np.int64)
-    source_ids[flat_positions(offsets_of(frames)[:-1] + 1, src_lengths)] = bert_ids[src.values]
-    source_ids[np.cumsum(frames) - 1] = specials.sep
+    source_ids = np.full(len(prefix_at), specials.cls, dtype=np.int64)
+    source_ids[flat_positions(offsets_of(prefixes)[:-1] + 1, src_lengths)] = bert_ids[src.values]
+    source_ids[np.cumsum(prefixes) - 1] = specials.sep
     # A token sees the keys of no later turn than its own; a query is nobody's key but its own.
     key_turn = laid_out(0, target_number + 1, _NEVER, padding=_NEVER)
     turn = laid_out(0, target_number + 1, query_number, padding=0)
@@ -61,9 +61,9 @@ def pseudo_masked_batch(
         masked_index=query_at,
         labels=with_eos(tgt),
         position_ids=laid_out(
-            flat_positions(zeros, frames),
-            np.repeat(frames, tgt_lengths) + target_number,
-            np.repeat(frames, queries) + query_number,
+            flat_positions(zeros, prefixes),
+            np.repeat(prefixes, tgt_lengths) + target_number,
+            np.repeat(prefixes, queries) + query_number,
             padding=0,
         ),
     )

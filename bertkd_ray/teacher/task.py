@@ -45,7 +45,7 @@ class TeacherBatch(CollatedBatch):
 
     @property
     def padded_tokens(self) -> int:
-        """Places of the batch, padding included."""
+        """Tokens of the batch, padding included."""
         return self.input_ids.numel()
 
     @classmethod

@@ -146,16 +146,16 @@ class LineTranslator:
         """A line for every line; an empty one, or one of white space alone, gives an empty line."""
         if not lines:
             return []
-        pieces = []
+        segments = []
         for line, ids in zip(lines, self._rows(lines), strict=True):
             rows = [ids] if len(ids) <= self._longest else self._rows(sentences(line))
-            pieces.append([piece for row in rows for piece in self._split(row)])
-        flat = [ids for of_line in pieces for ids in of_line]
+            segments.append([segment for row in rows for segment in self._split(row)])
+        flat = [ids for of_line in segments for ids in of_line]
         src = Ragged(np.concatenate(flat), offsets_of(np.array([len(ids) for ids in flat], dtype=np.int64)))
         texts = decode(self._tokenizer, self._engine.translate(src))
         form = self._form
         written = map(escape_moses, texts) if self._tokenised else iter(to_raw(texts, form.text, form.tgt_lang))
-        return [self._glue.join(filter(None, islice(written, len(of_line)))) for of_line in pieces]
+        return [self._glue.join(filter(None, islice(written, len(of_line)))) for of_line in segments]
 
     def _rows(self, texts: Sequence[str]) -> list[NDArray[np.integer]]:
         """The token ids of texts, which are brought into the form of the model's corpus."""
@@ -165,7 +165,7 @@ class LineTranslator:
         return [ids.row(i) for i in range(len(ids))]
 
     def _split(self, ids: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:
-        """Pieces of nearly equal length, cut before a word where one begins in the last half of a piece."""
+        """Segments of nearly equal length, split before a word where one begins in the last half of a segment."""
         while len(ids) > self._longest:
             size = math.ceil(len(ids) / math.ceil(len(ids) / self._longest))
             words = np.flatnonzero(self._begins_word[ids[size // 2 + 1 : size + 1]])

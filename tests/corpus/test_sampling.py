@@ -90,7 +90,7 @@ def test_lines_are_counted_or_worked_out_from_the_size(tmp_path, monkeypatch):
     (tmp_path / "empty.txt").touch()
     assert count_lines(str(file)) == count_lines(str(packed)) == (1001, True)
     assert count_lines(str(tmp_path / "empty.txt")) == (0, True)
-    monkeypatch.setattr(sampling, "_CHUNK_BYTES", 800)
+    monkeypatch.setattr(sampling, "_READ_BYTES", 800)
     monkeypatch.setattr(sampling, "_COUNTED_BYTES", 1600)
     assert count_lines(str(file)) == (1000, False)
     assert count_lines(str(packed)) == (1001, True)  # what a compressed file holds, its size does not tell

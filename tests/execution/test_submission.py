@@ -19,7 +19,7 @@ import pytest
 from bertkd_ray.cli import main
 from bertkd_ray.core.errors import ReportedError, UserError
 from bertkd_ray.execution import submission as submit
-from bertkd_ray.execution.submission import Job, packed
+from bertkd_ray.execution.submission import SubmittedJob, packed
 from tests.helpers.services import ROOT, Nodes, environment, free_port, ray_nodes
 from tests.helpers.small_config import write_config
 
@@ -132,13 +132,13 @@ def test_a_study_is_checked_as_a_study(project, bertkd):
     code, _, err = bertkd("submit", "s.yaml", "--job", "study")
     assert code == 2
     assert "1 stands there more than once" in err
-    Job("s.yaml", ["seeds=[1]"], "study").check()
+    SubmittedJob("s.yaml", ["seeds=[1]"], "study").check()
 
 
 def test_the_command_is_quoted_for_the_shell(project):
     (project / "my configs").mkdir()
     shutil.copy("c.yaml", "my configs/c.yaml")
-    job = Job(str(project / "my configs" / "c.yaml"), ["workers=[1, 4]", "name=a;b"], "distill")
+    job = SubmittedJob(str(project / "my configs" / "c.yaml"), ["workers=[1, 4]", "name=a;b"], "distill")
     assert job.entrypoint() == ("python -m bertkd_ray distill 'my configs/c.yaml' 'workers=[1, 4]' 'name=a;b'")
 
 
@@ -149,7 +149,7 @@ def test_only_named_variables_travel_and_the_files_stay(project, monkeypatch):
     )
     for name in ("B", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "MLFLOW_TRACKING_URI"):
         monkeypatch.setenv(name, f"{name} here")
-    assert Job("c.yaml", env=["B", "HF_TOKEN"]).runtime_env() == {
+    assert SubmittedJob("c.yaml", env=["B", "HF_TOKEN"]).runtime_env() == {
         "env_vars": {
             "A": "1",
             "B": "B here",
@@ -173,12 +173,13 @@ def test_a_runtime_env_that_ray_would_choke_on(project, text, message):
     (project / "deploy").mkdir()
     (project / "deploy" / "runtime_env.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=message):
-        Job("c.yaml").runtime_env()
+        SubmittedJob("c.yaml").runtime_env()
 
 
 def test_the_shipped_runtime_env_is_one():
     assert (
-        Job("configs/demo.yaml", working_dir=str(ROOT)).runtime_env()["env_vars"]["TOKENIZERS_PARALLELISM"] == "false"
+        SubmittedJob("configs/demo.yaml", working_dir=str(ROOT)).runtime_env()["env_vars"]["TOKENIZERS_PARALLELISM"]
+        == "false"
     )
 
 

@@ -259,7 +259,7 @@ def test_an_actor_goes_on_where_the_one_before_it_died(project, corpus, kills):
     # The shard is there: another call computes nothing.
     actor._scorer = None
     assert actor(item(corpus, 1)).name == "shard-000001.parquet"
-    assert actor(item(corpus, 1)).rejects == 1
+    assert actor(item(corpus, 1)).dead_letters == 1
 
 
 def test_what_kills_again_and_again_ends_in_the_limit(project, corpus, kills):

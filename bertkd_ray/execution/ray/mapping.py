@@ -44,7 +44,7 @@ def map_items(
     """Maps small items over the cluster with Ray Data, giving results as they come, in no fixed order.
 
     worker: a function for tasks, or a class whose instances are actors made with the job, at most `slots` at once with
-    so many GPUs each. An item names a piece of work (a fragment); its data is read and written by the worker, which may
+    so many GPUs each. An item is the name of a fragment; its data is read and written by the worker, which may
     have to do it again. Lost processes and nodes are made up for by Ray; where it gives up, the rest is mapped anew as
     long as something was done in between, and else `max_failures` times. Raises a worker's ReportedError as it is.
     """
