@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu_board import Board
+from benchmarks.gpu_results import ResultTable
 from benchmarks.gpu_setting import REAL, TINY, GpuSetting
 from benchmarks.gpu_timing import ProductRate, Products, Shape
 from benchmarks.machine import ROOT, commit
@@ -50,29 +50,29 @@ def main(arguments: list[str] | None = None) -> int:
     """Measures what is asked for; 1 when something was raised."""
     options = _options(arguments)
     device = torch.device(options.device)
-    board = Board(
+    results = ResultTable(
         options.output,
         {**commit(), "machine": machine(device), "tiny": options.tiny, "deadline": options.deadline},
         STARTED + options.deadline,
         in_miniature=options.tiny,
     )
-    with board.watched():
+    with results.watched():
         setting = GpuSetting(TINY if options.tiny else REAL, device)
         for name in options.only:
-            board.run(name, partial(_function(MEASURES[name]), setting, board))
+            results.run(name, partial(_function(MEASURES[name]), setting, results))
             if device.type == "cuda":
                 torch.cuda.empty_cache()
-    print(f"\n{board.table()}\n\nJSON: {options.output}; {time.monotonic() - STARTED:.0f} s", flush=True)
-    return 1 if board.failed else 0
+    print(f"\n{results.table()}\n\nJSON: {options.output}; {time.monotonic() - STARTED:.0f} s", flush=True)
+    return 1 if results.failed else 0
 
 
-def products(setting: GpuSetting, board: Board) -> None:
+def products(setting: GpuSetting, results: ResultTable) -> None:
     """What the device can do: one large product."""
     side = setting.sizes.square
-    rate, _ = ProductRate(setting.device, training=False, spent=10 * board.product_seconds)(
+    rate, _ = ProductRate(setting.device, training=False, spent=10 * results.product_seconds)(
         Products({Shape(side, side, side): 1})
     )
-    board.add("products", f"bf16, {side}³", {"TFLOP/s": rate / 1e12}, flops=rate)
+    results.add("products", f"bf16, {side}³", {"TFLOP/s": rate / 1e12}, flops=rate)
 
 
 def machine(device: torch.device) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     return found
 
 
-def _function(name: str) -> Callable[[GpuSetting, Board], None]:
+def _function(name: str) -> Callable[[GpuSetting, ResultTable], None]:
     module, _, function = name.partition(":")
     # The module that was started as a program is not imported again.
     found: Any = sys.modules[__name__] if module == "gpu" else importlib.import_module(f"benchmarks.{module}")

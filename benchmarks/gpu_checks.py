@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.gpu_board import Board
 from benchmarks.gpu_extract import scorer_of
+from benchmarks.gpu_results import ResultTable
 from benchmarks.gpu_setting import TOPK, GpuSetting
 from bertkd_ray.core.devices import Precision, autocast
 from bertkd_ray.core.ragged import Ragged
@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 KD: dict[str, Any] = {"alpha": 0.5, "temperature": 10.0, "label_smoothing": 0.1}
 
 
-def topk(setting: GpuSetting, board: Board) -> None:
+def topk(setting: GpuSetting, results: ResultTable) -> None:
     """Sets of the k best tokens in bf16 against float32, and by how much in float32 what is not found is better."""
     src, tgt = setting.pairs
     rows = np.arange(min(SCORED_PAIRS, setting.sizes.fragment_pairs))
@@ -41,7 +41,7 @@ def topk(setting: GpuSetting, board: Board) -> None:
         allowed = TIE * figures["largest logit"]
         verdict = {"passed": figures["lost by at most"] <= allowed, "allowed": allowed}
         variant = f"top-k, bf16 ({name}) against float32"
-        board.add("check", variant, figures, goal=f"lost by < {allowed:.2g}", details=verdict)
+        results.add("check", variant, figures, goal=f"lost by < {allowed:.2g}", details=verdict)
 
 
 def topk_difference(exact: SoftLabels, rough: SoftLabels) -> dict[str, float]:
@@ -76,7 +76,7 @@ def topk_difference(exact: SoftLabels, rough: SoftLabels) -> dict[str, float]:
     }
 
 
-def losses(setting: GpuSetting, board: Board) -> None:
+def losses(setting: GpuSetting, results: ResultTable) -> None:
     """The loss and its gradients: bf16 against float32 here, float32 here against a CPU; then through all layers."""
     model = setting.student(dropout=0.0)
     batch = labelled(setting)
@@ -84,12 +84,14 @@ def losses(setting: GpuSetting, board: Board) -> None:
         hidden = decoder_hidden(model, batch.to(setting.device))
     weight = model.get_output_embeddings().weight
     here = kd(hidden, weight, batch, setting.device, None)
-    _add(board, "KD loss, bf16 against float32", kd(hidden, weight, batch, setting.device, torch.bfloat16), here, BF16)
-    _add(board, "KD loss, float32 against CPU", here, kd(hidden, weight, batch, CPU, None), FLOAT32)
+    _add(
+        results, "KD loss, bf16 against float32", kd(hidden, weight, batch, setting.device, torch.bfloat16), here, BF16
+    )
+    _add(results, "KD loss, float32 against CPU", here, kd(hidden, weight, batch, CPU, None), FLOAT32)
     whole = {precision: through(model, batch, setting.device, precision) for precision in ("float32", "bf16")}
-    _add(board, "student, bf16 against float32", whole["bf16"], whole["float32"], BF16, binding=False)
+    _add(results, "student, bf16 against float32", whole["bf16"], whole["float32"], BF16, binding=False)
     torch.nn.Module.to(model, CPU)
-    _add(board, "student, float32 against CPU", whole["float32"], through(model, batch, CPU, "float32"), FLOAT32)
+    _add(results, "student, float32 against CPU", whole["float32"], through(model, batch, CPU, "float32"), FLOAT32)
 
 
 def labelled(setting: GpuSetting) -> StudentBatch:
@@ -148,8 +150,10 @@ def difference(found: Gradients, expected: Gradients) -> tuple[float, float]:
 
 
 def _add(
-    board: Board, variant: str, found: Gradients, expected: Gradients, limit: float, *, binding: bool = True
+    results: ResultTable, variant: str, found: Gradients, expected: Gradients, limit: float, *, binding: bool = True
 ) -> None:
     loss, gradient = difference(found, expected)
     verdict = {"passed": bool(loss < limit and gradient < limit), "binding": binding, "limit": limit}
-    board.add("check", variant, {"loss error": loss, "gradient error": gradient}, goal=f"< {limit:g}", details=verdict)
+    results.add(
+        "check", variant, {"loss error": loss, "gradient error": gradient}, goal=f"< {limit:g}", details=verdict
+    )

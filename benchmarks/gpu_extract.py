@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gpu_board import Board
+from benchmarks.gpu_results import ResultTable
 from benchmarks.gpu_setting import TOPK, GpuSetting
 from benchmarks.gpu_timing import ProductRate, kernels, seconds, teacher_products
 from bertkd_ray.core.devices import Precision
@@ -23,20 +23,20 @@ ROUNDS = 5
 GOAL = 0.55
 
 
-def measure(setting: GpuSetting, board: Board) -> None:
+def measure(setting: GpuSetting, results: ResultTable) -> None:
     """Budgets as the product scores them, the first one profiled; then by autocast, with fused and plain attention."""
     model = setting.teacher(dropout=0.0)
     first = setting.sizes.extract_budgets[0]
     for budget in setting.sizes.extract_budgets:
-        if board.has_time("extract", f"{budget:,}"):
+        if results.has_time("extract", f"{budget:,}"):
             scorer = scorer_of(setting, model, budget)
-            report(setting, board, scorer, f"{budget:,} places", profiled=budget == first)
+            report(setting, results, scorer, f"{budget:,} places", profiled=budget == first)
     for attention in ("sdpa", "eager"):
-        if board.has_time("extract", f"autocast, {attention}"):
+        if results.has_time("extract", f"autocast, {attention}"):
             model.set_attn_implementation(attention)
             scorer = scorer_of(setting, model, first)
             scorer.encoder = None
-            report(setting, board, scorer, f"{first:,} places, autocast, {attention}")
+            report(setting, results, scorer, f"{first:,} places, autocast, {attention}")
 
 
 def scorer_of(
@@ -58,7 +58,7 @@ def scorer_of(
     return scorer
 
 
-def report(setting: GpuSetting, board: Board, scorer: Scorer, variant: str, *, profiled: bool = False) -> None:
+def report(setting: GpuSetting, results: ResultTable, scorer: Scorer, variant: str, *, profiled: bool = False) -> None:
     """Measures a scorer over some fragments and writes the row down."""
     src, tgt = setting.pairs
     fragments = [
@@ -72,7 +72,7 @@ def report(setting: GpuSetting, board: Board, scorer: Scorer, variant: str, *, p
     rate = statistics.median(one.operations.computed / took for one, took in zip(work, spent, strict=True))
     biggest = work[0]
     products = teacher_products(setting.sizes.teacher, biggest.places_a_batch, biggest.masked_a_batch)
-    product_rate, shapes = ProductRate(setting.device, training=False, spent=board.product_seconds)(products)
+    product_rate, shapes = ProductRate(setting.device, training=False, spent=results.product_seconds)(products)
     details: dict[str, Any] = {
         "seconds": spent,
         "places": sum(one.places for one in work),
@@ -88,7 +88,7 @@ def report(setting: GpuSetting, board: Board, scorer: Scorer, variant: str, *, p
     positions = statistics.median(
         int((one[1].lengths + 1).sum()) / took for one, took in zip(taken, spent, strict=True)
     )
-    board.add(
+    results.add(
         "extract",
         variant,
         {"pairs/s": pairs / statistics.median(spent), "positions/s": positions},

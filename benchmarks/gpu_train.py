@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.gpu_board import Board
+from benchmarks.gpu_results import ResultTable
 from benchmarks.gpu_setting import GpuSetting, MemoryGroups
 from benchmarks.gpu_timing import ProductRate, Products, kernels, student_products, teacher_products
 from benchmarks.loop import Alone, Unjudged, Updates
@@ -28,24 +28,24 @@ PARTS = 4
 PROFILED_UPDATES = 3
 
 
-def finetune(setting: GpuSetting, board: Board) -> None:
+def finetune(setting: GpuSetting, results: ResultTable) -> None:
     """Budgets with the device's own attention, the first one profiled; then plain attention."""
     budgets = setting.sizes.finetune_budgets
     other = "eager" if setting.attention == "sdpa" else "sdpa"
     for budget, attention in [*((one, setting.attention) for one in budgets), (budgets[0], other)]:
-        if board.has_time("finetune", f"{budget:,} {attention}"):
+        if results.has_time("finetune", f"{budget:,} {attention}"):
             what = Finetuning(setting.teacher_task(setting.teacher(attention=attention), budget), budget)
-            report(setting, board, what, f"{budget:,} places, {attention}", profiled=budget == budgets[0])
+            report(setting, results, what, f"{budget:,} places, {attention}", profiled=budget == budgets[0])
 
 
-def distill(setting: GpuSetting, board: Board) -> None:
+def distill(setting: GpuSetting, results: ResultTable) -> None:
     """All budgets with the device's own attention, profiled; then plain attention with the first."""
     budgets = setting.sizes.distill_budgets
     other = "eager" if setting.attention == "sdpa" else "sdpa"
     for budget, attention in [*((one, setting.attention) for one in budgets), (budgets[0], other)]:
-        if board.has_time("distill", f"{budget} {attention}"):
+        if results.has_time("distill", f"{budget} {attention}"):
             task = setting.student_task(setting.student(attention=attention), budget)
-            report(setting, board, Distilling(task, budget), f"{budget:,} tokens, {attention}", profiled=True)
+            report(setting, results, Distilling(task, budget), f"{budget:,} tokens, {attention}", profiled=True)
 
 
 class Finetuning:
@@ -149,7 +149,7 @@ def timed(setting: GpuSetting, what: Any) -> Timed:
     return Timed(batches[warm_up:], spent[warm_up - 1 :], waits[warm_up:], context.rows[-1].metrics[TRAIN_LOSS])
 
 
-def report(setting: GpuSetting, board: Board, what: Any, variant: str, *, profiled: bool) -> Timed:
+def report(setting: GpuSetting, results: ResultTable, what: Any, variant: str, *, profiled: bool) -> Timed:
     """Trains, and writes the row down."""
     found = timed(setting, what)
     operations = [[what.operations(setting, batch) for batch in part] for part in found.batches]
@@ -157,7 +157,7 @@ def report(setting: GpuSetting, board: Board, what: Any, variant: str, *, profil
     tokens = [sum(what.tokens(batch) for batch in part) for part in found.batches]
     spent = found.seconds
     largest = max((batch for part in found.batches for batch in part), key=lambda batch: batch.padded_tokens)
-    rate = ProductRate(setting.device, training=True, spent=board.product_seconds)
+    rate = ProductRate(setting.device, training=True, spent=results.product_seconds)
     product_rate, shapes = rate(what.products(setting, largest))
     updates = len(found.batches[0])
     details: dict[str, Any] = {
@@ -184,14 +184,14 @@ def report(setting: GpuSetting, board: Board, what: Any, variant: str, *, profil
         "% wait": 100 * statistics.median(found.data_wait),
     }
     achieved = statistics.median(amount / took for amount, took in zip(flops, spent, strict=True))
-    board.add(what.row, variant, rates, flops=achieved, product_rate=product_rate, goal=what.goal, details=details)
+    results.add(what.row, variant, rates, flops=achieved, product_rate=product_rate, goal=what.goal, details=details)
     return found
 
 
-def data_wait(setting: GpuSetting, board: Board) -> None:
+def data_wait(setting: GpuSetting, results: ResultTable) -> None:
     """The share of its time that the loop waited for batches, in the rows that are there."""
-    for row in board.rows:
+    for row in results.rows:
         if "data_wait" in row["details"]:
             waits = row["details"]["data_wait"]
             rates = {"% median": 100 * statistics.median(waits), "% most": 100 * max(waits)}
-            board.add("data wait", f"{row['row']}, {row['variant']}", rates, goal="< 2%")
+            results.add("data wait", f"{row['row']}, {row['variant']}", rates, goal="< 2%")

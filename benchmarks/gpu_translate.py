@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from benchmarks.gpu_board import Board
+from benchmarks.gpu_results import ResultTable
 from benchmarks.gpu_setting import GpuSetting
 from benchmarks.gpu_timing import kernels, seconds
 from bertkd_ray.core.ragged import Ragged
@@ -17,7 +17,7 @@ BEAM = 5
 GOAL = "≥ 8 times"
 
 
-def measure(setting: GpuSetting, board: Board) -> None:
+def measure(setting: GpuSetting, results: ResultTable) -> None:
     """A translation of random weights does not end by itself: each is cut at the number of its source tokens."""
     many, few = setting.sizes.sentences
     src = setting.pairs[0]
@@ -58,7 +58,7 @@ def measure(setting: GpuSetting, board: Board) -> None:
         "profile": kernels(search, setting.device, spent),
     }
     rates = {"output tokens/s": rate, "by generate": baseline, "times": rate / baseline}
-    board.add("translate", f"beam {BEAM}, {setting.precision}", rates, goal=GOAL, details=details)
+    results.add("translate", f"beam {BEAM}, {setting.precision}", rates, goal=GOAL, details=details)
 
 
 @torch.no_grad()

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from benchmarks.gpu_board import Board
 from benchmarks.gpu_extract import report as report_extract
 from benchmarks.gpu_extract import scorer_of
+from benchmarks.gpu_results import ResultTable
 from benchmarks.gpu_setting import GpuSetting
 from benchmarks.gpu_timing import seconds
 from benchmarks.gpu_train import Distilling, Finetuning
@@ -25,42 +25,42 @@ COMPILING = 30.0
 """Seconds that compiling and measuring take, about."""
 
 
-def measure(setting: GpuSetting, board: Board) -> None:
+def measure(setting: GpuSetting, results: ResultTable) -> None:
     """In the order of what is hoped for; each by itself, since one may fail where the others do not."""
     for name, variant, needs in VARIANTS:
         if needs == COMPILING and not setting.sizes.compiles:
-            board.leave_out(name, "not compiled in miniature")
+            results.leave_out(name, "not compiled in miniature")
             continue
-        board.run(name, partial(variant, setting, board), needs)
+        results.run(name, partial(variant, setting, results), needs)
         if setting.device.type == "cuda":
             torch.cuda.empty_cache()
 
 
-def finetune_in_bf16(setting: GpuSetting, board: Board) -> None:
+def finetune_in_bf16(setting: GpuSetting, results: ResultTable) -> None:
     """All weights cast once a step, hidden states in bf16 from layer to layer."""
     budget = setting.sizes.finetune_budgets[0]
     task = setting.teacher_task(setting.teacher(), budget)
     task.objective = InBf16(task.objective)  # type: ignore[assignment]
-    report_training(setting, board, Finetuning(task, budget), f"{budget:,} places, all in bf16", profiled=True)
+    report_training(setting, results, Finetuning(task, budget), f"{budget:,} places, all in bf16", profiled=True)
 
 
-def distill_in_bf16(setting: GpuSetting, board: Board) -> None:
+def distill_in_bf16(setting: GpuSetting, results: ResultTable) -> None:
     """The same of the student."""
     for budget in setting.sizes.distill_budgets[:2]:
         task = setting.student_task(setting.student(), budget)
         task.objective = InBf16(task.objective)
-        report_training(setting, board, Distilling(task, budget), f"{budget:,} tokens, all in bf16", profiled=False)
+        report_training(setting, results, Distilling(task, budget), f"{budget:,} tokens, all in bf16", profiled=False)
 
 
-def extract_compiled(setting: GpuSetting, board: Board) -> None:
+def extract_compiled(setting: GpuSetting, results: ResultTable) -> None:
     """A layer of the GPU's forward pass compiled once for all shapes."""
     model = setting.teacher(dropout=0.0)
     scorer = scorer_of(setting, model, setting.sizes.extract_budgets[0])
     scorer.encoder = GpuEncoder(model, compiled=True)
-    report_extract(setting, board, scorer, f"{scorer.batch_tokens:,} places, compiled layers", profiled=True)
+    report_extract(setting, results, scorer, f"{scorer.batch_tokens:,} places, compiled layers", profiled=True)
 
 
-def finetune_compiled(setting: GpuSetting, board: Board, *, in_bf16: bool = False) -> None:
+def finetune_compiled(setting: GpuSetting, results: ResultTable, *, in_bf16: bool = False) -> None:
     """Every layer but the last compiled, for all shapes at once."""
     budget = setting.sizes.finetune_budgets[0]
     model = setting.teacher()
@@ -71,10 +71,10 @@ def finetune_compiled(setting: GpuSetting, board: Board, *, in_bf16: bool = Fals
     if in_bf16:
         task.objective = InBf16(task.objective)  # type: ignore[assignment]
     kind = "compiled layers, all in bf16" if in_bf16 else "compiled layers"
-    report_training(setting, board, Finetuning(task, budget), f"{budget:,} places, {kind}", profiled=True)
+    report_training(setting, results, Finetuning(task, budget), f"{budget:,} places, {kind}", profiled=True)
 
 
-def distill_compiled(setting: GpuSetting, board: Board, *, in_bf16: bool = False) -> None:
+def distill_compiled(setting: GpuSetting, results: ResultTable, *, in_bf16: bool = False) -> None:
     """Every layer compiled, for all shapes at once."""
     kind = "compiled layers, all in bf16" if in_bf16 else "compiled layers"
     for budget in setting.sizes.distill_budgets[:2]:
@@ -84,10 +84,10 @@ def distill_compiled(setting: GpuSetting, board: Board, *, in_bf16: bool = False
         task = setting.student_task(model, budget)
         if in_bf16:
             task.objective = InBf16(task.objective)
-        report_training(setting, board, Distilling(task, budget), f"{budget:,} tokens, {kind}", profiled=not in_bf16)
+        report_training(setting, results, Distilling(task, budget), f"{budget:,} tokens, {kind}", profiled=not in_bf16)
 
 
-def loss_alone(setting: GpuSetting, board: Board) -> None:
+def loss_alone(setting: GpuSetting, results: ResultTable) -> None:
     """The fused loss with its gradients, by rows that are held at once: share of its three products' time."""
     size = setting.sizes.student
     rows = setting.sizes.distill_budgets[0] * 4 // 5
@@ -117,7 +117,7 @@ def loss_alone(setting: GpuSetting, board: Board) -> None:
 
         spent = statistics.median(seconds(work, setting.device, 5, warm_up=2))
         flops = 6.0 * rows * size.width * size.vocabulary / spent
-        board.add("KD loss", f"{rows:,} positions, chunks of {chunk:,}", {"ms": 1e3 * spent}, flops=flops)
+        results.add("KD loss", f"{rows:,} positions, chunks of {chunk:,}", {"ms": 1e3 * spent}, flops=flops)
 
 
 class InBf16(nn.Module):
@@ -139,7 +139,7 @@ def _in_bf16(tensor: Tensor) -> Tensor:
     return tensor.bfloat16() if tensor.is_floating_point() else tensor
 
 
-VARIANTS: list[tuple[str, Callable[[GpuSetting, Board], None], float]] = [
+VARIANTS: list[tuple[str, Callable[[GpuSetting, ResultTable], None], float]] = [
     ("finetune in bf16", finetune_in_bf16, 8.0),
     ("distill in bf16", distill_in_bf16, 8.0),
     ("loss alone", loss_alone, 5.0),

@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import gpu, gpu_board, gpu_checks
-from benchmarks.gpu_board import Board
+from benchmarks import gpu, gpu_checks, gpu_results
 from benchmarks.gpu_extract import Work, scorer_of
+from benchmarks.gpu_results import ResultTable
 from benchmarks.gpu_setting import LENGTHS, TINY, TOPK, GpuSetting, MemoryGroups, count_lengths, lengths
 from benchmarks.gpu_timing import ProductRate, Products, Shape, kernels, student_products, teacher_products
 from benchmarks.gpu_train import Distilling, Finetuning, timed
@@ -36,8 +36,8 @@ def setting() -> GpuSetting:
     return GpuSetting(FEW, CPU)
 
 
-def board(path: Path, seconds: float = 100.0) -> Board:
-    return Board(path / "gpu.json", {}, time.monotonic() + seconds, in_miniature=True)
+def results(path: Path, seconds: float = 100.0) -> ResultTable:
+    return ResultTable(path / "gpu.json", {}, time.monotonic() + seconds, in_miniature=True)
 
 
 def written(path: Path) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def test_top_k_sets_differ_by_what_was_missed():
 
 
 def test_what_a_row_raises_is_written_and_the_next_is_measured(tmp_path, capsys):
-    found = board(tmp_path)
+    found = results(tmp_path)
 
     def fails() -> None:
         raise RuntimeError("no such kernel")
@@ -198,7 +198,7 @@ def test_what_a_row_raises_is_written_and_the_next_is_measured(tmp_path, capsys)
 
 
 def test_there_is_no_time_after_the_deadline(tmp_path):
-    found = board(tmp_path, seconds=0.0)
+    found = results(tmp_path, seconds=0.0)
     found.run("late", lambda: pytest.fail("must not begin"))
     assert written(tmp_path)["left_out"] == ["late: all"]
 
@@ -207,8 +207,8 @@ def test_a_row_that_outlasts_the_deadline_is_cut(tmp_path, monkeypatch):
     left, cut = [], threading.Event()
     monkeypatch.setattr(os, "_exit", lambda code: (left.append(code), cut.set()))
     # There is time for the row, and the watch ends at once.
-    monkeypatch.setattr(gpu_board, "_GRACE", 1000.0)
-    found = board(tmp_path)
+    monkeypatch.setattr(gpu_results, "_GRACE", 1000.0)
+    found = results(tmp_path)
 
     def endless() -> None:
         with found.watched():
@@ -224,7 +224,7 @@ def test_a_run_that_has_ended_is_not_cut(tmp_path, monkeypatch):
     left = []
     monkeypatch.setattr(os, "_exit", left.append)
     before = set(threading.enumerate())
-    with board(tmp_path).watched():
+    with results(tmp_path).watched():
         (watch,) = set(threading.enumerate()) - before
     watch.join(60)
     assert not watch.is_alive()

@@ -17,7 +17,7 @@ _GRACE = 2.0
 _NOTHING = "–"
 
 
-class Board:
+class ResultTable:
     """Rows, failures and what there was no time for; every change is written to the file."""
 
     def __init__(self, path: Path, described: dict[str, Any], ends: float, *, in_miniature: bool = False) -> None:
