@@ -387,7 +387,9 @@ def stand_in(project) -> Path:
 
 def start(directory: Path, cluster: Nodes, *arguments: str, **variables: str) -> subprocess.Popen[str]:
     """`bertkd submit` of this checkout from a project's directory."""
-    script = f"import sys; sys.path[0] = {str(ROOT)!r}; from bertkd_ray.cli import main; sys.exit(main())"
+    # Whatever runs the tests in the background may have them ignore SIGINT, which children would inherit.
+    taken = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    script = f"{taken}; sys.path[0] = {str(ROOT)!r}; from bertkd_ray.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", script, "submit", *arguments, "--address", cluster.job_server]
     return subprocess.Popen(
         command, cwd=directory, env=environment(**variables), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

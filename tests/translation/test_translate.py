@@ -16,7 +16,6 @@ import sacrebleu
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.corpus import tokenizer
 from bertkd_ray.corpus.moses import tokenise, unescape_moses
 from bertkd_ray.decoding import seq2seq
 from bertkd_ray.decoding.seq2seq import Translation
@@ -180,7 +179,7 @@ def moses(tmp_path_factory) -> Project:
 
 def test_translations_of_moses_text_are_raw_with_their_tokens_beside_them(project, moses, monkeypatch):
     written = "the man &apos;s here , she says ."
-    monkeypatch.setattr(tokenizer, "decode", lambda _, ids: [unescape_moses(written)] * len(list(ids)))
+    monkeypatch.setattr(translate, "decode", lambda _, ids: [unescape_moses(written)] * len(list(ids)))
     found = translated(
         moses.pending_translation(), moses.with_max_rejects(0), moses.runtime, moses.corpus(), moses.control()
     )
@@ -196,7 +195,8 @@ def test_translations_of_moses_text_are_raw_with_their_tokens_beside_them(projec
     references, hypotheses = table["reference"].to_pylist(), best_hypotheses(table)
     assert found.metrics["test/bleu"] == sacrebleu.corpus_bleu(hypotheses, [references]).score
     assert found.metrics["test/chrf"] == sacrebleu.corpus_chrf(hypotheses, [references]).score
-    lines = [[line.lower() for line in side] for side in translate._tokens(table)]
+    sides = best_hypotheses(table, "hypotheses_tokens"), table["reference_tokens"].to_pylist()
+    lines = [[line.lower() for line in side] for side in sides]
     assert found.metrics["test/legacy_bleu"] == legacy_bleu(*lines).score
 
 
