@@ -105,7 +105,7 @@ class Store:
         """The symbolic links below a directory, sorted; none of them is a file of it. There are none in a bucket."""
         base = self.path(*parts)
         with self.reporting_errors("read", *parts):
-            paths = (path for path, _ in _walk(base) if os.path.islink(path)) if self.is_local else ()
+            paths = (path for path, info in _walk(base) if stat.S_ISLNK(info.st_mode)) if self.is_local else ()
             return sorted(path[len(base) + 1 :] for path in paths)
 
     def _all_files(self, *parts: str) -> list[tuple[str, int]]:

@@ -132,6 +132,11 @@ class Config(Section):
         used = [arm.kd.topk for arm in self.arm_configs().values() if arm.kd.alpha > 0]
         return self.extract.topk or max(used, default=self.kd.topk)
 
+    def needs_of_bert(self) -> dict[str, int]:
+        """What a teacher's BERT must have at least, as `teacher.source.check_bert` takes it."""
+        layers = self.teacher.layers or 0
+        return {"layers": layers, "pair_tokens": self.corpus.max_pair_tokens, "topk": self.stored_topk()}
+
     def extract_passes(self) -> int:
         """Times that extract sees each pair at most: as configured, once from left to right."""
         return self.extract.passes if self.teacher.direction == "both" else 1

@@ -33,13 +33,7 @@ def check_config(config: Config) -> Iterator[str]:
     if config.runtime == "ray" and cluster_address() is not None:
         yield f"cluster    {_nodes(config)} node(s), which see the storage"
     directory = resolve_model(config.teacher.model)
-    bert = check_bert(
-        directory,
-        weights=config.teacher.pretrained,
-        layers=config.teacher.layers or 0,
-        pair_tokens=config.corpus.max_pair_tokens,
-        topk=config.stored_topk(),
-    )
+    bert = check_bert(directory, weights=config.teacher.pretrained, **config.needs_of_bert())
     vocabulary = load_bert_tokenizer(directory).tokenizer.get_vocab_size()
     yield f"teacher    {config.teacher.model}: {bert['num_hidden_layers']} layers, {vocabulary:,} pieces"
     yield f"device     {_device(config)}"

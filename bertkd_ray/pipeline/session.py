@@ -52,12 +52,7 @@ class Session(ExitStack):
         teacher = config.teacher
         if all(of_arm.kd.alpha == 0 for of_arm in config.arm_configs().values()):
             return self._checked_bert(teacher.model, weights=False)
-        asked = {
-            "layers": teacher.layers or 0,
-            "pair_tokens": config.corpus.max_pair_tokens,
-            "topk": config.stored_topk(),
-        }
-        return self._checked_bert(teacher.model, weights=teacher.pretrained, **asked)
+        return self._checked_bert(teacher.model, weights=teacher.pretrained, **config.needs_of_bert())
 
     def pending(self, stage: Stage, config: Config, inputs: Mapping[str, str]) -> PendingArtifact:
         """The artifact of a stage, finished or not. Text and BERT are read for their hashes, once.
@@ -108,11 +103,11 @@ def student_of(config: Config, arm: str, origin: str) -> Artifact:
     return student
 
 
-def _checked_bert(model: str, *, weights: bool, **asked: int) -> str:
+def _checked_bert(model: str, *, weights: bool, **needs: int) -> str:
     from bertkd_ray.teacher.source import check_bert, resolve_model
 
     directory = resolve_model(model)
-    check_bert(directory, weights=weights, **asked)
+    check_bert(directory, weights=weights, **needs)
     return directory
 
 
