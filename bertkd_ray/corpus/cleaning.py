@@ -86,15 +86,16 @@ def held_out_splits(src: Sequence[str], shares: Mapping[str, float]) -> NDArray[
     """The split that each pair of train belongs to: int8[n], 0 for train, else 1 + the index in `shares`.
 
     Chosen by a hash of the normalised source sentence in lower case, so that equal sentences, whatever their case,
-    stand on one side of every border, for every seed and wherever they stand in the input.
+    stand on one side of every border, for every seed and wherever they stand in the input. Of two splits the last has
+    the hashes from 0 upwards and the other those from 1 downwards, so that neither's share changes the other's pairs.
     """
     if not shares:
         return np.zeros(len(src), dtype=np.int8)
     digests = b"".join(hashlib.blake2b(text.casefold().encode(), digest_size=8).digest() for text in src)
     drawn = np.frombuffer(digests, "<u8") * 2.0**-64
-    ends = np.cumsum(list(shares.values()))
-    split = np.searchsorted(ends, drawn, side="right") + 1
-    return np.where(split > len(ends), 0, split).astype(np.int8)
+    *others, last = shares.values()
+    split = np.where(drawn < last, len(shares), 0)
+    return np.where(drawn >= 1 - others[0], 1, split).astype(np.int8) if others else split.astype(np.int8)
 
 
 def copies(ids: NDArray[np.int64], weights: Sequence[float]) -> NDArray[np.int64]:

@@ -102,9 +102,19 @@ def test_held_out_shares_are_what_was_asked_and_depend_on_the_sentence_alone() -
         splits.tolist()
     )
     # A larger share holds the smaller one.
-    larger = held_out_splits(src, {"valid": 0.2})
+    larger = held_out_splits(src, {"valid": 0.2, "test": 0.02})
     assert np.all(larger[splits == 1] == 1)
     assert not held_out_splits(src, {}).any()
+
+
+def test_the_pairs_held_out_for_test_are_the_same_whatever_is_held_out_for_valid() -> None:
+    src = [f"Satz {number}" for number in range(5_000)]
+    splits = {valid: held_out_splits(src, {"valid": valid, "test": 0.1}) for valid in (0.05, 0.3, 0.85)}
+    alone = held_out_splits(src, {"test": 0.1}) == 1
+    assert all(np.array_equal(split == 2, alone) for split in splits.values())
+    assert np.array_equal(held_out_splits(src, {"valid": 0.05, "test": 0.4}) == 1, splits[0.05] == 1)
+    # A larger share holds the smaller one here too.
+    assert np.all(splits[0.3][splits[0.05] == 1] == 1)
 
 
 def test_case_folding_does_not_depend_on_the_form_of_sigma() -> None:

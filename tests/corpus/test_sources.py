@@ -138,6 +138,9 @@ def test_what_enters_the_fingerprint(tmp_path):
         print_of(forms["text"], valid={"held_out": 0.2}),
     ]
     assert len({one, *others}) == 7
+    held_out = [{split: {"held_out": 0.1} for split in splits} for splits in (["valid"], ["test"], ["valid", "test"])]
+    orders = [source_settings(corpus(tmp_path, forms["text"], **changes)).get("held_out_first") for changes in held_out]
+    assert orders == [None, None, "test"]
     # Not the compression, not the names, not that a list has one element.
     (tmp_path / "moved.zst").write_bytes(pa.compress((tmp_path / "train.de").read_bytes(), codec="zstd", asbytes=True))
     assert print_of({"src": "moved.zst", "tgt": "train.en.zst"}) == one
