@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import yaml
 from pyarrow import fs
 
 from bertkd_ray.core.errors import UserError, one_line
@@ -68,26 +69,33 @@ def read_dataset(
     """The pairs of a split of a data set, streamed: from the hub, or from a local directory of data files.
 
     Raises UserError when `datasets` is not installed, the data set, subset or split cannot be had, for a file of a
-    directory that has no part in `dataset_hash`, and as `read_parquet` for its columns. Not supported: data sets that
-    need code of their own, `save_to_disk` directories.
+    directory that has no part in `dataset_hash`, before it is opened, and as `read_parquet` for its columns. Not
+    supported: data sets that need code of their own, `save_to_disk` directories.
     """
     where = f"dataset {name}, split {split}"
     try:
-        from datasets import load_dataset, load_dataset_builder
+        from datasets import load_dataset_builder
     except ImportError:
         raise UserError(
             f"{where}: the datasets library is not installed; install the extra: pip install 'bertkd-ray[datasets]'"
         ) from None
+    directory = Path(name)
     try:
-        loaded = load_dataset(name, subset, split=split, revision=revision, streaming=True)
-        builder = load_dataset_builder(name, subset) if Path(name).is_dir() else None
+        # First, since the library asks the web for what a card names there.
+        for file in _files_of_cards(directory) if directory.is_dir() else ():
+            if ":" in file or not _is_hashed(directory / file, directory):
+                raise _outside_error(where, file)
+        builder = load_dataset_builder(name, subset, revision=revision)
+        for file in chain.from_iterable(builder.config.data_files.values()) if directory.is_dir() else ():
+            if not _is_hashed(Path(file.rpartition("::")[2]), directory):
+                raise _outside_error(where, file)
+        loaded = builder.as_streaming_dataset(split=split)
+    except UserError:
+        raise
     except Exception as error:  # for a wrong name, subset, split or connection the library has no common class
         raise UserError(
             f"{where}: cannot be loaded ({one_line(error)[:300]}); correct dataset, subset or split"
         ) from error
-    for file in chain.from_iterable(builder.config.data_files.values()) if builder else ():
-        if not _is_hashed(Path(file.rpartition("::")[2]), Path(name)):
-            raise UserError(f"{where}: {file} is hidden, or lies outside of the directory; move it into the directory")
     yield from _pairs(_tables(loaded, where), (src_column, tgt_column), where)
 
 
@@ -118,6 +126,29 @@ def dataset_hash(name: str, revision: str | None) -> str:
     if commit is None:
         raise UserError(f"dataset {name}: the hub names no commit, so its content has no fingerprint; copy it first")
     return commit
+
+
+def _outside_error(where: str, file: str) -> UserError:
+    return UserError(f"{where}: {file} is hidden, or lies outside of the directory; move it into the directory")
+
+
+def _files_of_cards(directory: Path) -> Iterator[str]:
+    """The files, and patterns of files, that a data set's card names, or the settings beside it."""
+    from huggingface_hub import DatasetCard
+
+    card, settings = directory / "README.md", directory / _SETTINGS
+    trees = [DatasetCard.load(card).data.to_dict()] if card.is_file() else []
+    trees += [yaml.safe_load(settings.read_bytes()) or {}] if settings.is_file() else []
+    for config in chain.from_iterable(tree.get("configs") or () for tree in trees):
+        yield from _texts(config.get("data_files"))
+        yield from (f"{directory}/*" for directory in _texts(config.get("data_dir")))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        yield from chain.from_iterable(map(_texts, value.values() if isinstance(value, dict) else value))
 
 
 def _is_hashed(file: Path, directory: Path) -> bool:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.corpus import columnar
 from bertkd_ray.corpus.columnar import dataset_hash, parquet_hash, read_dataset, read_parquet
 from bertkd_ray.corpus.readers import MAX_LINE_BYTES
 from tests.corpus.test_readers import error_message, pairs_of
@@ -223,9 +224,17 @@ def test_hidden_files_of_a_directory_do_not_enter(dataset: str) -> None:
     assert dataset_hash(dataset, None) != before
 
 
-@pytest.mark.parametrize("named", ["../other/a.jsonl", "{outside}/a.jsonl", ".hidden/a.jsonl", "linked/a.jsonl"])
-def test_a_card_that_names_files_without_a_fingerprint_is_refused(tmp_path: Path, named: str) -> None:
-    pytest.importorskip("datasets")
+_FOREIGN = ["../other/a.jsonl", "{outside}/a.jsonl", ".hidden/a.jsonl", "linked/a.jsonl"]
+_FOREIGN += ["../oth*/*.jsonl", "a.jsonl\n  data_dir: ../other"]
+_FOREIGN += ["[data/*.jsonl, 'https://example.org/a.jsonl']", "'zip://a.jsonl::https://example.org/a.zip'"]
+_FOREIGN += ["[{{split: train, path: ['hf://datasets/a/b/a.jsonl']}}]"]
+
+
+@pytest.mark.parametrize("named", _FOREIGN)
+def test_a_card_that_names_files_without_a_fingerprint_is_refused(
+    tmp_path: Path, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
     inside, outside = tmp_path / "set", tmp_path / "other"
     for directory in (inside / "data", inside / ".hidden", outside):
         directory.mkdir(parents=True)
@@ -239,9 +248,13 @@ def test_a_card_that_names_files_without_a_fingerprint_is_refused(tmp_path: Path
         (inside / card).write_text(f"{rule}{configs}{rule}")
 
     name_files(named)
-    message = error_message(read(str(inside)))
-    assert message.startswith(f"dataset {inside}, split train: ")
-    assert message.endswith("is hidden, or lies outside of the directory; move it into the directory")
+    not_asked, not_foreseen = (datasets, "load_dataset_builder"), (columnar, "_files_of_cards")
+    for absent in (not_asked, not_foreseen) if named == "linked/a.jsonl" else (not_asked,):
+        with monkeypatch.context() as patch:
+            patch.setattr(*absent, lambda _: ())
+            message = error_message(read(str(inside)))
+        assert message.startswith(f"dataset {inside}, split train: ")
+        assert message.endswith("is hidden, or lies outside of the directory; move it into the directory")
     name_files("data/*.jsonl")
     assert pairs_of(read(str(inside))) == [("d", "e")] * 2  # of a linked file the content enters
     before = dataset_hash(str(inside), None)
