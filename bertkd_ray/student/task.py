@@ -141,9 +141,9 @@ class StudentTask:
             curves.VALID_BLEU: self._greedy_bleu(batches, world),
         }
 
-    def rank_of(self, metrics: dict[str, float]) -> float:
-        """The best checkpoint has the highest BLEU."""
-        return metrics[curves.VALID_BLEU]
+    def rank_of(self, metrics: dict[str, float]) -> tuple[float, ...]:
+        """The best checkpoint has the highest BLEU, and among equal ones the lowest negative log-likelihood."""
+        return metrics[curves.VALID_BLEU], -metrics[curves.VALID_NLL]
 
     @torch.no_grad()
     def _likelihood(self, batches: list[np.ndarray], device: torch.device) -> Tensor:

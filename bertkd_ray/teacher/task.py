@@ -133,9 +133,9 @@ class TeacherTask:
         loss_sum, correct, count = world.sum(total).tolist()
         return {VALID_LOSS: loss_sum / count, VALID_ACCURACY: correct / count}
 
-    def rank_of(self, metrics: dict[str, float]) -> float:
+    def rank_of(self, metrics: dict[str, float]) -> tuple[float]:
         """The best checkpoint has the lowest loss."""
-        return -metrics[VALID_LOSS]
+        return (-metrics[VALID_LOSS],)
 
     def _batch(self, rows: pa.Table, seed: int, epoch: int) -> TeacherBatch:
         src, tgt = Ragged.from_arrow(rows["src_ids"]), Ragged.from_arrow(rows["tgt_ids"])

@@ -7,7 +7,6 @@ not depend on the number of workers. A checkpoint holds everything that the next
 
 import hashlib
 import json
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -93,8 +92,8 @@ class Task(Protocol):
     def evaluate(self, world: World) -> dict[str, float]:
         """Validation metrics by key, equal on every worker."""
 
-    def rank_of(self, metrics: dict[str, float]) -> float:
-        """What the best checkpoint has most of."""
+    def rank_of(self, metrics: dict[str, float]) -> tuple[float, ...]:
+        """What the best checkpoint has most of; what follows decides among equal ones."""
 
 
 @dataclass
@@ -102,7 +101,7 @@ class TrainState:
     """Where a training run stands; with the weights, all that a checkpoint holds."""
 
     step: int = 0
-    best: float = -math.inf
+    best: tuple[float, ...] = ()
     best_step: int = 0
     evaluations_since_best: int = 0
     positions: list[StreamPosition] = field(default_factory=list)
@@ -339,6 +338,8 @@ class Trainer:
         self._task.optimizer.load_state_dict(saved["optimizer"])
         self._best, self._recent = saved["best"], deque(saved["recent"], maxlen=self._settings.average)
         progress = json.loads((directory / "progress.json").read_text(encoding="utf-8"))
+        best = progress["best"]
+        progress["best"] = tuple(best) if isinstance(best, list) else (best,)  # of an earlier version
         progress["positions"] = [StreamPosition(*position) for position in progress["positions"]]
         progress["history"] = [CurveRow.from_json(row) for row in progress["history"]]
         self.state = TrainState(**progress)

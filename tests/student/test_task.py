@@ -257,6 +257,12 @@ def test_the_highest_bleu_is_best(make):
     assert found == 3.0
 
 
+def test_among_equal_bleu_the_likelier_references_are_best(make):
+    task = make()
+    found = max([4.0, 2.0, 3.0], key=lambda nll: task.rank_of({"valid/bleu": 0.0, "valid/nll": nll}))
+    assert found == 2.0
+
+
 def test_the_rate_is_the_transformers(make):
     task = make(warmup_steps=4)
     # 2 · 16^-0.5 = 0.5; at the top, step 4, times 4^-0.5.

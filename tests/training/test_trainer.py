@@ -84,8 +84,8 @@ class FitTask:
         value = self.scores.pop(0) if self.scores else float(self.model.weight.detach())
         return {"valid/score": value}
 
-    def rank_of(self, figures: dict[str, float]) -> float:
-        return figures["valid/score"]
+    def rank_of(self, figures: dict[str, float]) -> tuple[float]:
+        return (figures["valid/score"],)
 
 
 @dataclass
