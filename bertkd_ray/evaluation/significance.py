@@ -27,6 +27,8 @@ from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER, bleu_metric, check_
 _SEED = 12345
 """sacrebleu's own."""
 _CENTRAL = (2.5, 97.5)
+_FEWEST = 6
+"""Sentences that a p-value needs: of five all point one way by chance once in 16 times, which resampling them hides."""
 
 
 class BleuResamples(NamedTuple):
@@ -34,6 +36,8 @@ class BleuResamples(NamedTuple):
 
     bleu: float
     resampled_B: NDArray[np.float64]
+    tells_chance: bool = True
+    """Whether there are sentences enough for a p-value."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,9 @@ class PairedTestResult:
 
     delta: float
     """System minus baseline, BLEU, mean over the seeds."""
-    p_value: float
-    """Two-tailed: the chance of a difference at least this large between equally good systems; 1 for equal scores."""
+    p_value: float | None
+    """Two-tailed: the chance of a difference at least this large between equally good systems; 1 for equal scores, None
+    where they differ on fewer than six sentences."""
     interval: tuple[float, float]
     """Lower and upper end of the central 95% of the resampled differences."""
 
@@ -68,7 +73,7 @@ def resample(
     counts_NC = np.array([[score.sys_len, score.ref_len, *score.counts, *score.totals] for score in scores], np.int64)
     rows_BN = np.random.default_rng(_SEED).choice(len(references), size=(samples, len(references)), replace=True)
     resampled_B = np.array([_bleu(counts_NC[rows_N].sum(axis=0)) for rows_N in rows_BN])
-    return BleuResamples(_bleu(counts_NC.sum(axis=0)), resampled_B)
+    return BleuResamples(_bleu(counts_NC.sum(axis=0)), resampled_B, len(references) >= _FEWEST)
 
 
 def compare(baseline: Sequence[BleuResamples], system: Sequence[BleuResamples]) -> PairedTestResult:
@@ -89,8 +94,9 @@ def compare(baseline: Sequence[BleuResamples], system: Sequence[BleuResamples]) 
     resampled_B = mean_B + math.sqrt(seeds / max(seeds - 1, 1)) * (of_drawn_B - mean_B)
     farther = int(np.sum(np.abs(resampled_B - resampled_B.mean()) > abs(delta)))
     low, high = np.percentile(resampled_B, _CENTRAL)
+    p_value = (farther + 1) / (samples + 1) if all(of.tells_chance for of in (*baseline, *system)) else None
     # Equal scores, which the strict comparison would call different, are not.
-    return PairedTestResult(delta, (farther + 1) / (samples + 1) if delta else 1.0, (float(low), float(high)))
+    return PairedTestResult(delta, p_value if delta else 1.0, (float(low), float(high)))
 
 
 def _bleu(sums_C: NDArray[np.int64]) -> float:

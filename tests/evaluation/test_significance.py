@@ -142,6 +142,15 @@ def test_equal_systems() -> None:
     assert compare([one], [one]).p_value == 1
 
 
+@pytest.mark.parametrize(("count", "tells"), [(1, False), (5, False), (6, True)])
+def test_a_handful_of_sentences_has_no_p_value(count: int, tells: bool) -> None:
+    references = sentences(count)
+    ours, theirs = (resample(lines, references, samples=SAMPLES) for lines in (references, noisy(references, 0.5, 1)))
+    found = compare([ours], [theirs])
+    assert found.delta < 0
+    assert found.p_value == (pytest.approx(1 / (SAMPLES + 1)) if tells else None)
+
+
 def test_what_cannot_be_compared() -> None:
     with pytest.raises(ValueError, match="empty corpus"):
         resample([], [], samples=10)
