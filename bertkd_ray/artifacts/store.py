@@ -155,14 +155,15 @@ class Store:
         with self._new_file(len(data), *parts, lasting=lasting) as stream:
             stream.write(data)
 
-    def upload(self, local: Path, *parts: str) -> None:
-        """Makes a directory of the store hold the files of a local one: each in one step, and no others."""
+    def upload(self, local: Path, *parts: str, others_stay: bool = False) -> None:
+        """Makes a directory of the store hold the files of a local one: each in one step, and no others by default."""
         wanted = sorted(str(path.relative_to(local)) for path in local.rglob("*") if path.is_file())
         for name in wanted:
             size = (local / name).stat().st_size
             with (local / name).open("rb") as source, self._new_file(size, *parts, name) as sink:
                 shutil.copyfileobj(source, sink, _COPY_BYTES)
-        self.keep_only(wanted, *parts)
+        if not others_stay:
+            self.keep_only(wanted, *parts)
 
     def download(self, local: Path, *parts: str, names: Iterable[str] | None = None) -> None:
         """Copies files below a directory of the store, all or those of these names, into a local one, made if needed.

@@ -31,7 +31,7 @@ def inspect(pipeline: Pipeline, corpus: Artifact | None, *, seed: int) -> tuple[
         drawn = draw_lengths(lengths, scratch / "lengths")
         (scratch / "corpus.txt").write_text(corpus_text(figures) + "\n", encoding="utf-8")
         (scratch / "corpus.json").write_text(json.dumps(figures.as_json(), indent=1), encoding="utf-8")
-        store.upload(scratch, report)
+        store.upload(scratch, report, others_stay=True)
         with failures_logged():
             run = tracker.run(
                 f"inspect/{corpus.directory}",

@@ -188,7 +188,7 @@ class StudyRunner(ExitStack):
                 (scratch / "arms.csv").write_text(study_report.study_csv(outcome.arms), encoding="utf-8")
                 (scratch / "students.csv").write_text(study_report.students_csv(outcome.arms), encoding="utf-8")
                 (scratch / "study.json").write_text(json.dumps(outcome.as_json(), indent=1), encoding="utf-8")
-                store.upload(scratch, directory)
+                store.upload(scratch, directory, others_stay=True)
             # Last: without the table the report counts as not yet written.
             store.write(markdown.encode(), directory, "table.md")
         outcome.files = [file for file, _ in store.files(directory)]

@@ -32,7 +32,7 @@ def write_report(results: Results, store: Store, run_id: str) -> list[str]:
             scores = [arm.as_json() for arm in results.arms]
             (scratch / "scores.json").write_text(json.dumps(scores, indent=1))
             (scratch / "table.csv").write_text(as_csv(results.arms))
-            store.upload(scratch, directory)
+            store.upload(scratch, directory, others_stay=True)
         write_page(results, store, run_id)
         # Last: without the table the report counts as not yet written.
         store.write(as_markdown(results.arms, results.signatures).encode(), directory, _LAST)

@@ -36,6 +36,15 @@ def test_the_page_the_figure_and_the_files(corpus, tmp_path, capsys):
     assert [path.name for path in (tmp_path / "store").iterdir()] == [corpus.directory]
 
 
+def test_a_file_of_somebody_else_stays_where_the_figures_are_drawn(corpus, tmp_path):
+    notes = tmp_path / "out" / f"report-corpus-{corpus.fingerprint}" / "notes.txt"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("mine")
+    assert main(["inspect", corpus.uri, f"storage={tmp_path / 'out'}", "tracking=none"]) == 0
+    assert notes.read_text() == "mine"
+    assert len(list(notes.parent.iterdir())) == 5
+
+
 def test_json_is_one_object_with_the_same_figures(corpus, capsys):
     assert main(["inspect", corpus.uri, "tracking=none", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
