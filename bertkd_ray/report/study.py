@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from bertkd_ray.core.console import human_count
 from bertkd_ray.core.text_tables import NO_VALUE, format_number, format_p, join_blocks, markdown_table, text_table
-from bertkd_ray.report.tables import ArmResult, csv_text, seconds_table, signature_lines
+from bertkd_ray.report.tables import ArmResult, csv_text, delta_label, seconds_table, signature_lines
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,8 @@ def _tables(arms: Sequence[StudyArm]) -> list[list[list[str]]]:
 
 
 def _scores(arms: Sequence[StudyArm]) -> list[list[str]]:
-    rows = [["arm", "params", "valid BLEU", "test BLEU", "chrF", "Δ control", "p"]]
+    label = delta_label({arm.arm: arm.delta for arm in arms})
+    rows = [["arm", "params", "valid BLEU", "test BLEU", "chrF", label, "p"]]
     for arm in arms:
         scores = [arm.spread(name).text() for name in ("valid_bleu", "test_bleu", "chrf")]
         delta = arm.delta.text("+.2f") if arm.delta else NO_VALUE
@@ -197,7 +198,8 @@ def _teachers(arms: Sequence[StudyArm]) -> list[list[str]]:
 
 
 def _students(arms: Sequence[StudyArm]) -> list[list[str]]:
-    rows = [["arm", "seed", "valid BLEU", "test BLEU", "chrF", "Δ control", "p", "MLflow run"]]
+    label = delta_label({arm.arm: arm.delta for arm in arms})
+    rows = [["arm", "seed", "valid BLEU", "test BLEU", "chrF", label, "p", "MLflow run"]]
     for arm in arms:
         for result in arm.seeds:
             of = result.scores

@@ -78,12 +78,20 @@ def csv_text(header: list[str], rows: list[list[Any]]) -> str:
 
 
 def _tables(rows: Sequence[ArmResult]) -> list[list[TableRow]]:
-    table = [["arm", "params", "valid BLEU", "test BLEU", "legacy BLEU", "chrF", "Δ control", "p"]]
+    delta = delta_label({row.arm: row.delta for row in rows})
+    table = [["arm", "params", "valid BLEU", "test BLEU", "legacy BLEU", "chrF", delta, "p"]]
     for row in rows:
         scores = [format_number(score, ".2f") for score in (row.valid_bleu, row.test_bleu, row.legacy_bleu, row.chrf)]
         delta, p_value = format_number(row.delta, "+.2f"), format_p(row.p_value)
         table.append([row.arm, human_count(row.parameters), *scores, delta, p_value])
     return [table, seconds_table({row.arm: row.seconds for row in rows})]
+
+
+def delta_label(deltas: Mapping[str, object]) -> str:
+    """`Δ control`, by the arm that has no difference beside others that have, its name cut after 12 characters."""
+    without = [arm for arm, delta in deltas.items() if delta is None]
+    name = without[0] if 0 < len(without) < len(deltas) else "control"
+    return f"Δ {name if len(name) <= 12 else name[:11] + '…'}"
 
 
 def seconds_table(arms: Mapping[str, Mapping[str, float]]) -> list[TableRow]:

@@ -27,6 +27,25 @@ def test_arms_without_a_control_have_no_p_value(tmp_path):
     assert "bootstrap" not in results.signatures
 
 
+def test_of_several_arms_without_a_teacher_the_one_called_control_is_the_control(tmp_path):
+    known = results_of(finished_stages(tmp_path))
+    stages = {
+        **known.stages,
+        **{f"{stage}/plain": known.stages[f"{stage}/control"] for stage in ("distill", "translate")},
+    }
+
+    def of_arms(*names):
+        arms = {name: known.config.arms.get(name, {"kd.alpha": 0}) for name in names}
+        return replace(known, config=known.config.model_copy(update={"arms": arms}), stages=stages)
+
+    several = of_arms("plain", "distilled", "control")
+    assert {arm.arm for arm in several.arms if arm.delta is None} == {"control"}
+    assert of_arms("distilled", "plain").control == "plain"
+    # Another control makes another report; the one that was always compared with keeps its own.
+    assert several.directory != of_arms("control", "plain", "distilled").directory
+    assert of_arms("control", "plain", "distilled").directory == of_arms("distilled", "control", "plain").directory
+
+
 @pytest.mark.parametrize("first", ["control", "distilled"])
 def test_bleu_of_two_tokenizers_does_not_stand_in_one_table(tmp_path, first):
     stages = finished_stages(tmp_path)

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from bertkd_ray.core.text_tables import format_p
-from bertkd_ray.report.tables import ArmResult, as_csv, as_markdown, results_table
+from bertkd_ray.report.tables import ArmResult, as_csv, as_markdown, delta_label, results_table
 
 DISTILLED = ArmResult(
     arm="distilled",
@@ -31,6 +31,18 @@ CONTROL = ArmResult(
     seconds={"prepare": 12.0, "distill": 7000.0, "translate": 31.0},
 )
 SIGNATURES = {"BLEU": "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0", "chrF": "nrefs:1|nc:6"}
+
+
+@pytest.mark.parametrize(
+    ("deltas", "label"),
+    [
+        ({"a": 1.0, "base": None}, "Δ base"),
+        ({"an arm of many words": None, "b": -1.0}, "Δ an arm of m…"),
+        ({"a": None, "b": None}, "Δ control"),
+    ],
+)
+def test_the_difference_names_the_arm_that_it_is_from(deltas: dict[str, float | None], label: str) -> None:
+    assert delta_label(deltas) == label
 
 
 def test_results_table() -> None:
