@@ -2,7 +2,8 @@
 
 Locks are per artifact, so that drivers with different work share a store. A lock whose owner is dead is taken over: on
 the same machine the kernel says whether the process lives, by its id and the moment it started; of another machine
-the age of the last heartbeat tells, which supposes clocks that agree to less than a minute.
+the age of the last heartbeat tells, which supposes clocks that agree to less than a minute; where it is of the future,
+whether another one follows.
 
 On a directory, taking a lock is exclusive as far as `flock` is on that file system. An object store has no such
 thing: there a lock is a file that is written and read back, so that two drivers that start within the same second may
@@ -114,9 +115,15 @@ class _Lock:
         """Writes the lock. Raises UserError if another owner lives."""
         if self._store.is_local:
             Path(self._store.path(LOCKS)).mkdir(parents=True, exist_ok=True)
+        ahead = self._owner()
+        if ahead and not ahead.is_here() and ahead.heartbeat > time.time() + STALE_SECONDS:
+            log(f"{self._name}: the clock of {ahead.host} is ahead; waiting {STALE_SECONDS:.0f} s for a sign of life")
+            time.sleep(STALE_SECONDS)
+        else:
+            ahead = None
         with self._exclusive():
             other = self._owner()
-            if other is None or not other.is_alive():
+            if other is None or not other.is_alive() or other == ahead:
                 self._store.write(json.dumps(asdict(self._mine)).encode(), *self._path)
                 other = self._owner()
         if other is None or other.token != self._mine.token:

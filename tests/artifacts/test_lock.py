@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -134,12 +135,28 @@ def test_of_another_machine_the_heartbeat_tells(store):
     said = rf"on node-7 .* \(last heard of 3\d s ago; after {STALE_SECONDS:.0f} s it counts as dead\); wait for it"
     with pytest.raises(UserError, match=said), hold_lock(store, NAME):
         pytest.fail("two hold one lock")
-    owner(store, **elsewhere, heartbeat=math.inf)
-    with pytest.raises(UserError, match=r"on node-7 .* \(last heard of 0 s ago"), hold_lock(store, NAME):
-        pytest.fail("two hold one lock")
     owner(store, **elsewhere, heartbeat=time.time() - STALE_SECONDS - 1)
     with hold_lock(store, NAME):
         assert json.loads(store.read("locks", f"{NAME}.json"))["host"] == os.uname().nodename
+
+
+@pytest.mark.parametrize("ahead", [86_400.0, math.inf])
+@pytest.mark.parametrize("lives", [True, False])
+def test_of_a_clock_that_is_ahead_the_next_heartbeat_tells(store, monkeypatch, ahead, lives):
+    elsewhere = {"host": "node-7", "machine": "another boot/pid:[1]", "token": "theirs"}
+    owner(store, **elsewhere, heartbeat=time.time() + ahead)
+    waited = []
+
+    def sleep(seconds):
+        waited.append(seconds)
+        if lives:
+            owner(store, **elsewhere, heartbeat=time.time() + 90_000)
+
+    monkeypatch.setattr(lock.time, "sleep", sleep)
+    refusal = pytest.raises(UserError, match=r"on node-7 .* \(last heard of 0 s ago") if lives else nullcontext()
+    with refusal, hold_lock(store, NAME):
+        assert not lives
+    assert waited == [STALE_SECONDS]
 
 
 def test_an_owner_has_time_for_several_heartbeats():
