@@ -24,7 +24,7 @@ from bertkd_ray.core.errors import one_line
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.tracking import models
 from bertkd_ray.tracking.interface import InputArtifact, MetricRow, Run, RunStatus, RunValues, StudentModel, Tracker
-from bertkd_ray.tracking.store import short_timeouts, store_errors
+from bertkd_ray.tracking.store import is_beside, short_timeouts, store_errors
 
 KEY_TAG = "bertkd.key"
 LOGGED_STEP_TAG = "bertkd.logged_step."
@@ -215,16 +215,15 @@ class MlflowTracker(Tracker):
     def run(
         self, name: str, *, key: str, parent: str = "", params: RunValues | None = None, tags: RunValues | None = None
     ) -> Run:
-        # Deleted runs are not found again; of several, the oldest is taken. MLflow's filters know no escape for quotes
-        # and backslashes, which are percent-encoded therefore.
+        # Runs that are deleted or keep their artifacts elsewhere are not found again; of several, the oldest is taken.
+        # MLflow's filters know no escape for quotes and backslashes, which are percent-encoded therefore.
         identity = {KEY_TAG: quote(key, safe=" !#$&()*+,-./:;<=>?@[]^_{|}~")}
         if parent:
             identity[_PARENT_TAG] = parent
         query = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in identity.items())
         with store_errors(self._uri), short_timeouts():
-            earlier = self._client.search_runs(
-                [self._experiment_id], query, max_results=1, order_by=["attributes.start_time ASC"]
-            )
+            runs = self._client.search_runs([self._experiment_id], query, order_by=["attributes.start_time ASC"])
+            earlier = [run for run in runs if is_beside(self._uri, run.info.artifact_uri)]
             if earlier:
                 run_id = earlier[0].info.run_id
                 self._client.update_run(run_id, status="RUNNING", name=name)

@@ -67,14 +67,33 @@ def unless_made_meanwhile() -> Iterator[None]:
 
 
 def existing_experiment(client: Any, uri: str, experiment: str) -> Any:
-    """MLflow's experiment of this name, or None; raises UserError for a deleted one."""
+    """MLflow's experiment of this name, or None.
+
+    Raises UserError for a deleted one, and for one of an SQLite file that keeps its artifacts elsewhere, as it does
+    after the file was moved or copied.
+    """
     existing = client.get_experiment_by_name(experiment)
     if existing is not None and existing.lifecycle_stage == "deleted":
         raise UserError(
             f"tracking.uri: experiment {experiment!r} of {uri} is deleted; "
             f"`mlflow experiments restore -x {existing.experiment_id}` or choose another name"
         )
+    if existing is not None and not is_beside(uri, existing.artifact_location):
+        raise UserError(
+            f"tracking.uri: experiment {experiment!r} of {uri} keeps its artifacts in {existing.artifact_location}, "
+            "not beside that file, which was perhaps moved or copied; set tracking.experiment to a new name"
+        )
     return existing
+
+
+def is_beside(uri: str, location: str) -> bool:
+    """Whether artifacts lie below the directory of an SQLite file; always for other stores, which know their place."""
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    file = sqlite_file(uri)
+    is_path = urlsplit(location).scheme in ("", "file")
+    directory = Path(local_file_uri_to_path(location)).resolve()
+    return file is None or (is_path and directory.is_relative_to(file.parent.resolve()))
 
 
 def sqlite_file(uri: str) -> Path | None:

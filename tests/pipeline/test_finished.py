@@ -145,7 +145,7 @@ def test_results_are_written_whatever_tracking_does(project, tmp_path, capsys, m
     from bertkd_ray.tracking.runs import MlflowRun
 
     store = tmp_path / "store"
-    shutil.copytree(project / "artifacts", store, ignore=shutil.ignore_patterns("report-*", ".recorded"))
+    shutil.copytree(project / "artifacts", store, ignore=shutil.ignore_patterns("report-*", ".recorded", "ml*"))
     command = ["run", str(project / "small.yaml"), *QUICK, f"storage={store}"]
 
     def refuse(*_arguments: object, **_options: object) -> None:

@@ -3,11 +3,14 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -246,6 +249,31 @@ def test_deleted_experiment_is_refused(tracker: Any, client: Any, uri: str) -> N
         check_tracking(uri, "gone")
     assert check_tracking(uri, "another") == f"{uri} answers"
     assert client.get_experiment_by_name("another") is None
+
+
+def test_artifacts_are_written_beside_the_database_alone(tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    old, new = tmp_path / "old", tmp_path / "new"
+    run = open_tracker(default_uri(str(old)), "small").run("run", key="run:1")
+    run.finish()
+    shutil.copytree(old, new)
+    uri, said = default_uri(str(new)), f"experiment 'small' of .* keeps its artifacts in {old}/mlruns, not beside"
+    with pytest.raises(UserError, match=said):
+        open_tracker(uri, "small")
+    with pytest.raises(UserError, match=said):
+        check_tracking(uri, "small")
+    open_tracker(uri, "other").run("run", key="run:1").log_text("here", "note.txt")
+    # A run of an experiment that lies here, whose own place does not.
+    here = open_tracker(default_uri(str(old)), "small")
+    with closing(sqlite3.connect(old / "mlflow.db")) as database, database:
+        database.execute("update runs set artifact_uri = ?", (f"file://{tmp_path}/elsewhere",))
+    again = here.run("run", key="run:1")
+    again.log_text("here", "note.txt")
+    assert again.run_id != run.run_id
+    notes = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("note.txt"))
+    assert [note.partition("/")[0] for note in notes] == ["new", "old"]
+    assert MlflowClient(uri).get_run(run.run_id).info.run_id == run.run_id
 
 
 @pytest.mark.parametrize(
