@@ -155,12 +155,11 @@ def _teacher(
     if topk_ids_Nk is None or topk_logits_Nk is None:
         raise ValueError("alpha above 0 needs topk_ids and topk_logits")
     logits_Nk = topk_logits_Nk if topk_logits_Nk.dtype == torch.float64 else topk_logits_Nk.float()
-    if tail == "renormalise":
+    # Of all tokens nothing is left for a tail.
+    if tail == "renormalise" or topk_ids_Nk.shape[1] == vocabulary:
         return topk_ids_Nk, torch.softmax(logits_Nk / temperature, dim=-1), None
     if logsumexp_N is None:
         raise ValueError("tail='exact' needs logsumexp")
-    if topk_ids_Nk.shape[1] >= vocabulary:
-        raise ValueError("tail='exact' needs k below the vocabulary size: nothing is left for the tail")
     q_Nk = torch.exp(logits_Nk - logsumexp_N[:, None])
     # Logits stored in float16 may round to a sum just above 1.
     q_Nk = q_Nk / q_Nk.sum(dim=-1, keepdim=True).clamp_min(1)

@@ -112,13 +112,26 @@ def test_wrong_options_are_refused(options, message):
         fused_kd_loss(torch.zeros(1, 2), torch.zeros(8, 2), torch.tensor([0]), **options)
 
 
-def test_exact_tail_needs_logsumexp_and_a_tail():
+def test_exact_tail_needs_logsumexp():
     scores, target = torch.zeros(1, 4), torch.tensor([0])
     ids, logits = torch.arange(4)[None], torch.zeros(1, 4)
     with pytest.raises(ValueError, match="logsumexp"):
         kd_loss(scores, target, ids[:, :2], logits[:, :2], alpha=0.5, tail="exact")
-    with pytest.raises(ValueError, match="below the vocabulary"):
-        kd_loss(scores, target, ids, logits, torch.zeros(1), alpha=0.5, tail="exact")
+
+
+def test_exact_tail_of_all_tokens_is_the_cross_entropy_of_the_whole_teacher():
+    torch.manual_seed(0)
+    scores, teacher, target = torch.randn(3, 4), torch.randn(3, 4), torch.tensor([0, 3, 1])
+    kept = teacher.topk(4)
+    loss = kd_loss(scores, target, kept.indices, kept.values, teacher.logsumexp(1), alpha=1.0, tail="exact")
+    expected = -(teacher.softmax(1) * scores.log_softmax(1)).sum()
+    assert float(loss) == pytest.approx(float(expected), rel=1e-6)
+    hidden, weight = torch.randn(3, 5), torch.randn(4, 5)
+    fused = fused_kd_loss(
+        hidden, weight, target, kept.indices, kept.values, teacher.logsumexp(1), alpha=1.0, tail="exact"
+    )
+    expected = -(teacher.softmax(1) * (hidden @ weight.T).log_softmax(1)).sum()
+    assert float(fused.loss) == pytest.approx(float(expected), rel=1e-5)
 
 
 # --- the original's vectors
