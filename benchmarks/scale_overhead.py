@@ -28,7 +28,13 @@ from benchmarks.timing import Spread
 from bertkd_ray.core.timeline import VARIABLE
 
 GOAL = "< 30 s"
-OVERRIDES = ("teacher.steps=60", "teacher.eval_every=60", "student.steps=60", "student.eval_every=60")
+OVERRIDES = (
+    "teacher.steps=60",
+    "teacher.eval_every=60",
+    "student.steps=60",
+    "student.warmup_steps=10",
+    "student.eval_every=60",
+)
 COMPUTE = "compute"
 OTHER = "the command itself: imports, hashes, text, scores, MLflow runs"
 CAUSES: dict[str, tuple[str, ...]] = {

@@ -41,7 +41,7 @@ class TeacherConfig(Section):
     """Padded tokens an update, over all workers: pairs times the longest sequence, which holds both sides of a pair."""
     micro_batches: int = Field(1, ge=1, le=10**5)
     """Micro-batches an update; a multiple of the number of workers. Part of the batch plan, so part of the result."""
-    mask_probability: float = Field(0.15, gt=0, le=1)
+    mask_probability: float = Field(0.15, ge=0.001, le=1)
     """Probability that a target position is masked; from left to right all are predicted."""
     optimizer: Literal["adamw", "bertadam"] = "adamw"
     """`bertadam` is the original's Adam without bias correction, clipped tensor by tensor."""
@@ -90,7 +90,7 @@ class KdConfig(Section):
 
     alpha: float = Field(0.5, ge=0, le=1)
     """Weight of the soft labels; 0 trains without the teacher."""
-    temperature: float = Field(10.0, gt=0, le=10**6)
+    temperature: float = Field(10.0, ge=0.001, le=10**6)
     """Divides the teacher's logits (the student stays at 1, unless `symmetric`)."""
     symmetric: bool = False
     """True: the temperature divides the student's logits too, and the loss is scaled by its square (Hinton et al.)."""
@@ -138,7 +138,7 @@ class StudentConfig(Section):
     """Highest learning rate; six digits count. Null is the paper's, 2 · (width · warmup_steps)^-0.5: 9.882118e-4 at
     width 512 with 8,000 steps of warm-up."""
     warmup_steps: int = Field(8_000, ge=1, le=10**9)
-    """Steps in which the rate rises linearly."""
+    """Steps in which the rate rises linearly; with schedule `linear` at most `steps`."""
     schedule: Literal["inverse-sqrt", "linear"] = "inverse-sqrt"
     """What follows the warm-up: peak_lr · (warmup_steps / step)^0.5, as in the original Transformer, or a linear fall
     to 0 just after the last step."""
@@ -156,9 +156,11 @@ class StudentConfig(Section):
     """Seed of the student alone, so that students of several seeds share a teacher; null is the top-level `seed`."""
 
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> Self:
+    def _numbers_fit_together(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}; choose heads that divide it")
+        if self.schedule == "linear" and self.warmup_steps > self.steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps} is more than steps {self.steps}; lower it")
         return self
 
     @property

@@ -72,6 +72,13 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
         ["teacher.steps=200", "teacher.warmup_steps=201"],
         ["teacher: warmup_steps 201 is more than steps 200; lower it"],
     ),
+    "warm-up beyond the steps of a linear schedule": (
+        {},
+        ["student.schedule=linear", "student.steps=7999"],
+        ["student: warmup_steps 8000 is more than steps 7999; lower it"],
+    ),
+    "almost no masks": ({}, ["teacher.mask_probability=0.0009"], ["teacher.mask_probability", "equal to 0.001"]),
+    "almost no temperature": ({}, ["kd.temperature=1e-39"], ["kd.temperature", "equal to 0.001"]),
     "no steps": ({}, ["student.steps=0"], ["student.steps", "greater than or equal to 1", "0"]),
     "alpha over one": ({}, ["kd.alpha=1.5"], ["kd.alpha", "less than or equal to 1", "1.5"]),
     "name with a space": ({}, ["name=a b"], ["name", "pattern", "'a b'"]),

