@@ -119,7 +119,7 @@ def run_studies(studies: Sequence[Study], jobs: int) -> Iterator[StudyOutcome]:
         raise
     finally:
         for run in open_runs.values():
-            run.finish(status)
+            run.finish(status, below=True)
     for task in tasks.values():
         if task.error is not None:
             raise task.error

@@ -104,8 +104,11 @@ class Run:
         """
         return None
 
-    def finish(self, status: RunStatus = "FINISHED") -> None:
-        """Close the run; a later `Tracker.run` with the same key opens it again."""
+    def finish(self, status: RunStatus = "FINISHED", *, below: bool = False) -> None:
+        """Close the run; a later `Tracker.run` with the same key opens it again.
+
+        below: those below it that processes left running when they were killed, too.
+        """
 
 
 class Tracker:

@@ -13,7 +13,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
@@ -193,10 +193,18 @@ class MlflowRun(Run):
             log(models.register(self._client, register, uri, self.run_id, student), stage="register")
         return uri
 
-    def finish(self, status: RunStatus = "FINISHED") -> None:
+    def finish(self, status: RunStatus = "FINISHED", *, below: bool = False) -> None:
         with store_errors(self._uri), short_timeouts():
             self._send()
             self._client.set_terminated(self.run_id, status)
+            for run_id in self._running_below(self.run_id) if below else ():
+                self._client.set_terminated(run_id, status)
+
+    def _running_below(self, parent: str) -> Iterator[str]:
+        for run in self._client.search_runs([self._experiment_id], f"tags.`{_PARENT_TAG}` = '{parent}'"):
+            yield from self._running_below(run.info.run_id)
+            if run.info.status == "RUNNING":
+                yield run.info.run_id
 
 
 class MlflowTracker(Tracker):
