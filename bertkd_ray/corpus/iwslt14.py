@@ -50,8 +50,8 @@ def read_iwslt14(path: str, split: str, *, src_lang: str, tgt_lang: str, text: s
     test. src_lang, tgt_lang: `de` and `en` in either order; the pairs are the same. text: `paper` gives Moses tokens
     with their escapes, lower-cased; `raw` gives the lines of exactly the same pairs before tokenising, XML's five
     entities undone.
-    Raises UserError for other languages, a file that is missing, an archive that is damaged or none, text that is not
-    UTF-8, and sides with different numbers of lines.
+    Raises UserError for other languages, a file that is missing or there twice, an archive that is damaged or none,
+    text that is not UTF-8, and sides with different numbers of lines.
     """
     if {src_lang, tgt_lang} != set(LANGUAGES):
         raise UserError(
@@ -178,12 +178,12 @@ def _blocks(path: str, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
                     if member.size > _MAX_MEMBER_BYTES:
                         raise UserError(f"{path}: {member.name} has {member.size:,} bytes; give the archive of IWSLT14")
                     name = os.path.basename(member.name)
-                    content = archive.extractfile(member) if member.isfile() and name in missing else None
+                    content = archive.extractfile(member) if member.isfile() and name in names else None
                     if content is not None:
+                        if name not in missing:
+                            raise UserError(f"{path}: holds {name} twice; get it again")
                         yield from ((name, block) for block in blocks_of(content))
                         missing.remove(name)
-                    if not missing:
-                        break
             for _ in blocks_of(stream):  # the checksum of what packed it stands behind the last member
                 pass
         except tarfile.TarError as error:

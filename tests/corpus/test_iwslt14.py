@@ -219,6 +219,15 @@ def test_a_missing_member_is_named(tmp_path: Path, name: str, form: str) -> None
     assert name in error_messages(path, "test" if "xml" in name else "train")
 
 
+def test_a_member_that_is_there_twice_is_named(archive: Path, tmp_path: Path) -> None:
+    """Which of them is meant, nobody can tell: unpacked, the last would stand."""
+    name, path = "train.tags.de-en.en", tmp_path / "twice.tgz"
+    with tarfile.open(path, "w:gz") as tar:
+        tar.add(archive.parent / "de-en", "de-en")
+        tar.add(archive.parent / "de-en" / name, f"other/{name}")
+    assert f"{path}: holds {name} twice; get it again" in error_messages(path)
+
+
 def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
     page = tmp_path / "de-en.tgz"
     page.write_text("<html>moved</html>")
