@@ -232,9 +232,14 @@ def _reason(error: Exception) -> str:
 
 
 def _file_name(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"{redacted(url)}: only http:// and https:// addresses are downloaded; give one, or a path")
+    try:
+        parts = urlsplit(url)
+        is_plain = bool(parts.scheme in ("http", "https") and parts.hostname and parts.port != 0)
+    except ValueError:  # no port: an error of the connection would show it, and it may be of a password
+        is_plain = False
+    if not is_plain or "@" in parts.netloc:
+        form = "http:// and https:// addresses without user and password"
+        raise UserError(f"{redacted(url)}: only {form} are downloaded; give one, or a path")
     name = unquote(parts.path).rsplit("/", 1)[-1]
     if name in ("", ".", "..") or "\0" in name:
         raise UserError(f"{redacted(url)}: names no file; give the address of the file itself")
