@@ -21,7 +21,8 @@ from typing import NamedTuple
 
 from tokenizers import Regex, Tokenizer, models, normalizers
 
-from bertkd_ray.corpus.bert_tokenizer import CONTINUATION, MAX_WORD_LETTERS, BertTokenizer
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.corpus.bert_tokenizer import CONTINUATION, MAX_WORD_LETTERS, SUPPORTED, BertTokenizer
 
 WORD_START = "▁"
 
@@ -222,6 +223,7 @@ def isolated_characters(tokenizer: Tokenizer) -> str:
 
     Measured on the tokenizer itself, not taken from a definition, since it depends on `handle_chinese_chars`, on the
     Unicode version of the library, and on normalisation (an uncased BERT turns `≠` into `=`, which is punctuation).
+    Raises UserError where there is none.
     """
     # With an empty vocabulary every word is [UNK], and its offsets are the word's.
     bare = Tokenizer(models.WordPiece(vocab={"[UNK]": 0}, unk_token="[UNK]"))
@@ -237,6 +239,8 @@ def _isolated_by(splitter_json: str) -> str:
     # Each character stands between two letters, so that a word of exactly its span is the character isolated.
     offsets = set(Tokenizer.from_str(splitter_json).encode("a" + "a".join(characters) + "a").offsets)
     codes = [ord(character) for at, character in enumerate(characters) if (2 * at + 1, 2 * at + 2) in offsets]
+    if not codes:
+        raise UserError(f"teacher.model: the normaliser of its tokenizer leaves no punctuation; {SUPPORTED}")
     breaks = [0] + [at + 1 for at, (low, high) in enumerate(pairwise(codes)) if high != low + 1] + [len(codes)]
     escaped = [f"\\{chr(code)}" if code < 0x80 else chr(code) for code in codes]
     ranges = [(escaped[first], escaped[last - 1]) for first, last in pairwise(breaks)]

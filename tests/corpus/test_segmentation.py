@@ -11,8 +11,9 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import pre_tokenizers
+from tokenizers import Regex, normalizers, pre_tokenizers
 
+from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus.bert_tokenizer import CONTINUATION
 from bertkd_ray.corpus.moses import unescape_moses
 from bertkd_ray.corpus.segmentation import (
@@ -256,6 +257,13 @@ def test_isolated_characters_are_those_of_berts_pre_tokenizer() -> None:
             continue
         isolated = len(pre_tokenizer.pre_tokenize_str(f"a{character}a")) == 3
         assert (cased.fullmatch(character) is not None) == isolated, hex(code)
+
+
+def test_a_normaliser_that_leaves_nothing_is_refused() -> None:
+    bert = bert_of(HAND_VOCABULARY)
+    bert.normalizer = normalizers.Replace(Regex("."), "")
+    with pytest.raises(UserError, match=r"^teacher\.model: the normaliser of its tokenizer leaves no punctuation; "):
+        isolated_characters(bert)
 
 
 def segmented_one_by_one(segmenter: Segmenter, words: list[str]) -> list[list[tuple[str, int]]]:
