@@ -133,7 +133,8 @@ class CorpusConfig(Section):
     tgt_lang: Annotated[str, AfterValidator(_language)] = "en"
     """Language of the target, likewise."""
     directory: Location | None = None
-    """Directory or URI that the paths of the splits are relative to; null is the working directory."""
+    """Directory or URI that the files of the splits are relative to; null is the working directory. A `dataset` is
+    never looked for in it."""
     train: (
         Annotated[
             Annotated[SplitFiles, Tag(ONE_OR_MANY[0])] | Annotated[list[SplitFiles], Tag(ONE_OR_MANY[1])],
