@@ -134,21 +134,15 @@ def _outside_error(where: str, file: str) -> UserError:
 
 def _files_of_cards(directory: Path) -> Iterator[str]:
     """The files, and patterns of files, that a data set's card names, or the settings beside it."""
+    from datasets.data_files import sanitize_patterns
     from huggingface_hub import DatasetCard
 
     card, settings = directory / "README.md", directory / _SETTINGS
     trees = [DatasetCard.load(card).data.to_dict()] if card.is_file() else []
     trees += [yaml.safe_load(settings.read_bytes()) or {}] if settings.is_file() else []
     for config in chain.from_iterable(tree.get("configs") or () for tree in trees):
-        yield from _texts(config.get("data_files"))
-        yield from (f"{directory}/*" for directory in _texts(config.get("data_dir")))
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list | dict):
-        yield from chain.from_iterable(map(_texts, value.values() if isinstance(value, dict) else value))
+        yield f"{config.get('data_dir') or '.'}/*"
+        yield from chain.from_iterable(sanitize_patterns(config.get("data_files") or "*").values())
 
 
 def _is_hashed(file: Path, directory: Path) -> bool:
