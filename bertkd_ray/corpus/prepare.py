@@ -31,7 +31,7 @@ from bertkd_ray.corpus.passes import BERT, TOKENIZER, PendingFragment, PrepareJo
 from bertkd_ray.corpus.segmentation import Segmenter
 from bertkd_ray.corpus.sources import source_hashes, source_settings
 from bertkd_ray.corpus.statistics import PrepareStats
-from bertkd_ray.corpus.swapped_sides import swapped_names, swapped_splits
+from bertkd_ray.corpus.swapped_sides import repeated_text, swapped_names, swapped_splits
 from bertkd_ray.corpus.tokenizer import UNK_ID, build_vocabulary, pieces_of, save_vocabulary
 from bertkd_ray.execution.interface import Item, Runtime
 from bertkd_ray.execution.stage import StageContext
@@ -61,8 +61,8 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
     _require_unchanged(pending, source_hashes(config.corpus))
     first = {chunk.split: chunk for chunk in reversed(chunks)}
     samples = {split: read_table(pending.store, pending.staging, "raw", chunk.name) for split, chunk in first.items()}
-    for swapped in (*swapped_names(config.corpus), *swapped_splits(samples)):
-        log(f"warning: {swapped}", stage="prepare")
+    for told in (*swapped_names(config.corpus), *swapped_splits(samples), *repeated_text(samples)):
+        log(f"warning: {told}", stage="prepare")
     runtime.start()
     job = PrepareJob(pending.store.uri, pending.staging, pending.directory, config.corpus)
     stats = _clean(job, runtime, chunks)

@@ -1,10 +1,11 @@
-"""Remarks, never errors, where names or text suggest that source and target have changed places.
+"""Remarks, never errors, where names or text suggest that source and target have changed places, or are the same.
 
 Without a model of languages one side of a corpus is as good as the other. What can be told is that files are named
 after the other side's language, and that one split reads the other way round than train.
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import combinations
 from pathlib import PurePosixPath
 
 import pyarrow as pa
@@ -51,6 +52,17 @@ def swapped_splits(samples: Mapping[str, pa.Table]) -> Iterator[str]:
                     f"corpus.{split}: its source reads like the target of train, and its target like the source; "
                     "swap them"
                 )
+
+
+def repeated_text(samples: Mapping[str, pa.Table]) -> Iterator[str]:
+    """A remark for every split whose sides begin alike, and for every two whose sources do; samples: as above."""
+    heads = {split: table["src"][:SAMPLE_PAIRS].to_pylist() for split, table in samples.items()}
+    for split, table in samples.items():
+        if heads[split] == table["tgt"][:SAMPLE_PAIRS].to_pylist():
+            yield f"corpus.{split}: source and target begin with the same lines; give the text of each language"
+    for first, second in combinations(heads, 2):
+        if heads[first] == heads[second]:
+            yield f"corpus.{first} and corpus.{second} begin with the same source lines; give each text of its own"
 
 
 def _grams(table: pa.Table, side: str) -> Iterator[str]:

@@ -16,7 +16,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.corpus.bert_tokenizer import load_bert_tokenizer
 from bertkd_ray.corpus.sources import read_sources
-from bertkd_ray.corpus.swapped_sides import swapped_names, swapped_splits
+from bertkd_ray.corpus.swapped_sides import repeated_text, swapped_names, swapped_splits
 from bertkd_ray.execution.ray import cluster_address
 from bertkd_ray.teacher.source import check_bert, resolve_model
 from bertkd_ray.tracking import check_tracking, default_uri
@@ -37,12 +37,10 @@ def check_config(config: Config) -> Iterator[str]:
     vocabulary = load_bert_tokenizer(directory).tokenizer.get_vocab_size()
     yield f"teacher    {config.teacher.model}: {bert['num_hidden_layers']} layers, {vocabulary:,} pieces"
     yield f"device     {_device(config)}"
-    for remark in swapped_names(config.corpus):
-        log(f"warning: {remark}", stage="validate")
     samples: dict[str, pa.Table] = {}
     for split in SPLITS:
         yield f"{split:<10} {_pairs(config.corpus, split, samples)}"
-    for remark in swapped_splits(samples):
+    for remark in (*swapped_names(config.corpus), *swapped_splits(samples), *repeated_text(samples)):
         log(f"warning: {remark}", stage="validate")
 
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from bertkd_ray.config.corpus import CorpusConfig
-from bertkd_ray.corpus.swapped_sides import swapped_names, swapped_splits
+from bertkd_ray.corpus.swapped_sides import repeated_text, swapped_names, swapped_splits
 from tools.demo_corpus import demo_corpus
 
 
@@ -46,6 +46,18 @@ def test_a_split_the_other_way_round_is_told(split):
 )
 def test_what_is_not_told(samples):
     assert list(swapped_splits(samples)) == []
+
+
+def test_the_same_text_twice_is_told():
+    assert list(repeated_text(SAMPLES)) == []
+    # The valid source is on both its sides, and the test set's source is train's, under another name perhaps.
+    samples = {**SAMPLES, "valid": table([(src, src) for src, _ in PAIRS["valid"]]), "test": SAMPLES["train"]}
+    assert list(repeated_text(samples)) == [
+        "corpus.valid: source and target begin with the same lines; give the text of each language",
+        "corpus.train and corpus.test begin with the same source lines; give each text of its own",
+    ]
+    longer = table([(src, "") for src, _ in PAIRS["train"]] + [("a", "b")])
+    assert list(repeated_text({**SAMPLES, "test": longer})) == []
 
 
 def corpus(src: str, tgt: str, **keys: str) -> CorpusConfig:
