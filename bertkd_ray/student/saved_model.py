@@ -55,6 +55,8 @@ def load_student(directory: Path, device: torch.device | str = "cpu") -> M2M100F
         model, info = loaded
         if wrong := sorted({*info["missing_keys"], *info["unexpected_keys"]}):
             raise ValueError(f"{wrong[0]} is missing or left over")
+        if wrong := [name for name, weight in model.named_parameters() if not weight.isfinite().all()]:
+            raise ValueError(f"NaN or infinity in {wrong[0]}")
     student: M2M100ForConditionalGeneration = model.eval().to(device)
     return student
 

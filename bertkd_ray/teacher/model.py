@@ -171,9 +171,12 @@ def _from_pretrained(directory: Path, config: BertConfig, attention: str) -> tup
     state: dict[str, Tensor] = {}
     for path in weight_files(directory):
         try:
-            state.update(load_file(path))
+            state.update(part := load_file(path))
         except (OSError, SafetensorError) as error:
             raise UserError(f"teacher.model: {path} is damaged ({error}); fetch or save the model again") from error
+        for key, weight in part.items():
+            if weight.dtype in _WEIGHT_TYPES and not weight.isfinite().all():
+                raise UserError(f"teacher.model: {path} holds NaN or infinity in {key}; fetch or save the model again")
     for key, weight in state.items():
         if key.endswith(_WEIGHTS) and weight.dtype not in _WEIGHT_TYPES:
             kind = str(weight.dtype).removeprefix("torch.")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from bertkd_ray.cli import main
 from bertkd_ray.config.sections import StudentConfig
@@ -72,6 +73,15 @@ def change(path: Path, changes: dict[str, Any]) -> None:
 def test_a_student_is_read(directory):
     assert not load_student(directory).training
     assert student_config(directory)["max_position_embeddings"] == 16
+
+
+def test_weights_that_are_no_numbers_are_refused(directory):
+    weights = load_file(directory / "model.safetensors")
+    weights["model.decoder.layers.0.fc1.bias"][3] = float("nan")
+    save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
+    said = r"damaged, or of another model \(NaN or infinity in model\.decoder\.layers\.0\.fc1\.bias\); make"
+    with pytest.raises(UserError, match=said):
+        load_student(directory)
 
 
 @pytest.mark.parametrize("with_settings", [False, True], ids=["a model directory", "an export"])

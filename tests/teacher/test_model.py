@@ -264,6 +264,18 @@ def test_an_mlm_head_that_is_there_in_part_is_refused(bert: Path, tmp_path: Path
         build_teacher(tmp_path, BERT_IDS, TeacherConfig())
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_no_numbers_are_refused(bert: Path, tmp_path: Path, value: float) -> None:
+    shutil.copytree(bert, tmp_path, dirs_exist_ok=True)
+    weights, name = load_file(bert / "model.safetensors"), "bert.encoder.layer.0.intermediate.dense.weight"
+    weights[name][1, 2] = value
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError) as caught:
+        build_teacher(tmp_path, BERT_IDS, TeacherConfig())
+    said = f"teacher.model: {tmp_path}/model.safetensors holds NaN or infinity in {name}; fetch or save the model again"
+    assert str(caught.value) == said
+
+
 @pytest.mark.parametrize("kind", [torch.int8, torch.float8_e4m3fn])
 def test_quantised_weights_are_refused(bert: Path, tmp_path: Path, kind: torch.dtype) -> None:
     shutil.copytree(bert, tmp_path, dirs_exist_ok=True)
