@@ -51,9 +51,11 @@ def one_line(error: BaseException) -> str:
 
 @contextmanager
 def unreadable_as_user_error(path: Path) -> Iterator[None]:
-    """Whatever a library raises as it reads a student's files becomes one line."""
+    """Whatever a library raises as it reads a student's files becomes one line; a ReportedError passes."""
     try:
         yield
+    except ReportedError:
+        raise
     except Exception as error:
         reason = one_line(error)[:300]
         raise UserError(f"{path}: damaged, or of another model ({reason}); make the export again") from error

@@ -8,6 +8,7 @@ something better. Its own default of at least one token a translation, which lea
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 
 from bertkd_ray.core.devices import resolve_precision
-from bertkd_ray.core.errors import UserError, unreadable_as_user_error
+from bertkd_ray.core.errors import ReportedError, UserError, one_line, unreadable_as_user_error
 from bertkd_ray.core.padding import longest_first_batches
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.tokenizer import BOS_TOKEN, EOS_TOKEN, PAD_TOKEN, load_tokenizer
@@ -66,9 +67,16 @@ class CTranslate2Engine:
         self._settings, self._own_penalty = settings, own_penalty
         threads, ctranslate2 = torch.get_num_threads(), require_ctranslate2()
         with unreadable_as_user_error(directory):
-            self._translator = ctranslate2.Translator(
-                str(directory), device=device.type, device_index=device.index or 0, intra_threads=threads
-            )
+            load = partial(ctranslate2.Translator, str(directory), intra_threads=threads)
+            try:
+                self._translator = load(device=device.type, device_index=device.index or 0)
+            except RuntimeError as error:
+                if device.type == "cpu":
+                    raise
+                load(device="cpu")  # raises too where the files are at fault
+                raise ReportedError(
+                    f"--device {device}: {one_line(error)}; free the GPU, or give --device cpu"
+                ) from error
         tokenizer = load_tokenizer(directory)
         self._tokens = np.array([tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size())], dtype=object)
         self._ids = {token: i for i, token in enumerate(self._tokens.tolist())}

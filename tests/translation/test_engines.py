@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.errors import ReportedError, UserError
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.tokenizer import load_tokenizer
 from bertkd_ray.decoding.beam_search import length_penalty
@@ -139,6 +139,27 @@ def test_the_search_that_is_asked_for(directories, monkeypatch):
         assert engine.translate(Ragged.from_lists([[5, 6]])) == [[]]
         assert tuple(seen[-1][name] for name in wanted) == expected
         assert seen[-2]["intra_threads"] == torch.get_num_threads()
+
+
+def test_a_gpu_without_room_is_not_taken_for_a_damaged_export(directories, monkeypatch):
+    ctranslate2 = require_ctranslate2()
+    load = ctranslate2.Translator
+
+    def full(directory: str, *, device: str, **options: Any) -> Any:
+        if device == "cuda":
+            raise RuntimeError("CUDA failed with error out of memory")
+        return load(directory, device=device, **options)
+
+    monkeypatch.setattr(ctranslate2, "Translator", full)
+    settings, gpu = LineSettings(positions=64), torch.device("cuda", 1)
+    with pytest.raises(ReportedError) as caught:
+        CTranslate2Engine(directories[1], settings, gpu)
+    assert str(caught.value) == (
+        "--device cuda:1: CUDA failed with error out of memory; free the GPU, or give --device cpu"
+    )
+    assert caught.value.exit_code == 1
+    with pytest.raises(UserError, match="damaged, or of another model"):
+        CTranslate2Engine(directories[0], settings, gpu)
 
 
 def test_without_ctranslate2_the_user_is_told_what_to_install(monkeypatch):
