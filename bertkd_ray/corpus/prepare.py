@@ -61,8 +61,8 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
     _require_unchanged(pending, source_hashes(config.corpus))
     first = {chunk.split: chunk for chunk in reversed(chunks)}
     samples = {split: read_table(pending.store, pending.staging, "raw", chunk.name) for split, chunk in first.items()}
-    for told in (*swapped_names(config.corpus), *swapped_splits(samples), *repeated_text(samples)):
-        log(f"warning: {told}", stage="prepare")
+    for warning in (*swapped_names(config.corpus), *swapped_splits(samples), *repeated_text(samples)):
+        log(f"warning: {warning}", stage="prepare")
     runtime.start()
     job = PrepareJob(pending.store.uri, pending.staging, pending.directory, config.corpus)
     stats = _clean(job, runtime, chunks)
