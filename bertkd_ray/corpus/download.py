@@ -266,6 +266,8 @@ def _locked(folder: Path) -> Iterator[None]:
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
+    if link := next((path for path in (folder, *folder.iterdir()) if path.is_symlink()), None):
+        raise UserError(f"{link}: is a link, and a download would be written to where it leads; remove the link")
     try:
         with _writing(folder):
             fcntl.flock(handle, fcntl.LOCK_EX)

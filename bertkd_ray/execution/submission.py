@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 # Ray takes its addresses from here first, and only then what it is given.
 _ADDRESS = "RAY_API_SERVER_ADDRESS"
+_TRACKING_URI = "MLFLOW_TRACKING_URI"
 _ANSWER_SECONDS = 10.0
 _POLL_SECONDS = 0.5
 _LONGEST_REASON = 300
@@ -46,10 +47,15 @@ _SECRET = re.compile(
     r"|(aws_?)?credentials(\..+)?|.+[-_]credentials\.json|client_secret.*\.json|service[-_]account.*\.json"
     r"|\.?secrets?(\.(ya?ml|json|toml|ini|env|txt))?|[._]netrc"
     r"|\.(pgpass|pypirc|npmrc|git-credentials|htpasswd|dockercfg|s3cfg|boto|databrickscfg|vault-token|my\.cnf)"
-    r"|(.+\.)?kubeconfig|rclone\.conf|(auth|hf)_token|\.docker/config\.json|\.kube/config"
+    r"|(.+\.)?kubeconfig(\.ya?ml)?|rclone\.conf|\.?((auth|hf)_)?token|\.docker/config\.json|\.(kube|aws)/config"
+    r"|(.*accesskeys|rootkey)\.csv|.+\.tfstate|pip\.conf|auth\.json|gh/hosts\.yml|msal_token_cache\..+|\.mylogin\.cnf"
     r"|\.?huggingface/(stored_)?tokens?)(~|\.(bak|backup|old|orig|save|swp|\d+))?",
     re.IGNORECASE,
 )
+_PRIVATE_KEY = re.compile(rb'(^|"private_key"\s*:\s*")[\s\xef\xbb\xbf]*-----BEGIN [A-Z ]*PRIVATE KEY', re.MULTILINE)
+_CONFIGURATION = re.compile(r"(.*/)?(config|.+\.(ya?ml|json|toml|ini|cfg|conf))", re.IGNORECASE)
+_PASSWORD = re.compile(rb"://[^\s/@:]*:[^\s/@${<]+@")
+_LOOKED_AT = 1 << 16
 _EXAMPLE = re.compile(r".+\.(example|sample|template|dist|py)", re.IGNORECASE)
 
 
@@ -72,8 +78,7 @@ class SubmittedJob:
             if redacted(override) != override:
                 raise UserError(
                     f"{override.partition('=')[0]}: its credentials would stand in the job's command line, which Ray "
-                    "shows; give them to the cluster's nodes as variables, name variables set here with --env, or "
-                    f"set the key in {self.config}"
+                    "shows; give them to the cluster's nodes as variables, or name variables set here with --env"
                 )
         if self.command == "study":
             config = load_study(self.config, list(self.overrides)).trials[0].config
@@ -85,10 +90,10 @@ class SubmittedJob:
                 f"storage: {storage} is relative, and a job's working directory is removed after it; "
                 "set storage= to a directory that all nodes share, or to s3:// or gs://"
             )
-        variable = self.runtime_env()["env_vars"].get("MLFLOW_TRACKING_URI")
+        variable = self.runtime_env()["env_vars"].get(_TRACKING_URI)
         tracking = config.tracking.uri or variable
         if tracking and _is_relative(tracking):
-            key = "tracking.uri" if config.tracking.uri else "MLFLOW_TRACKING_URI"
+            key = "tracking.uri" if config.tracking.uri else _TRACKING_URI
             raise UserError(
                 f"{key}: {tracking} lies in the job's working directory, which is removed after it; give a tracking "
                 "server (http://…), sqlite:////ABSOLUTE/FILE or none"
@@ -118,7 +123,13 @@ class SubmittedJob:
         missing = [name for name in self.env if name not in os.environ]
         if missing:
             raise UserError(f"--env {missing[0]}: is not set here; export it, or leave the option out")
-        passed = {name: os.environ[name] for name in ("MLFLOW_TRACKING_URI", *self.env) if name in os.environ}
+        tracking = os.environ.get(_TRACKING_URI, "")
+        if redacted(tracking) != tracking and _TRACKING_URI not in self.env:
+            raise UserError(
+                f"{_TRACKING_URI}: its credentials would stand in the job's environment, which Ray shows; set it, or "
+                f"MLFLOW_TRACKING_USERNAME and _PASSWORD, on the cluster's nodes, or pass it as it is with --env"
+            )
+        passed = {name: os.environ[name] for name in (_TRACKING_URI, *self.env) if name in os.environ}
         return {**tree, "env_vars": {**variables, **passed}}
 
 
@@ -226,6 +237,13 @@ def packed(working_dir: str, excludes: list[str]) -> Iterator[tuple[Path, set[st
                 f"--working-dir {working_dir}: {secret} looks like a secret and would travel with the job; "
                 "name it in .rayignore, or move it away"
             )
+        root = Path(working_dir).resolve()
+        outside = next((name for name in sorted(names) if not (root / name).resolve().is_relative_to(root)), None)
+        if outside is not None:
+            raise UserError(
+                f"--working-dir {working_dir}: {outside} is behind a link that leads out of it, and would travel with "
+                "the job; name it in .rayignore, or put a copy in its place"
+            )
         if (size := path.stat().st_size) >= GCS_STORAGE_MAX_SIZE:
             raise UserError(
                 f"--working-dir {working_dir}: {human_bytes(size)} packed, and Ray takes less than "
@@ -235,12 +253,13 @@ def packed(working_dir: str, excludes: list[str]) -> Iterator[tuple[Path, set[st
 
 
 def _is_secret(archive: zipfile.ZipFile, name: str, working_dir: Path) -> bool:
-    """Whether a packed file has the name of a secret, is a link to one, or begins as a private key does."""
+    """Whether a packed file has the name of a secret, is a link to one, or holds a private key or a URI's password."""
     names = (name, (working_dir / name).resolve().as_posix())
     if any(_SECRET.fullmatch(name) and not _EXAMPLE.fullmatch(name) for name in names):
         return True
     with archive.open(name) as file:
-        return re.match(rb"\s*-----BEGIN [A-Z ]*PRIVATE KEY", file.read(200)) is not None
+        begins = file.read(_LOOKED_AT)
+    return bool(_PRIVATE_KEY.search(begins) or (_CONFIGURATION.fullmatch(name) and _PASSWORD.search(begins)))
 
 
 def _connect(address: str | None) -> JobSubmissionClient:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bertkd_ray.artifacts.artifact import Artifact, fingerprint
 from bertkd_ray.config import Config
@@ -35,12 +35,10 @@ class Results:
     @property
     def directory(self) -> str:
         """Where in the store figures, tables and page go."""
-        names = sorted(artifact.fingerprint for artifact in self.stages.values())
         # The tails: a report of a version that counted one is not this one.
-        test: dict[str, Any] = {"bootstrap_samples": self.config.translate.bootstrap_samples, "tails": 2}
-        if self.control != next(iter(self._without_teacher), None):
-            test["control"] = self.control
-        return f"report-{fingerprint('report', test, {str(i): name for i, name in enumerate(names)})}"
+        bootstrap = {"bootstrap_samples": self.config.translate.bootstrap_samples, "tails": 2, "control": self.control}
+        made = {result: artifact.fingerprint for result, artifact in self.stages.items()}
+        return f"report-{fingerprint('report', bootstrap, made)}"
 
     @cached_property
     def arm_configs(self) -> dict[str, Config]:
@@ -63,11 +61,8 @@ class Results:
     @property
     def control(self) -> str | None:
         """The finished arm without a teacher with which the others are compared: `control`, else the first."""
-        return min(self._without_teacher, key=lambda arm: arm != "control", default=None)
-
-    @property
-    def _without_teacher(self) -> list[str]:
-        return [arm for arm in self.translated if self.arm_configs[arm].kd.alpha == 0]
+        without_teacher = [arm for arm in self.translated if self.arm_configs[arm].kd.alpha == 0]
+        return min(without_teacher, key=lambda arm: arm != "control", default=None)
 
     @property
     def signatures(self) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -51,12 +52,13 @@ def write_page(results: Results, store: Store, run_id: str) -> str:
 def save_page(html: str, output: Path) -> None:
     """The page as a file, in one step, in place of an earlier page alone. Raises UserError where that cannot be."""
     target = Path(expand_home(str(output))).resolve()
-    scratch = target.with_name(f".{target.name}.partial")
+    scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
     try:
         if target.exists() and not (target.is_file() and _GENERATOR in target.read_bytes()[:4096]):
             raise UserError(f"--output {output}: exists and is no page of this command; give another file")
         try:
-            scratch.write_text(html, encoding="utf-8")
+            with scratch.open("x", encoding="utf-8") as file:
+                file.write(html)
             os.replace(scratch, target)
         finally:
             scratch.unlink(missing_ok=True)

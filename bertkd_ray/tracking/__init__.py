@@ -50,7 +50,8 @@ def default_uri(storage: str) -> str:
     """The tracking URI where a configuration has none: MLFLOW_TRACKING_URI, as MLflow's own clients, else a local
     storage directory's `sqlite:///<absolute directory>/mlflow.db`.
 
-    Raises UserError for storage that is not a local directory, where an sqlite file cannot live.
+    Raises UserError for storage that is not a local directory, where an sqlite file cannot live, and where the file, or
+    the directory of artifacts beside it, is a link.
     """
     if named := os.environ.get("MLFLOW_TRACKING_URI"):
         return named
@@ -61,4 +62,8 @@ def default_uri(storage: str) -> str:
             "MLFLOW_TRACKING_URI), sqlite:///FILE or none"
         )
     directory = Path(unquote(parts.path) if parts.scheme == "file" else expand_home(storage))
+    if link := next((path for path in (directory / "mlflow.db", directory / "mlruns") if path.is_symlink()), None):
+        raise UserError(
+            f"tracking.uri: {link} is a link, and runs would go to where it leads; set the key to that place"
+        )
     return f"sqlite:///{directory.absolute() / 'mlflow.db'}"

@@ -364,6 +364,23 @@ def test_a_file_that_is_there_and_wrong_is_left_to_the_user(server, tmp_path):
     assert len(web.requests) == 1
 
 
+def test_no_link_in_the_cache_is_written_through(server, tmp_path):
+    web, cache, mine = server(serve), tmp_path / "cache", tmp_path / "mine"
+    folder = cache / hashlib.sha256(web.url.encode()).hexdigest()[:16]
+    folder.mkdir(parents=True)
+    mine.write_text("mine")
+    (folder / "de-en.tgz.part").symlink_to(mine)
+    wanted = r"de-en\.tgz\.part: is a link, and a download would be written to where it leads"
+    assert re.search(wanted, error_message(lambda: get(web, cache)))
+    assert mine.read_text() == "mine"
+    (folder / "de-en.tgz.part").unlink()
+    folder.rmdir()
+    (tmp_path / "elsewhere").mkdir()
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert f"{folder}: is a link" in error_message(lambda: get(web, cache))
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def test_no_network(tmp_path):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

@@ -207,6 +207,19 @@ SECRETS = [
     "credentials.json",
     ".aws/credentials",
     "client_secret_1.json",
+    ".aws/config",
+    "bob_accessKeys.csv",
+    "rootkey.csv",
+    "kubeconfig.yaml",
+    ".config/gh/hosts.yml",
+    ".hf_token",
+    "token",
+    "pip.conf",
+    "auth.json",
+    "deploy/terraform.tfstate",
+    "terraform.tfstate.backup",
+    ".azure/msal_token_cache.json",
+    ".mylogin.cnf",
     "service-account.json",
     "secrets.yaml",
     ".netrc",
@@ -248,6 +261,54 @@ def test_a_link_to_a_secret_and_a_private_key_by_another_name_stay_here(project,
     (project / "notes.txt").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nno key\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"notes\.txt looks like a secret"), packed(".", []):
         pytest.fail("it was packed")
+
+
+KEYS = {
+    "after a mark of the byte order": "\ufeff-----BEGIN RSA PRIVATE KEY-----\nno key\n",
+    "after a comment": "# mine\n-----BEGIN PRIVATE KEY-----\nno key\n",
+    "in a service account's JSON": '{"type": "x", "private_key": "-----BEGIN PRIVATE KEY-----\\nno key"}',
+}
+
+
+@pytest.mark.parametrize("text", KEYS.values(), ids=KEYS)
+def test_a_private_key_is_found_wherever_it_begins(project, text):
+    (project / "notes.txt").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"notes\.txt looks like a secret"), packed(".", []):
+        pytest.fail("it was packed")
+
+
+def test_a_configuration_with_the_password_of_an_address_stays_here(project):
+    (project / "d.yaml").write_text("tracking: {uri: 'https://bob:pw@server'}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"d\.yaml looks like a secret"), packed(".", []):
+        pytest.fail("it was packed")
+    (project / "d.yaml").write_text("tracking: {uri: 'https://${USER}:${PASSWORD}@server'}\n", encoding="utf-8")
+    (project / "README.md").write_text("ssh://git:pw@server is no way to write it", encoding="utf-8")
+    with packed(".", []) as (_, names):
+        assert names == {"c.yaml", "d.yaml", "README.md"}
+
+
+@pytest.mark.parametrize("directory", [False, True])
+def test_what_a_link_brings_from_outside_stays_there(project, tmp_path, directory):
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "diary.txt").write_text("x", encoding="utf-8")
+    (project / "link").symlink_to(tmp_path / "private" if directory else tmp_path / "private" / "diary.txt")
+    (project / "inside").symlink_to("c.yaml")
+    name = "link/diary.txt" if directory else "link"
+    with pytest.raises(UserError, match=f": {name} is behind a link that leads out of it"), packed(".", []):
+        pytest.fail("it was packed")
+    (project / ".rayignore").write_text("link\n", encoding="utf-8")
+    with packed(".", []) as (_, names):
+        assert names == {"c.yaml", "inside", ".rayignore"}
+
+
+def test_the_password_of_a_tracking_server_travels_only_when_it_is_asked_for(project, bertkd, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://bob:pw@server")
+    code, out, err = bertkd("submit", "c.yaml")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "MLFLOW_TRACKING_URI: its credentials would stand in the job's environment" in err
+    assert "pw" not in err
+    asked = submit.SubmittedJob("c.yaml", env=["MLFLOW_TRACKING_URI"])
+    assert asked.runtime_env()["env_vars"] == {"MLFLOW_TRACKING_URI": "https://bob:pw@server"}
 
 
 def test_what_compose_has_the_user_write_is_in_both_ignore_files(project):

@@ -41,8 +41,11 @@ def test_of_several_arms_without_a_teacher_the_one_called_control_is_the_control
     several = of_arms("plain", "distilled", "control")
     assert {arm.arm for arm in several.arms if arm.delta is None} == {"control"}
     assert of_arms("distilled", "plain").control == "plain"
-    # Another control makes another report; the one that was always compared with keeps its own.
-    assert several.directory != of_arms("control", "plain", "distilled").directory
+    # Another control makes another report, and so do the same students under other names.
+    assert of_arms("distilled", "plain").directory != several.directory
+    exchanged = {"distill/distilled": "distill/control", "distill/control": "distill/distilled"}
+    renamed = {exchanged.get(result, result): artifact for result, artifact in stages.items()}
+    assert replace(several, stages=renamed).directory != several.directory
     assert of_arms("control", "plain", "distilled").directory == of_arms("distilled", "control", "plain").directory
 
 

@@ -67,3 +67,12 @@ def test_a_page_takes_the_place_of_a_page_in_one_step(tmp_path: Path, monkeypatc
     with pytest.raises(UserError, match=r"^--output \S+page.html: No space left on device; give a file that can be wr"):
         save_page(html, output)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("page.html", html + "new")]
+
+
+def test_a_page_is_written_through_no_link_and_over_no_file_of_another(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    (tmp_path / ".page.html.partial").symlink_to(mine)
+    save_page("page", tmp_path / "page.html")
+    assert (mine.read_text(), (tmp_path / "page.html").read_text()) == ("mine", "page")
+    assert (tmp_path / ".page.html.partial").is_symlink()

@@ -58,6 +58,13 @@ def rows(*steps: int, key: str = "train/loss") -> list[Any]:
     return [(step, {key: 1.0 / step}, 1_700_000_000_000 + rows.clock) for step in steps]  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("name", ["mlflow.db", "mlruns"])
+def test_a_link_in_a_store_leads_no_run_elsewhere(tmp_path, name):
+    (tmp_path / name).symlink_to(tmp_path.parent)
+    with pytest.raises(UserError, match=f"tracking.uri: {tmp_path / name} is a link, and runs would go to where it"):
+        default_uri(str(tmp_path))
+
+
 def test_a_run_is_found_again_by_key_and_parent(tracker: Any, client: Any) -> None:
     pipeline = tracker.run("multi30k", key="pipeline:1")
     child = tracker.run("finetune", key="finetune:f00", parent=pipeline.run_id)
