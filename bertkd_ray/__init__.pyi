@@ -8,6 +8,8 @@ from bertkd_ray.config.study import load_study as load_study
 from bertkd_ray.core.errors import UserError as UserError
 from bertkd_ray.core.ragged import Ragged as Ragged
 from bertkd_ray.corpus.demo import demo_pairs as demo_pairs
+from bertkd_ray.corpus.inspect import open_corpus as open_corpus
+from bertkd_ray.corpus.sampling import shape_as_given as shape_as_given
 from bertkd_ray.corpus.tokenizer import decode as decode
 from bertkd_ray.corpus.tokenizer import encode as encode
 from bertkd_ray.corpus.tokenizer import load_bert_ids as load_bert_ids
@@ -16,8 +18,18 @@ from bertkd_ray.decoding.beam_search import beam_search as beam_search
 from bertkd_ray.decoding.seq2seq import translate_ids as translate_ids
 from bertkd_ray.evaluation.metrics import corpus_bleu as corpus_bleu
 from bertkd_ray.evaluation.metrics import score as score
+from bertkd_ray.execution.submission import SubmittedJob as SubmittedJob
+from bertkd_ray.execution.submission import follow as follow
+from bertkd_ray.execution.submission import submit as submit
+from bertkd_ray.pipeline.checks import check_config as check_config
+from bertkd_ray.pipeline.checks import check_store as check_store
+from bertkd_ray.pipeline.inspection import inspect_corpus as inspect_corpus
 from bertkd_ray.pipeline.pipeline import Pipeline as Pipeline
+from bertkd_ray.pipeline.scheduler import finished_part as finished_part
+from bertkd_ray.pipeline.scheduler import run_studies as run_studies
 from bertkd_ray.pipeline.study import StudyRunner as StudyRunner
+from bertkd_ray.plan.costs import plan_pipeline as plan_pipeline
+from bertkd_ray.plan.text import plan_text as plan_text
 from bertkd_ray.report.comparison import compare_students as compare_students
 from bertkd_ray.report.comparison_text import comparison_text as comparison_text
 from bertkd_ray.softlabels.fidelity import fidelity as fidelity

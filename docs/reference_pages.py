@@ -248,6 +248,8 @@ def _escaped(text: str) -> str:
 
 _ROOM_TITLES = {
     "pipeline": "Whole pipelines",
+    "plan": "What a pipeline takes",
+    "execution": "Jobs of a cluster",
     "config": "Configuration",
     "corpus": "Text and tokens",
     "teacher": "The teacher",

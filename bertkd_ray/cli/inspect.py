@@ -30,7 +30,7 @@ def call(options: Namespace) -> None:
     """Prints the figures of one corpus and where they are drawn."""
     from bertkd_ray.config import config_of
     from bertkd_ray.corpus.inspect import open_corpus
-    from bertkd_ray.pipeline.inspection import inspect
+    from bertkd_ray.pipeline.inspection import inspect_corpus
     from bertkd_ray.pipeline.pipeline import Pipeline
     from bertkd_ray.report.corpus import corpus_text
 
@@ -46,7 +46,7 @@ def call(options: Namespace) -> None:
         tree = {"name": "corpora", "storage": corpus.store.uri, "corpus": {"source": "demo"}}
         config = config_of(tree, options.config, options.overrides)
     with Pipeline(config) as pipeline:
-        figures, drawn = inspect(pipeline, corpus, seed=options.seed)
+        figures, drawn = inspect_corpus(pipeline, corpus, seed=options.seed)
         how_to_open = pipeline.session.tracker.how_to_open
     runs = f"\nRuns:   {how_to_open}" if how_to_open else ""
     text = f"{corpus_text(figures)}\n\nFigure: {drawn[0]}{runs}"

@@ -47,11 +47,11 @@ def call(options: Namespace) -> None:
         raise UserError(f"--devices {options.devices}: give 1 or more, at most 1000000")
     config = configuration(options)
     from bertkd_ray.corpus.sampling import shape_as_given
-    from bertkd_ray.plan.costs import plan
+    from bertkd_ray.plan.costs import plan_pipeline
     from bertkd_ray.plan.text import plan_text
 
     corpus = shape_as_given(**given) if given else None
-    planned = plan(config, corpus, device=options.device, tflops=options.rate, devices=options.devices)
+    planned = plan_pipeline(config, corpus, device=options.device, tflops=options.rate, devices=options.devices)
     print_result(options, planned.as_json(), plan_text(planned))
 
 

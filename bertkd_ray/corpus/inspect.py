@@ -182,7 +182,7 @@ def open_corpus(directory: str) -> Artifact:
     return corpus
 
 
-def inspect_corpus(corpus: Artifact, *, seed: int) -> CorpusFigures:
+def corpus_figures(corpus: Artifact, *, seed: int) -> CorpusFigures:
     """The figures of a finished corpus and ten of its training pairs, which depend on the seed alone."""
     settings = corpus.config
     table = pq.read_table(pa.BufferReader(corpus.store.read(corpus.directory, TOKENIZER, BERT_IDS_FILE)))

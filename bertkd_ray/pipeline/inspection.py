@@ -6,7 +6,7 @@ from dataclasses import asdict
 from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.core.stages import PREPARE
-from bertkd_ray.corpus.inspect import CorpusFigures, inspect_corpus
+from bertkd_ray.corpus.inspect import CorpusFigures, corpus_figures
 from bertkd_ray.pipeline.pipeline import Pipeline
 from bertkd_ray.pipeline.stage_runs import run_input
 from bertkd_ray.report.corpus import corpus_text
@@ -14,7 +14,7 @@ from bertkd_ray.report.lengths import draw_lengths
 from bertkd_ray.tracking.interface import closing_run, failures_logged, now_ms
 
 
-def inspect(pipeline: Pipeline, corpus: Artifact | None, *, seed: int) -> tuple[CorpusFigures, list[str]]:
+def inspect_corpus(pipeline: Pipeline, corpus: Artifact | None, *, seed: int) -> tuple[CorpusFigures, list[str]]:
     """The figures of a corpus (None: the pipeline's, which is made unless it is finished), and where they are drawn,
     as PNG and as SVG.
 
@@ -24,7 +24,7 @@ def inspect(pipeline: Pipeline, corpus: Artifact | None, *, seed: int) -> tuple[
     store, tracker = pipeline.session.store, pipeline.session.tracker
     settings = pipeline.config.corpus.model_dump(mode="json") if corpus is None else corpus.config
     corpus = corpus or pipeline.make(PREPARE.name)
-    figures = inspect_corpus(corpus, seed=seed)
+    figures = corpus_figures(corpus, seed=seed)
     report = f"report-corpus-{corpus.fingerprint}"
     with scratch_directory("report-") as scratch:
         lengths = {name: split.lengths for name, split in figures.splits.items()}

@@ -118,7 +118,7 @@ class PipelinePlan:
         }
 
 
-def plan(
+def plan_pipeline(
     config: Config,
     given: CorpusShape | None = None,
     *,

@@ -13,7 +13,7 @@ from bertkd_ray.artifacts.manifest import MANIFEST
 from bertkd_ray.artifacts.store import Store, store_above
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus import inspect
-from bertkd_ray.corpus.inspect import LengthCounts, inspect_corpus, open_corpus
+from bertkd_ray.corpus.inspect import LengthCounts, corpus_figures, open_corpus
 from tests.helpers.hand_made_corpus import Pair, write_corpus_artifact
 
 
@@ -25,7 +25,7 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def figures(corpus):
-    return inspect_corpus(corpus, seed=1)
+    return corpus_figures(corpus, seed=1)
 
 
 def test_train_counted_by_hand(figures):
@@ -74,7 +74,7 @@ def test_an_empty_side_has_a_length_but_no_ratio(figures):
 
 
 def test_a_side_without_any_token(tmp_path):
-    figures = inspect_corpus(write_corpus_artifact(tmp_path, test=[("", [], "b", ["▁b"])]), seed=1)
+    figures = corpus_figures(write_corpus_artifact(tmp_path, test=[("", [], "b", ["▁b"])]), seed=1)
     test = figures.as_json()["splits"]["test"]
     assert (test["src"]["tokens_per_word"], test["src"]["unknown_rate"], test["ratio"]) == (None, None, {})
     assert "test/src/unknown_rate" not in figures.metrics()
@@ -109,7 +109,7 @@ def many(count: int) -> list[Pair]:
 
 def test_row_group_by_row_group_is_all_at_once(tmp_path):
     pairs = many(41)
-    split = inspect_corpus(write_corpus_artifact(tmp_path, train=pairs), seed=1).splits["train"]
+    split = corpus_figures(write_corpus_artifact(tmp_path, train=pairs), seed=1).splits["train"]
     src, tgt = (np.array([len(pair[side]) for pair in pairs]) for side in (1, 3))
     assert split.lengths.pairs.sum() == 41
     assert split.lengths.histogram("src").tolist() == np.bincount(src).tolist()
@@ -122,7 +122,7 @@ def test_row_group_by_row_group_is_all_at_once(tmp_path):
 
 
 def test_equal_length_pairs_are_kept_once(tmp_path):
-    split = inspect_corpus(write_corpus_artifact(tmp_path, train=[("a", ["▁a"], "b", ["▁b"])] * 9), seed=1).splits[
+    split = corpus_figures(write_corpus_artifact(tmp_path, train=[("a", ["▁a"], "b", ["▁b"])] * 9), seed=1).splits[
         "train"
     ]
     assert [counts.tolist() for counts in (split.lengths.src, split.lengths.tgt, split.lengths.pairs)] == [
@@ -140,13 +140,13 @@ def test_lengths_of_31_bits_do_not_touch_each_other():
 def test_samples_are_training_pairs_with_their_tokens(tmp_path):
     pairs = many(41)
     corpus = write_corpus_artifact(tmp_path, train=pairs)
-    samples = inspect_corpus(corpus, seed=1).samples
+    samples = corpus_figures(corpus, seed=1).samples
     assert len({sample.id for sample in samples}) == 10
     assert [sample.id for sample in samples] == sorted(sample.id for sample in samples)
     for sample in samples:
         assert (sample.src, sample.src_tokens, sample.tgt, sample.tgt_tokens) == pairs[sample.id // 10]
-    assert inspect_corpus(corpus, seed=1).samples == samples
-    assert inspect_corpus(corpus, seed=2).samples != samples
+    assert corpus_figures(corpus, seed=1).samples == samples
+    assert corpus_figures(corpus, seed=2).samples != samples
 
 
 def test_a_corpus_of_fewer_pairs_is_shown_whole(figures):

@@ -20,7 +20,7 @@ from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.sampling import shape_as_given
 from bertkd_ray.pipeline.pipeline import Pipeline
 from bertkd_ray.plan.batches import BatchLengths, full_groups
-from bertkd_ray.plan.costs import PipelinePlan, plan, student_size, teacher_size
+from bertkd_ray.plan.costs import PipelinePlan, plan_pipeline, student_size, teacher_size
 from bertkd_ray.plan.operations import TRAINING, beam_search
 from bertkd_ray.student.collate import collate
 from bertkd_ray.student.model import build_student, decoder_hidden
@@ -43,7 +43,7 @@ def path(tmp_path_factory) -> Path:
 def made(path) -> tuple[PipelinePlan, dict[str, Artifact]]:
     """The plan before anything is made, and the artifacts that are made then."""
     config = load_config(path)
-    estimate = plan(config, tflops=1.0)
+    estimate = plan_pipeline(config, tflops=1.0)
     with Pipeline(config) as pipeline:
         pipeline.make("extract")
         pipeline.make("distill", "distilled")
@@ -72,7 +72,7 @@ def test_the_text_tells_what_prepare_will_make_of_it(made):
 @pytest.mark.slow
 def test_a_finished_corpus_is_taken_as_it_is(made, path):
     estimate, artifacts = made
-    again = plan(load_config(path), tflops=1.0)
+    again = plan_pipeline(load_config(path), tflops=1.0)
     corpus = artifacts["prepare"]
     assert not again.corpus.is_estimate
     assert again.corpus.basis == f"{corpus.directory} is finished"
@@ -86,7 +86,7 @@ def test_a_finished_corpus_is_taken_as_it_is(made, path):
 
 @pytest.mark.slow
 def test_another_text_is_not_the_finished_one(made, path):
-    assert plan(load_config(path, ["corpus.lowercase=true"]), tflops=1.0).corpus.is_estimate
+    assert plan_pipeline(load_config(path, ["corpus.lowercase=true"]), tflops=1.0).corpus.is_estimate
 
 
 @pytest.mark.slow
@@ -128,7 +128,7 @@ def test_epochs_and_tokens_are_those_of_the_streams(made, path, stage, kind):
 def test_nothing_is_written(tmp_path):
     config = load_config(write_config(tmp_path))
     before = sorted(tmp_path.rglob("*"))
-    plan(config, tflops=1.0)
+    plan_pipeline(config, tflops=1.0)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -156,7 +156,7 @@ def test_parameters_are_those_of_the_models(path):
 
 def test_more_steps_devices_and_operations_scale_as_they_should(path):
     def of(*overrides: str, tflops: float = 1.0, devices: int | None = None) -> PipelinePlan:
-        return plan(load_config(path, list(overrides)), TED, tflops=tflops, devices=devices)
+        return plan_pipeline(load_config(path, list(overrides)), TED, tflops=tflops, devices=devices)
 
     once, twice = of("teacher.steps=200"), of("teacher.steps=400")
     assert planned(twice)["finetune"]["tokens"] == pytest.approx(2 * planned(once)["finetune"]["tokens"])
@@ -173,13 +173,13 @@ def test_more_steps_devices_and_operations_scale_as_they_should(path):
 
 
 def test_without_a_teacher_none_is_planned(path):
-    found = plan(load_config(path, ["arms={control: {kd.alpha: 0}}"]), TED, tflops=1.0)
+    found = plan_pipeline(load_config(path, ["arms={control: {kd.alpha: 0}}"]), TED, tflops=1.0)
     assert set(planned(found)) == {"prepare", "distill/control", "translate/control"}
 
 
 def test_extraction_sees_each_pair_as_often_as_it_has_positions_at_the_most(path):
     # Of the seven passes a pair takes part in as many as its target has positions, the end of the sentence included.
-    short = plan(load_config(path), shape_as_given(10_000, 5, 3, 40_000, 5_000), tflops=1.0)
+    short = plan_pipeline(load_config(path), shape_as_given(10_000, 5, 3, 40_000, 5_000), tflops=1.0)
     train = short.corpus.splits["train"]
     seen = np.minimum(7, train.tgt + 1)
     assert 2 < seen.mean() < 5
@@ -271,7 +271,7 @@ def test_a_mistake_is_one_line(bertkd, path, words, said):
 
 def test_text_that_is_not_there(path):
     with pytest.raises(UserError, match=r"nothing\.de: no such file"):
-        plan(load_config(path, ["corpus.train.src=nothing.de"]), tflops=1.0)
+        plan_pipeline(load_config(path, ["corpus.train.src=nothing.de"]), tflops=1.0)
 
 
 @pytest.fixture(scope="module")

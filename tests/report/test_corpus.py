@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bertkd_ray.corpus.inspect import CorpusFigures, inspect_corpus
+from bertkd_ray.corpus.inspect import CorpusFigures, corpus_figures
 from bertkd_ray.report.corpus import corpus_text
 from tests.helpers.hand_made_corpus import TRAIN, write_corpus_artifact
 
@@ -14,7 +14,7 @@ from tests.helpers.hand_made_corpus import TRAIN, write_corpus_artifact
 def figures(tmp_path: Path) -> CorpusFigures:
     counts = {"train": {"read": 5, "empty": 2, "side_too_long": 0, "normalised": 1}, "valid": {"empty": 0}}
     corpus = write_corpus_artifact(tmp_path, counts=counts, config={"src_lang": "he", "tgt_lang": "en"})
-    return replace(inspect_corpus(corpus, seed=3), path="store/corpus", fingerprint="0" * 16)
+    return replace(corpus_figures(corpus, seed=3), path="store/corpus", fingerprint="0" * 16)
 
 
 def test_the_whole_page(figures: CorpusFigures) -> None:
@@ -84,14 +84,14 @@ def test_the_whole_page(figures: CorpusFigures) -> None:
 
 
 def test_a_quiet_corpus_has_no_warnings(tmp_path: Path) -> None:
-    text = corpus_text(inspect_corpus(write_corpus_artifact(tmp_path, valid=TRAIN, test=TRAIN), seed=1))
+    text = corpus_text(corpus_figures(write_corpus_artifact(tmp_path, valid=TRAIN, test=TRAIN), seed=1))
     assert "!" not in text
     assert "with an empty side" not in text
 
 
 def test_long_sentences_are_wrapped_behind_their_label(tmp_path: Path) -> None:
     long = ("a " * 150).strip(), ["▁a"] * 150, "b", ["▁b"]
-    text = corpus_text(inspect_corpus(write_corpus_artifact(tmp_path, train=[long]), seed=1))
+    text = corpus_text(corpus_figures(write_corpus_artifact(tmp_path, train=[long]), seed=1))
     lines = text[text.index("id 0") :].splitlines()
     assert max(map(len, lines)) <= 100
     assert all(line.startswith(" " * 10) or line.startswith(("  source  ", "  target  ", "id")) for line in lines)
@@ -100,7 +100,7 @@ def test_long_sentences_are_wrapped_behind_their_label(tmp_path: Path) -> None:
 
 def test_characters_that_cannot_stand_alone_are_shown_by_number(tmp_path: Path) -> None:
     odd = ("a\u200d e\u0301x א", ["▁a", "<unk>", "<unk>"], "b", ["▁b"])
-    text = corpus_text(inspect_corpus(write_corpus_artifact(tmp_path, test=[odd]), seed=1))
+    text = corpus_text(corpus_figures(write_corpus_artifact(tmp_path, test=[odd]), seed=1))
     assert "Characters that train lacks: U+200D ×1  e ×1  U+0301 ×1  x ×1  \u2068א\u2069 ×1" in text
 
 
