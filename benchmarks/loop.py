@@ -50,9 +50,9 @@ class Unjudged:
         """Nothing is looked at."""
         return {}
 
-    def rank_of(self, figures: dict[str, float]) -> float:
+    def rank_of(self, figures: dict[str, float]) -> tuple[float]:
         """Every checkpoint is as good as any."""
-        return 0.0
+        return (0.0,)
 
 
 class Updates:
