@@ -232,6 +232,8 @@ class Pipeline(ExitStack):
             finals = {f"final/{metric}": value for metric, value in figures.items()}
             with failures_logged():
                 run.log_metrics([(0, finals, now_ms())], series="final")
+                if precision := artifact.info.get("precision"):
+                    run.set_tags({"bertkd.precision": precision})
         self.session.artifacts[artifact.directory] = artifact
         return artifact, status
 

@@ -58,6 +58,7 @@ def record_student(
             "bertkd.student": student.fingerprint,
             "bertkd.translation": translation.fingerprint,
             "bertkd.artifact": translation.uri,
+            "bertkd.precision": student.info.get("precision") or "unknown",
         }
     )
 

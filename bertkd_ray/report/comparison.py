@@ -216,6 +216,8 @@ def _settings(student: ComparedStudent) -> Iterator[tuple[str, Any]]:
             yield from dotted(with_current_keys(_sectioned(artifact.config, section)))
             if "bert" in artifact.info:
                 yield f"{section}.model", artifact.info["bert"]
+            if artifact.info.get("precision"):
+                yield f"{section}.precision", artifact.info["precision"]
             for name, digest in artifact.inputs.items():
                 if name not in BY_ARTIFACT:
                     yield f"{section}.input.{name}", str(digest)[:_HASH_DIGITS]

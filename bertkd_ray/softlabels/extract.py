@@ -48,6 +48,7 @@ class Shard(FinishedFile):
     """A finished file of soft labels."""
 
     fidelity: Fidelity
+    precision: str = ""
 
     @property
     def rows(self) -> int:
@@ -105,6 +106,7 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
             "topk_ids": str(topk_ids),
             "topk_logits": "float16",
             "logsumexp": "float32",
+            "precision": ", ".join(sorted({shard.precision for shard in shards} - {""})),
         },
     )
 
@@ -153,9 +155,10 @@ class ShardWriter:
             ids, src, tgt, labels = ids[kept], src.take(kept), tgt.take(kept), labels.take(kept)
             left = [int(of_group.sum()) for of_group in np.split(isolation.kept, np.cumsum(groups)[:-1])]
             groups = [pairs for pairs in left if pairs]
-        shard = Shard(name, len(table), len(isolation.dead_letters), fidelity(labels, tgt))
+        shard = Shard(name, len(table), len(isolation.dead_letters), fidelity(labels, tgt), self._scorer.precision)
         encoded = encode_shard(ids, src, tgt, labels, self._schema)
         stats = {"rows": shard.rows, "rejects": shard.dead_letters, "fidelity": asdict(shard.fidelity)}
+        stats["precision"] = shard.precision
         metadata = {**encoded.schema.metadata, STATS: json.dumps(stats)}
         attempt.finish(isolation.dead_letters)
         data = parquet_bytes(encoded.replace_schema_metadata(metadata), groups)
@@ -176,7 +179,8 @@ def _finished(store: Store, job: ExtractJob, name: str) -> Shard | None:
     stats = finished(store, job.staging, name, job.artifact, name)
     if stats is None:
         return None
-    return Shard(name, stats["rows"] + stats["rejects"], stats["rejects"], Fidelity(**stats["fidelity"]))
+    pairs, precision = stats["rows"] + stats["rejects"], stats.get("precision", "")
+    return Shard(name, pairs, stats["rejects"], Fidelity(**stats["fidelity"]), precision)
 
 
 def _metrics(pending: PendingArtifact, shards: list[Shard]) -> dict[str, float]:

@@ -42,11 +42,13 @@ def save_trained(
         "steps": state.step,
         "best_step": state.best_step,
     }
-    history = {"summary": summary, "rows": [row.to_json() for row in state.history]}
+    rows = [row.to_json() for row in state.history]
+    history = {"summary": summary, "precision": trained.precision, "rows": rows}
     store.write(json.dumps(history).encode(), artifact, HISTORY)
 
 
 def commit_trained(pending: PendingArtifact, info: dict[str, Any]) -> Artifact:
     """The finished artifact of what `save_trained` wrote; its metrics are the figures of the chosen weights."""
-    summary = json.loads(pending.store.read(pending.directory, HISTORY))["summary"]
-    return pending.commit(made=[MODEL, HISTORY], metrics=summary, info=info)
+    history = json.loads(pending.store.read(pending.directory, HISTORY))
+    info = {"precision": history.get("precision", ""), **info}
+    return pending.commit(made=[MODEL, HISTORY], metrics=history["summary"], info=info)

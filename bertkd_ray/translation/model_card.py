@@ -82,5 +82,5 @@ def _bert_name(source: str) -> str:
 def _settings(student: Artifact) -> dict[str, Any]:
     config = with_current_keys(student.config)
     losses = {f"kd.{key}": value for key, value in config["kd"].items()}
-    training = {"seed": config["seed"], "precision": config["precision"]}
+    training = {"seed": config["seed"], "precision": student.info.get("precision") or config["precision"]}
     return {**config["student"], **losses, **training, "best step": int(student.metrics["best_step"])}

@@ -16,13 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
+from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load, load_finished
 from bertkd_ray.artifacts.row_groups import write_parquet
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.corpus.cleaning import REASONS
 from bertkd_ray.corpus.moses import to_raw
 from bertkd_ray.corpus.text_form import TextForm
 from bertkd_ray.corpus.tokenizer import decode, load_tokenizer
@@ -111,7 +112,9 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
     metrics = {f"test/{name}": value for name, value in scores.items() if isinstance(value, int | float)}
     metrics["rejects"] = len(dead_letters)
     signatures = {name: value for name, value in scores.items() if isinstance(value, str)}
-    info = {"signatures": signatures, "tokenize": tokenize}
+    precisions = {json.loads(of.schema.metadata[STATS]).get("precision", "") for of in tables} - {""}
+    info = {"signatures": signatures, "tokenize": tokenize, "precision": ", ".join(sorted(precisions))}
+    info["trained_in"] = context.inputs["student"].info.get("precision", "")
     return pending.commit(made=[TRANSLATIONS, *dead_letters.keep()], metrics=metrics, info=info)
 
 
@@ -155,7 +158,8 @@ def signatures_of(translations: Mapping[str, Artifact], command: str = "") -> di
     """What the scores of translations are, by metric, those of several versions of sacrebleu beside each other.
 
     translations: by what people call them. command: what makes them, for the message. Raises UserError, in one line,
-    where their BLEU is of different tokenizers.
+    where their BLEU is of different tokenizers. A line each says that they were computed in different precisions, and
+    that `corpus.clean` left other pairs in their students' valid sets.
     """
     from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER
 
@@ -172,7 +176,16 @@ def signatures_of(translations: Mapping[str, Artifact], command: str = "") -> di
             )
     signatures = [of.info["signatures"] for of in translations.values()]
     metrics = sorted(set[str]().union(*signatures))
-    return {metric: ", ".join(dict.fromkeys(of[metric] for of in signatures if metric in of)) for metric in metrics}
+    lines = {metric: ", ".join(dict.fromkeys(of[metric] for of in signatures if metric in of)) for metric in metrics}
+    known = {name: of.info for name, of in translations.items() if of.info.get("trained_in")}
+    computed = {name: f"trained in {of['trained_in']}, translated in {of['precision']}" for name, of in known.items()}
+    if len(set(computed.values())) > 1:
+        lines["precision"] = "; ".join(f"{name}: {precisions}" for name, precisions in computed.items())
+    corpora = [load_finished(of.store, f"corpus-{of.inputs.get('corpus')}") for of in translations.values()]
+    valid = [corpus.info.get("splits", {}).get("valid", {}) for corpus in corpora if corpus is not None]
+    if len({tuple(of.get(name, 0) for name in ("pairs", *REASONS)) for of in valid}) > 1:
+        lines["valid"] = "corpus.clean left other pairs of it for some, so that figures of the valid set do not compare"
+    return lines
 
 
 class PartTranslator:
@@ -216,7 +229,7 @@ class PartTranslator:
         if form.text != "raw":
             columns["source_tokens"], columns["reference_tokens"] = rows["src"], rows["tgt"]
             columns["hypotheses_tokens"] = by_sentence(texts, pa.string())
-        stats = {"rows": part.rows, "rejects": len(dead_letters), "part": asdict(part)}
+        stats = {"rows": part.rows, "rejects": len(dead_letters), "part": asdict(part), "precision": self._precision}
         schema = translation_schema(form.text).with_metadata({STATS: json.dumps(stats)})
         attempt.finish(dead_letters)
         write_parquet(self._store, pa.table(columns, schema=schema), self._job.staging, part.name)

@@ -64,6 +64,17 @@ def test_bleu_of_two_tokenizers_does_not_stand_in_one_table(tmp_path, first):
         assert results_of(stages).signatures
 
 
+def test_arms_computed_in_different_precisions_say_so(tmp_path):
+    stages = finished_stages(tmp_path)
+    assert "precision" not in results_of(stages).signatures
+    for arm, trained_in in (("control", "bf16"), ("distilled", "float32")):
+        of = stages[f"translate/{arm}"]
+        stages[f"translate/{arm}"] = replace(of, info={**of.info, "trained_in": trained_in, "precision": "bf16"})
+    assert results_of(stages).signatures["precision"] == (
+        "distilled: trained in float32, translated in bf16; control: trained in bf16, translated in bf16"
+    )
+
+
 def test_of_two_versions_of_sacrebleu_both_signatures_are_told(tmp_path):
     stages = finished_stages(tmp_path)
     control = stages["translate/control"]

@@ -107,6 +107,7 @@ def test_the_manifest_says_how_the_labels_were_made(project, labels):
         "topk_ids": "list<element: uint16>",
         "topk_logits": "float16",
         "logsumexp": "float32",
+        "precision": "float32",
     }
 
 

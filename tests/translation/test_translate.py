@@ -155,6 +155,11 @@ def test_scores_are_sacrebleus_on_the_best_hypotheses(translation):
     assert "tok:13a" in " ".join(translation.info["signatures"].values())
 
 
+def test_the_precision_that_was_computed_in_is_recorded(project, translation):
+    assert (translation.info["trained_in"], translation.info["precision"]) == ("float32", "float32")
+    assert project.control().info["precision"] == "float32"
+
+
 def test_a_chinese_target_is_scored_by_characters(project):
     corpus = project.corpus()
     chinese = replace(corpus, info={**corpus.info, "tgt_lang": "zh"})
