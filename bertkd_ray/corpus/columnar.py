@@ -82,20 +82,19 @@ def read_dataset(
     directory = Path(name)
     try:
         # First, since the library asks the web for what a card names there.
-        for file in _files_of_cards(directory) if directory.is_dir() else ():
-            if ":" in file or not _is_hashed(directory / file, directory):
-                raise _outside_error(where, file)
-        builder = load_dataset_builder(name, subset, revision=revision)
-        for file in chain.from_iterable(builder.config.data_files.values()) if directory.is_dir() else ():
-            if not _is_hashed(Path(file.rpartition("::")[2]), directory):
-                raise _outside_error(where, file)
-        loaded = builder.as_streaming_dataset(split=split)
-    except UserError:
-        raise
+        files = [*_files_of_cards(directory)] if directory.is_dir() else []
+        wrong = [file for file in files if ":" in file or not _is_hashed(directory / file, directory)]
+        if not wrong:
+            builder = load_dataset_builder(name, subset, revision=revision)
+            files = [*chain.from_iterable(builder.config.data_files.values())] if directory.is_dir() else []
+            wrong = [file for file in files if not _is_hashed(Path(file.rpartition("::")[2]), directory)]
+            loaded = builder.as_streaming_dataset(split=split)
     except Exception as error:  # for a wrong name, subset, split or connection the library has no common class
         raise UserError(
             f"{where}: cannot be loaded ({one_line(error)[:300]}); correct dataset, subset or split"
         ) from error
+    if wrong:
+        raise UserError(f"{where}: {wrong[0]} is hidden, or lies outside of the directory; move it into the directory")
     yield from _pairs(_tables(loaded, where), (src_column, tgt_column), where)
 
 
@@ -126,10 +125,6 @@ def dataset_hash(name: str, revision: str | None) -> str:
     if commit is None:
         raise UserError(f"dataset {name}: the hub names no commit, so its content has no fingerprint; copy it first")
     return commit
-
-
-def _outside_error(where: str, file: str) -> UserError:
-    return UserError(f"{where}: {file} is hidden, or lies outside of the directory; move it into the directory")
 
 
 def _files_of_cards(directory: Path) -> Iterator[str]:

@@ -53,8 +53,8 @@ def test_the_same_text_twice_is_told():
     # The valid source is on both its sides, and the test set's source is train's, under another name perhaps.
     samples = {**SAMPLES, "valid": table([(src, src) for src, _ in PAIRS["valid"]]), "test": SAMPLES["train"]}
     assert list(repeated_text(samples)) == [
-        "corpus.valid: source and target begin with the same lines; give the text of each language",
-        "corpus.train and corpus.test begin with the same source lines; give each text of its own",
+        "corpus.train.src and corpus.test.src begin with the same lines; give each text of its own",
+        "corpus.valid.src and corpus.valid.tgt begin with the same lines; give each text of its own",
     ]
     longer = table([(src, "") for src, _ in PAIRS["train"]] + [("a", "b")])
     assert list(repeated_text({**SAMPLES, "test": longer})) == []
