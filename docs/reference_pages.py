@@ -345,7 +345,7 @@ def _prose(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Part:
+class ArtifactFile:
     """A file, or a directory, of an artifact."""
 
     path: str
@@ -355,29 +355,32 @@ class Part:
     """Of a table; several where a type depends on the artifact."""
 
 
-DEAD_LETTERS = Part("rejects.parquet", "execution.dead_letters:DeadLetter", (DEAD_LETTERS_SCHEMA,))
-KINDS: dict[str, tuple[Part, ...]] = {
+DEAD_LETTERS = ArtifactFile("rejects.parquet", "execution.dead_letters:DeadLetter", (DEAD_LETTERS_SCHEMA,))
+KINDS: dict[str, tuple[ArtifactFile, ...]] = {
     "corpus": (
-        Part("{train,valid,test}/fragment-*.parquet", "corpus.passes:CORPUS_SCHEMA", (CORPUS_SCHEMA,)),
-        Part("tokenizer/", "corpus.passes:TOKENIZER"),
-        Part("tokenizer/bert_ids.parquet", "corpus.tokenizer:BERT_IDS_SCHEMA", (BERT_IDS_SCHEMA,)),
+        ArtifactFile("{train,valid,test}/fragment-*.parquet", "corpus.passes:CORPUS_SCHEMA", (CORPUS_SCHEMA,)),
+        ArtifactFile("tokenizer/", "corpus.passes:TOKENIZER"),
+        ArtifactFile("tokenizer/bert_ids.parquet", "corpus.tokenizer:BERT_IDS_SCHEMA", (BERT_IDS_SCHEMA,)),
     ),
     "teacher": (
-        Part("model/", "teacher.finetune:MODEL"),
-        Part("model/specials.json", "teacher.finetune:SPECIALS"),
-        Part("history.json", "teacher.finetune:HISTORY"),
+        ArtifactFile("model/", "teacher.finetune:MODEL"),
+        ArtifactFile("model/specials.json", "teacher.finetune:SPECIALS"),
+        ArtifactFile("history.json", "teacher.finetune:HISTORY"),
     ),
     "softlabels": (
-        Part(
+        ArtifactFile(
             "shard-*.parquet",
             "softlabels.shards:shard_schema",
             tuple(shard_schema(vocabulary, 1) for vocabulary in (1 << 8, 1 << 16, 1 << 32)),
         ),
         DEAD_LETTERS,
     ),
-    "student": (Part("model/", "student.distill:MODEL"), Part("history.json", "student.distill:HISTORY")),
+    "student": (
+        ArtifactFile("model/", "student.distill:MODEL"),
+        ArtifactFile("history.json", "student.distill:HISTORY"),
+    ),
     "translation": (
-        Part(
+        ArtifactFile(
             "translations.parquet", "translation.translate:translation_schema", (translate.translation_schema("moses"),)
         ),
         DEAD_LETTERS,

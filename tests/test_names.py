@@ -87,8 +87,8 @@ def test_no_two_modules_give_one_name_to_different_types() -> None:
 
 
 def _types(tree: ast.Module) -> Iterator[str]:
-    """The classes and type aliases of a module: an alias has a name in capitals and lower case."""
-    for node in tree.body:
+    """The classes and type aliases of a module and its functions: an alias has a name in capitals and lower case."""
+    for node in ast.walk(tree):
         match node:
             case ast.ClassDef(name=name):
                 yield name

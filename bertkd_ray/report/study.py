@@ -12,7 +12,7 @@ from bertkd_ray.report.tables import ArmResult, csv_text, delta_label, seconds_t
 
 
 @dataclass(frozen=True)
-class Spread:
+class MeanAndDeviation:
     """A figure over seeds."""
 
     mean: float
@@ -90,10 +90,10 @@ class StudyArm:
         return self.seeds[0].scores.parameters
 
     @property
-    def delta(self) -> Spread | None:
+    def delta(self) -> MeanAndDeviation | None:
         """Test BLEU minus that of the control of the same seed; None for the control."""
         deltas = [result.scores.delta for result in self.seeds if result.scores.delta is not None]
-        return Spread.of(deltas) if deltas else None
+        return MeanAndDeviation.of(deltas) if deltas else None
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -101,9 +101,9 @@ class StudyArm:
         stages = self.seeds[0].scores.seconds
         return {stage: fmean(result.scores.seconds[stage] for result in self.seeds) for stage in stages}
 
-    def spread(self, name: str) -> Spread:
+    def spread(self, name: str) -> MeanAndDeviation:
         """Mean and deviation of `valid_bleu`, `test_bleu`, `chrf` or another score of `ArmResult`."""
-        return Spread.of([getattr(result.scores, name) for result in self.seeds])
+        return MeanAndDeviation.of([getattr(result.scores, name) for result in self.seeds])
 
     def as_json(self) -> dict[str, Any]:
         """The arm's entry in `--json`."""

@@ -20,7 +20,7 @@ def make_model() -> Any:
     """
     from mlflow.pyfunc.model import PythonModel
 
-    class Student(PythonModel):
+    class ServedStudent(PythonModel):
         """Translates the rows of a table."""
 
         def load_context(self, context: Any) -> None:
@@ -61,7 +61,7 @@ def make_model() -> Any:
                     translations[i] = line
             return pandas.DataFrame({"translation": translations})
 
-    return Student()
+    return ServedStudent()
 
 
 def _serve() -> None:

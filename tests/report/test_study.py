@@ -7,8 +7,8 @@ import math
 import pytest
 
 from bertkd_ray.report.study import (
+    MeanAndDeviation,
     SeedResult,
-    Spread,
     StudyArm,
     TeacherFigures,
     students_csv,
@@ -37,9 +37,9 @@ HOT = StudyArm("hot", [student("hot", 1, 31, 35, 1.0), student("hot", 2, 33, 37,
 
 
 def test_a_spread_is_mean_and_sample_deviation() -> None:
-    assert Spread.of([1.0, 2.0, 6.0]) == Spread(3.0, pytest.approx(math.sqrt(7)))
-    assert Spread.of([4.0]) == Spread(4.0, None)
-    assert (Spread(3.0, 0.456).text(), Spread(4.0, None).text("+.2f")) == ("3.00 ± 0.46", "+4.00")
+    assert MeanAndDeviation.of([1.0, 2.0, 6.0]) == MeanAndDeviation(3.0, pytest.approx(math.sqrt(7)))
+    assert MeanAndDeviation.of([4.0]) == MeanAndDeviation(4.0, None)
+    assert (MeanAndDeviation(3.0, 0.456).text(), MeanAndDeviation(4.0, None).text("+.2f")) == ("3.00 ± 0.46", "+4.00")
 
 
 def test_text() -> None:
