@@ -115,15 +115,13 @@ class _Lock:
         """Writes the lock. Raises UserError if another owner lives."""
         if self._store.is_local:
             Path(self._store.path(LOCKS)).mkdir(parents=True, exist_ok=True)
-        ahead = self._owner()
-        if ahead and not ahead.is_here() and ahead.heartbeat > time.time() + STALE_SECONDS:
-            log(f"{self._name}: the clock of {ahead.host} is ahead; waiting {STALE_SECONDS:.0f} s for a sign of life")
+        seen = self._owner()
+        if is_ahead := seen and not seen.is_here() and seen.heartbeat > time.time() + STALE_SECONDS:
+            log(f"{self._name}: the clock of {seen.host} is ahead; waiting {STALE_SECONDS:.0f} s for a sign of life")
             time.sleep(STALE_SECONDS)
-        else:
-            ahead = None
         with self._exclusive():
             other = self._owner()
-            if other is None or not other.is_alive() or other == ahead:
+            if other is None or not other.is_alive() or (is_ahead and other == seen):
                 self._store.write(json.dumps(asdict(self._mine)).encode(), *self._path)
                 other = self._owner()
         if other is None or other.token != self._mine.token:

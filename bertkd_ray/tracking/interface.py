@@ -105,10 +105,7 @@ class Run:
         return None
 
     def finish(self, status: RunStatus = "FINISHED", *, below: bool = False) -> None:
-        """Close the run; a later `Tracker.run` with the same key opens it again.
-
-        below: those below it that processes left running when they were killed, too.
-        """
+        """Close the run, and those `below` it that killed processes left; `Tracker.run` of its key opens it again."""
 
 
 class Tracker:

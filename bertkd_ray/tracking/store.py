@@ -67,18 +67,16 @@ def unless_made_meanwhile() -> Iterator[None]:
 
 
 def existing_experiment(client: Any, uri: str, experiment: str) -> Any:
-    """MLflow's experiment of this name, or None.
-
-    Raises UserError for a deleted one, and for one of an SQLite file that keeps its artifacts elsewhere, as it does
-    after the file was moved or copied.
-    """
+    """MLflow's experiment of this name, or None; raises UserError for a deleted one, or with artifacts elsewhere."""
     existing = client.get_experiment_by_name(experiment)
-    if existing is not None and existing.lifecycle_stage == "deleted":
+    if existing is None:
+        return None
+    if existing.lifecycle_stage == "deleted":
         raise UserError(
             f"tracking.uri: experiment {experiment!r} of {uri} is deleted; "
             f"`mlflow experiments restore -x {existing.experiment_id}` or choose another name"
         )
-    if existing is not None and not is_beside(uri, existing.artifact_location):
+    if not is_beside(uri, existing.artifact_location):
         raise UserError(
             f"tracking.uri: experiment {experiment!r} of {uri} keeps its artifacts in {existing.artifact_location}, "
             "not beside that file, which was perhaps moved or copied; set tracking.experiment to a new name"

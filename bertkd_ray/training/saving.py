@@ -42,8 +42,7 @@ def save_trained(
         "steps": state.step,
         "best_step": state.best_step,
     }
-    rows = [row.to_json() for row in state.history]
-    history = {"summary": summary, "precision": trained.precision, "rows": rows}
+    history = {"summary": summary, "precision": trained.precision, "rows": [row.to_json() for row in state.history]}
     store.write(json.dumps(history).encode(), artifact, HISTORY)
 
 

@@ -339,8 +339,8 @@ class Trainer:
         self._task.optimizer.load_state_dict(saved["optimizer"])
         self._best, self._recent = saved["best"], deque(saved["recent"], maxlen=self._settings.average)
         progress = json.loads((directory / "progress.json").read_text(encoding="utf-8"))
-        best = progress["best"]
-        progress["best"] = tuple(best) if isinstance(best, list) else (best,)  # of an earlier version
+        is_earlier = isinstance(progress["best"], float)  # of a version that had one number
+        progress["best"] = (progress["best"],) if is_earlier else tuple(progress["best"])
         progress["positions"] = [StreamPosition(*position) for position in progress["positions"]]
         progress["history"] = [CurveRow.from_json(row) for row in progress["history"]]
         self.state = TrainState(**progress)

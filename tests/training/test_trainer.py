@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import struct
 import threading
 import zipfile
@@ -219,9 +220,9 @@ def test_a_checkpoint_of_an_earlier_version_is_gone_on_from(tmp_path):
     }
     (row,) = [row for row in json.loads(progress.read_text())["history"] if row["step"] == 3]
     assert set(row) == {*whole.state.history[0].metrics, "step", "time"}
-    progress.write_text(
-        json.dumps({**json.loads(progress.read_text()), "history": [{"step": 3, "time": 1.5, "train/loss": 2.0}]})
-    )
+    history = [{"step": 3, "time": 1.5, "train/loss": 2.0}]
+    known = json.loads(progress.read_text())
+    progress.write_text(json.dumps({**known, "best": -math.inf, "history": history}))
     resumed = trainer(FitTask(dropout=0.5), Alone(restore=tmp_path / "4"), steps=9).run()
     assert resumed.state.history[0] == CurveRow(3, 1.5, {"train/loss": 2.0})
     assert resumed.weights["weight"] == whole.weights["weight"]
