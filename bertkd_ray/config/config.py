@@ -21,10 +21,10 @@ def _worker_count(value: Any) -> int | tuple[int, int]:
     if max(counts, default=1) > 10_000:
         raise ValueError("at most 10000 workers can be asked for")
     if not isinstance(value, list | tuple):
-        return counts[0]
+        return int(counts[0])
     if len(counts) != 2 or counts[0] > counts[1]:
         raise ValueError("the least and the most workers are needed, for example [1, 4]")
-    return counts[0], counts[1]
+    return int(counts[0]), int(counts[1])
 
 
 def tracking_section(value: Any) -> Any:

@@ -104,13 +104,13 @@ def copies(ids: NDArray[np.int64], weights: Sequence[float]) -> NDArray[np.int64
         return np.ones(len(ids), dtype=np.int64)
     weight = np.asarray(weights, np.float64)[ids >> ID_SOURCE_BITS]
     whole = np.floor(weight)
-    return (whole + (keyed_uniform(_WEIGHT_KEY, ids) < weight - whole)).astype(np.int64)
+    return np.asarray(whole + (keyed_uniform(_WEIGHT_KEY, ids) < weight - whole), np.int64)
 
 
 def word_counts(lines: pa.ChunkedArray) -> NDArray[np.int64]:
     """int64[n], the words of every normalised line, in which one space stands between two words."""
     spaces = pc.count_substring(lines, " ").to_numpy(zero_copy_only=False)
-    return spaces.astype(np.int64) + pc.greater(pc.binary_length(lines), 0).to_numpy(zero_copy_only=False)
+    return np.asarray(spaces + pc.greater(pc.binary_length(lines), 0).to_numpy(zero_copy_only=False), np.int64)
 
 
 def _first(applies: Sequence[NDArray[np.bool_]]) -> NDArray[np.int8]:

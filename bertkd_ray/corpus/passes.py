@@ -233,7 +233,7 @@ def normalised_pairs(raw: pa.Table, corpus: CorpusConfig) -> pa.Table:
 
 
 def _positions(chunk: Chunk, table: pa.Table) -> NDArray[np.int64]:
-    return table["id"].to_numpy() - chunk.first_id + (chunk.number << _POSITION_BITS)
+    return np.asarray(table["id"], np.int64) - chunk.first_id + (chunk.number << _POSITION_BITS)
 
 
 def _hashes(chunk: Chunk, split: str, table: pa.Table, corpus: CorpusConfig) -> list[pa.Table]:

@@ -237,7 +237,7 @@ def save_vocabulary(vocabulary: Vocabulary, directory: str | Path, *, model_max_
 
 def load_bert_ids(directory: str | Path) -> NDArray[np.int32]:
     """int32[V], the BERT id behind each token of a directory that `save_vocabulary` wrote."""
-    return pq.read_table(_existing(directory, BERT_IDS_FILE), columns=["bert_id"])["bert_id"].to_numpy()
+    return np.asarray(pq.read_table(_existing(directory, BERT_IDS_FILE), columns=["bert_id"])["bert_id"], np.int32)
 
 
 def load_tokenizer(directory: str | Path) -> Tokenizer:

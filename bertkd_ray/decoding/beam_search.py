@@ -56,7 +56,8 @@ def length_penalty(length: Length, alpha: float) -> Length:
 
     The searches here count the generated tokens, `eos` included, plus one for the start symbol, as OpenNMT-py does.
     """
-    return ((5.0 + length) / 6.0) ** alpha
+    penalty: Length = ((5.0 + length) / 6.0) ** alpha
+    return penalty
 
 
 def beam_search(

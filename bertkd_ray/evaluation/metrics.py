@@ -127,7 +127,8 @@ def legacy_bleu(
     """
     check_sides(hypotheses, references)
     metric = BLEU(tokenize=tokenize, smooth_method="none", lowercase=lowercase, force=True)
-    return metric.corpus_score(hypotheses, [references])
+    score: BLEUScore = metric.corpus_score(hypotheses, [references])
+    return score
 
 
 def bleu_metric(tokenize: str) -> BLEU:

@@ -87,7 +87,7 @@ class Scorer:
     device: torch.device
 
     def __post_init__(self) -> None:
-        model, config = self.model.eval(), self.model.config
+        model, config = self.model.train(False), self.model.config
         tokens, vocabulary = len(self.bert_ids), int(config.target_vocab_size)
         if tokens != vocabulary:
             raise UserError(

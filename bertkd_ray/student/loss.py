@@ -126,7 +126,7 @@ def fused_kd_loss(
     chunk = chunk_rows or _CHUNK_ROWS.get(hidden_ND.device.type, _CHUNK_ROWS_ELSEWHERE)
     dtype = matmul_dtype or hidden_ND.dtype
     if torch.is_grad_enabled() and (hidden_ND.requires_grad or weight_VD.requires_grad):
-        return LossSums(*_FusedLoss.apply(hidden_ND, weight_VD, objective, dtype, chunk))
+        return LossSums(*_FusedLoss.apply(hidden_ND, weight_VD, objective, dtype, chunk))  # type: ignore[no-untyped-call]
     return _chunked_loss(hidden_ND, weight_VD, objective, dtype, chunk, with_gradients=False)[0]
 
 

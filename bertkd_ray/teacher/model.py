@@ -43,12 +43,12 @@ class ConditionalMaskedLM(BertPreTrainedModel):
         transform = BertPredictionHeadTransform(config)
         self.cls = nn.ModuleDict({"predictions": nn.ModuleDict({"transform": transform})})
         self.output = nn.Linear(config.hidden_size, config.target_vocab_size)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     @property
     def transform(self) -> nn.Module:
         """BERT's MLM transform: dense, activation, LayerNorm."""
-        return self.cls["predictions"]["transform"]  # type: ignore[index]
+        return self.get_submodule("cls.predictions.transform")
 
     def forward(
         self,
@@ -72,11 +72,13 @@ class ConditionalMaskedLM(BertPreTrainedModel):
         *layers, last = self.bert.encoder.layer
         for layer in layers:
             hidden_NLH = layer(hidden_NLH, mask)
-        return self.transform(masked_positions(last, hidden_NLH, mask, masked_index_M))
+        hidden_MH: Tensor = self.transform(masked_positions(last, hidden_NLH, mask, masked_index_M))
+        return hidden_MH
 
     def logits(self, hidden_MH: Tensor) -> Tensor:
         """Unnormalised scores [M, V] over the student's vocabulary."""
-        return self.output(hidden_MH)
+        logits_MV: Tensor = self.output(hidden_MH)
+        return logits_MV
 
 
 def build_teacher(
@@ -119,12 +121,13 @@ def build_teacher(
         if teacher.pretrained:
             model = _load_pretrained(directory, config, attention)
         else:
-            model = ConditionalMaskedLM._from_config(config, attn_implementation=attention, dtype=torch.float32)
+            model = ConditionalMaskedLM._from_config(config, attn_implementation=attention, dtype=torch.float32)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         rows = torch.from_numpy(bert_ids.astype(np.int64))
         model.output.weight.copy_(model.bert.get_input_embeddings().weight[rows])
         model.output.bias.zero_()
-    return model.train()
+    model.train()
+    return model
 
 
 def load_teacher(directory: str | Path, *, attention: str = "eager") -> ConditionalMaskedLM:
@@ -144,7 +147,7 @@ def load_teacher(directory: str | Path, *, attention: str = "eager") -> Conditio
         raise UserError(
             f"{directory} is not a complete teacher: {missing[0]} is missing or misshapen; run finetune again"
         )
-    return model.eval()
+    return model
 
 
 def _load_pretrained(directory: Path, config: BertConfig, attention: str) -> ConditionalMaskedLM:
@@ -167,7 +170,7 @@ def _load_pretrained(directory: Path, config: BertConfig, attention: str) -> Con
 
 
 def _from_pretrained(directory: Path, config: BertConfig, attention: str) -> tuple[ConditionalMaskedLM, list[str]]:
-    """The model and the sorted names of the parameters that its files lack or have in another shape."""
+    """The model in evaluation mode; the sorted names of parameters that its files lack or have in another shape."""
     state: dict[str, Tensor] = {}
     for path in weight_files(directory):
         try:

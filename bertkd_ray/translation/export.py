@@ -150,7 +150,7 @@ def _export(
 def _convert(student: Path, directory: Path, quantization: str) -> None:
     from ctranslate2.converters import TransformersConverter
 
-    class Converter(TransformersConverter):
+    class Converter(TransformersConverter):  # type: ignore[misc]
         """Reads a student's positions where they begin."""
 
         def load_model(self, *arguments: Any, **options: Any) -> Any:

@@ -74,7 +74,8 @@ def _mapped(
     rows = [{_COLUMN: _Numbered(number, item)} for number, item in items.items()]
     dataset: Any = ray.data.from_items(rows, override_num_blocks=len(rows))
     if not isinstance(worker, type):
-        return dataset.map(_compute, fn_kwargs={"compute": bind_worker(worker, job)})
+        mapped: ray.data.Dataset = dataset.map(_compute, fn_kwargs={"compute": bind_worker(worker, job)})
+        return mapped
     size = min(slots, len(items))
     # So many actors where there is room, all started at once; an item is given only to one that is free. Ray's own way
     # is to begin with one actor, which is given several items before the next one starts: of two fragments both.
@@ -84,7 +85,7 @@ def _mapped(
     with warnings.catch_warnings():
         # Ray Data has no other way yet to bound the restarts of an actor.
         warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
-        return dataset.map(
+        mapped = dataset.map(
             _MapActor,
             fn_constructor_kwargs={"worker": worker, "job": job},
             compute=strategy,
@@ -93,6 +94,7 @@ def _mapped(
             max_restarts=_ACTOR_RESTARTS,
             max_task_retries=_ACTOR_RESTARTS,
         )
+    return mapped
 
 
 def _compute(row: _Row[Item], compute: Callable[[Item], Result]) -> _Row[Result | ReportedError]:

@@ -28,7 +28,7 @@ class Cleaner(PlacementGroupCleaner):
             super()._cleanup_placement_group(placement_group)
             return
         self._pg_queue.put(placement_group)
-        self._monitor_loop()
+        self._monitor_loop()  # type: ignore[no-untyped-call]
 
 
 # What every training's controller makes the actor of, which loads this module with its backend.
