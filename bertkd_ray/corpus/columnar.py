@@ -82,8 +82,8 @@ def read_dataset(
     directory = Path(name)
     try:
         # First, since the library asks the web for what a card names there.
-        files = [*_files_of_cards(directory)] if directory.is_dir() else []
-        wrong = [file for file in files if ":" in file or not _is_hashed(directory / file, directory)]
+        named = _files_of_cards(directory)
+        wrong = [file for file in named if ":" in file or not _is_hashed(directory / file, directory)]
         if not wrong:
             builder = load_dataset_builder(name, subset, revision=revision)
             files = [*chain.from_iterable(builder.config.data_files.values())] if directory.is_dir() else []

@@ -238,8 +238,7 @@ def _file_name(url: str) -> str:
     except ValueError:  # no port: an error of the connection would show it, and it may be of a password
         is_plain = False
     if not is_plain or "@" in parts.netloc:
-        form = "http:// and https:// addresses without user and password"
-        raise UserError(f"{redacted(url)}: only {form} are downloaded; give one, or a path")
+        raise UserError(f"{redacted(url)}: give a path, or an http:// or https:// address without user and password")
     name = unquote(parts.path).rsplit("/", 1)[-1]
     if name in ("", ".", "..") or "\0" in name:
         raise UserError(f"{redacted(url)}: names no file; give the address of the file itself")

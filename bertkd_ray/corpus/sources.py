@@ -55,8 +55,8 @@ def source_settings(corpus: CorpusConfig) -> dict[str, object]:
         if files.form == "datasets":
             settings[f"{name}.dataset"] = [files.subset, _dataset_split(name.partition(".")[0], files)]
     # Versions before this one took other pairs for test where both are held out.
-    order = {"held_out_first": "test"} if len(corpus.held_out()) > 1 else {}
-    return {**settings, "weights": weights(corpus), "held_out": corpus.held_out(), **order}
+    order = {"held_out_first": "test"} if len(held_out := corpus.held_out()) > 1 else {}
+    return {**settings, "weights": weights(corpus), "held_out": held_out, **order}
 
 
 def weights(corpus: CorpusConfig) -> list[float]:

@@ -178,15 +178,14 @@ def _from_pretrained(directory: Path, config: BertConfig, attention: str) -> tup
         except (OSError, SafetensorError) as error:
             raise UserError(f"teacher.model: {path} is damaged ({error}); fetch or save the model again") from error
         for key, weight in part.items():
+            if key.endswith(_WEIGHTS) and weight.dtype not in _WEIGHT_TYPES:
+                kind = str(weight.dtype).removeprefix("torch.")
+                raise UserError(
+                    f"teacher.model: {directory} holds {key} as {kind}, quantised, which is not supported; name a BERT "
+                    "in float32, float16 or bfloat16"
+                )
             if weight.dtype in _WEIGHT_TYPES and not weight.isfinite().all():
                 raise UserError(f"teacher.model: {path} holds NaN or infinity in {key}; fetch or save the model again")
-    for key, weight in state.items():
-        if key.endswith(_WEIGHTS) and weight.dtype not in _WEIGHT_TYPES:
-            kind = str(weight.dtype).removeprefix("torch.")
-            raise UserError(
-                f"teacher.model: {directory} holds {key} as {kind}, quantised, which is not supported; name a BERT in "
-                "float32, float16 or bfloat16"
-            )
     with quiet_transformers():
         loaded: Any = ConditionalMaskedLM.from_pretrained(
             None,

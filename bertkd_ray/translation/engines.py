@@ -71,8 +71,6 @@ class CTranslate2Engine:
             try:
                 self._translator = load(device=device.type, device_index=device.index or 0)
             except RuntimeError as error:
-                if device.type == "cpu":
-                    raise
                 load(device="cpu")  # raises too where the files are at fault
                 raise ReportedError(
                     f"--device {device}: {one_line(error)}; free the GPU, or give --device cpu"
