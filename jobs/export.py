@@ -1,4 +1,4 @@
-"""`bertkd export` as a script: what `ray job submit -- python jobs/export.py CORPUS` runs."""
+"""`bertkd export` as a script: what `ray job submit -- python jobs/export.py MODEL` runs."""
 
 import os
 import runpy
