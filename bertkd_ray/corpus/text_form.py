@@ -10,7 +10,7 @@ from bertkd_ray.core.languages import language_code
 @dataclass(frozen=True)
 class TextForm:
     """How a corpus is written: `corpus.text`, and the languages (ISO 639-1, or 639-3 where a language has no such code;
-    other codes become these). Defaults: what older manifests leave out.
+    other codes become these). The defaults are those of earlier manifests and stay; the configuration has its own.
 
     text: `raw`, `moses` or `paper`.
     """

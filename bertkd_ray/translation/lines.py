@@ -41,7 +41,7 @@ _SENTENCE_END = re.compile(
 
 
 class LineSettings(Section):
-    """The settings by which a model translates lines; exports carry them as `translation.json`."""
+    """The settings by which a model translates lines; exports carry them as `translation.json`, whose defaults stay."""
 
     src_lang: str | None = None
     """Language of the source, ISO 639."""
