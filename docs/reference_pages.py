@@ -45,6 +45,8 @@ from bertkd_ray.softlabels.shards import shard_schema
 from bertkd_ray.translation import translate
 
 USAGE_COLUMNS = "88"
+_REST = re.compile(r"^The rest of this page is made by `make docs`.*\n", re.MULTILINE)
+"""For those who read a page's source."""
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -58,7 +60,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
     def complete(app: Sphinx, page: str, source: list[str]) -> None:
         if page in pages:
-            source[0] = "\n\n".join([source[0], *pages[page]()])
+            source[0] = "\n\n".join([_REST.sub("", source[0]), *pages[page]()])
 
     app.connect("source-read", complete)
     # The code may have changed where the page has not.

@@ -6,9 +6,11 @@ import select
 import signal
 import sys
 import threading
+from argparse import Namespace
 from collections.abc import Sequence
 
 from bertkd_ray.artifacts.storage_errors import as_reported
+from bertkd_ray.cli.arguments import is_config
 from bertkd_ray.cli.parser import make_parser, parse
 from bertkd_ray.core.redaction import redacted_stream
 from bertkd_ray.core.timeouts import exit_past_hung_calls
@@ -29,20 +31,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # What `ray job stop` and a node's shutdown send is as much an interruption as Ctrl-C.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+    options = Namespace()
     try:
         options = parse(arguments)
         code = options.call(options) or 0
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        print("bertkd: interrupted; run the same command to go on", file=sys.stderr)
+        goes_on = "; run the same command to go on" if is_config(vars(options).get("config") or "") else ""
+        print(f"bertkd: interrupted{goes_on}", file=sys.stderr)
         return 1
     except Exception as error:
         if isinstance(error, OSError) and (refused := _stdout_error()) is not None:
-            # Of one who reads no further there is nothing to say.
-            if not isinstance(refused, BrokenPipeError):
-                print(f"bertkd: error: stdout: {refused.strerror}; give a place that can be written", file=sys.stderr)
-            return 0 if isinstance(refused, BrokenPipeError) else 1
+            if isinstance(refused, BrokenPipeError):
+                return 0  # of one who reads no further there is nothing to say
+            print(f"bertkd: error: stdout: {refused.strerror}; give a place that can be written", file=sys.stderr)
+            return 1
         reported = as_reported(error)
         if reported is None:
             raise

@@ -8,8 +8,8 @@ from bertkd_ray.core.errors import UserError
 HELP = "finished students side by side: settings, scores, a bootstrap, and the sentences that differ most"
 EPILOG = f"""\
 RUN is an arm's run (demo/distilled; of a study k8/seed-1), the beginning of its id, or the directory of a student or of
-translations. All are compared with the first; p is two-tailed. Without --tracking and --storage the store is
-artifacts/.
+translations; of several the newest is taken. All are compared with the first; p is two-tailed. Without --tracking and
+--storage the store is artifacts/.
 {EXIT_CODES}
 
   bertkd compare demo/control demo/distilled

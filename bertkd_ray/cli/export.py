@@ -1,5 +1,6 @@
 """`bertkd export`: a finished student as a directory for CTranslate2 or for plain transformers."""
 
+import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
@@ -8,8 +9,8 @@ from bertkd_ray.core.errors import UserError
 
 HELP = "take a student with you: a directory for CTranslate2 or for plain transformers"
 EPILOG = f"""\
-The student must be finished. ctranslate2 (pip install "bertkd-ray[export]") is measured: BLEU and speed beside the
-student in PyTorch, on the corpus' test text. Both directories hold the tokenizer and a model card, README.md.
+The student must be finished. ctranslate2 (pip install '.[export]' in the checkout) is measured: BLEU and speed beside
+the student in PyTorch, on the corpus' test text. Both directories hold the tokenizer and a model card, README.md.
 
   bertkd export configs/demo.yaml --to ctranslate2 --quantization int8
   bertkd export s3://bucket/store/student-4ef9fb1b8af97cbe --to huggingface --license cc-by-4.0 --output model
@@ -44,7 +45,7 @@ def call(options: Namespace) -> None:
     arm_config = None
     if config is not None:
         arm = options.arm or distilled_arm(config)
-        student = student_of(config, arm, options.config)
+        student = student_of(config, arm, shlex.join([options.config, *options.overrides]))
         arm_config = config.arm_configs()[arm]
         output = output or default_output(f"{config.name}-{arm}", options.to, quantization)
     exported = export_student(

@@ -58,19 +58,18 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=formatter,
     )
-    versions = "the versions of bertkd and of what it stands on"
-    parser.add_argument("--version", action=_ShowVersions, nargs=0, help=versions)
+    parser.add_argument("--version", action=_ShowVersions, nargs=0, help="versions of bertkd and of what it stands on")
     # Of a command that takes none, argparse may leave words unread all the same.
     parser.set_defaults(overrides=[])
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module_name in COMMANDS.items():
         module = import_module(f"bertkd_ray.cli.{module_name}")
         help = f"stage {list(STAGES).index(name)}: {STAGES[name].summary}" if name in STAGES else module.HELP
-        subparser = subparsers.add_parser(
+        command = subparsers.add_parser(
             name, help=help, description=help, epilog=module.EPILOG, formatter_class=formatter
         )
-        module.add_options(subparser)
-        subparser.set_defaults(call=module.call)
+        module.add_options(command)
+        command.set_defaults(call=module.call, error=command.error)
     return parser
 
 
@@ -80,7 +79,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options, unread = parser.parse_known_args(arguments)
     unknown = [argument for argument in unread if argument.startswith("-")]
     if unknown:
-        parser.error(f"unknown option {unknown[0]}")
+        options.error(f"unknown option {unknown[0]}")
     options.overrides = [*options.overrides, *unread]
     for name, value in vars(options).items():
         setattr(options, name, _home_expanded(value))

@@ -15,7 +15,7 @@ travels, and those that --env names; Ray shows a job's variables to whoever may 
 given to the cluster's nodes. RAY_AUTH_MODE and the token are Ray's.
 With --follow the exit code is the job's. {EXIT_CODES}
 
-  bertkd submit configs/demo.yaml storage=s3://bucket/demo --address http://head:8265 --follow
+  bertkd submit configs/demo.yaml storage=s3://bucket/demo tracking=none --address http://head:8265 --follow
   bertkd submit configs/multi30k.yaml storage=/shared/store --job finetune --env HF_TOKEN
 """
 JOBS = ("run", "study", *STAGES, "inspect", "validate")

@@ -42,6 +42,8 @@ def call(options: Namespace) -> None:
             raise UserError("--beam and --device belong to a MODEL; set translate.beam=N or device=cpu instead")
         if options.tokenised:
             raise UserError("--tokenised belongs to a MODEL; corpus.text says what the files of a configuration are")
+        if files := [word for word in options.overrides if "=" not in word]:
+            raise UserError(f"{files[0]}: a CONFIG.yaml's test set is translated; for a file name a student or export")
         stage.call(options)
         return
     if options.arm is not None or options.json:

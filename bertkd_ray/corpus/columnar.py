@@ -77,7 +77,7 @@ def read_dataset(
         from datasets import load_dataset_builder
     except ImportError:
         raise UserError(
-            f"{where}: the datasets library is not installed; install the extra: pip install 'bertkd-ray[datasets]'"
+            f"{where}: the datasets library is not installed; in the checkout: pip install '.[datasets]'"
         ) from None
     directory = Path(name)
     try:

@@ -90,8 +90,9 @@ class SubmittedJob:
                 f"storage: {storage} is relative, and a job's working directory is removed after it; "
                 "set storage= to a directory that all nodes share, or to s3:// or gs://"
             )
-        variable = self.runtime_env()["env_vars"].get(_TRACKING_URI)
-        tracking = config.tracking.uri or variable
+        tracking = config.tracking.uri or self.runtime_env()["env_vars"].get(_TRACKING_URI)
+        if not tracking and "://" in storage:
+            log("tracking.uri is not set: the job fails unless the nodes set MLFLOW_TRACKING_URI", stage="submit")
         if tracking and _is_relative(tracking):
             key = "tracking.uri" if config.tracking.uri else _TRACKING_URI
             raise UserError(

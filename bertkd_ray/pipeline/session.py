@@ -89,7 +89,7 @@ class Session(ExitStack):
 
 
 def student_of(config: Config, arm: str, origin: str) -> Artifact:
-    """The finished student of an arm; origin stands for the configuration in messages.
+    """The finished student of an arm; origin: the configuration as the command line has it, for messages.
 
     Nothing is made. Raises UserError for an unknown arm, and for one that is not finished.
     """

@@ -17,6 +17,7 @@ from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config, dotted, with_current_keys
 from bertkd_ray.config.sections import TranslateConfig
+from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.stages import BY_ARTIFACT, DISTILL, STAGES, TRANSLATE
@@ -143,8 +144,9 @@ def open_students(
 ) -> list[ComparedStudent]:
     """The finished students that names, ids and directories stand for; the parameters are those of `compare_students`.
 
-    Raises UserError, in one line, for fewer than two or more than 26 names, a name that is unknown or stands for
-    several runs, and a student that is not finished, not translated or translated in several ways.
+    Of several runs of a name, and several translations of a student, the newest is taken, which stderr says. Raises
+    UserError, in one line, for fewer than two or more than 26 names, an unknown one, the beginning of several ids, and
+    a student that is not finished or not translated.
     """
     if not 2 <= len(names) <= len(string.ascii_uppercase):
         raise UserError(f"compare takes 2 to {len(string.ascii_uppercase)} runs, got {len(names)}; give names or paths")
@@ -188,11 +190,11 @@ def _open(label: str, artifact: Artifact, name: str, run_id: str) -> ComparedStu
         raise UserError(f"{name}: is a {artifact.stage}; give a student or a translation")
     lineage = lineage_of(artifact)
     if not lineage.translations:
-        raise UserError(f"{name}: {artifact.directory} has not been translated; run bertkd translate")
-    if len(lineage.translations) > 1:
-        listed = ", ".join(translation.display_uri for translation in lineage.translations)
-        raise UserError(f"{name}: {artifact.directory} has several translations; give one of {listed}")
-    return ComparedStudent(label, name, run_id, lineage, lineage.translations[0])
+        raise UserError(f"{name}: has not been translated; run bertkd translate")
+    newest = lineage.translations[-1]
+    if (count := len(lineage.translations)) > 1:
+        log(f"{name}: of its {count} translations the newest is taken: {newest.display_uri}")
+    return ComparedStudent(label, name, run_id, lineage, newest)
 
 
 def _require_same_test_set(first: ComparedStudent, ours: pa.Table, student: ComparedStudent, theirs: pa.Table) -> None:

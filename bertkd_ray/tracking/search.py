@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
+from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.tracking.store import connect, short_timeouts, sqlite_file, store_errors
@@ -52,10 +53,10 @@ class RunFinder:
             return list(_all_runs(client, experiments))
 
     def find(self, text: str) -> FoundRun:
-        """The run with this name or id, or of which this is the beginning of the id.
+        """The run with this id, the newest with this name, or the one of which this is the beginning of the id.
 
-        Raises UserError, in one line that lists the candidates, for none or several of them, and for a pipeline or a
-        study, which has a run for every arm; and where there is no such store, or it does not answer.
+        Raises UserError, in one line that lists the candidates, for none, for the beginning of several ids, and for a
+        pipeline or a study, which has a run for every arm; and where there is no such store, or it does not answer.
         """
         file = sqlite_file(self._uri)
         if file is not None and not file.exists():
@@ -63,16 +64,17 @@ class RunFinder:
                 f"{text}: no artifact is here, nor an MLflow database {file} to find a run in; give --tracking URI, "
                 "--storage DIR or an artifact's directory"
             )
-        runs = [run for run in self._runs if text in (run.run_id, run.name)]
-        if not runs and len(text) >= _SHORTEST_ID:
-            runs = [run for run in self._runs if run.run_id.startswith(text)]
+        named = [run for run in self._runs if text in (run.run_id, run.name)]
+        runs = named or [run for run in self._runs if len(text) >= _SHORTEST_ID and run.run_id.startswith(text)]
         if not runs:
             raise UserError(
                 f"{text}: no artifact, and no run of this name or id in {redacted(self._uri)}; {self._near(text)}"
             )
-        if len(runs) > 1:
+        if len(runs) > 1 and not named:
             raise UserError(f"{text}: stands for {len(runs)} runs; give the id of one: {_listed(runs)}")
-        (run,) = runs
+        if len(runs) > 1:
+            log(f"{text}: of its {len(runs)} runs the newest is taken; for another give its id: {_listed(runs)}")
+        run = runs[0]
         if run.kind in _PARENTS:
             arms = [arm for arm in self._runs if arm.kind in _CHILDREN and arm.parent == run.run_id]
             raise UserError(f"{text}: is a {run.kind}; give the runs of its arms: {_listed(arms) or 'none so far'}")

@@ -153,8 +153,9 @@ def store_errors(uri: str) -> Iterator[None]:
         if is_out_of_space(error):
             file = sqlite_file(uri)
             raise storage_error(f"tracking.uri: {uri}", "written", error, str(file) if file else None) from error
+        key = "MLFLOW_TRACKING_URI" if uri == os.environ.get("MLFLOW_TRACKING_URI") else "tracking.uri"
         raise UserError(
-            f"tracking.uri: cannot use {uri} ({_reason(error, uri)}); start the server, name another one, or "
+            f"{key}: cannot use {uri} ({_reason(error, uri)}); start the server, name another one, or "
             "set tracking.uri: none"
         ) from error
 

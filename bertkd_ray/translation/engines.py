@@ -124,5 +124,5 @@ def require_ctranslate2() -> Any:
     try:
         import ctranslate2
     except ModuleNotFoundError:
-        raise UserError('ctranslate2 is not installed; pip install "bertkd-ray[export]"') from None
+        raise UserError("ctranslate2 is not installed; in the checkout: pip install '.[export]'") from None
     return ctranslate2

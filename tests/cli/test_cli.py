@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bertkd_ray.cli import main, run, stage
+from bertkd_ray.cli import compare, main, run, stage, translate
 from bertkd_ray.cli.parser import COMMANDS
 from bertkd_ray.cli.submit import JOBS
 from bertkd_ray.core.errors import UserError
@@ -99,7 +99,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "no command": ([], "the following arguments are required: COMMAND; see bertkd --help"),
     "unknown command": (["train", "c.yaml"], "invalid choice: 'train'"),
     "no configuration": (["run"], "the following arguments are required: CONFIG.yaml; see bertkd run --help"),
-    "unknown option": (["run", "CONFIG", "--jsn"], "unknown option --jsn"),
+    "unknown option": (["run", "CONFIG", "--jsn"], "unknown option --jsn; see bertkd run --help"),
     "missing file": (["run", "nowhere.yaml"], "nowhere.yaml: No such file or directory; give a YAML configuration"),
     "unknown key": (
         ["finetune", "CONFIG", "teacher.stepz=1"],
@@ -163,6 +163,26 @@ def test_how_a_command_ends(bertkd, config, monkeypatch, error, code):
     answer = bertkd("run", str(config))
     assert (answer.code, answer.out) == (code, "")
     assert answer.err.startswith("bertkd: ")
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "goes_on"),
+    [
+        (run, ["run", "CONFIG"], True),
+        (translate, ["translate", "CONFIG"], True),
+        (translate, ["translate", "demo-distilled-ctranslate2"], False),
+        (compare, ["compare", "demo/control", "demo/distilled"], False),
+    ],
+    ids=["run", "stage", "text", "compare"],
+)
+def test_an_interrupted_command_goes_on_where_it_keeps_its_work(bertkd, config, monkeypatch, module, words, goes_on):
+    def interrupted(options: Any) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "call", interrupted)
+    answer = bertkd(*(str(config) if word == "CONFIG" else word for word in words))
+    advice = "; run the same command to go on" if goes_on else ""
+    assert answer == (1, "", f"bertkd: interrupted{advice}\n")
 
 
 def test_what_is_no_mistake_of_the_user_is_not_hidden(config, monkeypatch):

@@ -75,7 +75,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "no student": (["export", "nowhere", "--to", "huggingface"], "nowhere: no finished student is here"),
     "unfinished": (
         ["export", "CONFIG", "student.steps=77", "--to", "huggingface"],
-        "the student of arm distilled is not finished; run bertkd distill",
+        ".yaml student.steps=77 --arm distilled",
     ),
     "unknown arm": (
         ["export", "CONFIG", "--arm", "best", "--to", "huggingface"],

@@ -86,6 +86,10 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         ["translate", "CONFIG", "--tokenised"],
         "--tokenised belongs to a MODEL; corpus.text",
     ),
+    "text of a configuration": (
+        ["translate", "CONFIG", "TEXT"],
+        "in.de: a CONFIG.yaml's test set is translated; for a file name a student or export",
+    ),
     "tokens of a raw model": (
         ["translate", "MODEL", "TEXT", "--tokenised"],
         "--tokenised: this model was trained on raw text, not on Moses tokens; leave it out",

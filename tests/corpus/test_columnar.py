@@ -154,7 +154,7 @@ def test_mistakes_with_a_dataset(dataset: str, tmp_path: Path) -> None:
 
 def test_datasets_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    said = "the datasets library is not installed; install the extra: pip install 'bertkd-ray[datasets]'"
+    said = "the datasets library is not installed; in the checkout: pip install '.[datasets]'"
     assert error_message(read("wmt14")) == f"dataset wmt14, split train: {said}"
 
 

@@ -135,6 +135,24 @@ def test_a_study_is_checked_as_a_study(project, bertkd):
     SubmittedJob("s.yaml", ["seeds=[1]"], "study").check()
 
 
+@pytest.mark.parametrize(
+    ("storage", "tracking", "variable", "said"),
+    [
+        ("s3://bucket/x", [], "", True),
+        ("s3://bucket/x", ["tracking=none"], "", False),
+        ("s3://bucket/x", [], "http://mlflow:5000", False),
+        ("/shared/x", [], "", False),
+    ],
+    ids=["nothing", "a key", "the variable", "a directory"],
+)
+def test_storage_that_has_no_place_for_runs_is_said(project, capsys, monkeypatch, storage, tracking, variable, said):
+    if variable:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", variable)
+    SubmittedJob("c.yaml", [f"storage={storage}", *tracking]).check()
+    line = "submit  tracking.uri is not set: the job fails unless the nodes set MLFLOW_TRACKING_URI\n"
+    assert capsys.readouterr().err == (line if said else "")
+
+
 def test_the_command_is_quoted_for_the_shell(project):
     (project / "my configs").mkdir()
     shutil.copy("c.yaml", "my configs/c.yaml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,22 @@ def storage_error(finder: RunFinder, text: str) -> str:
     return str(refused.value)
 
 
-def test_a_name_of_several_runs_lists_them(runs: Runs, finder: RunFinder) -> None:
-    said = storage_error(finder, "demo/control")
-    assert said.startswith("demo/control: stands for 2 runs; give the id of one: demo/control (")
-    for experiment in ("one", "two"):
-        assert runs[f"{experiment}:control"].run_id[:8] in said
+def test_of_several_runs_of_a_name_the_newest_is_taken(
+    runs: Runs, finder: RunFinder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert finder.find("demo/control").run_id == runs["two:control"].run_id
+    said = capsys.readouterr().err
+    newest, other = (f"demo/control ({runs[f'{experiment}:control'].run_id[:8]}, " for experiment in ("two", "one"))
+    assert said.startswith(f"demo/control: of its 2 runs the newest is taken; for another give its id: {newest}")
+    assert other in said
+
+
+def test_the_beginning_of_several_ids_lists_them(monkeypatch: pytest.MonkeyPatch, runs: Runs) -> None:
+    finder = RunFinder(runs.uri)
+    alike = [replace(run, run_id=f"abcdef{number}") for number, run in enumerate(finder._runs[:2])]
+    monkeypatch.setitem(vars(finder), "_runs", alike)
+    said = storage_error(finder, "abcdef")
+    assert said.startswith(f"abcdef: stands for 2 runs; give the id of one: {alike[0]}, {alike[1]}")
 
 
 def test_a_pipeline_lists_its_arms(runs: Runs, finder: RunFinder) -> None:

@@ -352,6 +352,15 @@ def test_default_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_uri("runs") == default_uri("s3://bucket/x") == "http://server:5000"
 
 
+def test_a_variable_that_names_a_dead_server_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", dead)
+    with pytest.raises(UserError, match=f"^MLFLOW_TRACKING_URI: cannot use {dead} "):
+        open_tracker(dead, "tests")
+    with pytest.raises(UserError, match=r"^tracking\.uri: cannot use "):
+        open_tracker(f"{dead}/other", "tests")
+
+
 def test_how_to_open_shows_no_credentials(tracker: Any, uri: str) -> None:
     assert tracker.how_to_open == f"{sys.executable} -m mlflow ui --backend-store-uri {uri}"
     assert MlflowTracker(None, "https://u:p@host/", "7").how_to_open == "https://***@host/#/experiments/7"

@@ -172,5 +172,5 @@ def test_without_ctranslate2_the_user_is_told_what_to_install(monkeypatch):
 
     monkeypatch.delitem(sys.modules, "ctranslate2", raising=False)
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(UserError, match=r'ctranslate2 is not installed; pip install "bertkd-ray\[export\]"'):
+    with pytest.raises(UserError, match=r"ctranslate2 is not installed; in the checkout: pip install '\.\[export\]'"):
         require_ctranslate2()
