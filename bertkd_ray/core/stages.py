@@ -39,8 +39,6 @@ class Stage:
     """Made once for each arm, not once for all."""
     of_teacher: bool = False
     """Made only for arms with a teacher (kd.alpha above 0)."""
-    on_device: bool = True
-    """Computes on the devices of the cluster: a plan has a rate for it."""
     steps: Callable[[Config], int] | None = None
     """Updates of a stage that trains, and so has curves."""
 
@@ -76,7 +74,6 @@ PREPARE = Stage(
     sections=("corpus", "teacher"),
     bert="bert_tokenizer",
     priority=2,
-    on_device=False,
 )
 FINETUNE = Stage(
     name="finetune",

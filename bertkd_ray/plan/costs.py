@@ -147,7 +147,7 @@ def plan_pipeline(
     assumptions = ["no stage ends early, nothing is done twice, devices share the work without loss"]
     if corpus.is_estimate and (config.corpus.clean.duplicates or config.corpus.clean.test_overlap):
         assumptions.append("there are no duplicates and no overlaps with test to drop")
-    assumptions += [f"{stage} costs nothing" for stage in STAGES if stage not in estimates]
+    assumptions += [f"{stage} is not estimated" for stage in STAGES if stage not in estimates]
     sharing, core_hours = devices or config.worker_range[1], stages[0].tokens / PREPARED_TOKENS_A_CORE_SECOND / 3600
     return PipelinePlan(config.name, corpus, chosen, sharing, stages, core_hours, assumptions)
 

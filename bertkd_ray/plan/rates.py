@@ -16,10 +16,7 @@ import torch
 
 from bertkd_ray.core.devices import Precision, padding_multiple, synchronise
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.core.stages import DISTILL, EXTRACT, FINETUNE, STAGES, TRANSLATE
-
-DEVICE_STAGES = tuple(stage.name for stage in STAGES.values() if stage.on_device)
-"""The stages that compute on a device."""
+from bertkd_ray.core.stages import DISTILL, EXTRACT, FINETUNE, TRANSLATE
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Device:
 
     def with_rate(self, flops: float) -> Device:
         """The same device at another rate, whatever the stage."""
-        return replace(self, flops=dict.fromkeys(DEVICE_STAGES, flops), rate_source="as given")
+        return replace(self, flops=dict.fromkeys(self.utilisation, flops), rate_source="as given")
 
 
 _MEASURED_ON_GPU = "measured on an H100, benchmarks/results/gpu-h100.json"

@@ -19,6 +19,7 @@ from bertkd_ray.cli import compare, main, run, stage, translate
 from bertkd_ray.cli.parser import COMMANDS
 from bertkd_ray.cli.submit import JOBS
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.stages import STAGES
 from tests.helpers.small_config import write_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,7 +90,7 @@ def test_the_help_of_every_command(bertkd, command):
     assert (code, err) == (0, "")
     for said in (f"usage: bertkd {command}", "CONFIG.yaml", "section.key=value", "--json", "Exit codes: 0 done"):
         assert said in out
-    assert ("--arm NAME" in out) == (command in ("distill", "translate", "export"))
+    assert ("--arm NAME" in out) == (command == "export" or (command in STAGES and STAGES[command].per_arm))
     assert ("--artifacts DIR" in out) == (command == "validate")
     # More than a usage line: a sentence of what the command does.
     assert len(out.split("\n\n")[1].split()) > 5

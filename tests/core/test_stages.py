@@ -38,11 +38,12 @@ def test_sections_are_keys_of_the_configuration():
 def test_results_stand_in_the_order_in_which_they_are_made():
     arms = {"control": {"kd.alpha": 0}, "soft": {}}
     config = Config.model_validate({**DEMO, "arms": arms})
-    shared = ["prepare", "finetune", "extract"]
-    own = ["distill/control", "translate/control", "distill/soft", "translate/soft"]
+    shared = [name for name, stage in STAGES.items() if not stage.per_arm]
+    own = [f"{name}/{arm}" for arm in arms for name in STAGES if name not in shared]
     assert list(results_of(config)) == [*shared, *own]
     alone = Config.model_validate({**DEMO, "arms": {"control": {"kd.alpha": 0}}})
-    assert list(results_of(alone)) == ["prepare", *own[:2]]
+    without_teacher = [name for name in shared if not STAGES[name].of_teacher]
+    assert list(results_of(alone)) == [*without_teacher, *own[: len(own) // 2]]
 
 
 def test_the_inputs_of_a_control_leave_out_the_teacher():
