@@ -58,13 +58,8 @@ class Shard(FinishedFile):
 
 def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> PendingArtifact:
     """The soft-label artifact; the size of the batches shapes the last bits of bf16 sums."""
-    settings = {
-        "batch_tokens": config.extract.forward_tokens,
-        "topk": config.stored_topk(),
-        "passes": config.extract_passes(),
-        "precision": config.precision,
-    }
-    return PendingArtifact.of(store, "softlabels", settings, inputs)
+    resolved = {"topk": config.stored_topk(), "passes": config.extract_passes(), "precision": config.precision}
+    return PendingArtifact.of(store, "softlabels", config.extract.fingerprinted() | resolved, inputs)
 
 
 def make(pending: PendingArtifact, context: StageContext) -> Artifact:
