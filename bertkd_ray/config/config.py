@@ -71,19 +71,19 @@ class Config(Section):
     log_every: int = Field(10, ge=1, le=10**9)
     """Steps between two points of the training curves."""
     corpus: CorpusConfig
-    """Stage 0."""
+    """The text, and how it becomes token ids."""
     teacher: sections.TeacherConfig = sections.TeacherConfig()
-    """Stage 1."""
+    """The conditional masked language model and its training."""
     extract: sections.ExtractConfig = sections.ExtractConfig()
-    """Stage 2."""
+    """The teacher's soft labels."""
     kd: sections.KdConfig = sections.KdConfig()
-    """Stage 3, the loss."""
+    """The distillation loss."""
     student: sections.StudentConfig = sections.StudentConfig()
-    """Stage 3, the student."""
+    """The student and its training."""
     arms: dict[Name, dict[str, Any]] = Field({"distilled": {}, "control": {"kd.alpha": 0}})
     """Students to compare: name and the `kd.*` and `student.*` keys that differ."""
     translate: sections.TranslateConfig = sections.TranslateConfig()
-    """Stage 4."""
+    """The search for translations, and their scores."""
     tracking: Annotated[sections.TrackingConfig, BeforeValidator(tracking_section)] = sections.TrackingConfig()
     """MLflow."""
 

@@ -1,4 +1,4 @@
-"""The configuration of stage 0: where the text comes from, what is dropped of it, how it becomes token ids."""
+"""The configuration of prepare: where the text comes from, what is dropped of it, how it becomes token ids."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -122,7 +122,7 @@ def _language(code: str) -> str:
 
 
 class CorpusConfig(Section):
-    """Stage 0, prepare: which text, and how it becomes token ids."""
+    """The prepare stage: which text, and how it becomes token ids."""
 
     text: Literal["raw", "moses", "paper"] = "raw"
     """`moses`: the text is Moses-tokenised; its escapes are undone, and it is detokenised for scoring. `paper`, with

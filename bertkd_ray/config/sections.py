@@ -15,7 +15,7 @@ NOAM_FACTOR = 2.0
 
 
 class TeacherConfig(Section):
-    """Stage 1, finetune: the conditional masked language model."""
+    """The finetune stage: the conditional masked language model."""
 
     added_later = frozenset({"direction"})
     hashed_as = MappingProxyType({"peak_lr": ("lr", "peak_lr"), "warmup_steps": ("warmup", "warmup_share")})
@@ -71,7 +71,7 @@ class TeacherConfig(Section):
 
 
 class ExtractConfig(Section):
-    """Stage 2, extract: the teacher's soft labels."""
+    """The extract stage: the teacher's soft labels."""
 
     hashed_as = MappingProxyType({"forward_tokens": ("batch_tokens", "forward_tokens")})
 
@@ -84,7 +84,7 @@ class ExtractConfig(Section):
 
 
 class KdConfig(Section):
-    """The distillation loss of stage 3."""
+    """The loss of the distill stage."""
 
     added_later = frozenset({"symmetric"})
 
@@ -107,7 +107,7 @@ class KdConfig(Section):
 
 
 class StudentConfig(Section):
-    """Stage 3, distill: the student and its training."""
+    """The distill stage: the student and its training."""
 
     added_later = frozenset({"schedule"})
     hashed_as = MappingProxyType({"peak_lr": ("lr", "noam_factor"), "warmup_steps": ("warmup", "warmup_steps")})
@@ -175,7 +175,7 @@ class StudentConfig(Section):
 
 
 class TranslateConfig(Section):
-    """Stage 4, translate and score."""
+    """The translate stage: the search, and the scores."""
 
     hashed_as = MappingProxyType({"forward_tokens": ("batch_tokens", "forward_tokens")})
 

@@ -19,7 +19,7 @@ from bertkd_ray.config.loading import config_of, load_config, override, read_ove
 from bertkd_ray.config.section import Location, Name, Section, dotted, set_key
 from bertkd_ray.config.validation import validated
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.core.stages import EXTRACT
+from bertkd_ray.core.stages import EXTRACT, FINETUNE, STAGES
 
 _OF_AN_ARM = ("teacher.", "extract.", "kd.", "student.", "translate.", "corpus.train", "corpus.clean.")
 """Keys in which arms may differ. The rest is the same for all, the test set above all, so that scores compare."""
@@ -153,7 +153,7 @@ def _arm_config(common: dict[str, Any], arm: str, keys: dict[str, Any], path: st
 def _share_passes(arms: dict[str, Config]) -> dict[str, Config]:
     """The arms, storing what the widest arm of the same teacher pass uses, unless extract.topk says how many."""
     # Names the teacher and its pass over the corpus, whatever the number of logits that arms use.
-    named = EXTRACT.all_sections() - {"kd", "arms"}
+    named = FINETUNE.all_sections() | {EXTRACT.section}
     passes = {arm: config.model_dump_json(include=named) for arm, config in arms.items() if config.kd.alpha > 0}
     widest: dict[str, int] = {}
     for arm, name in passes.items():
@@ -184,8 +184,9 @@ def _settings_that_count(config: Config) -> dict[str, Any]:
     del settings["arms"], settings["translate"]["bootstrap_samples"]
     settings["extract"].update(topk=config.stored_topk(), passes=config.extract_passes())
     if config.kd.alpha == 0:
-        del settings["kd"], settings["extract"]
-        settings["teacher"] = config.teacher.model
+        for section in ("kd", *(stage.section for stage in STAGES.values() if stage.of_teacher)):
+            del settings[section]
+        settings["bert"] = config.teacher.model
     return settings
 
 

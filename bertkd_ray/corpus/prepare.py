@@ -1,4 +1,4 @@
-"""Stage 0, prepare: parallel text to token ids in Parquet, with the student's tokenizer beside them.
+"""The prepare stage: parallel text to token ids in Parquet, with the student's tokenizer beside them.
 
 The driver cuts the text once into chunks of raw pairs (`corpus.chunks`); the cluster does everything else
 (`corpus.passes`) and hands back counts. The driver holds the vocabulary and a few numbers a chunk, never the text's

@@ -1,4 +1,4 @@
-"""Stage 2, extract: maps the teacher over the corpus on an actor pool, one shard of soft labels a fragment.
+"""The extract stage: maps the teacher over the corpus on an actor pool, one shard of soft labels a fragment.
 
 A shard appears under its name in one step, so a run that was cut off goes on with the fragments that have none. The
 bytes of a shard depend on its fragment, the teacher and the settings alone. Pairs that cannot be scored are not in it,

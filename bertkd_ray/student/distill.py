@@ -1,4 +1,4 @@
-"""Stage 3, distill: trains one arm's student on the corpus, with the teacher's soft labels unless alpha is 0."""
+"""The distill stage: trains one arm's student on the corpus, with the teacher's soft labels unless alpha is 0."""
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
 from bertkd_ray.artifacts.store import Store

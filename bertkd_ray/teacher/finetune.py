@@ -1,4 +1,4 @@
-"""Stage 1, finetune: trains the conditional masked language model with Ray Train."""
+"""The finetune stage: trains the conditional masked language model with Ray Train."""
 
 import json
 import platform

@@ -1,4 +1,4 @@
-"""Stage 4, translate: beam search over the test split on an actor pool, then the scores.
+"""The translate stage: beam search over the test split on an actor pool, then the scores.
 
 Parts that an earlier run has finished are kept. A sentence that cannot be translated has an empty translation, since a
 score is over every line.

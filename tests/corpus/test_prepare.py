@@ -1,4 +1,4 @@
-"""Stage 0 without Ray: chunks, the tokenizer beside them, what is dropped, and a corpus that cannot be made."""
+"""Prepare without Ray: chunks, the tokenizer beside them, what is dropped, and a corpus that cannot be made."""
 
 from __future__ import annotations
 

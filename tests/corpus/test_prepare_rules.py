@@ -1,4 +1,4 @@
-"""Stage 0 where it chooses among pairs: cleaning, duplicates across chunks, held-out splits, weights, and going on."""
+"""Prepare where it chooses among pairs: cleaning, duplicates across chunks, held-out splits, weights, and going on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 2 without Ray: the actor on a small store, what a shard holds, and going on after a cut."""
+"""Extract without Ray: the actor on a small store, what a shard holds, and going on after a cut."""
 
 from __future__ import annotations
 

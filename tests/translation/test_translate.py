@@ -1,4 +1,4 @@
-"""Stage 4 without Ray: the actor on a small store, the table of translations and its scores."""
+"""Translate without Ray: the actor on a small store, the table of translations and its scores."""
 
 from __future__ import annotations
 
