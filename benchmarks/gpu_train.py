@@ -49,7 +49,7 @@ def distill(setting: GpuSetting, results: ResultTable) -> None:
 
 
 class Finetuning:
-    """What the two trainings differ in."""
+    """The teacher's training: its batches, and what is counted of them."""
 
     row, goal, unit = "finetune", FINETUNE_GOAL, "non-padding tokens/s"
 
@@ -57,7 +57,7 @@ class Finetuning:
         self.task, self.budget = task, budget
 
     def operations(self, setting: GpuSetting, batch: TeacherBatch) -> Operations:
-        """Of an update."""
+        """FLOPs of an update."""
         rows, width = batch.input_ids.shape
         real = batch.attention_mask.sum(dim=1).numpy()
         masked = np.bincount(batch.masked_index.numpy() // width, minlength=rows)
@@ -65,16 +65,16 @@ class Finetuning:
         return Operations(TRAINING * forward.computed, TRAINING * forward.useful)
 
     def tokens(self, batch: TeacherBatch) -> int:
-        """What the rate counts."""
+        """Tokens of a batch that the rate counts."""
         return int(batch.attention_mask.sum())
 
     def products(self, setting: GpuSetting, batch: TeacherBatch) -> Products:
-        """Of a forward pass."""
+        """Matrix products of a forward pass."""
         return teacher_products(setting.sizes.teacher, batch.padded_tokens, batch.count)
 
 
 class Distilling:
-    """What the two trainings differ in."""
+    """The student's training: its batches, and what is counted of them."""
 
     row, goal, unit = "distill", DISTILL_GOAL, "target tokens/s"
 
@@ -82,7 +82,7 @@ class Distilling:
         self.task, self.budget = task, budget
 
     def operations(self, setting: GpuSetting, batch: StudentBatch) -> Operations:
-        """Of an update."""
+        """FLOPs of an update."""
         rows, width = batch.decoder_input_ids_NT.shape
         src = batch.src_mask_NS.sum(dim=1).numpy()
         tgt = np.bincount(batch.target_index_P.numpy() // width, minlength=rows)
@@ -90,11 +90,11 @@ class Distilling:
         return Operations(TRAINING * forward.computed, TRAINING * forward.useful)
 
     def tokens(self, batch: StudentBatch) -> int:
-        """What the rate counts."""
+        """Tokens of a batch that the rate counts."""
         return batch.count
 
     def products(self, setting: GpuSetting, batch: StudentBatch) -> Products:
-        """Of a forward pass."""
+        """Matrix products of a forward pass."""
         src, tgt = batch.src_ids_NS.numel(), batch.decoder_input_ids_NT.numel()
         return student_products(setting.sizes.student, src, tgt, batch.count)
 

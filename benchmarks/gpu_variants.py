@@ -45,7 +45,7 @@ def finetune_in_bf16(setting: GpuSetting, results: ResultTable) -> None:
 
 
 def distill_in_bf16(setting: GpuSetting, results: ResultTable) -> None:
-    """The same of the student."""
+    """The student in bf16: weights cast once a step, hidden states from layer to layer."""
     for budget in setting.sizes.distill_budgets[:2]:
         task = setting.student_task(setting.student(), budget)
         task.objective = InBf16(task.objective)

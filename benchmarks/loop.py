@@ -26,15 +26,15 @@ class Alone:
     restore: Path | None = None
 
     def notice(self) -> Notice:
-        """None."""
+        """No request to save or to stop."""
         return Notice.NONE
 
     def on_rows(self, rows: list[CurveRow]) -> None:
-        """Those of the training curves are kept."""
+        """Keeps the points of the training curves."""
         self.rows += [row for row in rows if TRAIN_DATA_WAIT in row.metrics]
 
     def on_checkpoint(self, save: Callable[[Path], None], step: int) -> None:
-        """There is none."""
+        """Saves nothing."""
 
 
 class Unjudged:
@@ -47,11 +47,11 @@ class Unjudged:
         self.max_norm, self.learning_rate, self.lengths = task.max_norm, task.learning_rate, task.lengths
 
     def evaluate(self, world: World) -> dict[str, float]:
-        """Nothing is looked at."""
+        """No figures: nothing is validated."""
         return {}
 
     def rank_of(self, figures: dict[str, float]) -> tuple[float]:
-        """Every checkpoint is as good as any."""
+        """The same rank for every checkpoint."""
         return (0.0,)
 
 

@@ -131,7 +131,7 @@ class CorpusConfig(Section):
     """Language of the source, a code of ISO 639; it chooses direction and scoring, and says what is what in the tables.
     `deu` and `ger` are `de`."""
     tgt_lang: Annotated[str, AfterValidator(_language)] = "en"
-    """Language of the target, likewise."""
+    """Language of the target, a code of ISO 639."""
     directory: Location | None = None
     """Directory or URI that the files of the splits are relative to; null is the working directory. A `dataset` is
     never looked for in it."""

@@ -25,7 +25,7 @@ from sacrebleu.metrics.bleu import BLEU
 from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER, bleu_metric, check_sides
 
 _SEED = 12345
-"""sacrebleu's own."""
+"""The seed of sacrebleu's resampling."""
 _CENTRAL = (2.5, 97.5)
 _FEWEST = 6
 """Sentences that a p-value needs: of five all point one way by chance once in 16 times, which resampling them hides."""

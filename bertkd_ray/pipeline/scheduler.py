@@ -100,14 +100,16 @@ def run_studies(studies: Sequence[Study], jobs: int) -> Iterator[StudyOutcome]:
         yield from (_compare(study, {}) for study in studies)
         return
     _require_one_storage(studies)
-    session, tasks = Session(studies[0].config), dict[str, _PoolTask]()
-    session.store.require_writable()
+    tasks: dict[str, _PoolTask] = {}
     open_runs: dict[str, Run] = {}
     status: RunStatus = "FAILED"
     try:
-        for study in studies:
-            run = open_runs[f"study/{study.settings.name}"] = study_run(study, Session(study.config).tracker)
-            _add_study(tasks, study, run.run_id, session)
+        with Session(studies[0].config) as session:
+            session.store.require_writable()
+            for study in studies:
+                tracker = session.enter_context(Session(study.config)).tracker
+                run = open_runs[f"study/{study.settings.name}"] = study_run(study, tracker)
+                _add_study(tasks, study, run.run_id, session)
         with _ray_session(studies[0]), _pool(jobs) as pool, Progress(len(tasks), "study", "tasks") as progress:
             for done, (name, result) in enumerate(_completed(tasks, pool, jobs), start=1):
                 progress.update(done)

@@ -14,7 +14,7 @@ MODEL = saving.MODEL
 """A `save_pretrained` directory with its tokenizer, safetensors: `AutoModelForSeq2SeqLM` and `AutoTokenizer` load it
 without this package."""
 HISTORY = saving.HISTORY
-"""The figures of the chosen checkpoint and the curves, as a teacher's."""
+"""The figures of the chosen checkpoint (`summary`) and the curves (`rows`)."""
 _MAX_POSITIONS = 512
 """Length at which the saved student stops generating; its positions are computed, so this costs nothing."""
 _PAIR_COLUMNS = ["src_ids", "tgt_ids"]

@@ -114,7 +114,6 @@ class TrainResult:
 
     weights: StateDict
     state: TrainState
-    stopped_early: bool
     precision: Precision
 
 
@@ -191,7 +190,7 @@ class Trainer:
             self._emit([])
         with closing(self._streams), closing(prefetch(self._streams, self._collate)) as prefetched:
             self._train(prefetched)
-        return TrainResult(self._chosen(), self.state, self._exhausted_patience(), self._precision)
+        return TrainResult(self._chosen(), self.state, self._precision)
 
     def _train(self, prefetched: Iterator[CollatedUpdate]) -> None:
         meter = TrainMeter()
