@@ -153,8 +153,7 @@ class ShardWriter:
         shard = Shard(name, len(table), len(isolation.dead_letters), fidelity(labels, tgt), self._scorer.precision)
         encoded = encode_shard(ids, src, tgt, labels, self._schema)
         stats = {"rows": shard.rows, "rejects": shard.dead_letters, "fidelity": asdict(shard.fidelity)}
-        stats["precision"] = shard.precision
-        metadata = {**encoded.schema.metadata, STATS: json.dumps(stats)}
+        metadata = {**encoded.schema.metadata, STATS: json.dumps({**stats, "precision": shard.precision})}
         attempt.finish(isolation.dead_letters)
         data = parquet_bytes(encoded.replace_schema_metadata(metadata), groups)
         self._store.write(data, self._job.artifact, name)
