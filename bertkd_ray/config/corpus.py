@@ -68,6 +68,8 @@ class SplitFiles(Section):
                 raise ValueError(f"{key}: the columns of a TSV are counted from 0, got {column!r}")
             if self.form != "tsv" and not isinstance(column, str):
                 raise ValueError(f"{key}: the columns of {self.form} have names, got {column!r}")
+        if self.src_column is not None and self.src_column == self.tgt_column:
+            raise ValueError(f"src_column and tgt_column are the same, {self.src_column!r}; name both sides")
         return self
 
     def paths(self) -> list[tuple[str, str]]:
@@ -190,6 +192,8 @@ class CorpusConfig(Section):
             raise ValueError("archive_sha256 has no meaning without archive; remove it")
         if self.text != "raw" and self.source == "demo":
             raise ValueError("source: demo is raw text; remove text")
+        if self.source == "demo" and self.languages() != {"src_lang": "de", "tgt_lang": "en"}:
+            raise ValueError("source: demo is German to English; remove src_lang and tgt_lang")
         if self.text == {"iwslt14": "moses"}.get(self.source, "paper"):
             raise ValueError(
                 "an archive has text: paper or raw" if self.archive else "text: paper needs an archive of IWSLT14"

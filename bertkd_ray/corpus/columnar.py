@@ -94,7 +94,9 @@ def read_dataset(
             f"{where}: cannot be loaded ({one_line(error)[:300]}); correct dataset, subset or split"
         ) from error
     if wrong:
-        raise UserError(f"{where}: {wrong[0]} is hidden, or lies outside of the directory; move it into the directory")
+        raise UserError(
+            f"{where}: {wrong[0]} is hidden, behind a link, or outside of the directory; move it into the directory"
+        )
     yield from _pairs(_tables(loaded, where), (src_column, tgt_column), where)
 
 
@@ -141,7 +143,9 @@ def _files_of_cards(directory: Path) -> Iterator[str]:
 
 
 def _is_hashed(file: Path, directory: Path) -> bool:
-    """Whether a file lies in the directory, where links of directories lead, and is not hidden."""
+    """Whether a file lies in the directory, behind no link of a directory there, and is not hidden."""
+    if any(above.is_symlink() for above in file.parents if directory in above.parents):
+        return False
     parent, root = file.parent.resolve(), directory.resolve()
     parts = (*parent.relative_to(root).parts, file.name) if parent.is_relative_to(root) else ("..",)
     return parts == (_SETTINGS,) or not any(part.startswith((".", "__")) for part in parts)

@@ -62,6 +62,10 @@ def default_uri(storage: str) -> str:
             "MLFLOW_TRACKING_URI), sqlite:///FILE or none"
         )
     directory = Path(unquote(parts.path) if parts.scheme == "file" else expand_home(storage))
+    if "?" in str(directory):
+        raise UserError(
+            f"tracking.uri: storage {storage} has a ?, which ends an address's path; rename it or set the key"
+        )
     if link := next((path for path in (directory / "mlflow.db", directory / "mlruns") if path.is_symlink()), None):
         raise UserError(
             f"tracking.uri: {link} is a link, and runs would go to where it leads; set the key to that place"

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
+from posixpath import normpath
 from typing import Any
 
 from bertkd_ray.artifacts.artifact import STAGING, Artifact
@@ -214,7 +215,7 @@ def _new_directory(target: Path, *, force: bool) -> Iterator[Path]:
 
 def _require_outside_artifacts(output: str, target: Store, storage: Store) -> None:
     """Raises UserError in any artifact, and in the directories that a pipeline keeps in the student's storage."""
-    path, root = PurePosixPath(target.root), PurePosixPath(storage.root)
+    path, root = PurePosixPath(normpath(target.root)), PurePosixPath(storage.root)
     own = path.relative_to(root).parts[:1] if path.is_relative_to(root) else ()
     if any(map(_ARTIFACT.fullmatch, (*path.parent.parts, *own))) or any(map(_OF_A_STORE.fullmatch, own)):
         raise UserError(f"--output {output}: lies in an artifact, or where a storage keeps its own; give another")
@@ -222,7 +223,7 @@ def _require_outside_artifacts(output: str, target: Store, storage: Store) -> No
 
 def _require_replaceable(output: str, target: Store, *, force: bool) -> None:
     if not force:
-        raise UserError(f"--output {output}: exists already; give another, or --force to replace it")
+        raise UserError(f"--output {output}: exists already; give another, or --force, which removes what is there")
     try:
         LineSettings.model_validate_json(target.read(SETTINGS) if target.exists(SETTINGS) else b"")
     except ValueError:

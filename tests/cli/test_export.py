@@ -25,7 +25,7 @@ def test_an_export_in_an_object_store_translates_as_its_student(bertkd_bytes, st
         assert bertkd_bytes("translate", uri, text).out == bertkd_bytes("translate", student.uri, text).out
         code, _, err = bertkd_bytes("export", student.uri, "--to", "huggingface", "--output", uri)
         assert (code, err.count("\n"), "secret" in err) == (2, 1, False)
-        assert "/bucket/hf?token=***: exists already; give another, or --force to replace it" in err
+        assert "/bucket/hf?token=***: exists already; give another, or --force, which removes what is there" in err
 
 
 def test_exporting_the_arm_of_a_configuration(bertkd_bytes, project, student, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from bertkd_ray.config.corpus import SPLITS, CorpusConfig, SplitFiles
 from bertkd_ray.core.errors import UserError
@@ -71,7 +72,19 @@ def test_default_columns_are_those_of_the_form(load):
 
 
 def test_a_dataset_keeps_the_codes_of_its_columns():
-    corpus = CorpusConfig(source="demo", src_lang="zho", tgt_lang="eng")
+    files = {"src": "a", "tgt": "b"}
+    corpus = CorpusConfig(train=files, valid=files, test=files, src_lang="zho", tgt_lang="eng")  # type: ignore[arg-type]
     assert corpus.languages() == {"src_lang": "zh", "tgt_lang": "en"}
     columns = SplitFiles(dataset="x").columns(corpus.src_lang, corpus.tgt_lang)
     assert columns == ("translation.zho", "translation.eng")
+
+
+def test_the_embedded_corpus_has_its_own_languages():
+    assert CorpusConfig(source="demo", src_lang="deu").languages() == {"src_lang": "de", "tgt_lang": "en"}
+    with pytest.raises(ValidationError, match="source: demo is German to English; remove src_lang and tgt_lang"):
+        CorpusConfig(source="demo", src_lang="en", tgt_lang="de")
+
+
+def test_one_column_is_not_both_sides():
+    with pytest.raises(ValidationError, match="src_column and tgt_column are the same, 1; name both sides"):
+        SplitFiles(tsv="x", src_column=1, tgt_column=1)

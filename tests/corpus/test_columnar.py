@@ -225,6 +225,7 @@ def test_hidden_files_of_a_directory_do_not_enter(dataset: str) -> None:
 
 
 _FOREIGN = ["../other/a.jsonl", "{outside}/a.jsonl", ".hidden/a.jsonl", "linked/a.jsonl"]
+_FOREIGN += ["moved/a.jsonl"]
 _FOREIGN += ["../oth*/*.jsonl", "a.jsonl\n  data_dir: ../other"]
 _FOREIGN += ["[data/*.jsonl, 'https://example.org/a.jsonl']", "'zip://a.jsonl::https://example.org/a.zip'"]
 _FOREIGN += ["[{{split: train, path: ['hf://datasets/a/b/a.jsonl']}}]"]
@@ -240,6 +241,7 @@ def test_a_card_that_names_files_without_a_fingerprint_is_refused(
         directory.mkdir(parents=True)
         (directory / "a.jsonl").write_text('{"translation": {"de": "d", "en": "e"}}\n')
     (inside / "linked").symlink_to(outside)
+    (inside / "moved").symlink_to("data")  # exchanged with another, it would be other text of the same fingerprint
     (inside / "data" / "b.jsonl").symlink_to(outside / "a.jsonl")
 
     def name_files(path: str, card: str = "README.md") -> None:
@@ -254,7 +256,7 @@ def test_a_card_that_names_files_without_a_fingerprint_is_refused(
             patch.setattr(*absent, lambda _: ())
             message = error_message(read(str(inside)))
         assert message.startswith(f"dataset {inside}, split train: ")
-        assert message.endswith("is hidden, or lies outside of the directory; move it into the directory")
+        assert message.endswith("is hidden, behind a link, or outside of the directory; move it into the directory")
     name_files("data/*.jsonl")
     assert pairs_of(read(str(inside))) == [("d", "e")] * 2  # of a linked file the content enters
     before = dataset_hash(str(inside), None)

@@ -58,6 +58,11 @@ def rows(*steps: int, key: str = "train/loss") -> list[Any]:
     return [(step, {key: 1.0 / step}, 1_700_000_000_000 + rows.clock) for step in steps]  # type: ignore[attr-defined]
 
 
+def test_a_directory_with_a_question_mark_would_end_the_address(tmp_path):
+    with pytest.raises(UserError, match=r"tracking.uri: storage .*a\?b has a \?, which ends an address's path"):
+        default_uri(str(tmp_path / "a?b"))
+
+
 @pytest.mark.parametrize("name", ["mlflow.db", "mlruns"])
 def test_a_link_in_a_store_leads_no_run_elsewhere(tmp_path, name):
     (tmp_path / name).symlink_to(tmp_path.parent)

@@ -128,7 +128,9 @@ def test_generation_settings(beam, expected):
 def test_nothing_is_overwritten_without_force(distilled, tmp_path):
     to_huggingface(distilled, tmp_path / "export")
     (tmp_path / "export" / "README.md").write_text("mine")
-    with pytest.raises(UserError, match=r"--output .*export: exists already; give another, or --force to replace it"):
+    with pytest.raises(
+        UserError, match=r"--output .*export: exists already; give another, or --force, which removes what is there"
+    ):
         to_huggingface(distilled, tmp_path / "export")
     assert (tmp_path / "export" / "README.md").read_text() == "mine"
     to_huggingface(distilled, tmp_path / "export", force=True)

@@ -1,6 +1,7 @@
 """Training with Ray Train: worker groups that go on from the newest checkpoint, and know when they are to end."""
 
 import itertools
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from bertkd_ray.artifacts.artifact import STAGING, PendingArtifact
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
-from bertkd_ray.core.errors import ReportedError, TrainingDivergedError
+from bertkd_ray.core.errors import ReportedError, TrainingDivergedError, UserError
 from bertkd_ray.core.timeline import span
 from bertkd_ray.execution.interface import Job, TrainWorker
 from bertkd_ray.execution.ray.progress import forwarded_rows
@@ -21,7 +22,8 @@ from bertkd_ray.training.context import TrainContext, World
 from bertkd_ray.training.curves import RowCallback
 from bertkd_ray.training.preemption import Notice, sigterm_as_notice, sigterm_received
 
-_TRAINING = "training"
+_TRAINING, _SNAPSHOT = "training", "checkpoint_manager_snapshot.json"
+_FOREIGN_CHECKPOINT = re.compile(rb'\\\\|"checkpoint_dir_name"(?!\s*:\s*"checkpoint_[\w.-]+")')  # Ray escapes nothing
 _NOTICE_EVERY = 10
 """Updates between two questions whether a node is to end: an answer takes a round trip between all workers."""
 
@@ -47,6 +49,7 @@ def train(
 
     from bertkd_ray.execution.ray.processes import LossReporter, Processes
 
+    _require_own_files(pending)
     # Ray's classes are typed as those of Ray Train's first version, which lacks these settings.
     settings: Any = ray_train
     trainer = DataParallelTrainer(
@@ -81,6 +84,16 @@ def train(
             raise ray.get(progress_actor.error.remote()) or error from None
     if isinstance(final := ray.get(progress_actor.error.remote()), TrainingDivergedError):
         raise final
+
+
+def _require_own_files(pending: PendingArtifact) -> None:
+    """Raises UserError where Ray Train, which follows links and deletes what its snapshot names, would go elsewhere."""
+    store, staging = pending.store, pending.staging
+    snapshot = store.read(staging, _SNAPSHOT) if store.exists(staging, _SNAPSHOT) else b""
+    elsewhere = [_SNAPSHOT] if _FOREIGN_CHECKPOINT.search(snapshot) else []
+    if wrong := [*store.links(staging), *elsewhere]:
+        file = store.display_uri(staging, wrong[0])
+        raise UserError(f"storage: {file} is a link, or names checkpoints elsewhere; remove it to begin anew")
 
 
 @dataclass(frozen=True)

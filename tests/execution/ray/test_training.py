@@ -15,7 +15,8 @@ import ray
 from bertkd_ray.artifacts.artifact import PendingArtifact
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import config_of
-from bertkd_ray.core.errors import TrainingDivergedError
+from bertkd_ray.core.errors import TrainingDivergedError, UserError
+from bertkd_ray.execution.ray import training
 from bertkd_ray.execution.ray.progress import ready_progress_actor
 from bertkd_ray.execution.ray.training import train
 from bertkd_ray.training.context import TrainContext
@@ -115,3 +116,29 @@ def test_workers_add_up_and_their_rows_arrive_with_each_training(workers, tmp_pa
 def _ask_for_ever(progress_actor: Any) -> None:
     while True:
         ray.get(progress_actor.error.remote())
+
+
+SNAPSHOTS = {
+    "elsewhere": '{"checkpoint_results": [{"checkpoint_dir_name": "../../../elsewhere"}]}',
+    "escaped": '{"latest_checkpoint_result": {"checkpoint_dir_name": "\\u002e\\u002e"}}',
+    "absolute": '{"checkpoint_results": [{"checkpoint_dir_name":"/elsewhere"}]}',
+}
+
+
+@pytest.mark.parametrize("snapshot", SNAPSHOTS.values(), ids=SNAPSHOTS)
+def test_a_snapshot_that_leads_out_of_the_training_is_refused(tmp_path, snapshot):
+    pending = PendingArtifact(Store(str(tmp_path)), "student", "0" * 16, {}, {})
+    pending.store.write(snapshot.encode(), pending.staging, "checkpoint_manager_snapshot.json")
+    message = r"checkpoint_manager_snapshot\.json is a link, or names checkpoints elsewhere; remove it to begin"
+    with pytest.raises(UserError, match=message):
+        training._require_own_files(pending)
+
+
+def test_ray_train_writes_through_no_link(tmp_path):
+    pending = PendingArtifact(Store(str(tmp_path)), "student", "0" * 16, {}, {})
+    own = '{"checkpoint_results": [{"checkpoint_dir_name": "checkpoint_2026"}], "latest_checkpoint_result": null}'
+    pending.store.write(own.encode(), pending.staging, "checkpoint_manager_snapshot.json")
+    training._require_own_files(pending)
+    (tmp_path / pending.staging / ".validate_storage_marker").symlink_to(tmp_path / "mine")
+    with pytest.raises(UserError, match=r"\.validate_storage_marker is a link, or names checkpoints elsewhere"):
+        training._require_own_files(pending)
