@@ -22,6 +22,7 @@ from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.config.corpus import SPLITS, CorpusConfig, SplitFiles
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.corpus import tokenizer
 from bertkd_ray.corpus.bert_tokenizer import load_bert_tokenizer
 from bertkd_ray.corpus.cleaning import KEPT, filter_by_length, filter_by_text
 from bertkd_ray.corpus.columnar import parquet_rows
@@ -29,14 +30,6 @@ from bertkd_ray.corpus.passes import CORPUS_SCHEMA, normalised_pairs
 from bertkd_ray.corpus.readers import open_bytes
 from bertkd_ray.corpus.segmentation import Segmenter
 from bertkd_ray.corpus.sources import read_sources, weights
-from bertkd_ray.corpus.tokenizer import (
-    VOCABULARY_MULTIPLE,
-    PieceCounter,
-    Vocabulary,
-    build_vocabulary,
-    encode,
-    pieces_of,
-)
 from bertkd_ray.corpus.words import words_of
 
 MAX_PAIRS_READ = 1 << 17
@@ -138,10 +131,10 @@ def shape_of_text(corpus: CorpusConfig, bert: str) -> CorpusShape:
     vocabulary, vocabulary_size = _vocabulary(
         samples["train"], Segmenter(bert_tokenizer), pieces, lowercase=corpus.lowercase
     )
-    tokenizer = vocabulary.tokenizer()
+    student_tokenizer = vocabulary.tokenizer()
     splits, size = {}, float(_BYTES_A_VOCABULARY_TOKEN * vocabulary_size)
     for split, sample in samples.items():
-        ids = {side: encode(tokenizer, sample.text[side].to_pylist()) for side in ("src", "tgt")}
+        ids = {side: tokenizer.encode(student_tokenizer, sample.text[side].to_pylist()) for side in ("src", "tgt")}
         kept = np.arange(len(sample.text))
         if split != "test":
             lengths = ids["src"].lengths, ids["tgt"].lengths
@@ -240,27 +233,28 @@ def count_lines(path: str) -> tuple[int, bool]:
 
 def _vocabulary(
     sample: SampleStats, segmenter: Segmenter, bert_pieces: int, *, lowercase: bool
-) -> tuple[Vocabulary, int]:
+) -> tuple[tokenizer.Vocabulary, int]:
     """The vocabulary of the sample, and the size of that of all the text.
 
     A text's vocabulary grows as a power of its length (Heaps' law); the exponent is that of the sample's second half.
     There cannot be more tokens a piece than now for each of BERT's pieces.
     """
-    counter = PieceCounter(segmenter)
-    vocabularies: list[Vocabulary] = []
+    counter = tokenizer.PieceCounter(segmenter)
+    vocabularies: list[tokenizer.Vocabulary] = []
     pieces_met = 1
     # Every other pair, not the first half, which may be of another source.
     for step in (2, 1):
         text = sample.text.take(pa.array(np.arange(0, len(sample.text), step)))
         words = words_of(pa.concat_arrays([*text["src"].chunks, *text["tgt"].chunks]))
-        pieces = pieces_of(counter.table(words.distinct, words.counts()))
+        pieces = tokenizer.pieces_of(counter.table(words.distinct, words.counts()))
         characters = set("".join(words.distinct))
-        vocabularies.append(build_vocabulary(pieces, characters, segmenter, lowercase=lowercase))
+        vocabularies.append(tokenizer.build_vocabulary(pieces, characters, segmenter, lowercase=lowercase))
         pieces_met = len({piece.bert_id for piece in pieces})
     half, whole = map(len, vocabularies)
     grown = whole * max(1.0, sample.pairs / len(sample.text)) ** math.log2(max(1.0, whole / half))
     most = whole * max(1.0, bert_pieces / pieces_met)
-    return vocabularies[1], -(-math.ceil(min(grown, most)) // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+    multiple = tokenizer.VOCABULARY_MULTIPLE
+    return vocabularies[1], math.ceil(min(grown, most) / multiple) * multiple
 
 
 def _bytes_a_pair(text: pa.Table, src: Ragged, tgt: Ragged) -> float:

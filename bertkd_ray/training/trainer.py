@@ -193,8 +193,8 @@ class Trainer:
         return TrainResult(self._chosen(), self.state, self._precision)
 
     def _train(self, prefetched: Iterator[CollatedUpdate]) -> None:
-        meter = TrainMeter()
-        while self.state.step < self._settings.steps and not self._exhausted_patience():
+        meter, patience = TrainMeter(), self._settings.patience or float("inf")
+        while self.state.step < self._settings.steps and self.state.evaluations_since_best < patience:
             notice = self._update(prefetched, meter)
             step = self.state.step
             last = step == self._settings.steps
@@ -291,10 +291,6 @@ class Trainer:
                 self._best = self._weights()
         if self._settings.average > 1:
             self._recent.append(self._weights())
-
-    def _exhausted_patience(self) -> bool:
-        patience = self._settings.patience
-        return patience is not None and self.state.evaluations_since_best >= patience
 
     def _emit(self, rows: list[CurveRow]) -> None:
         """Adds rows to the curves; with none, hands out again what a checkpoint held."""
