@@ -63,7 +63,9 @@ VALUES = {
     # wrong types
     "seed=x": "{yaml}: seed: Input should be a valid integer, unable to parse string as an integer (got 'x')",
     "seed=1.5": "{yaml}: seed: Input should be a valid integer, got a number with a fractional part (got 1.5)",
-    "seed=yes": "{yaml}: seed: true and false have no meaning here; give a value (got True)",
+    "seed=yes": (
+        "{yaml}: seed: true and false (bare yes, no, on, off) have no meaning here; give or quote a value (got True)"
+    ),
     "seed=": "{yaml}: seed: Input should be a valid integer (got None)",
     "kd=3": "{yaml}: kd: a section of keys and values is needed (got 3)",
     "arms.a=3": "{yaml}: arms.a: a section of keys and values is needed (got 3)",
@@ -192,7 +194,7 @@ YAML = {
         b"name: \xff\n",
         "{yaml}: not YAML: 'utf-8' codec can't decode byte 0xff in position 6: invalid start byte",
     ),
-    "no corpus": ("name: x\n", "{yaml}: corpus: Field required"),
+    "no corpus": ("name: x\n", "{yaml}: corpus is missing; docs/corpora.md has its forms"),
     "a number as key": ("name: x\n1: 2\ncorpus: {source: demo}\n", "{yaml}: 1: Keys should be strings (got 1)"),
 }
 

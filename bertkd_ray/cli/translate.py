@@ -29,6 +29,7 @@ _STDIN = "-"
 def add_options(parser: ArgumentParser) -> None:
     """The options of a stage and of a MODEL."""
     stage.add_options(parser)
+    parser.usage = "%(prog)s [OPTIONS] CONFIG.yaml [section.key=value ...]\n       %(prog)s [OPTIONS] MODEL [FILE]"
     add = parser.add_argument
     add("--beam", type=int, metavar="N", help="with a MODEL: beam size (default: the model's; 1: greedy)")
     add("--device", metavar="NAME", help="with a MODEL: auto, cpu, cuda or cuda:N (default: auto)")

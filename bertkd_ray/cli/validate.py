@@ -31,7 +31,9 @@ def call(options: Namespace) -> int:
 
     if options.config is None:
         count, problems = check_store(options.artifacts)
-        text = "\n".join(problems) or f"ok  {count} artifacts, every file as its manifest says"
+        text = (
+            "\n".join(problems) or f"ok  {count} artifact{'' if count == 1 else 's'}, every file as its manifest says"
+        )
         print_result(options, {"artifacts": count, "problems": problems}, text)
         return 2 if problems else 0
     lines = []

@@ -24,7 +24,7 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Config:
     """
     tree = read_tree(path)
     if "base" in tree:
-        raise UserError(f"{path}: this is a study, not a configuration; give it to bertkd study")
+        raise UserError(f"{path}: this is a study; bertkd study trains it, bertkd validate BASE.yaml checks its base")
     return config_of(tree, str(path), overrides)
 
 

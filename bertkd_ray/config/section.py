@@ -44,7 +44,7 @@ class Section(BaseModel):
     def _no_value_of_another_kind(cls, value: Any, info: ValidationInfo) -> Any:
         # YAML reads `yes` and `on` as true, and Python would take true for 1.
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
-            raise ValueError("true and false have no meaning here; give a value")
+            raise ValueError("true and false (bare yes, no, on, off) have no meaning here; give or quote a value")
         # No path and no address can hold one, and what opens files says so in many ways.
         if isinstance(value, str) and "\0" in value:
             raise ValueError("a NUL character has no meaning here; remove it")

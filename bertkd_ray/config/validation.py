@@ -27,11 +27,13 @@ def _explain(item: Any, model: type[Section], tree: dict[str, Any]) -> str:
     if item["type"] == "extra_forbidden":
         current = successor(str(location[0]), str(location[1]), tree[location[0]]) if len(location) == 2 else None
         return f"unknown key {key}; {current}" if current else f"unknown key {key}{_suggestion(location, model)}"
+    if item["type"] == "missing":
+        return f"{key} is missing; docs/corpora.md has its forms" if key == "corpus" else f"{key} is missing"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] in ("model_type", "dict_type"):
         message = "a section of keys and values is needed"
     value = item.get("input")
-    got = "" if isinstance(value, dict | BaseModel) or item["type"] == "missing" else f" (got {brief_repr(value)})"
+    got = "" if isinstance(value, dict | BaseModel) else f" (got {brief_repr(value)})"
     return f"{key}: {message}{got}" if key else message
 
 

@@ -89,7 +89,7 @@ def _device(config: Config) -> str:
     device = torch.device("cpu") if config.device == "cpu" else best_device()
     precision = resolve_precision(config.precision, device)
     workers = str(least) if least == most else f"{least} to {most}"
-    return f"{device.type}, {precision}, {workers} worker(s); as seen from this machine"
+    return f"{device.type}, {precision}, {workers} worker{'' if workers == '1' else 's'}; as seen from this machine"
 
 
 def check_store(storage: str) -> tuple[int, list[str]]:

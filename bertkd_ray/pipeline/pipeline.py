@@ -153,7 +153,6 @@ class Pipeline(ExitStack):
         corpus is, when `output` cannot be written, and when it is a file that is no such page.
         """
         outcome, store = self.outcome, self.session.store
-        outcome.how_to_open = self.session.tracker.how_to_open  # opened first, as in `run`
         unfinished: dict[str, str] = {}
         for name, (stage, arm) in results_of(self.config).items():
             if self._artifact_of(stage, arm, compute=False) is not None:
@@ -163,6 +162,7 @@ class Pipeline(ExitStack):
                 raise UserError(f"{nothing}; run {self.command('run')}")
             unfinished[name] = self.command(stage.name, *(["--arm", arm] if arm else []))
             log(f"not finished; {unfinished[name]} makes it", stage=name)
+        outcome.how_to_open = self.session.tracker.how_to_open  # where nothing is finished, no database is made
         results = replace(self.results, unfinished=unfinished)
         html = write_page(results, store, self.run_id)
         outcome.arms, outcome.signatures = results.arms, results.signatures

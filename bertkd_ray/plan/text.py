@@ -23,7 +23,7 @@ def plan_text(plan: PipelinePlan) -> str:
     table = text_table([_HEADINGS, *map(_row, plan.stages), _row(plan.total, absent="")])
     devices = "1 device" if plan.devices == 1 else f"{plan.devices} devices"
     wall = f"{human_seconds(plan.wall_seconds)} on {devices}, after {_figure(plan.prepare_core_hours)} core hours"
-    end = [f"In all {wall} of prepare.", *(f"Assumed: {assumption}." for assumption in plan.assumptions)]
+    end = [f"In all {wall} of prepare, without Ray's start.", *(f"Assumed: {each}." for each in plan.assumptions)]
     return "\n".join([*head, "", *(line.rstrip() for line in table), "", *end])
 
 
@@ -48,7 +48,7 @@ def _row(stage: StagePlan, absent: str = NO_VALUE) -> TableRow:
 
 
 def _figure(value: float) -> str:
-    """Three digits, thousands apart."""
+    """Three digits, thousands apart, from a thousandth."""
     if value == 0:
         return NO_VALUE
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 0.001 else "<0.001"

@@ -72,7 +72,7 @@ def _bootstrap(comparison: StudentComparison) -> Iterator[str]:
         difference = comparison.differences[student.label]
         low, high = difference.interval
         counts = [f"{count:,}" for count in (difference.better, difference.worse, difference.equal)]
-        delta, interval = f"{difference.delta:+.2f}", f"{low:+.2f} … {high:+.2f}"
+        delta, interval = f"{difference.delta:+z.2f}", f"{low:+z.2f} … {high:+z.2f}"
         rows.append([student.label, delta, interval, format_p(difference.p_value), *counts])
     yield from text_table(rows)
     yield f"better, worse, equal: of the {comparison.test_sentences:,} sentences, by chrF"

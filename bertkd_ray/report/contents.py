@@ -82,7 +82,7 @@ def tiles(results: Results) -> Iterator[Figure]:
         if best.delta is not None:
             samples = results.config.translate.bootstrap_samples
             note = f"{_p(best.p_value)}, {samples:,} bootstrap samples"
-            yield Figure(f"Against {results.control}", f"{best.delta:+.2f}", note)
+            yield Figure(f"Against {results.control}", f"{best.delta:+z.2f}", note)
     teacher = results.stages.get(FINETUNE.name)
     if best is not None:
         size = f"teacher: {human_count(teacher.metrics['parameters'])}" if teacher else ""
@@ -112,7 +112,7 @@ def score_rows(results: Results) -> list[FigureRow]:
         return FigureRow(label, note, [format_number(value, form) for value in values], top_cells)
 
     compared = [
-        row("Difference", f"test BLEU against {results.control}", [arm.delta for arm in arms], "+.2f", None),
+        row("Difference", f"test BLEU against {results.control}", [arm.delta for arm in arms], "+z.2f", None),
         FigureRow("p", "of the difference, two-tailed paired bootstrap", [format_p(arm.p_value) for arm in arms]),
     ]
     return [

@@ -165,7 +165,7 @@ def _scores(arms: Sequence[StudyArm]) -> list[list[str]]:
     rows = [["arm", "params", "valid BLEU", "test BLEU", "chrF", label, "p"]]
     for arm in arms:
         scores = [arm.spread(name).text() for name in ("valid_bleu", "test_bleu", "chrf")]
-        delta = arm.delta.text("+.2f") if arm.delta else NO_VALUE
+        delta = arm.delta.text("+z.2f") if arm.delta else NO_VALUE
         rows.append([arm.arm, human_count(arm.parameters), *scores, delta, format_p(arm.p_value)])
     return rows
 
@@ -204,7 +204,7 @@ def _students(arms: Sequence[StudyArm]) -> list[list[str]]:
         for result in arm.seeds:
             of = result.scores
             scores = [format_number(score, ".2f") for score in (of.valid_bleu, of.test_bleu, of.chrf)]
-            delta, p = format_number(of.delta, "+.2f"), format_p(of.p_value)
+            delta, p = format_number(of.delta, "+z.2f"), format_p(of.p_value)
             rows.append([arm.arm, str(result.seed), *scores, delta, p, result.run_id or NO_VALUE])
     return rows
 

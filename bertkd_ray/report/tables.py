@@ -82,7 +82,7 @@ def _tables(rows: Sequence[ArmResult]) -> list[list[TableRow]]:
     table = [["arm", "params", "valid BLEU", "test BLEU", "legacy BLEU", "chrF", delta, "p"]]
     for row in rows:
         scores = [format_number(score, ".2f") for score in (row.valid_bleu, row.test_bleu, row.legacy_bleu, row.chrf)]
-        delta, p_value = format_number(row.delta, "+.2f"), format_p(row.p_value)
+        delta, p_value = format_number(row.delta, "+z.2f"), format_p(row.p_value)
         table.append([row.arm, human_count(row.parameters), *scores, delta, p_value])
     return [table, seconds_table({row.arm: row.seconds for row in rows})]
 

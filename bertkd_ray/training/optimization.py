@@ -14,7 +14,7 @@ from torch.optim import AdamW, Optimizer
 def noam(step: int, *, factor: float, width: int, warmup: int) -> float:
     """factor · width^-0.5 · min(step^-0.5, step · warmup^-1.5).
 
-    "Attention Is All You Need" (Vaswani et al., 2017), section 5.3, with OpenNMT's factor in front.
+    The inverse-sqrt schedule of "Attention Is All You Need" (Vaswani et al., 2017), section 5.3, with OpenNMT's factor.
     """
     return float(factor * width**-0.5 * min(step**-0.5, step * warmup**-1.5))
 

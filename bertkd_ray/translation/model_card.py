@@ -65,12 +65,9 @@ def _front_matter(lineage: Lineage, settings: LineSettings, form: Form, license:
 
 
 def _datasets(corpus: Artifact | None) -> list[str]:
-    """Names of the corpus' inputs; a manifest names text by its content, not by its path."""
-    if corpus is None:
-        return []
-    if "demo" in corpus.inputs:
-        return ["bertkd-ray-demo"]
-    return ["iwslt14"] if "archive" in corpus.inputs else [corpus.directory]
+    """Names of the corpus' inputs; none for text, which a manifest names by its content."""
+    names = {"demo": "bertkd-ray-demo", "archive": "iwslt14"}
+    return [name for key, name in names.items() if corpus is not None and key in corpus.inputs]
 
 
 def _bert_name(source: str) -> str:

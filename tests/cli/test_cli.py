@@ -92,6 +92,7 @@ def test_the_help_of_every_command(bertkd, command):
         assert said in out
     assert ("--arm NAME" in out) == (command == "export" or (command in STAGES and STAGES[command].per_arm))
     assert ("--artifacts DIR" in out) == (command == "validate")
+    assert ("bertkd translate [OPTIONS] MODEL [FILE]\n" in out) == (command == "translate")
     # More than a usage line: a sentence of what the command does.
     assert len(out.split("\n\n")[1].split()) > 5
 

@@ -261,8 +261,8 @@ def test_a_mistake_is_told_in_one_line_with_key_value_and_fix(load, changes, ove
         ("name: [\n", "not YAML"),
         ("name: 2024-99-99\n", "not YAML"),
         ("name: !!python/object/apply:os.getcwd []\n", "not YAML"),
-        ("corpus: {source: demo}\n", "name: Field required"),
-        ("name: x\n", "corpus: Field required"),
+        ("corpus: {source: demo}\n", "name is missing"),
+        ("name: x\n", "corpus is missing; docs/corpora.md has its forms"),
         ("name: x\ncorpus: {source: demo}\n1: 2\n", "1: Keys should be strings"),
         (
             "".join(f"k{i}: &k{i} [{', '.join([f'*k{i - 1}' if i else 'v'] * 10)}]\n" for i in range(6)),

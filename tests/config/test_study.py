@@ -284,5 +284,5 @@ def test_a_configuration_and_a_study_are_told_apart(load, tmp_path):
     load(STUDY)
     with pytest.raises(UserError, match=r"b\.yaml: this is a configuration, not a study; give it to bertkd run"):
         load_study(tmp_path / "b.yaml")
-    with pytest.raises(UserError, match=r"s\.yaml: this is a study, not a configuration; give it to bertkd study"):
+    with pytest.raises(UserError, match=r"s\.yaml: this is a study; bertkd study trains it, bertkd validate BASE"):
         load_config(tmp_path / "s.yaml")

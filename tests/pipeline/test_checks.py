@@ -36,7 +36,7 @@ def test_everything_that_holds_is_told(check, path):
     assert storage == f"storage    {path.parent / 'artifacts'} can be written"
     assert tracking == f"tracking   sqlite:///{path.parent / 'artifacts/mlflow.db'} will be made"
     assert teacher.startswith(f"teacher    {path.parent / 'bert'}: 2 layers, ")
-    assert device == "device     cpu, float32, 1 worker(s); as seen from this machine"
+    assert device == "device     cpu, float32, 1 worker; as seen from this machine"
     assert splits == ["train      244 pairs", "valid      24 pairs", "test       20 pairs"]
 
 
@@ -108,7 +108,7 @@ def test_gpus_that_are_not_there(check, monkeypatch):
 def test_gpus_that_are_there(check, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr("bertkd_ray.core.devices.best_device", lambda: torch.device("cuda", 0))
-    assert "cuda, float32, 2 worker(s)" in check("device=gpu", "workers=2")[3]
+    assert "cuda, float32, 2 workers" in check("device=gpu", "workers=2")[3]
 
 
 def test_an_empty_split(check, monkeypatch):

@@ -103,6 +103,12 @@ def test_a_store_with_nothing_is_refused_in_one_line(project, tmp_path, capsys):
     ]
 
 
+def test_no_database_is_made_where_nothing_is_finished(project, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert main(["report", str(project / "small.yaml"), f"storage={tmp_path / 'empty'}"]) == 2
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
 def test_an_output_that_cannot_be_written_is_refused_in_one_line(project, tmp_path, capsys):
     output = tmp_path / "absent" / "page.html"
     config = [str(project / "small.yaml"), *QUICK, "tracking=none"]

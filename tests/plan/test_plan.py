@@ -212,6 +212,10 @@ def test_the_command_prints_a_table_or_json(bertkd, path):
         *("prepare", "finetune", "extract"),
         *("distill/distilled", "distill/control", "translate/distilled", "translate/control", "all"),
     ]
+    assert "core hours of prepare, without Ray's start." in out
+    _, out, _ = bertkd("plan", str(path), *given[2:], "--pairs", "20", "teacher.steps=1", "student.steps=1")
+    assert "  <0.001" in out
+    assert "e-0" not in out
     code, out, err = bertkd("plan", str(path), *given, "--json", "teacher.steps=7")
     found = json.loads(out)
     assert found["stages"]["finetune"]["steps"] == 7

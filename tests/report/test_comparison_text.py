@@ -112,6 +112,13 @@ def test_nothing_to_tell(comparison: StudentComparison) -> None:
     assert "every sentence is translated alike" in text.splitlines()
 
 
+def test_a_difference_of_nearly_nothing_has_no_minus(comparison: StudentComparison) -> None:
+    alike = {"B": replace(comparison.differences["B"], delta=-0.001, interval=(-0.004, 0.004))}
+    text = comparison_text(replace(comparison, differences=alike))
+    assert "  +0.00  +0.00 … +0.00  " in text
+    assert "-0.00" not in text
+
+
 def test_no_sentence_was_asked_for(comparison: StudentComparison) -> None:
     text = comparison_text(replace(comparison, sentences=[]))
     assert "alike" not in text

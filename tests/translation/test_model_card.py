@@ -55,7 +55,6 @@ def test_the_front_matter(card, distilled, settings):
         "library_name": "transformers",
         "pipeline_tag": "translation",
         "tags": ["translation", "knowledge-distillation", "bertkd-ray"],
-        "datasets": [distilled.corpus.directory],
         "metrics": ["bleu", "chrf"],
     }
     other = front_matter(model_card(distilled, settings, "ctranslate2", license="cc-by-4.0"))
