@@ -69,10 +69,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _heading(described: dict[str, Any]) -> str:
-    found = described["machine"]
+    hardware = described["machine"]
     return (
-        f"{found['cpu']}, {found['cores']} cores, {found['threads']} threads, {' '.join(found['features'])}, "
-        f"{found['memory_gib']} GiB; torch {found['libraries']['torch']}; load {found['load_at_start'][0]}\n"
+        f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['threads']} threads, "
+        f"{' '.join(hardware['features'])}, {hardware['memory_gib']} GiB; "
+        f"torch {hardware['libraries']['torch']}; load {hardware['load_at_start'][0]}\n"
         f"text: {described['text']}; {described['rounds']} rounds, {described['clock']} time"
     )
 

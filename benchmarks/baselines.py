@@ -52,14 +52,14 @@ class OriginalExtraction:
             for first in range(0, len(src), PAIRS_A_BATCH):
                 for hidden_PH in self._hidden_states(src, tgt, range(first, min(first + PAIRS_A_BATCH, len(src)))):
                     file.write(hidden_PH.half().numpy().tobytes())
-        found = []
+        labels = []
         with (directory / "hiddens").open("rb") as file, (directory / "topk").open("wb") as out:
             for count in counts:
                 stored = np.frombuffer(file.read(count * hidden_size * 2), np.float16).reshape(count, hidden_size)
                 best = self._model.output(torch.from_numpy(stored.astype(np.float32))).topk(self._k)
                 out.write(best.indices.int().numpy().tobytes() + best.values.half().numpy().tobytes())
-                found.append(best)
-        return torch.cat([best.indices for best in found]), torch.cat([best.values for best in found])
+                labels.append(best)
+        return torch.cat([best.indices for best in labels]), torch.cat([best.values for best in labels])
 
     def _hidden_states(self, src: Ragged, tgt: Ragged, pairs: range) -> list[Tensor]:
         """[T + 1, H] of each pair."""
@@ -69,10 +69,10 @@ class OriginalExtraction:
             target = [*self._bert_ids[tgt.row(pair)].tolist(), self._specials.sep]
             for sample in range(min(self._passes, len(target))):
                 masked = range(sample, len(target), self._passes)
-                row = [self._specials.mask if place in masked else token for place, token in enumerate(target)]
+                row = [self._specials.mask if position in masked else token for position, token in enumerate(target)]
                 rows.append(source + row)
                 types.append([0] * len(source) + [1] * len(target))
-                targets.append((pair, list(masked), [len(source) + place for place in masked]))
+                targets.append((pair, list(masked), [len(source) + position for position in masked]))
             seen.append((pair, len(target)))
         ids_NL, mask_NL = _padded(rows, self._specials.pad)
         types_NL, _ = _padded(types, 0)
@@ -80,8 +80,8 @@ class OriginalExtraction:
             input_ids=ids_NL, token_type_ids=types_NL, attention_mask=mask_NL
         ).last_hidden_state
         hidden = {pair: encoded_NLH.new_empty(count, encoded_NLH.shape[-1]) for pair, count in seen}
-        for row, (pair, positions, places) in enumerate(targets):
-            hidden[pair][positions] = self._model.transform(encoded_NLH[row, places])
+        for row, (pair, positions, columns) in enumerate(targets):
+            hidden[pair][positions] = self._model.transform(encoded_NLH[row, columns])
         return [hidden[pair] for pair, _ in seen]
 
 
@@ -196,11 +196,11 @@ def plain_adamw(
 @torch.no_grad()
 def generate_each(model: Any, src: Ragged, *, beam: int, limits: list[int]) -> list[list[int]]:
     """`generate` for one sentence after another; the ids without special tokens. limits: most new tokens of each."""
-    found = []
+    outputs = []
     for row, limit in enumerate(limits):
         ids = torch.tensor([[*src.row(row).tolist(), EOS_ID]])
         out = model.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), num_beams=beam, max_new_tokens=limit, max_length=None
         )
-        found.append([token for token in out[0].tolist() if token not in (PAD_ID, BOS_ID, EOS_ID)])
-    return found
+        outputs.append([token for token in out[0].tolist() if token not in (PAD_ID, BOS_ID, EOS_ID)])
+    return outputs

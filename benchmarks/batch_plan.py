@@ -61,10 +61,10 @@ def measure(pairs: int = PAIRS, fragment_pairs: int = 8192, group_pairs: int = 1
 
 def rows(_: Setting, rounds: int) -> list[Row]:
     """The first windows of all streams of 100 million pairs, and the memory that they take."""
-    found = [measure() for _ in range(rounds)]
-    milliseconds = Spread.of([1e3 * one["first_windows_s"] for one in found])
-    memory = Spread.of([one["added_mib"] for one in found])
-    details = {"measured": found}
+    runs = [measure() for _ in range(rounds)]
+    milliseconds = Spread.of([1e3 * run["first_windows_s"] for run in runs])
+    memory = Spread.of([run["added_mib"] for run in runs])
+    details = {"measured": runs}
     return [
         Row(f"batch plan of {PAIRS:,} pairs, first window of {STREAMS} streams", "ms", milliseconds, details=details),
         Row("its memory, the manifest included", "MiB", memory, goal="bounded"),

@@ -22,8 +22,8 @@ def grown(corpus: Artifact, copies: int, *, fragment_pairs: int = 2048, valid_pa
     settings = {"copies": copies, "fragment_pairs": fragment_pairs, "valid_pairs": valid_pairs, "group": GROUP_PAIRS}
     inputs = {"corpus": corpus.fingerprint}
     digest = fingerprint("corpus", settings, inputs)
-    if found := find(corpus.store, "corpus", digest, checksums=False):
-        return found
+    if finished := find(corpus.store, "corpus", digest, checksums=False):
+        return finished
     work = PendingArtifact(corpus.store, "corpus", digest, settings, inputs)
     train, valid = corpus.read_table("train/", COLUMNS), corpus.read_table("valid/", COLUMNS).slice(0, valid_pairs)
     step = int(pc.max(train["id"]).as_py()) + 1

@@ -77,7 +77,7 @@ def products(setting: GpuSetting, results: ResultTable) -> None:
 
 def machine(device: torch.device) -> dict[str, Any]:
     """The device and the libraries."""
-    found: dict[str, Any] = {
+    description: dict[str, Any] = {
         "device": platform.processor() or platform.machine(),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -85,20 +85,20 @@ def machine(device: torch.device) -> dict[str, Any]:
     }
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        found |= {
+        description |= {
             "device": properties.name,
             "memory_gib": round(properties.total_memory / 2**30, 1),
             "multiprocessors": properties.multi_processor_count,
             "cuda": torch.version.cuda,
         }
-    return found
+    return description
 
 
 def _function(name: str) -> Callable[[GpuSetting, ResultTable], None]:
     module, _, function = name.partition(":")
     # The module that was started as a program is not imported again.
-    found: Any = sys.modules[__name__] if module == "gpu" else importlib.import_module(f"benchmarks.{module}")
-    return getattr(found, function)  # type: ignore[no-any-return]
+    imported: Any = sys.modules[__name__] if module == "gpu" else importlib.import_module(f"benchmarks.{module}")
+    return getattr(imported, function)  # type: ignore[no-any-return]
 
 
 def _rows(text: str) -> list[str]:

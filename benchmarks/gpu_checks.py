@@ -52,18 +52,18 @@ def topk_difference(exact: SoftLabels, rough: SoftLabels) -> dict[str, float]:
     k = rough.topk_ids.shape[1]
     logits = exact.topk_logits.astype(np.float64)
     equal, common, lost, errors = [], [], [0.0], []
-    for ids, scores, found, scored in zip(
+    for ids, scores, rough_ids, scored in zip(
         exact.topk_ids.tolist(), logits, rough.topk_ids.tolist(), rough.topk_logits.astype(np.float64), strict=True
     ):
         score_of = dict(zip(ids, scores.tolist(), strict=True))
-        both = set(ids[:k]) & set(found)
+        both = set(ids[:k]) & set(rough_ids)
         equal.append(len(both) == k)
         common.append(len(both) / k)
         if len(both) < k:
             best_missed = max(score_of[token] for token in ids[:k] if token not in both)
-            lost.append(best_missed - min(score_of.get(token, scores[-1]) for token in found))
+            lost.append(best_missed - min(score_of.get(token, scores[-1]) for token in rough_ids))
         errors += [
-            abs(score_of[token] - score) for token, score in zip(found, scored, strict=True) if token in score_of
+            abs(score_of[token] - score) for token, score in zip(rough_ids, scored, strict=True) if token in score_of
         ]
     return {
         "% equal sets": 100 * float(np.mean(equal)),
@@ -107,7 +107,7 @@ def kd(
     hidden: Tensor, weight: Tensor, batch: StudentBatch, device: torch.device, dtype: torch.dtype | None
 ) -> Gradients:
     """The loss of given hidden states, and its gradients for them and for the output layer's weight."""
-    inputs = [one.detach().to(device, torch.float32).requires_grad_() for one in (hidden, weight)]
+    inputs = [tensor.detach().to(device, torch.float32).requires_grad_() for tensor in (hidden, weight)]
     there = batch.to(device)
     loss = fused_kd_loss(
         *inputs,
@@ -119,7 +119,7 @@ def kd(
         matmul_dtype=dtype,
     ).loss
     loss.backward()
-    return float(loss.detach()), [one.grad.cpu() for one in inputs if one.grad is not None]
+    return float(loss.detach()), [tensor.grad.cpu() for tensor in inputs if tensor.grad is not None]
 
 
 def through(model: Any, batch: StudentBatch, device: torch.device, precision: Precision) -> Gradients:
@@ -142,17 +142,17 @@ def through(model: Any, batch: StudentBatch, device: torch.device, precision: Pr
     return float(loss.detach()), [p.grad.detach().cpu().clone() for p in model.parameters() if p.grad is not None]
 
 
-def difference(found: Gradients, expected: Gradients) -> tuple[float, float]:
+def difference(computed: Gradients, expected: Gradients) -> tuple[float, float]:
     """Of the loss and of all gradients together, each relative to what is expected."""
-    apart = sum(float((a.double() - b.double()).square().sum()) for a, b in zip(found[1], expected[1], strict=True))
-    size = sum(float(one.double().square().sum()) for one in expected[1])
-    return abs(found[0] - expected[0]) / abs(expected[0]), (apart / size) ** 0.5
+    apart = sum(float((a.double() - b.double()).square().sum()) for a, b in zip(computed[1], expected[1], strict=True))
+    size = sum(float(tensor.double().square().sum()) for tensor in expected[1])
+    return abs(computed[0] - expected[0]) / abs(expected[0]), (apart / size) ** 0.5
 
 
 def _add(
-    results: ResultTable, variant: str, found: Gradients, expected: Gradients, limit: float, *, binding: bool = True
+    results: ResultTable, variant: str, computed: Gradients, expected: Gradients, limit: float, *, binding: bool = True
 ) -> None:
-    loss, gradient = difference(found, expected)
+    loss, gradient = difference(computed, expected)
     verdict = {"passed": bool(loss < limit and gradient < limit), "binding": binding, "limit": limit}
     results.add(
         "check", variant, {"loss error": loss, "gradient error": gradient}, goal=f"< {limit:g}", details=verdict

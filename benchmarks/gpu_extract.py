@@ -67,18 +67,18 @@ def report(setting: GpuSetting, results: ResultTable, scorer: Scorer, variant: s
     ]
     taken = [(src.take(rows), tgt.take(rows), rows) for rows in fragments]
     scorer.score(*taken[0])
-    spent = [seconds(lambda one=one: scorer.score(*one), setting.device, 1, warm_up=0)[0] for one in taken]  # type: ignore[misc]
-    work = [Work.of(setting.sizes.teacher, one[0], one[1], scorer) for one in taken]
-    rate = statistics.median(one.operations.computed / took for one, took in zip(work, spent, strict=True))
+    spent = [seconds(lambda args=args: scorer.score(*args), setting.device, 1, warm_up=0)[0] for args in taken]  # type: ignore[misc]
+    work = [Work.of(setting.sizes.teacher, args[0], args[1], scorer) for args in taken]
+    rate = statistics.median(each.operations.computed / took for each, took in zip(work, spent, strict=True))
     biggest = work[0]
-    products = teacher_products(setting.sizes.teacher, biggest.places_a_batch, biggest.masked_a_batch)
+    products = teacher_products(setting.sizes.teacher, biggest.padded_tokens_a_batch, biggest.masked_a_batch)
     product_rate, shapes = ProductRate(setting.device, training=False, spent=results.product_seconds)(products)
     details: dict[str, Any] = {
         "seconds": spent,
-        "places": sum(one.places for one in work),
-        "padding": 1 - sum(one.real for one in work) / sum(one.places for one in work),
-        "flops": sum(one.operations.computed for one in work),
-        "useful": sum(one.operations.useful for one in work) / sum(one.operations.computed for one in work),
+        "places": sum(each.padded_tokens for each in work),
+        "padding": 1 - sum(each.real for each in work) / sum(each.padded_tokens for each in work),
+        "flops": sum(each.operations.computed for each in work),
+        "useful": sum(each.operations.useful for each in work) / sum(each.operations.computed for each in work),
         "batches_a_fragment": biggest.batches,
         "products": shapes,
     }
@@ -86,7 +86,7 @@ def report(setting: GpuSetting, results: ResultTable, scorer: Scorer, variant: s
         details["profile"] = kernels(lambda: scorer.score(*taken[0]), setting.device, statistics.median(spent))
     pairs = setting.sizes.fragment_pairs
     positions = statistics.median(
-        int((one[1].lengths + 1).sum()) / took for one, took in zip(taken, spent, strict=True)
+        int((args[1].lengths + 1).sum()) / took for args, took in zip(taken, spent, strict=True)
     )
     results.add(
         "extract",
@@ -104,25 +104,25 @@ class Work:
 
     def __init__(self) -> None:
         self.operations = Operations(0.0, 0.0)
-        self.places = self.real = self.batches = self.places_a_batch = self.masked_a_batch = 0
+        self.padded_tokens = self.real = self.batches = self.padded_tokens_a_batch = self.masked_a_batch = 0
 
     @staticmethod
     def of(size: TeacherSize, src: Ragged, tgt: Ragged, scorer: Scorer) -> Work:
         """As the scorer cuts them."""
-        positions, places = tgt.lengths + 1, src.lengths + tgt.lengths + SPECIAL_TOKENS_PER_PAIR
-        order = np.argsort(-places, kind="stable")
+        positions, tokens = tgt.lengths + 1, src.lengths + tgt.lengths + SPECIAL_TOKENS_PER_PAIR
+        order = np.argsort(-tokens, kind="stable")
         row_of_pass, mask = expand_passes(positions[order], scorer.passes)
         pair_of_pass = order[row_of_pass]
         masked = np.add.reduceat(mask, offsets_of(positions[pair_of_pass])[:-1], dtype=np.int64)
-        found = Work()
-        lengths = places[pair_of_pass]
+        work = Work()
+        lengths = tokens[pair_of_pass]
         for rows in longest_first_batches(lengths, scorer.batch_tokens, scorer.pad_to):
             width = -(-int(lengths[rows].max()) // scorer.pad_to) * scorer.pad_to
-            counted = zip(found.operations, teacher_forward(size, lengths[rows], width, masked[rows]), strict=True)
-            found.operations = Operations(*map(sum, counted))
-            found.places += len(rows) * width
-            found.real += int(lengths[rows].sum())
-            found.batches += 1
-            if len(rows) * width > found.places_a_batch:
-                found.places_a_batch, found.masked_a_batch = len(rows) * width, int(masked[rows].sum())
-        return found
+            counted = zip(work.operations, teacher_forward(size, lengths[rows], width, masked[rows]), strict=True)
+            work.operations = Operations(*map(sum, counted))
+            work.padded_tokens += len(rows) * width
+            work.real += int(lengths[rows].sum())
+            work.batches += 1
+            if len(rows) * width > work.padded_tokens_a_batch:
+                work.padded_tokens_a_batch, work.masked_a_batch = len(rows) * width, int(masked[rows].sum())
+        return work

@@ -72,7 +72,7 @@ class ResultTable:
     ) -> None:
         """Writes a row down. flops, product_rate: FLOP/s; goal: the share of the products that is wanted, or a text."""
         share = flops / product_rate if flops and product_rate else None
-        found = {
+        entry = {
             "row": row,
             "variant": variant,
             "rates": rates,
@@ -84,9 +84,9 @@ class ResultTable:
             "details": details or {},
         }
         with self._lock:
-            self._tree["rows"].append(found)
+            self._tree["rows"].append(entry)
             self._write()
-        print("  ".join(_cells(found)), flush=True)
+        print("  ".join(_cells(entry)), flush=True)
 
     def run(self, name: str, measure: Callable[[], None], needs: float = 6.0) -> None:
         """Measures a row; what it raises is written down, and the others are measured all the same."""
@@ -109,7 +109,7 @@ class ResultTable:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Ends this process shortly before the deadline, whatever it does then, unless the block has ended."""
-        timer = threading.Timer(max(0.0, self.left() - _GRACE), self._cut)
+        timer = threading.Timer(max(0.0, self.left() - _GRACE), self._end_early)
         timer.daemon = True
         timer.start()
         try:
@@ -128,7 +128,7 @@ class ResultTable:
         ends += [f"left out: {what}" for what in self._tree["left_out"]]
         return "\n".join([*lines, *ends])
 
-    def _cut(self) -> None:
+    def _end_early(self) -> None:
         with self._lock:
             self._tree["cut"] = self._now or "nothing"
             self._write()

@@ -30,15 +30,15 @@ Products = Counter[Shape]
 
 def seconds(work: Callable[[], object], device: torch.device, repeats: int, warm_up: int = 1) -> list[float]:
     """Wall seconds of every repeat, from the call until the device has done it."""
-    found = []
+    times = []
     for index in range(warm_up + repeats):
         synchronise(device)
         started = time.perf_counter()
         work()
         synchronise(device)
         if index >= warm_up:
-            found.append(time.perf_counter() - started)
-    return found
+            times.append(time.perf_counter() - started)
+    return times
 
 
 class ProductRate:
@@ -55,13 +55,13 @@ class ProductRate:
         for shape, count in products.items():
             m, k, n = shape
             left, right = self._matrix(m, k), self._matrix(n, k)
-            one = [self._time(left, right.t())]
+            times = [self._time(left, right.t())]
             if self._training:
                 gradient = self._matrix(m, n)
-                one += [self._time(gradient, right), self._time(gradient.t(), left)]
-            flops += count * len(one) * 2.0 * m * k * n
-            took += count * sum(one)
-            each.append({"shape": list(shape), "count": count, "tflops": [2e-12 * m * k * n / part for part in one]})
+                times += [self._time(gradient, right), self._time(gradient.t(), left)]
+            flops += count * len(times) * 2.0 * m * k * n
+            took += count * sum(times)
+            each.append({"shape": list(shape), "count": count, "tflops": [2e-12 * m * k * n / part for part in times]})
         return flops / took, each
 
     def _matrix(self, rows: int, columns: int) -> torch.Tensor:
@@ -69,8 +69,8 @@ class ProductRate:
 
     def _time(self, left: torch.Tensor, right: torch.Tensor) -> float:
         """Median seconds of a product."""
-        one = min(seconds(lambda: left @ right, self._device, 2, warm_up=2))
-        often = max(1, min(50, int(self._spent / 3 / max(one, 1e-7))))
+        shortest = min(seconds(lambda: left @ right, self._device, 2, warm_up=2))
+        often = max(1, min(50, int(self._spent / 3 / max(shortest, 1e-7))))
 
         def many() -> None:
             for _ in range(often):
@@ -79,27 +79,27 @@ class ProductRate:
         return statistics.median(seconds(many, self._device, 3, warm_up=0)) / often
 
 
-def teacher_products(size: TeacherSize, places: int, masked: int) -> Products:
+def teacher_products(size: TeacherSize, tokens: int, masked: int) -> Products:
     """Linear products of a forward pass; the last layer but for keys and values at masked positions alone."""
     h, f, inner = size.width, size.ffn, size.layers - 1
-    found: Products = Counter()
+    products: Products = Counter()
     for shape, count in (
-        (Shape(places, h, h), 4 * inner + 2),
-        (Shape(places, h, f), inner),
-        (Shape(places, f, h), inner),
+        (Shape(tokens, h, h), 4 * inner + 2),
+        (Shape(tokens, h, f), inner),
+        (Shape(tokens, f, h), inner),
         (Shape(masked, h, h), 3),
         (Shape(masked, h, f), 1),
         (Shape(masked, f, h), 1),
         (Shape(masked, h, size.vocabulary), 1),
     ):
-        found[shape] += count
-    return found
+        products[shape] += count
+    return products
 
 
 def student_products(size: StudentSize, src: int, tgt: int, targets: int, chunk: int = 2_048) -> Products:
     """Linear products of a forward pass over padded source and target tokens; the output layer in chunks."""
     h, f, encoder, decoder = size.width, size.ffn, size.encoder_layers, size.decoder_layers
-    found: Products = Counter()
+    products: Products = Counter()
     for shape, count in (
         (Shape(src, h, h), 4 * encoder + 2 * decoder),
         (Shape(src, h, f), encoder),
@@ -109,8 +109,8 @@ def student_products(size: StudentSize, src: int, tgt: int, targets: int, chunk:
         (Shape(tgt, f, h), decoder),
         (Shape(min(targets, chunk), h, size.vocabulary), max(1, round(targets / chunk))),
     ):
-        found[shape] += count
-    return found
+        products[shape] += count
+    return products
 
 
 def kernels(work: Callable[[], object], device: torch.device, wall: float | None = None) -> dict[str, Any]:
@@ -128,17 +128,17 @@ def kernels(work: Callable[[], object], device: torch.device, wall: float | None
         synchronise(device)
         looked_at = time.perf_counter() - started
     name = "self_device_time_total" if on_gpu else "self_cpu_time_total"
-    found = [(getattr(event, name) / 1e6, event.key, event.count) for event in profiler.key_averages()]
-    found = sorted((one for one in found if one[0] > 0), reverse=True)
-    busy = sum(one[0] for one in found)
+    events = [(getattr(event, name) / 1e6, event.key, event.count) for event in profiler.key_averages()]
+    events = sorted((event for event in events if event[0] > 0), reverse=True)
+    busy = sum(event[0] for event in events)
     return {
         "busy_seconds": busy,
         "wall_seconds": wall or looked_at,
         "wall_seconds_profiled": looked_at,
         "busy_share": min(1.0, busy / (wall or looked_at)),
-        "launches": sum(one[2] for one in found),
+        "launches": sum(event[2] for event in events),
         "top": [
             {"kernel": key[:160], "seconds": spent, "share_of_busy": spent / busy, "count": count}
-            for spent, key, count in found[:TOP_KERNELS]
+            for spent, key, count in events[:TOP_KERNELS]
         ],
     }

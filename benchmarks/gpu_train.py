@@ -32,7 +32,7 @@ def finetune(setting: GpuSetting, results: ResultTable) -> None:
     """Budgets with the device's own attention, the first one profiled; then plain attention."""
     budgets = setting.sizes.finetune_budgets
     other = "eager" if setting.attention == "sdpa" else "sdpa"
-    for budget, attention in [*((one, setting.attention) for one in budgets), (budgets[0], other)]:
+    for budget, attention in [*((each, setting.attention) for each in budgets), (budgets[0], other)]:
         if results.has_time("finetune", f"{budget:,} {attention}"):
             what = Finetuning(setting.teacher_task(setting.teacher(attention=attention), budget), budget)
             report(setting, results, what, f"{budget:,} places, {attention}", profiled=budget == budgets[0])
@@ -42,7 +42,7 @@ def distill(setting: GpuSetting, results: ResultTable) -> None:
     """All budgets with the device's own attention, profiled; then plain attention with the first."""
     budgets = setting.sizes.distill_budgets
     other = "eager" if setting.attention == "sdpa" else "sdpa"
-    for budget, attention in [*((one, setting.attention) for one in budgets), (budgets[0], other)]:
+    for budget, attention in [*((each, setting.attention) for each in budgets), (budgets[0], other)]:
         if results.has_time("distill", f"{budget} {attention}"):
             task = setting.student_task(setting.student(attention=attention), budget)
             report(setting, results, Distilling(task, budget), f"{budget:,} tokens, {attention}", profiled=True)
@@ -151,22 +151,22 @@ def timed(setting: GpuSetting, what: Any) -> Timed:
 
 def report(setting: GpuSetting, results: ResultTable, what: Any, variant: str, *, profiled: bool) -> Timed:
     """Trains, and writes the row down."""
-    found = timed(setting, what)
-    operations = [[what.operations(setting, batch) for batch in part] for part in found.batches]
-    flops = [sum(one.computed for one in part) for part in operations]
-    tokens = [sum(what.tokens(batch) for batch in part) for part in found.batches]
-    spent = found.seconds
-    largest = max((batch for part in found.batches for batch in part), key=lambda batch: batch.padded_tokens)
+    measured = timed(setting, what)
+    operations = [[what.operations(setting, batch) for batch in part] for part in measured.batches]
+    flops = [sum(counted.computed for counted in part) for part in operations]
+    tokens = [sum(what.tokens(batch) for batch in part) for part in measured.batches]
+    spent = measured.seconds
+    largest = max((batch for part in measured.batches for batch in part), key=lambda batch: batch.padded_tokens)
     rate = ProductRate(setting.device, training=True, spent=results.product_seconds)
     product_rate, shapes = rate(what.products(setting, largest))
-    updates = len(found.batches[0])
+    updates = len(measured.batches[0])
     details: dict[str, Any] = {
         "seconds": spent,
         "updates": updates,
         "flops": flops,
-        "useful": sum(one.useful for part in operations for one in part) / sum(flops),
-        "data_wait": found.data_wait,
-        "loss": found.loss,
+        "useful": sum(counted.useful for part in operations for counted in part) / sum(flops),
+        "data_wait": measured.data_wait,
+        "loss": measured.loss,
         "largest_batch": {"padded_tokens": largest.padded_tokens, "count": largest.count},
         "products": shapes,
     }
@@ -174,18 +174,18 @@ def report(setting: GpuSetting, results: ResultTable, what: Any, variant: str, *
         details["peak_gib"] = torch.cuda.max_memory_allocated(setting.device) / 2**30
         torch.cuda.reset_peak_memory_stats(setting.device)
     if profiled:
-        part = found.batches[-1][:PROFILED_UPDATES]
+        part = measured.batches[-1][:PROFILED_UPDATES]
         share = sum(what.operations(setting, batch).computed for batch in part) / flops[-1]
         update = Updates(what.task, setting.precision, setting.device)
         details["profile"] = kernels(lambda: [update(batch) for batch in part], setting.device, share * spent[-1])
     rates = {
         what.unit: statistics.median(amount / took for amount, took in zip(tokens, spent, strict=True)),
         "updates/s": updates / statistics.median(spent),
-        "% wait": 100 * statistics.median(found.data_wait),
+        "% wait": 100 * statistics.median(measured.data_wait),
     }
     achieved = statistics.median(amount / took for amount, took in zip(flops, spent, strict=True))
     results.add(what.row, variant, rates, flops=achieved, product_rate=product_rate, goal=what.goal, details=details)
-    return found
+    return measured
 
 
 def data_wait(setting: GpuSetting, results: ResultTable) -> None:

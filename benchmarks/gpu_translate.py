@@ -26,7 +26,7 @@ def measure(setting: GpuSetting, results: ResultTable) -> None:
     written = [0]
 
     def search() -> None:
-        found = translate_ids(
+        hypotheses = translate_ids(
             model,
             ours,
             beam=BEAM,
@@ -36,7 +36,7 @@ def measure(setting: GpuSetting, results: ResultTable) -> None:
             precision=setting.precision,
         )
         written[0] = sum(
-            min(len(one[0].ids) + 1, length) for one, length in zip(found, ours.lengths.tolist(), strict=True)
+            min(len(best[0].ids) + 1, length) for best, length in zip(hypotheses, ours.lengths.tolist(), strict=True)
         )
 
     spent = min(seconds(search, setting.device, 2))
@@ -67,7 +67,7 @@ def generated(model: torch.nn.Module, src: Ragged, device: torch.device) -> int:
     length = int(src.lengths[0])
     ids = torch.tensor([[*src.values.tolist(), EOS_ID]], device=device)
     generate = model.generate
-    found = generate(  # type: ignore[operator]
+    output = generate(  # type: ignore[operator]
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
         num_beams=BEAM,
@@ -76,4 +76,4 @@ def generated(model: torch.nn.Module, src: Ragged, device: torch.device) -> int:
         do_sample=False,
         max_length=None,
     )
-    return int(found.shape[1]) - 1
+    return int(output.shape[1]) - 1

@@ -71,17 +71,17 @@ def main() -> None:
 
 def measure(_: Setting, rounds: int) -> list[Row]:
     """Two sizes each round: pairs a second of the larger, and its largest process against that of the smaller."""
-    found: dict[int, list[Measured]] = {pairs: [] for pairs in SIZES}
+    by_size: dict[int, list[Measured]] = {pairs: [] for pairs in SIZES}
     for _round in range(min(rounds, 2)):
-        for pairs, of_size in found.items():
+        for pairs, of_size in by_size.items():
             of_size.append(_measured_apart(pairs))
-    small, large = (found[pairs] for pairs in SIZES)
-    rate = Spread.of([one.pairs / one.seconds for one in large])
-    memory = [Spread.of([max(one.driver_mib, one.worker_mib) for one in of_size]) for of_size in (large, small)]
+    small, large = (by_size[pairs] for pairs in SIZES)
+    rate = Spread.of([run.pairs / run.seconds for run in large])
+    memory = [Spread.of([max(run.driver_mib, run.worker_mib) for run in of_size]) for of_size in (large, small)]
     grown = Spread.of(
         [max(a.driver_mib, a.worker_mib) / max(b.driver_mib, b.worker_mib) for a, b in zip(large, small, strict=True)]
     )
-    details = {"measured": [one.__dict__ for one in (*small, *large)]}
+    details = {"measured": [run.__dict__ for run in (*small, *large)]}
     return [
         Row(f"prepare, {SIZES[1]:,} pairs of made-up text", "pairs/s", rate, goal="> 20,000", details=details),
         Row(f"its memory at {SIZES[1] // SIZES[0]} times the pairs", "MiB", *memory, grown, goal="bounded"),
@@ -201,7 +201,7 @@ def _use() -> Iterator[Use]:
     use, ended, driver, own = Use(), threading.Event(), psutil.Process(), [0.0]
     seconds: dict[int, float] = {}
 
-    def look() -> None:
+    def sample() -> None:
         processes = [driver, *driver.children(recursive=True)]
         seconds.update({process.pid: _cpu_seconds(process) or seconds.get(process.pid, 0.0) for process in processes})
         use.driver_mib = max(use.driver_mib, own_mib(driver))
@@ -210,10 +210,10 @@ def _use() -> Iterator[Use]:
 
     def watch() -> None:
         while not ended.wait(0.5):
-            look()
+            sample()
         own[0] = time.thread_time()
 
-    look()
+    sample()
     before = sum(seconds.values())
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -222,7 +222,7 @@ def _use() -> Iterator[Use]:
     finally:
         ended.set()
         thread.join()
-        look()
+        sample()
         use.cpu_seconds = sum(seconds.values()) - before - own[0]
 
 

@@ -77,7 +77,7 @@ def recorded(work: Callable[[], object]) -> Counter[Product]:
     """Runs `work` and counts its products."""
     with _Recorder() as recorder:
         work()
-    return recorder.found
+    return recorder.counts
 
 
 def flops(products: Counter[Product]) -> int:
@@ -117,17 +117,17 @@ class Replay:
 class _Recorder(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
-        self.found: Counter[Product] = Counter()
+        self.counts: Counter[Product] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         if func in _OPERANDS:
-            left, right = (args[place] for place in _OPERANDS[func])
-            self.found[Product.of(left, right)] += 1
+            left, right = (args[index] for index in _OPERANDS[func])
+            self.counts[Product.of(left, right)] += 1
         elif func is _LINEAR:
             # Under inference_mode linear layers come here whole.
-            self.found[Product.of(args[0].flatten(0, -2), args[1].t())] += 1
+            self.counts[Product.of(args[0].flatten(0, -2), args[1].t())] += 1
         elif func is _MATMUL and args[0].ndim > 2 and args[1].ndim > 2:
-            self.found[Product.of(args[0].flatten(0, -3), args[1].flatten(0, -3))] += 1
+            self.counts[Product.of(args[0].flatten(0, -3), args[1].flatten(0, -3))] += 1
         elif func is _MATMUL:
-            self.found[Product.of(args[0].flatten(0, -2), args[1])] += 1
+            self.counts[Product.of(args[0].flatten(0, -2), args[1])] += 1
         return func(*args, **(kwargs or {}))

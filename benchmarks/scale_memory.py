@@ -58,7 +58,7 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
 
 
 def _row(what: str, pairs: list[float], mib: list[list[float]]) -> Row:
-    small, large = ([of_round[place] for of_round in mib] for place in (0, 1))
+    small, large = ([of_round[index] for of_round in mib] for index in (0, 1))
     return Row(
         f"memory of an {what}" if what[0] in "aeiou" else f"memory of a {what}",
         "MiB",
@@ -126,7 +126,7 @@ def _fresh(corpus: Artifact, stage: str) -> PendingArtifact:
 @contextmanager
 def peak(*names: str) -> Iterator[Any]:
     """Watches this process' descendants whose name begins so; gives a function for the largest of them in MiB."""
-    found = [0.0]
+    largest = [0.0]
     ended = threading.Event()
 
     def watch() -> None:
@@ -134,12 +134,12 @@ def peak(*names: str) -> Iterator[Any]:
         while not ended.wait(_INTERVAL):
             for child in driver.children(recursive=True):
                 if is_named(child, *names):
-                    found[0] = max(found[0], own_mib(child))
+                    largest[0] = max(largest[0], own_mib(child))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
-        yield lambda: _seen(found[0], names)
+        yield lambda: _seen(largest[0], names)
     finally:
         ended.set()
         thread.join()

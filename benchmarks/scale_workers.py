@@ -52,8 +52,8 @@ def _measure(stage: str, setting: Setting, rounds: int) -> Row:
     corpus = grown(setting.corpus, 1)
     task = (teacher_of if stage == "finetune" else student_of)(setting)
     gradient = sum(parameter.numel() for parameter in task.objective.parameters() if parameter.requires_grad)
-    one, two = (_config(setting.config, stage, workers) for workers in (1, 2))
-    runtime = RayRuntime(one)
+    one_worker, two_workers = (_config(setting.config, stage, workers) for workers in (1, 2))
+    runtime = RayRuntime(one_worker)
     runtime.start()
     train = partial(_train, stage, corpus, setting.bert)
     alone: list[float] = []
@@ -62,12 +62,12 @@ def _measure(stage: str, setting: Setting, rounds: int) -> Row:
     updates: list[float] = []
     try:
         for _ in range(rounds):
-            alone.append(_rate(train(one)))
-            rows = train(two)
+            alone.append(_rate(train(one_worker)))
+            rows = train(two_workers)
             together.append(_rate(rows))
             updates.append(seconds_an_update(rows))
             with ThreadPoolExecutor(2) as threads:
-                apart.append(rate_of_both(*threads.map(train, (one, one))))
+                apart.append(rate_of_both(*threads.map(train, (one_worker, one_worker))))
     finally:
         runtime.close()
     return Row(
@@ -85,7 +85,7 @@ def _measure(stage: str, setting: Setting, rounds: int) -> Row:
             "seconds to add up gradients": exchange_seconds(gradient),
             "numbers of a gradient": gradient,
             "micro_batches": 2,
-            "batch_tokens": getattr(one, "teacher" if stage == "finetune" else "student").batch_tokens,
+            "batch_tokens": getattr(one_worker, "teacher" if stage == "finetune" else "student").batch_tokens,
         },
     )
 

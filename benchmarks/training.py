@@ -180,7 +180,7 @@ def data_wait(setting: Setting, rounds: int) -> list[Row]:
         ("distill waits, 1 thread", student, tokens[1], 1, 1),
         (f"distill waits, collating {COLLATE_LOAD} times", student, tokens[1], 1, COLLATE_LOAD),
     ]
-    found = []
+    rows = []
     for what, task, budget, own_threads, times in cases:
         torch.set_num_threads(own_threads)
         try:
@@ -189,8 +189,8 @@ def data_wait(setting: Setting, rounds: int) -> list[Row]:
             torch.set_num_threads(threads)
         spread = Spread.of([100 * share for share in shares])
         details = {"threads": own_threads, "collated": times, "shares": shares}
-        found.append(Row(what, "% of step time", ours=spread, goal="< 2%", details=details))
-    return found
+        rows.append(Row(what, "% of step time", ours=spread, goal="< 2%", details=details))
+    return rows
 
 
 def _shares(setting: Setting, task: Any, budget: int, rounds: int) -> list[float]:

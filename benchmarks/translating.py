@@ -40,7 +40,7 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
     made: dict[str, list[list[int]]] = {}
 
     def ours() -> None:
-        found = translate_ids(
+        searched = translate_ids(
             model,
             src,
             beam=BEAM,
@@ -48,7 +48,7 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
             batch_tokens=setting.config.translate.forward_tokens,
             precision=setting.precision,
         )
-        made[OURS] = [hypotheses[0].ids for hypotheses in found]
+        made[OURS] = [hypotheses[0].ids for hypotheses in searched]
 
     def theirs() -> None:
         made[_GENERATE] = generate_each(model, src.take(some), beam=BEAM, limits=limits[some].tolist())
@@ -107,4 +107,4 @@ def _tokens(rows: list[list[int]]) -> int:
 
 def _same(ours: list[list[int]], theirs: list[list[int]], some: np.ndarray) -> float:
     """The share of sentences that both translate alike; the length penalties of the two differ a little."""
-    return float(np.mean([ours[place] == other for place, other in zip(some.tolist(), theirs, strict=True)]))
+    return float(np.mean([ours[row] == other for row, other in zip(some.tolist(), theirs, strict=True)]))

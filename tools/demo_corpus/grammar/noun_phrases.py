@@ -203,8 +203,8 @@ def named_owner(name: NounPhrase, adjectives: Sequence[Graded], noun: Noun, plur
 def coordinated(left: NounPhrase, right: NounPhrase) -> NounPhrase:
     """left und right: plural; first person where one of them is."""
     return NounPhrase(
-        german=four(f"{one} und {two}" for one, two in zip(left.german, right.german, strict=True)),
-        english=three(f"{one} and {two}" for one, two in zip(left.english, right.english, strict=True)),
+        german=four(f"{first} und {second}" for first, second in zip(left.german, right.german, strict=True)),
+        english=three(f"{first} and {second}" for first, second in zip(left.english, right.english, strict=True)),
         person=min(left.person, right.person),
         plural=True,
         gender="pl",

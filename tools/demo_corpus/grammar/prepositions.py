@@ -19,8 +19,8 @@ _CONTRACTIONS = {
 
 def german_prepositional(preposition: str, phrase: NounPhrase, case: int) -> str:
     """The phrase after a preposition, which contracts with a definite article: in dem Garten is im Garten."""
-    first, space, rest = phrase.german[case].partition(" ")
-    contracted = _CONTRACTIONS.get((preposition, first)) if space else None
+    first, separator, rest = phrase.german[case].partition(" ")
+    contracted = _CONTRACTIONS.get((preposition, first)) if separator else None
     return f"{contracted} {rest}" if contracted else f"{preposition} {phrase.german[case]}"
 
 

@@ -15,7 +15,7 @@ from tools.demo_corpus.grammar.phrase_drawing import draw_noun, draw_person, dra
 from tools.demo_corpus.grammar.pronouns import pronoun_for
 from tools.demo_corpus.sentences.predicates import draw_state
 from tools.demo_corpus.sentences.relatives import DEEDS, class_of
-from tools.demo_corpus.sentences.statements import continued, subordinate, told
+from tools.demo_corpus.sentences.statements import continued, stated, subordinate
 from tools.demo_corpus.sentences.subordination import same_or_new
 from tools.demo_corpus.words.text import Pair, Sentence
 from tools.demo_corpus.words.verbs import verb_named
@@ -86,16 +86,16 @@ def correction(rng: Random) -> Sentence:
         return correction(rng)
     clause = plain(draw_clause(rng, verb, subject, draw(rng, ["present", "past"]), adjuncts=0.0, negation=0.0))
     clause.place = None
-    one, two = (nominal("" if noun.mass else "a", [], noun) for noun in (first, second))
+    first_phrase, second_phrase = (nominal("" if noun.mass else "a", [], noun) for noun in (first, second))
     if chance(rng, 0.6):
-        clause.accusative, clause.negation = replace(nominal("no", [], first), english=one.english), "kein"
-        clause.then = f", sondern {two.german[ACCUSATIVE]}", f"but {two.english[1]}"
-        return told(clause)
+        clause.accusative, clause.negation = replace(nominal("no", [], first), english=first_phrase.english), "kein"
+        clause.then = f", sondern {second_phrase.german[ACCUSATIVE]}", f"but {second_phrase.english[1]}"
+        return stated(clause)
     if chance(rng, 0.5):
-        german = f"weder {one.german[ACCUSATIVE]} noch {two.german[ACCUSATIVE]}"
-        english = f"neither {one.english[1]} nor {two.english[1]}"
+        german = f"weder {first_phrase.german[ACCUSATIVE]} noch {second_phrase.german[ACCUSATIVE]}"
+        english = f"neither {first_phrase.english[1]} nor {second_phrase.english[1]}"
     else:
-        german = f"sowohl {one.german[ACCUSATIVE]} als auch {two.german[ACCUSATIVE]}"
-        english = f"both {one.english[1]} and {two.english[1]}"
+        german = f"sowohl {first_phrase.german[ACCUSATIVE]} als auch {second_phrase.german[ACCUSATIVE]}"
+        english = f"both {first_phrase.english[1]} and {second_phrase.english[1]}"
     clause.accusative = NounPhrase((german,) * 4, (english, english, ""), definite=False)
-    return told(clause)
+    return stated(clause)

@@ -20,7 +20,7 @@ from tools.demo_corpus.grammar.phrase_drawing import (
 )
 from tools.demo_corpus.grammar.pronouns import GAP, relative_pronoun
 from tools.demo_corpus.grammar.times import Time
-from tools.demo_corpus.sentences.statements import asked, told
+from tools.demo_corpus.sentences.statements import asked, stated
 from tools.demo_corpus.words.adjectives import ALL_ADJECTIVES, Adjective
 from tools.demo_corpus.words.nouns import NOUNS_OF, Noun
 from tools.demo_corpus.words.numbers import number_words
@@ -79,7 +79,7 @@ def predicate(rng: Random) -> Sentence:
         clause.frequency = draw(rng, [("immer", "always"), ("oft", "often"), ("schon", "already")])
     if chance(rng, 0.2):
         return asked(clause)
-    return told(clause)
+    return stated(clause)
 
 
 _DESCRIBED = word_list("furniture portable clothing vehicle building text device room show food drink person animal")
@@ -108,7 +108,7 @@ def profession(rng: Random) -> Sentence:
         german, english = number_words(rng.randint(2, 40))
         clause.time = Time(f"seit {german} Jahren", f"for {english} years", "since")
         clause.aspect = "perfect"
-    return told(clause)
+    return stated(clause)
 
 
 _PROFESSIONAL = [
@@ -135,9 +135,9 @@ def comparison(rng: Random) -> Sentence:
         degree = draw(rng, [("", ""), ("", ""), ("viel", "much"), ("noch", "even")])
         german = join(degree[0], adjective.german[1], "als", right.german[NOMINATIVE])
         english = join(degree[1], adjective.english[1], "than", right.english[0])
-        return told(Clause(left, SEIN, tense=tense, complement=(german, english)))
+        return stated(Clause(left, SEIN, tense=tense, complement=(german, english)))
     same = f"so {adjective.german[0]} wie {right.german[0]}", f"as {adjective.english[0]} as {right.english[0]}"
-    return told(Clause(left, SEIN, tense=tense, complement=same, negation="nicht" if chance(rng, 0.5) else ""))
+    return stated(Clause(left, SEIN, tense=tense, complement=same, negation="nicht" if chance(rng, 0.5) else ""))
 
 
 def superlative(rng: Random, adjective: Adjective, noun: Noun) -> Sentence:

@@ -13,7 +13,7 @@ from tools.demo_corpus.grammar.noun_phrases import ACCUSATIVE, followed_by, nomi
 from tools.demo_corpus.grammar.phrase_drawing import draw_adjectives, draw_noun, draw_person, words_or_digits
 from tools.demo_corpus.grammar.prepositions import german_prepositional
 from tools.demo_corpus.grammar.times import MONTHS, Time, clock, draw_amount
-from tools.demo_corpus.sentences.statements import asked, fronted, statement, told
+from tools.demo_corpus.sentences.statements import asked, fronted, stated, statement
 from tools.demo_corpus.words.conjugation import english_finite, german_finite
 from tools.demo_corpus.words.numbers import number_words
 from tools.demo_corpus.words.text import Pair, Sentence, join
@@ -44,7 +44,7 @@ bezahlen | pay paid paid | n | person | |
 
 
 def priced(rng: Random) -> Sentence:
-    """Prices, asked and told."""
+    """Prices, asked and stated."""
     noun = draw_noun(rng, ["clothing", "furniture", "vehicle", "portable", "device", "text"])
     plural = chance(rng, 0.2)
     adjectives = draw_adjectives(rng, noun, 0.4)
@@ -60,14 +60,14 @@ def priced(rng: Random) -> Sentence:
         if chance(rng, 0.5):
             return german_main(clause, opening=thing), english_statement(clause), "."
         clause.place = (thing, "")
-        return told(clause)
+        return stated(clause)
     tense = draw(rng, ["present", "present", "preterite"])
     about = draw(rng, [("", ""), ("", ""), ("nur", "only"), ("mehr als", "more than"), ("fast", "almost")])
     clause = Clause(subject, _KOSTEN, tense=tense, complement=(join(about[0], german), join(about[1], english)))
     if chance(rng, 0.15):
         clause.negation = "nicht"
         clause.complement = f"mehr als {german}", f"more than {english}"
-    return told(clause)
+    return stated(clause)
 
 
 def age_or_year(rng: Random) -> Sentence:
@@ -79,7 +79,7 @@ def age_or_year(rng: Random) -> Sentence:
         clause.tense = draw(rng, ["present", "present", "preterite"])
         if chance(rng, 0.2):
             clause.frequency = ("schon", "already")
-        return told(clause)
+        return stated(clause)
     year = rng.randint(1920, 2015)
     town = town_phrase(draw_skewed(rng, TOWNS), False)
     be = german_finite(WERDEN, True, subject.person, subject.plural)
@@ -100,7 +100,7 @@ def timetable(rng: Random) -> Sentence:
         amount = draw_amount(rng, 12, ["Stunden", "Tage", "Minuten"])
         subject = nominal(draw(rng, ["the", "this"]), draw_adjectives(rng, noun, 0.3), noun)
         tense = draw(rng, ["present", "preterite", "perfect"])
-        return told(Clause(subject, _DAUERN, tense, complement=amount))
+        return stated(Clause(subject, _DAUERN, tense, complement=amount))
     verb = verb_named(draw(rng, ["abfahren", "ankommen", "anfangen", "stattfinden"]), "i")
     noun = draw_noun(rng, ["public"] if "public" in verb.subjects else ["event"])
     subject = nominal("the", [], noun)

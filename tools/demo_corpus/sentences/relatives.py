@@ -25,7 +25,7 @@ from tools.demo_corpus.grammar.phrase_drawing import (
 from tools.demo_corpus.grammar.places import draw_spot
 from tools.demo_corpus.grammar.pronouns import relative_pronoun
 from tools.demo_corpus.sentences.predicates import draw_feeling, draw_state
-from tools.demo_corpus.sentences.statements import statement, told
+from tools.demo_corpus.sentences.statements import stated, statement
 from tools.demo_corpus.words.nouns import NOUN
 from tools.demo_corpus.words.text import Pair, Sentence
 from tools.demo_corpus.words.verbs import VERBS_OF, verb_named
@@ -64,7 +64,7 @@ def relative_after_subject(rng: Random) -> Sentence:
     else:
         clause = draw_clause(rng, draw_personal_verb(rng), phrase, adjuncts=0.3)
         clause.subject = subject
-    return told(clause)
+    return stated(clause)
 
 
 def class_of(phrase: NounPhrase) -> str:

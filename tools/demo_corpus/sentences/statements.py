@@ -75,7 +75,7 @@ def fronted(english: str) -> str:
     return english if " " not in english else f"{english},"
 
 
-def told(clause: Clause) -> Sentence:
+def stated(clause: Clause) -> Sentence:
     """The clause as a statement that opens with its subject."""
     return german_main(clause), english_statement(clause), "."
 

@@ -233,7 +233,7 @@ def parse_noun(line: list[str]) -> Noun:
     """One line of `_NOUN_TABLE`."""
     german, english, tags = line[0].split(), line[1], set(line[2].split())
     singular, gender, plural = german[0], german[1], german[2].replace("-", "")
-    one, _, many = english.partition("/")
+    single, _, many = english.partition("/")
     weak = "weak" in tags
     if gender == "f":
         genitive = singular
@@ -243,7 +243,7 @@ def parse_noun(line: list[str]) -> Noun:
         genitive = german[3] if len(german) > 3 else regular_genitive(singular)
     refers = next((pronoun for pronoun in ("he", "she") if pronoun in tags), "" if "person" in tags else "it")
     classes = frozenset(tags - {"weak", "he", "she"})
-    return Noun(singular, plural, genitive, gender, weak, one, many or english_s(one), classes, refers)
+    return Noun(singular, plural, genitive, gender, weak, single, many or english_s(single), classes, refers)
 
 
 def regular_genitive(singular: str) -> str:
