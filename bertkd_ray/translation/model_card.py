@@ -28,12 +28,9 @@ def model_card(lineage: Lineage, settings: LineSettings, form: Form, *, license:
 
     license: an identifier of the hub (`apache-2.0`, `cc-by-4.0`, `other`); None is `unknown`, for the user to change.
     """
+    loader = PackageLoader("bertkd_ray.translation", "template")
     environment = Environment(
-        loader=PackageLoader("bertkd_ray.translation", "template"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.filters.update(bert_name=_bert_name, count=human_count, number=format_number)
     return environment.get_template("model_card.md.j2").render(
@@ -51,13 +48,12 @@ def model_card(lineage: Lineage, settings: LineSettings, form: Form, *, license:
 
 
 def _front_matter(lineage: Lineage, settings: LineSettings, form: Form, license: str | None) -> str:
-    own_tag = [form] if form == "ctranslate2" else []
     tree: dict[str, Any] = {
         "language": [lang for lang in (settings.src_lang, settings.tgt_lang) if lang],
         "license": license or "unknown",
         "library_name": "transformers" if form == "huggingface" else form,
         "pipeline_tag": "translation",
-        "tags": ["translation", "knowledge-distillation", "bertkd-ray", *own_tag],
+        "tags": ["translation", "knowledge-distillation", "bertkd-ray", *([form] if form == "ctranslate2" else [])],
         "datasets": _datasets(lineage.corpus),
         "metrics": ["bleu", "chrf"],
     }
