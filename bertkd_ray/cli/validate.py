@@ -31,9 +31,8 @@ def call(options: Namespace) -> int:
 
     if options.config is None:
         count, problems = check_store(options.artifacts)
-        text = (
-            "\n".join(problems) or f"ok  {count} artifact{'' if count == 1 else 's'}, every file as its manifest says"
-        )
+        noun = "artifact" if count == 1 else "artifacts"
+        text = "\n".join(problems) or f"ok  {count} {noun}, every file as its manifest says"
         print_result(options, {"artifacts": count, "problems": problems}, text)
         return 2 if problems else 0
     lines = []

@@ -128,9 +128,8 @@ def shape_of_text(corpus: CorpusConfig, bert: str) -> CorpusShape:
     samples = {split: sample_split(corpus, split) for split in SPLITS if split not in corpus.held_out()}
     bert_tokenizer = load_bert_tokenizer(bert)
     pieces = bert_tokenizer.tokenizer.get_vocab_size(with_added_tokens=False)
-    vocabulary, vocabulary_size = _vocabulary(
-        samples["train"], Segmenter(bert_tokenizer), pieces, lowercase=corpus.lowercase
-    )
+    segmenter = Segmenter(bert_tokenizer)
+    vocabulary, vocabulary_size = _vocabulary(samples["train"], segmenter, pieces, lowercase=corpus.lowercase)
     student_tokenizer = vocabulary.tokenizer()
     splits, size = {}, float(_BYTES_A_VOCABULARY_TOKEN * vocabulary_size)
     for split, sample in samples.items():

@@ -193,15 +193,13 @@ class Trainer:
         return TrainResult(self._chosen(), self.state, self._precision)
 
     def _train(self, prefetched: Iterator[CollatedUpdate]) -> None:
-        meter, patience = TrainMeter(), self._settings.patience or float("inf")
-        while self.state.step < self._settings.steps and self.state.evaluations_since_best < patience:
+        settings, meter, patience = self._settings, TrainMeter(), self._settings.patience or float("inf")
+        while self.state.step < settings.steps and self.state.evaluations_since_best < patience:
             notice = self._update(prefetched, meter)
             step = self.state.step
-            last = step == self._settings.steps
-            log, evaluate = (
-                step % every == 0 or last for every in (self._settings.log_every, self._settings.eval_every)
-            )
-            checkpoint = (step % self._settings.checkpoint_every == 0 or bool(notice)) and not last
+            last = step == settings.steps
+            log, evaluate = (step % every == 0 or last for every in (settings.log_every, settings.eval_every))
+            checkpoint = (step % settings.checkpoint_every == 0 or bool(notice)) and not last
             if log or evaluate or checkpoint:
                 self._check_norms()
             if log:
@@ -306,10 +304,9 @@ class Trainer:
         if self._settings.average == 1:
             return self._best
         # Float64 sums: the mean must not depend on the order in which many checkpoints are added.
-        sums = {
-            name: reduce(torch.add, (weights[name].double() for weights in self._recent)) for name in self._recent[0]
-        }
-        return {name: (total / len(self._recent)).to(self._recent[0][name].dtype) for name, total in sums.items()}
+        recent = self._recent
+        sums = {name: reduce(torch.add, (weights[name].double() for weights in recent)) for name in recent[0]}
+        return {name: (total / len(recent)).to(recent[0][name].dtype) for name, total in sums.items()}
 
     def _save(self, directory: Path) -> None:
         """Writes the checkpoint of this moment into a directory."""

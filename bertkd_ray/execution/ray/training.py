@@ -52,18 +52,17 @@ def train(
     _require_own_files(pending)
     # Ray's classes are typed as those of Ray Train's first version, which lacks these settings.
     settings: Any = ray_train
+    on_gpu = "GPU" in resources
     trainer = DataParallelTrainer(
         _enter,
         train_loop_config={
-            _TRAINING: _Training(
-                worker, job, progress_actor, int(resources["CPU"]), "GPU" in resources, pending.store.uri
-            )
+            _TRAINING: _Training(worker, job, progress_actor, int(resources["CPU"]), on_gpu, pending.store.uri)
         },
-        backend_config=Processes(config.preemption_grace, on_gpu="GPU" in resources),
+        backend_config=Processes(config.preemption_grace, on_gpu=on_gpu),
         scaling_config=settings.ScalingConfig(
             num_workers=config.workers,
             elastic_resize_monitor_interval_s=config.resize_every,
-            use_gpu="GPU" in resources,
+            use_gpu=on_gpu,
             resources_per_worker=resources,
         ),
         run_config=settings.RunConfig(
