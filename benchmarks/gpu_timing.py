@@ -96,8 +96,8 @@ def teacher_products(size: TeacherSize, tokens: int, masked: int) -> Products:
     return products
 
 
-def student_products(size: StudentSize, src: int, tgt: int, targets: int, chunk: int = 2_048) -> Products:
-    """Linear products of a forward pass over padded source and target tokens; the output layer in chunks."""
+def student_products(size: StudentSize, src: int, tgt: int, targets: int, block: int = 2_048) -> Products:
+    """Linear products of a forward pass over padded source and target tokens; the output layer in blocks of rows."""
     h, f, encoder, decoder = size.width, size.ffn, size.encoder_layers, size.decoder_layers
     products: Products = Counter()
     for shape, count in (
@@ -107,7 +107,7 @@ def student_products(size: StudentSize, src: int, tgt: int, targets: int, chunk:
         (Shape(tgt, h, h), 6 * decoder),
         (Shape(tgt, h, f), decoder),
         (Shape(tgt, f, h), decoder),
-        (Shape(min(targets, chunk), h, size.vocabulary), max(1, round(targets / chunk))),
+        (Shape(min(targets, block), h, size.vocabulary), max(1, round(targets / block))),
     ):
         products[shape] += count
     return products

@@ -99,9 +99,9 @@ def loss_alone(setting: GpuSetting, results: ResultTable) -> None:
     targets = torch.randint(0, size.vocabulary, (rows,), device=setting.device)
     ids = (targets[:, None] + 1 + torch.arange(8, device=setting.device)) % size.vocabulary
     logits = draw(rows, 8)
-    for chunk in (2_048, 1_024, 4_096, 8_192):
+    for block in (2_048, 1_024, 4_096, 8_192):
 
-        def work(chunk: int = chunk) -> None:
+        def work(block: int = block) -> None:
             fused_kd_loss(
                 hidden,
                 weight,
@@ -112,12 +112,12 @@ def loss_alone(setting: GpuSetting, results: ResultTable) -> None:
                 temperature=10.0,
                 label_smoothing=0.1,
                 matmul_dtype=torch.bfloat16,
-                chunk_rows=chunk,
+                block_rows=block,
             ).loss.backward()
 
         spent = statistics.median(seconds(work, setting.device, 5, warm_up=2))
         flops = 6.0 * rows * size.width * size.vocabulary / spent
-        results.add("KD loss", f"{rows:,} positions, chunks of {chunk:,}", {"ms": 1e3 * spent}, flops=flops)
+        results.add("KD loss", f"{rows:,} positions, blocks of {block:,}", {"ms": 1e3 * spent}, flops=flops)
 
 
 class InBf16(nn.Module):

@@ -220,10 +220,10 @@ def count_lines(path: str) -> tuple[int, bool]:
     lines = bytes_read = 0
     last = b""
     with open_bytes(path) as stream:
-        while chunk := stream.read(_READ_BYTES):
-            lines += chunk.count(b"\n")
-            bytes_read += len(chunk)
-            last = chunk[-1:]
+        while data := stream.read(_READ_BYTES):
+            lines += data.count(b"\n")
+            bytes_read += len(data)
+            last = data[-1:]
             if bytes_read >= _COUNTED_BYTES and stream.seekable():  # what is packed is not
                 size = stream.seek(0, os.SEEK_END)
                 return round(lines * size / bytes_read), size == bytes_read

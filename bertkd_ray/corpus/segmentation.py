@@ -100,7 +100,7 @@ class Segmenter:
         self.special_ids = bert.special_ids
         self.tokenizer = bert.tokenizer
         self.isolated = isolated_characters(bert.tokenizer)
-        self._chunk = re.compile(chunk_pattern(self.isolated))
+        self._split = re.compile(split_pattern(self.isolated))
         self._is_isolated = re.compile(f"[{self.isolated}]")
 
     def segment(self, words: Sequence[str]) -> Iterator[list[tuple[str, int]]]:
@@ -109,7 +109,7 @@ class Segmenter:
         The surfaces partition the word. Pieces that cover the same characters (decomposed ones, as Hangul under accent
         stripping) are one surface with the first piece's id. Characters no piece covers (format characters, stripped
         marks) belong to the surface before, at the start to the one after. A BERT word that is [UNK] is cut into
-        characters (`character_id`). A surface never crosses the student's split (`chunk_pattern`).
+        characters (`character_id`). A surface never crosses the student's split (`split_pattern`).
         """
         for begin in range(0, len(words), _SEGMENT_BATCH):
             batch = words[begin : begin + _SEGMENT_BATCH]
@@ -148,13 +148,13 @@ class Segmenter:
     def _aligned_pieces(
         self, word: str, first: int, ids: Sequence[int], offsets: Sequence[tuple[int, int]]
     ) -> list[tuple[str, int]] | None:
-        """The pieces of a word that BERT's pieces partition, each chunk for itself; None for any other word.
+        """The pieces of a word that BERT's pieces partition, each match of the split by itself, or None.
 
         offsets: what the pieces cover, of a text in which the word stands from `first` on.
         """
         marks = {0: WORD_START}
         if len(word) > MAX_WORD_LETTERS or self._is_isolated.search(word):
-            marks = {match.start(): "" for match in self._chunk.finditer(word)} | marks
+            marks = {match.start(): "" for match in self._split.finditer(word)} | marks
         pieces, at, marked = [], first, 0
         for bert_id, (start, end) in zip(ids, offsets, strict=True):
             if start != at or end <= start or bert_id == self.special_ids.unk:
@@ -180,18 +180,18 @@ class Segmenter:
                 spans.append((start, end, bert_id))
         pieces: list[tuple[str, int]] = []
         first = last = 0
-        for chunk in self._chunk.finditer(word):
-            start, end = chunk.span()
+        for match in self._split.finditer(word):
+            start, end = match.span()
             while first < len(spans) and spans[first][1] <= start:
                 first += 1
             last = max(first, last)
             while last < len(spans) and spans[last][0] < end:
                 last += 1
-            # A span that reaches into the next chunk is looked at there again.
-            pieces += self._chunk_pieces(word, start, end, "" if start else WORD_START, spans[first:last])
+            # A span that reaches into the next match is looked at there again.
+            pieces += self._split_pieces(word, start, end, "" if start else WORD_START, spans[first:last])
         return pieces
 
-    def _chunk_pieces(
+    def _split_pieces(
         self, word: str, start: int, end: int, start_mark: str, spans: list[_Span]
     ) -> list[tuple[str, int]]:
         """The pieces of word[start:end], which the spans meet: the first carries `start_mark`, the others `##`."""
@@ -209,7 +209,7 @@ class Segmenter:
         return [(mark + word[at:stop], bert_id) for mark, (at, bert_id), stop in zip(marks, starts, ends, strict=True)]
 
 
-def chunk_pattern(isolated: str) -> str:
+def split_pattern(isolated: str) -> str:
     """The regular expression of the student's split in a word: one isolated character, or a run of at most 100 others.
 
     The runs are bounded because WordPiece is quadratic in the length of a word. `isolated` is the inside of a

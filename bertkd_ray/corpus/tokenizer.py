@@ -21,7 +21,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from bertkd_ray.core.errors import UserError, unreadable_as_user_error
 from bertkd_ray.core.ragged import Ragged, offsets_of
 from bertkd_ray.corpus.bert_tokenizer import CONTINUATION, MAX_WORD_LETTERS
-from bertkd_ray.corpus.segmentation import WORD_START, Piece, Segmenter, chunk_pattern, normalizer
+from bertkd_ray.corpus.segmentation import WORD_START, Piece, Segmenter, normalizer, split_pattern
 from bertkd_ray.corpus.words import CACHED_WORDS, Numbering, WordCache, words_of
 
 PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
@@ -69,7 +69,7 @@ class Vocabulary:
 
         The text of a special token (`</s>`) is ordinary text to it.
         """
-        # The longest chunk is the mark and MAX_WORD_LETTERS letters; WordPiece never refuses one for its length.
+        # The longest match is the mark and MAX_WORD_LETTERS letters; WordPiece never refuses one for its length.
         longest = MAX_WORD_LETTERS + len(WORD_START) + 1
         vocabulary = {token: token_id for token_id, token in enumerate(self.tokens)}
         tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNK_TOKEN, max_input_chars_per_word=longest))
@@ -78,7 +78,7 @@ class Vocabulary:
             [
                 pre_tokenizers.WhitespaceSplit(),
                 pre_tokenizers.Metaspace(replacement=WORD_START, prepend_scheme="always", split=False),
-                pre_tokenizers.Split(Regex(f"{WORD_START}?(?:{chunk_pattern(self.isolated)})"), "isolated"),
+                pre_tokenizers.Split(Regex(f"{WORD_START}?(?:{split_pattern(self.isolated)})"), "isolated"),
             ]
         )
         tokenizer.decoder = decoders.Sequence(

@@ -31,8 +31,8 @@ Tail = Literal["renormalise", "exact"]
 
 # Rows of logits held at once. CPU: fastest of 64 to 1,900 for 1,900 rows, D = 256, V = 14,136 (145 ms; 216 ms at 64,
 # 208 ms at 1,900; 436 ms for autocast and autograd). Assumption for others: fewer, larger launches.
-_CHUNK_ROWS = {"cpu": 512}
-_CHUNK_ROWS_ELSEWHERE = 2048
+_BLOCK_ROWS = {"cpu": 512}
+_BLOCK_ROWS_ELSEWHERE = 2048
 
 
 class LossSums(NamedTuple):
@@ -102,11 +102,11 @@ def fused_kd_loss(
     label_smoothing: float = 0.0,
     tail: Tail = "renormalise",
     matmul_dtype: torch.dtype | None = None,
-    chunk_rows: int | None = None,
+    block_rows: int | None = None,
 ) -> LossSums:
     """`kd_loss` of the scores hidden_ND @ weight_VD.T, with the gradients of both in closed form.
 
-    Logits exist for `chunk_rows` rows at a time, in one buffer that is used again (None: a size measured to be fast for
+    Logits exist for `block_rows` rows at a time, in one buffer that is used again (None: a size measured to be fast for
     the device). Matrix products run in `matmul_dtype` (None: hidden's dtype); the softmax and all sums in float32, or
     float64 where hidden is float64. Autocast is neither needed nor obeyed. The other arguments are those of `kd_loss`.
 
@@ -123,11 +123,11 @@ def fused_kd_loss(
     tail_N = None if tail_N is None else alpha * tail_N
     hard, scale = gold + uniform * vocabulary, temperature if symmetric and alpha > 0 else 1.0
     objective = _Objective(targets_N, gold, uniform, hard, ids_Nk, alpha * q_Nk, tail_N, alpha, scale)
-    chunk = chunk_rows or _CHUNK_ROWS.get(hidden_ND.device.type, _CHUNK_ROWS_ELSEWHERE)
+    block = block_rows or _BLOCK_ROWS.get(hidden_ND.device.type, _BLOCK_ROWS_ELSEWHERE)
     dtype = matmul_dtype or hidden_ND.dtype
     if torch.is_grad_enabled() and (hidden_ND.requires_grad or weight_VD.requires_grad):
-        return LossSums(*_FusedLoss.apply(hidden_ND, weight_VD, objective, dtype, chunk))  # type: ignore[no-untyped-call]
-    return _chunked_loss(hidden_ND, weight_VD, objective, dtype, chunk, with_gradients=False)[0]
+        return LossSums(*_FusedLoss.apply(hidden_ND, weight_VD, objective, dtype, block))  # type: ignore[no-untyped-call]
+    return _loss_by_blocks(hidden_ND, weight_VD, objective, dtype, block, with_gradients=False)[0]
 
 
 def _check_options(alpha: float, temperature: float, label_smoothing: float, tail: Tail) -> None:
@@ -196,9 +196,9 @@ class _Objective:
 class _FusedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, objective: _Objective, dtype: torch.dtype, chunk_rows: int
+        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, objective: _Objective, dtype: torch.dtype, block_rows: int
     ) -> LossSums:
-        sums, gradients = _chunked_loss(hidden_ND, weight_VD, objective, dtype, chunk_rows, with_gradients=True)
+        sums, gradients = _loss_by_blocks(hidden_ND, weight_VD, objective, dtype, block_rows, with_gradients=True)
         ctx.save_for_backward(*gradients)
         ctx.mark_non_differentiable(sums.nll, sums.correct)
         return sums
@@ -211,19 +211,19 @@ class _FusedLoss(torch.autograd.Function):
         return grad_hidden_ND * grad_loss, grad_weight_VD * grad_loss, None, None, None
 
 
-def _chunked_loss(
+def _loss_by_blocks(
     hidden_ND: Tensor,
     weight_VD: Tensor,
     objective: _Objective,
     dtype: torch.dtype,
-    chunk_rows: int,
+    block_rows: int,
     *,
     with_gradients: bool,
 ) -> tuple[LossSums, tuple[Tensor, ...]]:
     """The sums and, where asked for, the gradients of the loss with respect to hidden and weight."""
     exact = torch.float64 if hidden_ND.dtype == torch.float64 else torch.float32
     positions, vocabulary, device = len(hidden_ND), len(weight_VD), hidden_ND.device
-    height = min(chunk_rows, positions)
+    height = min(block_rows, positions)
     hidden, weight = hidden_ND.detach().to(dtype), weight_VD.detach().to(dtype)
     weight_sum_D = weight.sum(dim=0, dtype=exact)
     scores = torch.empty(height, vocabulary, dtype=exact, device=device)
@@ -234,16 +234,16 @@ def _chunked_loss(
     with torch.autocast(device.type, enabled=False):
         for start in range(0, positions, height):
             rows = slice(start, min(start + height, positions))
-            s_CV, r_CV = scores[: rows.stop - start], rounded[: rows.stop - start]
-            torch.mm(hidden[rows], weight.t(), out=r_CV)
+            s_BV, r_BV = scores[: rows.stop - start], rounded[: rows.stop - start]
+            torch.mm(hidden[rows], weight.t(), out=r_BV)
             if rounded is not scores:
-                s_CV.copy_(r_CV)
-            score_sum_C = hidden[rows].to(exact) @ weight_sum_D
-            loss_N[rows], nll_N[rows], correct_N[rows] = _loss_and_gradient_(s_CV, score_sum_C, objective, rows)
+                s_BV.copy_(r_BV)
+            score_sum_B = hidden[rows].to(exact) @ weight_sum_D
+            loss_N[rows], nll_N[rows], correct_N[rows] = _loss_and_gradient_(s_BV, score_sum_B, objective, rows)
             if gradients is not None:
                 if rounded is not scores:
-                    r_CV.copy_(s_CV)
-                gradients.add(rows, r_CV)
+                    r_BV.copy_(s_BV)
+                gradients.add(rows, r_BV)
     sums = LossSums(loss_N.sum(), nll_N.sum(), correct_N.sum())
     if gradients is None:
         return sums, ()
@@ -252,10 +252,10 @@ def _chunked_loss(
 
 
 class _Gradients:
-    """Gradients of hidden and weight from chunks of p - t' / mass, with t' the targets and soft labels alone.
+    """Gradients of hidden and weight from blocks of p - t' / mass, with t' the targets and soft labels alone.
 
-    The gradient of a row of scores is mass · (p - t' / mass) - uniform. Factor and constant stay out of the [chunk, V]
-    buffer; they are applied to the products, where they cost little. The sum over chunks for weight is kept at `exact`
+    The gradient of a row of scores is mass · (p - t' / mass) - uniform. Factor and constant stay out of the [block, V]
+    buffer; they are applied to the products, where they cost little. The sum over blocks for weight is kept at `exact`
     precision, in buffers that are used again: fresh memory for each product costs as much as the product (page faults).
     """
 
@@ -267,14 +267,14 @@ class _Gradients:
         if weight_VD.dtype != exact:
             self._buffers = torch.empty_like(weight_VD), torch.empty_like(self._grad_weight_VD)
 
-    def add(self, rows: slice, chunk_CV: Tensor) -> None:
+    def add(self, rows: slice, block_BV: Tensor) -> None:
         """The share of a slice of rows."""
-        torch.mm(chunk_CV, self._weight_VD, out=self._grad_hidden_ND[rows])
+        torch.mm(block_BV, self._weight_VD, out=self._grad_hidden_ND[rows])
         if self._buffers is None:
-            self._grad_weight_VD.addmm_(chunk_CV.t(), self._hidden_ND[rows])
+            self._grad_weight_VD.addmm_(block_BV.t(), self._hidden_ND[rows])
             return
         product_VD, exact_product_VD = self._buffers
-        torch.mm(chunk_CV.t(), self._hidden_ND[rows], out=product_VD)
+        torch.mm(block_BV.t(), self._hidden_ND[rows], out=product_VD)
         self._grad_weight_VD.add_(exact_product_VD.copy_(product_VD))
 
     def finish(self, objective: _Objective) -> tuple[Tensor, Tensor]:
@@ -287,41 +287,41 @@ class _Gradients:
 
 
 def _loss_and_gradient_(
-    s_CV: Tensor, score_sum_C: Tensor, objective: _Objective, rows: slice
+    s_BV: Tensor, score_sum_B: Tensor, objective: _Objective, rows: slice
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss, -log p_y and whether y scores highest, of each row of a slice; turns the scores into p - t' / mass."""
-    targets_C1, ids_Ck, scale = objective.targets_N[rows, None], objective.ids_Nk[rows], objective.scale
-    gold_C, soft_scores_Ck = s_CV.gather(1, targets_C1).squeeze(1), s_CV.gather(1, ids_Ck)
-    scaled_CV = None if scale == 1 else s_CV / scale
-    peak_C = s_CV.amax(dim=1)
+    targets_B1, ids_Bk, scale = objective.targets_N[rows, None], objective.ids_Nk[rows], objective.scale
+    gold_B, soft_scores_Bk = s_BV.gather(1, targets_B1).squeeze(1), s_BV.gather(1, ids_Bk)
+    scaled_BV = None if scale == 1 else s_BV / scale
+    peak_B = s_BV.amax(dim=1)
     # In place, a row at a time in the first-level cache: faster than a pass of exp over the whole buffer.
-    torch.softmax(s_CV, dim=1, out=s_CV)
+    torch.softmax(s_BV, dim=1, out=s_BV)
     # The largest probability is at least 1 / V, so this logarithm is safe.
-    lse_C = soft_lse_C = peak_C - s_CV.amax(dim=1).log()
-    if scaled_CV is not None:
-        soft_lse_C = scaled_CV.logsumexp(dim=1)
+    lse_B = soft_lse_B = peak_B - s_BV.amax(dim=1).log()
+    if scaled_BV is not None:
+        soft_lse_B = scaled_BV.logsumexp(dim=1)
         soft_share = objective.soft * scale / objective.mass
-        s_CV.mul_(objective.hard / objective.mass).add_(torch.softmax(scaled_CV, dim=1), alpha=soft_share)
-    loss_C = objective.hard * lse_C - objective.gold * gold_C - objective.uniform * score_sum_C
-    soft_Ck = objective.soft_Nk[rows].to(s_CV.dtype)
-    loss_C += scale**2 * (objective.soft * soft_lse_C - (soft_Ck * soft_scores_Ck).sum(dim=1) / scale)
+        s_BV.mul_(objective.hard / objective.mass).add_(torch.softmax(scaled_BV, dim=1), alpha=soft_share)
+    loss_B = objective.hard * lse_B - objective.gold * gold_B - objective.uniform * score_sum_B
+    soft_Bk = objective.soft_Nk[rows].to(s_BV.dtype)
+    loss_B += scale**2 * (objective.soft * soft_lse_B - (soft_Bk * soft_scores_Bk).sum(dim=1) / scale)
     if objective.tail_N is not None:
-        tail_C = objective.tail_N[rows].to(s_CV.dtype)
-        loss_C -= tail_C * (lse_C + _subtract_tail_(s_CV, ids_Ck, tail_C / objective.mass).log())
-    s_CV.scatter_add_(1, ids_Ck, soft_Ck * (-scale / objective.mass))
+        tail_B = objective.tail_N[rows].to(s_BV.dtype)
+        loss_B -= tail_B * (lse_B + _subtract_tail_(s_BV, ids_Bk, tail_B / objective.mass).log())
+    s_BV.scatter_add_(1, ids_Bk, soft_Bk * (-scale / objective.mass))
     if objective.gold:
-        s_CV.scatter_add_(1, targets_C1, torch.full_like(gold_C, -objective.gold / objective.mass)[:, None])
-    return loss_C, lse_C - gold_C, gold_C >= peak_C
+        s_BV.scatter_add_(1, targets_B1, torch.full_like(gold_B, -objective.gold / objective.mass)[:, None])
+    return loss_B, lse_B - gold_B, gold_B >= peak_B
 
 
-def _subtract_tail_(p_CV: Tensor, ids_Ck: Tensor, share_C: Tensor) -> Tensor:
+def _subtract_tail_(p_BV: Tensor, ids_Bk: Tensor, share_B: Tensor) -> Tensor:
     """Subtracts, in place, share · p_v / p_tail from every v that was not kept; returns p_tail = Σ p over those.
 
     p_tail is held above the smallest normal number, so that a student with nothing left for the tail has a finite loss.
     """
-    kept_Ck = p_CV.gather(1, ids_Ck)
-    p_CV.scatter_(1, ids_Ck, 0.0)
-    tail_C = p_CV.sum(dim=1).clamp_min(torch.finfo(p_CV.dtype).tiny)
-    p_CV.mul_((1 - share_C / tail_C)[:, None])
-    p_CV.scatter_(1, ids_Ck, kept_Ck)
-    return tail_C
+    kept_Bk = p_BV.gather(1, ids_Bk)
+    p_BV.scatter_(1, ids_Bk, 0.0)
+    tail_B = p_BV.sum(dim=1).clamp_min(torch.finfo(p_BV.dtype).tiny)
+    p_BV.mul_((1 - share_B / tail_B)[:, None])
+    p_BV.scatter_(1, ids_Bk, kept_Bk)
+    return tail_B

@@ -100,8 +100,8 @@ def line_windows(read: Callable[[int], bytes], name: str) -> Iterator[list[str]]
 def _byte_lines(read: Callable[[int], bytes]) -> Iterator[list[bytes]]:
     """The lines that every read completes."""
     begun: list[bytes] = []
-    while chunk := read(_READ_BYTES):
-        *ended, unfinished = chunk.split(b"\n")
+    while data := read(_READ_BYTES):
+        *ended, unfinished = data.split(b"\n")
         if ended:
             ended[0] = b"".join([*begun, ended[0]])
             begun.clear()

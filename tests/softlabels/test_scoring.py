@@ -81,10 +81,10 @@ def test_chunks_change_nothing(precision: Precision, monkeypatch: pytest.MonkeyP
     generator = torch.Generator().manual_seed(0)
     hidden, weight, bias = (torch.randn(size, generator=generator) for size in ((11, 8), (40, 8), (40,)))
     whole = topk_scores(hidden, weight, bias, 3, precision=precision)
-    monkeypatch.setattr(scoring, "CPU_CHUNK_ELEMENTS", 90)  # two rows a chunk
+    monkeypatch.setattr(scoring, "CPU_BLOCK_ELEMENTS", 90)  # two rows a block
     for part, expected in zip(topk_scores(hidden, weight, bias, 3, precision=precision), whole, strict=True):
         torch.testing.assert_close(part, expected)
-    monkeypatch.setattr(scoring, "CPU_CHUNK_ELEMENTS", 1)  # never less than one
+    monkeypatch.setattr(scoring, "CPU_BLOCK_ELEMENTS", 1)  # never less than one
     torch.testing.assert_close(topk_scores(hidden, weight, bias, 3, precision=precision)[2], whole[2])
 
 

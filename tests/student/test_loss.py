@@ -163,7 +163,7 @@ def test_loss_and_gradient_of_the_original(setting, form, dtype, suffix, grad, r
     else:
         # An identity as the output layer makes the scores the hidden states.
         identity = torch.eye(scores.shape[1], dtype=dtype)
-        loss = fused_kd_loss(scores, identity, data["target"], *soft, chunk_rows=7, **options).loss
+        loss = fused_kd_loss(scores, identity, data["target"], *soft, block_rows=7, **options).loss
     assert len(scores) == case["n_nonpad"]
     assert loss.item() == pytest.approx(case[f"loss_sum_{suffix}"], rel=rel)
     normalised = loss / case["n_nonpad"]
@@ -216,12 +216,12 @@ OBJECTIVES = [
 
 
 @pytest.mark.parametrize("options", OBJECTIVES)
-@pytest.mark.parametrize("chunk_rows", [5, 17, 64])
-def test_fused_equals_plain_in_float32(options, chunk_rows):
+@pytest.mark.parametrize("block_rows", [5, 17, 64])
+def test_fused_equals_plain_in_float32(options, block_rows):
     hidden, weight, *rest = _case(17, 24, 4099, 8)
     plain = kd_loss(hidden @ weight.T, *rest, **options)
     expected = torch.autograd.grad(plain / 17, [hidden, weight])
-    sums = fused_kd_loss(hidden, weight, *rest, chunk_rows=chunk_rows, **options)
+    sums = fused_kd_loss(hidden, weight, *rest, block_rows=block_rows, **options)
     assert sums.loss.item() == pytest.approx(plain.item(), rel=1e-5)
     for actual, wanted in zip(torch.autograd.grad(sums.loss / 17, [hidden, weight]), expected, strict=True):
         torch.testing.assert_close(actual, wanted, rtol=1e-5, atol=1e-5 * wanted.abs().max().item())
@@ -231,7 +231,7 @@ def test_fused_equals_plain_in_float32(options, chunk_rows):
 def test_fused_gradient_by_finite_differences(options):
     hidden, weight, *rest = _case(3, 4, 11, 3, dtype=torch.float64)
     assert torch.autograd.gradcheck(
-        lambda h, w: fused_kd_loss(h, w, *rest, chunk_rows=2, **options).loss, (hidden, weight)
+        lambda h, w: fused_kd_loss(h, w, *rest, block_rows=2, **options).loss, (hidden, weight)
     )
 
 
@@ -247,7 +247,7 @@ def test_fused_in_bf16_stays_within_its_rounding(options):
     hidden, weight, *rest = _case(96, 64, 1031, 8, seed=3)
     plain = kd_loss(hidden @ weight.T, *rest, **options)
     expected = torch.autograd.grad(plain, [hidden, weight])
-    sums = fused_kd_loss(hidden, weight, *rest, matmul_dtype=torch.bfloat16, chunk_rows=40, **options)
+    sums = fused_kd_loss(hidden, weight, *rest, matmul_dtype=torch.bfloat16, block_rows=40, **options)
     assert sums.loss.dtype == torch.float32
     assert sums.loss.item() == pytest.approx(plain.item(), rel=1e-3)
     for actual, wanted in zip(torch.autograd.grad(sums.loss, [hidden, weight]), expected, strict=True):
@@ -258,8 +258,8 @@ def test_fused_in_bf16_stays_within_its_rounding(options):
 def test_fused_ignores_autocast_and_takes_bf16_hidden_states():
     hidden, weight, *rest = _case(9, 16, 64, 4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = fused_kd_loss(hidden, weight, *rest, alpha=0.5, chunk_rows=4)
-    outside = fused_kd_loss(hidden, weight, *rest, alpha=0.5, chunk_rows=4)
+        inside = fused_kd_loss(hidden, weight, *rest, alpha=0.5, block_rows=4)
+    outside = fused_kd_loss(hidden, weight, *rest, alpha=0.5, block_rows=4)
     assert torch.equal(inside.loss, outside.loss)
     half = hidden.detach().bfloat16().requires_grad_()
     fused_kd_loss(half, weight, *rest, alpha=0.5).loss.backward()
@@ -287,7 +287,7 @@ def test_likelihood_and_accuracy_do_not_depend_on_the_objective():
     nll, correct = _nll_and_correct(hidden, weight, targets)
     assert correct >= 14
     for options in OBJECTIVES:
-        sums = fused_kd_loss(hidden, weight, targets, *soft, chunk_rows=16, **options)
+        sums = fused_kd_loss(hidden, weight, targets, *soft, block_rows=16, **options)
         assert isinstance(sums, LossSums)
         assert sums.nll.item() == pytest.approx(nll, rel=1e-5)
         assert sums.correct.item() == correct
@@ -298,7 +298,7 @@ def test_likelihood_and_accuracy_do_not_depend_on_the_objective():
 def test_sums_without_gradients_are_plain_cross_entropy():
     hidden, weight, targets, *_ = _case(33, 8, 21, 4)
     with torch.no_grad():
-        sums = fused_kd_loss(hidden, weight, targets, alpha=0.0, chunk_rows=10)
+        sums = fused_kd_loss(hidden, weight, targets, alpha=0.0, block_rows=10)
     nll, correct = _nll_and_correct(hidden, weight, targets)
     assert (sums.nll.item(), sums.correct.item()) == (pytest.approx(nll, rel=1e-5), correct)
     assert not sums.nll.requires_grad
