@@ -65,9 +65,8 @@ def make_parser() -> argparse.ArgumentParser:
     for name, module_name in COMMANDS.items():
         module = import_module(f"bertkd_ray.cli.{module_name}")
         help = f"stage {list(STAGES).index(name)}: {STAGES[name].summary}" if name in STAGES else module.HELP
-        command = subparsers.add_parser(
-            name, help=help, description=help, epilog=module.EPILOG, formatter_class=formatter
-        )
+        texts = {"help": help, "description": help, "epilog": module.EPILOG}
+        command = subparsers.add_parser(name, **texts, formatter_class=formatter)
         module.add_options(command)
         command.set_defaults(call=module.call, error=command.error)
     return parser

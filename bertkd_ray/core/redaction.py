@@ -12,6 +12,7 @@ _ODD_PASSWORD = re.compile(
 _AFTER_SCHEME = re.compile(r"(?<=://)[^\s\"'<>]*[^\s\"'<>:;,.)\]}]")  # a sentence's punctuation is not the URI's
 _QUERY_VALUE = re.compile(r"(?<=[?&])([^=&#]+)=([^&#]*)")
 _SECRET_VALUE = re.compile(r"[?&#]([^=&#]*(?:pass|secret|token|key|sig|cred)[^=&#]*)=([^&#]*)", re.IGNORECASE)
+_PLACEHOLDER = re.compile(r"\$\{[^}]*\}")
 _HARMLESS = frozenset({"endpoint_override", "region", "scheme"})  # without them the redacted URI cannot be opened
 _SHORTEST_SECRET = 3  # shorter ones are parts of ordinary words
 _HIDDEN = "***"
@@ -28,6 +29,15 @@ def redacted(text: str, *, secrets_of: str = "") -> str:
     for secret in _secrets(secrets_of):
         text = text.replace(secret, _HIDDEN)
     return text
+
+
+def has_credentials(text: str) -> bool:
+    """Whether a URI of the text has a password, a user but `git`, or a secret in its query; `${…}` is none."""
+    text = _PLACEHOLDER.sub("", text)
+    uris = _AFTER_SCHEME.findall(text)
+    secrets = {secret for uri in uris for _, secret in _SECRET_VALUE.findall(uri)}
+    secrets |= {_credentials(uri).rpartition(":")[2] for uri in uris}
+    return _ODD_PASSWORD.search(text) is not None or not secrets <= {"", "git"}
 
 
 def escape_controls(text: str) -> str:

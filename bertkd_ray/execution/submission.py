@@ -29,7 +29,7 @@ from bertkd_ray.config.study import load_study
 from bertkd_ray.core.console import human_bytes, log
 from bertkd_ray.core.environment import default_variables
 from bertkd_ray.core.errors import ReportedError, UserError, one_line
-from bertkd_ray.core.redaction import redacted
+from bertkd_ray.core.redaction import has_credentials, redacted
 from bertkd_ray.tracking.interface import NO_TRACKING
 
 if TYPE_CHECKING:
@@ -42,20 +42,22 @@ _ANSWER_SECONDS = 10.0
 _POLL_SECONDS = 0.5
 _LONGEST_REASON = 300
 # Files that hold passwords, tokens and private keys, by their names.
+_BACKUP = r"(~|\.(bak|backup|old|orig|save|swp|\d+))?"
 _SECRET = re.compile(
-    r"(.*/)?(\.env(\..+)?|.+\.env|\.envrc|.+\.(pem|key|p12|pfx|jks|keystore|ppk|kdbx)|id_(rsa|dsa|ecdsa|ed25519)(_sk)?"
+    r"(.*/)?(\.env([-_.].+)?|.+\.env|\.envrc|.+\.(pem|key|p12|pfx|jks|keystore|ppk|kdbx)|id_(rsa|dsa|ecdsa|ed25519)(_sk)?"
     r"|(aws_?)?credentials(\..+)?|.+[-_]credentials\.json|client_secret.*\.json|service[-_]account.*\.json"
-    r"|\.?secrets?(\.(ya?ml|json|toml|ini|env|txt))?|[._]netrc"
+    r"|\.?secrets?(\.(ya?ml|json|toml|ini|env|txt))?|[._]?netrc(\.txt)?|kaggle\.json|\.\w+_history|access_tokens\.db"
     r"|\.(pgpass|pypirc|npmrc|git-credentials|htpasswd|dockercfg|s3cfg|boto|databrickscfg|vault-token|my\.cnf)"
     r"|(.+\.)?kubeconfig(\.ya?ml)?|rclone\.conf|\.?((auth|hf)_)?token|\.docker/config\.json|\.(kube|aws)/config"
-    r"|(.*accesskeys|rootkey)\.csv|.+\.tfstate|pip\.conf|auth\.json|gh/hosts\.yml|msal_token_cache\..+|\.mylogin\.cnf"
-    r"|\.?huggingface/(stored_)?tokens?)(~|\.(bak|backup|old|orig|save|swp|\d+))?",
+    r"|(.*accesskeys|rootkey)\.csv|.+\.tf(state|vars)|pip\.conf|auth\.json|gh/hosts\.yml|msal_token_cache\..+|\.mylogin\.cnf"
+    r"|\.?huggingface/(stored_)?tokens?)" + _BACKUP,
     re.IGNORECASE,
 )
 _PRIVATE_KEY = re.compile(rb'(^|"private_key"\s*:\s*")[\s\xef\xbb\xbf]*-----BEGIN [A-Z ]*PRIVATE KEY', re.MULTILINE)
-_CONFIGURATION = re.compile(r"(.*/)?(config|.+\.(ya?ml|json|toml|ini|cfg|conf))", re.IGNORECASE)
-_PASSWORD = re.compile(rb"://[^\s/@:]*:[^\s/@${<]+@")
-_LOOKED_AT = 1 << 16
+_OF_SETTINGS = re.compile(
+    rf"(?i)(.*/)?(config|\.(gitmodules|condarc)|.+\.(ya?ml|json|toml|ini|cfg|conf|sh|ipynb)|requirements.*\.txt){_BACKUP}"
+)
+_BYTES_READ = 1 << 20
 _EXAMPLE = re.compile(r".+\.(example|sample|template|dist|py)", re.IGNORECASE)
 
 
@@ -233,17 +235,13 @@ def packed(working_dir: str, excludes: list[str]) -> Iterator[tuple[Path, set[st
             names = {name for name in archive.namelist() if not name.endswith("/")}
             secret = next((name for name in sorted(names) if _is_secret(archive, name, Path(working_dir))), None)
         # Whoever may see the job can fetch its package.
+        where, fix = f"--working-dir {working_dir}", "name it in .rayignore, or move it away"
         if secret is not None:
-            raise UserError(
-                f"--working-dir {working_dir}: {secret} looks like a secret and would travel with the job; "
-                "name it in .rayignore, or move it away"
-            )
+            raise UserError(f"{where}: {secret} looks like a secret and would travel with the job; {fix}")
         root = Path(working_dir).resolve()
-        outside = next((name for name in sorted(names) if not (root / name).resolve().is_relative_to(root)), None)
-        if outside is not None:
+        if outside := [name for name in names if not (root / name).resolve().is_relative_to(root)]:
             raise UserError(
-                f"--working-dir {working_dir}: {outside} is behind a link that leads out of it, and would travel with "
-                "the job; name it in .rayignore, or put a copy in its place"
+                f"{where}: {min(outside)} is behind a link that leads out of it, and would travel too; {fix}"
             )
         if (size := path.stat().st_size) >= GCS_STORAGE_MAX_SIZE:
             raise UserError(
@@ -259,8 +257,9 @@ def _is_secret(archive: zipfile.ZipFile, name: str, working_dir: Path) -> bool:
     if any(_SECRET.fullmatch(name) and not _EXAMPLE.fullmatch(name) for name in names):
         return True
     with archive.open(name) as file:
-        begins = file.read(_LOOKED_AT)
-    return bool(_PRIVATE_KEY.search(begins) or (_CONFIGURATION.fullmatch(name) and _PASSWORD.search(begins)))
+        begins = file.read(_BYTES_READ)
+    settings = begins.decode(errors="ignore") if _OF_SETTINGS.fullmatch(name) else ""
+    return _PRIVATE_KEY.search(begins) is not None or has_credentials(settings)
 
 
 def _connect(address: str | None) -> JobSubmissionClient:
@@ -287,9 +286,8 @@ def _connect(address: str | None) -> JobSubmissionClient:
 @contextmanager
 def _server_errors(address: str | None) -> Iterator[None]:
     """A job server that does not answer, or answers no, is one line."""
-    server = (
-        f"--address {address}" if address else "the cluster (RAY_API_SERVER_ADDRESS, RAY_ADDRESS or this machine's)"
-    )
+    otherwise = "the cluster (RAY_API_SERVER_ADDRESS, RAY_ADDRESS or this machine's)"
+    server = f"--address {address}" if address else otherwise
     try:
         yield
     except Exception as error:

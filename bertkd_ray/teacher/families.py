@@ -76,9 +76,8 @@ _PARAMETERS: dict[str, tuple[tuple[str, str], ...]] = {
 }
 """Rewritings of parameter names, applied in this order."""
 
-_WORDS, _TOKEN_TYPES, _TASKS = (
-    f"bert.embeddings.{name}_embeddings.weight" for name in ("word", "token_type", "task_type")
-)
+_EMBEDDINGS = ("word", "token_type", "task_type")
+_WORDS, _TOKEN_TYPES, _TASKS = (f"bert.embeddings.{name}_embeddings.weight" for name in _EMBEDDINGS)
 
 
 def as_bert_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from bertkd_ray.translation.lines import Engine, LineSettings, LineTranslator
 
 SETTINGS = "translation.json"
 """The file of an export with its `LineSettings`."""
+_UNKNOWN_TEXT = "taken for a model of raw text and of no known language"
 
 
 def settings_of(lineage: Lineage, config: Config | None = None) -> LineSettings:
@@ -32,7 +33,9 @@ def settings_of(lineage: Lineage, config: Config | None = None) -> LineSettings:
     differ.
     """
     tree: dict[str, Any] = {"positions": lineage.student.read_json(MODEL, "config.json")["max_position_embeddings"]}
-    if lineage.corpus is not None:
+    if lineage.corpus is None:
+        log(f"{lineage.student.display_uri}: {_UNKNOWN_TEXT}, since its corpus is not beside it")
+    else:
         tree |= {key: lineage.corpus.info[key] for key in ("src_lang", "tgt_lang", "text")}
         tree["max_tokens"] = lineage.corpus.config["max_side_tokens"]
     tree["precision"] = lineage.student.config["precision"]
@@ -112,6 +115,7 @@ def _settings_in(directory: Path) -> LineSettings:
     """The settings of an export, else the defaults for a student's model directory."""
     if (directory / SETTINGS).is_file():
         return validated(LineSettings, read_json_object(directory / SETTINGS), str(directory / SETTINGS))
+    log(f"{directory}: {_UNKNOWN_TEXT}, since it is no export and no artifact")
     return LineSettings(positions=student_config(directory)["max_position_embeddings"])
 
 

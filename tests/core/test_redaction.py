@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from bertkd_ray.core.redaction import redacted
+from bertkd_ray.core.redaction import has_credentials, redacted
 
 
 @pytest.mark.parametrize(
@@ -108,3 +108,35 @@ def test_secrets_that_a_library_repeats():
     assert redacted("token@x", secrets_of="https://token@x") == "***@x"
     # Parts of words are no secrets.
     assert redacted("a b", secrets_of="https://u:a@x") == "a b"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "uri: https://bob:pa$$w0rd1@host",
+        "uri: https://bob:pa{w0rd@host",
+        "uri: s3://AKIA:se/cret@bucket",
+        "uri: 'https://bob:a b@host'",
+        "uri: https://ghp_0123@host",
+        "storage: s3://bucket/x?access_key=A&secret_key=B",
+        "archive: https://host/x.tgz?sig=abc",
+    ],
+)
+def test_credentials_of_an_address_are_known(text):
+    assert has_credentials(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "uri: https://${USER}:${PASSWORD:?set it}@host",
+        "uri: postgresql://mlflow:${PASSWORD}@host/mlflow",
+        "git+ssh://git@github.com/a/b",
+        "https://registry.example/@scope/name",
+        "https://host/x?raw=true",
+        "https://host:8080/x; write to a@b.example",
+        "s3://bucket/x?region=eu",
+    ],
+)
+def test_an_address_without_a_secret_has_no_credentials(text):
+    assert not has_credentials(text)

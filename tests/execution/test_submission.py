@@ -238,6 +238,11 @@ SECRETS = [
     "terraform.tfstate.backup",
     ".azure/msal_token_cache.json",
     ".mylogin.cnf",
+    ".env-local",
+    "kaggle.json",
+    "prod.tfvars",
+    ".bash_history",
+    "netrc.txt",
     "service-account.json",
     "secrets.yaml",
     ".netrc",
@@ -299,6 +304,10 @@ def test_a_configuration_with_the_password_of_an_address_stays_here(project):
     (project / "d.yaml").write_text("tracking: {uri: 'https://bob:pw@server'}\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"d\.yaml looks like a secret"), packed(".", []):
         pytest.fail("it was packed")
+    (project / "d.yaml").rename(project / "d.yaml~")
+    with pytest.raises(UserError, match=r"d\.yaml~ looks like a secret"), packed(".", []):
+        pytest.fail("it was packed")
+    (project / "d.yaml~").unlink()
     (project / "d.yaml").write_text("tracking: {uri: 'https://${USER}:${PASSWORD}@server'}\n", encoding="utf-8")
     (project / "README.md").write_text("ssh://git:pw@server is no way to write it", encoding="utf-8")
     with packed(".", []) as (_, names):
