@@ -68,8 +68,8 @@ class SplitFiles(Section):
                 raise ValueError(f"{key}: the columns of a TSV are counted from 0, got {column!r}")
             if self.form != "tsv" and not isinstance(column, str):
                 raise ValueError(f"{key}: the columns of {self.form} have names, got {column!r}")
-        if self.src_column is not None and self.src_column == self.tgt_column:
-            raise ValueError(f"src_column and tgt_column are the same, {self.src_column!r}; name both sides")
+        if len(both := {*self.columns("src", "tgt")}) == 1:
+            raise ValueError(f"src_column and tgt_column are the same, {both.pop()!r}; name both sides")
         return self
 
     def paths(self) -> list[tuple[str, str]]:

@@ -14,7 +14,6 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from bertkd_ray.config.config import Config
-from bertkd_ray.config.corpus import CorpusConfig
 from bertkd_ray.config.loading import config_of, load_config, override, read_override, read_tree
 from bertkd_ray.config.section import Location, Name, Section, dotted, set_key
 from bertkd_ray.config.validation import validated
@@ -192,7 +191,7 @@ def _settings_that_count(config: Config) -> dict[str, Any]:
 
 def _require_same_held_out(arms: dict[str, Config], path: str | Path) -> None:
     """Refuses arms that differ in what pairs are held out for valid or test, of which scores would not compare."""
-    (first, held_out), *others = ((arm, _held_out_by(config.corpus)) for arm, config in arms.items())
+    (first, held_out), *others = ((arm, _held_out_by(config)) for arm, config in arms.items())
     for arm, of_arm in others:
         for key, value in of_arm.items():
             if value != held_out[key]:
@@ -203,17 +202,18 @@ def _require_same_held_out(arms: dict[str, Config], path: str | Path) -> None:
                 )
 
 
-def _held_out_by(corpus: CorpusConfig) -> dict[str, Any]:
+def _held_out_by(config: Config) -> dict[str, Any]:
     """The keys of arms that decide which pairs are held out; none where no split is.
 
-    A weight repeats pairs of train alone, but one below 1 takes pieces from the vocabulary, by which long pairs are
-    dropped. Equal sentences are held out together: none overlaps with a test set that is held out too.
+    The BERT and a weight below 1 decide the vocabulary, by which long pairs are dropped; a larger one repeats pairs.
+    Equal sentences are held out together: none overlaps with a test set that is held out too.
     """
-    if not corpus.held_out():
+    if not (corpus := config.corpus).held_out():
         return {}
     train = [files.model_copy(update={"weight": min(files.weight, 1.0)}) for files in corpus.sources("train")]
     clean = corpus.clean.model_dump(exclude={"test_overlap"} if corpus.test and corpus.test.held_out else None)
-    return {"corpus.train": train, **{f"corpus.clean.{key}": value for key, value in clean.items()}}
+    rules = {f"corpus.clean.{key}": value for key, value in clean.items()}
+    return {"teacher.model": config.teacher.model, "corpus.train": train, **rules}
 
 
 def _control(settings: StudyConfig, arms: dict[str, Config], path: str | Path) -> str:

@@ -9,7 +9,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 import yaml
 from pyarrow import fs
 
+from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import UserError, one_line
 from bertkd_ray.core.timeouts import call_with_timeout
 from bertkd_ray.corpus.readers import MAX_LINE_BYTES, PAIRS, content_hash, locate, stored_hash, unreadable_error
@@ -153,7 +153,7 @@ def _is_hashed(file: Path, directory: Path) -> bool:
 
 def _parquet_files(path: str) -> tuple[fs.FileSystem, list[str]]:
     """A filesystem, and the names of the files in it that `path` stands for; at least one."""
-    before, star, after = path.partition("*")
+    before, star, _ = path.partition("*")
     base = before[: before.rfind("/") + 1] or "." if star else path
     try:
         filesystem, inner, kind = call_with_timeout(lambda: locate(base))
@@ -166,12 +166,8 @@ def _parquet_files(path: str) -> tuple[fs.FileSystem, list[str]]:
         raise unreadable_error(path, error) from error
     below = {info.path[len(inner.rstrip("/")) + 1 :]: info.path for info in infos if info.type == fs.FileType.File}
     if star:
-        pattern = (before[before.rfind("/") + 1 :] + star + after).split("/")
-        names = [
-            name
-            for inner, name in below.items()
-            if len(parts := inner.split("/")) == len(pattern) and all(map(fnmatchcase, parts, pattern))
-        ]
+        pattern = re.compile(re.escape(path[before.rfind("/") + 1 :]).replace(r"\*", "[^/]*"))
+        names = [name for inner, name in below.items() if pattern.fullmatch(inner)]
     else:
         hidden = re.compile(r"(^|/)[_.]")
         names = [name for inner, name in below.items() if inner.endswith(".parquet") and not hidden.search(inner)]
@@ -248,4 +244,7 @@ def _text(table: pa.Table, column: str, where: str, first_row: int) -> pa.String
     except pa.ArrowInvalid:
         rows = f"rows {first_row} to {first_row + len(values) - 1}"
         raise UserError(f"{where}: column {column} is not UTF-8 in one of {rows}; write it again") from None
-    return pc.if_else(pc.greater(pc.binary_length(values), MAX_LINE_BYTES), "", values).cast(pa.string())
+    too_long = pc.greater(pc.binary_length(values), MAX_LINE_BYTES)
+    if pc.any(too_long).as_py():
+        log(f"warning: {where}: values over {MAX_LINE_BYTES:,} bytes are read as empty: {too_long.true_count}")
+    return pc.if_else(too_long, "", values).cast(pa.string())

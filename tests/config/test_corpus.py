@@ -88,3 +88,5 @@ def test_the_embedded_corpus_has_its_own_languages():
 def test_one_column_is_not_both_sides():
     with pytest.raises(ValidationError, match="src_column and tgt_column are the same, 1; name both sides"):
         SplitFiles(tsv="x", src_column=1, tgt_column=1)
+    with pytest.raises(ValidationError, match="src_column and tgt_column are the same, 1; name both sides"):
+        SplitFiles(tsv="x", src_column=1)  # beside the default of the other side

@@ -171,6 +171,15 @@ def test_arms_hold_out_the_same_pairs(load, valid, test, keys, key):
     )
 
 
+def test_another_bert_holds_out_other_pairs(load):
+    tree = of_two_corpora(FILES, SHARE)
+    tree["arms"]["other"] = {"teacher.model": "another"}
+    with pytest.raises(UserError, match=r"arms.other: teacher.model is not that of arms.control, so that other pairs"):
+        load(tree)
+    tree["overrides"]["corpus"]["test"] = FILES
+    assert load(tree)
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [

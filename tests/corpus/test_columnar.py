@@ -50,6 +50,13 @@ def test_a_file_a_directory_and_a_pattern(tmp_path: Path, scheme: str) -> None:
     )
 
 
+def test_of_a_pattern_only_the_star_means_others(tmp_path: Path) -> None:
+    for number, name in enumerate(("p[1]-0.parquet", "p1-0.parquet", "p?-0.parquet")):
+        write(tmp_path / name, ROWS[number : number + 1])
+    assert pairs_of(read_parquet(f"{tmp_path}/p[1]-*.parquet")) == PAIRS[:1]
+    assert pairs_of(read_parquet(f"{tmp_path}/p?-*.parquet")) == PAIRS[2:3]
+
+
 def test_a_pattern_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "a.parquet", ROWS)
     monkeypatch.chdir(tmp_path)
@@ -203,7 +210,7 @@ def test_names_with_dots_and_names_that_stand_twice(tmp_path: Path) -> None:
     assert error_message(read_parquet(path)) == f"{path}: 2 columns are called src; rename all but one"
 
 
-def test_text_that_is_not_utf8_and_text_that_is_too_long(tmp_path: Path) -> None:
+def test_text_that_is_not_utf8_and_text_that_is_too_long(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values = pa.array([b"good", b"b\xffd"], pa.binary())
     wrong = pa.StringArray.from_buffers(2, *values.buffers()[1:])
     path = write(tmp_path / "a", pa.table({"src": wrong, "tgt": ["x", "y"]}))
@@ -212,6 +219,7 @@ def test_text_that_is_not_utf8_and_text_that_is_too_long(tmp_path: Path) -> None
     longest = "x" * MAX_LINE_BYTES
     path = write(tmp_path / "b", [{"src": longest, "tgt": longest + "x"}])
     assert pairs_of(read_parquet(path)) == [(longest, "")]
+    assert f"warning: {path}: values over 262,144 bytes are read as empty: 1" in capsys.readouterr().err
 
 
 def test_hidden_files_of_a_directory_do_not_enter(dataset: str) -> None:
