@@ -38,16 +38,18 @@ def table_of(artifact: bertkd.Artifact, below: str, rows: int = 64) -> pa.Table:
 # %% [markdown]
 # ## 1. The corpus
 #
-# Two line-aligned files a split. Here they are written from the embedded demo corpus; yours go into the same place. A
-# `Config` is what a YAML file holds; every key has a default, the paper's (`docs/reference/configuration.md`).
+# Two line-aligned files a split. Here they are written from the embedded demo corpus; for text of your own leave the
+# loop out, and let `TEXT` be its directory. A `Config` is what a YAML file holds; every key has a default, the paper's
+# (`docs/reference/configuration.md`).
 
 # %%
 SIZES = {"train": PAIRS, "valid": PAIRS // 10, "test": PAIRS // 5}
-DIRECTORY.mkdir(exist_ok=True)
+TEXT = DIRECTORY / "demo"
+TEXT.mkdir(parents=True, exist_ok=True)
 for split, pairs in bertkd.demo_pairs().items():
     for side, language in enumerate(("de", "en")):
         lines = [pair[side] + "\n" for pair in pairs[: SIZES[split]]]
-        (DIRECTORY / f"{split}.{language}").write_text("".join(lines), encoding="utf-8")
+        (TEXT / f"{split}.{language}").write_text("".join(lines), encoding="utf-8")
 
 config = bertkd.Config.model_validate(
     {
@@ -57,7 +59,7 @@ config = bertkd.Config.model_validate(
         "tracking": "none",
         "cpus_per_worker": 1,
         "corpus": {
-            "directory": str(DIRECTORY),
+            "directory": str(TEXT),
             **{split: {"src": f"{split}.de", "tgt": f"{split}.en"} for split in SIZES},
         },
         "teacher": {
@@ -245,4 +247,4 @@ print(bertkd.comparison_text(comparison))
 # %% [markdown]
 # After 300 updates this teacher knows two masked words of three, which is too little to learn from: its student has
 # 11.1 BLEU, the control 12.6. With the 4,000 pairs and 1,000 updates of `configs/demo.yaml`, and 2,000 of the students,
-# the distilled one is a point ahead (README). Raise `STEPS` and `PAIRS`, or put your own text into `DIRECTORY`.
+# the distilled one is a point ahead (README). Raise `STEPS` and `PAIRS`, or take text of your own (step 1).
