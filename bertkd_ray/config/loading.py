@@ -1,6 +1,7 @@
 """A configuration from a YAML file and `section.key=value` overrides."""
 
 from copy import deepcopy
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,8 @@ def _parse_yaml(text: str) -> Any:
     Raises yaml.YAMLError for what is not YAML, asks for an object of another type, holds itself, has 100,000 values
     once its aliases are written out, or a key twice, of which PyYAML would take the last; ValueError for no date.
     """
-    # Derived from the safe loader, as `yaml.safe_load` is.
-    loader = _Loader(text)
+    # Derived from the safe loader. Of a stream it shows no excerpt: of half an address a password would not be hidden.
+    loader = _Loader(StringIO(text))
     # At once, not layer by layer: so a mapping that holds itself is found and refused.
     loader.deep_construct = True
     try:

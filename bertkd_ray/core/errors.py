@@ -45,8 +45,8 @@ class DamagedCheckpointError(ReportedError):
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message without line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """An error's message without line breaks and credentials, of which a part would be left where it is cut off."""
+    return redacted(" ".join(str(error).split())) or type(error).__name__
 
 
 @contextmanager
@@ -62,9 +62,9 @@ def unreadable_as_user_error(path: Path) -> Iterator[None]:
 
 
 def brief_repr(value: object) -> str:
-    """A value for a message, cut off where it is long."""
+    """A value for a message, cut off where it is long; credentials are hidden first, or a part might be left."""
     try:
-        text = repr(value)
+        text = redacted(repr(value))
     except ValueError:
         # Python refuses to write out whole numbers of thousands of digits.
         return "a number with very many digits"

@@ -287,3 +287,23 @@ def test_a_file_that_cannot_be_read(tmp_path):
     latin.write_bytes("name: Käse\n".encode("latin-1"))
     with pytest.raises(UserError, match=r"latin\.yaml: not YAML: 'utf-8' codec can't decode byte 0xe4"):
         load_config(latin)
+
+
+_URI = "https://the-long-name-of-a-user-of-this-server:hunter2secret@mlflow"
+
+
+@pytest.mark.parametrize(
+    ("text", "override"),
+    [
+        (f"tracking: {{uri: {_URI}, experiment: [a}}}}\n", None),
+        ("name: x\n", f"tracking={{uri: {_URI}}}}}"),
+        ("name: x\n", f"tracking.experiment=[https://bob:{'hunter2secret' * 40}@mlflow]"),
+        ("name: x\n", f"https://bob:{'hunter2secret' * 40}@mlflow"),
+    ],
+)
+def test_no_excerpt_and_no_shortened_value_shows_a_part_of_a_password(tmp_path, text, override):
+    path = tmp_path / "c.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as refused:
+        load_config(path, [override] if override else [])
+    assert "hunter2" not in str(refused.value)
