@@ -181,7 +181,7 @@ class TranslateConfig(Section):
 
     beam: int = Field(5, ge=1, le=1000)
     """Beam size; 1 is greedy."""
-    length_penalty: float = Field(0.6, ge=0, le=100)
+    length_penalty: float = Field(0.6, ge=0, le=10)
     """Exponent of the GNMT penalty ((5 + length) / 6)^x."""
     n_best: int = Field(1, ge=1, le=1000)
     """Hypotheses kept a sentence; at most `beam`."""

@@ -32,7 +32,7 @@ from bertkd_ray.corpus.readers import stored_hash
 _BLOCK = 1 << 18
 _TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 _RANGE_NOT_SATISFIABLE = 416
-_LONGEST_PAUSE = 60.0
+_LONGEST_PAUSE, _LONGEST_NAME = 60.0, 200
 
 
 def fetch(
@@ -240,7 +240,7 @@ def _file_name(url: str) -> str:
     if not is_plain or "@" in parts.netloc:
         raise UserError(f"{redacted(url)}: give a path, or an http:// or https:// address without user and password")
     name = unquote(parts.path).rsplit("/", 1)[-1]
-    if name in ("", ".", "..") or "\0" in name:
+    if name in ("", ".", "..") or "\0" in name or len(name.encode()) > _LONGEST_NAME:
         raise UserError(f"{redacted(url)}: names no file; give the address of the file itself")
     return name
 

@@ -55,7 +55,7 @@ class LineSettings(Section):
     """Position embeddings of the model: tokens a side, `</s>` included."""
     beam: int = Field(5, ge=1, le=1000)
     """Beam size; 1 is greedy."""
-    length_penalty: float = Field(0.6, ge=0, le=100)
+    length_penalty: float = Field(0.6, ge=0, le=10)
     """Exponent of the GNMT penalty."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
     """Precision of a model of PyTorch, as the configuration's key; auto: bf16 where the hardware multiplies it."""

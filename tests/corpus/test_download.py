@@ -396,7 +396,7 @@ def test_only_web_addresses(tmp_path, url):
     assert "http://" in error_message(lambda: fetch(url, tmp_path))
 
 
-@pytest.mark.parametrize("path", ["", "/", "/a/", "/a/..", "/a/%2e%2e", "/a%2f"])
+@pytest.mark.parametrize("path", ["", "/", "/a/", "/a/..", "/a/%2e%2e", "/a%2f", f"/{'x' * 300}"])
 def test_an_address_must_name_a_file(tmp_path, path):
     assert "no file" in error_message(lambda: fetch(f"http://127.0.0.1:9{path}", tmp_path))
 
