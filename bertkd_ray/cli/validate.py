@@ -31,8 +31,7 @@ def call(options: Namespace) -> int:
 
     if options.config is None:
         count, problems = check_store(options.artifacts)
-        noun = "artifact" if count == 1 else "artifacts"
-        text = "\n".join(problems) or f"ok  {count} {noun}, every file as its manifest says"
+        text = "\n".join(problems) or f"ok  {count} artifact{'s' * (count != 1)}, every file as its manifest says"
         print_result(options, {"artifacts": count, "problems": problems}, text)
         return 2 if problems else 0
     lines = []

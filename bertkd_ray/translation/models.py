@@ -23,7 +23,6 @@ from bertkd_ray.translation.lines import Engine, LineSettings, LineTranslator
 
 SETTINGS = "translation.json"
 """The file of an export with its `LineSettings`."""
-_UNKNOWN_TEXT = "taken for a model of raw text and of no known language"
 
 
 def settings_of(lineage: Lineage, config: Config | None = None) -> LineSettings:
@@ -34,7 +33,7 @@ def settings_of(lineage: Lineage, config: Config | None = None) -> LineSettings:
     """
     tree: dict[str, Any] = {"positions": lineage.student.read_json(MODEL, "config.json")["max_position_embeddings"]}
     if lineage.corpus is None:
-        log(f"{lineage.student.display_uri}: {_UNKNOWN_TEXT}, since its corpus is not beside it")
+        log(f"{lineage.student.display_uri}: its corpus is not beside it; taken for a model of raw text")
     else:
         tree |= {key: lineage.corpus.info[key] for key in ("src_lang", "tgt_lang", "text")}
         tree["max_tokens"] = lineage.corpus.config["max_side_tokens"]
@@ -94,7 +93,10 @@ def open_translator(
             f"{location}: there is no such directory; give a student artifact, its model directory, an export, or a "
             "CONFIG.yaml"
         )
-    return _translator(directory, _settings_in(directory), *options)
+    translator = _translator(directory, _settings_in(directory), *options)
+    if not (directory / SETTINGS).exists():
+        log(f"{directory}: is no export and no artifact; taken for a model of raw text")
+    return translator
 
 
 def _translator(
@@ -115,7 +117,6 @@ def _settings_in(directory: Path) -> LineSettings:
     """The settings of an export, else the defaults for a student's model directory."""
     if (directory / SETTINGS).is_file():
         return validated(LineSettings, read_json_object(directory / SETTINGS), str(directory / SETTINGS))
-    log(f"{directory}: {_UNKNOWN_TEXT}, since it is no export and no artifact")
     return LineSettings(positions=student_config(directory)["max_position_embeddings"])
 
 

@@ -32,10 +32,12 @@ def exports(distilled, tmp_path_factory) -> dict[str, Path]:
     return found
 
 
-def test_settings_come_from_the_lineage(distilled):
+def test_settings_come_from_the_lineage(distilled, capsys):
     settings = settings_of(distilled)
     assert settings == LineSettings(src_lang="de", tgt_lang="en", max_tokens=100, positions=512, precision="float32")
+    assert capsys.readouterr().err == ""
     assert settings_of(replace(distilled, corpus=None)) == LineSettings(positions=512, precision="float32")
+    assert "its corpus is not beside it; taken for a model of raw text" in capsys.readouterr().err
 
 
 @pytest.mark.slow
