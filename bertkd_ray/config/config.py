@@ -155,7 +155,9 @@ class Config(Section):
         """The configuration of every arm: this one with the arm's overrides."""
         configs = {}
         for arm, overrides in self.arms.items():
-            tree = self.model_dump()
+            tree, keys = self.model_dump(), [key for key, _ in dotted(overrides)]
+            if twice := [key for key in keys if keys.count(key) > 1]:
+                raise UserError(f"arms.{arm}: {twice[0]} is there twice, dotted and nested; keep one")
             for key, value in dotted(overrides):
                 if key.split(".")[0] not in ("kd", "student"):
                     raise UserError(f"arms.{arm}: {key} is not a kd.* or student.* key; arms differ in those alone")

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from bertkd_ray.config.config import Config, tracking_section
-from bertkd_ray.config.section import set_key
+from bertkd_ray.config.section import dotted, set_key
 from bertkd_ray.config.validation import validated
 from bertkd_ray.core.errors import UserError, brief_repr
 from bertkd_ray.core.paths import expand_home
@@ -113,7 +113,12 @@ def override(tree: dict[str, Any], key: str, value: Any) -> None:
     if isinstance(tree.get("tracking"), str) and key.startswith("tracking."):
         tree["tracking"] = tracking_section(tree["tracking"])
     if key.startswith("arms."):
-        tree.setdefault("arms", deepcopy(Config.model_fields["arms"].default))
+        arms = tree.setdefault("arms", deepcopy(Config.model_fields["arms"].default))
+        _, arm, *below = key.split(".", 2)
+        # Its keys may be dotted or nested, and the last form of one counts.
+        if below and isinstance(arms, dict) and isinstance(arms.get(arm), dict):
+            arms[arm] = dict(dotted({**dict(dotted(arms[arm])), below[0]: value}))
+            return
     set_key(tree, key, value)
 
 

@@ -91,9 +91,7 @@ def translation_loss_panels(arms: Mapping[str, History]) -> list[Panel]:
 
     return [
         Panel("Translation loss, training", training, _summary(arms, curves.TRAIN_NLL, unit)),
-        _validation_panel(
-            "Translation loss, validation", arms, curves.VALID_NLL, unit, unit, finish=_add_perplexity_axis
-        ),
+        _validation_panel("Translation loss, validation", arms, curves.VALID_NLL, unit, unit, finish=_add_perplexity),
     ]
 
 
@@ -282,7 +280,7 @@ def _limit_to_trend(axes: Axes, histories: Sequence[History], key: str) -> None:
         axes.set_ylim(spread.min() - margin, spread.max() + margin)
 
 
-def _add_perplexity_axis(axes: Axes) -> None:
+def _add_perplexity(axes: Axes) -> None:
     """Perplexities on the right, at round values within the range of the losses on the left, while they have a name."""
     low, high = axes.get_ylim()
     if not axes.get_lines() or high > _LARGEST_NLL:

@@ -92,7 +92,7 @@ def _context(results: Results) -> dict[str, Any]:
         "rows": contents.score_rows(results) if results.arms else [],
         "samples": _samples(results),
         # The whole configuration without what is private.
-        "settings": redacted(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=100)),
+        "settings": redacted(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=10**9)),
         "splits": SPLITS,
         "teacher": results.stages.get(FINETUNE.name),
         "tiles": list(contents.tiles(results)),

@@ -88,7 +88,7 @@ def _train(job: TrainJob, context: TrainContext) -> None:
     )
     settings = TrainSettings.from_config(config, student, config.student_seed)
     trained = fit(task, groups, settings, context, precision)
-    model.load_state_dict(trained.weights)
+    model.eval().load_state_dict(trained.weights)
     # Of a mean of weights no checkpoint has the figures.
     validation = task.evaluate(context.world) if student.average > 1 else None
     if context.world.rank == 0:

@@ -50,8 +50,7 @@ def default_uri(storage: str) -> str:
     """The tracking URI where a configuration has none: MLFLOW_TRACKING_URI, as MLflow's own clients, else a local
     storage directory's `sqlite:///<absolute directory>/mlflow.db`.
 
-    Raises UserError for storage that is not a local directory, where an sqlite file cannot live, and where the file, or
-    the directory of artifacts beside it, is a link.
+    Raises UserError for storage that is not a local directory, where an sqlite file cannot live.
     """
     if named := os.environ.get("MLFLOW_TRACKING_URI"):
         return named
@@ -65,9 +64,5 @@ def default_uri(storage: str) -> str:
     if "?" in str(directory):
         raise UserError(
             f"tracking.uri: storage {storage} has a ?, which ends an address's path; rename it or set the key"
-        )
-    if link := next((path for path in (directory / "mlflow.db", directory / "mlruns") if path.is_symlink()), None):
-        raise UserError(
-            f"tracking.uri: {link} is a link, and runs would go to where it leads; set the key to that place"
         )
     return f"sqlite:///{directory.absolute() / 'mlflow.db'}"

@@ -40,6 +40,9 @@ def connect(uri: str) -> Any:
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     with store_errors(uri):
         if (file := sqlite_file(uri)) is not None:
+            mlruns = file.parent / "mlruns"
+            if link := next((path for path in (file, mlruns, *mlruns.glob("*")) if path.is_symlink()), None):
+                raise UserError(f"tracking.uri: {link} is a link, and runs would go to where it leads; name that place")
             _make_database(file)
         _check_database(uri)
         return MlflowClient(tracking_uri=uri, registry_uri=uri)

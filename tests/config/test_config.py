@@ -87,6 +87,15 @@ def test_an_arm_overridden_on_the_command_line_keeps_its_other_keys(load):
     control = load(tree, "arms.control.student.steps=7").arm_configs()["control"]
     assert (control.kd.alpha, control.kd.temperature, control.student.steps) == (0, 2.0, 7)
     assert load(tree, "arms.control.kd.alpha=0.3").arm_configs()["control"].kd.alpha == 0.3
+    tree["arms"] = {"control": {"kd": {"topk": 4}, "kd.alpha": 0.9}}
+    both = load(tree, "arms.control.kd.alpha=0.3").arm_configs()["control"]
+    assert (both.kd.alpha, both.kd.topk) == (0.3, 4)
+    assert load(tree, "arms.control.kd={alpha: 0.2}").arm_configs()["control"].kd.alpha == 0.2
+
+
+def test_a_key_of_an_arm_dotted_and_nested_is_refused(load):
+    with pytest.raises(UserError, match=r"arms.a: kd.alpha is there twice, dotted and nested; keep one"):
+        load({**DEMO, "arms": {"a": {"kd": {"alpha": 0.5}, "kd.alpha": 0.9}}})
 
 
 def test_extract_stores_what_the_arms_use_unless_told(load):

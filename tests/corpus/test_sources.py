@@ -131,7 +131,7 @@ def test_what_enters_the_fingerprint(tmp_path):
     one = print_of(forms["text"])
     others = [
         print_of(forms["tsv"]),
-        print_of({**forms["tsv"], "src_column": 0}),
+        print_of({**forms["tsv"], "src_column": 1}),
         print_of({**forms["text"], "weight": 2}),
         print_of([forms["text"], forms["text"]]),
         print_of(forms["text"], valid={"held_out": 0.1}),

@@ -67,7 +67,7 @@ def test_a_directory_with_a_question_mark_would_end_the_address(tmp_path):
 def test_a_link_in_a_store_leads_no_run_elsewhere(tmp_path, name):
     (tmp_path / name).symlink_to(tmp_path.parent)
     with pytest.raises(UserError, match=f"tracking.uri: {tmp_path / name} is a link, and runs would go to where it"):
-        default_uri(str(tmp_path))
+        open_tracker(default_uri(str(tmp_path)), "x")
 
 
 def test_a_run_is_found_again_by_key_and_parent(tracker: Any, client: Any) -> None:
