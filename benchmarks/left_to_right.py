@@ -116,7 +116,7 @@ def _memory(earlier: Path, scratch: str) -> Row:
 
 
 def _training(earlier: Path, scratch: str, updates: int, share: float) -> list[Row]:
-    """The earlier one's training, then ours for a share of its seconds, judged alike."""
+    """The earlier one's training, then ours for a share of its seconds, evaluated alike."""
     weights = {name: f"{scratch}/{name}.safetensors" for name in ("ours", "earlier")}
     with ExitStack() as stack:
         workers = _both(stack, earlier, scratch)
@@ -124,7 +124,7 @@ def _training(earlier: Path, scratch: str, updates: int, share: float) -> list[R
         probe = sorted(workers["ours"]("update")["seconds"] for _ in range(3))[1] / workers["ours"]("update")["amount"]
         ours = int(share * theirs / probe)
         spent = {"ours": workers["ours"]("train", updates=ours, weights=weights["ours"])["seconds"], "earlier": theirs}
-        valid = {name: workers["ours"]("judge", weights=path) for name, path in weights.items()}
+        valid = {name: workers["ours"]("evaluate", weights=path) for name, path in weights.items()}
     details = {"updates": {"earlier": updates, "ours": ours}, "valid": valid}
     return [
         _row("finetuning", "CPU seconds", [[spent[name]] for name in spent], "≤ 1/3", details),

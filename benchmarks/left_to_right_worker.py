@@ -74,7 +74,7 @@ class Worker:
         setting, corpus, teacher = self.setting, self.setting.corpus, self.setting.teacher
         config = setting.config
         if EARLIER:
-            from bertkd_ray.core.rejects import Limit  # type: ignore[import-not-found]
+            from bertkd_ray.core.rejects import Limit as ErrorBudget  # type: ignore[import-not-found]
 
             settings = {
                 "topk": TOPK,
@@ -82,9 +82,9 @@ class Worker:
                 "batch_tokens": config.extract.batch_tokens,
                 "precision": config.precision,
             }
-            limit = Limit("extract", 0.0, FRAGMENT_PAIRS)
+            budget = ErrorBudget("extract", 0.0, FRAGMENT_PAIRS)
             writer: Any = ShardWriter(
-                corpus.store.uri, _PLACE, _WORK, corpus.directory, teacher.directory, settings, limit
+                corpus.store.uri, _PLACE, _WORK, corpus.directory, teacher.directory, settings, budget
             )
             return writer, {"fragment": corpus.files("train/")[0]["path"], "shard": "part-000000.parquet"}
         from bertkd_ray.execution.dead_letters import ErrorBudget
@@ -130,7 +130,7 @@ class Worker:
         save_file({name: tensor.contiguous() for name, tensor in task.model.state_dict().items()}, weights)
         return {"seconds": seconds, "amount": updates}
 
-    def judge(self, weights: str) -> dict[str, float]:
+    def evaluate(self, weights: str) -> dict[str, float]:
         """Nats a position of the valid split, each position alone masked after its full left context: today's only."""
         task = self._task(1)
         task.model.load_state_dict(load_file(weights))
