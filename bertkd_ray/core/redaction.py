@@ -11,7 +11,7 @@ _ODD_PASSWORD = re.compile(
 )
 _AFTER_SCHEME = re.compile(r"(?<=://)[^\s\"'<>]*[^\s\"'<>:;,.)\]}]")  # a sentence's punctuation is not the URI's
 _QUERY_VALUE = re.compile(r"(?<=[?&])([^=&#]+)=([^&#]*)")
-_SECRET_VALUE = re.compile(r"[?&#]([^=&#]*(?:pass|secret|token|key|sig|cred)[^=&#]*)=([^&#]*)", re.IGNORECASE)
+_SECRET_VALUE = re.compile(r"[?&#][^=&#]*(?:pass|secret|token|key|sig|cred)[^=&#]*=([^&#]*)", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"\$\{[^}]*\}")
 _HARMLESS = frozenset({"endpoint_override", "region", "scheme"})  # without them the redacted URI cannot be opened
 _SHORTEST_SECRET = 3  # shorter ones are parts of ordinary words
@@ -33,10 +33,9 @@ def redacted(text: str, *, secrets_of: str = "") -> str:
 
 def has_credentials(text: str) -> bool:
     """Whether a URI of the text has a password, a user but `git`, or a secret in its query; `${…}` is none."""
-    text = _PLACEHOLDER.sub("", text)
+    text = _PLACEHOLDER.sub("", text).replace("\\/", "/")  # as JSON may write a slash
     uris = _AFTER_SCHEME.findall(text)
-    secrets = {secret for uri in uris for _, secret in _SECRET_VALUE.findall(uri)}
-    secrets |= {_credentials(uri).rpartition(":")[2] for uri in uris}
+    secrets = {of for uri in uris for of in (_credentials(uri).rpartition(":")[2], *_SECRET_VALUE.findall(uri))}
     return _ODD_PASSWORD.search(text) is not None or not secrets <= {"", "git"}
 
 
@@ -70,7 +69,7 @@ def _credentials(rest: str) -> str:
 
 def _secrets(uri: str) -> list[str]:
     """The secrets of a URI, the longest first, so that none leaves a part of another."""
-    secrets = {secret for _, secret in _SECRET_VALUE.findall(uri)}
+    secrets = set(_SECRET_VALUE.findall(uri))
     user, _, password = _credentials(uri.partition("://")[2]).partition(":")
     secrets.add(password or user)
     secrets |= {unquote(secret) for secret in secrets}

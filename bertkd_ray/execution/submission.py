@@ -57,7 +57,6 @@ _PRIVATE_KEY = re.compile(rb'(^|"private_key"\s*:\s*")[\s\xef\xbb\xbf]*-----BEGI
 _OF_SETTINGS = re.compile(
     rf"(?i)(.*/)?(config|\.(gitmodules|condarc)|.+\.(ya?ml|json|toml|ini|cfg|conf|sh|ipynb)|requirements.*\.txt){_BACKUP}"
 )
-_BYTES_READ = 1 << 20
 _EXAMPLE = re.compile(r".+\.(example|sample|template|dist|py)", re.IGNORECASE)
 
 
@@ -126,6 +125,10 @@ class SubmittedJob:
         missing = [name for name in self.env if name not in os.environ]
         if missing:
             raise UserError(f"--env {missing[0]}: is not set here; export it, or leave the option out")
+        if has_credentials(str(tree)):
+            raise UserError(
+                f"{file}: its credentials would stand where Ray shows the job; name variables set here by --env"
+            )
         tracking = os.environ.get(_TRACKING_URI, "")
         if redacted(tracking) != tracking and _TRACKING_URI not in self.env:
             raise UserError(
@@ -257,7 +260,7 @@ def _is_secret(archive: zipfile.ZipFile, name: str, working_dir: Path) -> bool:
     if any(_SECRET.fullmatch(name) and not _EXAMPLE.fullmatch(name) for name in names):
         return True
     with archive.open(name) as file:
-        begins = file.read(_BYTES_READ)
+        begins = file.read(1 << 20)
     settings = begins.decode(errors="ignore") if _OF_SETTINGS.fullmatch(name) else ""
     return _PRIVATE_KEY.search(begins) is not None or has_credentials(settings)
 

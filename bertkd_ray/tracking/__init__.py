@@ -62,7 +62,5 @@ def default_uri(storage: str) -> str:
         )
     directory = Path(unquote(parts.path) if parts.scheme == "file" else expand_home(storage))
     if "?" in str(directory):
-        raise UserError(
-            f"tracking.uri: storage {storage} has a ?, which ends an address's path; rename it or set the key"
-        )
+        raise UserError(f"tracking.uri: storage {storage} has a ?, which would end the path; rename it or set the key")
     return f"sqlite:///{directory.absolute() / 'mlflow.db'}"

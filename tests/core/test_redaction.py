@@ -120,6 +120,7 @@ def test_secrets_that_a_library_repeats():
         "uri: https://ghp_0123@host",
         "storage: s3://bucket/x?access_key=A&secret_key=B",
         "archive: https://host/x.tgz?sig=abc",
+        '{"uri": "https:\\/\\/bob:pw@host"}',
     ],
 )
 def test_credentials_of_an_address_are_known(text):

@@ -338,6 +338,16 @@ def test_the_password_of_a_tracking_server_travels_only_when_it_is_asked_for(pro
     assert asked.runtime_env()["env_vars"] == {"MLFLOW_TRACKING_URI": "https://bob:pw@server"}
 
 
+def test_the_runtime_environment_brings_no_password(project):
+    (project / "deploy").mkdir()
+    (project / ".rayignore").write_text("deploy\n", encoding="utf-8")
+    job = submit.SubmittedJob("c.yaml")
+    for tree in ("env_vars: {MLFLOW_TRACKING_URI: 'https://bob:pw@server'}", "pip: [--index-url=https://u:tok@server]"):
+        (project / "deploy" / "runtime_env.yaml").write_text(tree, encoding="utf-8")
+        with pytest.raises(UserError, match=r"deploy/runtime_env.yaml: its credentials would stand where Ray shows"):
+            job.runtime_env()
+
+
 def test_what_compose_has_the_user_write_is_in_both_ignore_files(project):
     (project / "deploy").mkdir()
     for name in (".env", "deploy/.env", "deploy/.env.production"):

@@ -59,7 +59,7 @@ def rows(*steps: int, key: str = "train/loss") -> list[Any]:
 
 
 def test_a_directory_with_a_question_mark_would_end_the_address(tmp_path):
-    with pytest.raises(UserError, match=r"tracking.uri: storage .*a\?b has a \?, which ends an address's path"):
+    with pytest.raises(UserError, match=r"tracking.uri: storage .*a\?b has a \?, which would end the path"):
         default_uri(str(tmp_path / "a?b"))
 
 
