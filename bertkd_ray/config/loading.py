@@ -115,8 +115,7 @@ def override(tree: dict[str, Any], key: str, value: Any) -> None:
     if key.startswith("arms."):
         arms = tree.setdefault("arms", deepcopy(Config.model_fields["arms"].default))
         _, arm, *below = key.split(".", 2)
-        # Its keys may be dotted or nested, and the last form of one counts.
-        if below and isinstance(arms, dict) and isinstance(arms.get(arm), dict):
+        if below and isinstance(arms, dict) and isinstance(arms.get(arm), dict):  # whose keys are dotted or nested
             arms[arm] = dict(dotted({**dict(dotted(arms[arm])), below[0]: value}))
             return
     set_key(tree, key, value)

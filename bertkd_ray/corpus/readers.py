@@ -87,7 +87,6 @@ _NOT_READ = {
     b"\x1f\x9d": "packed by compress",
     b"PAR1": "a Parquet file",
 }
-_MAGIC_BYTES = 6
 
 
 @contextmanager
@@ -100,7 +99,7 @@ def open_bytes(path: str, *, once: bool = False) -> Iterator[IO[bytes]]:
     with ExitStack() as stack:
         opened = stack.enter_context(_open(path, once))
         raw = stack.enter_context(io.BufferedReader(_Checked(opened, path), _BUFFER_BYTES))
-        first = raw.peek(_MAGIC_BYTES)
+        first = raw.peek()
         for magic, (kind, unpack) in _PACKED.items():
             if first.startswith(magic):
                 unpacked = stack.enter_context(unpack(raw))
@@ -270,6 +269,8 @@ def _line_blocks(path: str) -> Iterator[pa.StringArray]:
     """The lines of a file, many at a time, null where too long: Arrow checks UTF-8 faster than Python decodes it."""
     first, too_long = 1, 0
     with open_bytes(path) as stream:
+        if stream.peek()[257:262] == b"ustar":  # type: ignore[attr-defined]
+            raise UserError(f"{path}: is a tar archive, not text; unpack it")
         every = byte_lines(blocks_of(stream))
         while lines := list(islice(every, _BLOCK_LINES)):
             bare = [line and line.removesuffix(b"\r") for line in lines]

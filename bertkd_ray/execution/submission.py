@@ -53,7 +53,7 @@ _SECRET = re.compile(
     r"|\.?huggingface/(stored_)?tokens?)" + _BACKUP,
     re.IGNORECASE,
 )
-_PRIVATE_KEY = re.compile(rb'(^|"private_key"\s*:\s*")[\s\xef\xbb\xbf]*-----BEGIN [A-Z ]*PRIVATE KEY', re.MULTILINE)
+_PRIVATE_KEY = re.compile(rb'(^|[:=]\s*["\']?)[\s\xef\xbb\xbf]*-----BEGIN [A-Z ]*PRIVATE KEY', re.MULTILINE)
 _OF_SETTINGS = re.compile(
     rf"(?i)(.*/)?(config|\.(gitmodules|condarc)|.+\.(ya?ml|json|toml|ini|cfg|conf|sh|ipynb)|requirements.*\.txt){_BACKUP}"
 )
@@ -262,7 +262,7 @@ def _is_secret(archive: zipfile.ZipFile, name: str, working_dir: Path) -> bool:
     with archive.open(name) as file:
         begins = file.read(1 << 20)
     settings = begins.decode(errors="ignore") if _OF_SETTINGS.fullmatch(name) else ""
-    return _PRIVATE_KEY.search(begins) is not None or has_credentials(settings)
+    return not _EXAMPLE.fullmatch(name) and (bool(_PRIVATE_KEY.search(begins)) or has_credentials(settings))
 
 
 def _connect(address: str | None) -> JobSubmissionClient:

@@ -7,6 +7,7 @@ import io
 import json
 import lzma
 import os
+import tarfile
 import threading
 from collections.abc import Callable, Iterable
 from itertools import chain
@@ -327,3 +328,12 @@ def test_a_key_with_a_dot_goes_before_the_way_into_an_object(tmp_path: Path) -> 
     rows = [{"text.de": "a", "x": {"text.en": "b"}, "text": {"de": "no"}}]
     path = write(tmp_path / "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     assert pairs_of(read_jsonl(path, "text.de", "x.text.en")) == [("a", "b")]
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_tar_archive_is_no_text(tmp_path: Path, mode: str) -> None:
+    (tmp_path / "train.de").write_text("ein Satz\n")
+    path = str(tmp_path / "train.de.tar")
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        archive.add(tmp_path / "train.de", "train.de")
+    assert error_message(read_lines(path)).startswith(f"{path}: is a tar archive, not text; unpack it")

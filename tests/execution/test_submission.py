@@ -289,6 +289,7 @@ def test_a_link_to_a_secret_and_a_private_key_by_another_name_stay_here(project,
 KEYS = {
     "after a mark of the byte order": "\ufeff-----BEGIN RSA PRIVATE KEY-----\nno key\n",
     "after a comment": "# mine\n-----BEGIN PRIVATE KEY-----\nno key\n",
+    "in a variable": 'KEY="-----BEGIN RSA PRIVATE KEY-----\\nno key"',
     "in a service account's JSON": '{"type": "x", "private_key": "-----BEGIN PRIVATE KEY-----\\nno key"}',
 }
 
@@ -357,6 +358,17 @@ def test_what_compose_has_the_user_write_is_in_both_ignore_files(project):
         with packed(".", []) as (_, names):
             assert names == {"c.yaml", ignore}
         (project / ignore).unlink()
+
+
+def test_the_checkout_itself_can_be_sent(tmp_path):
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
+    if not names:
+        pytest.skip("this is no checkout")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name, follow_symlinks=False)
+    with packed(str(tmp_path), []) as (_, sent):
+        assert {"configs/demo.yaml", "bertkd_ray/__main__.py", "deploy/runtime_env.yaml"} <= sent
 
 
 def test_examples_public_keys_and_modules_travel(project):
