@@ -9,10 +9,10 @@ _ODD_PASSWORD = re.compile(
     r"""(?<=://)[^\s/?#@:"'<>]*:(?!\s|\d{1,5}(?:[\s"'<>/?#)\],;.]|$))"""
     r"""[^\n@]{0,200}[\s"'<>][^\n]{0,200}?@(?:\S{0,200}@)?(?=[\w.*\[-])"""
 )
-_AFTER_SCHEME = re.compile(r"(?<=://)[^\s\"'<>]*[^\s\"'<>:;,.)\]}]")  # a sentence's punctuation is not the URI's
+# A path made of a URI has one slash; a sentence's punctuation is not the URI's.
+_AFTER_SCHEME = re.compile(r"(?:(?<=://)|(?<=\w:/)(?!/))[^\s\"'<>]*[^\s\"'<>:;,.)\]}]")
 _QUERY_VALUE = re.compile(r"(?<=[?&])([^=&#]+)=([^&#]*)")
 _SECRET_VALUE = re.compile(r"[?&#][^=&#]*(?:pass|secret|token|key|sig|cred)[^=&#]*=([^&#]*)", re.IGNORECASE)
-_PLACEHOLDER = re.compile(r"\$\{[^}]*\}")
 _HARMLESS = frozenset({"endpoint_override", "region", "scheme"})  # without them the redacted URI cannot be opened
 _SHORTEST_SECRET = 3  # shorter ones are parts of ordinary words
 _HIDDEN = "***"
@@ -33,7 +33,7 @@ def redacted(text: str, *, secrets_of: str = "") -> str:
 
 def has_credentials(text: str) -> bool:
     """Whether a URI of the text has a password, a user but `git`, or a secret in its query; `${…}` is none."""
-    text = _PLACEHOLDER.sub("", text).replace("\\/", "/")  # as JSON may write a slash
+    text = re.sub(r"\$\{[^}]*\}", "", text).replace("\\/", "/")  # as JSON may write a slash
     uris = _AFTER_SCHEME.findall(text)
     secrets = {of for uri in uris for of in (_credentials(uri).rpartition(":")[2], *_SECRET_VALUE.findall(uri))}
     return _ODD_PASSWORD.search(text) is not None or not secrets <= {"", "git"}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -141,3 +142,8 @@ def test_credentials_of_an_address_are_known(text):
 )
 def test_an_address_without_a_secret_has_no_credentials(text):
     assert not has_credentials(text)
+
+
+def test_a_path_that_was_an_address_shows_no_password():
+    assert redacted(str(Path("s3://AKIA:hunter2@bucket/p.html"))) == "s3:/***@bucket/p.html"
+    assert redacted("copy me@host:/data/x@y to C:/Users/me") == "copy me@host:/data/x@y to C:/Users/me"
