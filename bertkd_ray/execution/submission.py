@@ -220,7 +220,7 @@ def packed(working_dir: str, excludes: list[str]) -> Iterator[tuple[Path, set[st
 
     What `.gitignore` and `.rayignore` name, `.git` and the like are not in it.
     excludes: further patterns. Raises UserError for what is no directory, for a file that looks like a secret by its
-    name, and for a package that no job server takes.
+    name or content, for one behind a link that leads out, and for a package that no job server takes.
     """
     if not Path(working_dir).is_dir():
         raise UserError(f"--working-dir {working_dir}: is no directory")
@@ -248,7 +248,7 @@ def packed(working_dir: str, excludes: list[str]) -> Iterator[tuple[Path, set[st
             )
         if (size := path.stat().st_size) >= GCS_STORAGE_MAX_SIZE:
             raise UserError(
-                f"--working-dir {working_dir}: {human_bytes(size)} packed, and Ray takes less than "
+                f"{where}: {human_bytes(size)} packed, and Ray takes less than "
                 f"{human_bytes(GCS_STORAGE_MAX_SIZE)}; name in .rayignore what the job does not need"
             )
         yield path, names

@@ -158,7 +158,7 @@ def signatures_of(translations: Mapping[str, Artifact], command: str = "") -> di
 
     translations: by what people call them. command: what makes them, for the message. Raises UserError, in one line,
     where their BLEU is of different tokenizers. A line each says that they were computed in different precisions, and
-    that `corpus.clean` left other pairs in their students' valid sets.
+    that their students' corpora differ.
     """
     from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER
 
