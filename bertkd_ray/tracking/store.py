@@ -127,7 +127,10 @@ def _make_database(file: Path) -> None:
 
 
 def _check_database(uri: str) -> None:
-    """Connect once to a database, because mlflow tries for minutes before it gives up."""
+    """Connect once to a database, because mlflow tries for minutes before it gives up.
+
+    Raises UserError for an SQLite file with tables of which none is MLflow's.
+    """
     scheme = urlsplit(uri).scheme.partition("+")[0]
     if scheme not in ("sqlite", "postgresql", "mysql", "mssql"):
         return
@@ -138,6 +141,12 @@ def _check_database(uri: str) -> None:
     engine = sqlalchemy.create_engine(uri, connect_args=options, poolclass=sqlalchemy.pool.NullPool)
     with engine.connect() as connection:
         connection.execute(sqlalchemy.text("select 1"))
+        tables = sqlalchemy.inspect(connection).get_table_names() if scheme == "sqlite" else []
+    if tables and "experiments" not in tables:
+        raise UserError(
+            f"tracking.uri: {uri} is another program's database (its tables: {', '.join(tables[:3])}), in which MLflow "
+            "would make its own; name a new file"
+        )
 
 
 @contextmanager

@@ -455,6 +455,16 @@ def test_an_empty_file_that_sqlite_has_left_is_a_store_not_yet_made(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
 
 
+def test_the_database_of_another_program_is_left_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "notes.db"
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("create table notes (text)")
+    before = file.read_bytes()
+    with pytest.raises(UserError, match=r"notes.db is another program's database \(its tables: notes\), .* name a new"):
+        open_tracker(f"sqlite:///{file}", "tests")
+    assert file.read_bytes() == before
+
+
 def test_two_processes_that_enter_the_same_input_at_once_both_have_it(
     uri: str, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
