@@ -14,7 +14,8 @@ from benchmarks.table import Row
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.core.quiet import quiet_transformers
 from bertkd_ray.core.ragged import Ragged
-from bertkd_ray.decoding.seq2seq import length_limits, translate_ids
+from bertkd_ray.decoding.batches import length_limits
+from bertkd_ray.decoding.seq2seq import translate_ids
 from bertkd_ray.student.distill import MODEL
 from bertkd_ray.student.saved_model import load_student
 from bertkd_ray.translation.engines import CTranslate2Engine

@@ -4,32 +4,20 @@ The encoder runs once a batch; the decoder keeps its keys and values, so that a 
 N sentences, R rows (N times the beam), S source tokens, V vocabulary.
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from transformers import M2M100ForConditionalGeneration
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
-from bertkd_ray.core.devices import Precision, autocast
-from bertkd_ray.core.padding import longest_first_batches, padded_length
+from bertkd_ray.core.devices import Precision
+from bertkd_ray.core.padding import padded_length
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.decoding.attention import shared_keys
-from bertkd_ray.decoding.beam_search import Hypothesis, Step, beam_search
-
-_PAD_TO = 8
-"""Sources are padded to a multiple of so many tokens."""
-
-
-class Translation(NamedTuple):
-    """Token ids without special tokens, and the length-normalised log-probability in nats."""
-
-    ids: list[int]
-    score: float
+from bertkd_ray.decoding.batches import PAD_TO, Translation, length_limits, translate_rows
+from bertkd_ray.decoding.beam_search import Step
 
 
 class Seq2SeqStep(Step):
@@ -75,19 +63,6 @@ class Seq2SeqStep(Step):
             self._encoded_NSD, self._mask_N11S = self._encoded_NSD[sentences], self._mask_N11S[sentences]
 
 
-def length_limits(
-    lengths: NDArray[np.integer], positions: int, factor: float = 2.0, offset: int = 10
-) -> NDArray[np.int64]:
-    """int64[n]: tokens that the translation of a source of each length may have, `</s>` included, 1 to `positions`."""
-    return np.clip((lengths * factor).astype(np.int64) + offset, 1, positions)
-
-
-def translation_batches(src: Ragged, *, beam: int, batch_tokens: int) -> list[NDArray[np.int64]]:
-    """Row numbers of the batches in which `translate_ids` translates the rows of `src`; empty rows are in none."""
-    rows = np.flatnonzero(src.lengths)
-    return [rows[batch] for batch in longest_first_batches(src.lengths[rows] + 1, batch_tokens // beam, _PAD_TO)]
-
-
 def translate_ids(
     model: M2M100ForConditionalGeneration,
     src: Ragged,
@@ -109,22 +84,22 @@ def translate_ids(
     beam in a batch. precision: `bf16` computes matrix products in bfloat16 (autocast).
     The model's training mode is left as it was. Raises ValueError for `n_best` not between 1 and `beam`.
     """
-    search = partial(beam_search, beam=beam, n_best=n_best, alpha=alpha, device=model.device)
-    results = [[Translation([], 0.0)] for _ in range(len(src))]
-    training = model.training
-    model.eval()
-    try:
-        # Not inference_mode: there autocast casts every weight again at every step.
-        with torch.no_grad(), autocast(model.device, precision), shared_keys(model):
-            for chosen in translation_batches(src, beam=beam, batch_tokens=batch_tokens):
-                positions = model.config.max_position_embeddings
-                limits = length_limits(src.lengths[chosen], positions, max_length_factor, max_length_offset)
-                translations = _translate_batch(model, src.take(chosen), partial(search, max_length=limits))
-                for row, n_best_translations in zip(chosen.tolist(), translations, strict=True):
-                    results[row] = n_best_translations
-    finally:
-        model.train(training)
-    return results
+    positions = model.config.max_position_embeddings
+    with shared_keys(model):
+        return translate_rows(
+            model,
+            src,
+            partial(_begin, model),
+            length_limits(src.lengths, positions, max_length_factor, max_length_offset),
+            bos=_special_id(model, "decoder_start_token_id"),
+            eos=_special_id(model, "eos_token_id"),
+            pad=_special_id(model, "pad_token_id"),
+            beam=beam,
+            alpha=alpha,
+            n_best=n_best,
+            batch_tokens=batch_tokens,
+            precision=precision,
+        )
 
 
 def _special_id(model: M2M100ForConditionalGeneration, name: str) -> int:
@@ -134,19 +109,11 @@ def _special_id(model: M2M100ForConditionalGeneration, name: str) -> int:
     return value
 
 
-def _translate_batch(
-    model: M2M100ForConditionalGeneration, src: Ragged, search: Callable[..., list[list[Hypothesis]]]
-) -> list[list[Translation]]:
+def _begin(model: M2M100ForConditionalGeneration, src: Ragged) -> Seq2SeqStep:
     pad, eos = _special_id(model, "pad_token_id"), _special_id(model, "eos_token_id")
-    column = np.arange(padded_length(int(src.lengths.max()) + 1, _PAD_TO))
+    column = np.arange(padded_length(int(src.lengths.max()) + 1, PAD_TO))
     ends = src.lengths[:, None]
     ids = np.where(column == ends, eos, pad)
     ids[column < ends] = src.values
     mask = column <= ends
-    step = Seq2SeqStep(model, torch.from_numpy(ids).to(model.device), torch.from_numpy(mask).to(model.device))
-    bos = _special_id(model, "decoder_start_token_id")
-    hypotheses = search(step, batch=len(src), bos=bos, eos=eos, pad=pad)
-    return [
-        [Translation([token for token in tokens.tolist() if token != eos], score) for tokens, score in of_source]
-        for of_source in hypotheses
-    ]
+    return Seq2SeqStep(model, torch.from_numpy(ids).to(model.device), torch.from_numpy(mask).to(model.device))

@@ -34,7 +34,7 @@ class ConditionalMaskedLM(BertPreTrainedModel):
 
     `config.target_vocab_size` is V; `config.direction` says which input it was trained on. Parameters have
     the names of transformers' BERT models (`bert.…`, `cls.predictions.transform.…`), so that their checkpoints load
-    here and `AutoModel` loads the encoder of a teacher. Not supported: decoding, pooling, next-sentence prediction.
+    here and `AutoModel` loads the encoder of a teacher. Not supported: pooling, next-sentence prediction.
     """
 
     def __init__(self, config: BertConfig) -> None:

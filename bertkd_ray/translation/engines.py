@@ -20,8 +20,9 @@ from bertkd_ray.core.errors import ReportedError, UserError, one_line, unreadabl
 from bertkd_ray.core.padding import longest_first_batches
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.tokenizer import BOS_TOKEN, EOS_TOKEN, PAD_TOKEN, load_tokenizer
+from bertkd_ray.decoding.batches import length_limits
 from bertkd_ray.decoding.beam_search import length_penalty
-from bertkd_ray.decoding.seq2seq import length_limits, translate_ids
+from bertkd_ray.decoding.seq2seq import translate_ids
 from bertkd_ray.student.saved_model import load_student
 from bertkd_ray.translation.lines import LineSettings
 

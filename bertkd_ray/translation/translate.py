@@ -33,7 +33,7 @@ from bertkd_ray.execution.stage import StageContext
 from bertkd_ray.student.distill import MODEL
 
 if TYPE_CHECKING:
-    from bertkd_ray.decoding.seq2seq import Translation
+    from bertkd_ray.decoding.batches import Translation
 
 TRANSLATIONS = "translations.parquet"
 """Sources, references and hypotheses side by side."""
@@ -236,7 +236,8 @@ class PartTranslator:
         self, rows: pa.Table, attempt: Attempt, fragment: str
     ) -> tuple[list[list[Translation]], list[DeadLetter]]:
         """The translations of every row, and the rows that cannot be translated, whose translations are empty."""
-        from bertkd_ray.decoding.seq2seq import Translation, translate_ids, translation_batches
+        from bertkd_ray.decoding.batches import Translation, translation_batches
+        from bertkd_ray.decoding.seq2seq import translate_ids
 
         search = self._job.config.translate
         src = Ragged.from_arrow(rows["src_ids"])

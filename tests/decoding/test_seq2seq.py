@@ -10,7 +10,8 @@ from transformers import M2M100Config, M2M100ForConditionalGeneration
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.decoding import seq2seq
 from bertkd_ray.decoding.attention import shared_keys
-from bertkd_ray.decoding.seq2seq import Seq2SeqStep, Translation, length_limits, translate_ids
+from bertkd_ray.decoding.batches import Translation, length_limits
+from bertkd_ray.decoding.seq2seq import Seq2SeqStep, translate_ids
 from bertkd_ray.student.collate import collate
 
 PAD, BOS, EOS, VOCABULARY = 0, 2, 3, 40

@@ -16,7 +16,7 @@ from bertkd_ray.config.sections import KdConfig, StudentConfig
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.text_form import TextForm
 from bertkd_ray.corpus.tokenizer import BOS_ID, EOS_ID
-from bertkd_ray.decoding.seq2seq import Translation
+from bertkd_ray.decoding.batches import Translation
 from bertkd_ray.student import task as task_module
 from bertkd_ray.student.model import build_student
 from bertkd_ray.student.task import StudentTask, Validation

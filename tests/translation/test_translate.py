@@ -18,7 +18,7 @@ from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus.moses import tokenise, unescape_moses
 from bertkd_ray.decoding import seq2seq
-from bertkd_ray.decoding.seq2seq import Translation
+from bertkd_ray.decoding.batches import Translation
 from bertkd_ray.evaluation.metrics import legacy_bleu
 from bertkd_ray.execution.dead_letters import ErrorBudget
 from bertkd_ray.execution.resumable_map import FinishedFile
