@@ -45,6 +45,7 @@ class Unjudged:
         self.stat_keys, self.optimizer = task.stat_keys, task.optimizer
         self.objective, self.model = task.objective, task.model
         self.max_norm, self.learning_rate, self.lengths = task.max_norm, task.learning_rate, task.lengths
+        self.start_update = task.start_update
 
     def evaluate(self, world: World) -> dict[str, float]:
         """No figures: nothing is validated."""

@@ -95,7 +95,16 @@ VALUES = {
     ),
     # nested
     f"kd.alpha={'[' * 99}{']' * 99}": (
-        f"{{yaml}}: kd.alpha: Input should be a valid number (got {'[' * 99}{']' * 99})"
+        "{yaml}: kd.alpha: one weight, or the first and the last of a schedule, such as [0.9, 0.3], is needed "
+        f"(got {'[' * 99}{']' * 99})"
+    ),
+    f"kd.temperature={'[' * 99}{']' * 99}": (
+        f"{{yaml}}: kd.temperature: Input should be a valid number (got {'[' * 99}{']' * 99})"
+    ),
+    "kd.alpha=[0.9, 1.3]": "{yaml}: kd.alpha.1: Input should be less than or equal to 1 (got 1.3)",
+    "kd.alpha=[0.9, 0.5, 0.3]": (
+        "{yaml}: kd.alpha: one weight, or the first and the last of a schedule, such as [0.9, 0.3], is needed "
+        "(got [0.9, 0.5, 0.3])"
     ),
     f"kd.alpha={'[' * 5000}": (f"'kd.alpha={'[' * 190}…: the value is not YAML: nested too deeply"),
     f"arms.a.kd{'.a' * 5000}=1": f"arms.a.kd{'.a' * 45}.…: unknown key; no section lies so deep",

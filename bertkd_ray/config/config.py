@@ -129,7 +129,7 @@ class Config(Section):
 
     def stored_topk(self) -> int:
         """Logits that extract stores a position: as configured, else what the distilled arms use."""
-        used = [arm.kd.topk for arm in self.arm_configs().values() if arm.kd.alpha > 0]
+        used = [arm.kd.topk for arm in self.arm_configs().values() if arm.kd.has_teacher]
         return self.extract.topk or max(used, default=self.kd.topk)
 
     def needs_of_bert(self) -> dict[str, int]:

@@ -4,13 +4,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
-from bertkd_ray.config.section import Location, Section
+from bertkd_ray.config.section import ONE_OR_MANY, Location, Section
 from bertkd_ray.core.languages import DOTTED_I, is_language_code, language_code
 
 SPLITS = ("train", "valid", "test")
 _ONE_KEY_FORMS = ("tsv", "jsonl", "parquet", "dataset", "held_out")
-# Names of the alternatives of corpus.train in pydantic's messages; no key can be called so.
-ONE_OR_MANY = ("<one source>", "<sources>")
 
 
 class SplitFiles(Section):

@@ -13,6 +13,8 @@ Location = Annotated[str, AfterValidator(expand_home)]
 """A path or URI; a leading `~` is the home directory."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 """A name of a pipeline, an arm or a model."""
+ONE_OR_MANY = ("<one>", "<many>")
+"""Tags of fields that take one value or a list of them; they stand in no message."""
 _DEEPEST = 20
 
 

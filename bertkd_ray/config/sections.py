@@ -1,11 +1,12 @@
 """The sections of the stages after the corpus, and of the tracking. Defaults are the paper's settings."""
 
 from types import MappingProxyType
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from bertkd_ray.config.section import Location, Name, Section
+from bertkd_ray.config.model_config import Share
+from bertkd_ray.config.section import ONE_OR_MANY, Location, Name, Section
 
 WARMUP_SHARE = 0.05
 """Share of the teacher's steps in which its rate rises, where `warmup_steps` is null."""
@@ -83,13 +84,34 @@ class ExtractConfig(Section):
     """Padded tokens a forward pass: masked copies of pairs times the longest sequence, which holds both sides."""
 
 
+def _two_ends(value: Any) -> Any:
+    if isinstance(value, list | tuple) and len(value) != 2:
+        raise ValueError("one weight, or the first and the last of a schedule, such as [0.9, 0.3], is needed")
+    return value
+
+
+def _one_if_constant(value: float | list[float]) -> float | list[float]:
+    return value[0] if isinstance(value, list) and value[0] == value[1] else value
+
+
+_Alpha = Annotated[
+    Annotated[Share, Tag(ONE_OR_MANY[0])] | Annotated[list[Share], Tag(ONE_OR_MANY[1])],
+    Discriminator(lambda value: ONE_OR_MANY[isinstance(value, list | tuple)]),
+    BeforeValidator(_two_ends),
+    AfterValidator(_one_if_constant),
+]
+
+
 class KdConfig(Section):
     """The loss of the distill stage."""
 
-    added_later = frozenset({"symmetric"})
+    added_later = frozenset({"symmetric", "at_end"})
 
-    alpha: float = Field(0.5, ge=0, le=1)
-    """Weight of the soft labels; 0 trains without the teacher."""
+    alpha: _Alpha = 0.5
+    """Weight of the soft labels; 0 trains without the teacher. `[0.9, 0.3]`: from the first to the second over
+    `student.steps`, linearly."""
+    at_end: bool = True
+    """False: at the end of a sentence the reference counts alone, with its whole weight."""
     temperature: float = Field(10.0, ge=0.001, le=10**6)
     """Divides the teacher's logits (the student stays at 1, unless `symmetric`)."""
     symmetric: bool = False
@@ -104,6 +126,23 @@ class KdConfig(Section):
         if self.tail == "exact" and self.temperature != 1.0:
             raise ValueError("tail: exact is defined at temperature 1; set kd.temperature=1")
         return self
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether soft labels have a weight at any step; an arm without is a control."""
+        return self.alpha != 0
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether the weight of the soft labels changes from step to step."""
+        return isinstance(self.alpha, list)
+
+    def alpha_at(self, step: int, steps: int) -> float:
+        """The weight of the soft labels at a step, counted from 1, of a training of so many."""
+        if not isinstance(self.alpha, list):
+            return self.alpha
+        first, last = self.alpha
+        return first + (last - first) * (step - 1) / max(steps - 1, 1)
 
 
 class StudentConfig(Section):

@@ -153,7 +153,7 @@ def _share_passes(arms: dict[str, Config]) -> dict[str, Config]:
     """The arms, storing what the widest arm of the same teacher pass uses, unless extract.topk says how many."""
     # Names the teacher and its pass over the corpus, whatever the number of logits that arms use.
     named = FINETUNE.all_sections() | {EXTRACT.section}
-    passes = {arm: config.model_dump_json(include=named) for arm, config in arms.items() if config.kd.alpha > 0}
+    passes = {arm: config.model_dump_json(include=named) for arm, config in arms.items() if config.kd.has_teacher}
     widest: dict[str, int] = {}
     for arm, name in passes.items():
         widest[name] = max(arms[arm].kd.topk, widest.get(name, 0))
@@ -182,7 +182,7 @@ def _settings_that_count(config: Config) -> dict[str, Any]:
     settings = config.run_settings()
     del settings["arms"], settings["translate"]["bootstrap_samples"]
     settings["extract"].update(topk=config.stored_topk(), passes=config.extract_passes())
-    if config.kd.alpha == 0:
+    if not config.kd.has_teacher:
         for section in ("kd", *(stage.section for stage in STAGES.values() if stage.of_teacher)):
             del settings[section]
         settings["bert"] = config.teacher.model
@@ -217,7 +217,7 @@ def _held_out_by(config: Config) -> dict[str, Any]:
 
 
 def _control(settings: StudyConfig, arms: dict[str, Config], path: str | Path) -> str:
-    controls = [arm for arm, config in arms.items() if config.kd.alpha == 0]
+    controls = [arm for arm, config in arms.items() if not config.kd.has_teacher]
     names = ", ".join(controls) or "none"
     if settings.control in controls or (settings.control is None and len(controls) == 1):
         return settings.control or controls[0]

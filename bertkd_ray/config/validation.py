@@ -4,9 +4,8 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from bertkd_ray.config.corpus import ONE_OR_MANY
 from bertkd_ray.config.earlier_keys import successor
-from bertkd_ray.config.section import Section
+from bertkd_ray.config.section import ONE_OR_MANY, Section
 from bertkd_ray.core.errors import UserError, brief_repr
 
 AnySection = TypeVar("AnySection", bound=Section)

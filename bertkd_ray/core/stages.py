@@ -53,7 +53,7 @@ class Stage:
 
     def is_needed(self, config: Config) -> bool:
         """Whether the arm of this configuration needs the stage."""
-        return not self.of_teacher or config.kd.alpha > 0
+        return not self.of_teacher or config.kd.has_teacher
 
     def inputs_of(self, config: Config) -> list[Stage]:
         """The stages whose artifacts it is made from in this configuration, its arm's if it is made for each."""

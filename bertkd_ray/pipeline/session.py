@@ -50,7 +50,7 @@ class Session(ExitStack):
         Its weights are needed where an arm has a teacher that starts from them.
         """
         teacher = config.teacher
-        if all(of_arm.kd.alpha == 0 for of_arm in config.arm_configs().values()):
+        if not any(of_arm.kd.has_teacher for of_arm in config.arm_configs().values()):
             return self._checked_bert(teacher.model, weights=False)
         return self._checked_bert(teacher.model, weights=teacher.pretrained, **config.needs_of_bert())
 

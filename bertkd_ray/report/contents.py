@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.config.corpus import SPLITS
+from bertkd_ray.config.sections import KdConfig
 from bertkd_ray.core.console import human_count, human_seconds
 from bertkd_ray.core.stages import BY_ARTIFACT, DISTILL, FINETUNE
 from bertkd_ray.core.text_tables import format_number, format_p
@@ -101,7 +102,7 @@ def score_rows(results: Results) -> list[FigureRow]:
     students = [results.stages[DISTILL.result(arm.arm)].metrics for arm in arms]
     beam = results.config.translate.beam
     kds = [results.arm_configs[arm.arm].kd for arm in arms]
-    labels = [f"α {kd.alpha:g}, T {kd.temperature:g}, k {kd.topk}" if kd.alpha else "none" for kd in kds]
+    labels = [_soft_labels(kd) for kd in kds]
 
     def row(
         label: str, note: str, values: Sequence[float | None], form: str, best: Callable[..., Any] | None
@@ -127,6 +128,13 @@ def score_rows(results: Results) -> list[FigureRow]:
         row("Valid perplexity", "of the references", [arm.valid_perplexity for arm in arms], ".2f", min),
         FigureRow("Parameters", "of the student", [human_count(arm.parameters) for arm in arms]),
     ]
+
+
+def _soft_labels(kd: KdConfig) -> str:
+    if not kd.has_teacher:
+        return "none"
+    alpha = " to ".join(f"{value:g}" for value in (kd.alpha if isinstance(kd.alpha, list) else [kd.alpha]))
+    return f"α {alpha}, T {kd.temperature:g}, k {kd.topk}"
 
 
 def validation_rows(

@@ -61,7 +61,7 @@ class Results:
     @property
     def control(self) -> str | None:
         """The finished arm without a teacher with which the others are compared: `control`, else the first."""
-        without_teacher = [arm for arm in self.translated if self.arm_configs[arm].kd.alpha == 0]
+        without_teacher = [arm for arm in self.translated if not self.arm_configs[arm].kd.has_teacher]
         return min(without_teacher, key=lambda arm: arm != "control", default=None)
 
     @property

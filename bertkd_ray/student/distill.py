@@ -28,7 +28,7 @@ def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> Pe
     With alpha 0 the soft labels are no input: changing the teacher does not train the control again. The other keys of
     the loss have no meaning then.
     """
-    has_teacher = config.kd.alpha > 0
+    has_teacher = config.kd.has_teacher
     settings = {
         "student": config.student.fingerprinted(exclude=frozenset({"seed"})),
         "kd": config.kd.fingerprinted() if has_teacher else {"alpha": 0.0},
@@ -43,7 +43,7 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
     """Makes the student artifact of an arm. Raises UserError for soft labels of another corpus."""
     corpus = context.inputs["corpus"]
     inputs = {"corpus": corpus.directory}
-    if context.config.kd.alpha > 0:
+    if context.config.kd.has_teacher:
         softlabels = context.inputs["softlabels"]
         if (of := softlabels.inputs["corpus"]) != corpus.fingerprint:
             raise UserError(

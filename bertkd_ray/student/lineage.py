@@ -48,7 +48,7 @@ def artifact_at(location: str) -> Artifact | None:
 def distilled_arm(config: Config) -> str:
     """The first arm with a teacher; the first of all where none has one."""
     arms = config.arm_configs()
-    return next((name for name, of_arm in arms.items() if of_arm.kd.alpha > 0), next(iter(arms)))
+    return next((name for name, of_arm in arms.items() if of_arm.kd.has_teacher), next(iter(arms)))
 
 
 def lineage_of(student: Artifact) -> Lineage:

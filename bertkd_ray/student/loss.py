@@ -9,7 +9,8 @@ The mass ε is spread over *all* V entries with weight 1 / (V - 2), as the disti
 Learned in BERT for Text Generation" (Chen et al., ACL 2020) does, for α = 0 too, so that two arms differ in α alone.
 Only the teacher is divided by the temperature; there is no T² factor and no teacher entropy term. The `symmetric` form
 is that of "Distilling the Knowledge in a Neural Network" (Hinton et al., 2015, section 2): the soft part is
-α · T² · Σ_k q_k · (-log p'_k), with p' the student's softmax of its scores divided by T.
+α · T² · Σ_k q_k · (-log p'_k), with p' the student's softmax of its scores divided by T. α may be a position's own, 0
+where the reference counts alone.
 
 Shapes: N positions, D width, V vocabulary, k kept teacher entries. Losses are sums over positions, in nats; the caller
 divides by the number of target tokens of the whole global batch.
@@ -20,8 +21,8 @@ holding [N, V].
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -53,7 +54,7 @@ def kd_loss(
     topk_logits_Nk: Tensor | None = None,
     logsumexp_N: Tensor | None = None,
     *,
-    alpha: float,
+    alpha: float | Tensor,
     temperature: float = 1.0,
     symmetric: bool = False,
     label_smoothing: float = 0.0,
@@ -68,7 +69,8 @@ def kd_loss(
     exp(logit - logsumexp) and sets the teacher's remaining mass m against the student's as one further class,
     m · (-log Σ_{v not kept} p_v); it needs temperature 1, because the tail at another temperature is not stored.
 
-    With alpha 0 the teacher is not read and may be None. Raises ValueError for options or inputs outside of this.
+    alpha: one number, or floats [N], a position's own, which are not checked. With the number 0 the teacher is not read
+    and may be None. Raises ValueError for options or inputs outside of this.
     """
     _check_options(alpha, temperature, label_smoothing, tail)
     vocabulary = scores_NV.shape[1]
@@ -76,7 +78,7 @@ def kd_loss(
     loss_N = (1 - label_smoothing) * -log_p_NV.gather(1, targets_N[:, None]).squeeze(1)
     if label_smoothing:
         loss_N = loss_N - label_smoothing / (vocabulary - 2) * log_p_NV.sum(dim=-1)
-    if alpha == 0:
+    if not isinstance(alpha, Tensor) and alpha == 0:
         return loss_N.sum()
     ids_Nk, q_Nk, tail_N = _teacher(topk_ids_Nk, topk_logits_Nk, logsumexp_N, temperature, tail, vocabulary)
     scale = temperature if symmetric else 1.0
@@ -96,7 +98,7 @@ def fused_kd_loss(
     topk_logits_Nk: Tensor | None = None,
     logsumexp_N: Tensor | None = None,
     *,
-    alpha: float,
+    alpha: float | Tensor,
     temperature: float = 1.0,
     symmetric: bool = False,
     label_smoothing: float = 0.0,
@@ -118,11 +120,12 @@ def fused_kd_loss(
     gold = (1 - alpha) * (1 - label_smoothing)
     uniform = (1 - alpha) * label_smoothing / (vocabulary - 2) if label_smoothing else 0.0
     ids_Nk, q_Nk, tail_N = targets_N.new_empty(len(targets_N), 0), hidden_ND.new_empty(len(targets_N), 0), None
-    if alpha > 0:
+    if has_teacher := isinstance(alpha, Tensor) or alpha > 0:
         ids_Nk, q_Nk, tail_N = _teacher(topk_ids_Nk, topk_logits_Nk, logsumexp_N, temperature, tail, vocabulary)
     tail_N = None if tail_N is None else alpha * tail_N
-    hard, scale = gold + uniform * vocabulary, temperature if symmetric and alpha > 0 else 1.0
-    objective = _Objective(targets_N, gold, uniform, hard, ids_Nk, alpha * q_Nk, tail_N, alpha, scale)
+    hard, scale = gold + uniform * vocabulary, temperature if symmetric and has_teacher else 1.0
+    soft_Nk = (alpha[:, None] if isinstance(alpha, Tensor) else alpha) * q_Nk
+    objective = _Objective(targets_N, gold, uniform, hard, ids_Nk, soft_Nk, tail_N, alpha, scale)
     block = block_rows or _BLOCK_ROWS.get(hidden_ND.device.type, _BLOCK_ROWS_ELSEWHERE)
     dtype = matmul_dtype or hidden_ND.dtype
     if torch.is_grad_enabled() and (hidden_ND.requires_grad or weight_VD.requires_grad):
@@ -130,8 +133,8 @@ def fused_kd_loss(
     return _loss_by_blocks(hidden_ND, weight_VD, objective, dtype, block, with_gradients=False)[0]
 
 
-def _check_options(alpha: float, temperature: float, label_smoothing: float, tail: Tail) -> None:
-    if not 0 <= alpha <= 1:
+def _check_options(alpha: float | Tensor, temperature: float, label_smoothing: float, tail: Tail) -> None:
+    if not isinstance(alpha, Tensor) and not 0 <= alpha <= 1:
         raise ValueError(f"alpha must lie in [0, 1], not {alpha}")
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, not {temperature}")
@@ -170,27 +173,38 @@ def _teacher(
 class _Objective:
     """Σ over positions of Σ_v t_v · (-log p_v): t is `gold` at the target, `uniform` everywhere, plus the soft labels.
 
-    The soft labels have α in them; without a teacher they are of k = 0 tokens.
+    The soft labels have α in them; without a teacher they are of k = 0 tokens. What follows from α is one number, or
+    [N] where α is.
     """
 
     targets_N: Tensor
-    gold: float
-    uniform: float
-    hard: float
-    """Σ_v t_v of all but the soft labels, the same in every row"""
+    gold: float | Tensor
+    uniform: float | Tensor
+    hard: float | Tensor
+    """Σ_v t_v of all but the soft labels"""
     ids_Nk: Tensor
     soft_Nk: Tensor
     tail_N: Tensor | None
     """the weight of the student's remaining mass"""
-    soft: float
+    soft: float | Tensor
     """Σ of a row's soft labels, the tail's included"""
     scale: float
     """divides the student's scores under the soft labels, whose loss is multiplied by its square"""
 
     @property
-    def mass(self) -> float:
+    def mass(self) -> float | Tensor:
         """The weight of p in a row of the gradient, an exact tail's included."""
         return self.hard + self.soft * self.scale
+
+    @property
+    def factor(self) -> float:
+        """What a block of gradients is to be multiplied by: the rows' mass, where all have the same."""
+        return 1.0 if isinstance(mass := self.mass, Tensor) else mass
+
+    def of(self, rows: slice) -> Self:
+        """The objective of some of the positions."""
+        parts: dict[str, Any] = {name: of[rows] for name, of in vars(self).items() if isinstance(of, Tensor)}
+        return replace(self, **parts)
 
 
 class _FusedLoss(torch.autograd.Function):
@@ -239,7 +253,7 @@ def _loss_by_blocks(
             if rounded is not scores:
                 s_BV.copy_(r_BV)
             score_sum_B = hidden[rows].to(exact) @ weight_sum_D
-            loss_N[rows], nll_N[rows], correct_N[rows] = _loss_and_gradient_(s_BV, score_sum_B, objective, rows)
+            loss_N[rows], nll_N[rows], correct_N[rows] = _loss_and_gradient_(s_BV, score_sum_B, objective.of(rows))
             if gradients is not None:
                 if rounded is not scores:
                     r_BV.copy_(s_BV)
@@ -252,10 +266,10 @@ def _loss_by_blocks(
 
 
 class _Gradients:
-    """Gradients of hidden and weight from blocks of p - t' / mass, with t' the targets and soft labels alone.
+    """Gradients of hidden and weight from blocks of (mass · p - t') / factor, t' being targets and soft labels alone.
 
-    The gradient of a row of scores is mass · (p - t' / mass) - uniform. Factor and constant stay out of the [block, V]
-    buffer; they are applied to the products, where they cost little. The sum over blocks for weight is kept at `exact`
+    The gradient of a row of scores is mass · p - t' - uniform. Factor and constant stay out of the [block, V] buffer;
+    they are applied to the products, where they cost little. The sum over blocks for weight is kept at `exact`
     precision, in buffers that are used again: fresh memory for each product costs as much as the product (page faults).
     """
 
@@ -279,18 +293,24 @@ class _Gradients:
 
     def finish(self, objective: _Objective) -> tuple[Tensor, Tensor]:
         """The gradients of hidden and weight, once every row was added."""
-        mass, uniform = objective.mass, objective.uniform
+        factor, uniform = objective.factor, objective.uniform
         weight_sum_D = self._weight_VD.sum(dim=0, dtype=self._exact)
+        grad_hidden_ND, grad_weight_VD = (
+            self._grad_hidden_ND.to(self._exact) * factor,
+            self._grad_weight_VD.mul_(factor),
+        )
+        if isinstance(uniform, Tensor):
+            uniform_N = uniform.to(self._exact)
+            hidden_sum_D = uniform_N @ self._hidden_ND.to(self._exact)
+            return grad_hidden_ND.addr_(uniform_N, weight_sum_D, alpha=-1), grad_weight_VD.sub_(hidden_sum_D)
         hidden_sum_D = self._hidden_ND.sum(dim=0, dtype=self._exact)
-        grad_hidden_ND = (self._grad_hidden_ND.to(self._exact) * mass).sub_(weight_sum_D, alpha=uniform)
-        return grad_hidden_ND, self._grad_weight_VD.mul_(mass).sub_(hidden_sum_D, alpha=uniform)
+        return grad_hidden_ND.sub_(weight_sum_D, alpha=uniform), grad_weight_VD.sub_(hidden_sum_D, alpha=uniform)
 
 
-def _loss_and_gradient_(
-    s_BV: Tensor, score_sum_B: Tensor, objective: _Objective, rows: slice
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss, -log p_y and whether y scores highest, of each row of a slice; turns the scores into p - t' / mass."""
-    targets_B1, ids_Bk, scale = objective.targets_N[rows, None], objective.ids_Nk[rows], objective.scale
+def _loss_and_gradient_(s_BV: Tensor, score_sum_B: Tensor, objective: _Objective) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss, -log p_y and whether y scores highest, of each row; turns the scores into (mass · p - t') / factor."""
+    targets_B1, ids_Bk, scale = objective.targets_N[:, None], objective.ids_Nk, objective.scale
+    mass, factor = objective.mass, objective.factor
     gold_B, soft_scores_Bk = s_BV.gather(1, targets_B1).squeeze(1), s_BV.gather(1, ids_Bk)
     scaled_BV = None if scale == 1 else s_BV / scale
     peak_B = s_BV.amax(dim=1)
@@ -300,18 +320,24 @@ def _loss_and_gradient_(
     lse_B = soft_lse_B = peak_B - s_BV.amax(dim=1).log()
     if scaled_BV is not None:
         soft_lse_B = scaled_BV.logsumexp(dim=1)
-        soft_share = objective.soft * scale / objective.mass
-        s_BV.mul_(objective.hard / objective.mass).add_(torch.softmax(scaled_BV, dim=1), alpha=soft_share)
+        hard_B1, soft_B1 = (_column(share / mass, s_BV) for share in (objective.hard, objective.soft * scale))
+        s_BV.mul_(hard_B1).addcmul_(torch.softmax(scaled_BV, dim=1), soft_B1)
     loss_B = objective.hard * lse_B - objective.gold * gold_B - objective.uniform * score_sum_B
-    soft_Bk = objective.soft_Nk[rows].to(s_BV.dtype)
+    soft_Bk = objective.soft_Nk.to(s_BV.dtype)
     loss_B += scale**2 * (objective.soft * soft_lse_B - (soft_Bk * soft_scores_Bk).sum(dim=1) / scale)
     if objective.tail_N is not None:
-        tail_B = objective.tail_N[rows].to(s_BV.dtype)
-        loss_B -= tail_B * (lse_B + _subtract_tail_(s_BV, ids_Bk, tail_B / objective.mass).log())
-    s_BV.scatter_add_(1, ids_Bk, soft_Bk * (-scale / objective.mass))
-    if objective.gold:
-        s_BV.scatter_add_(1, targets_B1, torch.full_like(gold_B, -objective.gold / objective.mass)[:, None])
+        tail_B = objective.tail_N.to(s_BV.dtype)
+        loss_B -= tail_B * (lse_B + _subtract_tail_(s_BV, ids_Bk, tail_B / mass).log())
+    if isinstance(mass, Tensor):
+        s_BV.mul_(_column(mass, s_BV))
+    s_BV.scatter_add_(1, ids_Bk, soft_Bk * (-scale / factor))
+    s_BV.scatter_add_(1, targets_B1, (torch.zeros_like(gold_B) - objective.gold / factor)[:, None])
     return loss_B, lse_B - gold_B, gold_B >= peak_B
+
+
+def _column(value: float | Tensor, like_BV: Tensor) -> Tensor:
+    """[B, 1] or, of one number, [1, 1]."""
+    return value.to(like_BV.dtype)[:, None] if isinstance(value, Tensor) else like_BV.new_full((1, 1), value)
 
 
 def _subtract_tail_(p_BV: Tensor, ids_Bk: Tensor, share_B: Tensor) -> Tensor:

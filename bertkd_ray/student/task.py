@@ -19,7 +19,7 @@ from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.moses import to_raw
 from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.corpus.text_form import TextForm
-from bertkd_ray.corpus.tokenizer import decode, load_tokenizer
+from bertkd_ray.corpus.tokenizer import EOS_ID, decode, load_tokenizer
 from bertkd_ray.decoding.seq2seq import translate_ids
 from bertkd_ray.evaluation.metrics import corpus_bleu, validation_tokenizer
 from bertkd_ray.softlabels.shards import decode_labels
@@ -37,17 +37,23 @@ _GREEDY_TOKENS_ELSEWHERE = 65_536
 
 
 class DistillationLoss(nn.Module):
-    """The student with its loss: forward(batch) -> (loss sum, [negative log likelihood sum, number correct])."""
+    """The student with its loss: forward(batch) -> (loss sum, [negative log likelihood sum, number correct]).
+
+    Where alpha follows a schedule, its sum is a third of these sums.
+    """
 
     def __init__(
         self, student: M2M100ForConditionalGeneration, kd: KdConfig, label_smoothing: float, precision: Precision
     ) -> None:
         super().__init__()
         self.student, self._kd, self._label_smoothing = student, kd, label_smoothing
+        self.alpha = kd.alpha_at(1, 1)
+        """Weight of the soft labels in the present update."""
         self._matmul_dtype = torch.bfloat16 if precision == "bf16" else None
 
     def forward(self, batch: StudentBatch) -> tuple[Tensor, Tensor]:
         """Sums over the batch's real target positions."""
+        kd = self._kd
         sums = fused_kd_loss(
             decoder_hidden(self.student, batch),
             self.student.get_output_embeddings().weight,
@@ -55,14 +61,17 @@ class DistillationLoss(nn.Module):
             batch.topk_ids_Pk,
             batch.topk_logits_Pk,
             batch.logsumexp_P,
-            alpha=self._kd.alpha,
-            temperature=self._kd.temperature,
-            symmetric=self._kd.symmetric,
+            alpha=self.alpha if kd.at_end or not kd.has_teacher else self.alpha * (batch.targets_P != EOS_ID).float(),
+            temperature=kd.temperature,
+            symmetric=kd.symmetric,
             label_smoothing=self._label_smoothing,
-            tail=self._kd.tail,
+            tail=kd.tail,
             matmul_dtype=self._matmul_dtype,
         )
-        return sums.loss, torch.stack([sums.nll.float(), sums.correct.float()])
+        stats = [sums.nll.float(), sums.correct.float()]
+        if kd.is_scheduled:
+            stats.append(torch.full_like(stats[0], self.alpha * batch.count))
+        return sums.loss, torch.stack(stats)
 
 
 @dataclass(frozen=True)
@@ -90,8 +99,6 @@ class Validation:
 class StudentTask:
     """Implements `training.trainer.Task` for the student."""
 
-    stat_keys: tuple[str, ...] = (curves.TRAIN_NLL, curves.TRAIN_ACCURACY)
-
     def __init__(
         self,
         student: M2M100ForConditionalGeneration,
@@ -101,11 +108,16 @@ class StudentTask:
         precision: Precision,
     ) -> None:
         self.model = student
-        self.objective: nn.Module = DistillationLoss(student, kd, config.label_smoothing, precision).train()
+        self.objective = DistillationLoss(student, kd, config.label_smoothing, precision).train()
+        self.stat_keys = (curves.TRAIN_NLL, curves.TRAIN_ACCURACY, *([curves.TRAIN_ALPHA] if kd.is_scheduled else []))
         self.optimizer = build_optimizer(student, kind="adamw", betas=(0.9, 0.98), eps=1e-9, weight_decay=0.0)
         self.max_norm = math.inf if config.clip is None else config.clip
         self._config, self._kd, self._validation, self._precision = config, kd, validation, precision
         self._pad_to = padding_multiple(student.device)
+
+    def start_update(self, step: int) -> None:
+        """The weight of the soft labels becomes that of the step."""
+        self.objective.alpha = self._kd.alpha_at(step, self._config.steps)
 
     def learning_rate(self, step: int) -> float:
         """The original Transformer's schedule (Vaswani et al., 2017, section 5.3), scaled; or a linear fall."""
@@ -124,7 +136,7 @@ class StudentTask:
     def collate(self, micro: MicroBatch) -> StudentBatch:
         """Padded tensors of the rows, with the first k teacher logits where the loss uses them."""
         src, tgt = Ragged.from_arrow(micro.rows["src_ids"]), Ragged.from_arrow(micro.rows["tgt_ids"])
-        soft = decode_labels(micro.rows) if self._kd.alpha > 0 else None
+        soft = decode_labels(micro.rows) if self._kd.has_teacher else None
         return collate(src, tgt, soft, topk=self._kd.topk, pad_to=self._pad_to)
 
     def evaluate(self, world: World) -> dict[str, float]:

@@ -103,6 +103,9 @@ class TeacherTask:
         self._pad_to = padding_multiple(teacher.device)
         self.max_norm = math.inf if each_tensor else config.clip  # BertAdam clips every tensor by itself
 
+    def start_update(self, step: int) -> None:
+        """Nothing changes."""
+
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then linear decay to 0."""
         return linear_warmup_decay(

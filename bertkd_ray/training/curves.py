@@ -13,6 +13,8 @@ from typing import Literal
 TRAIN_LOSS = "train/loss"
 TRAIN_NLL = "train/nll"
 TRAIN_ACCURACY = "train/accuracy"
+TRAIN_ALPHA = "train/alpha"
+"""Weight of the soft labels, of a student for which it follows a schedule."""
 TRAIN_LR = "train/lr"
 TRAIN_GRAD_NORM = "train/grad_norm"
 """Gradient norm of the last update, before clipping."""

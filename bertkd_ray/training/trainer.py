@@ -80,6 +80,9 @@ class Task(Protocol):
     def model(self) -> nn.Module:
         """The part of `objective` whose weights are kept."""
 
+    def start_update(self, step: int) -> None:
+        """Called before the update of a step, counted from 1, for what changes in `objective`."""
+
     def learning_rate(self, step: int) -> float:
         """The rate of a step, counted from 1."""
 
@@ -229,6 +232,7 @@ class Trainer:
         # One worker asks nobody, and so does not wait for its GPU.
         where = device if world.size > 1 else None
         total, *sums = world.sum(torch.tensor([count, *notices], device=where)).tolist()
+        task.start_update(step)
         rate = task.learning_rate(step)
         set_learning_rate(task.optimizer, rate)
         task.optimizer.zero_grad(set_to_none=True)

@@ -75,11 +75,29 @@ def test_the_iwslt14_file_spells_the_papers_numbers_out():
         assert settings == papers
 
 
+def test_a_schedule_of_alpha_is_linear_over_the_steps(load):
+    kd = load(DEMO, "kd.alpha=[0.9, 0.3]").kd
+    assert kd.has_teacher
+    assert [kd.alpha_at(step, 4) for step in (1, 2, 3, 4)] == pytest.approx([0.9, 0.7, 0.5, 0.3])
+    assert [load(DEMO, "kd.alpha=0.9").kd.alpha_at(step, 4) for step in (1, 4)] == [0.9, 0.9]
+    rising = load(DEMO, "kd.alpha=[0, 1]")
+    assert rising.arm_configs()["distilled"].kd.has_teacher
+
+
+def test_an_arm_without_soft_labels_at_any_step_is_a_control(load):
+    config = load(DEMO, "arms={never: {kd.alpha: [0, 0]}, first: {kd.alpha: [0.5, 0]}, last: {kd.alpha: [0, 0.5]}}")
+    assert {arm: of.kd.has_teacher for arm, of in config.arm_configs().items()} == {
+        "never": False,
+        "first": True,
+        "last": True,
+    }
+
+
 @pytest.mark.parametrize("arm", [{"kd.alpha": 0.2}, {"kd": {"alpha": 0.2}}], ids=["dotted", "nested"])
 def test_an_arm_differs_in_the_keys_it_names_alone(load, arm):
     config = load({**DEMO, "kd": {"temperature": 2.0, "topk": 3}, "arms": {"a": arm}}).arm_configs()["a"]
     kd = {"alpha": 0.2, "temperature": 2.0, "topk": 3}
-    assert config.kd.model_dump() == {**kd, "symmetric": False, "tail": "renormalise"}
+    assert config.kd.model_dump() == {**kd, "at_end": True, "symmetric": False, "tail": "renormalise"}
 
 
 def test_an_arm_overridden_on_the_command_line_keeps_its_other_keys(load):

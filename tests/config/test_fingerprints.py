@@ -34,7 +34,7 @@ def _fingerprints(config: Config, store: Store) -> dict[str, str]:
         "translate": translate.pending_artifact(config, store, {"corpus": "corpus", "student": "student"}),
     }
     for arm, arm_config in config.arm_configs().items():
-        inputs = {"corpus": "corpus", **({"softlabels": "softlabels"} if arm_config.kd.alpha > 0 else {})}
+        inputs = {"corpus": "corpus", **({"softlabels": "softlabels"} if arm_config.kd.has_teacher else {})}
         pending[f"distill/{arm}"] = distill.pending_artifact(arm_config, store, inputs)
     return {name: artifact.fingerprint for name, artifact in pending.items()}
 
@@ -89,6 +89,10 @@ EFFECTS: dict[str, set[str]] = {
     "kd.symmetric=true": {"distill/distilled"},
     "kd.symmetric=false": set(),
     "kd.alpha=0.9": {"distill/distilled"},
+    "kd.alpha=[0.9, 0.3]": {"distill/distilled"},
+    "kd.alpha=[0.5, 0.5]": set(),  # one weight
+    "kd.at_end=false": {"distill/distilled"},
+    "kd.at_end=true": set(),  # the default of an option that came later
     "student.steps=5": STUDENTS,
     "student.seed=2": STUDENTS,
     "student.seed=1": set(),  # the top-level seed
@@ -123,7 +127,7 @@ def test_options_that_came_later_are_in_no_fingerprint_at_their_defaults(load, t
 
     teacher, kd = entered(load(DEMO))
     assert "direction" not in teacher
-    assert "symmetric" not in kd
+    assert not {"symmetric", "at_end"} & set(kd)
     teacher, kd = entered(load(DEMO, "kd.symmetric=true", "teacher.direction=left_to_right"))
     assert teacher["direction"] == "left_to_right"
     assert kd["symmetric"] is True

@@ -134,6 +134,61 @@ def test_exact_tail_of_all_tokens_is_the_cross_entropy_of_the_whole_teacher():
     assert float(fused.loss) == pytest.approx(float(expected), rel=1e-5)
 
 
+# --- an alpha of each position
+
+
+def test_a_position_without_soft_labels_has_the_whole_reference_by_hand():
+    p = torch.tensor([[0.5, 0.25, 0.125, 0.125]] * 2, dtype=torch.float64)
+    ids, logits = torch.tensor([[0, 2]] * 2), torch.zeros(2, 2, dtype=torch.float64)
+    alpha = torch.tensor([0.25, 0.0], dtype=torch.float64)
+    loss = kd_loss(p.log(), torch.tensor([3, 1]), ids, logits, alpha=alpha)
+    # -log2 p is 3 and 2 of the references, (1 + 3) / 2 of the soft labels.
+    assert loss.item() == pytest.approx(math.log(2) * (0.75 * 3 + 0.25 * 2 + 2), rel=1e-12)
+
+
+BY_POSITION = [
+    {},
+    {"label_smoothing": 0.1},
+    {"label_smoothing": 0.1, "temperature": 10.0},
+    {"label_smoothing": 0.1, "temperature": 3.0, "symmetric": True},
+    {"label_smoothing": 0.1, "tail": "exact"},
+]
+
+
+def _mixed(positions: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """0 and 1 among them, and what lies between."""
+    return torch.linspace(0, 1, 4, dtype=dtype).repeat(positions)[:positions]
+
+
+@pytest.mark.parametrize("options", BY_POSITION)
+@pytest.mark.parametrize(("dtype", "loss_off", "gradient_off"), [(None, 1e-5, 1e-5), (torch.bfloat16, 1e-3, 1e-2)])
+def test_fused_with_an_alpha_of_each_position_is_the_sum_over_positions(options, dtype, loss_off, gradient_off):
+    """Position by position, each with its one number, through the plain form."""
+    hidden, weight, targets, *soft = _case(96, 64, 1031, 8, seed=3)
+    alpha, scores = _mixed(96), hidden @ weight.T
+    rows = [slice(row, row + 1) for row in range(96)]
+    parts = [
+        kd_loss(scores[row], targets[row], *(tensor[row] for tensor in soft), alpha=alpha[row].item(), **options)
+        for row in rows
+    ]
+    plain = torch.stack(parts).sum()
+    expected = torch.autograd.grad(plain, [hidden, weight])
+    sums = fused_kd_loss(hidden, weight, targets, *soft, alpha=alpha, matmul_dtype=dtype, block_rows=40, **options)
+    assert sums.loss.item() == pytest.approx(plain.item(), rel=loss_off)
+    for actual, wanted in zip(torch.autograd.grad(sums.loss, [hidden, weight]), expected, strict=True):
+        assert torch.linalg.norm(actual - wanted) < gradient_off * torch.linalg.norm(wanted)
+
+
+@pytest.mark.parametrize("options", BY_POSITION)
+def test_gradients_with_an_alpha_of_each_position_by_finite_differences(options):
+    hidden, weight, *rest = _case(5, 4, 11, 3, dtype=torch.float64)
+    alpha = _mixed(5, torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda h, w: fused_kd_loss(h, w, *rest, alpha=alpha, block_rows=2, **options).loss, (hidden, weight)
+    )
+    assert torch.autograd.gradcheck(lambda h, w: kd_loss(h @ w.T, *rest, alpha=alpha, **options), (hidden, weight))
+
+
 # --- the original's vectors
 
 

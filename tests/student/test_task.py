@@ -18,6 +18,7 @@ from bertkd_ray.corpus.text_form import TextForm
 from bertkd_ray.corpus.tokenizer import BOS_ID, EOS_ID
 from bertkd_ray.decoding.batches import Translation
 from bertkd_ray.student import task as task_module
+from bertkd_ray.student.loss import kd_loss
 from bertkd_ray.student.model import build_student
 from bertkd_ray.student.task import StudentTask, Validation
 from bertkd_ray.training.batch_plan import MicroBatch, StreamPosition
@@ -150,6 +151,61 @@ def test_the_objective_sums_over_positions(make):
     assert float(loss) / batch.count == pytest.approx(figures["valid/nll"], rel=1e-5)
     assert stats.tolist() == pytest.approx([float(loss), figures["valid/accuracy"] * batch.count], rel=1e-5)
     assert len(stats) == len(task.stat_keys)
+
+
+def plain_loss(task: StudentTask, batch: Any, alpha: torch.Tensor, **options: Any) -> float:
+    """By the plain formula, through transformers' own forward, which projects padding too."""
+    with torch.no_grad():
+        logits = task.model(
+            input_ids=batch.src_ids_NS,
+            attention_mask=batch.src_mask_NS.long(),
+            decoder_input_ids=batch.decoder_input_ids_NT,
+        ).logits
+    scores_PV = logits.flatten(0, 1)[batch.target_index_P]
+    soft = batch.topk_ids_Pk, batch.topk_logits_Pk, batch.logsumexp_P
+    return float(kd_loss(scores_PV, batch.targets_P, *soft, alpha=alpha, label_smoothing=0.1, **options))
+
+
+def test_at_the_end_of_a_sentence_the_reference_counts_alone(make):
+    task = make({"alpha": 0.5, "topk": 4, "at_end": False})
+    task.objective.eval()
+    batch = task.collate(micro(table(stored=6)))
+    alpha = torch.full((batch.count,), 0.5)
+    alpha[np.cumsum([len(row) + 1 for row in TGT]) - 1] = 0.0
+    with torch.no_grad():
+        loss, stats = task.objective(batch)
+    assert float(loss) == pytest.approx(plain_loss(task, batch, alpha, temperature=10.0), rel=1e-5)
+    assert len(stats) == len(task.stat_keys) == 2
+
+
+def test_alpha_follows_its_schedule(make):
+    task = make({"alpha": [0.9, 0.3], "topk": 4, "at_end": True}, steps=7)
+    task.objective.eval()
+    batch = task.collate(micro(table(stored=6)))
+    # 0.6 in six equal falls.
+    for step, expected in ((1, 0.9), (2, 0.8), (4, 0.6), (7, 0.3), (3, 0.7)):
+        task.start_update(step)
+        with torch.no_grad():
+            loss, stats = task.objective(batch)
+        alpha = torch.full((batch.count,), expected)
+        assert float(loss) == pytest.approx(plain_loss(task, batch, alpha, temperature=10.0), rel=1e-5)
+        assert dict(zip(task.stat_keys, stats.tolist(), strict=True))["train/alpha"] == pytest.approx(
+            expected * batch.count
+        )
+
+
+def test_a_schedule_may_begin_or_end_without_the_teacher(make):
+    task = make({"alpha": [0, 1], "topk": 4}, steps=1)
+    task.objective.eval()
+    batch = task.collate(micro(table(stored=6)))
+    for alpha in (0.0, 1.0):
+        task.objective.alpha = alpha
+        with torch.no_grad():
+            loss, _ = task.objective(batch)
+        expected = plain_loss(task, batch, torch.full((batch.count,), alpha), temperature=10.0)
+        assert float(loss) == pytest.approx(expected, rel=1e-5)
+    task.start_update(1)
+    assert task.objective.alpha == 0.0  # a training of one step is at the beginning of its schedule
 
 
 def test_figures_of_a_student_that_knows_nothing(make):

@@ -72,6 +72,9 @@ class FitTask:
         self.objective = self.model = Fit(self.dropout)
         self.optimizer = torch.optim.SGD(self.objective.parameters(), lr=1.0)
 
+    def start_update(self, step: int) -> None:
+        pass
+
     def learning_rate(self, step: int) -> float:
         return self.rate
 
@@ -170,6 +173,23 @@ def test_a_resumed_run_equals_an_undisturbed_one(tmp_path):
     assert curve == [row.metrics["train/loss"] for row in whole.state.history if "train/loss" in row.metrics]
     # The rows before the checkpoint are handed out again, for a driver that has lost them.
     assert [row.step for row in again.rows if "train/loss" in row.metrics] == list(range(1, 10))
+
+
+def test_a_task_is_told_of_every_update_before_it_comes_and_again_after_a_restart(tmp_path):
+    told: list[int] = []
+
+    class Told(FitTask):
+        def start_update(self, step: int) -> None:
+            told.append(step)
+
+        def learning_rate(self, step: int) -> float:
+            assert told[-1] == step
+            return super().learning_rate(step)
+
+    trainer(Told(), Alone(directory=tmp_path), steps=9, checkpoint_every=4).run()
+    assert told == list(range(1, 10))
+    trainer(Told(), Alone(restore=tmp_path / "4"), steps=9).run()
+    assert told[9:] == list(range(5, 10))
 
 
 def test_a_worker_told_to_go_writes_the_checkpoint_of_its_last_update_and_goes(tmp_path):
