@@ -11,8 +11,8 @@ HELP = "a study: arms of one base configuration under several seeds, and the tab
 EPILOG = f"""\
 Arms and seeds share every corpus, teacher and pass of a teacher over the corpus whose settings agree. Students are made
 one after the other, with --jobs N in N processes at a time (of one thread each: cpus_per_worker=1); the same command
-goes on with a study that was cut off. Keys of the base are set for all arms; seeds=[1,2], control=NAME and
-arms.NAME.section.key=value change the study.
+goes on with a study that was cut off. Keys of the base are set for all arms; seeds=[1,2], teacher_seeds=[1,2],
+control=NAME and arms.NAME.section.key=value change the study.
 {EXIT_CODES}
 
   bertkd study configs/studies/demo-temperature.yaml

@@ -1,8 +1,9 @@
 """A study: one base configuration, arms that differ from it, and the seeds under which every arm is trained.
 
-Every arm under every seed is a whole configuration with this one arm. All take the teacher's seed from the base and
-the student's from the study, and store as many logits as the widest arm of their teacher asks for; so whatever has the
-same fingerprint is made once: one corpus, a teacher for all arms that leave it alone, one pass of it over the corpus.
+Every arm under every seed is a whole configuration with this one arm. All take the student's seed from the study, the
+teacher's from the study too or else from the base, and store as many logits as the widest arm of their teacher asks
+for; so whatever has the same fingerprint is made once: one corpus, a teacher a seed for all arms that leave it alone,
+one pass of it over the corpus. Arms without a teacher are made once a student's seed.
 """
 
 import json
@@ -24,8 +25,13 @@ _OF_AN_ARM = ("teacher.", "extract.", "kd.", "student.", "translate.", "corpus.t
 """Keys in which arms may differ. The rest is the same for all, the test set above all, so that scores compare."""
 
 
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
+
+
 class StudyConfig(Section):
     """A study file."""
+
+    added_later = frozenset({"teacher_seeds"})
 
     name: Name
     """Name of the study and, unless `tracking.experiment` says otherwise, of its MLflow experiment."""
@@ -38,26 +44,49 @@ class StudyConfig(Section):
     two as far as the pairs that valid and test hold out of train stay the same."""
     control: str | None = None
     """The arm that the others are compared with; null is the only arm with kd.alpha 0."""
-    seeds: list[Annotated[int, Field(strict=True, ge=0, lt=2**31)]] = Field(min_length=1)
-    """Seeds of the students. The teacher's is the base's `seed`."""
+    seeds: list[Seed] = Field(min_length=1)
+    """Seeds of the students."""
+    teacher_seeds: list[Seed] | None = Field(None, min_length=1)
+    """Seeds of the teachers: each makes a teacher and its pass over the corpus, from which a student of every seed
+    learns. Arms without a teacher are made once a seed of `seeds`. Null is one teacher, of the base's `seed`."""
 
-    @field_validator("seeds")
+    @field_validator("seeds", "teacher_seeds")
     @classmethod
-    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
-        for seed in seeds:
-            if seeds.count(seed) > 1:
+    def _seeds_differ(cls, seeds: list[int] | None) -> list[int] | None:
+        for seed in seeds or []:
+            if seeds and seeds.count(seed) > 1:
                 raise ValueError(f"{seed} stands there more than once; a seed counts once")
         return seeds
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One arm under one seed."""
+    """One arm under one seed of the student and, where the study varies it, one of the teacher."""
 
     arm: str
     seed: int
     config: Config
     """Complete, with this arm as its only one."""
+    teacher_seed: int | None = None
+    """None in a study without `teacher_seeds`, and for an arm without a teacher."""
+
+    @property
+    def title(self) -> str:
+        """What people call it: `control, seed 1`."""
+        return f"{self.arm}, seed {self.seed}{self._teacher(', teacher seed ')}"
+
+    @property
+    def key(self) -> str:
+        """Name of it in outputs: `control/1`, `distilled/1/teacher-2`."""
+        return f"{self.arm}/{self.seed}{self._teacher('/teacher-')}"
+
+    @property
+    def shared_key(self) -> str:
+        """Arm, and seed of the teacher if there is one: `distilled`, `distilled/teacher-2`."""
+        return self.arm + self._teacher("/teacher-")
+
+    def _teacher(self, form: str) -> str:
+        return "" if self.teacher_seed is None else f"{form}{self.teacher_seed}"
 
 
 @dataclass(frozen=True)
@@ -68,7 +97,8 @@ class Study:
     control: str
     """The arm that the others are compared with."""
     trials: list[Trial]
-    """Seed by seed, and under each seed arm by arm, so that after the first seed all arms can be compared."""
+    """Seed by seed, and under each seed arm by arm and teacher by teacher, so that after the first seed all arms can be
+    compared."""
 
     @property
     def config(self) -> Config:
@@ -77,11 +107,12 @@ class Study:
 
 
 def load_study(path: str | Path, overrides: list[str] | None = None) -> Study:
-    """Reads a study file. Overrides reach the base, those of `name`, `base`, `control`, `seeds` and `arms.*` the study.
+    """Reads a study file. Overrides reach the base, those of `name`, `base`, `control`, `seeds`, `teacher_seeds` and
+    `arms.*` the study.
 
     Raises UserError, in one line, for a file that is missing or malformed (the base too), an unknown key, an arm that
     does not validate or sets what arms may not, arms that are the same or hold other pairs out, no control or several,
-    a registered model.
+    seeds of teachers where no arm has one, a registered model.
     """
     settings = _settings(path, overrides or [])
     base = Path(path).parent / settings.base
@@ -101,10 +132,22 @@ def load_study(path: str | Path, overrides: list[str] | None = None) -> Study:
     _require_different(arms, path)
     _require_same_held_out(arms, path)
     control = _control(settings, arms, path)
-    trials = [
-        Trial(arm, seed, _with(config, "student", seed=seed)) for seed in settings.seeds for arm, config in arms.items()
-    ]
-    return Study(settings, control, trials)
+    return Study(settings, control, _trials(settings, arms, path))
+
+
+def _trials(settings: StudyConfig, arms: dict[str, Config], path: str | Path) -> list[Trial]:
+    if settings.teacher_seeds and not any(map(FINETUNE.is_needed, arms.values())):
+        raise UserError(f"{path}: teacher_seeds: no arm has a teacher (kd.alpha above 0); remove teacher_seeds")
+    trials = []
+    for seed in settings.seeds:
+        for arm, config in arms.items():
+            of_seed = _with(config, "student", seed=seed)
+            if settings.teacher_seeds is None or not FINETUNE.is_needed(config):
+                trials.append(Trial(arm, seed, of_seed))
+                continue
+            for teacher_seed in settings.teacher_seeds:
+                trials.append(Trial(arm, seed, of_seed.model_copy(update={"seed": teacher_seed}), teacher_seed))
+    return trials
 
 
 def _settings(path: str | Path, overrides: list[str]) -> StudyConfig:

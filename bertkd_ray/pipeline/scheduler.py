@@ -64,7 +64,7 @@ def _add_study(tasks: dict[str, _PoolTask], study: Study, parent: str, session: 
         pending = session.pending_of_arm(trial.config, trial.arm)
         for name, artifact in pending.items():
             needs = tuple(pending[source].directory for source in STAGES[name].inputs if source in pending)
-            label = f"{name} of {trial.config.name}: {trial.arm}, seed {trial.seed}"
+            label = f"{name} of {trial.config.name}: {trial.title}"
             make = partial(_make_stage, name, trial, parent)
             tasks.setdefault(artifact.directory, _PoolTask(label, STAGES[name].priority, needs, make))
         translations.append(artifact.directory)

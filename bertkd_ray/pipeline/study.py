@@ -103,7 +103,7 @@ class StudyRunner(ExitStack):
     def _train(self, position: int, trial: Trial) -> _Student:
         """The student of one arm under one seed, translated and scored."""
         started = time.perf_counter()
-        log(f"{position} of {len(self.study.trials)}: {trial.arm}, seed {trial.seed}", stage="study")
+        log(f"{position} of {len(self.study.trials)}: {trial.title}", stage="study")
         with trial_pipeline(trial, self.parent_run.run_id, self.session) as pipeline:
             translation = pipeline.make(TRANSLATE.name, trial.arm)
             student = pipeline.make(DISTILL.name, trial.arm)
@@ -115,31 +115,32 @@ class StudyRunner(ExitStack):
             run_id = pipeline.parent_run.run_id
         stages, uris = pipeline.outcome.stages, (student.display_uri, translation.display_uri)
         log(
-            f"{trial.arm}, seed {trial.seed}: valid BLEU {scores.valid_bleu:.2f}, test BLEU {scores.test_bleu:.2f} "
+            f"{trial.title}: valid BLEU {scores.valid_bleu:.2f}, test BLEU {scores.test_bleu:.2f} "
             f"after {human_seconds(time.perf_counter() - started)}",
             stage="study",
         )
         self._keep_stages(trial, stages)
-        result = study_report.SeedResult(trial.seed, scores, *uris, run_id, _teacher(stages))
+        result = study_report.SeedResult(trial.seed, scores, *uris, run_id, _teacher(stages), trial.teacher_seed)
         return _Student(trial, result, history, translation)
 
     def _keep_stages(self, trial: Trial, stages: Mapping[str, StageResult]) -> None:
-        """Stages of one arm and seed by `stage/arm/seed`; shared ones once, with the first arm where several differ."""
+        """Stages of one student by `stage/` and its trial's key; shared ones once, with the first arm (and teacher's
+        seed) where several differ."""
         kept = self.outcome.stages
         for name, of_trial in stages.items():
             status, seconds = self._record.get(of_trial.artifact.directory, (of_trial.status, of_trial.seconds))
             result = replace(of_trial, status=status, seconds=seconds)
             if name not in STAGES:
-                kept[f"{name}/{trial.seed}"] = result
+                kept[f"{name.partition('/')[0]}/{trial.key}"] = result
             elif all(other.artifact.directory != result.artifact.directory for other in kept.values()):
-                kept[f"{name}/{trial.arm}" if name in kept else name] = result
+                kept[f"{name}/{trial.shared_key}" if name in kept else name] = result
 
     def _compare(self, students: Sequence[_Student]) -> None:
-        """Every arm with the control, seed by seed and over the seeds."""
+        """Every arm with the control, student by student and over seeds and teachers."""
         from bertkd_ray.evaluation.significance import BleuResamples, bootstrap_signature, compare
         from bertkd_ray.translation.translate import read_translations, signatures_of
 
-        of_students = {f"{student.trial.arm}, seed {student.trial.seed}": student.translation for student in students}
+        of_students = {student.trial.title: student.translation for student in students}
         self.outcome.signatures = signatures_of(of_students, "bertkd study")
         samples = self.study.config.translate.bootstrap_samples
         references: list[str] = []
@@ -160,21 +161,24 @@ class StudyRunner(ExitStack):
             if arm == self.study.control:
                 self.outcome.arms.append(study_report.StudyArm(arm, results))
                 continue
-            over_seeds = compare(control, systems)
-            by_seed = [compare([before], [after]) for before, after in zip(control, systems, strict=True)]
-            seeds = [
-                replace(result, scores=replace(result.scores, delta=of_seed.delta, p_value=of_seed.p_value))
-                for result, of_seed in zip(results, by_seed, strict=True)
+            teachers = len(systems) // len(control)
+            over_all = compare(control, systems, teachers)
+            alone = [compare([control[index // teachers]], [after]) for index, after in enumerate(systems)]
+            compared = [
+                replace(result, scores=replace(result.scores, delta=of_one.delta, p_value=of_one.p_value))
+                for result, of_one in zip(results, alone, strict=True)
             ]
-            self.outcome.arms.append(study_report.StudyArm(arm, seeds, over_seeds.p_value, over_seeds.interval))
-        self.outcome.signatures["bootstrap"] = bootstrap_signature(samples, over_seeds=True)
+            self.outcome.arms.append(study_report.StudyArm(arm, compared, over_all.p_value, over_all.interval))
+        over_teachers = any(len(systems) > len(control) for systems in resamples.values())
+        signature = bootstrap_signature(samples, over_seeds=True, over_teachers=over_teachers)
+        self.outcome.signatures["bootstrap"] = signature
 
     def _report(self, students: Sequence[_Student]) -> None:
         """Tables and figure, into the storage directory and to the study's run."""
         from bertkd_ray.report.figures import draw_seeds
 
         outcome, store, name = self.outcome, self.session.store, self.study.settings.name
-        inputs = {f"{student.trial.arm}/{student.trial.seed}": student.translation.fingerprint for student in students}
+        inputs = {student.trial.key: student.translation.fingerprint for student in students}
         settings = {"control": self.study.control, "signatures": outcome.signatures, "run_id": outcome.run_id}
         directory = f"report-{name}-{fingerprint('study-report', settings, inputs)}"
         outcome.report = store.display_uri(directory)
@@ -184,7 +188,8 @@ class StudyRunner(ExitStack):
                 histories: dict[str, list[Sequence[CurveRow]]] = {arm.arm: [] for arm in outcome.arms}
                 for student in students:
                     histories[student.trial.arm].append(student.history)
-                draw_seeds(histories, scratch / "valid-bleu")
+                over = "seeds and teachers" if any(arm.teachers > 1 for arm in outcome.arms) else "seeds"
+                draw_seeds(histories, scratch / "valid-bleu", over=over)
                 (scratch / "arms.csv").write_text(study_report.study_csv(outcome.arms), encoding="utf-8")
                 (scratch / "students.csv").write_text(study_report.students_csv(outcome.arms), encoding="utf-8")
                 (scratch / "study.json").write_text(json.dumps(outcome.as_json(), indent=1), encoding="utf-8")
@@ -199,12 +204,12 @@ class StudyRunner(ExitStack):
 def study_run(study: Study, tracker: Tracker) -> Run:
     """The tracked run of a study."""
     settings = study.settings
-    trials = {f"{trial.arm}/{trial.seed}": _digest(trial) for trial in study.trials}
+    trials = {trial.key: _digest(trial) for trial in study.trials}
     key = fingerprint("study", {"name": settings.name, "control": study.control}, trials)
     return tracker.run(
         settings.name,
         key=f"study:{key}",
-        params=settings.model_dump(),
+        params=settings.fingerprinted(),
         tags={"bertkd.kind": "study", "bertkd.arms": ",".join(settings.arms), "bertkd.control": study.control},
     )
 
@@ -217,8 +222,10 @@ def trial_pipeline(trial: Trial, parent: str, session: Session | None = None) ->
         "bertkd.arm": trial.arm,
         "bertkd.seed": trial.seed,
     }
+    if trial.teacher_seed is not None:
+        tags["bertkd.teacher_seed"] = trial.teacher_seed
     key = f"trial:{trial.arm}:{trial.seed}:{_digest(trial)}"
-    run = RunIdentity(f"{trial.arm}/seed-{trial.seed}", key, tags, parent)
+    run = RunIdentity(trial.key.replace("/", "/seed-", 1), key, tags, parent)
     return Pipeline(trial.config, session=session, run=run)
 
 

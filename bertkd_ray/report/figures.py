@@ -104,11 +104,11 @@ def translation_quality_panels(arms: Mapping[str, History]) -> list[Panel]:
     ]
 
 
-def draw_seeds(arms: Mapping[str, Sequence[History]], stem: Path) -> Drawing:
-    """Greedy BLEU on the validation set of every arm over the student's steps: the mean over its seeds, and a band of
-    one standard deviation to either side where several seeds were validated at the same step.
+def draw_seeds(arms: Mapping[str, Sequence[History]], stem: Path, *, over: str = "seeds") -> Drawing:
+    """Greedy BLEU on the validation set of every arm over the student's steps: the mean over its students, and a band
+    of one standard deviation to either side where several of them were validated at the same step.
 
-    arms: the histories of each arm, one a seed.
+    arms: the histories of each arm, one a student. over: what the students of an arm differ in.
     """
 
     def bleu(axes: Axes) -> None:
@@ -122,7 +122,7 @@ def draw_seeds(arms: Mapping[str, Sequence[History]], stem: Path) -> Drawing:
         _finish(axes, "BLEU, validation set")
 
     several = max((len(histories) for histories in arms.values()), default=0) > 1
-    title = "Greedy BLEU, mean ± standard deviation over seeds" if several else "Greedy BLEU"
+    title = f"Greedy BLEU, mean ± standard deviation over {over}" if several else "Greedy BLEU"
     return draw_panels([Panel(title, bleu)], stem, (7.4, 4.4))
 
 

@@ -1,4 +1,4 @@
-"""The scores of a study as tables: every arm over its seeds, and every student by itself."""
+"""The scores of a study as tables: every arm over its seeds and teachers, and every student by itself."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ class TeacherFigures:
 
 @dataclass(frozen=True)
 class SeedResult:
-    """The student of an arm under a seed."""
+    """A student of an arm, under a seed and, where the study varies it, a seed of its teacher."""
 
     seed: int
     scores: ArmResult
@@ -65,6 +65,8 @@ class SeedResult:
     """Id of the MLflow run; empty where nothing is tracked."""
     teacher: TeacherFigures | None = None
     """None for a student without a teacher."""
+    teacher_seed: int | None = None
+    """None in a study without `teacher_seeds`, and for a student without a teacher."""
 
     def as_json(self) -> dict[str, Any]:
         """The student's entry in `--json`."""
@@ -75,14 +77,25 @@ class SeedResult:
 
 @dataclass(frozen=True)
 class StudyArm:
-    """The scores of an arm over its seeds. BLEU and chrF run from 0 to 100."""
+    """The scores of an arm over its students. BLEU and chrF run from 0 to 100."""
 
     arm: str
     seeds: list[SeedResult]
+    """Its students: seed by seed, and under each seed teacher by teacher."""
     p_value: float | None = None
-    """Two-tailed, of the mean delta over the seeds, see `evaluation.significance`; None for the control."""
+    """Two-tailed, of the mean delta over the students, see `evaluation.significance`; None for the control."""
     interval: tuple[float, float] | None = None
     """The central 95% of the resampled deltas; None for the control."""
+
+    @property
+    def student_seeds(self) -> list[int]:
+        """Every seed of its students."""
+        return list(dict.fromkeys(result.seed for result in self.seeds))
+
+    @property
+    def teachers(self) -> int:
+        """Teachers that the students of each seed learned from, each from one; 0 for an arm without."""
+        return len(self.seeds) // len(self.student_seeds) if self.seeds[0].teacher else 0
 
     @property
     def parameters(self) -> int:
@@ -97,7 +110,7 @@ class StudyArm:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Seconds by stage, mean over the seeds."""
+        """Seconds by stage, mean over the students."""
         stages = self.seeds[0].scores.seconds
         return {stage: fmean(result.scores.seconds[stage] for result in self.seeds) for stage in stages}
 
@@ -111,6 +124,7 @@ class StudyArm:
         return {
             "arm": self.arm,
             "parameters": self.parameters,
+            "teachers": self.teachers,
             **{name: asdict(self.spread(name)) for name in _SCORES},
             "delta": asdict(delta) if delta else None,
             "p_value": self.p_value,
@@ -120,6 +134,7 @@ class StudyArm:
         }
 
 
+_SHOWN = ("valid BLEU", "test BLEU", "chrF")
 _SCORES = ("valid_bleu", "test_bleu", "legacy_bleu", "chrf", "valid_perplexity", "valid_accuracy", "length_ratio")
 
 
@@ -137,23 +152,28 @@ def study_markdown(arms: Sequence[StudyArm], run_id: str, signatures: Mapping[st
 def study_csv(arms: Sequence[StudyArm]) -> str:
     """One line an arm: mean and standard deviation of every score in full precision, nothing where there is none."""
     scores = [f"{name}_{part}" for name in (*_SCORES, "delta") for part in ("mean", "sd")]
-    header = ["arm", "seeds", "parameters", *scores, "p_value", "delta_low", "delta_high", "seconds"]
+    header = ["arm", "seeds", "teachers", "parameters", *scores, "p_value", "delta_low", "delta_high", "seconds"]
     rows: list[list[Any]] = []
     for arm in arms:
         spreads = [*(arm.spread(name) for name in _SCORES), arm.delta]
         figures = [figure for spread in spreads for figure in ((spread.mean, spread.sd) if spread else (None, None))]
         low, high = arm.interval or (None, None)
         total = sum(arm.seconds.values())
-        rows.append([arm.arm, len(arm.seeds), arm.parameters, *figures, arm.p_value, low, high, total])
+        counts = [len(arm.student_seeds), arm.teachers, arm.parameters]
+        rows.append([arm.arm, *counts, *figures, arm.p_value, low, high, total])
     return csv_text(header, rows)
 
 
 def students_csv(arms: Sequence[StudyArm]) -> str:
     """One line a student, with its artifacts and the id of its run."""
     scores = ["parameters", *_SCORES, "delta", "p_value"]
-    header = ["arm", "seed", *scores, "student", "translation", "run_id"]
+    header = ["arm", "seed", "teacher_seed", *scores, "student", "translation", "run_id"]
     figures = [{"arm": arm.arm, **result.as_json()} for arm in arms for result in arm.seeds]
     return csv_text(header, [[of[name] for name in header] for of in figures])
+
+
+def _have_several_teachers(arms: Sequence[StudyArm]) -> bool:
+    return any(arm.teachers > 1 for arm in arms)
 
 
 def _tables(arms: Sequence[StudyArm]) -> list[list[list[str]]]:
@@ -162,11 +182,13 @@ def _tables(arms: Sequence[StudyArm]) -> list[list[list[str]]]:
 
 def _scores(arms: Sequence[StudyArm]) -> list[list[str]]:
     label = delta_label({arm.arm: arm.delta for arm in arms})
-    rows = [["arm", "params", "valid BLEU", "test BLEU", "chrF", label, "p"]]
+    of_teachers = _have_several_teachers(arms)
+    rows = [["arm", *(["seeds × teachers"] if of_teachers else []), "params", *_SHOWN, label, "p"]]
     for arm in arms:
+        counts = [f"{len(arm.student_seeds)} × {arm.teachers or NO_VALUE}"] if of_teachers else []
         scores = [arm.spread(name).text() for name in ("valid_bleu", "test_bleu", "chrf")]
         delta = arm.delta.text("+z.2f") if arm.delta else NO_VALUE
-        rows.append([arm.arm, human_count(arm.parameters), *scores, delta, format_p(arm.p_value)])
+        rows.append([arm.arm, *counts, human_count(arm.parameters), *scores, delta, format_p(arm.p_value)])
     return rows
 
 
@@ -183,36 +205,48 @@ def _more_scores(arms: Sequence[StudyArm]) -> list[list[str]]:
 
 def _teachers(arms: Sequence[StudyArm]) -> list[list[str]]:
     """One line a set of soft labels; nothing for a study without any."""
-    of_arms: dict[TeacherFigures, list[str]] = {}
+    of_arms: dict[tuple[TeacherFigures, int | None], list[str]] = {}
     for arm in arms:
-        if arm.seeds[0].teacher is not None:
-            of_arms.setdefault(arm.seeds[0].teacher, []).append(arm.arm)
+        for result in arm.seeds:
+            if result.teacher is not None and result.seed == arm.seeds[0].seed:
+                of_arms.setdefault((result.teacher, result.teacher_seed), []).append(arm.arm)
     if not of_arms:
         return []
-    rows = [["teacher of", "steps", "accuracy", "gold first", "gold in k", "entropy T=1", "T=10"]]
-    for teacher, names in of_arms.items():
+    seeded = any(seed is not None for _, seed in of_arms)
+    seed_label = ["seed"] if seeded else []
+    rows = [["teacher of", *seed_label, "steps", "accuracy", "gold first", "gold in k", "entropy T=1", "T=10"]]
+    for (teacher, seed), names in of_arms.items():
         shares = [f"{100 * share:.1f}%" for share in (teacher.accuracy, teacher.gold_first, teacher.gold_in_topk)]
         entropies = [f"{value:.2f}" for value in (teacher.entropy_t1, teacher.entropy_t10)]
-        rows.append([", ".join(names), f"{teacher.steps:,}", *shares, *entropies])
+        rows.append([", ".join(names), *([str(seed)] if seeded else []), f"{teacher.steps:,}", *shares, *entropies])
     return rows
 
 
 def _students(arms: Sequence[StudyArm]) -> list[list[str]]:
     label = delta_label({arm.arm: arm.delta for arm in arms})
-    rows = [["arm", "seed", "valid BLEU", "test BLEU", "chrF", label, "p", "MLflow run"]]
+    seeded = any(result.teacher_seed is not None for arm in arms for result in arm.seeds)
+    rows = [["arm", "seed", *(["teacher"] if seeded else []), *_SHOWN, label, "p", "MLflow run"]]
     for arm in arms:
         for result in arm.seeds:
             of = result.scores
             scores = [format_number(score, ".2f") for score in (of.valid_bleu, of.test_bleu, of.chrf)]
             delta, p = format_number(of.delta, "+z.2f"), format_p(of.p_value)
-            rows.append([arm.arm, str(result.seed), *scores, delta, p, result.run_id or NO_VALUE])
+            seeds = [str(result.seed), *([format_number(result.teacher_seed, "d")] if seeded else [])]
+            rows.append([arm.arm, *seeds, *scores, delta, p, result.run_id or NO_VALUE])
     return rows
 
 
 def _notes(arms: Sequence[StudyArm], run_id: str) -> list[str]:
-    seeds = ", ".join(str(result.seed) for result in arms[0].seeds)
-    if len(arms[0].seeds) == 1:
+    seeds = ", ".join(map(str, arms[0].student_seeds))
+    of_teachers = [str(seed) for arm in arms for result in arm.seeds if (seed := result.teacher_seed) is not None]
+    if _have_several_teachers(arms):
+        drawn = "sentences, seeds and teachers" if len(arms[0].student_seeds) > 1 else "sentences and teachers"
+        of = f"students of seeds {seeds} with teachers of seeds {', '.join(dict.fromkeys(of_teachers))}"
+        note = f"Mean ± standard deviation over {of}; p: two-tailed bootstrap over {drawn}."
+    elif len(arms[0].student_seeds) == 1:
         note = f"Seed {seeds} alone: p, two-tailed, is of these students on other test sentences, not of other seeds."
     else:
         note = f"Mean ± standard deviation over seeds {seeds}; p: two-tailed bootstrap over sentences and seeds."
+        if any(arm.teachers for arm in arms):
+            note += " One teacher an arm: other teachers may differ."
     return [note, *([f"MLflow run of the study: {run_id}"] if run_id else [])]

@@ -81,6 +81,37 @@ def test_trials_come_seed_by_seed_and_are_whole_configurations(load):
     assert (by_arm["hot"].kd.temperature, by_arm["control"].kd.temperature) == (10, 2)
 
 
+def test_teachers_have_seeds_of_their_own_and_the_control_has_none(load):
+    study = load({**STUDY, "teacher_seeds": [5, 6]})
+    assert [(one.seed, one.arm, one.teacher_seed) for one in study.trials] == [
+        (1, "control", None),
+        (1, "hot", 5),
+        (1, "hot", 6),
+        (2, "control", None),
+        (2, "hot", 5),
+        (2, "hot", 6),
+    ]
+    assert [(one.config.seed, one.config.student_seed) for one in study.trials[:3]] == [(1, 1), (5, 1), (6, 1)]
+    assert [one.title for one in study.trials[:2]] == ["control, seed 1", "hot, seed 1, teacher seed 5"]
+    assert [one.key for one in study.trials[:2]] == ["control/1", "hot/1/teacher-5"]
+
+
+def test_the_bases_seed_as_the_teachers_is_the_teacher_of_a_study_without_teacher_seeds(load, tmp_path):
+    store = Store(str(tmp_path / "store"))
+    plain, same, other = (load(changed(teacher_seeds=seeds)).trials[1].config for seeds in (None, [1], [2]))
+    assert plain == same
+
+    def names(config: Any) -> list[str]:
+        return [
+            finetune.pending_artifact(config, store, {"corpus": "c", "bert": "b"}).fingerprint,
+            distill.pending_artifact(config, store, {"corpus": "c", "softlabels": "l"}).fingerprint,
+        ]
+
+    # The student's own settings are the same; that it is another one is the soft labels' doing.
+    assert names(other)[0] != names(plain)[0]
+    assert names(other)[1] == names(plain)[1]
+
+
 def test_a_seed_changes_the_student_and_nothing_before_it(load, tmp_path):
     store = Store(str(tmp_path / "store"))
     one, other = (config.config for config in load(STUDY).trials if config.arm == "hot")
@@ -246,6 +277,14 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
     "negative seed": (changed(seeds=[-1]), [], ["seeds.0", "greater than or equal to 0", "-1"]),
     "true for a seed": (changed(seeds=[True]), [], ["seeds.0", "integer", "True"]),
     "one seed without a list": (changed(seeds=1), [], ["seeds", "list", "1"]),
+    "repeated teacher seed": (changed(teacher_seeds=[2, 2]), [], ["teacher_seeds: 2 stands there more than once"]),
+    "no teacher seeds": (changed(teacher_seeds=[]), [], ["teacher_seeds", "at least 1"]),
+    "true for a teacher seed": (changed(teacher_seeds=[True]), [], ["teacher_seeds.0", "integer", "True"]),
+    "teacher seeds without a teacher": (
+        changed(arms={"control": CONTROL, "longer": {**CONTROL, "student.steps": 9}}, control="control"),
+        ["teacher_seeds=[1,2]"],
+        ["teacher_seeds: no arm has a teacher (kd.alpha above 0); remove teacher_seeds"],
+    ),
     "one arm": (changed(arms={"control": CONTROL}), [], ["arms", "at least 2"]),
     "no control": (changed(arms={"a": {}, "b": {"kd.topk": 2}}), [], ["no arm has kd.alpha 0", "add a control"]),
     "two controls": (

@@ -123,7 +123,7 @@ def test_the_reference_has_every_key_and_its_default(site):
         assert re.match(rf"{re.escape(key)} .*default {re.escape(shown)}$", term), term
     assert said["name"].endswith("required")
     assert said["arms"].endswith('default {"distilled": {}, "control": {"kd.alpha": 0}}')
-    assert {f"study-{key}" for key in StudyConfig.model_fields} <= set(said)
+    assert {f"study-{key.replace('_', '-')}" for key in StudyConfig.model_fields} <= set(said)
 
 
 def test_the_reference_has_every_command_and_option(site):

@@ -172,6 +172,26 @@ def test_another_seed_makes_its_students_alone(finished, bertkd):
     assert more["scores"][0]["seeds"][0]["chrf"] == finished["scores"][0]["seeds"][0]["chrf"]
 
 
+def test_every_student_seed_learns_from_every_teacher(finished, bertkd):
+    found = bertkd("seeds=[1,2]", "teacher_seeds=[1,7]", "tracking=none")
+    made = {name for name, entry in found["stages"].items() if entry["status"] == "done"}
+    teachers = {"finetune/k2/teacher-7", "extract/k2/teacher-7", "finetune/fewer/teacher-7", "extract/fewer/teacher-7"}
+    students = {f"{arm}/{seed}/teacher-7" for arm in ("k2", "fewer") for seed in (1, 2)}
+    assert made == teachers | {f"{stage}/{student}" for stage in ("distill", "translate") for student in students}
+    control, k2, _ = found["scores"]
+    assert [(one["seed"], one["teacher_seed"]) for one in control["seeds"]] == [(1, None), (2, None)]
+    assert [(one["seed"], one["teacher_seed"]) for one in k2["seeds"]] == [(1, 1), (1, 7), (2, 1), (2, 7)]
+    assert (control["teachers"], k2["teachers"]) == (0, 2)
+    # With the base's seed they are the students that were there.
+    alone = finished["scores"][1]["seeds"]
+    assert [one["student"] for one in k2["seeds"][::2]] == [one["student"] for one in alone]
+    assert len({one["student"] for one in k2["seeds"]}) == 4
+    assert len({one["teacher"]["softlabels"] for one in k2["seeds"]}) == 2
+    assert k2["delta"]["mean"] == pytest.approx(sum(one["delta"] for one in k2["seeds"]) / 4)
+    assert found["signatures"]["bootstrap"].endswith("|over:sentences,seeds,teachers|tails:2")
+    assert "over seeds and teachers" in Path(found["report"], "valid-bleu.svg").read_text()
+
+
 def test_the_table_ends_with_where_all_is(project, finished, capsys):
     assert main(["study", str(project / "tiny.yaml"), *QUICK]) == 0
     out = capsys.readouterr().out

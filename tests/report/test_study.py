@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -63,11 +64,58 @@ def test_text() -> None:
         "control      2.0         –     15.0   17.0",
         "hot          2.0     100.0     30.0  132.0",
         "",
-        "Mean ± standard deviation over seeds 1, 2; p: two-tailed bootstrap over sentences and seeds.",
+        "Mean ± standard deviation over seeds 1, 2; p: two-tailed bootstrap over sentences and seeds. "
+        "One teacher an arm: other teachers may differ.",
         "MLflow run of the study: abc",
         "",
         "BLEU  nrefs:1|tok:13a",
     ]
+
+
+def with_teacher(result: SeedResult, seed: int) -> SeedResult:
+    teacher = replace(TEACHER, softlabels=f"/a/softlabels{seed}", accuracy=0.7 + seed / 100)
+    return replace(result, teacher=teacher, teacher_seed=seed)
+
+
+TEACHERS = StudyArm(
+    "hot",
+    [
+        with_teacher(student("hot", seed, 30 + seed, 34 + teacher, 1.0), teacher)
+        for seed in (1, 2)
+        for teacher in (5, 6)
+    ],
+    0.0312,
+    (0.5, 2.5),
+)
+
+
+def test_seeds_and_teachers_are_counted() -> None:
+    lines = study_text([CONTROL, TEACHERS], "", SIGNATURES).splitlines()
+    assert [" ".join(line.split()) for line in lines[:4] if "─" not in line] == [
+        "arm seeds × teachers params valid BLEU test BLEU chrF Δ control p",
+        "control 2 × – 9.17M 31.00 ± 1.41 34.50 ± 0.71 55.50 ± 0.71 – –",
+        "hot 2 × 2 9.17M 31.50 ± 0.58 39.50 ± 0.58 55.50 ± 0.58 +1.00 ± 0.00 0.031",
+    ]
+    assert [" ".join(line.split()) for line in lines if line.startswith(("teacher of", "hot  ")) and "%" in line][
+        1:
+    ] == [
+        "hot 5 1,200 75.0% 79.0% 92.0% 0.69 2.05",
+        "hot 6 1,200 76.0% 79.0% 92.0% 0.69 2.05",
+    ]
+    note = (
+        "Mean ± standard deviation over students of seeds 1, 2 with teachers of seeds 5, 6; "
+        "p: two-tailed bootstrap over sentences, seeds and teachers."
+    )
+    assert note in lines
+    assert "| hot | 2 | 6 | 32.00 | 40.00 | 56.00 | +1.00 | – | run2hot |" in study_markdown(
+        [CONTROL, TEACHERS], "", {}
+    )
+    control, hot = csv.DictReader(io.StringIO(study_csv([CONTROL, TEACHERS])))
+    assert [(row["seeds"], row["teachers"]) for row in (control, hot)] == [("2", "0"), ("2", "2")]
+    rows = list(csv.DictReader(io.StringIO(students_csv([CONTROL, TEACHERS]))))
+    assert [row["teacher_seed"] for row in rows] == ["", "", "5", "6", "5", "6"]
+    assert TEACHERS.as_json()["teachers"] == 2
+    assert [one["teacher_seed"] for one in TEACHERS.as_json()["seeds"]] == [5, 6, 5, 6]
 
 
 def test_markdown_names_every_run() -> None:
