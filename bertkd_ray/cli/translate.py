@@ -1,4 +1,4 @@
-"""`bertkd translate`: the test set of a configuration, or lines of text with a finished student."""
+"""`bertkd translate`: the test set of a configuration, or lines of text with a finished student or teacher."""
 
 import os
 import sys
@@ -13,10 +13,11 @@ from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import UserError
 
 EPILOG = f"""\
-With a MODEL in the place of CONFIG.yaml (the DIR or URI of a student artifact, its model directory or an export) it
-translates text: a line for a line, from FILE (.gz and .zst too) or stdin to stdout, while the input still comes. Long
-lines are split into sentences and joined again. Lines are raw text, whatever the model's corpus was, or with
---tokenised Moses tokens, escapes included, as the files of a Moses corpus.
+With a MODEL in the place of CONFIG.yaml (the DIR or URI of a student artifact, its model directory, an export, or the
+artifact of a left-to-right teacher beside its corpus) it translates text: a line for a line, from FILE (.gz and .zst
+too) or stdin to stdout, while the input still comes. Long lines are split into sentences and joined again. Lines are
+raw text, whatever the model's corpus was, or with --tokenised Moses tokens, escapes included, as the files of a Moses
+corpus.
 
   bertkd translate configs/demo.yaml
   bertkd translate artifacts/student-4ef9fb1b8af97cbe news.de > news.en

@@ -1,7 +1,11 @@
 """The finetune stage: trains the conditional masked language model with Ray Train."""
 
+from __future__ import annotations
+
 import json
 import platform
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
 from bertkd_ray.artifacts.storage_errors import scratch_directory
@@ -10,8 +14,14 @@ from bertkd_ray.config import Config
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.execution.stage import StageContext
+from bertkd_ray.teacher.masking import BertSpecials
 from bertkd_ray.training import saving
 from bertkd_ray.training.context import TrainContext, TrainJob
+
+if TYPE_CHECKING:
+    import torch
+
+    from bertkd_ray.teacher.model import ConditionalMaskedLM
 
 MODEL = saving.MODEL
 """A `save_pretrained` directory, safetensors: BERT's encoder and MLM transform under transformers' names, and the
@@ -42,6 +52,22 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
     job = TrainJob(pending.store.uri, pending.directory, inputs, config)
     context.runtime.train(pending, _train, job, context.on_rows)
     return saving.commit_trained(pending, {"bert": config.teacher.model, "vocabulary": vocabulary})
+
+
+def load_finished(teacher: Artifact, scratch: Path, device: torch.device) -> tuple[ConditionalMaskedLM, BertSpecials]:
+    """The teacher of an artifact, to read with on a device, and BERT's special tokens; scratch: for remote files.
+
+    Raises UserError as `teacher.model.load_teacher`.
+    """
+    from torch import nn
+
+    from bertkd_ray.core.devices import resolve_attention
+    from bertkd_ray.teacher.model import load_teacher
+
+    directory = teacher.local(MODEL, scratch)
+    model = load_teacher(directory, attention=resolve_attention("auto", device, training=False))
+    nn.Module.to(model, device)  # transformers' own `to` is untyped
+    return model, BertSpecials(**json.loads((directory / SPECIALS).read_text(encoding="utf-8")))
 
 
 def _train(job: TrainJob, context: TrainContext) -> None:

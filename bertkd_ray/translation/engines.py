@@ -1,6 +1,6 @@
-"""Engines that translate token ids: a student in PyTorch, or its export in CTranslate2, behind one call.
+"""Engines that translate token ids: a student or a teacher in PyTorch, or an export in CTranslate2, behind one call.
 
-Both search with the same beam and rank what they find by the same GNMT length penalty (`beam_search.length_penalty`).
+All search with the same beam and rank what they find by the same GNMT length penalty (`beam_search.length_penalty`).
 CTranslate2 has no such penalty: its own divides by length^exponent. So it is asked for as many hypotheses as the beam
 holds, with their plain sums of log-probabilities, and these are ranked here. It ends a search later, when so many
 hypotheses are complete, and fills the place of a complete one at once: it finds what `beam_search` finds, and at times
@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from bertkd_ray.core.devices import resolve_precision
 from bertkd_ray.core.errors import ReportedError, UserError, one_line, unreadable_as_user_error
@@ -24,6 +25,9 @@ from bertkd_ray.decoding.batches import length_limits
 from bertkd_ray.decoding.beam_search import length_penalty
 from bertkd_ray.decoding.seq2seq import translate_ids
 from bertkd_ray.student.saved_model import load_student
+from bertkd_ray.teacher.decoding import translate_ids as translate_with_teacher
+from bertkd_ray.teacher.masking import BertSpecials
+from bertkd_ray.teacher.model import ConditionalMaskedLM
 from bertkd_ray.translation.lines import LineSettings
 
 BATCH_TOKENS, GPU_BATCH_TOKENS = 8_192, 131_072
@@ -54,6 +58,27 @@ class TorchEngine:
             alpha=self._settings.length_penalty,
             batch_tokens=BATCH_TOKENS if self._device.type == "cpu" else GPU_BATCH_TOKENS,
             precision=self._precision,
+        )
+        return [hypotheses[0].ids for hypotheses in nbest]
+
+
+class TeacherEngine:
+    """A left-to-right teacher in PyTorch."""
+
+    def __init__(
+        self, model: ConditionalMaskedLM, bert_ids: NDArray[np.integer], specials: BertSpecials, settings: LineSettings
+    ) -> None:
+        """model: on the device to compute on. bert_ids: integers [V], the BERT id behind each token."""
+        self._translate = partial(translate_with_teacher, model, bert_ids, specials)
+        self._settings, self._device = settings, model.device
+
+    def translate(self, src: Ragged) -> list[list[int]]:
+        nbest = self._translate(
+            src,
+            beam=self._settings.beam,
+            alpha=self._settings.length_penalty,
+            batch_tokens=BATCH_TOKENS if self._device.type == "cpu" else GPU_BATCH_TOKENS,
+            precision=resolve_precision(self._settings.precision, self._device),
         )
         return [hypotheses[0].ids for hypotheses in nbest]
 

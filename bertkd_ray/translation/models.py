@@ -1,4 +1,4 @@
-"""Opens a model to translate with: a student artifact, its model directory, or an export."""
+"""Opens a model to translate with: a student or teacher artifact, a student's model directory, or an export."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.artifacts.artifact import Artifact, load_finished
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
@@ -14,11 +14,21 @@ from bertkd_ray.config.validation import validated
 from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.paths import expand_home
-from bertkd_ray.corpus.tokenizer import load_tokenizer
+from bertkd_ray.core.stages import FINETUNE, PREPARE
+from bertkd_ray.corpus.passes import TOKENIZER
+from bertkd_ray.corpus.tokenizer import load_bert_ids, load_tokenizer
 from bertkd_ray.student.distill import MODEL
 from bertkd_ray.student.lineage import Lineage, artifact_at, lineage_of, student_at
 from bertkd_ray.student.saved_model import read_json_object, student_config
-from bertkd_ray.translation.engines import CT2_MODEL, CTranslate2Engine, TorchEngine, require_ctranslate2
+from bertkd_ray.teacher.finetune import load_finished as load_teacher_of
+from bertkd_ray.teacher.masking import SPECIAL_TOKENS_PER_PAIR
+from bertkd_ray.translation.engines import (
+    CT2_MODEL,
+    CTranslate2Engine,
+    TeacherEngine,
+    TorchEngine,
+    require_ctranslate2,
+)
 from bertkd_ray.translation.lines import Engine, LineSettings, LineTranslator
 
 SETTINGS = "translation.json"
@@ -59,9 +69,10 @@ def translate(
 ) -> list[str]:
     """Translations of lines of text, one a line; that of an empty line is empty.
 
-    model: a student artifact, its directory or URI, its model directory, or an export. beam: beam size, 1 is greedy;
-    None is the model's own. device: `auto`, `cpu`, `cuda` or `cuda:N`. tokenised: lines are Moses tokens, in and out,
-    else raw text. Lines that are longer than the model has learned to read are split into sentences and joined again.
+    model: a student artifact, its directory or URI, its model directory, an export, or the artifact of a left-to-right
+    teacher with its corpus beside it. beam: beam size, 1 is greedy; None is the model's own. device: `auto`, `cpu`,
+    `cuda` or `cuda:N`. tokenised: lines are Moses tokens, in and out, else raw text. Lines that are longer than the
+    model has learned to read are split into sentences and joined again.
     The model is loaded for every call; `open_translator` keeps it. Raises UserError as `open_translator`.
     """
     location = model.uri if isinstance(model, Artifact) else str(model)
@@ -74,12 +85,15 @@ def open_translator(
     """Translates lines with what lies at a directory or URI; beam: instead of its own.
 
     device: `auto`, `cpu`, `cuda` or `cuda:N`. tokenised: lines are Moses tokens (`LineTranslator`). Raises UserError,
-    in one line, for what is no model of this package, for a device that is not there, and for tokens that the model
-    does not know.
+    in one line, for what is no model of this package, for a bidirectional teacher, for a device that is not there, and
+    for tokens that the model does not know.
     """
     location = expand_home(location)
     options = beam, device, tokenised
-    if artifact_at(location) is not None:
+    artifact = artifact_at(location)
+    if artifact is not None and artifact.stage == FINETUNE.artifact:
+        return _teacher_translator(artifact, *options)
+    if artifact is not None:
         student = student_at(location)
         with scratch_directory("student-") as scratch:
             return _translator(student.local(MODEL, scratch), settings_of(lineage_of(student)), *options)
@@ -90,8 +104,8 @@ def open_translator(
     directory = Path(location)
     if not directory.is_dir():
         raise UserError(
-            f"{location}: there is no such directory; give a student artifact, its model directory, an export, or a "
-            "CONFIG.yaml"
+            f"{location}: there is no such directory; give a student artifact, its model directory, an export, the "
+            "artifact of a left-to-right teacher, or a CONFIG.yaml"
         )
     translator = _translator(directory, _settings_in(directory), *options)
     if not (directory / SETTINGS).exists():
@@ -103,14 +117,43 @@ def _translator(
     directory: Path, settings: LineSettings, beam: int | None, device: str, tokenised: bool
 ) -> LineTranslator:
     """The translator of the model directory of a student, or of an export."""
-    if beam is not None:
-        settings = validated(LineSettings, {**settings.model_dump(), "beam": beam}, "--beam")
+    settings = _with_beam(settings, beam)
     if (directory / CT2_MODEL).is_file():
         gpus = require_ctranslate2().get_cuda_device_count()
         engine: Engine = CTranslate2Engine(directory, settings, _device(device, gpus))
     else:
         engine = TorchEngine(directory, settings, _device(device, torch.cuda.device_count()), settings.precision)
     return LineTranslator(engine, load_tokenizer(directory), settings, tokenised=tokenised)
+
+
+def _teacher_translator(teacher: Artifact, beam: int | None, device: str, tokenised: bool) -> LineTranslator:
+    """The translator of a left-to-right teacher; its corpus has the tokenizer."""
+    teacher.require_intact("copy the teacher again, or move it elsewhere and run finetune")
+    corpus = load_finished(teacher.store, name := f"{PREPARE.artifact}-{teacher.inputs[PREPARE.artifact]}")
+    with scratch_directory("teacher-") as scratch:
+        model, specials = load_teacher_of(teacher, scratch, _device(device, torch.cuda.device_count()))
+        if model.config.direction != "left_to_right":
+            raise UserError(
+                f"{teacher.display_uri}: a bidirectional teacher cannot translate; give a student of it, or run "
+                "finetune with teacher.direction=left_to_right"
+            )
+        if corpus is None:
+            raise UserError(
+                f"{teacher.display_uri}: its corpus {name}, which has the tokenizer, is not beside it; copy it there"
+            )
+        tokenizer = corpus.local(TOKENIZER, scratch)
+        positions = int(model.config.max_position_embeddings)
+        tree = {key: corpus.info[key] for key in ("src_lang", "tgt_lang", "text")}
+        # The translation takes positions too.
+        tree["max_tokens"] = min(corpus.config["max_side_tokens"], (positions - SPECIAL_TOKENS_PER_PAIR) // 2)
+        tree |= {"positions": positions, "precision": teacher.config["precision"]}
+        settings = _with_beam(LineSettings(**tree), beam)
+        engine = TeacherEngine(model, load_bert_ids(tokenizer), specials, settings)
+        return LineTranslator(engine, load_tokenizer(tokenizer), settings, tokenised=tokenised)
+
+
+def _with_beam(settings: LineSettings, beam: int | None) -> LineSettings:
+    return settings if beam is None else validated(LineSettings, {**settings.model_dump(), "beam": beam}, "--beam")
 
 
 def _settings_in(directory: Path) -> LineSettings:

@@ -12,12 +12,18 @@ import torch
 
 from bertkd_ray.config import Config
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.corpus.moses import to_raw, unescape_moses
+from bertkd_ray.corpus.tokenizer import decode, encode, load_bert_ids, load_tokenizer
 from bertkd_ray.student.distill import MODEL
+from bertkd_ray.teacher.decoding import translate_ids
+from bertkd_ray.teacher.masking import BertSpecials
+from bertkd_ray.teacher.model import load_teacher
 from bertkd_ray.translation import models
 from bertkd_ray.translation.engines import CTranslate2Engine, TorchEngine
 from bertkd_ray.translation.export import export_student
 from bertkd_ray.translation.lines import LineSettings
 from bertkd_ray.translation.models import SETTINGS, open_translator, settings_of, translate
+from tests.helpers.local_project import Project
 
 LINES = ["Der Hund schläft.", "", "Die Katze sieht den Hund."]
 
@@ -122,6 +128,67 @@ def test_what_is_no_model_is_refused_in_one_line(distilled, exports, tmp_path):
     shutil.copytree(exports["huggingface"], tmp_path / "torn")
     (tmp_path / "torn" / "tokenizer.json").unlink()
     assert "tokenizer.json: no such file" in said(tmp_path / "torn")
+
+
+@pytest.fixture(scope="module")
+def forward(known) -> Project:
+    """A left-to-right teacher that has learned a few words, and its corpus."""
+    steps = ["teacher.steps=80", "teacher.eval_every=80", "teacher.peak_lr=1e-2"]
+    project = known.variant(known.directory / "forward", "teacher.direction=left_to_right", *steps)
+    project.teacher()
+    return project
+
+
+def test_a_left_to_right_teacher_translates(forward):
+    teacher, corpus = forward.teacher(), forward.corpus()
+    model, tokenizer = load_teacher(teacher.path(MODEL)), load_tokenizer(corpus.path("tokenizer"))
+    specials = BertSpecials(**json.loads(Path(teacher.path(MODEL), "specials.json").read_text()))
+    src = encode(tokenizer, [LINES[0], LINES[2]])
+    found = translate_ids(model, load_bert_ids(corpus.path("tokenizer")), specials, src, beam=3, alpha=0.6)
+    first, last = decode(tokenizer, [best.ids for best, *_ in found])
+    assert first
+    assert last
+    expected = [first, "", last]
+    assert open_translator(teacher.uri, beam=3, device="cpu").translate(LINES) == expected
+    assert translate(teacher, LINES, beam=3, device="cpu") == expected
+    assert translate(f"{teacher.uri}/model", LINES, beam=3, device="cpu") == expected
+    long = open_translator(teacher.uri, beam=1, device="cpu")
+    assert long._longest == 100  # corpus.max_side_tokens
+    assert len(long.translate([" ".join(["Der Hund schläft."] * 200)])) == 1
+
+
+def test_a_teacher_of_moses_text_takes_raw_lines_and_tokens(forward, tmp_path):
+    Project(tmp_path)
+    steps = ["teacher.steps=80", "teacher.eval_every=80", "teacher.peak_lr=1e-2"]
+    teacher = Project(tmp_path, "corpus.text=moses", "teacher.direction=left_to_right", *steps).teacher()
+    (raw,) = translate(teacher, ["Der Hund, ja, schläft."], beam=1, device="cpu")
+    (tokens,) = translate(teacher, ["Der Hund , ja , schläft ."], beam=1, device="cpu", tokenised=True)
+    assert raw
+    assert to_raw([unescape_moses(tokens)], "moses", "en") == [raw]
+    with pytest.raises(UserError, match="tokenised: this model was trained on raw text"):
+        open_translator(forward.teacher().uri, device="cpu", tokenised=True)
+
+
+def test_teachers_that_cannot_translate_say_what_to_do(forward, distilled, tmp_path):
+    def said(place: Path | str) -> str:
+        with pytest.raises(UserError) as refused:
+            open_translator(str(place), device="cpu")
+        assert "\n" not in str(refused.value)
+        return str(refused.value)
+
+    assert distilled.teacher is not None
+    assert "a bidirectional teacher cannot translate; give a student of it, or run finetune with " in said(
+        distilled.teacher.uri
+    )
+    alone = tmp_path / forward.teacher().directory
+    shutil.copytree(forward.teacher().uri, alone)
+    assert f"its corpus {forward.corpus().directory}, which has the tokenizer, is not beside it" in said(alone)
+    shutil.copytree(forward.corpus().uri, tmp_path / forward.corpus().directory)
+    assert translate(alone, LINES, beam=1, device="cpu")[1] == ""
+    config = json.loads((alone / MODEL / "config.json").read_text())
+    del config["direction"]
+    (alone / MODEL / "config.json").write_text(json.dumps({**config, "left_to_right": True}))
+    assert "run finetune" in said(alone)
 
 
 @pytest.mark.parametrize(
