@@ -80,6 +80,10 @@ VALUES = {
     "workers=0": "{yaml}: workers: a whole number from 1, or [least, most] of them, is needed (got 0)",
     "kd.alpha=1.1": "{yaml}: kd.alpha: Input should be less than or equal to 1 (got 1.1)",
     "kd.temperature=0": "{yaml}: kd.temperature: Input should be greater than or equal to 0.001 (got 0)",
+    "corpus.max_vocabulary=4": ("{yaml}: corpus.max_vocabulary: Input should be greater than or equal to 8 (got 4)"),
+    "corpus.max_vocabulary=2.5": (
+        "{yaml}: corpus.max_vocabulary: Input should be a valid integer, got a number with a fractional part (got 2.5)"
+    ),
     "device=tpu": "{yaml}: device: Input should be 'auto', 'cpu' or 'gpu' (got 'tpu')",
     "verify=never": "{yaml}: verify: Input should be 'checksums' or 'sizes' (got 'never')",
     "name=../x": "{yaml}: name: String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$' (got '../x')",
@@ -160,6 +164,12 @@ VALUES = {
 @pytest.mark.parametrize(("override", "expected"), VALUES.items(), ids=VALUES)
 def test_a_value(said, override, expected):
     assert said(override) == expected
+
+
+def test_more_logits_than_tokens(said):
+    assert said("corpus.max_vocabulary=64", "kd.topk=65") == (
+        "{yaml}: kd.topk 65 is more than corpus.max_vocabulary 64; lower it"
+    )
 
 
 @pytest.mark.parametrize("override", ["kd.topk=5000", "teacher.layers=3", "corpus.max_pair_tokens=510"])

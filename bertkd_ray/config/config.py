@@ -102,6 +102,9 @@ class Config(Section):
                     f"{section}.batch_tokens / micro_batches is {budget}, less than the longest admitted {unit} "
                     f"({tokens} tokens); raise it or lower corpus.max_side_tokens"
                 )
+        for section, topk in (("kd", self.kd.topk), ("extract", self.extract.topk or 0)):
+            if topk > (most := self.corpus.max_vocabulary or topk):
+                raise ValueError(f"{section}.topk {topk} is more than corpus.max_vocabulary {most}; lower it")
         if not self.arms:
             raise ValueError("arms is empty; name at least one student")
         return self

@@ -124,6 +124,8 @@ def _language(code: str) -> str:
 class CorpusConfig(Section):
     """The prepare stage: which text, and how it becomes token ids."""
 
+    added_later = frozenset({"max_vocabulary"})
+
     text: Literal["raw", "moses", "paper"] = "raw"
     """`moses`: the text is Moses-tokenised; its escapes are undone, and it is detokenised for scoring. `paper`, with
     `archive`: tokenised and lower-cased, as the paper had it."""
@@ -163,6 +165,9 @@ class CorpusConfig(Section):
     """Pairs that are dropped."""
     lowercase: bool = False
     """Lower-case both sides first, as the paper did."""
+    max_vocabulary: int | None = Field(None, ge=8, le=10**7)
+    """Tokens of the student's vocabulary at most: the rarest are cut into shorter ones that BERT has. Null keeps all.
+    See docs/corpora.md."""
     max_side_tokens: int = Field(150, ge=1, le=10**5)
     """Tokens: pairs with a longer side are dropped."""
     max_pair_tokens: int = Field(509, ge=2, le=2 * 10**5)

@@ -32,7 +32,7 @@ from bertkd_ray.core.redaction import redacted
 from bertkd_ray.corpus.cleaning import REASONS, word_counts
 from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.corpus.segmentation import WORD_START
-from bertkd_ray.corpus.tokenizer import BERT_IDS_FILE, UNK_ID
+from bertkd_ray.corpus.tokenizer import BERT_IDS_FILE, UNK_ID, types_by_count
 
 SIDES = ("src", "tgt")
 _SAMPLES = 10
@@ -119,6 +119,10 @@ class VocabularyFigures:
     """Share of the tokens without a piece in the training text."""
     examples: list[str]
     """The most frequent tokens without a piece."""
+    types: dict[str, int]
+    """Types by occurrences in the training text, in the ranges of `TYPES_BY_COUNT`."""
+    untrimmed: dict[str, Any]
+    """Where the vocabulary was trimmed (`corpus.max_vocabulary`): `vocabulary` and `types` as they were before."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +207,14 @@ def corpus_figures(corpus: Artifact, *, seed: int) -> CorpusFigures:
         path=corpus.display_uri,
         fingerprint=corpus.fingerprint,
         languages={side: settings[f"{side}_lang"] for side in SIDES if f"{side}_lang" in settings},
-        vocabulary=VocabularyFigures(len(table), len(without), rate, [tokens[index] for index in without[:_EXAMPLES]]),
+        vocabulary=VocabularyFigures(
+            tokens=len(table),
+            without_piece=len(without),
+            without_piece_rate=rate,
+            examples=[tokens[index] for index in without[:_EXAMPLES]],
+            types=types_by_count(tokens, counts),
+            untrimmed=corpus.info.get("untrimmed", {}),
+        ),
         splits=splits,
         samples=list(_samples(corpus, tokens, seed)),
         seed=seed,

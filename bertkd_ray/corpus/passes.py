@@ -2,6 +2,7 @@
 
 clean: normalises the chunks of a group, drops what one pair alone tells, and sorts the rest into the splits.
 find duplicates, then apply drops, where a rule needs all of the text: of a bucket of hashes, of a group of chunks.
+count tokens, where the vocabulary is trimmed: of training text, as the smaller vocabulary cuts it.
 encode: turns neighbouring chunks into one fragment of token ids.
 """
 
@@ -32,7 +33,7 @@ from bertkd_ray.corpus.readers import PAIRS
 from bertkd_ray.corpus.segmentation import Segmenter, is_plain, lowercased, normalise
 from bertkd_ray.corpus.sources import weights
 from bertkd_ray.corpus.statistics import PrepareStats
-from bertkd_ray.corpus.tokenizer import UNK_ID, PieceCounter, WordEncoder, load_tokenizer
+from bertkd_ray.corpus.tokenizer import BERT_IDS_FILE, UNK_ID, PieceCounter, WordEncoder, load_tokenizer
 from bertkd_ray.corpus.words import words_of
 
 TOKENIZER = "tokenizer"
@@ -134,6 +135,20 @@ def apply_drops(group: ChunkGroup, job: PrepareJob) -> PrepareStats:
             stats.counts[split]["test_overlap"] += int(overlaps.sum())
             stats.counts[split]["duplicate"] += int((duplicates & ~overlaps).sum())
             _keep(store, job, chunk, split, table.filter(pa.array(~overlaps & ~duplicates)), stats)
+    return stats
+
+
+def count_tokens(group: list[str], job: PrepareJob) -> PrepareStats:
+    """Counts the tokens of training text, given as names of chunks, by the tokenizer in the staging directory."""
+    store, stats = Store(job.storage), PrepareStats()
+    with store.open_input(job.staging, TOKENIZER, BERT_IDS_FILE) as source:
+        tokens = pq.read_table(source)
+    for name in group:
+        table = read_table(store, job.staging, "kept", "train", name)
+        ids = _encoder(store.uri, job.staging).encode(_both_sides(table))
+        times = np.tile(copies(table["id"].to_numpy(), weights(job.corpus)), 2)
+        counts = np.bincount(ids.values, np.repeat(times, ids.lengths), len(tokens)).astype(np.int64)
+        stats.pieces.add(tokens.set_column(2, "count", pa.array(counts)).filter(pa.array(counts > 0)))
     return stats
 
 
@@ -280,7 +295,7 @@ def _piece_counter(storage: str, staging: str) -> PieceCounter:
 
 @lru_cache(maxsize=1)
 def _encoder(storage: str, artifact: str) -> WordEncoder:
-    # This pass comes last: what the others remember is of no more use.
+    # No pass that counts pieces comes after: what it remembers is of no more use.
     _piece_counter.cache_clear()
     with scratch_directory("tokenizer-") as scratch:
         return WordEncoder(load_tokenizer(Store(storage).local(scratch, artifact, TOKENIZER)))

@@ -32,7 +32,8 @@ from bertkd_ray.corpus.segmentation import Segmenter
 from bertkd_ray.corpus.sources import source_hashes, source_settings
 from bertkd_ray.corpus.statistics import PrepareStats
 from bertkd_ray.corpus.swapped_sides import repeated_text, swapped_names, swapped_splits
-from bertkd_ray.corpus.tokenizer import UNK_ID, build_vocabulary, pieces_of, save_vocabulary
+from bertkd_ray.corpus.tokenizer import UNK_ID, Vocabulary, build_vocabulary, pieces_of, save_vocabulary, types_by_count
+from bertkd_ray.corpus.trimming import trimmed
 from bertkd_ray.execution.interface import Item, Runtime
 from bertkd_ray.execution.stage import StageContext
 
@@ -66,14 +67,14 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
     runtime.start()
     job = PrepareJob(pending.store.uri, pending.staging, pending.directory, config.corpus)
     stats = _clean(job, runtime, chunks)
-    vocabulary, tokens_with_unk = _write_tokenizer(pending, config, segmenter, stats)
+    vocabulary = _write_tokenizer(job, runtime, segmenter, chunks, stats)
     _encode(job, runtime, chunks, stats)
     splits = {split: _counts(config.corpus, split, stats.counts[split]) for split in SPLITS}
     read = {split: splits[split]["read"] for split in SPLITS}
     if config.corpus.source == "iwslt14" and (remark := check_counts(read)):
         log(f"warning: {remark}", stage="prepare")
     form = {"text": config.corpus.text, **config.corpus.languages()}
-    info = {"vocabulary": vocabulary, "splits": splits, "tokens_with_unk": tokens_with_unk, **form}
+    info = {**vocabulary, "splits": splits, **form}
     return pending.commit(made=[TOKENIZER, *stats.files], metrics=_metrics(info), info=info)
 
 
@@ -133,22 +134,36 @@ def _require_unchanged(pending: PendingArtifact, hashes: dict[str, str]) -> None
 
 
 def _write_tokenizer(
-    pending: PendingArtifact, config: Config, segmenter: Segmenter, stats: PrepareStats
-) -> tuple[int, int]:
-    """Builds the vocabulary; its size V and the number of tokens without a piece."""
-    vocabulary = build_vocabulary(
-        pieces_of(stats.pieces.table()),
-        stats.characters,
-        segmenter,
-        lowercase=config.corpus.lowercase,
-        # What a student reads is of the source; the target has been lower-cased before it is encoded.
-        dotted_i=config.corpus.dotted_i("src"),
-    )
-    with scratch_directory("tokenizer-") as directory:
-        save_vocabulary(vocabulary, directory)
-        pending.store.upload(directory, pending.directory, TOKENIZER)
-    unknown = vocabulary.bert_ids == vocabulary.bert_ids[UNK_ID]
-    return len(vocabulary), int(np.count_nonzero(unknown & (vocabulary.counts > 0)))
+    job: PrepareJob, runtime: Runtime, segmenter: Segmenter, chunks: list[Chunk], stats: PrepareStats
+) -> dict[str, Any]:
+    """Builds the vocabulary, trimmed if it is larger than it may be; what the manifest says of it."""
+    # What a student reads is of the source; the target has been lower-cased before it is encoded.
+    rules = {"lowercase": job.corpus.lowercase, "dotted_i": job.corpus.dotted_i("src")}
+    vocabulary = build_vocabulary(pieces_of(stats.pieces.table()), stats.characters, segmenter, **rules)
+    before = {}
+    if (most := job.corpus.max_vocabulary) is not None and len(vocabulary) > most:
+        before = {
+            "untrimmed": {"vocabulary": len(vocabulary), "types": types_by_count(vocabulary.tokens, vocabulary.counts)}
+        }
+        _save_tokenizer(job, job.staging, trimmed(vocabulary, most, segmenter))
+        names = [chunks[number].name for number in sorted(stats.rows["train"])]
+        recounted = _run_pass("count", passes.count_tokens, grouped(names), job, runtime)
+        vocabulary = build_vocabulary(pieces_of(recounted.pieces.table()), stats.characters, segmenter, **rules)
+    _save_tokenizer(job, job.artifact, vocabulary)
+    unknown = (vocabulary.bert_ids == vocabulary.bert_ids[UNK_ID]) & (vocabulary.counts > 0)
+    tokens_with_unk = int(np.count_nonzero(unknown))
+    return {
+        "vocabulary": len(vocabulary),
+        "tokens_with_unk": tokens_with_unk,
+        "types": types_by_count(vocabulary.tokens, vocabulary.counts),
+        **before,
+    }
+
+
+def _save_tokenizer(job: PrepareJob, directory: str, vocabulary: Vocabulary) -> None:
+    with scratch_directory("tokenizer-") as scratch:
+        save_vocabulary(vocabulary, scratch)
+        Store(job.storage).upload(scratch, directory, TOKENIZER)
 
 
 def _counts(corpus: CorpusConfig, split: str, counts: Counter[str]) -> dict[str, int]:

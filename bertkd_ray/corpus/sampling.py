@@ -30,6 +30,7 @@ from bertkd_ray.corpus.passes import CORPUS_SCHEMA, normalised_pairs
 from bertkd_ray.corpus.readers import open_bytes
 from bertkd_ray.corpus.segmentation import Segmenter
 from bertkd_ray.corpus.sources import read_sources, weights
+from bertkd_ray.corpus.trimming import trimmed
 from bertkd_ray.corpus.words import words_of
 
 MAX_PAIRS_READ = 1 << 17
@@ -130,6 +131,9 @@ def shape_of_text(corpus: CorpusConfig, bert: str) -> CorpusShape:
     pieces = bert_tokenizer.tokenizer.get_vocab_size(with_added_tokens=False)
     segmenter = Segmenter(bert_tokenizer)
     vocabulary, vocabulary_size = _vocabulary(samples["train"], segmenter, pieces, lowercase=corpus.lowercase)
+    if corpus.max_vocabulary is not None:
+        vocabulary = trimmed(vocabulary, corpus.max_vocabulary, segmenter)
+        vocabulary_size = min(vocabulary_size, corpus.max_vocabulary)
     student_tokenizer = vocabulary.tokenizer()
     splits, size = {}, float(_BYTES_A_VOCABULARY_TOKEN * vocabulary_size)
     for split, sample in samples.items():

@@ -40,6 +40,9 @@ MODEL_INPUT_NAMES = ["input_ids", "attention_mask"]
 """What a tokenizer gives a student; the class of transformers 4 would add `token_type_ids`."""
 TOKENIZER_CLASS = "PreTrainedTokenizerFast"
 """What `tokenizer_config.json` names; transformers 5 would write a name that 4 does not know."""
+TYPES_BY_COUNT = {"0": 0, "1": 1, "2": 2, "3-10": 3, "11-100": 11, "101-1000": 101, "over_1000": 1001}
+"""Ranges of occurrences in the training text, each with the least of it."""
+_FILLER = "<filler"
 _LINE_WORDS = 64  # words that are encoded as one text
 
 
@@ -175,7 +178,7 @@ def build_vocabulary(
     ordered = sorted(bert_id_of, key=lambda token: (-counts.get(token, 0), token))
     unpadded = len(SPECIAL_TOKENS) + len(ordered)
     # Text cannot give a filler: "<" is a word of its own.
-    fillers = [f"<filler{number}>" for number in range(-unpadded % VOCABULARY_MULTIPLE)]
+    fillers = [f"{_FILLER}{number}>" for number in range(-unpadded % VOCABULARY_MULTIPLE)]
     ids = segmenter.special_ids
     special_ids = [ids.pad, ids.unk, ids.cls, ids.sep]
     return Vocabulary(
@@ -186,6 +189,21 @@ def build_vocabulary(
         isolated=segmenter.isolated,
         dotted_i=dotted_i,
     )
+
+
+def text_tokens(tokens: Sequence[str]) -> slice:
+    """The ids of the tokens that text can give: of a vocabulary's all but special tokens and fillers."""
+    fillers = sum(token.startswith(_FILLER) for token in tokens[-VOCABULARY_MULTIPLE:])
+    return slice(len(SPECIAL_TOKENS), len(tokens) - fillers)
+
+
+def types_by_count(tokens: Sequence[str], counts: NDArray[np.int64]) -> dict[str, int]:
+    """How many types occur as often as each range of `TYPES_BY_COUNT` says, special tokens and fillers left out.
+
+    counts: int64[V], occurrences of the tokens.
+    """
+    ranges = np.searchsorted(list(TYPES_BY_COUNT.values()), counts[text_tokens(tokens)], side="right") - 1
+    return dict(zip(TYPES_BY_COUNT, np.bincount(ranges, minlength=len(TYPES_BY_COUNT)).tolist(), strict=True))
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> Ragged:

@@ -11,6 +11,7 @@ from bertkd_ray.core.console import human_count, human_seconds
 from bertkd_ray.core.stages import BY_ARTIFACT, DISTILL, FINETUNE
 from bertkd_ray.core.text_tables import format_number, format_p
 from bertkd_ray.corpus.cleaning import REASONS
+from bertkd_ray.corpus.tokenizer import TYPES_BY_COUNT
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import ArmResult
 from bertkd_ray.training.curves import VALID_ACCURACY, CurveRow
@@ -196,6 +197,23 @@ def corpus_rows(corpus: Artifact) -> list[FigureRow]:
         row("Target tokens", corpus.info.get("tgt_lang", ""), "tgt_tokens"),
         row("Unknown source tokens", "", "src_unknown"),
         row("Unknown target tokens", "", "tgt_unknown"),
+    ]
+
+
+def types_rows(corpus: Artifact) -> list[FigureRow]:
+    """Types of the vocabulary by range of occurrences (`TYPES_BY_COUNT`), before it was trimmed too.
+
+    None of a corpus of an earlier version, whose manifest does not say.
+    """
+    trees = {"Types": corpus.info, "Before trimming": corpus.info.get("untrimmed", {})}
+    return [
+        FigureRow(
+            label,
+            f"vocabulary of {tree['vocabulary']:,} tokens",
+            [f"{tree['types'][name]:,}" for name in TYPES_BY_COUNT],
+        )
+        for label, tree in trees.items()
+        if "types" in tree
     ]
 
 

@@ -17,6 +17,7 @@ def corpus_text(figures: CorpusFigures) -> str:
     """The figures of a corpus, without colours; at most 100 columns wide but for long words and paths."""
     blocks = [
         [f"{figures.fingerprint}  {figures.path}", *_vocabulary(figures.vocabulary)],
+        text_table(_types(figures.vocabulary)),
         [line.rstrip() for line in text_table(_table(figures.splits, figures.languages))],
         list(_warnings(figures.splits)),
         [f"{len(figures.samples)} pairs of train, drawn by --seed {figures.seed}"],
@@ -29,12 +30,21 @@ def corpus_text(figures: CorpusFigures) -> str:
 
 
 def _vocabulary(vocabulary: VocabularyFigures) -> Iterator[str]:
-    yield f"vocabulary  {vocabulary.tokens:,} tokens"
+    trimmed = f", trimmed from {vocabulary.untrimmed['vocabulary']:,}" if vocabulary.untrimmed else ""
+    yield f"vocabulary  {vocabulary.tokens:,} tokens{trimmed}"
     if vocabulary.without_piece:
         share = f"{vocabulary.without_piece:,} of them, {_percent(vocabulary.without_piece_rate)} of train"
         yield f"BERT lacks  {share}, and sees [UNK]: {' '.join(map(_isolated, vocabulary.examples))}"
     else:
         yield "BERT lacks  none of them"
+
+
+def _types(vocabulary: VocabularyFigures) -> list[TableRow]:
+    rows = [["types by occurrences in train", *map(_words, vocabulary.types)]]
+    rows.append(["vocabulary", *(f"{count:,}" for count in vocabulary.types.values())])
+    if vocabulary.untrimmed:
+        rows.append(["before trimming", *(f"{count:,}" for count in vocabulary.untrimmed["types"].values())])
+    return rows
 
 
 def _table(splits: dict[str, SplitFigures], languages: dict[str, str]) -> list[TableRow]:

@@ -19,6 +19,7 @@ from bertkd_ray.config.corpus import SPLITS
 from bertkd_ray.core.console import human_bytes, human_count, human_seconds
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.stages import EXTRACT, FINETUNE, PREPARE
+from bertkd_ray.corpus.tokenizer import TYPES_BY_COUNT
 from bertkd_ray.report import contents
 from bertkd_ray.report.figures import TEACHER, finetuning_panels, translation_loss_panels, translation_quality_panels
 from bertkd_ray.report.frame import Panel, inline_svg
@@ -78,6 +79,8 @@ def _context(results: Results) -> dict[str, Any]:
         "bars": contents.time_bars(results.stages),
         "corpus": corpus,
         "corpus_rows": contents.corpus_rows(corpus),
+        "types_columns": [name.replace("_", " ") for name in TYPES_BY_COUNT],
+        "types_rows": contents.types_rows(corpus),
         "fidelity": contents.fidelity_bars(labels) if labels else [],
         "figures": {
             "teacher": _figures("teacher", finetuning_panels(teacher[TEACHER]) if teacher else []),

@@ -88,6 +88,9 @@ def test_the_vocabulary_and_what_bert_lacks(figures):
         "without_piece": 1,
         "without_piece_rate": 1 / 12,
         "examples": ["▁שלום"],
+        # ▁a five times, ▁b three, ##b twice, . and ▁שלום once; the letters by themselves never.
+        "types": {"0": 5, "1": 2, "2": 1, "3-10": 2, "11-100": 0, "101-1000": 0, "over_1000": 0},
+        "untrimmed": {},
     }
     assert figures.languages == {"src": "he"}
 
