@@ -84,6 +84,7 @@ VALUES = {
     "corpus.max_vocabulary=2.5": (
         "{yaml}: corpus.max_vocabulary: Input should be a valid integer, got a number with a fractional part (got 2.5)"
     ),
+    "student.subword_dropout=1": "{yaml}: student.subword_dropout: Input should be less than 1 (got 1)",
     "device=tpu": "{yaml}: device: Input should be 'auto', 'cpu' or 'gpu' (got 'tpu')",
     "verify=never": "{yaml}: verify: Input should be 'checksums' or 'sizes' (got 'never')",
     "name=../x": "{yaml}: name: String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$' (got '../x')",

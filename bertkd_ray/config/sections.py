@@ -148,7 +148,7 @@ class KdConfig(Section):
 class StudentConfig(Section):
     """The distill stage: the student and its training."""
 
-    added_later = frozenset({"schedule"})
+    added_later = frozenset({"schedule", "subword_dropout"})
     hashed_as = MappingProxyType({"peak_lr": ("lr", "noam_factor"), "warmup_steps": ("warmup", "warmup_steps")})
 
     encoder_layers: int = Field(6, ge=1, le=1000)
@@ -167,6 +167,9 @@ class StudentConfig(Section):
     """Dropout on attention weights."""
     activation_dropout: float = Field(0.3, ge=0, lt=1)
     """Dropout inside the feed-forward layers."""
+    subword_dropout: float = Field(0.0, ge=0, lt=1)
+    """Probability with which a token is left out where it would be the longest match, so that source words are cut
+    otherwise in every epoch (MaxMatch-dropout); targets and their soft labels stay. Only in training."""
     steps: int = Field(100_000, ge=1, le=10**9)
     """Updates, the same for every arm."""
     batch_tokens: int = Field(6_144, ge=1, le=10**9)

@@ -17,7 +17,7 @@ HISTORY = saving.HISTORY
 """The figures of the chosen checkpoint (`summary`) and the curves (`rows`)."""
 _MAX_POSITIONS = 512
 """Length at which the saved student stops generating; its positions are computed, so this costs nothing."""
-_PAIR_COLUMNS = ["src_ids", "tgt_ids"]
+_PAIR_COLUMNS = ["id", "src_ids", "tgt_ids"]
 _SOFT_COLUMNS = [*_PAIR_COLUMNS, "topk_ids", "topk_logits", "logsumexp"]
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
@@ -64,6 +64,7 @@ def _train(job: TrainJob, context: TrainContext) -> None:
     from bertkd_ray.artifacts.row_groups import RowGroups
     from bertkd_ray.core.devices import resolve_attention, resolve_precision
     from bertkd_ray.student.model import build_student
+    from bertkd_ray.student.subword_dropout import SubwordDropout
     from bertkd_ray.student.task import StudentTask, Validation
     from bertkd_ray.training.trainer import TrainSettings, fit
 
@@ -80,18 +81,27 @@ def _train(job: TrainJob, context: TrainContext) -> None:
         attention=resolve_attention("auto", device, training=True),
     )
     torch.nn.Module.to(model, device)  # transformers' own `to` is untyped
-    task = StudentTask(model, student, config.kd, Validation.of(corpus), precision)
+    validation = Validation.of(corpus)
+    task = StudentTask(model, student, config.kd, validation, precision)
+    resample = None
+    if student.subword_dropout:
+        resample = SubwordDropout(
+            validation.tokenizer,
+            student.subword_dropout,
+            seed=config.student_seed,
+            max_tokens=config.corpus.max_side_tokens,
+        )
     groups = (
         RowGroups(load(store, job.inputs["softlabels"]), "", _SOFT_COLUMNS, exclude=DEAD_LETTERS)
         if "softlabels" in job.inputs
         else RowGroups(corpus, "train/", _PAIR_COLUMNS)
     )
     settings = TrainSettings.from_config(config, student, config.student_seed)
-    trained = fit(task, groups, settings, context, precision)
+    trained = fit(task, groups, settings, context, precision, resample)
     model.eval().load_state_dict(trained.weights)
     # Of a mean of weights no checkpoint has the figures.
-    validation = task.evaluate(context.world) if student.average > 1 else None
+    metrics = task.evaluate(context.world) if student.average > 1 else None
     if context.world.rank == 0:
         names = {name for name, _ in store.files(corpus.directory, TOKENIZER)}.intersection(_TOKENIZER_FILES)
         files = {name: store.read(corpus.directory, TOKENIZER, name) for name in names}
-        saving.save_trained(job, model, trained, files, validation)
+        saving.save_trained(job, model, trained, files, metrics)

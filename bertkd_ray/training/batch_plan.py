@@ -3,9 +3,10 @@
 An update is B micro-batches, whatever the number of workers. B endless streams feed them: in every epoch the row groups
 are shuffled by (seed, epoch) and cut into windows; window g of the endless sequence belongs to stream g mod B. A stream
 shuffles its window, sorts it by length, cuts it where the padded tokens would pass the budget, shuffles the batches and
-goes on to its next window. Micro-batch j of every update comes from stream j, and worker r serves the streams with
-index ≡ r (mod workers). So the loss curve does not depend on the number of workers, a worker reads only its own
-windows, and the position in the data is B small tuples.
+goes on to its next window. Where every epoch has sources of its own (subword dropout), they are made when a window is
+read, so that the lengths that are counted are those of the batches. Micro-batch j of every update comes from stream j,
+and worker r serves the streams with index ≡ r (mod workers). So the loss curve does not depend on the number of
+workers, a worker reads only its own windows, and the position in the data is B small tuples.
 """
 
 from collections.abc import Callable, Iterator
@@ -122,13 +123,18 @@ class Streams:
         budget: int,
         read: Callable[[NDArray[np.int64]], pa.Table],
         lengths: Callable[[pa.Table], RowLengths],
+        resample: Callable[[pa.Table, int], pa.Table] | None = None,
         rank: int = 0,
         workers: int = 1,
     ) -> None:
-        """budget: padded tokens a micro-batch; read: row groups to a table; positions: all B, to go on from."""
+        """budget: padded tokens a micro-batch; read: row groups to a table; positions: all B, to go on from.
+
+        resample: a window's rows and the epoch to the rows as that epoch has them, which are what is counted and cut
+        into batches; called by one thread.
+        """
         if plan.streams < workers:
             raise ValueError(f"{plan.streams} micro-batches cannot be shared by {workers} workers")
-        self._plan, self._budget, self._read, self._lengths = plan, budget, read, lengths
+        self._plan, self._budget, self._read, self._lengths, self._resample = plan, budget, read, lengths, resample
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="window")
         starts = positions or start_positions(plan.streams)
         self._streams = [self._stream(stream, starts[stream]) for stream in range(rank, plan.streams, workers)]
@@ -142,12 +148,11 @@ class Streams:
         self._pool.shutdown(cancel_futures=True)
 
     def _stream(self, stream: int, position: StreamPosition) -> Iterator[MicroBatch]:
-        ahead: Future[pa.Table] | None = None
+        ahead = self._read_ahead(position)
         while True:
-            epoch, groups = self._plan.window(position)
+            epoch, _ = self._plan.window(position)
             following = StreamPosition(position.window + self._plan.streams, 0)
-            table = ahead.result() if ahead else self._read(groups)
-            ahead = self._pool.submit(self._read, self._plan.window(following)[1])
+            table, ahead = ahead.result(), self._read_ahead(following)
             lengths = self._lengths(table)
             batches = shuffled_batches(lengths.sort, lengths.tokens, self._budget, self._plan.seed, position.window)
             for index in range(position.batch, len(batches)):
@@ -155,3 +160,10 @@ class Streams:
                 after = following if last else StreamPosition(position.window, index + 1)
                 yield MicroBatch(stream, epoch, table.take(pa.array(batches[index])), after)
             position = following
+
+    def _read_ahead(self, position: StreamPosition) -> Future[pa.Table]:
+        return self._pool.submit(self._rows, *self._plan.window(position))
+
+    def _rows(self, epoch: int, groups: NDArray[np.int64]) -> pa.Table:
+        table = self._read(groups)
+        return self._resample(table, epoch) if self._resample else table

@@ -359,15 +359,24 @@ def _sha256(checkpoint: Path) -> str:
 
 
 def fit(
-    task: Task, groups: RowGroups, settings: TrainSettings, context: TrainContext, precision: Precision
+    task: Task,
+    groups: RowGroups,
+    settings: TrainSettings,
+    context: TrainContext,
+    precision: Precision,
+    resample: Callable[[pa.Table, int], pa.Table] | None = None,
 ) -> TrainResult:
-    """Trains a task on row groups, in the order of the batch plan, from the context's checkpoint or from the start."""
+    """Trains a task on row groups, in the order of the batch plan, from the context's checkpoint or from the start.
+
+    resample: as of `Streams`.
+    """
     open_streams = partial(
         Streams,
         BatchPlan(groups.rows, settings.micro_batches, settings.seed),
         budget=settings.batch_tokens // settings.micro_batches,
         read=groups.read,
         lengths=task.lengths,
+        resample=resample,
         rank=context.world.rank,
         workers=context.world.size,
     )

@@ -101,7 +101,7 @@ def test_the_settings_of_a_manifest_under_todays_keys():
     assert (manifest["student"]["lr"], manifest["student"]["warmup"]) == (0.3, 200)
     assert (manifest["teacher"]["lr"], manifest["teacher"]["warmup"]) == (5e-5, 0.2)
     today = with_current_keys(manifest)
-    assert today["student"] == student.model_dump(exclude={"schedule"})
+    assert today["student"] == student.model_dump(exclude={*StudentConfig.added_later})
     assert today["teacher"] == teacher.model_dump(exclude={"direction"})
     assert today["translate"] == TranslateConfig().model_dump()
     assert today["extract"] == {"passes": 7, "forward_tokens": 4096}
