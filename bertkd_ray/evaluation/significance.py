@@ -71,19 +71,33 @@ def bootstrap_signature(samples: int, *, over_seeds: bool = False, over_teachers
 def resample(
     hypotheses: Sequence[str], references: Sequence[str], *, samples: int, tokenize: str = DEFAULT_TOKENIZER
 ) -> BleuResamples:
-    """sacrebleu's BLEU of one output, and of `samples` resamples of it; the same draws for every output as long.
+    """`resample_counts` of one output. Raises as `sentence_counts`."""
+    return resample_counts(sentence_counts(hypotheses, references, tokenize=tokenize), samples=samples)
+
+
+def sentence_counts(
+    hypotheses: Sequence[str], references: Sequence[str], *, tokenize: str = DEFAULT_TOKENIZER
+) -> NDArray[np.int64]:
+    """What corpus BLEU sums over sentences, int64[N, 10]: lengths of both sides, matching and all n-grams by order.
 
     Raises ValueError for an empty corpus and for unequal numbers of sentences.
     """
     check_sides(hypotheses, references)
     metric = bleu_metric(tokenize)
-    # What corpus BLEU sums over sentences: lengths of both sides, matching and all n-grams by order.
     both = zip(hypotheses, references, strict=True)
     scores = (metric.corpus_score([hypothesis], [[reference]]) for hypothesis, reference in both)
-    counts_NC = np.array([[score.sys_len, score.ref_len, *score.counts, *score.totals] for score in scores], np.int64)
-    rows_BN = np.random.default_rng(_SEED).choice(len(references), size=(samples, len(references)), replace=True)
+    return np.array([[score.sys_len, score.ref_len, *score.counts, *score.totals] for score in scores], np.int64)
+
+
+def resample_counts(counts_NC: NDArray[np.int64], *, samples: int) -> BleuResamples:
+    """sacrebleu's BLEU of one output, and of `samples` resamples of it; the same draws for every output as long.
+
+    counts_NC: see `sentence_counts`.
+    """
+    sentences = len(counts_NC)
+    rows_BN = np.random.default_rng(_SEED).choice(sentences, size=(samples, sentences), replace=True)
     resampled_B = np.array([_bleu(counts_NC[rows_N].sum(axis=0)) for rows_N in rows_BN])
-    return BleuResamples(_bleu(counts_NC.sum(axis=0)), resampled_B, len(references) >= _FEWEST)
+    return BleuResamples(_bleu(counts_NC.sum(axis=0)), resampled_B, sentences >= _FEWEST)
 
 
 def compare(baseline: Sequence[BleuResamples], system: Sequence[BleuResamples], teachers: int = 1) -> PairedTestResult:

@@ -21,6 +21,7 @@ from bertkd_ray.execution.stage import StageContext, ignore_rows, stage_module
 from bertkd_ray.pipeline.session import Session
 from bertkd_ray.pipeline.stage_runs import stage_run, tracked_curves
 from bertkd_ray.report.arm_runs import record_arms
+from bertkd_ray.report.buckets import BucketTables, bucket_json
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import ArmResult
 from bertkd_ray.report.writing import PAGE, record_report, save_page, write_page, write_report
@@ -58,6 +59,8 @@ class Outcome:
     stages: dict[str, StageResult] = field(default_factory=dict)
     arms: list[ArmResult] = field(default_factory=list)
     signatures: dict[str, str] = field(default_factory=dict)
+    buckets: BucketTables = field(default_factory=dict)
+    """BLEU of the arms against the control by source length and by frequency of the reference's tokens."""
     figures: list[str] = field(default_factory=list)
     page: str | None = None
     """The HTML page of the results, beside the figures."""
@@ -69,6 +72,7 @@ class Outcome:
             "stages": {name: result.as_json() for name, result in self.stages.items()},
             "scores": [arm.as_json() for arm in self.arms],
             "signatures": self.signatures,
+            "bleu_by": bucket_json(self.buckets),
             "figures": self.figures,
             "page": self.page,
         }
@@ -136,6 +140,7 @@ class Pipeline(ExitStack):
         with span("report"):
             results, store = self.results, self.session.store
             self.outcome.arms, self.outcome.signatures = results.arms, results.signatures
+            self.outcome.buckets = results.buckets
             files = write_report(results, store, self.run_id)
             figures = [name for name in files if name.endswith(".png")]
             self.outcome.figures = [store.display_uri(results.directory, name) for name in figures]
@@ -165,7 +170,7 @@ class Pipeline(ExitStack):
         outcome.how_to_open = self.session.tracker.how_to_open  # where nothing is finished, no database is made
         results = replace(self.results, unfinished=unfinished)
         html = write_page(results, store, self.run_id)
-        outcome.arms, outcome.signatures = results.arms, results.signatures
+        outcome.arms, outcome.signatures, outcome.buckets = results.arms, results.signatures, results.buckets
         outcome.page = store.display_uri(results.directory, PAGE)
         if output is not None:
             save_page(html, output)

@@ -11,22 +11,27 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bertkd_ray.artifacts.artifact import Artifact, fingerprint
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.config.study import Study, Trial
 from bertkd_ray.core.console import human_seconds, log
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.core.stages import DISTILL, EXTRACT, FINETUNE, STAGES, TRANSLATE
+from bertkd_ray.core.stages import DISTILL, EXTRACT, FINETUNE, PREPARE, STAGES, TRANSLATE
 from bertkd_ray.pipeline.pipeline import Pipeline, RunIdentity, StageResult, StageStatus
 from bertkd_ray.pipeline.session import Session
 from bertkd_ray.report import study as study_report
 from bertkd_ray.report.arm_runs import record_student
-from bertkd_ray.report.results import resampled
+from bertkd_ray.report.buckets import BucketTables, bucket_json, bucket_panels, bucket_table, bucket_tables
+from bertkd_ray.report.results import counted
 from bertkd_ray.report.writing import record_report
 from bertkd_ray.tracking.interface import Run, Tracker, closing_run, failures_logged
 from bertkd_ray.training.curves import VALID_ACCURACY, CurveRow
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 BuildRecord = dict[str, tuple[StageStatus, float]]
 """What was made: by directory, whether it was begun anew or gone on with, and the seconds it took."""
@@ -39,6 +44,8 @@ class StudyOutcome:
     arms: list[study_report.StudyArm] = field(default_factory=list)
     stages: dict[str, StageResult] = field(default_factory=dict)
     signatures: dict[str, str] = field(default_factory=dict)
+    buckets: BucketTables = field(default_factory=dict)
+    """BLEU of the arms against the control by source length and by frequency of the reference's tokens."""
     run_id: str = ""
     report: str = ""
     """Directory or URI of the tables and the figure."""
@@ -58,6 +65,7 @@ class StudyOutcome:
             "stages": {name: result.as_json() for name, result in self.stages.items()},
             "scores": [arm.as_json() for arm in self.arms],
             "signatures": self.signatures,
+            "bleu_by": bucket_json(self.buckets),
             "run_id": self.run_id,
             "report": self.report,
             "files": self.files,
@@ -72,6 +80,7 @@ class _Student:
     result: study_report.SeedResult
     history: list[CurveRow]
     translation: Artifact
+    corpus: Artifact
 
 
 class StudyRunner(ExitStack):
@@ -109,7 +118,7 @@ class StudyRunner(ExitStack):
             student = pipeline.make(DISTILL.name, trial.arm)
             results = pipeline.results
             (scores,) = results.arms
-            history = results.histories[trial.arm]
+            history, corpus = results.histories[trial.arm], results.stages[PREPARE.name]
             with failures_logged():  # in its run, whoever made it when
                 record_student(pipeline.parent_run, scores, student, translation, history)
             run_id = pipeline.parent_run.run_id
@@ -121,7 +130,7 @@ class StudyRunner(ExitStack):
         )
         self._keep_stages(trial, stages)
         result = study_report.SeedResult(trial.seed, scores, *uris, run_id, _teacher(stages), trial.teacher_seed)
-        return _Student(trial, result, history, translation)
+        return _Student(trial, result, history, translation, corpus)
 
     def _keep_stages(self, trial: Trial, stages: Mapping[str, StageResult]) -> None:
         """Stages of one student by `stage/` and its trial's key; shared ones once, with the first arm (and teacher's
@@ -137,14 +146,14 @@ class StudyRunner(ExitStack):
 
     def _compare(self, students: Sequence[_Student]) -> None:
         """Every arm with the control, student by student and over seeds and teachers."""
-        from bertkd_ray.evaluation.significance import BleuResamples, bootstrap_signature, compare
+        from bertkd_ray.evaluation.significance import bootstrap_signature, compare, resample_counts
         from bertkd_ray.translation.translate import read_translations, signatures_of
 
         of_students = {student.trial.title: student.translation for student in students}
         self.outcome.signatures = signatures_of(of_students, "bertkd study")
         samples = self.study.config.translate.bootstrap_samples
         references: list[str] = []
-        resamples: dict[str, list[BleuResamples]] = {}
+        counts: dict[str, list[NDArray[np.int64]]] = {}
         for student in students:
             table = read_translations(student.translation)
             expected = table["reference"].to_pylist()
@@ -154,7 +163,11 @@ class StudyRunner(ExitStack):
                     f"arms.{student.trial.arm}: its test references are not those of arms.{students[0].trial.arm}, so "
                     "that scores do not compare; no arm may change the test set"
                 )
-            resamples.setdefault(student.trial.arm, []).append(resampled(student.translation, table, samples))
+            counts.setdefault(student.trial.arm, []).append(counted(student.translation, table))
+            if student.trial.arm == self.study.control:
+                corpus, translations = student.corpus, table
+        self.outcome.buckets = bucket_tables(corpus, translations, counts, self.study.control, samples=samples)
+        resamples = {arm: [resample_counts(of, samples=samples) for of in counts[arm]] for arm in counts}
         control = resamples[self.study.control]
         for arm, systems in resamples.items():
             results = [student.result for student in students if student.trial.arm == arm]
@@ -176,13 +189,15 @@ class StudyRunner(ExitStack):
     def _report(self, students: Sequence[_Student]) -> None:
         """Tables and figure, into the storage directory and to the study's run."""
         from bertkd_ray.report.figures import draw_seeds
+        from bertkd_ray.report.frame import draw_panels
 
         outcome, store, name = self.outcome, self.session.store, self.study.settings.name
         inputs = {student.trial.key: student.translation.fingerprint for student in students}
         settings = {"control": self.study.control, "signatures": outcome.signatures, "run_id": outcome.run_id}
         directory = f"report-{name}-{fingerprint('study-report', settings, inputs)}"
         outcome.report = store.display_uri(directory)
-        markdown = study_report.study_markdown(outcome.arms, outcome.run_id, outcome.signatures)
+        buckets = [bucket_table(name, outcome.buckets) for name in outcome.buckets]
+        markdown = study_report.study_markdown(outcome.arms, outcome.run_id, outcome.signatures, buckets)
         if not store.exists(directory, "table.md"):
             with scratch_directory("report-") as scratch:
                 histories: dict[str, list[Sequence[CurveRow]]] = {arm.arm: [] for arm in outcome.arms}
@@ -190,6 +205,8 @@ class StudyRunner(ExitStack):
                     histories[student.trial.arm].append(student.history)
                 over = "seeds and teachers" if any(arm.teachers > 1 for arm in outcome.arms) else "seeds"
                 draw_seeds(histories, scratch / "valid-bleu", over=over)
+                if outcome.buckets:
+                    draw_panels(bucket_panels(outcome.buckets), scratch / "bleu-by-bucket")
                 (scratch / "arms.csv").write_text(study_report.study_csv(outcome.arms), encoding="utf-8")
                 (scratch / "students.csv").write_text(study_report.students_csv(outcome.arms), encoding="utf-8")
                 (scratch / "study.json").write_text(json.dumps(outcome.as_json(), indent=1), encoding="utf-8")

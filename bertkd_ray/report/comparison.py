@@ -22,8 +22,8 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.stages import BY_ARTIFACT, DISTILL, STAGES, TRANSLATE
 from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER
-from bertkd_ray.evaluation.significance import PairedTestResult, bootstrap_signature, compare
-from bertkd_ray.report.results import resampled
+from bertkd_ray.evaluation.significance import PairedTestResult, bootstrap_signature, compare, resample_counts
+from bertkd_ray.report.results import counted
 from bertkd_ray.report.samples import Sentence, most_different, sentences_of
 from bertkd_ray.student.lineage import Lineage, artifact_at, lineage_of
 from bertkd_ray.tracking import default_uri
@@ -121,7 +121,10 @@ def compare_students(
         _require_same_test_set(first, tables[first.label], student, tables[student.label])
     signatures = signatures_of({student.name: student.translation for student in opened})
     every = sentences_of(tables)
-    resamples = {student.label: resampled(student.translation, tables[student.label], samples) for student in opened}
+    resamples = {
+        student.label: resample_counts(counted(student.translation, tables[student.label]), samples=samples)
+        for student in opened
+    }
     differences = {}
     for label in list(tables)[1:]:
         test = compare([resamples[first.label]], [resamples[label]])

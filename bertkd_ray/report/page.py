@@ -21,6 +21,7 @@ from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.stages import EXTRACT, FINETUNE, PREPARE
 from bertkd_ray.corpus.tokenizer import TYPES_BY_COUNT
 from bertkd_ray.report import contents
+from bertkd_ray.report.buckets import TITLES, bucket_panels, bucket_table
 from bertkd_ray.report.figures import TEACHER, finetuning_panels, translation_loss_panels, translation_quality_panels
 from bertkd_ray.report.frame import Panel, inline_svg
 from bertkd_ray.report.lengths import MOST_PAIRS, length_panels, read_lengths
@@ -77,6 +78,7 @@ def _context(results: Results) -> dict[str, Any]:
     finished = datetime.fromisoformat(max(artifact.created for artifact in results.stages.values()))
     return {
         "bars": contents.time_bars(results.stages),
+        "buckets": [(TITLES[name][0], bucket_table(name, results.buckets)) for name in results.buckets],
         "corpus": corpus,
         "corpus_rows": contents.corpus_rows(corpus),
         "types_columns": [name.replace("_", " ") for name in TYPES_BY_COUNT],
@@ -85,6 +87,7 @@ def _context(results: Results) -> dict[str, Any]:
         "figures": {
             "teacher": _figures("teacher", finetuning_panels(teacher[TEACHER]) if teacher else []),
             "students": _figures("students", students),
+            "buckets": _figures("buckets", bucket_panels(results.buckets)),
             "lengths": _figures("lengths", lengths, (4.0, 3.0)),
         },
         "finished": f"{finished.day} {finished:%B %Y, %H:%M} UTC",

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING
 from bertkd_ray.artifacts.artifact import Artifact, fingerprint
 from bertkd_ray.config import Config
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.core.stages import DISTILL, EXTRACT, STAGES, TRANSLATE, results_of
+from bertkd_ray.core.stages import DISTILL, EXTRACT, PREPARE, STAGES, TRANSLATE, results_of
 from bertkd_ray.report.tables import ArmResult
 from bertkd_ray.training.curves import VALID_ACCURACY, VALID_BLEU, VALID_PERPLEXITY, CurveRow
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
     from bertkd_ray.evaluation.significance import BleuResamples
+    from bertkd_ray.report.buckets import BucketTables
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class Results:
     @cached_property
     def arms(self) -> list[ArmResult]:
         """The scores of every finished arm. Raises UserError where they do not compare."""
-        from bertkd_ray.evaluation.significance import compare
+        from bertkd_ray.evaluation.significance import compare, resample_counts
         from bertkd_ray.translation.translate import signatures_of
 
         arms: list[ArmResult] = []
@@ -86,7 +89,7 @@ class Results:
         resamples: dict[str | None, BleuResamples] = {}
         signatures_of(self.translated, self.command)
         if self.control is not None and len(self.translations) > 1:
-            resamples = {arm: resampled(of, self.translations[arm], samples) for arm, of in self.translated.items()}
+            resamples = {arm: resample_counts(counts_NC, samples=samples) for arm, counts_NC in self._counts.items()}
         for arm in self.translations:
             student, translation = self.stages[DISTILL.result(arm)], self.stages[TRANSLATE.result(arm)]
             is_compared = resamples and arm != self.control
@@ -108,6 +111,21 @@ class Results:
                 )
             )
         return arms
+
+    @cached_property
+    def _counts(self) -> dict[str, NDArray[np.int64]]:
+        return {arm: counted(of, self.translations[arm]) for arm, of in self.translated.items()}
+
+    @cached_property
+    def buckets(self) -> BucketTables:
+        """BLEU of the arms against the control by bucket, see `report.buckets`; empty where nothing is compared."""
+        from bertkd_ray.report.buckets import bucket_tables
+
+        if self.control is None or len(self.translations) < 2:
+            return {}
+        counts = {arm: [counts_NC] for arm, counts_NC in self._counts.items()}
+        corpus, samples = self.stages[PREPARE.name], self.config.translate.bootstrap_samples
+        return bucket_tables(corpus, self.translations[self.control], counts, self.control, samples=samples)
 
     def _seconds(self, arm: str) -> dict[str, float]:
         """How long every stage behind an arm took when it was done."""
@@ -135,17 +153,17 @@ class Results:
         return {key.removeprefix("fidelity/"): metrics[key] for key in metrics if key.startswith("fidelity/")}
 
 
-def resampled(translation: Artifact, table: pa.Table, samples: int) -> BleuResamples:
-    """BLEU of translations, of which the table was read, and of resamples of them.
+def counted(translation: Artifact, table: pa.Table) -> NDArray[np.int64]:
+    """`sentence_counts` of translations, of which the table was read.
 
     Raises UserError where their tokenizer cannot be had.
     """
     from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER
-    from bertkd_ray.evaluation.significance import resample
+    from bertkd_ray.evaluation.significance import sentence_counts
     from bertkd_ray.translation.translate import best_hypotheses
 
     tokenize = translation.info.get("tokenize", DEFAULT_TOKENIZER)
     try:
-        return resample(best_hypotheses(table), table["reference"].to_pylist(), samples=samples, tokenize=tokenize)
+        return sentence_counts(best_hypotheses(table), table["reference"].to_pylist(), tokenize=tokenize)
     except UserError as error:
         raise UserError(f"{translation.display_uri}: {error}") from None

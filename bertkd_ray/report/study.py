@@ -7,7 +7,15 @@ from statistics import fmean, stdev
 from typing import Any, Self
 
 from bertkd_ray.core.console import human_count
-from bertkd_ray.core.text_tables import NO_VALUE, format_number, format_p, join_blocks, markdown_table, text_table
+from bertkd_ray.core.text_tables import (
+    NO_VALUE,
+    TableRow,
+    format_number,
+    format_p,
+    join_blocks,
+    markdown_table,
+    text_table,
+)
 from bertkd_ray.report.tables import ArmResult, csv_text, delta_label, seconds_table, signature_lines
 
 
@@ -143,9 +151,17 @@ def study_text(arms: Sequence[StudyArm], run_id: str, signatures: Mapping[str, s
     return join_blocks([*map(text_table, _tables(arms)), _notes(arms, run_id), signature_lines(signatures, "{}  {}")])
 
 
-def study_markdown(arms: Sequence[StudyArm], run_id: str, signatures: Mapping[str, str]) -> str:
-    """The tables of `study_text` as GitHub-flavoured Markdown, and below them every student with the id of its run."""
-    scores, *others = map(markdown_table, [*_tables(arms), _students(arms)])
+def study_markdown(
+    arms: Sequence[StudyArm],
+    run_id: str,
+    signatures: Mapping[str, str],
+    buckets: Sequence[list[TableRow]] = (),
+) -> str:
+    """The tables of `study_text` as GitHub-flavoured Markdown, and below them every student with the id of its run.
+
+    buckets: further tables, before the students, see `report.buckets`.
+    """
+    scores, *others = map(markdown_table, [*_tables(arms), *buckets, _students(arms)])
     return join_blocks([scores, _notes(arms, run_id), *others, signature_lines(signatures, "- {}: `{}`")], "\n")
 
 

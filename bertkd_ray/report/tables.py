@@ -57,9 +57,13 @@ def results_table(rows: Sequence[ArmResult], signatures: Mapping[str, str] | Non
     return join_blocks([*map(text_table, _tables(rows)), signature_lines(signatures, "{}  {}")])
 
 
-def as_markdown(rows: Sequence[ArmResult], signatures: Mapping[str, str] | None = None) -> str:
-    """`results_table` as GitHub-flavoured Markdown."""
-    return join_blocks([*map(markdown_table, _tables(rows)), signature_lines(signatures, "- {}: `{}`")], "\n")
+def as_markdown(
+    rows: Sequence[ArmResult], signatures: Mapping[str, str] | None = None, others: Sequence[list[TableRow]] = ()
+) -> str:
+    """`results_table` as GitHub-flavoured Markdown, with other tables below its own."""
+    return join_blocks(
+        [*map(markdown_table, [*_tables(rows), *others]), signature_lines(signatures, "- {}: `{}`")], "\n"
+    )
 
 
 def as_csv(rows: Sequence[ArmResult]) -> str:

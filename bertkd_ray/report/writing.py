@@ -26,17 +26,22 @@ def write_report(results: Results, store: Store, run_id: str) -> list[str]:
     """Figures, tables and page, drawn once; the names of the files in `results.directory`."""
     directory = results.directory
     if not (store.exists(directory, PAGE) and store.exists(directory, _LAST)):
+        from bertkd_ray.report.buckets import bucket_panels, bucket_table
         from bertkd_ray.report.figures import draw_all
+        from bertkd_ray.report.frame import draw_panels
 
         with scratch_directory("report-") as scratch:
             draw_all(results.histories, results.fidelity, results.arms, scratch)
+            if results.buckets:
+                draw_panels(bucket_panels(results.buckets), scratch / "bleu-by-bucket")
             scores = [arm.as_json() for arm in results.arms]
             (scratch / "scores.json").write_text(json.dumps(scores, indent=1))
             (scratch / "table.csv").write_text(as_csv(results.arms))
             store.upload(scratch, directory, others_stay=True)
         write_page(results, store, run_id)
         # Last: without the table the report counts as not yet written.
-        store.write(as_markdown(results.arms, results.signatures).encode(), directory, _LAST)
+        buckets = [bucket_table(name, results.buckets) for name in results.buckets]
+        store.write(as_markdown(results.arms, results.signatures, buckets).encode(), directory, _LAST)
     return [name for name, _ in store.files(directory)]
 
 

@@ -33,6 +33,8 @@ def write_corpus_artifact(
     test: list[Pair] = TEST,
     counts: dict[str, dict[str, int]] | None = None,
     config: dict[str, Any] | None = None,
+    first_test_id: int = 0,
+    id_step: int = 10,
 ) -> Artifact:
     """A finished corpus in fragments of four pairs and row groups of two; `counts` goes into the manifest by split."""
     store = Store(str(storage))
@@ -53,6 +55,7 @@ def write_corpus_artifact(
         f"{work.directory}/tokenizer/bert_ids.parquet",
     )
     for split, pairs in splits.items():
+        first_id = first_test_id if split == "test" else 0
         for first in range(0, len(pairs), 4):
             part = pairs[first : first + 4]
             ids = [
@@ -62,7 +65,7 @@ def write_corpus_artifact(
             _write(
                 store,
                 {
-                    "id": [10 * (first + row) for row in range(len(part))],
+                    "id": [first_id + id_step * (first + row) for row in range(len(part))],
                     "src": pa.array([pair[0] for pair in part], "string"),
                     "tgt": pa.array([pair[2] for pair in part], "string"),
                     "src_ids": ids[0],

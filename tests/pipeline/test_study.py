@@ -122,6 +122,8 @@ def test_the_report_has_tables_and_a_figure(finished):
     assert {path.name for path in report.iterdir()} == set(finished["files"])
     assert set(finished["files"]) == {
         "arms.csv",
+        "bleu-by-bucket.png",
+        "bleu-by-bucket.svg",
         "students.csv",
         "study.json",
         "table.md",
@@ -135,6 +137,19 @@ def test_the_report_has_tables_and_a_figure(finished):
     table = (report / "table.md").read_text()
     assert finished["run_id"] in table
     assert all(row["run_id"] in table for row in rows)
+
+
+def test_bleu_by_bucket_is_of_all_students(finished):
+    tables = finished["bleu_by"]
+    assert list(tables) == ["source_length", "reference_frequency"]
+    for of in tables.values():
+        assert sum(scores["sentences"] for scores in of) == sum(s["sentences"] for s in tables["source_length"])
+        for scores in of:
+            assert set(scores["differences"]) == {"k2", "fewer"}
+            difference = scores["differences"]["k2"]
+            assert difference["delta"] == pytest.approx(scores["bleu"]["k2"] - scores["bleu"]["control"])
+            assert difference["interval"][0] <= difference["interval"][1]
+    assert "| source tokens | sentences | control | Δ k2 |" in (Path(finished["report"]) / "table.md").read_text()
 
 
 def test_every_arm_and_seed_is_a_child_run_with_its_curve(project, finished):

@@ -37,7 +37,10 @@ def small_config(storage: Path | str, *overrides: str) -> Config:
 
 def finished_stages(storage: Path) -> dict[str, Artifact]:
     """All seven artifacts of `small_config`."""
-    corpus = write_corpus_artifact(storage, counts={"train": {"read": 9, "empty": 4, "length_ratio": 2, "not_nfc": 5}})
+    counts = {"train": {"read": 9, "empty": 4, "length_ratio": 2, "not_nfc": 5}}
+    # Longer sources towards the end; every third reference is of a token that the training text has often.
+    test = [("a", ["▁a"] * (1 + row), "b", ["▁b" if row % 3 == 0 else "<unk>"]) for row in range(len(SOURCES))]
+    corpus = write_corpus_artifact(storage, test=test, counts=counts, first_test_id=100, id_step=1)
     info = {**corpus.info, "vocabulary": 1234, "src_lang": "de", "tgt_lang": "en", "text": "raw"}
     corpus = replace(corpus, info=info)
     stages = {"prepare": corpus}

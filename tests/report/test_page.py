@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.evaluation.metrics import corpus_bleu
 from bertkd_ray.report.page import page_html
 from tests.report.stages import FIDELITY, HOSTILE, REFERENCES, SAID, SIGNATURES, SOURCES, finished_stages, results_of
 
@@ -116,9 +117,9 @@ def test_the_policy_admits_the_pages_own_script_alone(html, page):
 
 def test_figures_and_tables_can_be_read_aloud(page):
     figures = page.all("svg")
-    assert len(figures) == 9
+    assert len(figures) == 11
     assert all(figure["role"] == "img" and len(str(figure["aria-label"])) > 30 for figure in figures)
-    assert "validation: from 0.3 nats per masked token at step 20 to 0.15" in str(figures[4]["aria-label"])
+    assert "validation: from 0.3 nats per masked token at step 20 to 0.15" in str(figures[6]["aria-label"])
     heads = page.all("th")
     assert heads
     assert {head.get("scope") for head in heads} == {"row", "col", "colgroup"}
@@ -174,12 +175,12 @@ def test_fidelity_and_curves_as_numbers(page):
 def test_what_became_of_the_corpus(page):
     caption = "Pairs and tokens by split"
     assert page.tables[caption][0][1:] == ["train", "valid", "test"]
-    assert page.row(caption, "Pairs read") == ["9", "1", "2"]
+    assert page.row(caption, "Pairs read") == ["9", "1", "12"]
     assert page.row(caption, "Pairs dropped") == ["6", "0", "0"]
     assert page.row(caption, "Empty dropped") == ["4", "–", "–"]
     assert page.row(caption, "Length ratio dropped") == ["2", "–", "–"]
     assert page.row(caption, "Not nfc") == ["5", "–", "–"]
-    assert page.row(caption, "Pairs kept") == ["3", "1", "2"]
+    assert page.row(caption, "Pairs kept") == ["3", "1", "12"]
     assert "left out: 2 pairs of Translations, control." in page.text
 
 
@@ -189,6 +190,24 @@ def test_text_of_the_corpus_is_text(html, page):
     assert html.count("&lt;script&gt;alert(1)") > 20
     assert [text for text in (SOURCES[3], REFERENCES[3], SAID["distilled"][3]) if text not in page.text] == []
     assert HOSTILE in page.text
+
+
+def test_bleu_stands_by_length_and_by_frequency(page, stages):
+    results = results_of(stages)
+    table = page.tables["By source length"]
+    assert table[0] == ["source tokens", "sentences", "control", "Δ distilled", "95%", "p"]
+    assert [row[:2] for row in table[1:]] == [["1–6", "6"], ["7–12", "6"]]
+    for row, scores in zip(table[1:], results.buckets["source_length"], strict=True):
+        lines = slice(int(row[0].split("–")[0]) - 1, int(row[0].split("–")[1]))
+        control, distilled = (corpus_bleu(SAID[arm][lines], REFERENCES[lines]) for arm in ("control", "distilled"))
+        assert row[2:4] == [f"{control:.2f}", f"{distilled - control:+.2f}"]
+        low, high = scores.differences["distilled"].interval
+        assert row[4] == f"{low:+.2f} … {high:+.2f}"
+    by_frequency = page.tables["By frequency of the reference's tokens"]
+    # Every third reference is of "b", three times in the training text; the others' token is not in it.
+    assert [row[:2] for row in by_frequency[1:]] == [["1", "8"], ["4", "4"]]
+    (figure,) = [one for one in page.all("svg") if str(one["aria-label"]).startswith("By source length. ")]
+    assert f"distilled: {table[1][3]} at 1–6, {table[2][3]} at 7–12." in str(figure["aria-label"])
 
 
 def test_samples_stand_side_by_side(page):
