@@ -41,6 +41,7 @@ from bertkd_ray.corpus.passes import CORPUS_SCHEMA
 from bertkd_ray.corpus.tokenizer import BERT_IDS_SCHEMA
 from bertkd_ray.execution.dead_letters import DEAD_LETTERS_SCHEMA
 from bertkd_ray.execution.stage import stage_module
+from bertkd_ray.softlabels.decode import DECODED_SCHEMA
 from bertkd_ray.softlabels.shards import shard_schema
 from bertkd_ray.translation import translate
 
@@ -358,6 +359,11 @@ class ArtifactFile:
 
 
 DEAD_LETTERS = ArtifactFile("rejects.parquet", "execution.dead_letters:DeadLetter", (DEAD_LETTERS_SCHEMA,))
+SHARDS = ArtifactFile(
+    "shard-*.parquet",
+    "softlabels.shards:shard_schema",
+    tuple(shard_schema(vocabulary, 1) for vocabulary in (1 << 8, 1 << 16, 1 << 32)),
+)
 KINDS: dict[str, tuple[ArtifactFile, ...]] = {
     "corpus": (
         ArtifactFile("{train,valid,test}/fragment-*.parquet", "corpus.passes:CORPUS_SCHEMA", (CORPUS_SCHEMA,)),
@@ -369,14 +375,13 @@ KINDS: dict[str, tuple[ArtifactFile, ...]] = {
         ArtifactFile("model/specials.json", "teacher.finetune:SPECIALS"),
         ArtifactFile("history.json", "teacher.finetune:HISTORY"),
     ),
-    "softlabels": (
-        ArtifactFile(
-            "shard-*.parquet",
-            "softlabels.shards:shard_schema",
-            tuple(shard_schema(vocabulary, 1) for vocabulary in (1 << 8, 1 << 16, 1 << 32)),
-        ),
+    "softlabels": (SHARDS, DEAD_LETTERS),
+    "decoded": (
+        ArtifactFile("train/fragment-*.parquet", "softlabels.decode:DECODED_SCHEMA", (DECODED_SCHEMA,)),
+        ArtifactFile("tokenizer/", "corpus.passes:TOKENIZER"),
         DEAD_LETTERS,
     ),
+    "decodedlabels": (SHARDS, DEAD_LETTERS),
     "student": (
         ArtifactFile("model/", "student.distill:MODEL"),
         ArtifactFile("history.json", "student.distill:HISTORY"),

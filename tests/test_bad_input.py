@@ -115,6 +115,15 @@ VALUES = {
     f"arms.a.kd{'.a' * 5000}=1": f"arms.a.kd{'.a' * 45}.…: unknown key; no section lies so deep",
     # unknown
     "studnet.steps=1": "{yaml}: unknown key studnet; did you mean student?",
+    "kd.sequence=instead": (
+        "{yaml}: kd.sequence: instead needs a teacher that can translate, and one that sees both sides cannot; set "
+        "teacher.direction=left_to_right, or kd.sequence=none"
+    ),
+    "kd.sequence=all": "{yaml}: kd.sequence: Input should be 'none', 'instead' or 'beside' (got 'all')",
+    "arms.b={kd.sequence: beside}": (
+        "arms.b: kd.sequence: beside needs a teacher that can translate, and one that sees both sides cannot; set "
+        "teacher.direction=left_to_right, or kd.sequence=none"
+    ),
     "kd.alfa=1": "{yaml}: unknown key kd.alfa; did you mean kd.alpha?",
     # impossible together
     "workers=3": "{yaml}: teacher.micro_batches 2 is not a multiple of workers 3; set teacher.micro_batches=3",

@@ -1,5 +1,9 @@
 """Parquet files of artifacts: tables are written, and row groups read for training, plans and figures."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
 from itertools import chain, groupby
 from typing import Any
 
@@ -9,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.artifacts.manifest import FileEntry
 from bertkd_ray.artifacts.store import Store
 
 
@@ -20,11 +25,20 @@ class RowGroups:
     """
 
     def __init__(self, artifact: Artifact, below: str, columns: list[str], *, exclude: str | None = None) -> None:
-        self._artifact, self._columns = artifact, columns
         files = [entry for entry in artifact.files_below(below) if entry.is_parquet and entry.path != exclude]
-        self._paths = [entry.path for entry in files]
-        self._first_groups: NDArray[np.int64] = np.cumsum([0, *(len(entry.row_groups) for entry in files)])
-        self.rows: NDArray[np.int64] = np.fromiter(chain.from_iterable(entry.row_groups for entry in files), np.int64)
+        self._take([(artifact, entry) for entry in files], columns)
+
+    def _take(self, files: list[tuple[Artifact, FileEntry]], columns: list[str]) -> None:
+        self._files, self._columns = files, columns
+        self._first_groups: NDArray[np.int64] = np.cumsum([0, *(len(entry.row_groups) for _, entry in files)])
+        rows = chain.from_iterable(entry.row_groups for _, entry in files)
+        self.rows: NDArray[np.int64] = np.fromiter(rows, np.int64)
+
+    def __add__(self, other: RowGroups) -> RowGroups:
+        """The row groups of both, those of the other behind these; the columns are the same."""
+        both = copy(self)
+        both._take(self._files + other._files, self._columns)
+        return both
 
     def read(self, groups: NDArray[np.int64]) -> pa.Table:
         """The rows of the given row groups, group after group, as a table of one chunk a column.
@@ -35,9 +49,22 @@ class RowGroups:
         tables: list[pa.Table] = []
         for file, neighbours in groupby(zip(files, groups, strict=True), key=lambda pair: int(pair[0])):
             indices = [int(group - self._first_groups[file]) for _, group in neighbours]
-            with self._artifact.open_input(self._paths[file]) as source:
+            artifact, entry = self._files[file]
+            with artifact.open_input(entry.path) as source:
                 tables.append(pq.ParquetFile(source).read_row_groups(indices, columns=self._columns))
         return pa.concat_tables(tables).combine_chunks()
+
+
+def parquet_bytes(table: pa.Table, groups: Sequence[int], **options: Any) -> bytes:
+    """The Parquet file of a table, in row groups of the given numbers of rows.
+
+    options: of `pyarrow.parquet.ParquetWriter`.
+    """
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, table.schema, **options) as writer:
+        for start, rows in zip(np.cumsum([0, *groups]), groups, strict=False):
+            writer.write_table(table.slice(int(start), rows), row_group_size=rows)
+    return bytes(sink.getvalue())
 
 
 def write_parquet(store: Store, table: pa.Table, *path: str, **options: Any) -> None:

@@ -63,9 +63,9 @@ class Config(Section):
     preemption_grace: float = Field(30.0, ge=0, le=10**6)
     """Seconds that a train worker has for a checkpoint after SIGTERM, and others after a node's announced end."""
     max_rejects: float = Field(0.001, ge=0, lt=1)
-    """Share of a stage's pairs that extract and translate may leave out because computing them raises or kills its
-    process, before the stage fails. They stand in the artifact's table of dead letters. The distilled arms train on the
-    pairs that have soft labels, the control on the whole corpus: with dead letters, their batches differ."""
+    """Share of a stage's pairs that extract, decode, label and translate may leave out because computing them raises or
+    kills its process, before the stage fails. They stand in the artifact's table of dead letters. The distilled arms
+    train on the pairs that are left, the control on the whole corpus: with dead letters, their batches differ."""
     checkpoint_every: int = Field(200, ge=1, le=10**9)
     """Steps between checkpoints; at most so much work is repeated after a failure."""
     log_every: int = Field(10, ge=1, le=10**9)
@@ -76,8 +76,10 @@ class Config(Section):
     """The conditional masked language model and its training."""
     extract: sections.ExtractConfig = sections.ExtractConfig()
     """The teacher's soft labels."""
+    decode: sections.DecodeConfig = sections.DecodeConfig()
+    """The teacher's translations of the training sources."""
     kd: sections.KdConfig = sections.KdConfig()
-    """The distillation loss."""
+    """What the students learn from, and the distillation loss."""
     student: sections.StudentConfig = sections.StudentConfig()
     """The student and its training."""
     arms: dict[Name, dict[str, Any]] = Field({"distilled": {}, "control": {"kd.alpha": 0}})
@@ -105,6 +107,11 @@ class Config(Section):
         for section, topk in (("kd", self.kd.topk), ("extract", self.extract.topk or 0)):
             if topk > (most := self.corpus.max_vocabulary or topk):
                 raise ValueError(f"{section}.topk {topk} is more than corpus.max_vocabulary {most}; lower it")
+        if self.kd.sequence != "none" and self.teacher.direction == "both":
+            raise ValueError(
+                f"kd.sequence: {self.kd.sequence} needs a teacher that can translate, and one that sees both sides "
+                "cannot; set teacher.direction=left_to_right, or kd.sequence=none"
+            )
         if not self.arms:
             raise ValueError("arms is empty; name at least one student")
         return self
@@ -132,7 +139,7 @@ class Config(Section):
 
     def stored_topk(self) -> int:
         """Logits that extract stores a position: as configured, else what the distilled arms use."""
-        used = [arm.kd.topk for arm in self.arm_configs().values() if arm.kd.has_teacher]
+        used = [arm.kd.topk for arm in self.arm_configs().values() if arm.kd.has_soft_labels]
         return self.extract.topk or max(used, default=self.kd.topk)
 
     def needs_of_bert(self) -> dict[str, int]:

@@ -132,7 +132,7 @@ def config_of(tree: dict[str, Any], origin: str, overrides: list[str] | None = N
     stored = config.stored_topk()
     # An arm that does not validate is refused here, not hours later.
     for arm, arm_config in config.arm_configs().items():
-        if arm_config.kd.has_teacher and arm_config.kd.topk > stored:
+        if arm_config.kd.has_soft_labels and arm_config.kd.topk > stored:
             topk = arm_config.kd.topk
             raise UserError(f"{origin}: arms.{arm}: kd.topk {topk} is more than extract.topk {stored}; raise it")
     return config

@@ -102,13 +102,26 @@ _Alpha = Annotated[
 ]
 
 
-class KdConfig(Section):
-    """The loss of the distill stage."""
+class DecodeConfig(Section):
+    """The decode stage: the teacher's translations of the training sources, for `kd.sequence`."""
 
-    added_later = frozenset({"symmetric", "at_end"})
+    hashed_as = MappingProxyType({"forward_tokens": ("batch_tokens", "forward_tokens")})
+
+    beam: int = Field(5, ge=1, le=1000)
+    """Beam size; 1 is greedy."""
+    length_penalty: float = Field(0.6, ge=0, le=10)
+    """Exponent of the GNMT penalty ((5 + length) / 6)^x."""
+    forward_tokens: int = Field(8_192, ge=1, le=10**9)
+    """Padded tokens a forward pass: sentences times `beam` times the longest source."""
+
+
+class KdConfig(Section):
+    """What the students learn from: the references, the teacher's translations, its soft labels, and their loss."""
+
+    added_later = frozenset({"symmetric", "at_end", "sequence"})
 
     alpha: _Alpha = 0.5
-    """Weight of the soft labels; 0 trains without the teacher. `[0.9, 0.3]`: from the first to the second over
+    """Weight of the soft labels; 0 trains without them. `[0.9, 0.3]`: from the first to the second over
     `student.steps`, linearly."""
     at_end: bool = True
     """False: at the end of a sentence the reference counts alone, with its whole weight."""
@@ -120,6 +133,10 @@ class KdConfig(Section):
     """Teacher logits used a position."""
     tail: Literal["renormalise", "exact"] = "renormalise"
     """`renormalise` the k logits as the paper does, or give the rest its `exact` mass (temperature 1 only)."""
+    sequence: Literal["none", "instead", "beside"] = "none"
+    """Train on the teacher's own translations of the training sources, by beam search (`decode`), `instead` of the
+    references or `beside` them; with `alpha` above 0 under soft labels of the same teacher. Needs `teacher.direction:
+    left_to_right`."""
 
     @model_validator(mode="after")
     def _exact_tail_needs_temperature_one(self) -> Self:
@@ -129,7 +146,12 @@ class KdConfig(Section):
 
     @property
     def has_teacher(self) -> bool:
-        """Whether soft labels have a weight at any step; an arm without is a control."""
+        """Whether a student learns anything from the teacher; an arm that does not is a control."""
+        return self.has_soft_labels or self.sequence != "none"
+
+    @property
+    def has_soft_labels(self) -> bool:
+        """Whether soft labels have a weight at any step."""
         return self.alpha != 0
 
     @property
@@ -143,6 +165,12 @@ class KdConfig(Section):
             return self.alpha
         first, last = self.alpha
         return first + (last - first) * (step - 1) / max(steps - 1, 1)
+
+    def counting(self) -> dict[str, Any]:
+        """What enters the fingerprint of a student; without soft labels the other keys of their loss mean nothing."""
+        if self.has_soft_labels:
+            return self.fingerprinted()
+        return {"alpha": 0.0, **({} if self.sequence == "none" else {"sequence": self.sequence})}
 
 
 class StudentConfig(Section):

@@ -21,7 +21,7 @@ from bertkd_ray.config.validation import validated
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.stages import EXTRACT, FINETUNE, STAGES
 
-_OF_AN_ARM = ("teacher.", "extract.", "kd.", "student.", "translate.", "corpus.train", "corpus.clean.")
+_OF_AN_ARM = ("teacher.", "extract.", "decode.", "kd.", "student.", "translate.", "corpus.train", "corpus.clean.")
 """Keys in which arms may differ. The rest is the same for all, the test set above all, so that scores compare."""
 
 
@@ -40,10 +40,10 @@ class StudyConfig(Section):
     overrides: dict[str, Any] = Field(default_factory=dict)
     """Keys of the base that are different in this study, for all arms."""
     arms: dict[Name, dict[str, Any]] = Field(min_length=2)
-    """Each arm's keys that differ: of teacher, extract, kd, student, translate, corpus.train and corpus.clean, the last
-    two as far as the pairs that valid and test hold out of train stay the same."""
+    """Each arm's keys that differ: of teacher, extract, decode, kd, student, translate, corpus.train and corpus.clean,
+    the last two as far as the pairs that valid and test hold out of train stay the same."""
     control: str | None = None
-    """The arm that the others are compared with; null is the only arm with kd.alpha 0."""
+    """The arm that the others are compared with; null is the only arm without a teacher, with kd.alpha 0."""
     seeds: list[Seed] = Field(min_length=1)
     """Seeds of the students."""
     teacher_seeds: list[Seed] | None = Field(None, min_length=1)
@@ -196,7 +196,7 @@ def _share_passes(arms: dict[str, Config]) -> dict[str, Config]:
     """The arms, storing what the widest arm of the same teacher pass uses, unless extract.topk says how many."""
     # Names the teacher and its pass over the corpus, whatever the number of logits that arms use.
     named = FINETUNE.all_sections() | {EXTRACT.section}
-    passes = {arm: config.model_dump_json(include=named) for arm, config in arms.items() if config.kd.has_teacher}
+    passes = {arm: config.model_dump_json(include=named) for arm, config in arms.items() if config.kd.has_soft_labels}
     widest: dict[str, int] = {}
     for arm, name in passes.items():
         widest[name] = max(arms[arm].kd.topk, widest.get(name, 0))
@@ -225,9 +225,12 @@ def _settings_that_count(config: Config) -> dict[str, Any]:
     settings = config.run_settings()
     del settings["arms"], settings["translate"]["bootstrap_samples"]
     settings["extract"].update(topk=config.stored_topk(), passes=config.extract_passes())
+    if not config.kd.has_soft_labels:
+        settings["kd"] = config.kd.counting()
+    needed = {stage.section for stage in STAGES.values() if stage.is_needed(config)}
+    for section in {stage.section for stage in STAGES.values()} - needed:
+        del settings[section]
     if not config.kd.has_teacher:
-        for section in ("kd", *(stage.section for stage in STAGES.values() if stage.of_teacher)):
-            del settings[section]
         settings["bert"] = config.teacher.model
     return settings
 
@@ -267,7 +270,10 @@ def _control(settings: StudyConfig, arms: dict[str, Config], path: str | Path) -
     if settings.control is not None:
         raise UserError(f"{path}: control: {settings.control} is no arm with kd.alpha 0; those are {names}")
     if not controls:
-        raise UserError(f"{path}: arms: no arm has kd.alpha 0; add a control to compare with, control: {{kd.alpha: 0}}")
+        others = ["kd.sequence: none"] if any(config.kd.sequence != "none" for config in arms.values()) else []
+        keys = ", ".join(["kd.alpha: 0", *others])
+        what = keys.replace(":", "").replace(",", " and")
+        raise UserError(f"{path}: arms: no arm has {what}; add a control to compare with, control: {{{keys}}}")
     raise UserError(
         f"{path}: arms: {names} all have kd.alpha 0; say which of them the others are compared with, "
         f"control: {controls[0]}"

@@ -37,8 +37,8 @@ class Stage:
     """What it reads of the BERT, all or the tokenizer; so its hash is called among the inputs."""
     per_arm: bool = False
     """Made once for each arm, not once for all."""
-    of_teacher: bool = False
-    """Made only for arms with a teacher (kd.alpha above 0)."""
+    needed_by: Callable[[Config], bool] | None = None
+    """Whether an arm of this configuration needs it, for what comes of the teacher; None is needed by all arms."""
     steps: Callable[[Config], int] | None = None
     """Updates of a stage that trains, and so has curves."""
 
@@ -53,12 +53,12 @@ class Stage:
 
     def is_needed(self, config: Config) -> bool:
         """Whether the arm of this configuration needs the stage."""
-        return not self.of_teacher or config.kd.has_teacher
+        return self.needed_by is None or self.needed_by(config)
 
     def inputs_of(self, config: Config) -> list[Stage]:
         """The stages whose artifacts it is made from in this configuration, its arm's if it is made for each."""
         inputs = [STAGES[name] for name in self.inputs]
-        return inputs if self.of_teacher else [stage for stage in inputs if stage.is_needed(config)]
+        return [stage for stage in inputs if stage.is_needed(config)] if self.per_arm else inputs
 
     def all_sections(self) -> set[str]:
         """The top-level keys of the configuration on which the artifact depends, those of its inputs included."""
@@ -85,7 +85,7 @@ FINETUNE = Stage(
     sections=("teacher", "seed", "precision"),
     bert="bert",
     priority=3,
-    of_teacher=True,
+    needed_by=lambda config: config.kd.has_teacher,
     steps=lambda config: config.teacher.steps,
 )
 EXTRACT = Stage(
@@ -97,7 +97,29 @@ EXTRACT = Stage(
     inputs=("prepare", "finetune"),
     sections=("extract", "kd", "arms", "precision"),
     priority=4,
-    of_teacher=True,
+    needed_by=lambda config: config.kd.has_soft_labels and config.kd.sequence != "instead",
+)
+DECODE = Stage(
+    name="decode",
+    module="bertkd_ray.softlabels.decode",
+    artifact="decoded",
+    title="Teacher's translations",
+    summary="translate the training sources with the teacher, for arms with kd.sequence",
+    inputs=("prepare", "finetune"),
+    sections=("decode", "precision"),
+    priority=5,
+    needed_by=lambda config: config.kd.sequence != "none",
+)
+LABEL = Stage(
+    name="label",
+    module="bertkd_ray.softlabels.label",
+    artifact="decodedlabels",
+    title="Soft labels of the teacher's translations",
+    summary="store the teacher's top-k logits of its own translations",
+    inputs=("decode", "finetune"),
+    sections=("extract", "kd", "arms", "precision"),
+    priority=6,
+    needed_by=lambda config: config.kd.has_soft_labels and config.kd.sequence != "none",
 )
 DISTILL = Stage(
     name="distill",
@@ -105,9 +127,9 @@ DISTILL = Stage(
     artifact="student",
     title="Student",
     summary="train the students, with the teacher's soft labels and without",
-    inputs=("prepare", "extract"),
+    inputs=("prepare", "extract", "decode", "label"),
     sections=("student", "kd", "seed", "precision"),
-    priority=5,
+    priority=7,
     per_arm=True,
     steps=lambda config: config.student.steps,
 )
@@ -122,7 +144,7 @@ TRANSLATE = Stage(
     priority=1,
     per_arm=True,
 )
-STAGES = {stage.name: stage for stage in (PREPARE, FINETUNE, EXTRACT, DISTILL, TRANSLATE)}
+STAGES = {stage.name: stage for stage in (PREPARE, FINETUNE, EXTRACT, DECODE, LABEL, DISTILL, TRANSLATE)}
 """Every stage by name, in the order in which they run."""
 BY_ARTIFACT = {stage.artifact: stage for stage in STAGES.values()}
 """Every stage by the kind of artifact that it makes."""

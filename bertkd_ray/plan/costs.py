@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,12 +20,22 @@ from bertkd_ray.config.sections import StudentConfig, TeacherConfig
 from bertkd_ray.core.devices import best_device, resolve_precision
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.padding import longest_first_batches
-from bertkd_ray.core.stages import DISTILL, EXTRACT, FINETUNE, PREPARE, STAGES, TRANSLATE, results_of
+from bertkd_ray.core.stages import (
+    DECODE,
+    DISTILL,
+    EXTRACT,
+    FINETUNE,
+    LABEL,
+    PREPARE,
+    STAGES,
+    TRANSLATE,
+    results_of,
+)
 from bertkd_ray.corpus import prepare
 from bertkd_ray.corpus.bert_tokenizer import tokenizer_hash
 from bertkd_ray.corpus.sampling import CorpusShape, SplitShape, shape_of_artifact, shape_of_text
 from bertkd_ray.plan.batches import BatchLengths, extraction_batches, full_groups, training_batches
-from bertkd_ray.plan.operations import TRAINING, StudentSize, TeacherSize, beam_search
+from bertkd_ray.plan.operations import TRAINING, StudentSize, TeacherSize, beam_search, teacher_beam_search
 from bertkd_ray.plan.rates import Device, known_device, own_device, product_rate
 from bertkd_ray.teacher.source import bert_config, resolve_model
 from bertkd_ray.training.batch_plan import BatchPlan
@@ -147,6 +157,8 @@ def plan_pipeline(
     assumptions = ["no stage ends early, nothing is done twice, devices share the work without loss"]
     if corpus.is_estimate and (config.corpus.clean.duplicates or config.corpus.clean.test_overlap):
         assumptions.append("there are no duplicates and no overlaps with test to drop")
+    if DECODE.name in results_of(config):
+        assumptions.append("the teacher's translations are as long as the references")
     assumptions += [f"{stage} is not estimated" for stage in STAGES if stage not in estimates]
     sharing, core_hours = devices or config.worker_range[1], stages[0].tokens / PREPARED_TOKENS_A_CORE_SECOND / 3600
     return PipelinePlan(config.name, corpus, chosen, sharing, stages, core_hours, assumptions)
@@ -167,6 +179,8 @@ class _Planner:
             PREPARE.name: self._prepare,
             FINETUNE.name: self._finetune,
             EXTRACT.name: self._extract,
+            DECODE.name: self._decode,
+            LABEL.name: self._extract,
             DISTILL.name: self._distill,
             TRANSLATE.name: self._translate,
         }
@@ -205,11 +219,24 @@ class _Planner:
         size += KEPT_OF_TOKENS * id_bytes * (self._train.src_tokens + self._train.tgt_tokens)
         return StagePlan(name, steps, None, tokens, batches.padding, flops, hours, size)
 
+    def _decode(self, name: str, config: Config) -> StagePlan:
+        train, settings, corpus = self._train, config.decode, self._corpus
+        batches = len(longest_first_batches(train.src + 1, settings.forward_tokens // settings.beam))
+        steps = max(1, round(train.pairs / len(train.src) * batches))
+        search = teacher_beam_search(self._teacher, train.src + 2, train.tgt + 1, settings.beam)
+        flops = train.pairs / len(train.src) * search
+        # Of every position the token and its query.
+        tokens = train.src_tokens + 2 * train.pairs + 2 * settings.beam * (train.tgt_tokens + train.pairs)
+        written = sum(split.src_tokens + split.tgt_tokens for split in corpus.splits.values())
+        size = corpus.bytes * (train.src_tokens + train.tgt_tokens) / max(1.0, written)
+        return StagePlan(name, steps, None, tokens, None, flops, self._hours(TRANSLATE.name, flops), size)
+
     def _distill(self, name: str, config: Config) -> StagePlan:
         shape = student_size(config.student, self._corpus.vocabulary)
         forward = partial(BatchLengths.student_flops, size=shape)
         greedy = self._translating(self._valid, shape, 1)
-        return self._training(name, config.student, config.student_seed, forward, shape.parameters, greedy)
+        texts = 2 if config.kd.sequence == "beside" else 1
+        return self._training(name, config.student, config.student_seed, forward, shape.parameters, greedy, texts)
 
     def _translate(self, name: str, config: Config) -> StagePlan:
         shape, settings = student_size(config.student, self._corpus.vocabulary), config.translate
@@ -230,11 +257,16 @@ class _Planner:
         forward: Callable[[BatchLengths], float],
         parameters: int,
         greedy: float = 0.0,
+        texts: int = 1,
     ) -> StagePlan:
-        """forward, greedy: operations of a batch, and of the translations of a validation."""
+        """forward, greedy: operations of a batch, and of the translations of a validation.
+
+        texts: how many texts like train an epoch has.
+        """
         multiple = self._device.padding_multiple
-        windows = BatchPlan(self._groups, settings.micro_batches, seed).windows_per_epoch
-        batches = training_batches(self._train, windows, settings, seed=seed, multiple=multiple)
+        windows = BatchPlan(np.tile(self._groups, texts), settings.micro_batches, seed).windows_per_epoch
+        train = replace(self._train, pairs=texts * self._train.pairs)
+        batches = training_batches(train, windows, settings, seed=seed, multiple=multiple)
         valid = training_batches(self._valid, 1, settings, seed=0, multiple=multiple)
         # Not stopped early: at every `eval_every` steps and at the end.
         validations = -(-settings.steps // settings.eval_every)

@@ -127,6 +127,28 @@ def beam_search(size: StudentSize, src_N: NDArray[np.integer], tgt_N: NDArray[np
     return encoder + cross_keys + float((rows_N * row_N + layers * 4 * h * own_keys_N).sum())
 
 
+def teacher_beam_search(size: TeacherSize, src_N: NDArray[np.integer], tgt_N: NDArray[np.integer], beam: int) -> float:
+    """Translating N sentences by beam search with a left-to-right teacher, without padding and finished beams.
+
+    src_N: tokens of `[CLS] src [SEP]`; tgt_N: tokens with `</s>`. The source is read once, in the last layer for its
+    keys and values alone. A position is a query, once for the first token, which all beams share, and `beam` times for
+    each of the others; before these the newest token is computed too, in the last layer its keys and values alone. The
+    query of token i of T has S keys of the source and i of the target, its own among them. Then transform and output
+    layer, for queries.
+    """
+    h, f, layers = size.width, size.ffn, size.layers
+    src, tgt = src_N.astype(np.float64), tgt_N.astype(np.float64)
+    newest_N = beam * (tgt - 1)
+    queries_N = 1 + newest_N
+    own_keys_N = 1 + beam * (tgt * (tgt + 1) / 2 - 1)
+    of_queries_N = 4 * h * (queries_N * src + own_keys_N)
+    of_newest_N = 4 * h * (newest_N * src + own_keys_N - 1)
+    source_N = (layers - 1) * _layer(src, h, f) + 4 * h * h * src
+    inner_N = (layers - 1) * ((queries_N + newest_N) * (8 * h * h + 4 * h * f) + of_queries_N + of_newest_N)
+    last_N = 4 * h * h * (queries_N + newest_N) + queries_N * (4 * h * h + 4 * h * f) + of_queries_N
+    return float((source_N + inner_N + last_N + queries_N * (2 * h * h + 2 * h * size.vocabulary)).sum())
+
+
 def _layer(tokens_N: NDArray[np.float64], h: int, f: int) -> NDArray[np.float64]:
     """Self-attention and feed-forward part of one layer, by row."""
     return tokens_N * (8 * h * h + 4 * h * f + 4 * h * tokens_N)

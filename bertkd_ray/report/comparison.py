@@ -215,7 +215,8 @@ def _require_same_test_set(first: ComparedStudent, ours: pa.Table, student: Comp
 def _settings(student: ComparedStudent) -> Iterator[tuple[str, Any]]:
     """The configuration behind a student by dotted keys, and its inputs (texts and models) by their hashes."""
     lineage = student.lineage
-    for artifact in (lineage.corpus, lineage.teacher, lineage.softlabels, lineage.student, student.translation):
+    before = lineage.corpus, lineage.teacher, lineage.softlabels, lineage.decoded
+    for artifact in (*before, lineage.student, student.translation):
         if artifact is not None:
             section = BY_ARTIFACT[artifact.stage].section
             yield from dotted(with_current_keys(_sectioned(artifact.config, section)))

@@ -97,6 +97,9 @@ def tiles(results: Results) -> Iterator[Figure]:
     yield Figure("Time for all stages", human_seconds(seconds), f"{count} artifact{'s' if count > 1 else ''}")
 
 
+_TARGETS = {"none": "references", "instead": "teacher's translations", "beside": "both"}
+
+
 def score_rows(results: Results) -> list[FigureRow]:
     """The figures of every arm, best ones marked where more is better and there is more than one arm."""
     arms = results.arms
@@ -104,6 +107,7 @@ def score_rows(results: Results) -> list[FigureRow]:
     beam = results.config.translate.beam
     kds = [results.arm_configs[arm.arm].kd for arm in arms]
     labels = [_soft_labels(kd) for kd in kds]
+    targets = FigureRow("Targets", "of training", [_TARGETS[kd.sequence] for kd in kds])
 
     def row(
         label: str, note: str, values: Sequence[float | None], form: str, best: Callable[..., Any] | None
@@ -118,6 +122,7 @@ def score_rows(results: Results) -> list[FigureRow]:
         FigureRow("p", "of the difference, two-tailed paired bootstrap", [format_p(arm.p_value) for arm in arms]),
     ]
     return [
+        *([targets] if any(kd.sequence != "none" for kd in kds) else []),
         FigureRow("Soft labels", "weight α, temperature T, k logits", labels),
         row("Test BLEU", f"beam {beam}", [arm.test_bleu for arm in arms], ".2f", max),
         *(compared if len(arms) > 1 and results.control else []),
@@ -132,7 +137,7 @@ def score_rows(results: Results) -> list[FigureRow]:
 
 
 def _soft_labels(kd: KdConfig) -> str:
-    if not kd.has_teacher:
+    if not kd.has_soft_labels:
         return "none"
     alpha = " to ".join(f"{value:g}" for value in (kd.alpha if isinstance(kd.alpha, list) else [kd.alpha]))
     return f"α {alpha}, T {kd.temperature:g}, k {kd.topk}"

@@ -18,7 +18,7 @@ from bertkd_ray import __version__
 from bertkd_ray.config.corpus import SPLITS
 from bertkd_ray.core.console import human_bytes, human_count, human_seconds
 from bertkd_ray.core.redaction import redacted
-from bertkd_ray.core.stages import EXTRACT, FINETUNE, PREPARE
+from bertkd_ray.core.stages import DECODE, EXTRACT, FINETUNE, LABEL, PREPARE
 from bertkd_ray.corpus.tokenizer import TYPES_BY_COUNT
 from bertkd_ray.report import contents
 from bertkd_ray.report.buckets import TITLES, bucket_panels, bucket_table
@@ -71,7 +71,8 @@ def _context(results: Results) -> dict[str, Any]:
     """The variables of the template."""
     teacher = {name: history for name, history in results.histories.items() if name == TEACHER}
     arms = {name: history for name, history in results.histories.items() if name != TEACHER}
-    corpus, labels = results.stages[PREPARE.name], results.stages.get(EXTRACT.name)
+    corpus = results.stages[PREPARE.name]
+    labels = results.stages.get(EXTRACT.name) or results.stages.get(LABEL.name)
     tree = results.config.model_dump(mode="json")
     students = [*translation_loss_panels(arms), *translation_quality_panels(arms)] if arms else []
     lengths = length_panels({split: read_lengths(corpus, split) for split in SPLITS})
@@ -83,6 +84,7 @@ def _context(results: Results) -> dict[str, Any]:
         "corpus_rows": contents.corpus_rows(corpus),
         "types_columns": [name.replace("_", " ") for name in TYPES_BY_COUNT],
         "types_rows": contents.types_rows(corpus),
+        "decoded": results.stages.get(DECODE.name),
         "fidelity": contents.fidelity_bars(labels) if labels else [],
         "figures": {
             "teacher": _figures("teacher", finetuning_panels(teacher[TEACHER]) if teacher else []),

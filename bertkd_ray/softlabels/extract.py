@@ -8,9 +8,9 @@ so that the distilled arms, which train on the shards, see fewer pairs than the 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
@@ -18,15 +18,16 @@ from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
 from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.core.stages import BY_ARTIFACT
 from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.execution.attempts import STATS, Attempt, finished
 from bertkd_ray.execution.dead_letters import ErrorBudget
 from bertkd_ray.execution.resumable_map import FileJob, FinishedFile, resumable_map
 from bertkd_ray.execution.stage import StageContext
 from bertkd_ray.softlabels.fidelity import Fidelity, fidelity
+from bertkd_ray.softlabels.fragments import kept_groups, read_fragment
 from bertkd_ray.softlabels.shards import encode_shard, parquet_bytes, shard_schema
-from bertkd_ray.teacher.finetune import MODEL, SPECIALS
-from bertkd_ray.teacher.masking import BertSpecials
+from bertkd_ray.teacher.finetune import load_finished
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,13 @@ class Shard(FinishedFile):
 
 def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> PendingArtifact:
     """The soft-label artifact; the size of the batches shapes the last bits of bf16 sums."""
+    return PendingArtifact.of(store, "softlabels", settings_of(config), inputs)
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """What a pass of the teacher over some text depends on, beside that text and the teacher."""
     resolved = {"topk": config.stored_topk(), "passes": config.extract_passes(), "precision": config.precision}
-    return PendingArtifact.of(store, "softlabels", config.extract.fingerprinted() | resolved, inputs)
+    return config.extract.fingerprinted() | resolved
 
 
 def make(pending: PendingArtifact, context: StageContext) -> Artifact:
@@ -76,7 +82,7 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
         corpus=corpus.directory,
         teacher=context.inputs["teacher"].directory,
         config=config,
-        budget=ErrorBudget("extract", config.max_rejects, int(corpus.metrics["train/pairs"])),
+        budget=ErrorBudget(BY_ARTIFACT[pending.stage].name, config.max_rejects, int(corpus.metrics["train/pairs"])),
     )
     shards, dead_letters = resumable_map(
         pending,
@@ -110,18 +116,15 @@ class ShardWriter:
     """An actor that holds the teacher and turns fragments, given by their paths in the corpus, into shards."""
 
     def __init__(self, job: ExtractJob) -> None:
-        from bertkd_ray.core.devices import best_device, resolve_attention, resolve_precision
+        from bertkd_ray.core.devices import best_device, resolve_precision
         from bertkd_ray.corpus.tokenizer import load_bert_ids
         from bertkd_ray.softlabels.scoring import Scorer
-        from bertkd_ray.teacher.model import load_teacher
 
         self._store, self._job = Store(job.storage), job
         self._corpus = load(self._store, job.corpus)
         device, topk, passes = best_device(), job.config.stored_topk(), job.config.extract_passes()
         with scratch_directory("teacher-") as scratch:
-            directory = load(self._store, job.teacher).local(MODEL, scratch)
-            model = load_teacher(directory, attention=resolve_attention("auto", device, training=False))
-            specials = BertSpecials(**json.loads((directory / SPECIALS).read_text(encoding="utf-8")))
+            model, specials = load_finished(load(self._store, job.teacher), scratch, device)
             bert_ids = load_bert_ids(self._corpus.local(TOKENIZER, scratch))
         self._scorer = Scorer(
             model,
@@ -141,15 +144,14 @@ class ShardWriter:
         if shard := _finished(self._store, self._job, name):
             return shard
         attempt = Attempt(self._store, self._job.staging, name)
-        table, groups = self._read(fragment)
+        table, groups = read_fragment(self._corpus, fragment, ["id", "src_ids", "tgt_ids"])
         src, tgt, ids = Ragged.from_arrow(table["src_ids"]), Ragged.from_arrow(table["tgt_ids"]), table["id"].to_numpy()
         isolation = self._job.isolation(self._store, ids, attempt, fragment, self._scorer.device)
         labels = self._scorer.score(src, tgt, ids, isolation)
         if isolation.dead_letters:
             kept = np.flatnonzero(isolation.kept)
             ids, src, tgt, labels = ids[kept], src.take(kept), tgt.take(kept), labels.take(kept)
-            left = [int(of_group.sum()) for of_group in np.split(isolation.kept, np.cumsum(groups)[:-1])]
-            groups = [pairs for pairs in left if pairs]
+            groups = kept_groups(groups, isolation.kept)
         shard = Shard(name, len(table), len(isolation.dead_letters), fidelity(labels, tgt), self._scorer.precision)
         encoded = encode_shard(ids, src, tgt, labels, self._schema)
         stats = {"rows": shard.rows, "rejects": shard.dead_letters, "fidelity": asdict(shard.fidelity)}
@@ -158,14 +160,6 @@ class ShardWriter:
         data = parquet_bytes(encoded.replace_schema_metadata(metadata), groups)
         self._store.write(data, self._job.artifact, name)
         return shard
-
-    def _read(self, fragment: str) -> tuple[pa.Table, list[int]]:
-        """The pairs of a fragment and the rows of its row groups."""
-        columns = ["id", "src_ids", "tgt_ids"]
-        with self._corpus.open_input(fragment) as source:
-            file = pq.ParquetFile(source)
-            groups = [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
-            return file.read(columns=columns).combine_chunks(), groups
 
 
 def _finished(store: Store, job: ExtractJob, name: str) -> Shard | None:

@@ -1,9 +1,17 @@
-"""The distill stage: trains one arm's student on the corpus, with the teacher's soft labels unless alpha is 0."""
+"""The distill stage: trains one arm's student on the corpus, on the teacher's translations of it, or on both.
+
+The targets come with the teacher's soft labels unless alpha is 0.
+"""
+
+from functools import reduce
+from operator import add
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
+from bertkd_ray.config.sections import KdConfig
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.stages import BY_ARTIFACT
 from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.execution.dead_letters import DEAD_LETTERS
 from bertkd_ray.execution.stage import StageContext
@@ -25,32 +33,38 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_m
 def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> PendingArtifact:
     """The student artifact of an arm.
 
-    With alpha 0 the soft labels are no input: changing the teacher does not train the control again. The other keys of
-    the loss have no meaning then.
+    With alpha 0 the soft labels are no input: changing the teacher does not train the control again.
     """
-    has_teacher = config.kd.has_teacher
     settings = {
         "student": config.student.fingerprinted(exclude=frozenset({"seed"})),
-        "kd": config.kd.fingerprinted() if has_teacher else {"alpha": 0.0},
+        "kd": config.kd.counting(),
         "seed": config.student_seed,
         "precision": config.precision,
     }
-    kinds = ["corpus", "softlabels"] if has_teacher else ["corpus"]
+    kinds = dict.fromkeys(["corpus", *training_text(config.kd)])
     return PendingArtifact.of(store, "student", settings, {kind: inputs[kind] for kind in kinds})
 
 
+def training_text(kd: KdConfig) -> list[str]:
+    """The kinds of the artifacts whose pairs a student trains on, all of them the same number of times."""
+    references, translations = ("softlabels", "decodedlabels") if kd.has_soft_labels else ("corpus", "decoded")
+    return {"none": [references], "instead": [translations], "beside": [references, translations]}[kd.sequence]
+
+
 def make(pending: PendingArtifact, context: StageContext) -> Artifact:
-    """Makes the student artifact of an arm. Raises UserError for soft labels of another corpus."""
+    """Makes the student artifact of an arm. Raises UserError for soft labels or translations of another corpus."""
     corpus = context.inputs["corpus"]
     inputs = {"corpus": corpus.directory}
-    if context.config.kd.has_teacher:
-        softlabels = context.inputs["softlabels"]
-        if (of := softlabels.inputs["corpus"]) != corpus.fingerprint:
+    for kind in training_text(context.config.kd):
+        text = context.inputs[kind]
+        # The labels of translations are of a corpus by way of these.
+        source = context.inputs["decoded"] if kind == "decodedlabels" else text
+        if text is not corpus and (of := source.inputs["corpus"]) != corpus.fingerprint:
             raise UserError(
-                f"{softlabels.uri}: its soft labels belong to corpus {of}, not to {corpus.fingerprint}; "
-                "run extract again"
+                f"{text.uri}: it belongs to corpus {of}, not to {corpus.fingerprint}; "
+                f"run {BY_ARTIFACT[text.stage].name} again"
             )
-        inputs["softlabels"] = softlabels.directory
+        inputs[kind] = text.directory
     context.runtime.start()
     job = TrainJob(pending.store.uri, pending.directory, inputs, context.config)
     context.runtime.train(pending, _train, job, context.on_rows)
@@ -91,11 +105,9 @@ def _train(job: TrainJob, context: TrainContext) -> None:
             seed=config.student_seed,
             max_tokens=config.corpus.max_side_tokens,
         )
-    groups = (
-        RowGroups(load(store, job.inputs["softlabels"]), "", _SOFT_COLUMNS, exclude=DEAD_LETTERS)
-        if "softlabels" in job.inputs
-        else RowGroups(corpus, "train/", _PAIR_COLUMNS)
-    )
+    below, columns = ("", _SOFT_COLUMNS) if config.kd.has_soft_labels else ("train/", _PAIR_COLUMNS)
+    texts = [load(store, job.inputs[kind]) for kind in training_text(config.kd)]
+    groups = reduce(add, [RowGroups(text, below, columns, exclude=DEAD_LETTERS) for text in texts])
     settings = TrainSettings.from_config(config, student, config.student_seed)
     trained = fit(task, groups, settings, context, precision, resample)
     model.eval().load_state_dict(trained.weights)

@@ -16,10 +16,17 @@ class Lineage:
     student: Artifact
     corpus: Artifact | None
     softlabels: Artifact | None
-    """None also for a student without a teacher."""
+    """Those of the references, else those of the teacher's translations; None also for a student without any."""
     teacher: Artifact | None
     translations: tuple[Artifact, ...]
     """Translations of the student, the oldest first."""
+    decoded: Artifact | None = None
+    """The teacher's translations that the student was trained on."""
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether the student learned from a teacher."""
+        return set(self.student.inputs) != {"corpus"}
 
 
 def student_at(location: str) -> Artifact:
@@ -53,15 +60,18 @@ def distilled_arm(config: Config) -> str:
 
 def lineage_of(student: Artifact) -> Lineage:
     """What a student was made from, and its translations, as far as its store holds them."""
-    softlabels, store = _input(student, "softlabels"), student.store
+    store, labels = student.store, _input(student, "decodedlabels")
+    softlabels = _input(student, "softlabels") or labels
+    decoded = _input(student, "decoded") or _input(labels, "decoded")
     loaded = [load_finished(store, name) for name in store.directories() if name.startswith("translation-")]
     own = [each for each in loaded if each is not None and each.inputs.get("student") == student.fingerprint]
     return Lineage(
         student,
         corpus=_input(student, "corpus"),
         softlabels=softlabels,
-        teacher=_input(softlabels, "teacher"),
+        teacher=_input(softlabels or decoded, "teacher"),
         translations=tuple(sorted(own, key=lambda translation: (translation.created, translation.directory))),
+        decoded=decoded,
     )
 
 

@@ -54,6 +54,7 @@ class DistillationLoss(nn.Module):
     def forward(self, batch: StudentBatch) -> tuple[Tensor, Tensor]:
         """Sums over the batch's real target positions."""
         kd = self._kd
+        is_everywhere = kd.at_end or not kd.has_soft_labels
         sums = fused_kd_loss(
             decoder_hidden(self.student, batch),
             self.student.get_output_embeddings().weight,
@@ -61,7 +62,7 @@ class DistillationLoss(nn.Module):
             batch.topk_ids_Pk,
             batch.topk_logits_Pk,
             batch.logsumexp_P,
-            alpha=self.alpha if kd.at_end or not kd.has_teacher else self.alpha * (batch.targets_P != EOS_ID).float(),
+            alpha=self.alpha if is_everywhere else self.alpha * (batch.targets_P != EOS_ID).float(),
             temperature=kd.temperature,
             symmetric=kd.symmetric,
             label_smoothing=self._label_smoothing,
@@ -136,7 +137,7 @@ class StudentTask:
     def collate(self, micro: MicroBatch) -> StudentBatch:
         """Padded tensors of the rows, with the first k teacher logits where the loss uses them."""
         src, tgt = Ragged.from_arrow(micro.rows["src_ids"]), Ragged.from_arrow(micro.rows["tgt_ids"])
-        soft = decode_labels(micro.rows) if self._kd.has_teacher else None
+        soft = decode_labels(micro.rows) if self._kd.has_soft_labels else None
         return collate(src, tgt, soft, topk=self._kd.topk, pad_to=self._pad_to)
 
     def evaluate(self, world: World) -> dict[str, float]:

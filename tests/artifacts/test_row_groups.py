@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bertkd_ray.artifacts.artifact import PendingArtifact, fingerprint, load
-from bertkd_ray.artifacts.row_groups import RowGroups
+from bertkd_ray.artifacts.row_groups import RowGroups, parquet_bytes
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.core.errors import StorageError
 from tests.helpers.failing_storage import FaultyStorage
@@ -33,6 +33,21 @@ def test_row_groups_are_found_in_the_files_that_hold_them(tmp_path: Path) -> Non
     assert groups.rows.tolist() == [3, 3, 1, 2, 3, 2]
     assert groups.read(np.array([3, 0, 5, 2]))["id"].to_pylist() == [7, 8, 0, 1, 2, 12, 13, 6]
     assert groups.read(np.array([1, 0, 2, 4]))["id"].to_pylist() == [3, 4, 5, 0, 1, 2, 6, 9, 10, 11]
+
+
+def test_row_groups_of_two_artifacts_are_numbered_one_after_another(tmp_path: Path) -> None:
+    store, parts, first = Store(str(tmp_path)), [], 0
+    for number, files in enumerate([[[3, 1], [2]], [[2, 2]]]):
+        work = PendingArtifact(store, "corpus", str(number) * 16, {}, {})
+        for index, groups in enumerate(files):
+            ids = pa.table({"id": np.arange(first, first + sum(groups))})
+            first += sum(groups)
+            store.write(parquet_bytes(ids, groups), work.directory, f"train/fragment-{index}.parquet")
+        parts.append(RowGroups(work.commit(made=["train"], metrics={}, info={}), "train/", ["id"]))
+    both = parts[0] + parts[1]
+    assert both.rows.tolist() == [3, 1, 2, 2, 2]
+    assert both.read(np.array([3, 1, 4, 0]))["id"].to_pylist() == [6, 7, 3, 8, 9, 0, 1, 2]
+    assert parts[0].rows.tolist() == [3, 1, 2]
 
 
 @pytest.mark.parametrize("prefix", ["shard", "part"])  # of today and of earlier versions

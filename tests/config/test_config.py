@@ -97,7 +97,13 @@ def test_an_arm_without_soft_labels_at_any_step_is_a_control(load):
 def test_an_arm_differs_in_the_keys_it_names_alone(load, arm):
     config = load({**DEMO, "kd": {"temperature": 2.0, "topk": 3}, "arms": {"a": arm}}).arm_configs()["a"]
     kd = {"alpha": 0.2, "temperature": 2.0, "topk": 3}
-    assert config.kd.model_dump() == {**kd, "at_end": True, "symmetric": False, "tail": "renormalise"}
+    assert config.kd.model_dump() == {
+        **kd,
+        "at_end": True,
+        "symmetric": False,
+        "tail": "renormalise",
+        "sequence": "none",
+    }
 
 
 def test_an_arm_overridden_on_the_command_line_keeps_its_other_keys(load):

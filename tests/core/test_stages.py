@@ -36,13 +36,13 @@ def test_sections_are_keys_of_the_configuration():
 
 
 def test_results_stand_in_the_order_in_which_they_are_made():
-    arms = {"control": {"kd.alpha": 0}, "soft": {}}
-    config = Config.model_validate({**DEMO, "arms": arms})
+    arms = {"control": {"kd.alpha": 0}, "soft": {"kd.sequence": "beside"}}
+    config = Config.model_validate({**DEMO, "teacher": {"direction": "left_to_right"}, "arms": arms})
     shared = [name for name, stage in STAGES.items() if not stage.per_arm]
     own = [f"{name}/{arm}" for arm in arms for name in STAGES if name not in shared]
     assert list(results_of(config)) == [*shared, *own]
     alone = Config.model_validate({**DEMO, "arms": {"control": {"kd.alpha": 0}}})
-    without_teacher = [name for name in shared if not STAGES[name].of_teacher]
+    without_teacher = [name for name in shared if STAGES[name].needed_by is None]
     assert list(results_of(alone)) == [*without_teacher, *own[: len(own) // 2]]
 
 
@@ -51,6 +51,29 @@ def test_the_inputs_of_a_control_leave_out_the_teacher():
     assert [stage.name for stage in STAGES["distill"].inputs_of(control)] == ["prepare"]
     # Whatever the configuration itself says: an arm of it has a teacher, which is made from these.
     assert [stage.name for stage in STAGES["extract"].inputs_of(control)] == ["prepare", "finetune"]
+
+
+@pytest.mark.parametrize(
+    ("kd", "needed"),
+    [
+        ({}, {"finetune", "extract"}),
+        ({"alpha": 0}, set()),
+        ({"sequence": "instead"}, {"finetune", "decode", "label"}),
+        ({"sequence": "beside"}, {"finetune", "extract", "decode", "label"}),
+        ({"sequence": "instead", "alpha": 0}, {"finetune", "decode"}),
+        ({"sequence": "beside", "alpha": 0}, {"finetune", "decode"}),
+    ],
+)
+def test_what_an_arm_needs_of_the_teacher_is_made_and_nothing_else(kd, needed):
+    config = Config.model_validate({**DEMO, "teacher": {"direction": "left_to_right"}, "kd": kd})
+    assert {name for name, stage in STAGES.items() if stage.is_needed(config)} == {
+        "prepare",
+        "distill",
+        "translate",
+        *needed,
+    }
+    own = {stage.name for stage in STAGES["distill"].inputs_of(config)}
+    assert own == {"prepare", *needed} - {"finetune"}
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)

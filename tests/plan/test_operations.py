@@ -17,11 +17,13 @@ from bertkd_ray.plan.operations import (
     TeacherSize,
     beam_search,
     student_forward,
+    teacher_beam_search,
     teacher_forward,
 )
 from bertkd_ray.student.collate import collate
 from bertkd_ray.student.loss import fused_kd_loss
 from bertkd_ray.student.model import build_student, decoder_hidden
+from bertkd_ray.teacher.decoding import TeacherStep
 from bertkd_ray.teacher.masking import BertSpecials, cmlm_batch
 from bertkd_ray.teacher.model import ConditionalMaskedLM
 from bertkd_ray.teacher.task import MaskedLoss, TeacherBatch
@@ -156,6 +158,22 @@ def test_a_beam_search_by_hand():
     first, second = (3 * (12 * d * d + 4 * d * f + 4 * d * (4 + own)) + 2 * d * VOCABULARY for own in (1, 2))
     assert beam_search(STUDENT, np.array([4]), np.array([2]), 1) == encoder + first + second
     assert beam_search(STUDENT, np.array([4]), np.array([2]), 5) == encoder + first + 5 * second
+
+
+@pytest.mark.parametrize("beam", [1, 2, 5])
+def test_a_teachers_beam_search_has_the_products_that_torch_counts(beam):
+    model, length = teacher().eval(), 6
+    frame = torch.full((3, 8), 4)
+
+    def search() -> None:
+        with torch.no_grad():
+            step = TeacherStep(model, torch.arange(VOCABULARY) % 7, 4, frame, torch.ones_like(frame, dtype=torch.bool))
+            tokens = {"bos": 2, "eos": 3, "pad": 0}
+            beams.beam_search(step, batch=3, beam=beam, max_length=length, min_length=length, **tokens)
+
+    # Keys of the query itself are multiplied for the newest token too, and masked.
+    told = teacher_beam_search(TEACHER, np.array([8] * 3), np.array([length] * 3), beam)
+    assert told == pytest.approx(counted(search), rel=0.01)
 
 
 @pytest.mark.parametrize("beam", [1, 2, 5])
