@@ -268,4 +268,6 @@ def _metrics(student: ComparedStudent) -> Iterator[tuple[str, float]]:
     if lineage.teacher is not None:
         yield from ((f"teacher/{key}", value) for key, value in lineage.teacher.metrics.items() if "/" in key)
     if lineage.softlabels is not None:
-        yield from ((key, value) for key, value in lineage.softlabels.metrics.items() if key.startswith("fidelity/"))
+        metrics = lineage.softlabels.metrics.items()
+        # Not those of parts of the positions, which are many.
+        yield from ((key, value) for key, value in metrics if key.startswith("fidelity/") and key.count("/") == 1)

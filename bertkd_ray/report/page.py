@@ -22,6 +22,7 @@ from bertkd_ray.core.stages import DECODE, EXTRACT, FINETUNE, LABEL, PREPARE
 from bertkd_ray.corpus.tokenizer import TYPES_BY_COUNT
 from bertkd_ray.report import contents
 from bertkd_ray.report.buckets import TITLES, bucket_panels, bucket_table
+from bertkd_ray.report.fidelity import fidelity_table
 from bertkd_ray.report.figures import TEACHER, finetuning_panels, translation_loss_panels, translation_quality_panels
 from bertkd_ray.report.frame import Panel, inline_svg
 from bertkd_ray.report.lengths import MOST_PAIRS, length_panels, read_lengths
@@ -86,6 +87,7 @@ def _context(results: Results) -> dict[str, Any]:
         "types_rows": contents.types_rows(corpus),
         "decoded": results.stages.get(DECODE.name),
         "fidelity": contents.fidelity_bars(labels) if labels else [],
+        "fidelity_by_part": fidelity_table(labels) if labels else [],
         "figures": {
             "teacher": _figures("teacher", finetuning_panels(teacher[TEACHER]) if teacher else []),
             "students": _figures("students", students),

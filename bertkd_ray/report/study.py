@@ -103,7 +103,9 @@ class StudyArm:
     @property
     def teachers(self) -> int:
         """Teachers that the students of each seed learned from, each from one; 0 for an arm without."""
-        return len(self.seeds) // len(self.student_seeds) if self.seeds[0].teacher else 0
+        first = self.seeds[0]
+        has_teacher = first.teacher is not None or first.teacher_seed is not None
+        return len(self.seeds) // len(self.student_seeds) if has_teacher else 0
 
     @property
     def parameters(self) -> int:

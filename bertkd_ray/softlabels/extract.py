@@ -6,7 +6,8 @@ so that the distilled arms, which train on the shards, see fewer pairs than the 
 """
 
 import json
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from bertkd_ray.execution.attempts import STATS, Attempt, finished
 from bertkd_ray.execution.dead_letters import ErrorBudget
 from bertkd_ray.execution.resumable_map import FileJob, FinishedFile, resumable_map
 from bertkd_ray.execution.stage import StageContext
-from bertkd_ray.softlabels.fidelity import Fidelity, fidelity
+from bertkd_ray.softlabels.fidelity import PARTS, Fidelity, fidelity, fidelity_by_part
 from bertkd_ray.softlabels.fragments import kept_groups, read_fragment
 from bertkd_ray.softlabels.shards import encode_shard, parquet_bytes, shard_schema
 from bertkd_ray.teacher.finetune import load_finished
@@ -50,6 +51,8 @@ class Shard(FinishedFile):
 
     fidelity: Fidelity
     precision: str = ""
+    by_part: dict[str, Fidelity] = field(default_factory=dict)
+    """The fidelity of the parts of its positions; empty in a shard of an earlier version."""
 
     @property
     def rows(self) -> int:
@@ -152,9 +155,11 @@ class ShardWriter:
             kept = np.flatnonzero(isolation.kept)
             ids, src, tgt, labels = ids[kept], src.take(kept), tgt.take(kept), labels.take(kept)
             groups = kept_groups(groups, isolation.kept)
-        shard = Shard(name, len(table), len(isolation.dead_letters), fidelity(labels, tgt), self._scorer.precision)
+        measured, by_part = fidelity(labels, tgt), fidelity_by_part(labels, tgt)
+        shard = Shard(name, len(table), len(isolation.dead_letters), measured, self._scorer.precision, by_part)
         encoded = encode_shard(ids, src, tgt, labels, self._schema)
-        stats = {"rows": shard.rows, "rejects": shard.dead_letters, "fidelity": asdict(shard.fidelity)}
+        stats = {"rows": shard.rows, "rejects": shard.dead_letters, "fidelity": asdict(measured)}
+        stats["fidelity_by_part"] = {part: asdict(of_part) for part, of_part in by_part.items()}
         metadata = {**encoded.schema.metadata, STATS: json.dumps({**stats, "precision": shard.precision})}
         attempt.finish(isolation.dead_letters)
         data = parquet_bytes(encoded.replace_schema_metadata(metadata), groups)
@@ -168,15 +173,25 @@ def _finished(store: Store, job: ExtractJob, name: str) -> Shard | None:
     if stats is None:
         return None
     pairs, precision = stats["rows"] + stats["rejects"], stats.get("precision", "")
-    return Shard(name, pairs, stats["rejects"], Fidelity(**stats["fidelity"]), precision)
+    by_part = {part: Fidelity(**of_part) for part, of_part in stats.get("fidelity_by_part", {}).items()}
+    return Shard(name, pairs, stats["rejects"], Fidelity(**stats["fidelity"]), precision, by_part)
 
 
 def _metrics(pending: PendingArtifact, shards: list[Shard]) -> dict[str, float]:
     """The metrics of all shards."""
     report = sum((shard.fidelity for shard in shards), Fidelity()).report()
+    by_part: dict[str, float] = {}
+    if all(shard.by_part for shard in shards):
+        for part in PARTS:
+            of_part = sum((shard.by_part[part] for shard in shards), Fidelity()).report()
+            by_part |= {f"fidelity/{part}/{name}": value for name, value in of_part.items() if math.isfinite(value)}
+    if not by_part or math.isnan(report["gold_perplexity"]):
+        # In shards of an earlier version the likelihood of the references is not counted either.
+        del report["gold_perplexity"]
     sizes = dict(pending.store.files(pending.directory))
     return {
         **{f"fidelity/{name}": value for name, value in report.items() if name != "positions"},
+        **by_part,
         "positions": report["positions"],
         "pairs": sum(shard.rows for shard in shards),
         "bytes_per_position": sum(sizes[shard.name] for shard in shards) / report["positions"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,21 @@ from bertkd_ray.cli import main
 from tests.helpers.hand_made_corpus import write_corpus_artifact
 from tests.helpers.local_project import InProcessRuntime
 from tests.helpers.small_config import write_config
+from tests.report.stages import finished_stages
+
+
+def test_soft_labels_are_shown_by_part_of_their_positions(tmp_path, capsys):
+    labels = finished_stages(tmp_path / "labels")["extract"]
+    assert main(["inspect", labels.uri]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[0] == f"{labels.fingerprint}  {labels.uri}"
+    assert re.search(r"^fidelity +all +end of sentence +elsewhere +first +not first$", out, re.M)
+    assert re.search(r"^positions +56 +12 +44 +23 +33$", out, re.M)
+    assert main(["inspect", labels.uri, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["fidelity/not_end/gold_perplexity"] == 4.5
+    assert main(["inspect", labels.uri, "storage=elsewhere"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "storage=elsewhere: soft labels are shown as they are" in line
 
 
 @pytest.fixture

@@ -25,6 +25,12 @@ SAID = {
     "control": [line if row % 2 else f"sentence {row} is lost" for row, line in enumerate(REFERENCES)],
 }
 FIDELITY = {"topk_mass": 0.875, "gold_in_topk": 0.9375, "gold_first": 0.75, "entropy_t1": 0.5, "entropy_t10": 1.25}
+FIDELITY_BY_PART = {
+    "end": {"positions": 12, "gold_first": 1.0, "gold_perplexity": 1.25},
+    "not_end": {"positions": 44, "gold_first": 0.25, "gold_perplexity": 4.5},
+    "gold_first": {"positions": 23, "gold_first": 1.0, "gold_perplexity": 1.5},
+    "gold_not_first": {"positions": 33, "gold_first": 0.0},  # none of the references is among the k
+}
 SIGNATURES = {"bleu_signature": "nrefs:1|tok:13a", "chrf_signature": "nc:6|nw:0"}
 
 
@@ -58,6 +64,7 @@ def finished_stages(storage: Path) -> dict[str, Artifact]:
         {"corpus": corpus.fingerprint, "teacher": teacher.fingerprint},
         {
             **{f"fidelity/{name}": value for name, value in FIDELITY.items()},
+            **{f"fidelity/{part}/{name}": value for part, of in FIDELITY_BY_PART.items() for name, value in of.items()},
             "positions": 56,
             "bytes_per_position": 28.5,
         },

@@ -192,6 +192,18 @@ def test_text_of_the_corpus_is_text(html, page):
     assert HOSTILE in page.text
 
 
+def test_fidelity_stands_by_part_of_the_positions(page, stages):
+    caption = "Fidelity by part of the positions"
+    assert page.tables[caption][0] == ["fidelity", "all", "end of sentence", "elsewhere", "first", "not first"]
+    assert page.row(caption, "positions") == ["56", "12", "44", "23", "33"]
+    assert page.row(caption, "reference first, %") == ["75.0", "100.0", "25.0", "100.0", "0.0"]
+    assert page.row(caption, "perplexity of the reference") == ["–", "1.25", "4.50", "1.50", "–"]
+    labels = stages["extract"]
+    earlier = {name: value for name, value in labels.metrics.items() if name.count("/") < 2}
+    older = Parsed(page_html(results_of({**stages, "extract": replace(labels, metrics=earlier)})))
+    assert caption not in older.tables
+
+
 def test_bleu_stands_by_length_and_by_frequency(page, stages):
     results = results_of(stages)
     table = page.tables["By source length"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -15,7 +17,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.execution.dead_letters import ErrorBudget
 from bertkd_ray.softlabels.extract import ExtractJob, ShardWriter, shard_name
-from bertkd_ray.softlabels.fidelity import Fidelity, fidelity
+from bertkd_ray.softlabels.fidelity import PARTS, Fidelity, fidelity, fidelity_by_part
 from bertkd_ray.softlabels.shards import decode_labels
 from tests.helpers.local_project import InProcessRuntime, Project, extracted
 
@@ -81,6 +83,7 @@ def test_every_position_has_k_sorted_logits_and_its_logsumexp(labels):
 
 def test_the_measured_figures_stand_in_the_schema_and_sum_up_to_the_report(labels):
     total, pairs = Fidelity(), 0
+    parts = dict.fromkeys(PARTS, Fidelity())
     for entry in labels.files_below("shard-"):
         stats = json.loads(pq.read_schema(labels.path(entry.path)).metadata[b"stats"])
         table = pq.read_table(labels.path(entry.path))
@@ -89,10 +92,37 @@ def test_the_measured_figures_stand_in_the_schema_and_sum_up_to_the_report(label
         assert measured == fidelity(soft, tgt)
         assert (stats["rows"], stats["rejects"]) == (len(tgt), 0)
         total, pairs = total + measured, pairs + stats["rows"]
+        for part, of_part in fidelity_by_part(soft, tgt).items():
+            assert Fidelity(**stats["fidelity_by_part"][part]) == of_part
+            parts[part] += of_part
     assert labels.metrics["pairs"] == pairs == 242
     assert labels.metrics["rejects"] == 0
     for name, value in total.report().items():
         assert labels.metrics["positions" if name == "positions" else f"fidelity/{name}"] == value
+    for part, of_part in parts.items():
+        for name, value in of_part.report().items():
+            # No perplexity where none of the references is among the k.
+            assert labels.metrics.get(f"fidelity/{part}/{name}") == (value if math.isfinite(value) else None)
+    assert labels.metrics["fidelity/end/positions"] == pairs
+
+
+def test_shards_of_an_earlier_version_are_finished_without_figures_of_parts(project, labels):
+    work = project.pending_labels()
+    elsewhere = PendingArtifact(work.store, work.stage, "2" * 16, work.config, work.inputs)
+    for entry in labels.files_below("shard-"):
+        table = pq.read_table(labels.path(entry.path))
+        stats = json.loads(table.schema.metadata[b"stats"])
+        del stats["fidelity_by_part"], stats["fidelity"]["gold_nll"]
+        earlier = table.replace_schema_metadata({**table.schema.metadata, b"stats": json.dumps(stats)})
+        sink = pa.BufferOutputStream()
+        pq.write_table(earlier, sink)
+        work.store.write(bytes(sink.getvalue()), elsewhere.directory, entry.path)
+    runtime: Any = InProcessRuntime()
+    made = extracted(elsewhere, project.with_max_rejects(0), runtime, project.corpus(), project.teacher())
+    assert runtime.mapped == []
+    assert {name for name in made.metrics if name.startswith("fidelity/")} == {
+        f"fidelity/{name}" for name in ("topk_mass", "gold_first", "gold_in_topk", "entropy_t1", "entropy_t10")
+    }
 
 
 def test_the_manifest_says_how_the_labels_were_made(project, labels):
