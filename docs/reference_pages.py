@@ -43,7 +43,7 @@ from bertkd_ray.execution.dead_letters import DEAD_LETTERS_SCHEMA
 from bertkd_ray.execution.stage import stage_module
 from bertkd_ray.softlabels.decode import DECODED_SCHEMA
 from bertkd_ray.softlabels.shards import shard_schema
-from bertkd_ray.translation import translate
+from bertkd_ray.translation import parts
 
 USAGE_COLUMNS = "88"
 _REST = re.compile(r"^The rest of this page is made by `make docs`.*\n", re.MULTILINE)
@@ -388,7 +388,7 @@ KINDS: dict[str, tuple[ArtifactFile, ...]] = {
     ),
     "translation": (
         ArtifactFile(
-            "translations.parquet", "translation.translate:translation_schema", (translate.translation_schema("moses"),)
+            "translations.parquet", "translation.parts:translation_schema", (parts.translation_schema("moses"),)
         ),
         DEAD_LETTERS,
     ),

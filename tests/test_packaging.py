@@ -92,7 +92,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
     assert {name for name in wheel if ".dist-info/" not in name} == {str(path.relative_to(ROOT)) for path in package}
     data = {
         "py.typed",
-        "core/iso639.txt",
+        "config/iso639.txt",
         "corpus/demo.tsv.zst",
         "report/template/page.html",
         "translation/template/model_card.md.j2",

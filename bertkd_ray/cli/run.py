@@ -16,7 +16,7 @@ def call(options: Namespace) -> None:
 
     with Pipeline(configuration(options), given=[options.config, *options.overrides]) as pipeline:
         outcome = pipeline.run()
-    table = results_table(outcome.arms, outcome.signatures)
+    table = results_table(outcome.rows, outcome.signatures)
     written = f"Figures: {outcome.figures[0].rpartition('/')[0]}\nPage:    {outcome.page}"
     runs = f"\nRuns:    {outcome.how_to_open}" if outcome.how_to_open else ""
     print_result(options, outcome.as_json(), f"{table}\n\n{written}{runs}")

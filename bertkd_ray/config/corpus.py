@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
+from bertkd_ray.config.languages import DOTTED_I, is_language_code, language_code
 from bertkd_ray.config.section import ONE_OR_MANY, Location, Section
-from bertkd_ray.core.languages import DOTTED_I, is_language_code, language_code
 
 SPLITS = ("train", "valid", "test")
 _ONE_KEY_FORMS = ("tsv", "jsonl", "parquet", "dataset", "held_out")

@@ -247,6 +247,7 @@ class StudentConfig(Section):
 class TranslateConfig(Section):
     """The translate stage: the search, and the scores."""
 
+    added_later = frozenset({"teacher"})
     hashed_as = MappingProxyType({"forward_tokens": ("batch_tokens", "forward_tokens")})
 
     beam: int = Field(5, ge=1, le=1000)
@@ -259,6 +260,9 @@ class TranslateConfig(Section):
     """Padded tokens a forward pass: sentences times `beam` times the longest source."""
     bootstrap_samples: int = Field(1_000, ge=10, le=10**5)
     """Samples of the paired bootstrap between an arm and the control."""
+    teacher: bool = True
+    """Whether a left-to-right teacher translates the valid and the test set too and has a row in the table; a
+    bidirectional one cannot."""
 
     @model_validator(mode="after")
     def _n_best_within_beam(self) -> Self:

@@ -223,7 +223,7 @@ def _require_different(arms: dict[str, Config], path: str | Path) -> None:
 def _settings_that_count(config: Config) -> dict[str, Any]:
     """What a student and its translations depend on; without a teacher the BERT's tokenizer is all there is of it."""
     settings = config.run_settings()
-    del settings["arms"], settings["translate"]["bootstrap_samples"]
+    del settings["arms"], settings["translate"]["bootstrap_samples"], settings["translate"]["teacher"]
     settings["extract"].update(topk=config.stored_topk(), passes=config.extract_passes())
     if not config.kd.has_soft_labels:
         settings["kd"] = config.kd.counting()

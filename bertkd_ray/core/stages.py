@@ -39,6 +39,8 @@ class Stage:
     """Made once for each arm, not once for all."""
     needed_by: Callable[[Config], bool] | None = None
     """Whether an arm of this configuration needs it, for what comes of the teacher; None is needed by all arms."""
+    unless: Callable[[Config], str] | None = None
+    """Why a configuration has no such artifact, as a message; empty where it has one."""
     steps: Callable[[Config], int] | None = None
     """Updates of a stage that trains, and so has curves."""
 
@@ -53,12 +55,17 @@ class Stage:
 
     def is_needed(self, config: Config) -> bool:
         """Whether the arm of this configuration needs the stage."""
-        return self.needed_by is None or self.needed_by(config)
+        return (self.needed_by is None or self.needed_by(config)) and not (self.unless and self.unless(config))
 
     def inputs_of(self, config: Config) -> list[Stage]:
         """The stages whose artifacts it is made from in this configuration, its arm's if it is made for each."""
         inputs = [STAGES[name] for name in self.inputs]
         return [stage for stage in inputs if stage.is_needed(config)] if self.per_arm else inputs
+
+    def made_from(self, config: Config) -> list[Stage]:
+        """The stage and all that its artifact is made from, in the configuration of its arm, in their order."""
+        behind = {self.name}.union(*({of.name for of in each.made_from(config)} for each in self.inputs_of(config)))
+        return [stage for stage in STAGES.values() if stage.name in behind]
 
     def all_sections(self) -> set[str]:
         """The top-level keys of the configuration on which the artifact depends, those of its inputs included."""
@@ -144,7 +151,27 @@ TRANSLATE = Stage(
     priority=1,
     per_arm=True,
 )
-STAGES = {stage.name: stage for stage in (PREPARE, FINETUNE, EXTRACT, DECODE, LABEL, DISTILL, TRANSLATE)}
+
+
+def _no_evaluation(config: Config) -> str:
+    if config.teacher.direction != "left_to_right":
+        return "teacher.direction: a bidirectional teacher cannot translate; set teacher.direction=left_to_right"
+    return "" if config.translate.teacher else "translate.teacher: false leaves the teacher out; set it to true"
+
+
+EVALUATE = Stage(
+    name="evaluate",
+    module="bertkd_ray.translation.evaluate",
+    artifact="evaluation",
+    title="Teacher's scores",
+    summary="translate valid and test set with a left-to-right teacher and score it",
+    inputs=("prepare", "finetune"),
+    sections=("translate", "precision"),
+    priority=8,
+    needed_by=lambda config: config.kd.has_teacher,
+    unless=_no_evaluation,
+)
+STAGES = {stage.name: stage for stage in (PREPARE, FINETUNE, EXTRACT, DECODE, LABEL, DISTILL, TRANSLATE, EVALUATE)}
 """Every stage by name, in the order in which they run."""
 BY_ARTIFACT = {stage.artifact: stage for stage in STAGES.values()}
 """Every stage by the kind of artifact that it makes."""

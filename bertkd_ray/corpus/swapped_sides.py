@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 
 from bertkd_ray.config.corpus import SPLITS, CorpusConfig
-from bertkd_ray.core.languages import language_code
+from bertkd_ray.config.languages import language_code
 
 SAMPLE_PAIRS = 1000
 """Pairs of each split that are compared."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from bertkd_ray.artifacts.artifact import Artifact
-from bertkd_ray.core.languages import language_code
+from bertkd_ray.config.languages import language_code
 
 
 @dataclass(frozen=True)

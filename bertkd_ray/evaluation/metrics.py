@@ -12,9 +12,9 @@ from functools import cache
 from sacrebleu.metrics.bleu import BLEU, BLEUScore
 from sacrebleu.metrics.chrf import CHRF
 
+from bertkd_ray.config.languages import CHINESE, UNSPACED, language_code
 from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.core.languages import CHINESE, UNSPACED, language_code
 
 DEFAULT_TOKENIZER = "13a"
 

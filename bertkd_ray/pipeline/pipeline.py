@@ -20,7 +20,7 @@ from bertkd_ray.core.timeline import span
 from bertkd_ray.execution.stage import StageContext, ignore_rows, stage_module
 from bertkd_ray.pipeline.session import Session
 from bertkd_ray.pipeline.stage_runs import stage_run, tracked_curves
-from bertkd_ray.report.arm_runs import record_arms
+from bertkd_ray.report.arm_runs import record_arms, record_teacher
 from bertkd_ray.report.buckets import BucketTables, bucket_json
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import ArmResult
@@ -58,6 +58,8 @@ class Outcome:
 
     stages: dict[str, StageResult] = field(default_factory=dict)
     arms: list[ArmResult] = field(default_factory=list)
+    teacher: ArmResult | None = None
+    """The scores of a teacher that translates, which is no arm."""
     signatures: dict[str, str] = field(default_factory=dict)
     buckets: BucketTables = field(default_factory=dict)
     """BLEU of the arms against the control by source length and by frequency of the reference's tokens."""
@@ -66,11 +68,17 @@ class Outcome:
     """The HTML page of the results, beside the figures."""
     how_to_open: str | None = None
 
+    @property
+    def rows(self) -> list[ArmResult]:
+        """The rows of the table."""
+        return [*self.arms, *([self.teacher] if self.teacher else [])]
+
     def as_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
         return {
             "stages": {name: result.as_json() for name, result in self.stages.items()},
             "scores": [arm.as_json() for arm in self.arms],
+            **({"teacher": self.teacher.as_json()} if self.teacher else {}),
             "signatures": self.signatures,
             "bleu_by": bucket_json(self.buckets),
             "figures": self.figures,
@@ -139,15 +147,16 @@ class Pipeline(ExitStack):
             self.make(stage.name, arm)
         with span("report"):
             results, store = self.results, self.session.store
-            self.outcome.arms, self.outcome.signatures = results.arms, results.signatures
-            self.outcome.buckets = results.buckets
+            self.outcome.arms, self.outcome.teacher = results.arms, results.teacher
+            self.outcome.signatures, self.outcome.buckets = results.signatures, results.buckets
             files = write_report(results, store, self.run_id)
             figures = [name for name in files if name.endswith(".png")]
             self.outcome.figures = [store.display_uri(results.directory, name) for name in figures]
             self.outcome.page = store.display_uri(results.directory, PAGE)
-            scores = {f"{arm.arm}/{name}": value for arm in results.arms for name, value in arm.metrics().items()}
+            scores = {f"{row.arm}/{name}": value for row in results.rows for name, value in row.metrics().items()}
             with failures_logged():
                 record_arms(results, self.session.tracker, self.parent_run.run_id)
+                record_teacher(results, self.session.tracker, self.parent_run.run_id)
                 record_report(store, results.directory, scores, self.parent_run)
         return self.outcome
 
@@ -170,7 +179,8 @@ class Pipeline(ExitStack):
         outcome.how_to_open = self.session.tracker.how_to_open  # where nothing is finished, no database is made
         results = replace(self.results, unfinished=unfinished)
         html = write_page(results, store, self.run_id)
-        outcome.arms, outcome.signatures, outcome.buckets = results.arms, results.signatures, results.buckets
+        outcome.arms, outcome.teacher = results.arms, results.teacher
+        outcome.signatures, outcome.buckets = results.signatures, results.buckets
         outcome.page = store.display_uri(results.directory, PAGE)
         if output is not None:
             save_page(html, output)
@@ -182,8 +192,12 @@ class Pipeline(ExitStack):
     def make(self, name: str, arm: str = "") -> Artifact:
         """The artifact of a stage: made now, after those that it is made from, unless it is finished.
 
-        arm: for a stage that every arm has. While another driver makes it, raises UserError.
+        arm: for a stage that every arm has. While another driver makes it, and where the configuration has no such
+        artifact, raises UserError.
         """
+        unless = STAGES[name].unless
+        if unless and (why := unless(self.config)):
+            raise UserError(why)
         artifact = self._artifact_of(STAGES[name], arm, compute=True)
         assert artifact is not None
         return artifact

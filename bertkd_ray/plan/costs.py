@@ -23,6 +23,7 @@ from bertkd_ray.core.padding import longest_first_batches
 from bertkd_ray.core.stages import (
     DECODE,
     DISTILL,
+    EVALUATE,
     EXTRACT,
     FINETUNE,
     LABEL,
@@ -183,6 +184,7 @@ class _Planner:
             LABEL.name: self._extract,
             DISTILL.name: self._distill,
             TRANSLATE.name: self._translate,
+            EVALUATE.name: self._evaluate,
         }
 
     def _prepare(self, name: str, config: Config) -> StagePlan:
@@ -248,6 +250,21 @@ class _Planner:
         size = TRANSLATED_BYTES_A_TOKEN * (test.src_tokens + (1 + settings.n_best) * test.tgt_tokens)
         hours = self._hours(TRANSLATE.name, flops)
         return StagePlan(name, steps, None, tokens, None, flops, hours, size)
+
+    def _evaluate(self, name: str, config: Config) -> StagePlan:
+        steps, tokens, flops, size = 0.0, 0.0, 0.0, 0.0
+        # The valid set greedily. Of every position the token and its query.
+        for split, beam, n_best in (
+            (self._valid, 1, 1),
+            (self._test, config.translate.beam, config.translate.n_best),
+        ):
+            of_sample = split.pairs / len(split.src)
+            steps += of_sample * len(longest_first_batches(split.src + 1, config.translate.forward_tokens // beam))
+            flops += of_sample * teacher_beam_search(self._teacher, split.src + 2, split.tgt + 1, beam)
+            tokens += split.src_tokens + 2 * split.pairs + 2 * beam * (split.tgt_tokens + split.pairs)
+            size += TRANSLATED_BYTES_A_TOKEN * (split.src_tokens + (1 + n_best) * split.tgt_tokens)
+        hours = self._hours(TRANSLATE.name, flops)
+        return StagePlan(name, max(1, round(steps)), None, tokens, None, flops, hours, size)
 
     def _training(
         self,

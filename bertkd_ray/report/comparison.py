@@ -25,7 +25,7 @@ from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER
 from bertkd_ray.evaluation.significance import PairedTestResult, bootstrap_signature, compare, resample_counts
 from bertkd_ray.report.results import counted
 from bertkd_ray.report.samples import Sentence, most_different, sentences_of
-from bertkd_ray.student.lineage import Lineage, artifact_at, lineage_of
+from bertkd_ray.student.lineage import Lineage, artifact_at, evaluations_of, lineage_of
 from bertkd_ray.tracking import default_uri
 from bertkd_ray.tracking.search import RunFinder
 from bertkd_ray.translation.translate import read_translations, signatures_of
@@ -267,6 +267,8 @@ def _metrics(student: ComparedStudent) -> Iterator[tuple[str, float]]:
     yield "seconds", lineage.student.seconds
     if lineage.teacher is not None:
         yield from ((f"teacher/{key}", value) for key, value in lineage.teacher.metrics.items() if "/" in key)
+        for evaluation in evaluations_of(lineage.teacher)[-1:]:
+            yield from ((f"teacher/{key}", value) for key, value in evaluation.metrics.items() if "/" in key)
     if lineage.softlabels is not None:
         metrics = lineage.softlabels.metrics.items()
         # Not those of parts of the positions, which are many.

@@ -8,7 +8,7 @@ from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.config.corpus import SPLITS
 from bertkd_ray.config.sections import KdConfig
 from bertkd_ray.core.console import human_count, human_seconds
-from bertkd_ray.core.stages import BY_ARTIFACT, DISTILL, FINETUNE
+from bertkd_ray.core.stages import BY_ARTIFACT, FINETUNE
 from bertkd_ray.core.text_tables import format_number, format_p
 from bertkd_ray.corpus.cleaning import REASONS
 from bertkd_ray.corpus.tokenizer import TYPES_BY_COUNT
@@ -101,38 +101,44 @@ _TARGETS = {"none": "references", "instead": "teacher's translations", "beside":
 
 
 def score_rows(results: Results) -> list[FigureRow]:
-    """The figures of every arm, best ones marked where more is better and there is more than one arm."""
-    arms = results.arms
-    students = [results.stages[DISTILL.result(arm.arm)].metrics for arm in arms]
+    """The figures of every arm, best ones marked where more is better and there is more than one arm.
+
+    The last cell of every row is that of a teacher that translates, where there is one; it competes with no arm.
+    """
+    rows, students = results.rows, len(results.arms)
     beam = results.config.translate.beam
-    kds = [results.arm_configs[arm.arm].kd for arm in arms]
-    labels = [_soft_labels(kd) for kd in kds]
-    targets = FigureRow("Targets", "of training", [_TARGETS[kd.sequence] for kd in kds])
+    kds = [results.arm_configs[arm.arm].kd for arm in results.arms]
+    teacher = ["–"] if results.teacher else []
+    targets = FigureRow("Targets", "of training", [*(_TARGETS[kd.sequence] for kd in kds), *teacher])
 
     def row(
         label: str, note: str, values: Sequence[float | None], form: str, best: Callable[..., Any] | None
     ) -> FigureRow:
-        known = [value for value in values if value is not None and not math.isnan(value)]
+        known = [value for value in values[:students] if value is not None and not math.isnan(value)]
         top = best(known) if best and len(set(known)) > 1 else None
-        top_cells = [index for index, value in enumerate(values) if top is not None and value == top]
+        top_cells = [index for index, value in enumerate(values[:students]) if top is not None and value == top]
         return FigureRow(label, note, [format_number(value, form) for value in values], top_cells)
 
     compared = [
-        row("Difference", f"test BLEU against {results.control}", [arm.delta for arm in arms], "+z.2f", None),
-        FigureRow("p", "of the difference, two-tailed paired bootstrap", [format_p(arm.p_value) for arm in arms]),
+        row("Difference", f"test BLEU against {results.control}", [each.delta for each in rows], "+z.2f", None),
+        FigureRow("p", "of the difference, two-tailed paired bootstrap", [format_p(each.p_value) for each in rows]),
     ]
+    of_student = "of the student" if len(rows) == students else ""
+    speed = [each.sentences_per_second for each in rows]
+    accuracy = [100 * each.valid_accuracy if each.valid_accuracy is not None else None for each in rows]
     return [
         *([targets] if any(kd.sequence != "none" for kd in kds) else []),
-        FigureRow("Soft labels", "weight α, temperature T, k logits", labels),
-        row("Test BLEU", f"beam {beam}", [arm.test_bleu for arm in arms], ".2f", max),
-        *(compared if len(arms) > 1 and results.control else []),
-        row("Test chrF", f"beam {beam}", [arm.chrf for arm in arms], ".2f", max),
-        row("Test BLEU, legacy", "tokenised, lower case", [arm.legacy_bleu for arm in arms], ".2f", max),
-        row("Length ratio", "output over reference", [arm.length_ratio for arm in arms], ".3f", None),
-        row("Valid BLEU", "greedy", [arm.valid_bleu for arm in arms], ".2f", max),
-        row("Valid accuracy", "target tokens, %", [100 * metrics[VALID_ACCURACY] for metrics in students], ".1f", max),
-        row("Valid perplexity", "of the references", [arm.valid_perplexity for arm in arms], ".2f", min),
-        FigureRow("Parameters", "of the student", [human_count(arm.parameters) for arm in arms]),
+        FigureRow("Soft labels", "weight α, temperature T, k logits", [*map(_soft_labels, kds), *teacher]),
+        row("Test BLEU", f"beam {beam}", [each.test_bleu for each in rows], ".2f", max),
+        *(compared if students > 1 and results.control else []),
+        row("Test chrF", f"beam {beam}", [each.chrf for each in rows], ".2f", max),
+        row("Test BLEU, legacy", "tokenised, lower case", [each.legacy_bleu for each in rows], ".2f", max),
+        row("Length ratio", "output over reference", [each.length_ratio for each in rows], ".3f", None),
+        row("Valid BLEU", "greedy", [each.valid_bleu for each in rows], ".2f", max),
+        row("Valid accuracy", "target tokens, %", accuracy, ".1f", max),
+        row("Valid perplexity", "of the references", [each.valid_perplexity for each in rows], ".2f", min),
+        *([row("Speed", "test sentences a second, an actor", speed, ",.1f", None)] if any(speed) else []),
+        FigureRow("Parameters", of_student, [human_count(each.parameters) for each in rows]),
     ]
 
 

@@ -99,7 +99,7 @@ def _context(results: Results) -> dict[str, Any]:
         "most_pairs": MOST_PAIRS,
         "nodes": contents.lineage(results.stages),
         "only_teacher_differs": len({config.student for config in results.arm_configs.values()}) == 1,
-        "rows": contents.score_rows(results) if results.arms else [],
+        "rows": contents.score_rows(results) if results.rows else [],
         "samples": _samples(results),
         # The whole configuration without what is private.
         "settings": redacted(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=10**9)),

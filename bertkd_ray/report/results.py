@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,9 +11,9 @@ from typing import TYPE_CHECKING
 from bertkd_ray.artifacts.artifact import Artifact, fingerprint
 from bertkd_ray.config import Config
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.core.stages import DISTILL, EXTRACT, PREPARE, STAGES, TRANSLATE, results_of
+from bertkd_ray.core.stages import DISTILL, EVALUATE, EXTRACT, FINETUNE, PREPARE, TRANSLATE, Stage, results_of
 from bertkd_ray.report.tables import ArmResult
-from bertkd_ray.training.curves import VALID_ACCURACY, VALID_BLEU, VALID_PERPLEXITY, CurveRow
+from bertkd_ray.training.curves import VALID_ACCURACY, VALID_BLEU, VALID_LOSS, VALID_PERPLEXITY, CurveRow
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
     from bertkd_ray.evaluation.significance import BleuResamples
     from bertkd_ray.report.buckets import BucketTables
+
+
+TEACHER = "BERT teacher"
+"""The teacher's label among those of arms, whose names have no space."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,16 @@ class Results:
         results = {arm: TRANSLATE.result(arm) for arm in self.arm_configs}
         return {arm: self.stages[result] for arm, result in results.items() if result in self.stages}
 
+    @property
+    def evaluation(self) -> Artifact | None:
+        """The scores of a teacher that translates; None also where they are not finished."""
+        return self.stages.get(EVALUATE.name)
+
+    @property
+    def scored(self) -> dict[str, Artifact]:
+        """What has a row in the table: the arms' translations and the teacher's."""
+        return {**self.translated, **({TEACHER: self.evaluation} if self.evaluation else {})}
+
     @cached_property
     def translations(self) -> dict[str, pa.Table]:
         """The translations of every arm that is finished, see `translation.translate.read_translations`."""
@@ -73,7 +88,7 @@ class Results:
         from bertkd_ray.evaluation.significance import bootstrap_signature
         from bertkd_ray.translation.translate import signatures_of
 
-        signatures = signatures_of(self.translated, self.command)
+        signatures = signatures_of(self.scored, self.command)
         if any(arm.delta is not None for arm in self.arms):
             signatures["bootstrap"] = bootstrap_signature(self.config.translate.bootstrap_samples)
         return signatures
@@ -87,7 +102,7 @@ class Results:
         arms: list[ArmResult] = []
         samples = self.config.translate.bootstrap_samples
         resamples: dict[str | None, BleuResamples] = {}
-        signatures_of(self.translated, self.command)
+        signatures_of(self.scored, self.command)
         if self.control is not None and len(self.translations) > 1:
             resamples = {arm: resample_counts(counts_NC, samples=samples) for arm, counts_NC in self._counts.items()}
         for arm in self.translations:
@@ -108,6 +123,7 @@ class Results:
                     valid_perplexity=student.metrics[VALID_PERPLEXITY],
                     valid_accuracy=student.metrics[VALID_ACCURACY],
                     length_ratio=translation.metrics["test/length_ratio"],
+                    sentences_per_second=translation.metrics.get("test/sentences_per_second"),
                 )
             )
         return arms
@@ -127,9 +143,37 @@ class Results:
         corpus, samples = self.stages[PREPARE.name], self.config.translate.bootstrap_samples
         return bucket_tables(corpus, self.translations[self.control], counts, self.control, samples=samples)
 
-    def _seconds(self, arm: str) -> dict[str, float]:
-        """How long every stage behind an arm took when it was done."""
-        needed = [stage for stage in STAGES.values() if stage.is_needed(self.arm_configs[arm])]
+    @cached_property
+    def teacher(self) -> ArmResult | None:
+        """The scores of a teacher that translates, compared with no control. Raises UserError as `arms`."""
+        from bertkd_ray.translation.translate import signatures_of
+
+        evaluation, teacher = self.evaluation, self.stages.get(FINETUNE.name)
+        if evaluation is None or teacher is None:
+            return None
+        signatures_of(self.scored, self.command)
+        return ArmResult(
+            arm=TEACHER,
+            parameters=int(teacher.metrics["parameters"]),
+            valid_bleu=evaluation.metrics["valid/bleu"],
+            test_bleu=evaluation.metrics["test/bleu"],
+            chrf=evaluation.metrics["test/chrf"],
+            legacy_bleu=evaluation.metrics["test/legacy_bleu"],
+            seconds=self._seconds("", EVALUATE),
+            valid_perplexity=math.exp(teacher.metrics[VALID_LOSS]),
+            valid_accuracy=teacher.metrics[VALID_ACCURACY],
+            length_ratio=evaluation.metrics["test/length_ratio"],
+            sentences_per_second=evaluation.metrics.get("test/sentences_per_second"),
+        )
+
+    @property
+    def rows(self) -> list[ArmResult]:
+        """The rows of the table: the arms, then a teacher that translates."""
+        return [*self.arms, *([self.teacher] if self.teacher else [])]
+
+    def _seconds(self, arm: str, last: Stage = TRANSLATE) -> dict[str, float]:
+        """How long a stage and every stage behind it took when it was done."""
+        needed = last.made_from(self.arm_configs[arm] if arm else self.config)
         results = {stage.name: stage.result(arm) for stage in needed}
         return {name: self.stages[result].seconds for name, result in results.items() if result in self.stages}
 

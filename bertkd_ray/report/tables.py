@@ -13,11 +13,11 @@ from bertkd_ray.core.text_tables import TableRow, format_number, format_p, join_
 
 @dataclass(frozen=True)
 class ArmResult:
-    """The scores of an arm. BLEU and chrF run from 0 to 100."""
+    """The scores of an arm, or of a teacher that translates. BLEU and chrF run from 0 to 100."""
 
     arm: str
     parameters: int
-    """Parameters of the student."""
+    """Parameters of the model."""
     valid_bleu: float
     """BLEU of greedy translations of the valid set, at the best checkpoint."""
     test_bleu: float
@@ -38,6 +38,8 @@ class ArmResult:
     """Share of the valid references' tokens that score highest, at the best checkpoint."""
     length_ratio: float | None = None
     """Tokens of the translations over tokens of the references, on the test set."""
+    sentences_per_second: float | None = None
+    """Sentences of the test set that an actor translates a second, by itself; None where it was not measured."""
 
     def as_json(self) -> dict[str, Any]:
         """The arm's entry in `--json`."""
@@ -70,6 +72,7 @@ def as_csv(rows: Sequence[ArmResult]) -> str:
     """One line an arm under a header, numbers in full precision, nothing where there is no value."""
     stages = _stages([row.seconds for row in rows])
     names = ["arm", "parameters", "valid_bleu", "test_bleu", "legacy_bleu", "chrf", "delta", "p_value"]
+    names.append("sentences_per_second")
     values = [[*(getattr(row, name) for name in names), *(row.seconds.get(stage) for stage in stages)] for row in rows]
     return csv_text([*names, *(f"seconds_{stage}" for stage in stages)], values)
 
@@ -83,11 +86,14 @@ def csv_text(header: list[str], rows: list[list[Any]]) -> str:
 
 def _tables(rows: Sequence[ArmResult]) -> list[list[TableRow]]:
     delta = delta_label({row.arm: row.delta for row in rows})
-    table = [["arm", "params", "valid BLEU", "test BLEU", "legacy BLEU", "chrF", delta, "p"]]
+    is_timed = any(row.sentences_per_second is not None for row in rows)
+    timed = ["sent./s"] if is_timed else []
+    table = [["arm", "params", "valid BLEU", "test BLEU", "legacy BLEU", "chrF", delta, "p", *timed]]
     for row in rows:
         scores = [format_number(score, ".2f") for score in (row.valid_bleu, row.test_bleu, row.legacy_bleu, row.chrf)]
         delta, p_value = format_number(row.delta, "+z.2f"), format_p(row.p_value)
-        table.append([row.arm, human_count(row.parameters), *scores, delta, p_value])
+        timed = [format_number(row.sentences_per_second, ",.1f")] if is_timed else []
+        table.append([row.arm, human_count(row.parameters), *scores, delta, p_value, *timed])
     return [table, seconds_table({row.arm: row.seconds for row in rows})]
 
 

@@ -34,14 +34,14 @@ def write_report(results: Results, store: Store, run_id: str) -> list[str]:
             draw_all(results.histories, results.fidelity, results.arms, scratch)
             if results.buckets:
                 draw_panels(bucket_panels(results.buckets), scratch / "bleu-by-bucket")
-            scores = [arm.as_json() for arm in results.arms]
+            scores = [row.as_json() for row in results.rows]
             (scratch / "scores.json").write_text(json.dumps(scores, indent=1))
-            (scratch / "table.csv").write_text(as_csv(results.arms))
+            (scratch / "table.csv").write_text(as_csv(results.rows))
             store.upload(scratch, directory, others_stay=True)
         write_page(results, store, run_id)
         # Last: without the table the report counts as not yet written.
         buckets = [bucket_table(name, results.buckets) for name in results.buckets]
-        store.write(as_markdown(results.arms, results.signatures, buckets).encode(), directory, _LAST)
+        store.write(as_markdown(results.rows, results.signatures, buckets).encode(), directory, _LAST)
     return [name for name, _ in store.files(directory)]
 
 

@@ -6,6 +6,7 @@ from bertkd_ray.artifacts.artifact import Artifact, load_finished
 from bertkd_ray.artifacts.store import store_above
 from bertkd_ray.config import Config
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.stages import EVALUATE
 from bertkd_ray.student.distill import MODEL
 
 
@@ -60,19 +61,30 @@ def distilled_arm(config: Config) -> str:
 
 def lineage_of(student: Artifact) -> Lineage:
     """What a student was made from, and its translations, as far as its store holds them."""
-    store, labels = student.store, _input(student, "decodedlabels")
+    labels = _input(student, "decodedlabels")
     softlabels = _input(student, "softlabels") or labels
     decoded = _input(student, "decoded") or _input(labels, "decoded")
-    loaded = [load_finished(store, name) for name in store.directories() if name.startswith("translation-")]
-    own = [each for each in loaded if each is not None and each.inputs.get("student") == student.fingerprint]
     return Lineage(
         student,
         corpus=_input(student, "corpus"),
         softlabels=softlabels,
         teacher=_input(softlabels or decoded, "teacher"),
-        translations=tuple(sorted(own, key=lambda translation: (translation.created, translation.directory))),
+        translations=tuple(_made_from(student, "translation")),
         decoded=decoded,
     )
+
+
+def evaluations_of(teacher: Artifact) -> list[Artifact]:
+    """The finished evaluations of a teacher in its store, the oldest first."""
+    return _made_from(teacher, EVALUATE.artifact)
+
+
+def _made_from(source: Artifact, stage: str) -> list[Artifact]:
+    """The finished artifacts of a stage that were made from one in its store, the oldest first."""
+    store = source.store
+    loaded = [load_finished(store, name) for name in store.directories() if name.startswith(f"{stage}-")]
+    own = [each for each in loaded if each is not None and each.inputs.get(source.stage) == source.fingerprint]
+    return sorted(own, key=lambda each: (each.created, each.directory))
 
 
 def _input(of: Artifact | None, stage: str) -> Artifact | None:

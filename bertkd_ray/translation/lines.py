@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 from tokenizers import Tokenizer
 
+from bertkd_ray.config.languages import UNSPACED
 from bertkd_ray.config.section import Section
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.core.languages import UNSPACED
 from bertkd_ray.core.ragged import Ragged, offsets_of
 from bertkd_ray.corpus.moses import escape_moses, from_raw, from_tokens, to_raw
 from bertkd_ray.corpus.readers import not_utf8_error

@@ -18,7 +18,7 @@ from bertkd_ray.core.stages import FINETUNE, PREPARE
 from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.corpus.tokenizer import load_bert_ids, load_tokenizer
 from bertkd_ray.student.distill import MODEL
-from bertkd_ray.student.lineage import Lineage, artifact_at, lineage_of, student_at
+from bertkd_ray.student.lineage import Lineage, artifact_at, evaluations_of, lineage_of, student_at
 from bertkd_ray.student.saved_model import read_json_object, student_config
 from bertkd_ray.teacher.finetune import load_finished as load_teacher_of
 from bertkd_ray.teacher.masking import SPECIAL_TOKENS_PER_PAIR
@@ -146,10 +146,16 @@ def _teacher_translator(teacher: Artifact, beam: int | None, device: str, tokeni
         tree = {key: corpus.info[key] for key in ("src_lang", "tgt_lang", "text")}
         # The translation takes positions too.
         tree["max_tokens"] = min(corpus.config["max_side_tokens"], (positions - SPECIAL_TOKENS_PER_PAIR) // 2)
-        tree |= {"positions": positions, "precision": teacher.config["precision"]}
+        tree |= {"positions": positions, "precision": teacher.config["precision"], **_search_of(teacher)}
         settings = _with_beam(LineSettings(**tree), beam)
         engine = TeacherEngine(model, load_bert_ids(tokenizer), specials, settings)
         return LineTranslator(engine, load_tokenizer(tokenizer), settings, tokenised=tokenised)
+
+
+def _search_of(teacher: Artifact) -> dict[str, Any]:
+    """The search of the teacher's newest evaluation; nothing where it has none."""
+    evaluations = evaluations_of(teacher)
+    return {key: evaluations[-1].config["translate"][key] for key in ("beam", "length_penalty")} if evaluations else {}
 
 
 def _with_beam(settings: LineSettings, beam: int | None) -> LineSettings:

@@ -14,7 +14,7 @@ from bertkd_ray.corpus import prepare
 from bertkd_ray.softlabels import extract
 from bertkd_ray.student import distill
 from bertkd_ray.teacher import finetune
-from bertkd_ray.translation import translate
+from bertkd_ray.translation import evaluate, translate
 from tests.config.conftest import DEMO, TEXT
 
 
@@ -32,6 +32,7 @@ def _fingerprints(config: Config, store: Store) -> dict[str, str]:
         "finetune": finetune.pending_artifact(config, store, {"corpus": "corpus", "bert": "bert"}),
         "extract": extract.pending_artifact(config, store, {"corpus": "corpus", "teacher": "teacher"}),
         "translate": translate.pending_artifact(config, store, {"corpus": "corpus", "student": "student"}),
+        "evaluate": evaluate.pending_artifact(config, store, {"corpus": "corpus", "teacher": "teacher"}),
     }
     for arm, arm_config in config.arm_configs().items():
         inputs = {"corpus": "corpus", **({"softlabels": "softlabels"} if arm_config.kd.has_teacher else {})}
@@ -40,7 +41,7 @@ def _fingerprints(config: Config, store: Store) -> dict[str, str]:
 
 
 STUDENTS = {"distill/distilled", "distill/control"}
-ALL = {"prepare", "finetune", "extract", "translate", *STUDENTS}
+ALL = {"prepare", "finetune", "extract", "translate", "evaluate", *STUDENTS}
 EFFECTS: dict[str, set[str]] = {
     # What cannot change a result.
     "name=other": set(),
@@ -104,9 +105,10 @@ EFFECTS: dict[str, set[str]] = {
     "student.schedule=inverse-sqrt": set(),  # the default of an option that came later
     "student.micro_batches=4": STUDENTS,
     "extract.forward_tokens=4096": {"extract"},
-    "translate.forward_tokens=4096": {"translate"},
-    "translate.beam=2": {"translate"},
-    "translate.length_penalty=1": {"translate"},
+    "translate.forward_tokens=4096": {"translate", "evaluate"},
+    "translate.beam=2": {"translate", "evaluate"},
+    "translate.length_penalty=1": {"translate", "evaluate"},
+    "translate.teacher=false": set(),
 }
 
 

@@ -46,6 +46,28 @@ def test_results_stand_in_the_order_in_which_they_are_made():
     assert list(results_of(alone)) == [*without_teacher, *own[: len(own) // 2]]
 
 
+def test_only_a_left_to_right_teacher_that_an_arm_needs_is_evaluated():
+    def has(**tree: object) -> bool:
+        return "evaluate" in results_of(Config.model_validate({**DEMO, **tree}))
+
+    forward = {"direction": "left_to_right"}
+    assert has(teacher=forward)
+    assert not has()
+    assert not has(teacher=forward, translate={"teacher": False})
+    assert not has(teacher=forward, arms={"control": {"kd.alpha": 0}})
+
+
+def test_an_arm_is_not_made_from_the_scores_of_its_teacher():
+    config = Config.model_validate({**DEMO, "teacher": {"direction": "left_to_right"}})
+    arms = config.arm_configs()
+    of_arm = {arm: [stage.name for stage in STAGES["translate"].made_from(arms[arm])] for arm in arms}
+    assert of_arm == {
+        "distilled": ["prepare", "finetune", "extract", "distill", "translate"],
+        "control": ["prepare", "distill", "translate"],
+    }
+    assert [stage.name for stage in STAGES["evaluate"].made_from(config)] == ["prepare", "finetune", "evaluate"]
+
+
 def test_the_inputs_of_a_control_leave_out_the_teacher():
     control = Config.model_validate({**DEMO, "kd": {"alpha": 0}})
     assert [stage.name for stage in STAGES["distill"].inputs_of(control)] == ["prepare"]

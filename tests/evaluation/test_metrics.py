@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 import sacrebleu
 
+from bertkd_ray.config.languages import language_code
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.core.languages import language_code
 from bertkd_ray.evaluation import metrics
 from bertkd_ray.evaluation.metrics import corpus_bleu, legacy_bleu, score, tokenizer_for, validation_tokenizer
 from tests.helpers.shared_files import golden_path

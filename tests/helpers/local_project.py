@@ -17,7 +17,7 @@ from bertkd_ray.softlabels import extract
 from bertkd_ray.student import distill
 from bertkd_ray.teacher import finetune
 from bertkd_ray.teacher.source import model_hash
-from bertkd_ray.translation import translate
+from bertkd_ray.translation import evaluate, translate
 from tests.helpers.small_config import write_config
 
 QUICK = ["teacher.steps=2", "teacher.eval_every=2", "student.steps=2", "student.eval_every=2"]
@@ -38,6 +38,11 @@ class InProcessRuntime(LocalRuntime):
 def extracted(pending: PendingArtifact, config: Config, runtime: Any, corpus: Artifact, teacher: Artifact) -> Artifact:
     """The artifact of extract, made now."""
     return extract.make(pending, StageContext(config, runtime, {"corpus": corpus, "teacher": teacher}))
+
+
+def evaluated(pending: PendingArtifact, config: Config, runtime: Any, corpus: Artifact, teacher: Artifact) -> Artifact:
+    """The artifact of evaluate, made now."""
+    return evaluate.make(pending, StageContext(config, runtime, {"corpus": corpus, "teacher": teacher}))
 
 
 def translated(pending: PendingArtifact, config: Config, runtime: Any, corpus: Artifact, student: Artifact) -> Artifact:
@@ -119,6 +124,11 @@ class Project:
         """The pending artifact of translate, of the control."""
         inputs = {"corpus": self.corpus().fingerprint, "student": self.control().fingerprint}
         return translate.pending_artifact(self.config, self.store, inputs)
+
+    def pending_evaluation(self) -> PendingArtifact:
+        """The pending artifact of evaluate."""
+        inputs = {"corpus": self.corpus().fingerprint, "teacher": self.teacher().fingerprint}
+        return evaluate.pending_artifact(self.config, self.store, inputs)
 
     def translation(self) -> Artifact:
         """The artifact of translate, of the control."""

@@ -18,7 +18,7 @@ from tests.helpers.small_config import write_config
 pytestmark = pytest.mark.slow
 
 SCORES = {"valid_bleu", "test_bleu", "legacy_bleu", "chrf", "parameters", "seconds"}
-SCORES |= {"valid_perplexity", "valid_accuracy", "length_ratio"}
+SCORES |= {"valid_perplexity", "valid_accuracy", "length_ratio", "sentences_per_second"}
 CURVES = {"valid/nll", "valid/perplexity", "valid/accuracy", "valid/bleu"}
 
 

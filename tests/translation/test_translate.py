@@ -22,14 +22,9 @@ from bertkd_ray.decoding.batches import Translation
 from bertkd_ray.evaluation.metrics import legacy_bleu
 from bertkd_ray.execution.dead_letters import ErrorBudget
 from bertkd_ray.execution.resumable_map import FinishedFile
-from bertkd_ray.translation import translate
-from bertkd_ray.translation.translate import (
-    Part,
-    PartTranslator,
-    TranslateJob,
-    best_hypotheses,
-    read_translations,
-)
+from bertkd_ray.translation import parts
+from bertkd_ray.translation.parts import Part, TranslateJob
+from bertkd_ray.translation.translate import StudentTranslator, best_hypotheses, read_translations
 from tests.helpers.killable_processes import kills_until_done
 from tests.helpers.local_project import InProcessRuntime, Project, translated
 from tests.helpers.poison_records import NO_TOKEN, pending_on_corpus, with_poison_records
@@ -49,17 +44,17 @@ def project(tmp_path_factory) -> Project:
     return project
 
 
-def translator(project: Project, work: str = "scratch", **settings: Any) -> PartTranslator:
+def translator(project: Project, work: str = "scratch", **settings: Any) -> StudentTranslator:
     config = project.config
     job = TranslateJob(
         storage=project.store.uri,
         staging=work,
         corpus=project.corpus().directory,
-        student=project.control().directory,
+        model=project.control().directory,
         config=config.model_copy(update={"translate": config.translate.model_copy(update=settings)}),
         budget=ErrorBudget("translate", 0.0, ROWS),
     )
-    return PartTranslator(job)
+    return StudentTranslator(job)
 
 
 def part(project: Project, start: int = 0, rows: int = ROWS) -> Part:
@@ -120,17 +115,17 @@ def test_the_settings_reach_the_search(project, monkeypatch):
 
 @pytest.mark.parametrize("rows", [6, 20, 256])
 def test_parts_cover_the_split_once(project, monkeypatch, rows):
-    monkeypatch.setattr(translate, "_PART_ROWS", rows)
-    parts = translate._parts(project.corpus())
-    assert [row for part in parts for row in range(part.start, part.start + part.rows)] == list(range(ROWS))
-    assert all(part.rows <= rows for part in parts)
-    assert [part.name for part in parts] == sorted({part.name for part in parts})
+    monkeypatch.setattr(parts, "_PART_ROWS", rows)
+    found = parts.parts_of(project.corpus(), "test")
+    assert [row for part in found for row in range(part.start, part.start + part.rows)] == list(range(ROWS))
+    assert all(part.rows <= rows for part in found)
+    assert [part.name for part in found] == sorted({part.name for part in found})
 
 
 @pytest.fixture(scope="module")
 def translation(project) -> Artifact:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(translate, "_PART_ROWS", 6)
+        patch.setattr(parts, "_PART_ROWS", 6)
         return translated(
             project.pending_translation(),
             project.with_max_rejects(0),
@@ -184,7 +179,7 @@ def moses(tmp_path_factory) -> Project:
 
 def test_translations_of_moses_text_are_raw_with_their_tokens_beside_them(project, moses, monkeypatch):
     written = "the man &apos;s here , she says ."
-    monkeypatch.setattr(translate, "decode", lambda _, ids: [unescape_moses(written)] * len(list(ids)))
+    monkeypatch.setattr(parts, "decode", lambda _, ids: [unescape_moses(written)] * len(list(ids)))
     found = translated(
         moses.pending_translation(), moses.with_max_rejects(0), moses.runtime, moses.corpus(), moses.control()
     )
@@ -212,7 +207,7 @@ def poison(project) -> tuple[Artifact, list[int]]:
 
 
 def test_sentences_that_raise_have_an_empty_translation(project, poison, translation, monkeypatch, capsys):
-    monkeypatch.setattr(translate, "_PART_ROWS", 6)
+    monkeypatch.setattr(parts, "_PART_ROWS", 6)
     corpus, ids = poison
     work = pending_on_corpus(corpus, project.pending_translation(), "b" * 16)
     runtime = InProcessRuntime()
@@ -270,10 +265,10 @@ def test_a_sentence_that_kills_has_an_empty_translation(project, poison, monkeyp
 
 
 def test_only_parts_that_are_missing_or_of_other_rows_are_translated(project, translation, monkeypatch):
-    monkeypatch.setattr(translate, "_PART_ROWS", 6)
+    monkeypatch.setattr(parts, "_PART_ROWS", 6)
     work = pending_on_corpus(project.corpus(), project.pending_translation(), "d" * 16)
     actor = translator(project, work.staging)
-    first, second, third, fourth = translate._parts(project.corpus())
+    first, second, third, fourth = parts.parts_of(project.corpus(), "test")
     for part in (replace(first, rows=5), second, third):
         actor(part)
     data = project.store.read(work.staging, third.name)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bertkd_ray.core.languages import CHINESE, UNSPACED, is_language_code, language_code
+from bertkd_ray.config.languages import CHINESE, UNSPACED, is_language_code, language_code
 
 CODES = {
     "de": ["de", "deu", "ger", "DE", "de-AT", "deu_Latn"],

@@ -1,0 +1,7 @@
+"""`bertkd evaluate` as a script: what `ray job submit -- python jobs/evaluate.py CONFIG.yaml` runs."""
+
+import os
+import runpy
+
+if __name__ == "__main__":  # not in a process that is spawned by it
+    runpy.run_path(os.path.join(os.path.dirname(__file__), "_job.py"))
