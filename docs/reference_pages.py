@@ -392,6 +392,13 @@ KINDS: dict[str, tuple[ArtifactFile, ...]] = {
         ),
         DEAD_LETTERS,
     ),
+    "evaluation": (
+        ArtifactFile(
+            "translations.parquet", "translation.parts:translation_schema", (parts.translation_schema("moses"),)
+        ),
+        ArtifactFile("valid.parquet", "translation.evaluate:VALID_TRANSLATIONS"),
+        DEAD_LETTERS,
+    ),
 }
 """What an artifact of each kind holds beside its manifest."""
 

@@ -63,9 +63,10 @@ class Config(Section):
     preemption_grace: float = Field(30.0, ge=0, le=10**6)
     """Seconds that a train worker has for a checkpoint after SIGTERM, and others after a node's announced end."""
     max_rejects: float = Field(0.001, ge=0, lt=1)
-    """Share of a stage's pairs that extract, decode, label and translate may leave out because computing them raises or
-    kills its process, before the stage fails. They stand in the artifact's table of dead letters. The distilled arms
-    train on the pairs that are left, the control on the whole corpus: with dead letters, their batches differ."""
+    """Share of a stage's pairs that extract, decode, label, translate and evaluate may leave out because computing them
+    raises or kills its process, before the stage fails. They stand in the artifact's table of dead letters. The
+    distilled arms train on the pairs that are left, the control on the whole corpus: with dead letters, their batches
+    differ."""
     checkpoint_every: int = Field(200, ge=1, le=10**9)
     """Steps between checkpoints; at most so much work is repeated after a failure."""
     log_every: int = Field(10, ge=1, le=10**9)

@@ -99,6 +99,8 @@ class Study:
     trials: list[Trial]
     """Seed by seed, and under each seed arm by arm and teacher by teacher, so that after the first seed all arms can be
     compared."""
+    is_finished: bool = False
+    """Nothing is made for it: its students are finished, and other results that are not are left out."""
 
     @property
     def config(self) -> Config:

@@ -202,6 +202,10 @@ class Pipeline(ExitStack):
         assert artifact is not None
         return artifact
 
+    def find(self, name: str, arm: str = "") -> Artifact | None:
+        """The artifact of a stage; None where it, or one that it is made from, is not finished."""
+        return self._artifact_of(STAGES[name], arm, compute=False)
+
     def _artifact_of(self, stage: Stage, arm: str, *, compute: bool) -> Artifact | None:
         """The artifact of a stage; without `compute` None where it, or one that it is made from, is not finished."""
         name = stage.result(arm)

@@ -19,7 +19,7 @@ from bertkd_ray.config.study import Study, Trial
 from bertkd_ray.core.console import Progress, log
 from bertkd_ray.core.environment import default_variables
 from bertkd_ray.core.errors import UserError, one_line
-from bertkd_ray.core.stages import STAGES, TRANSLATE
+from bertkd_ray.core.stages import EVALUATE, STAGES, TRANSLATE
 from bertkd_ray.pipeline.session import Session
 from bertkd_ray.pipeline.study import BuildRecord, StudyOutcome, StudyRunner, study_run, trial_pipeline
 from bertkd_ray.tracking.interface import Run, RunStatus
@@ -59,17 +59,19 @@ def _add_study(tasks: dict[str, _PoolTask], study: Study, parent: str, session: 
 
     session: names the artifacts; the tasks open sessions of their own.
     """
-    translations = []
+    results: list[str] = []
     for trial in study.trials:
         pending = session.pending_of_arm(trial.config, trial.arm)
+        if study.is_finished:
+            pending.pop(EVALUATE.name, None)
         for name, artifact in pending.items():
             needs = tuple(pending[source].directory for source in STAGES[name].inputs if source in pending)
             label = f"{name} of {trial.config.name}: {trial.title}"
             make = partial(_make_stage, name, trial, parent)
             tasks.setdefault(artifact.directory, _PoolTask(label, STAGES[name].priority, needs, make))
-        translations.append(artifact.directory)
+        results += [pending[name].directory for name in (TRANSLATE.name, EVALUATE.name) if name in pending]
     name = f"study/{study.settings.name}"
-    tasks[name] = _PoolTask(f"study {study.settings.name}", 0, tuple(translations), partial(_compare, study))
+    tasks[name] = _PoolTask(f"study {study.settings.name}", 0, tuple(results), partial(_compare, study))
 
 
 def finished_part(study: Study) -> Study:
@@ -87,7 +89,7 @@ def finished_part(study: Study) -> Study:
             "nothing to compare; run the study without --finished"
         )
     settings = study.settings.model_copy(update={"arms": arms})
-    return Study(settings, study.control, [trial for trial in study.trials if trial.arm in arms])
+    return Study(settings, study.control, [trial for trial in study.trials if trial.arm in arms], is_finished=True)
 
 
 def run_studies(studies: Sequence[Study], jobs: int) -> Iterator[StudyOutcome]:

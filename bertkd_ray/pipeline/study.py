@@ -18,7 +18,7 @@ from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.config.study import Study, Trial
 from bertkd_ray.core.console import human_seconds, log
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.core.stages import DISTILL, EXTRACT, FINETUNE, PREPARE, STAGES, TRANSLATE
+from bertkd_ray.core.stages import DISTILL, EVALUATE, EXTRACT, FINETUNE, PREPARE, STAGES, TRANSLATE, results_of
 from bertkd_ray.pipeline.pipeline import Pipeline, RunIdentity, StageResult, StageStatus
 from bertkd_ray.pipeline.session import Session
 from bertkd_ray.report import study as study_report
@@ -116,6 +116,8 @@ class StudyRunner(ExitStack):
         with trial_pipeline(trial, self.parent_run.run_id, self.session) as pipeline:
             translation = pipeline.make(TRANSLATE.name, trial.arm)
             student = pipeline.make(DISTILL.name, trial.arm)
+            if EVALUATE.name in results_of(trial.config):
+                (pipeline.find if self.study.is_finished else pipeline.make)(EVALUATE.name)
             results = pipeline.results
             (scores,) = results.arms
             history, corpus = results.histories[trial.arm], results.stages[PREPARE.name]
@@ -193,6 +195,8 @@ class StudyRunner(ExitStack):
 
         outcome, store, name = self.outcome, self.session.store, self.study.settings.name
         inputs = {student.trial.key: student.translation.fingerprint for student in students}
+        evaluations = {key: of for key, of in outcome.stages.items() if key.partition("/")[0] == EVALUATE.name}
+        inputs.update({key: of.artifact.fingerprint for key, of in evaluations.items()})
         settings = {"control": self.study.control, "signatures": outcome.signatures, "run_id": outcome.run_id}
         directory = f"report-{name}-{fingerprint('study-report', settings, inputs)}"
         outcome.report = store.display_uri(directory)
@@ -254,8 +258,17 @@ def _teacher(stages: Mapping[str, StageResult]) -> study_report.TeacherFigures |
     fidelity = {
         name: labels.metrics[f"fidelity/{name}"] for name in ("gold_first", "gold_in_topk", "entropy_t1", "entropy_t10")
     }
+    scores = stages[EVALUATE.name].artifact.metrics if EVALUATE.name in stages else {}
     return study_report.TeacherFigures(
-        labels.display_uri, int(teacher.metrics["steps"]), teacher.metrics[VALID_ACCURACY], **fidelity
+        labels.display_uri,
+        int(teacher.metrics["steps"]),
+        teacher.metrics[VALID_ACCURACY],
+        **fidelity,
+        parameters=int(teacher.metrics["parameters"]),
+        valid_bleu=scores.get("valid/bleu"),
+        test_bleu=scores.get("test/bleu"),
+        chrf=scores.get("test/chrf"),
+        sentences_per_second=scores.get("test/sentences_per_second"),
     )
 
 
@@ -276,4 +289,6 @@ def _figures(arms: Sequence[study_report.StudyArm]) -> dict[str, float]:
                 figures[f"{arm.arm}/{name}_sd"] = spread.sd
         if arm.p_value is not None:
             figures[f"{arm.arm}/p"] = arm.p_value
+        if (teacher := arm.teacher_bleu) is not None:
+            figures[f"{arm.arm}/teacher_test_bleu"] = teacher
     return figures

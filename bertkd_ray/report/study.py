@@ -56,6 +56,16 @@ class TeacherFigures:
     """Entropy of the k entries renormalised at temperature 1."""
     entropy_t10: float
     """Entropy of the k entries renormalised at temperature 10."""
+    parameters: int | None = None
+    """Parameters of the teacher."""
+    valid_bleu: float | None = None
+    """BLEU of its own greedy translations of the valid set; this and what follows of a teacher that translates."""
+    test_bleu: float | None = None
+    """BLEU of its own translations of the test set."""
+    chrf: float | None = None
+    """chrF of its own translations of the test set."""
+    sentences_per_second: float | None = None
+    """Sentences of the test set that an actor translates a second."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +116,13 @@ class StudyArm:
         first = self.seeds[0]
         has_teacher = first.teacher is not None or first.teacher_seed is not None
         return len(self.seeds) // len(self.student_seeds) if has_teacher else 0
+
+    @property
+    def teacher_bleu(self) -> float | None:
+        """Test BLEU of its teachers' own translations, the mean; None where a teacher of it has none."""
+        bleu = [result.teacher.test_bleu if result.teacher else None for result in self.seeds]
+        known = [value for value in bleu if value is not None]
+        return fmean(known) if known and len(known) == len(bleu) else None
 
     @property
     def parameters(self) -> int:
@@ -195,7 +212,8 @@ def _have_several_teachers(arms: Sequence[StudyArm]) -> bool:
 
 
 def _tables(arms: Sequence[StudyArm]) -> list[list[list[str]]]:
-    return [_scores(arms), _more_scores(arms), _teachers(arms), seconds_table({arm.arm: arm.seconds for arm in arms})]
+    teachers = [_teachers(arms), _translating_teachers(arms)]
+    return [_scores(arms), _more_scores(arms), *teachers, seconds_table({arm.arm: arm.seconds for arm in arms})]
 
 
 def _scores(arms: Sequence[StudyArm]) -> list[list[str]]:
@@ -238,6 +256,23 @@ def _teachers(arms: Sequence[StudyArm]) -> list[list[str]]:
         entropies = [f"{value:.2f}" for value in (teacher.entropy_t1, teacher.entropy_t10)]
         rows.append([", ".join(names), *([str(seed)] if seeded else []), f"{teacher.steps:,}", *shares, *entropies])
     return rows
+
+
+def _translating_teachers(arms: Sequence[StudyArm]) -> list[list[str]]:
+    """One line a teacher that translates; nothing where there is none."""
+    of_arms: dict[tuple[str, ...], list[str]] = {}
+    for arm in arms:
+        for result in arm.seeds:
+            teacher = result.teacher
+            if teacher is None or teacher.test_bleu is None or result.seed != arm.seeds[0].seed:
+                continue
+            scores = [format_number(score, ".2f") for score in (teacher.valid_bleu, teacher.test_bleu, teacher.chrf)]
+            speed = format_number(teacher.sentences_per_second, ",.1f")
+            name = arm.arm if result.teacher_seed is None else f"{arm.arm} ({result.teacher_seed})"
+            of_arms.setdefault((human_count(teacher.parameters or 0), *scores, speed), []).append(name)
+    if not of_arms:
+        return []
+    return [["BERT teacher of", "params", *_SHOWN, "sent./s"], *([", ".join(of), *row] for row, of in of_arms.items())]
 
 
 def _students(arms: Sequence[StudyArm]) -> list[list[str]]:

@@ -8,10 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from bertkd_ray.artifacts.artifact import load
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.cli import main
+from bertkd_ray.config.study import load_study
+from bertkd_ray.pipeline import scheduler
+from bertkd_ray.pipeline.scheduler import finished_part
+from bertkd_ray.pipeline.session import Session
+from bertkd_ray.report.comparison import compare_students
 from tests.helpers.local_project import QUICK
 from tests.helpers.small_config import write_config
 
@@ -136,3 +142,66 @@ def test_a_plan_names_it(command: list[str], capsys: pytest.CaptureFixture[str])
     assert evaluate["flops"] > 0
     assert evaluate["bytes"] > translate["bytes"]
     assert not any("evaluate is not estimated" in line for line in plan["assumptions"])
+
+
+@pytest.fixture(scope="module")
+def study(command: list[str]) -> Path:
+    """An arm whose teacher translates, one whose teacher does not, and one without."""
+    arms = {"control": {"kd.alpha": 0}, "forward": {"teacher.direction": "left_to_right"}, "paper": {}}
+    path = Path(command[1]).with_name("study.yaml")
+    tree = {"name": "directions", "base": "small.yaml", "arms": arms, "seeds": [1, 2]}
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    return path
+
+
+def test_a_study_has_the_scores_of_its_teachers(study: Path, told: dict[str, Any], tmp_path: Path) -> None:
+    def run(*options: str) -> dict[str, Any]:
+        out = tmp_path / "study.json"
+        with pytest.MonkeyPatch.context() as patch, out.open("w") as stdout:
+            patch.setattr("sys.stdout", stdout)
+            assert main(["study", str(study), *QUICK, *options, "--json"]) == 0
+        found: dict[str, Any] = json.loads(out.read_text())
+        return found
+
+    found = run()
+    evaluations = {name: of for name, of in found["stages"].items() if name.partition("/")[0] == "evaluate"}
+    # The teacher of the pipeline above.
+    assert [of["fingerprint"] for of in evaluations.values()] == [told["stages"]["evaluate"]["fingerprint"]]
+    metrics = told["stages"]["evaluate"]["metrics"]
+    control, forward, paper = found["scores"]
+    for result in forward["seeds"]:
+        assert (result["teacher"]["valid_bleu"], result["teacher"]["test_bleu"]) == (
+            metrics["valid/bleu"],
+            metrics["test/bleu"],
+        )
+        assert result["teacher"]["parameters"] == told["teacher"]["parameters"]
+    assert {result["teacher"]["test_bleu"] for result in paper["seeds"]} == {None}
+    assert {result["teacher"] for result in control["seeds"]} == {None}
+    table = Path(found["report"], "table.md").read_text()
+    assert "| BERT teacher of | params | valid BLEU | test BLEU | chrF | sent./s |" in table
+    assert f"{metrics['test/chrf']:.2f}" in table
+    # What is finished is compared; nothing is made.
+    path = Path(told["stages"]["evaluate"]["path"])
+    path.rename(away := tmp_path / path.name)
+    again = run("--finished")
+    assert not path.exists()
+    assert again["scores"][1]["seeds"][0]["teacher"]["test_bleu"] is None
+    away.rename(path)
+
+
+def test_a_study_waits_for_what_its_table_shows(study: Path) -> None:
+    whole = load_study(study, QUICK)
+    with Session(whole.config) as session:
+        for of, expected in ((whole, 1), (finished_part(whole), 0)):
+            tasks: dict[str, Any] = {}
+            scheduler._add_study(tasks, of, "", session)
+            needs = tasks["study/directions"].needs
+            assert len({need for need in needs if need.startswith("evaluation-")}) == expected
+            assert len([need for need in needs if need.startswith("translation-")]) == 6
+            assert set(needs) <= set(tasks)
+
+
+def test_a_comparison_of_students_has_their_teachers_scores(told: dict[str, Any]) -> None:
+    found = compare_students([told["stages"][f"translate/{arm}"]["path"] for arm in ("distilled", "control")])
+    assert found.metrics["teacher/test/bleu"] == {"A": told["stages"]["evaluate"]["metrics"]["test/bleu"]}
+    assert found.metrics["teacher/valid/bleu"] == {"A": told["stages"]["evaluate"]["metrics"]["valid/bleu"]}
