@@ -131,7 +131,9 @@ class StudyRunner(ExitStack):
             stage="study",
         )
         self._keep_stages(trial, stages)
-        result = study_report.SeedResult(trial.seed, scores, *uris, run_id, _teacher(stages), trial.teacher_seed)
+        result = study_report.SeedResult(
+            trial.seed, scores, *uris, run_id, _teacher(stages), trial.teacher_seed, results.teacher
+        )
         return _Student(trial, result, history, translation, corpus)
 
     def _keep_stages(self, trial: Trial, stages: Mapping[str, StageResult]) -> None:
@@ -258,17 +260,8 @@ def _teacher(stages: Mapping[str, StageResult]) -> study_report.TeacherFigures |
     fidelity = {
         name: labels.metrics[f"fidelity/{name}"] for name in ("gold_first", "gold_in_topk", "entropy_t1", "entropy_t10")
     }
-    scores = stages[EVALUATE.name].artifact.metrics if EVALUATE.name in stages else {}
     return study_report.TeacherFigures(
-        labels.display_uri,
-        int(teacher.metrics["steps"]),
-        teacher.metrics[VALID_ACCURACY],
-        **fidelity,
-        parameters=int(teacher.metrics["parameters"]),
-        valid_bleu=scores.get("valid/bleu"),
-        test_bleu=scores.get("test/bleu"),
-        chrf=scores.get("test/chrf"),
-        sentences_per_second=scores.get("test/sentences_per_second"),
+        labels.display_uri, int(teacher.metrics["steps"]), teacher.metrics[VALID_ACCURACY], **fidelity
     )
 
 

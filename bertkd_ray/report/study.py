@@ -56,16 +56,6 @@ class TeacherFigures:
     """Entropy of the k entries renormalised at temperature 1."""
     entropy_t10: float
     """Entropy of the k entries renormalised at temperature 10."""
-    parameters: int | None = None
-    """Parameters of the teacher."""
-    valid_bleu: float | None = None
-    """BLEU of its own greedy translations of the valid set; this and what follows of a teacher that translates."""
-    test_bleu: float | None = None
-    """BLEU of its own translations of the test set."""
-    chrf: float | None = None
-    """chrF of its own translations of the test set."""
-    sentences_per_second: float | None = None
-    """Sentences of the test set that an actor translates a second."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +75,8 @@ class SeedResult:
     """None for a student without a teacher."""
     teacher_seed: int | None = None
     """None in a study without `teacher_seeds`, and for a student without a teacher."""
+    teacher_scores: ArmResult | None = None
+    """Scores of its teacher's own translations; None unless it translates."""
 
     def as_json(self) -> dict[str, Any]:
         """The student's entry in `--json`."""
@@ -120,9 +112,8 @@ class StudyArm:
     @property
     def teacher_bleu(self) -> float | None:
         """Test BLEU of its teachers' own translations, the mean; None where a teacher of it has none."""
-        bleu = [result.teacher.test_bleu if result.teacher else None for result in self.seeds]
-        known = [value for value in bleu if value is not None]
-        return fmean(known) if known and len(known) == len(bleu) else None
+        bleu = [result.teacher_scores.test_bleu for result in self.seeds if result.teacher_scores]
+        return fmean(bleu) if len(bleu) == len(self.seeds) else None
 
     @property
     def parameters(self) -> int:
@@ -263,13 +254,13 @@ def _translating_teachers(arms: Sequence[StudyArm]) -> list[list[str]]:
     of_arms: dict[tuple[str, ...], list[str]] = {}
     for arm in arms:
         for result in arm.seeds:
-            teacher = result.teacher
-            if teacher is None or teacher.test_bleu is None or result.seed != arm.seeds[0].seed:
+            of = result.teacher_scores
+            if of is None or result.seed != arm.seeds[0].seed:
                 continue
-            scores = [format_number(score, ".2f") for score in (teacher.valid_bleu, teacher.test_bleu, teacher.chrf)]
-            speed = format_number(teacher.sentences_per_second, ",.1f")
+            scores = [format_number(score, ".2f") for score in (of.valid_bleu, of.test_bleu, of.chrf)]
+            speed = format_number(of.sentences_per_second, ",.1f")
             name = arm.arm if result.teacher_seed is None else f"{arm.arm} ({result.teacher_seed})"
-            of_arms.setdefault((human_count(teacher.parameters or 0), *scores, speed), []).append(name)
+            of_arms.setdefault((human_count(of.parameters), *scores, speed), []).append(name)
     if not of_arms:
         return []
     return [["BERT teacher of", "params", *_SHOWN, "sent./s"], *([", ".join(of), *row] for row, of in of_arms.items())]

@@ -93,6 +93,7 @@ def test_what_an_arm_needs_of_the_teacher_is_made_and_nothing_else(kd, needed):
         "distill",
         "translate",
         *needed,
+        *({"evaluate"} if needed else set()),
     }
     own = {stage.name for stage in STAGES["distill"].inputs_of(config)}
     assert own == {"prepare", *needed} - {"finetune"}

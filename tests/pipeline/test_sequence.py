@@ -53,7 +53,7 @@ def artifact_of(finished: dict[str, Any], stage: str) -> Artifact:
 
 def test_what_arms_share_is_made_once(finished):
     shared = [name for name in finished["stages"] if "/" not in name]
-    assert sorted(shared) == sorted(["prepare", "finetune", "extract", "decode", "label"])
+    assert sorted(shared) == sorted(["prepare", "finetune", "extract", "decode", "label", "evaluate"])
     assert [score["arm"] for score in finished["scores"]] == list(ARMS)
     deltas = {score["arm"]: score["delta"] for score in finished["scores"]}
     assert [arm for arm, delta in deltas.items() if delta is None] == ["control"], "hard labels have a teacher, too"
@@ -100,7 +100,7 @@ def test_the_card_of_a_student_says_what_it_learned_from(finished):
 def test_a_plan_has_the_stages(path):
     stages = plan_pipeline(load_config(path, CHANGES), tflops=1.0).as_json()["stages"]
     assert set(stages) == {
-        *("prepare", "finetune", "extract", "decode", "label"),
+        *("prepare", "finetune", "extract", "decode", "label", "evaluate"),
         *(f"{stage}/{arm}" for stage in ("distill", "translate") for arm in ARMS),
     }
     assert stages["decode"]["flops"] > stages["label"]["flops"] > 0

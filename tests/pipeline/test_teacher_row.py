@@ -170,13 +170,10 @@ def test_a_study_has_the_scores_of_its_teachers(study: Path, told: dict[str, Any
     metrics = told["stages"]["evaluate"]["metrics"]
     control, forward, paper = found["scores"]
     for result in forward["seeds"]:
-        assert (result["teacher"]["valid_bleu"], result["teacher"]["test_bleu"]) == (
-            metrics["valid/bleu"],
-            metrics["test/bleu"],
-        )
-        assert result["teacher"]["parameters"] == told["teacher"]["parameters"]
-    assert {result["teacher"]["test_bleu"] for result in paper["seeds"]} == {None}
-    assert {result["teacher"] for result in control["seeds"]} == {None}
+        scores = result["teacher_scores"]
+        assert (scores["valid_bleu"], scores["test_bleu"]) == (metrics["valid/bleu"], metrics["test/bleu"])
+        assert scores["parameters"] == told["teacher"]["parameters"]
+    assert {result["teacher_scores"] for arm in (paper, control) for result in arm["seeds"]} == {None}
     table = Path(found["report"], "table.md").read_text()
     assert "| BERT teacher of | params | valid BLEU | test BLEU | chrF | sent./s |" in table
     assert f"{metrics['test/chrf']:.2f}" in table
@@ -185,7 +182,7 @@ def test_a_study_has_the_scores_of_its_teachers(study: Path, told: dict[str, Any
     path.rename(away := tmp_path / path.name)
     again = run("--finished")
     assert not path.exists()
-    assert again["scores"][1]["seeds"][0]["teacher"]["test_bleu"] is None
+    assert again["scores"][1]["seeds"][0]["teacher_scores"] is None
     away.rename(path)
 
 
