@@ -176,7 +176,7 @@ class KdConfig(Section):
 class StudentConfig(Section):
     """The distill stage: the student and its training."""
 
-    added_later = frozenset({"schedule", "subword_dropout"})
+    added_later = frozenset({"schedule", "start", "subword_dropout"})
     hashed_as = MappingProxyType({"peak_lr": ("lr", "noam_factor"), "warmup_steps": ("warmup", "warmup_steps")})
 
     encoder_layers: int = Field(6, ge=1, le=1000)
@@ -189,6 +189,9 @@ class StudentConfig(Section):
     """Size of the feed-forward layers' inner state."""
     heads: int = Field(8, ge=1, le=2**12)
     """Attention heads; they divide `width`."""
+    start: Location | None = None
+    """A finished student to go on from, of the same shape and vocabulary: its artifact (a directory or a URI) or its
+    model directory. Its weights are taken, and all else is new, the optimizer too. Null starts from new weights."""
     dropout: float = Field(0.3, ge=0, lt=1)
     """Dropout on residuals and embeddings."""
     attention_dropout: float = Field(0.3, ge=0, lt=1)

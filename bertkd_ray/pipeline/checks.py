@@ -18,6 +18,7 @@ from bertkd_ray.corpus.bert_tokenizer import load_bert_tokenizer
 from bertkd_ray.corpus.sources import read_sources
 from bertkd_ray.corpus.swapped_sides import repeated_text, swapped_names, swapped_splits
 from bertkd_ray.execution.ray import cluster_address
+from bertkd_ray.student.start import check_start
 from bertkd_ray.teacher.source import check_bert, resolve_model
 from bertkd_ray.tracking import check_tracking, default_uri
 
@@ -36,6 +37,10 @@ def check_config(config: Config) -> Iterator[str]:
     bert = check_bert(directory, weights=config.teacher.pretrained, **config.needs_of_bert())
     vocabulary = load_bert_tokenizer(directory).tokenizer.get_vocab_size()
     yield f"teacher    {config.teacher.model}: {bert['num_hidden_layers']} layers, {vocabulary:,} pieces"
+    for arm, of_arm in config.arm_configs().items():
+        check_start(of_arm.student)
+        if of_arm.student.start is not None:
+            yield f"start      {arm}: {redacted(of_arm.student.start)} has the student's shape"
     yield f"device     {_device(config)}"
     samples: dict[str, pa.Table] = {}
     for split in SPLITS:

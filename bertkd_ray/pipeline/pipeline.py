@@ -15,7 +15,7 @@ from bertkd_ray.config import Config
 from bertkd_ray.core.console import human_seconds, log
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.redaction import redacted
-from bertkd_ray.core.stages import STAGES, Stage, results_of
+from bertkd_ray.core.stages import DISTILL, STAGES, Stage, results_of
 from bertkd_ray.core.timeline import span
 from bertkd_ray.execution.stage import StageContext, ignore_rows, stage_module
 from bertkd_ray.pipeline.session import Session
@@ -25,6 +25,7 @@ from bertkd_ray.report.buckets import BucketTables, bucket_json
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import ArmResult
 from bertkd_ray.report.writing import PAGE, record_report, save_page, write_page, write_report
+from bertkd_ray.student.start import check_start, start_artifact
 from bertkd_ray.tracking.interface import Run, closing_run, failures_logged, now_ms
 
 StageStatus = Literal["done", "resumed", "cached"]
@@ -142,6 +143,8 @@ class Pipeline(ExitStack):
     def run(self) -> Outcome:
         """All stages for all arms, then scores, figures, tables and page, into the storage and to the tracker."""
         self.outcome.how_to_open = self.session.tracker.how_to_open  # opened first: one out of reach is found at once
+        for config in self._arms.values():
+            check_start(config.student)
         # What arms share is made when one needs it: a control that stands first is trained before the teacher.
         for stage, arm in sorted(results_of(self.config).values(), key=lambda result: not result[0].per_arm):
             self.make(stage.name, arm)
@@ -198,6 +201,8 @@ class Pipeline(ExitStack):
         unless = STAGES[name].unless
         if unless and (why := unless(self.config)):
             raise UserError(why)
+        if arm:
+            check_start(self._arms[arm].student)
         artifact = self._artifact_of(STAGES[name], arm, compute=True)
         assert artifact is not None
         return artifact
@@ -244,7 +249,9 @@ class Pipeline(ExitStack):
         started = time.perf_counter()
         status: StageStatus = "resumed" if pending.resumed else "done"
         log(f"{'resuming' if status == 'resumed' else 'starting'} {pending.directory}", stage=name)
-        run = stage_run(self.session.tracker, self.parent_run.run_id, name, pending, inputs.values())
+        start = start_artifact(config.student) if stage is DISTILL else None
+        read = [*inputs.values(), *([start] if start else [])]
+        run = stage_run(self.session.tracker, self.parent_run.run_id, name, pending, read)
         with closing_run(run):
             curves = tracked_curves(name, stage.steps(config), run) if stage.steps else nullcontext(ignore_rows)
             with curves as on_rows:

@@ -15,6 +15,7 @@ from bertkd_ray.core.stages import BY_ARTIFACT
 from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.execution.dead_letters import DEAD_LETTERS
 from bertkd_ray.execution.stage import StageContext
+from bertkd_ray.student.start import START, load_start, share_start, start_hash
 from bertkd_ray.training import saving
 from bertkd_ray.training.context import TrainContext, TrainJob
 
@@ -33,16 +34,19 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_m
 def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> PendingArtifact:
     """The student artifact of an arm.
 
-    With alpha 0 the soft labels are no input: changing the teacher does not train the control again.
+    With alpha 0 the soft labels are no input: changing the teacher does not train the control again. What it starts
+    from enters by its weights.
     """
     settings = {
-        "student": config.student.fingerprinted(exclude=frozenset({"seed"})),
+        "student": config.student.fingerprinted(exclude=frozenset({"seed", "start"})),
         "kd": config.kd.counting(),
         "seed": config.student_seed,
         "precision": config.precision,
     }
     kinds = dict.fromkeys(["corpus", *training_text(config.kd)])
-    return PendingArtifact.of(store, "student", settings, {kind: inputs[kind] for kind in kinds})
+    start = start_hash(config.student)
+    made_from = {kind: inputs[kind] for kind in kinds} | ({START: start} if start else {})
+    return PendingArtifact.of(store, "student", settings, made_from)
 
 
 def training_text(kd: KdConfig) -> list[str]:
@@ -52,7 +56,8 @@ def training_text(kd: KdConfig) -> list[str]:
 
 
 def make(pending: PendingArtifact, context: StageContext) -> Artifact:
-    """Makes the student artifact of an arm. Raises UserError for soft labels or translations of another corpus."""
+    """Makes the student artifact of an arm. Raises UserError for soft labels or translations of another corpus, and for
+    a start whose vocabulary is not the corpus'."""
     corpus = context.inputs["corpus"]
     inputs = {"corpus": corpus.directory}
     for kind in training_text(context.config.kd):
@@ -65,10 +70,16 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
                 f"run {BY_ARTIFACT[text.stage].name} again"
             )
         inputs[kind] = text.directory
+    info = {"vocabulary": corpus.info["vocabulary"]}
+    if context.config.student.start is not None:
+        start = share_start(context.config.student, pending, corpus)
+        inputs[START] = f"{pending.staging}/{START}"
+        if start is not None:
+            info[START] = start.fingerprint
     context.runtime.start()
     job = TrainJob(pending.store.uri, pending.directory, inputs, context.config)
     context.runtime.train(pending, _train, job, context.on_rows)
-    return saving.commit_trained(pending, {"vocabulary": corpus.info["vocabulary"]})
+    return saving.commit_trained(pending, info)
 
 
 def _train(job: TrainJob, context: TrainContext) -> None:
@@ -94,6 +105,8 @@ def _train(job: TrainJob, context: TrainContext) -> None:
         seed=config.student_seed,
         attention=resolve_attention("auto", device, training=True),
     )
+    if START in job.inputs:
+        load_start(model, store, job.inputs[START])
     torch.nn.Module.to(model, device)  # transformers' own `to` is untyped
     validation = Validation.of(corpus)
     task = StudentTask(model, student, config.kd, validation, precision)

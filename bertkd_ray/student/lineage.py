@@ -7,7 +7,7 @@ from bertkd_ray.artifacts.store import store_above
 from bertkd_ray.config import Config
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.stages import EVALUATE
-from bertkd_ray.student.distill import MODEL
+from bertkd_ray.training.saving import MODEL
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Lineage:
     @property
     def has_teacher(self) -> bool:
         """Whether the student learned from a teacher."""
-        return set(self.student.inputs) != {"corpus"}
+        return not self.student.inputs.keys() <= {"corpus", "start"}
 
 
 def student_at(location: str) -> Artifact:

@@ -76,4 +76,5 @@ def _settings(student: Artifact) -> dict[str, Any]:
     config = with_current_keys(student.config)
     losses = {f"kd.{key}": value for key, value in config["kd"].items()}
     training = {"seed": config["seed"], "precision": student.info.get("precision") or config["precision"]}
-    return {**config["student"], **losses, **training, "best step": int(student.metrics["best_step"])}
+    start = {"start": f"weights {student.inputs['start'][:16]}"} if "start" in student.inputs else {}
+    return {**config["student"], **start, **losses, **training, "best step": int(student.metrics["best_step"])}
