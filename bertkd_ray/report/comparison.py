@@ -5,6 +5,7 @@ seed: a two-tailed paired bootstrap over the sentences. Sentences are compared b
 are read; nothing is made.
 """
 
+import re
 import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.artifacts.artifact import Artifact, load_finished
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config, dotted, with_current_keys
 from bertkd_ray.config.sections import TranslateConfig
@@ -34,6 +35,8 @@ SENTENCES = 5
 SAMPLES: int = TranslateConfig.model_fields["bootstrap_samples"].default
 _SECTIONS = list(dict.fromkeys(section for stage in STAGES.values() for section in stage.sections))
 _HASH_DIGITS = 12
+# Of other URIs a host or a query names the server, which would be given the credentials of whoever compares.
+_NAMES_NO_SERVER = re.compile(r"(?!.*://).*|(file:///|(s3|gs|gcs)://)[^?]*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -173,8 +176,15 @@ def _find(name: str, finder: Callable[[], RunFinder], storage: str | None) -> tu
     run = finder().find(name)
     location = str(run.artifact)
     if storage is not None:
-        location = Store(storage).uri_of(location.rstrip("/").rpartition("/")[2])
-    artifact = artifact_at(location)
+        directory = location.partition("?")[0] if "://" in location else location
+        artifact = load_finished(Store(storage), directory.rstrip("/").rpartition("/")[2])
+    elif _NAMES_NO_SERVER.fullmatch(location):
+        artifact = artifact_at(location)
+    else:
+        raise UserError(
+            f"{run.name}: its artifact is said to be {redacted(location)}, and a tracking store does not choose which "
+            "server is spoken to; give its storage with --storage URI"
+        )
     if artifact is None:
         raise UserError(
             f"{run.name}: its artifact {redacted(location)} is not there, or not finished; say where with --storage DIR"
@@ -185,7 +195,7 @@ def _find(name: str, finder: Callable[[], RunFinder], storage: str | None) -> tu
 def _open(label: str, artifact: Artifact, name: str, run_id: str) -> ComparedStudent:
     if artifact.stage == TRANSLATE.artifact:
         directory = f"{DISTILL.artifact}-{artifact.inputs['student']}"
-        student = artifact_at(artifact.store.uri_of(directory))
+        student = load_finished(artifact.store, directory)
         if student is None:
             raise UserError(f"{artifact.display_uri}: its student {directory} is not beside it; copy it there")
         return ComparedStudent(label, name, run_id, lineage_of(student), artifact)

@@ -10,6 +10,7 @@ import pytest
 import sacrebleu
 
 from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.artifacts.store import Store
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.report.comparison import StudentComparison, compare_students, open_students
 from bertkd_ray.tracking import default_uri, open_tracker
@@ -248,6 +249,38 @@ def test_runs_are_found_by_name_and_their_artifacts_where_they_are_now(
     )
     students = open_students(["demo/control", "demo/moved"], tracking=uri, storage=control.store.uri)
     assert [side.translation.uri for side in students] == [control.uri, distilled.uri]
+
+
+@pytest.mark.parametrize(
+    "above",
+    [
+        "s3://bucket/store/{}?scheme=http&endpoint_override=127.0.0.1:9",
+        "s3://bucket/store/{}?region=elsewhere",
+        "abfss://container@127.0.0.1:9/store/{}",
+        "hdfs://127.0.0.1:9/store/{}",
+        "fsspec+http://127.0.0.1:9/store/{}",
+    ],
+)
+def test_a_run_does_not_choose_the_server(
+    tmp_path: Path, control: Artifact, distilled: Artifact, above: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, named = default_uri(str(tmp_path)), above.format(distilled.directory)
+    tags = {"bertkd.kind": "arm", "bertkd.artifact": named}
+    open_tracker(uri, "demo").run("demo/other", key="other", tags=tags)
+    opened: list[str] = []
+    open_store = Store.__init__
+
+    def opening(store: Store, storage: str) -> None:
+        opened.append(storage)
+        open_store(store, storage)
+
+    monkeypatch.setattr(Store, "__init__", opening)
+    said = refusal("demo/other", distilled.uri, tracking=uri)
+    assert said.startswith("demo/other: its artifact is said to be ")
+    assert said.endswith("which server is spoken to; give its storage with --storage URI")
+    assert not [storage for storage in opened if "://" in storage]
+    first, _ = open_students(["demo/other", control.uri], tracking=uri, storage=distilled.store.uri)
+    assert first.translation.uri == distilled.uri
 
 
 def test_paths_need_no_mlflow(control: Artifact, distilled: Artifact, tmp_path: Path) -> None:
