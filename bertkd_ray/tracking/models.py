@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bertkd_ray.tracking.interface import StudentModel
-from bertkd_ray.tracking.store import unless_made_meanwhile
+from bertkd_ray.tracking.store import artifact_repository, require_own_location, unless_made_meanwhile
 
 STUDENT_TAG = "bertkd.student"
 CHAMPION = "champion"
@@ -35,7 +35,7 @@ _NOT_IN_NAMES = re.compile("[/:.%\"']")
 _SERVED = Path(__file__).with_name("served.py")
 
 
-def logged_model(client: Any, experiment_id: str, run_id: str, student: StudentModel) -> str:
+def logged_model(client: Any, uri: str, experiment_id: str, run_id: str, student: StudentModel) -> str:
     """The URI (`models:/m-…`) of the student's model in an experiment, logged now unless an earlier run has done so.
 
     In both cases the run has it as an output.
@@ -45,14 +45,14 @@ def logged_model(client: Any, experiment_id: str, run_id: str, student: StudentM
     earlier = client.search_logged_models([experiment_id], f"tags.`{STUDENT_TAG}` = '{student.fingerprint}'")
     # One whose files were not all copied is not READY.
     whole = (str(model.model_id) for model in earlier if model.status == LoggedModelStatus.READY)
-    model_id = next(whole, None) or _log(client, experiment_id, run_id, student)
+    model_id = next(whole, None) or _log(client, uri, experiment_id, run_id, student)
     outputs = client.get_run(run_id).outputs
     if model_id not in {output.model_id for output in (outputs.model_outputs if outputs else [])}:
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
     return f"models:/{model_id}"
 
 
-def _log(client: Any, experiment_id: str, run_id: str, student: StudentModel) -> str:
+def _log(client: Any, uri: str, experiment_id: str, run_id: str, student: StudentModel) -> str:
     from mlflow.entities import LoggedModelStatus
     from mlflow.models import Model
 
@@ -63,11 +63,12 @@ def _log(client: Any, experiment_id: str, run_id: str, student: StudentModel) ->
         tags={STUDENT_TAG: student.fingerprint, **student.tags},
         model_type="translation",
     )
+    require_own_location(uri, f"model {model.model_id}", model.artifact_location)
     card = Model(artifact_path=model.artifact_location, run_id=run_id, model_id=model.model_id)
     with tempfile.TemporaryDirectory(prefix="model-") as scratch:
         directory = Path(scratch) / "model"
         _save(directory, student, card, Path(scratch))
-        client.log_model_artifacts(model.model_id, str(directory))
+        artifact_repository(uri, model.artifact_location).log_artifacts(str(directory))
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     return str(model.model_id)
 

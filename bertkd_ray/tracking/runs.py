@@ -12,8 +12,10 @@ import os
 import re
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
@@ -24,7 +26,13 @@ from bertkd_ray.core.errors import one_line
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.tracking import models
 from bertkd_ray.tracking.interface import InputArtifact, MetricRow, Run, RunStatus, RunValues, StudentModel, Tracker
-from bertkd_ray.tracking.store import is_beside, short_timeouts, store_errors
+from bertkd_ray.tracking.store import (
+    artifact_repository,
+    is_own_location,
+    require_own_location,
+    short_timeouts,
+    store_errors,
+)
 
 KEY_TAG = "bertkd.key"
 LOGGED_STEP_TAG = "bertkd.logged_step."
@@ -52,6 +60,8 @@ class MlflowRun(Run):
         super().__init__(run_id)
         self._client, self._uri, self._is_new = client, uri, is_new
         run = client.get_run(run_id)
+        self._location: str = run.info.artifact_uri
+        require_own_location(uri, f"run {run_id}", self._location)
         self._experiment_id: str = run.info.experiment_id
         self._params: dict[str, str] = dict(run.data.params)
         self._tags: dict[str, str] = dict(run.data.tags)
@@ -149,11 +159,19 @@ class MlflowRun(Run):
             self._last_step_of_key[key] = max((metric.step for metric in history), default=-1)
         return self._last_step_of_key[key]
 
+    @cached_property
+    def _artifacts(self) -> Any:
+        return artifact_repository(self._uri, self._location)
+
     def log_artifact(self, path: str | Path, directory: str = "") -> None:
-        self._client.log_artifact(self.run_id, str(path), directory or None)
+        self._artifacts.log_artifact(str(path), directory or None)
 
     def log_text(self, text: str, file: str) -> None:
-        self._client.log_text(self.run_id, text, file)
+        directory, _, name = file.rpartition("/")
+        with tempfile.TemporaryDirectory(prefix="text-") as scratch:
+            path = Path(scratch) / name
+            path.write_text(text, encoding="utf-8")
+            self.log_artifact(path, directory)
 
     def log_table(self, rows: Sequence[Mapping[str, Any]], file: str) -> None:
         # MlflowClient.log_table appends to a table that exists, which would double the rows of a resumed run.
@@ -188,7 +206,7 @@ class MlflowRun(Run):
             self._client.log_inputs(self.run_id, datasets)
 
     def log_model(self, student: StudentModel, *, register: str | None = None) -> str | None:
-        uri = models.logged_model(self._client, self._experiment_id, self.run_id, student)
+        uri = models.logged_model(self._client, self._uri, self._experiment_id, self.run_id, student)
         if register is not None:
             log(models.register(self._client, register, uri, self.run_id, student), stage="register")
         return uri
@@ -231,7 +249,7 @@ class MlflowTracker(Tracker):
         query = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in identity.items())
         with store_errors(self._uri), short_timeouts():
             runs = self._client.search_runs([self._experiment_id], query, order_by=["attributes.start_time ASC"])
-            earlier = [run for run in runs if is_beside(self._uri, run.info.artifact_uri)]
+            earlier = [run for run in runs if is_own_location(self._uri, run.info.artifact_uri)]
             if earlier:
                 run_id = earlier[0].info.run_id
                 self._client.update_run(run_id, status="RUNNING", name=name)

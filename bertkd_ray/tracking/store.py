@@ -16,6 +16,10 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.redaction import redacted
 
 _OPEN_TIMEOUT_S = 10
+# `runs:` and `models:` lead to wherever the server says next.
+_LOCAL_SCHEMES = ("", "file", "runs", "models")
+# MLflow's client speaks to the host of such a location, with what credentials it has.
+_SCHEMES_WITH_A_HOST = ("ftp", "sftp", "hdfs", "viewfs", "r2", "b2", "abfss")
 
 
 def connect(uri: str) -> Any:
@@ -79,22 +83,53 @@ def existing_experiment(client: Any, uri: str, experiment: str) -> Any:
             f"tracking.uri: experiment {experiment!r} of {uri} is deleted; "
             f"`mlflow experiments restore -x {existing.experiment_id}` or choose another name"
         )
-    if not is_beside(uri, existing.artifact_location):
+    what = f"experiment {experiment!r}"
+    if sqlite_file(uri) is not None and not is_own_location(uri, existing.artifact_location):
         raise UserError(
-            f"tracking.uri: experiment {experiment!r} of {uri} keeps its artifacts in {existing.artifact_location}, "
+            f"tracking.uri: {what} of {uri} keeps its artifacts in {existing.artifact_location}, "
             "not beside that file, which was perhaps moved or copied; set tracking.experiment to a new name"
         )
+    require_own_location(uri, what, existing.artifact_location)
     return existing
 
 
-def is_beside(uri: str, location: str) -> bool:
-    """Whether artifacts lie below the directory of an SQLite file; always for other stores, which know their place."""
+def is_own_location(uri: str, location: str) -> bool:
+    """Whether a store may have artifacts written there: below the directory of an SQLite file; for a tracking server
+    through itself, or to a bucket, but neither on this machine nor to another host. A database knows its place.
+    """
     from mlflow.utils.file_utils import local_file_uri_to_path
+    from mlflow.utils.uri import get_uri_scheme
 
-    file = sqlite_file(uri)
-    is_path = urlsplit(location).scheme in ("", "file")
-    directory = Path(local_file_uri_to_path(location)).resolve()
-    return file is None or (is_path and directory.is_relative_to(file.parent.resolve()))
+    file, server, parts, scheme = sqlite_file(uri), urlsplit(uri), urlsplit(location), get_uri_scheme(location)
+    if file is not None:
+        directory = Path(local_file_uri_to_path(location)).resolve()
+        return scheme in ("", "file") and directory.is_relative_to(file.parent.resolve())
+    if server.scheme not in ("http", "https"):
+        return True
+    if scheme in ("http", "https", "mlflow-artifacts"):
+        return (parts.netloc or server.netloc).rpartition("@")[2] == server.netloc.rpartition("@")[2]
+    return scheme not in (*_LOCAL_SCHEMES, *_SCHEMES_WITH_A_HOST)
+
+
+def require_own_location(uri: str, what: str, location: str) -> None:
+    """Raises UserError for artifacts of an experiment, run or model in a place that the store may not choose."""
+    if not is_own_location(uri, location):
+        raise UserError(
+            f"tracking.uri: {what} of {uri} keeps its artifacts in {location}, and a store does not choose where this "
+            "machine writes; start the server with --serve-artifacts, or with a bucket as --default-artifact-root, and "
+            "set tracking.experiment to a new name"
+        )
+
+
+def artifact_repository(uri: str, location: str) -> Any:
+    """MLflow's repository for a location that `require_own_location` has let pass.
+
+    The client's own calls ask the store for the location each time, which may say another one then.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri
+
+    return get_artifact_repository(add_databricks_profile_info_to_artifact_uri(location, uri), tracking_uri=uri)
 
 
 def sqlite_file(uri: str) -> Path | None:

@@ -13,14 +13,16 @@ from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.tracking import check_tracking, default_uri, open_tracker
-from bertkd_ray.tracking.interface import InputArtifact, Run, Tracker
+from bertkd_ray.tracking import check_tracking, default_uri, models, open_tracker
+from bertkd_ray.tracking.interface import InputArtifact, Run, StudentModel, Tracker
 from bertkd_ray.tracking.runs import CHANGED_TAG, KEY_TAG, LOGGED_STEP_TAG, MlflowRun, MlflowTracker
+from bertkd_ray.tracking.store import is_own_location
 from tests.helpers.services import environment, free_port, mlflow_server
 
 
@@ -286,6 +288,75 @@ def test_artifacts_are_written_beside_the_database_alone(tmp_path: Path) -> None
     notes = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("note.txt"))
     assert [note.partition("/")[0] for note in notes] == ["new", "old"]
     assert MlflowClient(uri).get_run(run.run_id).info.run_id == run.run_id
+
+
+@pytest.mark.parametrize(
+    ("location", "is_own"),
+    [
+        ("mlflow-artifacts:/1/a/artifacts", True),
+        ("mlflow-artifacts://server:5000/1", True),
+        ("http://server:5000/api/2.0/mlflow-artifacts/artifacts/1", True),
+        ("s3://bucket/mlflow", True),
+        ("gs://bucket/mlflow", True),
+        ("wasbs://container@account.blob.core.windows.net/mlflow", True),
+        ("/home/ada/artifacts", False),
+        ("./mlruns/1", False),
+        ("file:///home/ada/artifacts", False),
+        ("FILE:/home/ada/artifacts", False),
+        ("runs:/a/b", False),
+        ("models:/a/1", False),
+        ("mlflow-artifacts://other:5000/1", False),
+        ("http://other/1", False),
+        ("r2://bucket@other/1", False),
+        ("hdfs://other:8020/1", False),
+    ],
+)
+def test_a_tracking_server_chooses_no_place_of_this_machine_and_no_other_host(location: str, is_own: bool) -> None:
+    assert is_own_location("http://user:pa55@server:5000", location) == is_own
+    assert is_own_location("postgresql://user:pa55@server:5000/mlflow", location)
+
+
+class Answering:
+    """A tracking server's client that says where artifacts are: of its experiment, then of its run and model."""
+
+    def __init__(self, experiment: Path | None, later: Path) -> None:
+        kept = f"file://{experiment}" if experiment else "mlflow-artifacts:/1"
+        self.experiment = SimpleNamespace(artifact_location=kept, lifecycle_stage="active", experiment_id="1")
+        info = SimpleNamespace(run_id="r1", experiment_id="1", artifact_uri=f"file://{later}")
+        self.run = SimpleNamespace(info=info, data=SimpleNamespace(params={}, tags={}))
+        self.model = SimpleNamespace(model_id="m1", artifact_location=f"file://{later}")
+
+    def __getattr__(self, name: str) -> Any:
+        found = {"get_experiment_by_name": self.experiment, "search_runs": [], "search_logged_models": []}
+        return lambda *_, **__: found.get(name, self.model if "model" in name else self.run)
+
+
+def test_nothing_is_written_where_a_tracking_server_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri, victim = "http://server:5000", tmp_path / "victim"
+    victim.mkdir()
+    (victim / "table.md").write_text("mine")
+    monkeypatch.setattr("bertkd_ray.tracking.store.connect", lambda _: Answering(victim, victim))
+    said = f"experiment 'shared' of {uri} keeps its artifacts in file://{victim}, .* --serve-artifacts, or"
+    for opening in (open_tracker, check_tracking):
+        with pytest.raises(UserError, match=said):
+            opening(uri, "shared")
+    monkeypatch.setattr("bertkd_ray.tracking.store.connect", lambda _: Answering(None, victim))
+    with pytest.raises(UserError, match=f"^tracking.uri: run r1 of {uri} keeps its artifacts in file://{victim}, "):
+        open_tracker(uri, "shared").run("run", key="run:1")
+    student = StudentModel("kd", "f00", Path, "", {}, [], {}, {})
+    with pytest.raises(UserError, match=f"^tracking.uri: model m1 of {uri} keeps its artifacts in file://{victim}, "):
+        models.logged_model(Answering(None, victim), uri, "1", "r1", student)
+    assert {path.name: path.read_text() for path in victim.iterdir()} == {"table.md": "mine"}
+
+
+def test_a_run_writes_where_it_was_first_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = open_tracker(default_uri(str(tmp_path)), "small").run("run", key="run:1")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        database.execute("update runs set artifact_uri = ?", (f"file://{tmp_path}/elsewhere",))
+    run.log_text("Grüße", "notes/note.txt")
+    (note,) = tmp_path.rglob("note.txt")
+    assert note.is_relative_to(tmp_path / "mlruns")
+    assert (note.parent.name, note.read_bytes()) == ("notes", "Grüße".encode())
 
 
 @pytest.mark.parametrize(
