@@ -16,6 +16,7 @@ has been compared with the champion, `bertkd.compared_with`: the champion's vers
 import importlib.metadata
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,8 @@ def _save(directory: Path, student: StudentModel, card: Any, scratch: Path) -> N
 def register(client: Any, name: str, uri: str, run_id: str, student: StudentModel) -> str:
     """Makes a logged model a version of the registered model `name`, once; what came of it, in one line.
 
-    The champion moves to a version with a higher valid BLEU when that one is new, or where there is no champion; so an
-    alias that was moved by hand stays.
+    The champion moves to a version with a higher valid BLEU when that one is new, so an alias that was moved by hand
+    stays. Where there is no champion, it is the best of all versions of the student's corpus.
     """
     if not client.search_registered_models(f"name = '{name}'"):
         with unless_made_meanwhile():
@@ -109,7 +110,7 @@ def register(client: Any, name: str, uri: str, run_id: str, student: StudentMode
     aliases = client.get_registered_model(name).aliases
     versions = {int(version.version): version for version in client.search_model_versions(f"name = '{name}'")}
     version = next((n for n, of in versions.items() if of.tags.get(STUDENT_TAG) == student.fingerprint), None)
-    champion = int(aliases[CHAMPION]) if CHAMPION in aliases else None
+    champion = next((n for n in versions if str(n) == str(aliases.get(CHAMPION))), None)
     is_new = version is None
     if version is None:
         # By its place: an SQL store looks a `models:/` URI up in the process's global store, which may be another one.
@@ -124,11 +125,29 @@ def register(client: Any, name: str, uri: str, run_id: str, student: StudentMode
         return f"{message}, its {CHAMPION}"
     if champion is not None and COMPARED_TAG in versions[version].tags:
         return f"{message}; its {CHAMPION} is version {champion}"
+    best = _best(student, version, versions) if champion is None else version
     beaten, why = _compare(student, champion, versions[champion].tags if champion is not None else {})
-    if beaten:
-        client.set_registered_model_alias(name, CHAMPION, str(version))
+    if best != version:
+        score = float(versions[best].tags[SCORE_TAG + DECIDES])
+        champion, beaten = best, False
+        why = f"its {CHAMPION} is version {best} from now on: valid BLEU {score:.2f}, the highest that is left"
+    if beaten or best != version:
+        client.set_registered_model_alias(name, CHAMPION, str(best))
     client.set_model_version_tag(name, str(version), COMPARED_TAG, str(champion or "none"))
     return f"{message}{' and' if beaten else ';'} {why}"
+
+
+def _best(student: StudentModel, version: int, versions: Mapping[int, Any]) -> int:
+    """The version of the student's corpus with the highest valid BLEU; of equal ones the student's own, or the first.
+
+    versions: MLflow's, by number, of which only those count that say corpus and BLEU.
+    """
+    bleu = {
+        number: float(of.tags[SCORE_TAG + DECIDES])
+        for number, of in versions.items()
+        if of.tags.get(CORPUS_TAG) == student.tags[CORPUS_TAG] and SCORE_TAG + DECIDES in of.tags
+    }
+    return max(bleu, key=lambda number: (bleu[number], number == version, -number), default=version)
 
 
 def _compare(student: StudentModel, champion: int | None, of_champion: dict[str, str]) -> tuple[bool, str]:

@@ -138,3 +138,25 @@ def test_without_a_champion_the_next_student_is_one(client: Any, name: str, regi
     client.delete_registered_model_alias(name, "champion")
     assert "its first champion" in registered("f1", 20.0)
     assert champion(client, name) == 1
+
+
+def test_after_the_champion_is_deleted_the_best_version_that_is_left_is_champion(
+    client: Any, name: str, registered: Register
+) -> None:
+    registered("f1", 5.0)
+    registered("f2", 21.0)
+    registered("f3", 20.0)
+    registered("f4", 60.0, corpus="c2")
+    client.set_registered_model_alias(name, "champion", "1")
+    client.delete_model_version(name, "1")
+    assert champion(client, name) is None
+    said = registered("f1", 5.0)
+    assert said == (
+        f"control: registered as version 5 of {name}; its champion is version 2 from now on: valid BLEU 21.00, the "
+        "highest that is left"
+    )
+    assert champion(client, name) == 2
+    client.delete_model_version(name, "2")
+    said = registered("f3", 20.0)
+    assert said == f"control: is version 3 of {name} and its first champion, valid BLEU 20.00"
+    assert champion(client, name) == 3
