@@ -19,6 +19,7 @@ from bertkd_ray.config import load_config
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus import prepare
 from bertkd_ray.corpus.bert_tokenizer import load_bert_tokenizer, tokenizer_hash
+from bertkd_ray.corpus.inspect import corpus_figures
 from bertkd_ray.corpus.moses import unescape_moses
 from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.corpus.sampling import shape_of_text
@@ -35,6 +36,8 @@ from bertkd_ray.corpus.tokenizer import (
     types_by_count,
 )
 from bertkd_ray.corpus.trimming import surface_of, trimmed
+from bertkd_ray.report.contents import types_rows
+from bertkd_ray.report.corpus import corpus_text
 from tests.corpus.berts import (
     HAND_VOCABULARY,
     bert_of,
@@ -260,6 +263,13 @@ def test_prepare_counts_the_tokens_of_its_text(project: Project, tmp_path: Path)
     assert corpus.info["types"] == types_by_count(table["token"], np.array(table["count"]))
     assert corpus.info["untrimmed"] == {"vocabulary": full.info["vocabulary"], "types": full.info["types"]}
     assert "untrimmed" not in full.info
+    assert [(row.label, row.cells[0]) for row in types_rows(corpus)] == [
+        ("Types", str(corpus.info["types"]["0"])),
+        ("Before trimming", str(full.info["types"]["0"])),
+    ]
+    lines = corpus_text(corpus_figures(corpus, seed=1)).splitlines()
+    assert lines[1] == f"vocabulary  {len(table['token'])} tokens, trimmed from {full.info['vocabulary']}"
+    assert [line.split()[0] for line in lines[4:8]] == ["types", "─" * 29, "vocabulary", "before"]
 
 
 def test_other_chunks_give_the_same_tokenizer(project: Project, tmp_path: Path) -> None:
