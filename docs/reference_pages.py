@@ -382,6 +382,7 @@ KINDS: dict[str, tuple[ArtifactFile, ...]] = {
         DEAD_LETTERS,
     ),
     "decodedlabels": (SHARDS, DEAD_LETTERS),
+    "monolingual": (SHARDS, DEAD_LETTERS),
     "student": (
         ArtifactFile("model/", "student.distill:MODEL"),
         ArtifactFile("history.json", "student.distill:HISTORY"),

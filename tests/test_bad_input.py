@@ -119,6 +119,19 @@ VALUES = {
         "{yaml}: kd.sequence: instead needs a teacher that can translate, and one that sees both sides cannot; set "
         "teacher.direction=left_to_right, or kd.sequence=none"
     ),
+    "corpus.monolingual={src: more.de}": (
+        "{yaml}: corpus.monolingual: needs a teacher that can translate it, and one that sees both sides cannot; set "
+        "teacher.direction=left_to_right, or kd.monolingual_weight=0"
+    ),
+    "corpus.monolingual={src: more.de, tgt: more.en}": "{yaml}: unknown key corpus.monolingual.tgt",
+    "corpus.monolingual={src: more.de, tsv: more.tsv}": (
+        "{yaml}: corpus.monolingual: give one of src, tsv, jsonl, parquet and dataset"
+    ),
+    "corpus.monolingual={src: more.de, src_column: 1}": (
+        "{yaml}: corpus.monolingual: src_column has no meaning for text; remove it"
+    ),
+    "corpus.monolingual=[]": "{yaml}: corpus: corpus.monolingual is an empty list; name a source, or remove it",
+    "kd.monolingual_weight=-1": ("{yaml}: kd.monolingual_weight: Input should be greater than or equal to 0 (got -1)"),
     "kd.sequence=all": "{yaml}: kd.sequence: Input should be 'none', 'instead' or 'beside' (got 'all')",
     "arms.b={kd.sequence: beside}": (
         "arms.b: kd.sequence: beside needs a teacher that can translate, and one that sees both sides cannot; set "

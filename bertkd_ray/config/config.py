@@ -63,10 +63,10 @@ class Config(Section):
     preemption_grace: float = Field(30.0, ge=0, le=10**6)
     """Seconds that a train worker has for a checkpoint after SIGTERM, and others after a node's announced end."""
     max_rejects: float = Field(0.001, ge=0, lt=1)
-    """Share of a stage's pairs that extract, decode, label, translate and evaluate may leave out because computing them
-    raises or kills its process, before the stage fails. They stand in the artifact's table of dead letters. The
-    distilled arms train on the pairs that are left, the control on the whole corpus: with dead letters, their batches
-    differ."""
+    """Share of a stage's pairs that extract, decode, label, augment, translate and evaluate may leave out because
+    computing them raises or kills its process, before the stage fails. They stand in the artifact's table of dead
+    letters. The distilled arms train on the pairs that are left, the control on the whole corpus: with dead letters,
+    their batches differ."""
     checkpoint_every: int = Field(200, ge=1, le=10**9)
     """Steps between checkpoints; at most so much work is repeated after a failure."""
     log_every: int = Field(10, ge=1, le=10**9)
@@ -113,6 +113,11 @@ class Config(Section):
                 f"kd.sequence: {self.kd.sequence} needs a teacher that can translate, and one that sees both sides "
                 "cannot; set teacher.direction=left_to_right, or kd.sequence=none"
             )
+        if self.uses_monolingual and self.teacher.direction == "both":
+            raise ValueError(
+                "corpus.monolingual: needs a teacher that can translate it, and one that sees both sides cannot; set "
+                "teacher.direction=left_to_right, or kd.monolingual_weight=0"
+            )
         if not self.arms:
             raise ValueError("arms is empty; name at least one student")
         return self
@@ -151,6 +156,30 @@ class Config(Section):
     def extract_passes(self) -> int:
         """Times that extract sees each pair at most: as configured, once from left to right."""
         return self.extract.passes if self.teacher.direction == "both" else 1
+
+    @property
+    def no_translations(self) -> str:
+        """Why the teacher translates nothing, as a message; empty where it can."""
+        if self.teacher.direction == "left_to_right":
+            return ""
+        return "teacher.direction: a bidirectional teacher cannot translate; set teacher.direction=left_to_right"
+
+    @property
+    def no_augmentation(self) -> str:
+        """Why there is no monolingual text for the teacher to translate, likewise."""
+        nothing = "" if self.corpus.monolingual else "corpus.monolingual: no text is named; name its files"
+        return nothing or self.no_translations
+
+    @property
+    def no_evaluation(self) -> str:
+        """Why the teacher has no scores, likewise."""
+        left_out = "" if self.translate.teacher else "translate.teacher: false leaves the teacher out; set it to true"
+        return self.no_translations or left_out
+
+    @property
+    def uses_monolingual(self) -> bool:
+        """Whether the student trains on monolingual text that the teacher has translated."""
+        return self.corpus.monolingual is not None and self.kd.has_teacher and self.kd.monolingual_weight > 0
 
     @property
     def student_seed(self) -> int:

@@ -1,6 +1,6 @@
 """The configuration of prepare: where the text comes from, what is dropped of it, how it becomes token ids."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
@@ -8,6 +8,7 @@ from bertkd_ray.config.languages import DOTTED_I, is_language_code, language_cod
 from bertkd_ray.config.section import ONE_OR_MANY, Location, Section
 
 SPLITS = ("train", "valid", "test")
+Files = TypeVar("Files", "SplitFiles", "MonolingualFiles")
 _ONE_KEY_FORMS = ("tsv", "jsonl", "parquet", "dataset", "held_out")
 
 
@@ -54,18 +55,7 @@ class SplitFiles(Section):
         alone = [key for key in _ONE_KEY_FORMS if getattr(self, key) is not None]
         if len(alone) > 1 or pair != (0 if alone else 2):
             raise ValueError("give both src and tgt, or one of tsv, jsonl, parquet, dataset and held_out alone")
-        for key in ("subset", "split", "revision"):
-            if getattr(self, key) is not None and self.dataset is None:
-                raise ValueError(f"{key} belongs to dataset; remove it, or name a dataset")
-        for key in ("src_column", "tgt_column"):
-            if (column := getattr(self, key)) is None:
-                continue
-            if self.form in ("text", "held_out"):
-                raise ValueError(f"{key} has no meaning for {self.form}; remove it")
-            if self.form == "tsv" and not (isinstance(column, int) and column >= 0):
-                raise ValueError(f"{key}: the columns of a TSV are counted from 0, got {column!r}")
-            if self.form != "tsv" and not isinstance(column, str):
-                raise ValueError(f"{key}: the columns of {self.form} have names, got {column!r}")
+        _check_keys(self, ("src_column", "tgt_column"))
         if len(both := {*self.columns("src", "tgt")}) == 1:
             raise ValueError(f"src_column and tgt_column are the same, {both.pop()!r}; name both sides")
         return self
@@ -83,6 +73,74 @@ class SplitFiles(Section):
         }
         src, tgt = defaults.get(self.form, ("src", "tgt"))
         return src if self.src_column is None else self.src_column, tgt if self.tgt_column is None else self.tgt_column
+
+
+class MonolingualFiles(Section):
+    """One source of text in the source language, without translations, in one of the forms."""
+
+    src: Location | None = None
+    """Text, one sentence a line, as that of a split."""
+    tsv: Location | None = None
+    """Instead: one tab-separated file without a header, perhaps packed."""
+    jsonl: Location | None = None
+    """Instead: one file with a JSON object a line, perhaps packed."""
+    parquet: Location | None = None
+    """Instead: a Parquet file, a directory of them, or a pattern."""
+    dataset: Location | None = None
+    """Instead: a Hugging Face `datasets` name or a local dataset directory."""
+    subset: str | None = None
+    """Configuration of the dataset."""
+    split: str | None = None
+    """Split of the dataset; null is `train`."""
+    revision: str | None = None
+    """Branch, tag or commit of the dataset on the hub; null is its main branch."""
+    src_column: int | str | None = None
+    """Column of the text, as that of the source text of a split."""
+
+    @property
+    def form(self) -> str:
+        """What the source is: a value of `corpus.source`."""
+        key = next((key for key in _ONE_KEY_FORMS[:-1] if getattr(self, key) is not None), "text")
+        return "datasets" if key == "dataset" else key
+
+    @property
+    def tgt(self) -> str | None:
+        """The text itself: it is read as pairs of a sentence with itself."""
+        return self.src
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if sum(getattr(self, key) is not None for key in ("src", *_ONE_KEY_FORMS[:-1])) != 1:
+            raise ValueError("give one of src, tsv, jsonl, parquet and dataset")
+        _check_keys(self, ("src_column",))
+        return self
+
+    def paths(self) -> list[tuple[str, str]]:
+        """The files that are given, by their key; a dataset is no file."""
+        keys = ("src", "tsv", "jsonl", "parquet")
+        return [(key, path) for key in keys if (path := getattr(self, key)) is not None]
+
+    def columns(self, src_lang: str, tgt_lang: str) -> tuple[int | str, int | str]:
+        """The column of the text twice, by its default where none is given."""
+        defaults: dict[str, int | str] = {"tsv": 0, "datasets": f"translation.{src_lang}"}
+        column = defaults.get(self.form, "src") if self.src_column is None else self.src_column
+        return column, column
+
+
+def _check_keys(files: SplitFiles | MonolingualFiles, columns: tuple[str, ...]) -> None:
+    """Raises ValueError for keys that do not belong to the form of a source; columns: the keys of those."""
+    for key in ("subset", "split", "revision"):
+        if getattr(files, key) is not None and files.dataset is None:
+            raise ValueError(f"{key} belongs to dataset; remove it, or name a dataset")
+    for key in columns:
+        if (column := getattr(files, key)) is None:
+            continue
+        if files.form in ("text", "held_out"):
+            raise ValueError(f"{key} has no meaning for {files.form}; remove it")
+        if files.form == "tsv" and not (isinstance(column, int) and column >= 0):
+            raise ValueError(f"{key}: the columns of a TSV are counted from 0, got {column!r}")
+        if files.form != "tsv" and not isinstance(column, str):
+            raise ValueError(f"{key}: the columns of {files.form} have names, got {column!r}")
 
 
 class CleanConfig(Section):
@@ -111,7 +169,7 @@ class CleanConfig(Section):
         return self
 
 
-def _listed(sources: SplitFiles | list[SplitFiles] | None) -> list[SplitFiles]:
+def _listed(sources: Files | list[Files] | None) -> list[Files]:
     return sources if isinstance(sources, list) else [] if sources is None else [sources]
 
 
@@ -124,7 +182,7 @@ def _language(code: str) -> str:
 class CorpusConfig(Section):
     """The prepare stage: which text, and how it becomes token ids."""
 
-    added_later = frozenset({"max_vocabulary"})
+    added_later = frozenset({"max_vocabulary", "monolingual"})
 
     text: Literal["raw", "moses", "paper"] = "raw"
     """`moses`: the text is Moses-tokenised; its escapes are undone, and it is detokenised for scoring. `paper`, with
@@ -149,6 +207,15 @@ class CorpusConfig(Section):
     """Pairs for early stopping and the choice of the checkpoint."""
     test: SplitFiles | None = None
     """Pairs that are only ever scored."""
+    monolingual: (
+        Annotated[
+            Annotated[MonolingualFiles, Tag(ONE_OR_MANY[0])] | Annotated[list[MonolingualFiles], Tag(ONE_OR_MANY[1])],
+            Discriminator(lambda value: ONE_OR_MANY[isinstance(value, list | tuple)]),
+        ]
+        | None
+    ) = None
+    """Text in the source language without translations, one source or a list of them, in any of the forms: the teacher
+    translates it, and the arms that learn from the teacher train on these pairs too (`kd.monolingual_weight`)."""
     archive: Location | None = None
     """Instead of the splits: IWSLT14's `de-en.tgz` or its unpacked directory, a path or an `https://` address."""
     archive_sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
@@ -205,6 +272,8 @@ class CorpusConfig(Section):
 
     @model_validator(mode="after")
     def _splits_fit_source(self) -> Self:
+        if self.monolingual == []:
+            raise ValueError("corpus.monolingual is an empty list; name a source, or remove it")
         given = {split: getattr(self, split) for split in SPLITS}
         if self.source in ("demo", "iwslt14"):
             if any(value is not None for value in given.values()):
@@ -239,11 +308,14 @@ class CorpusConfig(Section):
 
     def sources(self, split: str) -> list[SplitFiles]:
         """The sources of a split with their whole paths; none for a corpus of its own and for a held-out split."""
-        return [
-            files.model_copy(update={key: self.whole(path) for key, path in files.paths()})
-            for files in _listed(getattr(self, split))
-            if files.form != "held_out"
-        ]
+        return [self._whole(files) for files in _listed(getattr(self, split)) if files.form != "held_out"]
+
+    def monolingual_sources(self) -> list[MonolingualFiles]:
+        """The sources of monolingual text with their whole paths."""
+        return [self._whole(files) for files in _listed(self.monolingual)]
+
+    def _whole(self, files: Files) -> Files:
+        return files.model_copy(update={key: self.whole(path) for key, path in files.paths()})
 
     def held_out(self) -> dict[str, float]:
         """The splits that are held out of train, with their shares."""

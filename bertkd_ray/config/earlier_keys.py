@@ -9,6 +9,7 @@ from bertkd_ray.config.sections import WARMUP_SHARE, StudentConfig, TeacherConfi
 _RENAMED = {
     "teacher": {"lr": "peak_lr", "warmup": "warmup_steps", "left_to_right": "direction"},
     "student": {"lr": "peak_lr", "warmup": "warmup_steps"},
+    "decode": {"batch_tokens": "forward_tokens"},
     "extract": {"batch_tokens": "forward_tokens"},
     "translate": {"batch_tokens": "forward_tokens"},
 }

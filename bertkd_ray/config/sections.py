@@ -118,7 +118,7 @@ class DecodeConfig(Section):
 class KdConfig(Section):
     """What the students learn from: the references, the teacher's translations, its soft labels, and their loss."""
 
-    added_later = frozenset({"symmetric", "at_end", "sequence"})
+    added_later = frozenset({"symmetric", "at_end", "sequence", "monolingual_weight"})
 
     alpha: _Alpha = 0.5
     """Weight of the soft labels; 0 trains without them. `[0.9, 0.3]`: from the first to the second over
@@ -137,6 +137,10 @@ class KdConfig(Section):
     """Train on the teacher's own translations of the training sources, by beam search (`decode`), `instead` of the
     references or `beside` them; with `alpha` above 0 under soft labels of the same teacher. Needs `teacher.direction:
     left_to_right`."""
+
+    monolingual_weight: float = Field(1.0, ge=0, le=100)
+    """With `corpus.monolingual`, in arms that learn from the teacher: weight of the loss of the pairs that the teacher
+    has made of it; 0 leaves them out. Needs `teacher.direction: left_to_right`."""
 
     @model_validator(mode="after")
     def _exact_tail_needs_temperature_one(self) -> Self:
@@ -167,9 +171,12 @@ class KdConfig(Section):
         return first + (last - first) * (step - 1) / max(steps - 1, 1)
 
     def counting(self) -> dict[str, Any]:
-        """What enters the fingerprint of a student; without soft labels the other keys of their loss mean nothing."""
+        """What enters the fingerprint of a student; without soft labels the other keys of their loss mean nothing.
+
+        The weight of monolingual text enters where there is some.
+        """
         if self.has_soft_labels:
-            return self.fingerprinted()
+            return self.fingerprinted(exclude=frozenset({"monolingual_weight"}))
         return {"alpha": 0.0, **({} if self.sequence == "none" else {"sequence": self.sequence})}
 
 

@@ -116,6 +116,7 @@ DECODE = Stage(
     sections=("decode", "precision"),
     priority=5,
     needed_by=lambda config: config.kd.sequence != "none",
+    unless=lambda config: config.no_translations,
 )
 LABEL = Stage(
     name="label",
@@ -127,6 +128,19 @@ LABEL = Stage(
     sections=("extract", "kd", "arms", "precision"),
     priority=6,
     needed_by=lambda config: config.kd.has_soft_labels and config.kd.sequence != "none",
+    unless=lambda config: config.no_translations,
+)
+AUGMENT = Stage(
+    name="augment",
+    module="bertkd_ray.softlabels.augment",
+    artifact="monolingual",
+    title="Translated monolingual text",
+    summary="translate and label monolingual text with the teacher, where there is some",
+    inputs=("prepare", "finetune"),
+    sections=("corpus", "decode", "extract", "kd", "arms", "precision"),
+    priority=7,
+    needed_by=lambda config: config.uses_monolingual,
+    unless=lambda config: config.no_augmentation,
 )
 DISTILL = Stage(
     name="distill",
@@ -134,9 +148,9 @@ DISTILL = Stage(
     artifact="student",
     title="Student",
     summary="train the students, with the teacher's soft labels and without",
-    inputs=("prepare", "extract", "decode", "label"),
+    inputs=("prepare", "extract", "decode", "label", "augment"),
     sections=("student", "kd", "seed", "precision"),
-    priority=7,
+    priority=8,
     per_arm=True,
     steps=lambda config: config.student.steps,
 )
@@ -151,14 +165,6 @@ TRANSLATE = Stage(
     priority=1,
     per_arm=True,
 )
-
-
-def _no_evaluation(config: Config) -> str:
-    if config.teacher.direction != "left_to_right":
-        return "teacher.direction: a bidirectional teacher cannot translate; set teacher.direction=left_to_right"
-    return "" if config.translate.teacher else "translate.teacher: false leaves the teacher out; set it to true"
-
-
 EVALUATE = Stage(
     name="evaluate",
     module="bertkd_ray.translation.evaluate",
@@ -167,11 +173,13 @@ EVALUATE = Stage(
     summary="translate valid and test set with a left-to-right teacher and score it",
     inputs=("prepare", "finetune"),
     sections=("translate", "precision"),
-    priority=8,
+    priority=9,
     needed_by=lambda config: config.kd.has_teacher,
-    unless=_no_evaluation,
+    unless=lambda config: config.no_evaluation,
 )
-STAGES = {stage.name: stage for stage in (PREPARE, FINETUNE, EXTRACT, DECODE, LABEL, DISTILL, TRANSLATE, EVALUATE)}
+STAGES = {
+    stage.name: stage for stage in (PREPARE, FINETUNE, EXTRACT, DECODE, LABEL, AUGMENT, DISTILL, TRANSLATE, EVALUATE)
+}
 """Every stage by name, in the order in which they run."""
 BY_ARTIFACT = {stage.artifact: stage for stage in STAGES.values()}
 """Every stage by the kind of artifact that it makes."""

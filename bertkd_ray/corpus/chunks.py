@@ -49,12 +49,19 @@ def split_into_chunks(pending: PendingArtifact, corpus: CorpusConfig) -> list[Ch
     for split in SPLITS:
         for source, tables in enumerate(read_sources(corpus, split)):
             first_id = source << ID_SOURCE_BITS
-            for table in _resized(tables, corpus.fragment_pairs):
-                chunk = Chunk(len(chunks), split, first_id, len(table))
-                write_tables(pending.store, [table], pending.staging, "raw", chunk.name)
-                chunks.append(chunk)
-                first_id += len(table)
+            chunks += chunks_of_source(pending, split, tables, corpus.fragment_pairs, len(chunks), first_id)
     return chunks
+
+
+def chunks_of_source(
+    pending: PendingArtifact, split: str, tables: Iterable[pa.Table], size: int, number: int, first_id: int
+) -> Iterator[Chunk]:
+    """Writes the chunks of one source, numbered from `number`, and names each."""
+    for table in _resized(tables, size):
+        chunk = Chunk(number, split, first_id, len(table))
+        write_tables(pending.store, [table], pending.staging, "raw", chunk.name)
+        yield chunk
+        number, first_id = number + 1, first_id + len(table)
 
 
 def grouped(chunks: list[Item]) -> list[list[Item]]:

@@ -27,6 +27,8 @@ KEPT = 0
 
 ID_SOURCE_BITS, ID_COPY_BITS = 40, 56
 """An id is `copy << 56 | source << 40 | line`: the line's position in its source, the source's in the list of train."""
+ID_MONOLINGUAL_BIT = 55
+"""Set in the ids of monolingual text, whose sources are numbered for themselves; no list of train is so long."""
 _CONTROL = re.compile(f"[{CONTROL}]")
 _ZERO_WIDTH = re.compile("[\xad\u200b\u2060\ufeff]")  # not joiners and marks of direction, which have a meaning
 _WEIGHT_KEY = 0x77656967  # sets these draws apart from those keyed by (seed, epoch, id)

@@ -40,7 +40,9 @@ def read_parquet(path: str, src_column: str = "src", tgt_column: str = "tgt") ->
     """
     filesystem, names = _parquet_files(path)
     for name in names:
-        yield from _pairs(_batches(filesystem, name, [src_column, tgt_column]), (src_column, tgt_column), name)
+        yield from _pairs(
+            _batches(filesystem, name, list(dict.fromkeys([src_column, tgt_column]))), (src_column, tgt_column), name
+        )
 
 
 def parquet_rows(path: str) -> int:

@@ -8,7 +8,7 @@ encode: turns neighbouring chunks into one fragment of token ids.
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -115,6 +115,17 @@ def find_duplicates_in_bucket(bucket: int, job: PrepareJob) -> PrepareStats:
     by_group = [drops[start:end] for start, end in pairwise(ends)]
     write_tables(store, by_group, job.staging, "drops", f"{bucket:06d}.arrow")
     return PrepareStats()
+
+
+def hash_other_test(src: Sequence[str], group: int, job: PrepareJob) -> None:
+    """Writes the hashes of normalised source sentences of another corpus's test split, as those of a group of chunks.
+
+    group: one more than there are, with its place in `group_starts`; nothing is dropped of it.
+    """
+    positions = (job.group_starts[group] << _POSITION_BITS) + np.arange(len(src), dtype=np.int64)
+    hashes = [deduplication.hash_sentences(src, positions, is_test=True)]
+    buckets = deduplication.split_into_buckets(hashes, job.buckets)
+    write_tables(Store(job.storage), buckets, job.staging, "hashes", f"{group:06d}.arrow")
 
 
 def apply_drops(group: ChunkGroup, job: PrepareJob) -> PrepareStats:

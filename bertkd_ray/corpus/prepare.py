@@ -29,7 +29,7 @@ from bertkd_ray.corpus.deduplication import bucket_count
 from bertkd_ray.corpus.iwslt14 import check_counts
 from bertkd_ray.corpus.passes import BERT, TOKENIZER, PendingFragment, PrepareJob
 from bertkd_ray.corpus.segmentation import Segmenter
-from bertkd_ray.corpus.sources import source_hashes, source_settings
+from bertkd_ray.corpus.sources import MONOLINGUAL, source_hashes, source_settings
 from bertkd_ray.corpus.statistics import PrepareStats
 from bertkd_ray.corpus.swapped_sides import repeated_text, swapped_names, swapped_splits
 from bertkd_ray.corpus.tokenizer import UNK_ID, Vocabulary, build_vocabulary, pieces_of, save_vocabulary, types_by_count
@@ -37,8 +37,8 @@ from bertkd_ray.corpus.trimming import trimmed
 from bertkd_ray.execution.interface import Item, Runtime
 from bertkd_ray.execution.stage import StageContext
 
-_NOT_SETTINGS = frozenset({*SPLITS, "source", "directory", "archive", "archive_sha256", "cache"})
-"""The text enters the fingerprint by its content, not by its paths."""
+_NOT_SETTINGS = frozenset({*SPLITS, MONOLINGUAL, "source", "directory", "archive", "archive_sha256", "cache"})
+"""The text enters the fingerprint by its content, not by its paths; of monolingual text a corpus knows nothing."""
 
 
 def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> PendingArtifact:
@@ -59,7 +59,7 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
     pending.store.delete(pending.staging)
     segmenter = _share_bert(pending, bert)
     chunks = split_into_chunks(pending, config.corpus)
-    _require_unchanged(pending, source_hashes(config.corpus))
+    require_unchanged(pending, source_hashes(config.corpus))
     first = {chunk.split: chunk for chunk in reversed(chunks)}
     samples = {split: read_table(pending.store, pending.staging, "raw", chunk.name) for split, chunk in first.items()}
     for warning in (*swapped_names(config.corpus), *swapped_splits(samples), *repeated_text(samples)):
@@ -85,10 +85,10 @@ def _clean(job: PrepareJob, runtime: Runtime, chunks: list[Chunk]) -> PrepareSta
     buckets = bucket_count(hashes_per_pair * sum(chunk.rows for chunk in chunks)) if hashes_per_pair else 0
     groups = list(enumerate(grouped(chunks)))
     job = replace(job, buckets=buckets, group_starts=tuple(group[0].number for _, group in groups))
-    stats = _run_pass("clean", passes.clean_group, groups, job, runtime)
+    stats = run_pass("prepare, clean", passes.clean_group, groups, job, runtime)
     if buckets:
-        stats.add(_run_pass("duplicates", passes.find_duplicates_in_bucket, list(range(buckets)), job, runtime))
-        stats.add(_run_pass("drop", passes.apply_drops, groups, job, runtime))
+        stats.add(run_pass("prepare, duplicates", passes.find_duplicates_in_bucket, list(range(buckets)), job, runtime))
+        stats.add(run_pass("prepare, drop", passes.apply_drops, groups, job, runtime))
     return stats
 
 
@@ -99,15 +99,15 @@ def _encode(job: PrepareJob, runtime: Runtime, chunks: list[Chunk], stats: Prepa
         rows = [(chunks[number].name, rows) for number, rows in sorted(stats.rows[split].items())]
         for number, names in enumerate(packed(rows, job.corpus.fragment_pairs)):
             fragments.append(PendingFragment(split, f"{split}/fragment-{number:06d}.parquet", names))
-    stats.add(_run_pass("encode", passes.encode_group, grouped(fragments), job, runtime))
+    stats.add(run_pass("prepare, encode", passes.encode_group, grouped(fragments), job, runtime))
 
 
-def _run_pass(
+def run_pass(
     name: str, worker: Callable[[Item, PrepareJob], PrepareStats], items: list[Item], job: PrepareJob, runtime: Runtime
 ) -> PrepareStats:
-    """Runs a pass over the cluster; the sum of what it counts."""
+    """Runs a pass over the cluster; the sum of what it counts. name: of the pass on the progress line."""
     stats = PrepareStats()
-    with Progress(len(items), f"prepare, {name}", "groups") as progress:
+    with Progress(len(items), name, "groups") as progress:
         for done, of_item in enumerate(runtime.map(items, worker, job) if items else (), start=1):
             stats.add(of_item)
             progress.update(done)
@@ -120,12 +120,12 @@ def _share_bert(pending: PendingArtifact, bert: str) -> Segmenter:
         for name in ("config.json", *TOKENIZER_FILES):
             if (Path(bert) / name).is_file():
                 shutil.copy(Path(bert) / name, directory)
-        _require_unchanged(pending, {"bert_tokenizer": tokenizer_hash(directory)})
+        require_unchanged(pending, {"bert_tokenizer": tokenizer_hash(directory)})
         pending.store.upload(directory, pending.staging, BERT)
         return Segmenter(load_bert_tokenizer(directory))
 
 
-def _require_unchanged(pending: PendingArtifact, hashes: dict[str, str]) -> None:
+def require_unchanged(pending: PendingArtifact, hashes: dict[str, str]) -> None:
     """Raises UserError where what has been read is not what the fingerprint is of (a copy still goes on)."""
     for name, digest in hashes.items():
         if pending.inputs[name] != digest:
@@ -147,7 +147,7 @@ def _write_tokenizer(
         }
         _save_tokenizer(job, job.staging, trimmed(vocabulary, most, segmenter))
         names = [chunks[number].name for number in sorted(stats.rows["train"])]
-        recounted = _run_pass("count", passes.count_tokens, grouped(names), job, runtime)
+        recounted = run_pass("prepare, count", passes.count_tokens, grouped(names), job, runtime)
         vocabulary = build_vocabulary(pieces_of(recounted.pieces.table()), stats.characters, segmenter, **rules)
     _save_tokenizer(job, job.artifact, vocabulary)
     unknown = (vocabulary.bert_ids == vocabulary.bert_ids[UNK_ID]) & (vocabulary.counts > 0)

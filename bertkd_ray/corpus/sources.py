@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 
-from bertkd_ray.config.corpus import SPLITS, CorpusConfig, SplitFiles
+from bertkd_ray.config.corpus import SPLITS, CorpusConfig, Files, MonolingualFiles, SplitFiles
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.paths import expand_home
 from bertkd_ray.corpus import download, iwslt14
@@ -15,7 +15,9 @@ from bertkd_ray.corpus.demo import demo_pairs
 from bertkd_ray.corpus.readers import content_hash, read_jsonl, read_text_pairs, read_tsv, stored_hash, tables_of
 
 _CACHE = "~/.cache/bertkd_ray"
-_DATASET_SPLITS = {"train": "train", "valid": "validation", "test": "test"}
+_DATASET_SPLITS = {"train": "train", "valid": "validation", "test": "test", "monolingual": "train"}
+MONOLINGUAL = "monolingual"
+"""The key of monolingual text in the configuration and among inputs."""
 
 
 def read_sources(corpus: CorpusConfig, split: str) -> Iterator[Iterator[pa.Table]]:
@@ -31,14 +33,29 @@ def read_sources(corpus: CorpusConfig, split: str) -> Iterator[Iterator[pa.Table
         yield _read(corpus, split, files)
 
 
+def read_monolingual(corpus: CorpusConfig) -> Iterator[Iterator[pa.Table]]:
+    """The sentences of every source of monolingual text, each as a pair with itself, as `read_sources`."""
+    for files in corpus.monolingual_sources():
+        yield _read(corpus, MONOLINGUAL, files)
+
+
 def source_hashes(corpus: CorpusConfig) -> dict[str, str]:
     """The content hashes by which the text enters the fingerprint, by split (and number, in a list) and key."""
     if corpus.source == "demo":
         return {"demo": hashlib.sha256(json.dumps(demo_pairs(), sort_keys=True).encode()).hexdigest()}
     if corpus.source == "iwslt14":
         return {"archive": iwslt14.archive_hash(_archive(corpus))}
+    return _hashes(_named_sources(corpus))
+
+
+def monolingual_hashes(corpus: CorpusConfig) -> dict[str, str]:
+    """The content hashes of monolingual text, as `source_hashes`."""
+    return _hashes(_named(MONOLINGUAL, corpus.monolingual_sources()))
+
+
+def _hashes(named: Iterable[tuple[str, SplitFiles | MonolingualFiles]]) -> dict[str, str]:
     hashes = {}
-    for name, files in _named_sources(corpus):
+    for name, files in named:
         for key, path in files.paths():
             hashes[f"{name}.{key}"] = parquet_hash(path) if key == "parquet" else content_hash(path)
         if files.dataset is not None:
@@ -48,15 +65,25 @@ def source_hashes(corpus: CorpusConfig) -> dict[str, str]:
 
 def source_settings(corpus: CorpusConfig) -> dict[str, object]:
     """The settings of the sources that shape the corpus: columns, subsets, weights and held-out shares; no paths."""
+    settings = _settings(corpus, _named_sources(corpus))
+    # Versions before this one took other pairs for test where both are held out.
+    order = {"held_out_first": "test"} if len(held_out := corpus.held_out()) > 1 else {}
+    return {**settings, "weights": weights(corpus), "held_out": held_out, **order}
+
+
+def monolingual_settings(corpus: CorpusConfig) -> dict[str, object]:
+    """The settings of the sources of monolingual text that shape it, as `source_settings`."""
+    return _settings(corpus, _named(MONOLINGUAL, corpus.monolingual_sources()))
+
+
+def _settings(corpus: CorpusConfig, named: Iterable[tuple[str, SplitFiles | MonolingualFiles]]) -> dict[str, object]:
     settings: dict[str, object] = {}
-    for name, files in _named_sources(corpus):
+    for name, files in named:
         if files.form != "text":
             settings[f"{name}.columns"] = list(files.columns(corpus.src_lang, corpus.tgt_lang))
         if files.form == "datasets":
             settings[f"{name}.dataset"] = [files.subset, _dataset_split(name.partition(".")[0], files)]
-    # Versions before this one took other pairs for test where both are held out.
-    order = {"held_out_first": "test"} if len(held_out := corpus.held_out()) > 1 else {}
-    return {**settings, "weights": weights(corpus), "held_out": held_out, **order}
+    return settings
 
 
 def weights(corpus: CorpusConfig) -> list[float]:
@@ -66,12 +93,15 @@ def weights(corpus: CorpusConfig) -> list[float]:
 
 def _named_sources(corpus: CorpusConfig) -> Iterator[tuple[str, SplitFiles]]:
     for split in SPLITS:
-        sources = corpus.sources(split)
-        for number, files in enumerate(sources):
-            yield (split if len(sources) == 1 else f"{split}.{number}"), files
+        yield from _named(split, corpus.sources(split))
 
 
-def _read(corpus: CorpusConfig, split: str, files: SplitFiles) -> Iterator[pa.Table]:
+def _named(key: str, sources: Sequence[Files]) -> Iterator[tuple[str, Files]]:
+    for number, files in enumerate(sources):
+        yield (key if len(sources) == 1 else f"{key}.{number}"), files
+
+
+def _read(corpus: CorpusConfig, split: str, files: SplitFiles | MonolingualFiles) -> Iterator[pa.Table]:
     columns = files.columns(corpus.src_lang, corpus.tgt_lang)
     names = str(columns[0]), str(columns[1])
     if files.tsv is not None:
@@ -86,7 +116,7 @@ def _read(corpus: CorpusConfig, split: str, files: SplitFiles) -> Iterator[pa.Ta
     return read_dataset(files.dataset, files.subset, _dataset_split(split, files), files.revision, *names)
 
 
-def _dataset_split(split: str, files: SplitFiles) -> str:
+def _dataset_split(split: str, files: SplitFiles | MonolingualFiles) -> str:
     return files.split or _DATASET_SPLITS[split]
 
 

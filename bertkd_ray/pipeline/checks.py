@@ -15,7 +15,7 @@ from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.corpus.bert_tokenizer import load_bert_tokenizer
-from bertkd_ray.corpus.sources import read_sources
+from bertkd_ray.corpus.sources import read_monolingual, read_sources
 from bertkd_ray.corpus.swapped_sides import repeated_text, swapped_names, swapped_splits
 from bertkd_ray.execution.ray import cluster_address
 from bertkd_ray.student.start import check_start
@@ -45,6 +45,9 @@ def check_config(config: Config) -> Iterator[str]:
     samples: dict[str, pa.Table] = {}
     for split in SPLITS:
         yield f"{split:<10} {_pairs(config.corpus, split, samples)}"
+    if config.corpus.monolingual is not None:
+        sentences = sum(len(table) for tables in read_monolingual(config.corpus) for table in tables)
+        yield f"{'text':<10} {sentences:,} monolingual sentences"
     for remark in (*swapped_names(config.corpus), *swapped_splits(samples), *repeated_text(samples)):
         log(f"warning: {remark}", stage="validate")
 

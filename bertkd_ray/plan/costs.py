@@ -21,6 +21,7 @@ from bertkd_ray.core.devices import best_device, resolve_precision
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.padding import longest_first_batches
 from bertkd_ray.core.stages import (
+    AUGMENT,
     DECODE,
     DISTILL,
     EVALUATE,
@@ -160,7 +161,10 @@ def plan_pipeline(
         assumptions.append("there are no duplicates and no overlaps with test to drop")
     if DECODE.name in results_of(config):
         assumptions.append("the teacher's translations are as long as the references")
-    assumptions += [f"{stage} is not estimated" for stage in STAGES if stage not in estimates]
+    if AUGMENT.name in results_of(config):
+        assumptions.append("epochs of the students are those of their pairs without monolingual text")
+    needed = {stage.name for stage, _ in results_of(config).values()}
+    assumptions += [f"{stage} is not estimated" for stage in STAGES if stage in needed - set(estimates)]
     sharing, core_hours = devices or config.worker_range[1], stages[0].tokens / PREPARED_TOKENS_A_CORE_SECOND / 3600
     return PipelinePlan(config.name, corpus, chosen, sharing, stages, core_hours, assumptions)
 

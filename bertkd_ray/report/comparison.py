@@ -225,7 +225,7 @@ def _require_same_test_set(first: ComparedStudent, ours: pa.Table, student: Comp
 def _settings(student: ComparedStudent) -> Iterator[tuple[str, Any]]:
     """The configuration behind a student by dotted keys, and its inputs (texts and models) by their hashes."""
     lineage = student.lineage
-    before = lineage.corpus, lineage.teacher, lineage.softlabels, lineage.decoded
+    before = lineage.corpus, lineage.teacher, lineage.softlabels, lineage.decoded, lineage.monolingual
     for artifact in (*before, lineage.student, student.translation):
         if artifact is not None:
             section = BY_ARTIFACT[artifact.stage].section

@@ -18,7 +18,7 @@ from bertkd_ray import __version__
 from bertkd_ray.config.corpus import SPLITS
 from bertkd_ray.core.console import human_bytes, human_count, human_seconds
 from bertkd_ray.core.redaction import redacted
-from bertkd_ray.core.stages import DECODE, EXTRACT, FINETUNE, LABEL, PREPARE
+from bertkd_ray.core.stages import AUGMENT, DECODE, EXTRACT, FINETUNE, LABEL, PREPARE
 from bertkd_ray.corpus.tokenizer import TYPES_BY_COUNT
 from bertkd_ray.report import contents
 from bertkd_ray.report.buckets import TITLES, bucket_panels, bucket_table
@@ -85,6 +85,7 @@ def _context(results: Results) -> dict[str, Any]:
         "corpus_rows": contents.corpus_rows(corpus),
         "types_columns": [name.replace("_", " ") for name in TYPES_BY_COUNT],
         "types_rows": contents.types_rows(corpus),
+        "monolingual": results.stages.get(AUGMENT.name),
         "decoded": results.stages.get(DECODE.name),
         "fidelity": contents.fidelity_bars(labels) if labels else [],
         "fidelity_by_part": fidelity_table(labels) if labels else [],

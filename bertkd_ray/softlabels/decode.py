@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,10 @@ from bertkd_ray.softlabels.fragments import kept_groups, read_fragment
 from bertkd_ray.teacher.finetune import load_finished
 
 if TYPE_CHECKING:
+    from bertkd_ray.core.devices import Precision
     from bertkd_ray.execution.fault_isolation import FaultIsolation
+    from bertkd_ray.teacher.masking import BertSpecials
+    from bertkd_ray.teacher.model import ConditionalMaskedLM
 
 DECODED_SCHEMA = pa.schema([*CORPUS_SCHEMA, ("score", pa.float32())])
 """A row is a source of the training text and what the teacher makes of it.
@@ -103,9 +107,7 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
     with scratch_directory("tokenizer-") as scratch:
         pending.store.upload(corpus.local(TOKENIZER, scratch), pending.directory, TOKENIZER)
     metrics = _metrics(fragments)
-    for what, share in (("are empty", metrics["empty"]), ("do not end", metrics["unended"])):
-        if share > _MANY:
-            log(f"warning: {share:.1%} of the teacher's translations {what}; train it longer", stage=DECODE.name)
+    warn_of_many(metrics, DECODE.name)
     form = {key: value for key, value in corpus.info.items() if key in ("vocabulary", "text", "src_lang", "tgt_lang")}
     return pending.commit(
         made=[TOKENIZER, *sorted(fragment.name for fragment in fragments), *dead_letters.keep()],
@@ -121,24 +123,23 @@ class FragmentTranslator:
         from bertkd_ray.core.devices import best_device, resolve_precision
 
         self._store, self._job = Store(job.storage), job
-        self._corpus = load(self._store, job.corpus)
         self._device = best_device()
         with scratch_directory("teacher-") as scratch:
-            teacher = load(self._store, job.teacher)
-            self._model, self._specials = load_finished(teacher, scratch, self._device)
-            tokenizer = self._corpus.local(TOKENIZER, scratch)
-            self._tokenizer, self._bert_ids = load_tokenizer(tokenizer), load_bert_ids(tokenizer)
+            model, specials = load_finished(load(self._store, job.teacher), scratch, self._device)
+            tokenizer = load(self._store, job.corpus).local(TOKENIZER, scratch)
+            self._tokenizer, bert_ids = load_tokenizer(tokenizer), load_bert_ids(tokenizer)
         self._precision = resolve_precision(job.config.precision, self._device)
+        self._translator = SourceTranslator(model, bert_ids, specials, job.config, self._precision)
 
     def __call__(self, fragment: str) -> DecodedFragment:
         """Writes one file unless it is there; its row groups are those of the fragment, less the rejected pairs."""
         if file := _finished(self._store, self._job, fragment):
             return file
         attempt = Attempt(self._store, self._job.staging, fragment)
-        table, groups = read_fragment(self._corpus, fragment, ["id", "src", "src_ids", "tgt_ids"])
+        table, groups = read_fragment(self._store, self._job.corpus, fragment, ["id", "src", "src_ids", "tgt_ids"])
         src, references = (Ragged.from_arrow(table[name]) for name in ("src_ids", "tgt_ids"))
         isolation = self._job.isolation(self._store, table["id"].to_numpy(), attempt, fragment, self._device)
-        tgt, scores, unended = self._translate(src, isolation)
+        tgt, scores, unended = self._translator.translate(src, isolation)
         columns = {
             "id": table["id"],
             "src": table["src"],
@@ -148,7 +149,8 @@ class FragmentTranslator:
             "score": scores,
         }
         rows = np.flatnonzero(isolation.kept)
-        counts = _counts(src.take(rows), tgt.take(rows), references.take(rows), unended[rows])
+        counts = translation_counts(src.take(rows), tgt.take(rows), unended[rows])
+        counts |= _compared(tgt.take(rows), references.take(rows))
         file = DecodedFragment(fragment, len(table), len(isolation.dead_letters), counts, self._precision)
         stats = {"rows": len(rows), "rejects": file.dead_letters, "counts": counts, "precision": self._precision}
         schema = DECODED_SCHEMA.with_metadata({STATS: json.dumps(stats)})
@@ -157,29 +159,43 @@ class FragmentTranslator:
         self._store.write(parquet_bytes(decoded, groups, compression="zstd"), self._job.artifact, fragment)
         return file
 
-    def _translate(
+
+@dataclass(frozen=True, eq=False)
+class SourceTranslator:
+    """A left-to-right teacher with its search; it is on the device to compute on.
+
+    bert_ids: integers [V], the BERT id behind each token.
+    """
+
+    model: ConditionalMaskedLM
+    bert_ids: NDArray[np.integer]
+    specials: BertSpecials
+    config: Config
+    precision: Precision
+
+    def translate(
         self, src: Ragged, isolation: FaultIsolation
     ) -> tuple[Ragged, NDArray[np.float32], NDArray[np.bool_]]:
         """The best translation of every source, its score, and whether it was ended by a limit.
 
-        No translation is longer than a target of the corpus may be. Those of rejected pairs are empty.
+        No translation is longer than a target of the corpus may be. Those of rejected sources are empty.
         """
         from bertkd_ray.decoding.batches import Translation, length_limits, translation_batches
         from bertkd_ray.teacher.decoding import translate_ids
 
-        settings, corpus = self._job.config.decode, self._job.config.corpus
+        settings, corpus = self.config.decode, self.config.corpus
         best = [Translation([], 0.0)] * len(src)
 
         def compute(rows: NDArray[np.int64]) -> None:
             translated = translate_ids(
-                self._model,
-                self._bert_ids,
-                self._specials,
+                self.model,
+                self.bert_ids,
+                self.specials,
                 src.take(rows),
                 beam=settings.beam,
                 alpha=settings.length_penalty,
                 batch_tokens=settings.forward_tokens,
-                precision=self._precision,
+                precision=self.precision,
             )
             for row, (translation,) in zip(rows.tolist(), translated, strict=True):
                 best[row] = translation
@@ -187,22 +203,32 @@ class FragmentTranslator:
         batches = translation_batches(src, beam=settings.beam, batch_tokens=settings.forward_tokens)
         isolation.run(batches, np.arange(len(src)), compute)
         most = np.minimum(corpus.max_side_tokens, corpus.max_pair_tokens - src.lengths)
-        limits = np.minimum(length_limits(src.lengths, int(self._model.config.max_position_embeddings)), most + 1)
+        limits = np.minimum(length_limits(src.lengths, int(self.model.config.max_position_embeddings)), most + 1)
         tgt = Ragged.from_lists([translation.ids[:length] for translation, length in zip(best, most, strict=True)])
         unended = np.array([len(translation.ids) for translation in best]) >= limits
         return tgt, np.array([translation.score for translation in best], np.float32), unended
 
 
-def _counts(src: Ragged, tgt: Ragged, references: Ragged, unended: NDArray[np.bool_]) -> dict[str, int]:
-    same = (np.array_equal(tgt.row(index), references.row(index)) for index in range(len(tgt)))
+def translation_counts(src: Ragged, tgt: Ragged, unended: NDArray[np.bool_]) -> dict[str, int]:
+    """Tokens of both sides, and translations that are empty and that were ended by a limit."""
     return {
         "src_tokens": int(src.lengths.sum()),
         "tgt_tokens": int(tgt.lengths.sum()),
-        "reference_tokens": int(references.lengths.sum()),
         "empty": int((tgt.lengths == 0).sum()),
         "unended": int(unended.sum()),
-        "as_reference": sum(same),
     }
+
+
+def warn_of_many(metrics: Mapping[str, float], stage: str) -> None:
+    """Says so where many translations are empty or do not end."""
+    for what, share in (("are empty", metrics["empty"]), ("do not end", metrics["unended"])):
+        if share > _MANY:
+            log(f"warning: {share:.1%} of the teacher's translations {what}; train it longer", stage=stage)
+
+
+def _compared(tgt: Ragged, references: Ragged) -> dict[str, int]:
+    same = (np.array_equal(tgt.row(index), references.row(index)) for index in range(len(tgt)))
+    return {"reference_tokens": int(references.lengths.sum()), "as_reference": sum(same)}
 
 
 def _finished(store: Store, job: DecodeJob, fragment: str) -> DecodedFragment | None:

@@ -7,12 +7,14 @@ so that the distilled arms, which train on the shards, see fewer pairs than the 
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
 from bertkd_ray.artifacts.storage_errors import scratch_directory
@@ -22,7 +24,7 @@ from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.core.stages import BY_ARTIFACT
 from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.execution.attempts import STATS, Attempt, finished
-from bertkd_ray.execution.dead_letters import ErrorBudget
+from bertkd_ray.execution.dead_letters import DeadLetter, ErrorBudget
 from bertkd_ray.execution.resumable_map import FileJob, FinishedFile, resumable_map
 from bertkd_ray.execution.stage import StageContext
 from bertkd_ray.softlabels.fidelity import PARTS, Fidelity, fidelity, fidelity_by_part
@@ -45,6 +47,18 @@ def shard_name(fragment: str) -> str:
     return f"shard-{Path(fragment).name.removeprefix('part-').removeprefix('fragment-')}"
 
 
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Pairs that become a shard."""
+
+    ids: NDArray[np.int64]
+    src: Ragged
+    tgt: Ragged
+    groups: list[int]
+    """Rows of the row groups."""
+    counts: dict[str, int] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Shard(FinishedFile):
     """A finished file of soft labels."""
@@ -53,6 +67,8 @@ class Shard(FinishedFile):
     precision: str = ""
     by_part: dict[str, Fidelity] = field(default_factory=dict)
     """The fidelity of the parts of its positions; empty in a shard of an earlier version."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """Of translations that were made for it."""
 
     @property
     def rows(self) -> int:
@@ -93,7 +109,7 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
         [entry.path for entry in corpus.files_below("train/")],
         ShardWriter,
         job,
-        finished=lambda fragment: _finished(pending.store, job, shard_name(fragment)),
+        finished=lambda fragment: finished_shard(pending.store, job, shard_name(fragment)),
         unit="pairs",
     )
     shards.sort(key=lambda shard: shard.name)
@@ -102,7 +118,7 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
     both = config.teacher.direction == "both"
     return pending.commit(
         made=[*(shard.name for shard in shards), *dead_letters.keep()],
-        metrics={**_metrics(pending, shards), "rejects": len(dead_letters)},
+        metrics={**metrics_of(pending, shards), "rejects": len(dead_letters)},
         info={
             "k": config.stored_topk(),
             "mask_scheme": f"strided, {config.extract_passes()} passes" if both else "all positions at once",
@@ -144,40 +160,49 @@ class ShardWriter:
     def __call__(self, fragment: str) -> Shard:
         """Writes one shard unless it is there; its row groups are those of the fragment, less the rejected pairs."""
         name = shard_name(fragment)
-        if shard := _finished(self._store, self._job, name):
+        if shard := finished_shard(self._store, self._job, name):
             return shard
         attempt = Attempt(self._store, self._job.staging, name)
-        table, groups = read_fragment(self._corpus, fragment, ["id", "src_ids", "tgt_ids"])
-        src, tgt, ids = Ragged.from_arrow(table["src_ids"]), Ragged.from_arrow(table["tgt_ids"]), table["id"].to_numpy()
+        table, groups = read_fragment(self._store, self._job.corpus, fragment, ["id", "src_ids", "tgt_ids"])
+        src, tgt = (Ragged.from_arrow(table[side]) for side in ("src_ids", "tgt_ids"))
+        return self._write(attempt, fragment, Pairs(table["id"].to_numpy(), src, tgt, groups))
+
+    def _write(self, attempt: Attempt, fragment: str, pairs: Pairs, rejected: Sequence[DeadLetter] = ()) -> Shard:
+        """Writes the shard of pairs, without those that cannot be scored; rejected: those that never came so far."""
+        ids, src, tgt, groups = pairs.ids, pairs.src, pairs.tgt, pairs.groups
         isolation = self._job.isolation(self._store, ids, attempt, fragment, self._scorer.device)
         labels = self._scorer.score(src, tgt, ids, isolation)
         if isolation.dead_letters:
             kept = np.flatnonzero(isolation.kept)
             ids, src, tgt, labels = ids[kept], src.take(kept), tgt.take(kept), labels.take(kept)
             groups = kept_groups(groups, isolation.kept)
+        dead_letters = [*rejected, *isolation.dead_letters]
         measured, by_part = fidelity(labels, tgt), fidelity_by_part(labels, tgt)
-        shard = Shard(name, len(table), len(isolation.dead_letters), measured, self._scorer.precision, by_part)
+        counted, precision = len(ids) + len(dead_letters), self._scorer.precision
+        shard = Shard(attempt.name, counted, len(dead_letters), measured, precision, by_part, pairs.counts)
         encoded = encode_shard(ids, src, tgt, labels, self._schema)
         stats = {"rows": shard.rows, "rejects": shard.dead_letters, "fidelity": asdict(measured)}
         stats["fidelity_by_part"] = {part: asdict(of_part) for part, of_part in by_part.items()}
-        metadata = {**encoded.schema.metadata, STATS: json.dumps({**stats, "precision": shard.precision})}
-        attempt.finish(isolation.dead_letters)
+        stats |= {"precision": precision, **({"counts": pairs.counts} if pairs.counts else {})}
+        metadata = {**encoded.schema.metadata, STATS: json.dumps(stats)}
+        attempt.finish(dead_letters)
         data = parquet_bytes(encoded.replace_schema_metadata(metadata), groups)
-        self._store.write(data, self._job.artifact, name)
+        self._store.write(data, self._job.artifact, attempt.name)
         return shard
 
 
-def _finished(store: Store, job: ExtractJob, name: str) -> Shard | None:
+def finished_shard(store: Store, job: ExtractJob, name: str) -> Shard | None:
     """The shard, or None when it has to be made."""
     stats = finished(store, job.staging, name, job.artifact, name)
     if stats is None:
         return None
     pairs, precision = stats["rows"] + stats["rejects"], stats.get("precision", "")
     by_part = {part: Fidelity(**of_part) for part, of_part in stats.get("fidelity_by_part", {}).items()}
-    return Shard(name, pairs, stats["rejects"], Fidelity(**stats["fidelity"]), precision, by_part)
+    fidelity = Fidelity(**stats["fidelity"])
+    return Shard(name, pairs, stats["rejects"], fidelity, precision, by_part, stats.get("counts", {}))
 
 
-def _metrics(pending: PendingArtifact, shards: list[Shard]) -> dict[str, float]:
+def metrics_of(pending: PendingArtifact, shards: list[Shard]) -> dict[str, float]:
     """The metrics of all shards."""
     report = sum((shard.fidelity for shard in shards), Fidelity()).report()
     by_part: dict[str, float] = {}

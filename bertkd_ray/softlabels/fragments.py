@@ -5,12 +5,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bertkd_ray.artifacts.artifact import Artifact
+from bertkd_ray.artifacts.store import Store
 
 
-def read_fragment(corpus: Artifact, fragment: str, columns: list[str]) -> tuple[pa.Table, list[int]]:
-    """The pairs of a fragment, given by its path in the corpus, and the rows of its row groups."""
-    with corpus.open_input(fragment) as source:
+def read_fragment(store: Store, directory: str, fragment: str, columns: list[str]) -> tuple[pa.Table, list[int]]:
+    """The pairs of a fragment, given by its path in a directory of the store, and the rows of its row groups."""
+    with store.open_input(directory, fragment) as source:
         file = pq.ParquetFile(source)
         groups = [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
         return file.read(columns=columns).combine_chunks(), groups

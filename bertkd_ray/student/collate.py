@@ -4,7 +4,8 @@ Shapes: N sentence pairs, S and T padded source and target lengths, P real targe
 pair, pairs one after another), k kept teacher entries.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,10 +41,21 @@ class StudentBatch(CollatedBatch):
     logsumexp_P: Tensor | None = None
     """float32, of the teacher over its whole vocabulary"""
 
+    monolingual_P: Tensor | None = None
+    """bool: True at targets that the teacher wrote for monolingual text; None where there are none"""
+
     @property
     def count(self) -> int:
         """P, the number of target tokens the loss is summed over."""
         return len(self.targets_P)
+
+    def take(self, positions_P: Tensor) -> "StudentBatch":
+        """The batch with the targets, and their labels, at some of its positions (bool[P] or int64) alone."""
+        of_targets = ("target_index_P", "targets_P", "topk_ids_Pk", "topk_logits_Pk", "logsumexp_P", "monolingual_P")
+        kept: dict[str, Any] = {
+            name: None if (all_P := getattr(self, name)) is None else all_P[positions_P] for name in of_targets
+        }
+        return replace(self, **kept)
 
     @property
     def padded_tokens(self) -> int:

@@ -9,7 +9,6 @@ from operator import add
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
-from bertkd_ray.config.sections import KdConfig
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.stages import BY_ARTIFACT
 from bertkd_ray.corpus.passes import TOKENIZER
@@ -28,6 +27,8 @@ _MAX_POSITIONS = 512
 """Length at which the saved student stops generating; its positions are computed, so this costs nothing."""
 _PAIR_COLUMNS = ["id", "src_ids", "tgt_ids"]
 _SOFT_COLUMNS = [*_PAIR_COLUMNS, "topk_ids", "topk_logits", "logsumexp"]
+_BELOW = {"corpus": "train/", "decoded": "train/"}
+"""Where the pairs to train on lie in an artifact that has other files, too."""
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
@@ -37,22 +38,24 @@ def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> Pe
     With alpha 0 the soft labels are no input: changing the teacher does not train the control again. What it starts
     from enters by its weights.
     """
+    weight = {"monolingual_weight": config.kd.monolingual_weight} if config.uses_monolingual else {}
     settings = {
         "student": config.student.fingerprinted(exclude=frozenset({"seed", "start"})),
-        "kd": config.kd.counting(),
+        "kd": config.kd.counting() | weight,
         "seed": config.student_seed,
         "precision": config.precision,
     }
-    kinds = dict.fromkeys(["corpus", *training_text(config.kd)])
+    kinds = dict.fromkeys(["corpus", *training_text(config)])
     start = start_hash(config.student)
     made_from = {kind: inputs[kind] for kind in kinds} | ({START: start} if start else {})
     return PendingArtifact.of(store, "student", settings, made_from)
 
 
-def training_text(kd: KdConfig) -> list[str]:
+def training_text(config: Config) -> list[str]:
     """The kinds of the artifacts whose pairs a student trains on, all of them the same number of times."""
+    kd, more = config.kd, ["monolingual"] if config.uses_monolingual else []
     references, translations = ("softlabels", "decodedlabels") if kd.has_soft_labels else ("corpus", "decoded")
-    return {"none": [references], "instead": [translations], "beside": [references, translations]}[kd.sequence]
+    return {"none": [references], "instead": [translations], "beside": [references, translations]}[kd.sequence] + more
 
 
 def make(pending: PendingArtifact, context: StageContext) -> Artifact:
@@ -60,7 +63,7 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
     a start whose vocabulary is not the corpus'."""
     corpus = context.inputs["corpus"]
     inputs = {"corpus": corpus.directory}
-    for kind in training_text(context.config.kd):
+    for kind in training_text(context.config):
         text = context.inputs[kind]
         # The labels of translations are of a corpus by way of these.
         source = context.inputs["decoded"] if kind == "decodedlabels" else text
@@ -118,9 +121,9 @@ def _train(job: TrainJob, context: TrainContext) -> None:
             seed=config.student_seed,
             max_tokens=config.corpus.max_side_tokens,
         )
-    below, columns = ("", _SOFT_COLUMNS) if config.kd.has_soft_labels else ("train/", _PAIR_COLUMNS)
-    texts = [load(store, job.inputs[kind]) for kind in training_text(config.kd)]
-    groups = reduce(add, [RowGroups(text, below, columns, exclude=DEAD_LETTERS) for text in texts])
+    columns = _SOFT_COLUMNS if config.kd.has_soft_labels else _PAIR_COLUMNS
+    texts = [load(store, job.inputs[kind]) for kind in training_text(config)]
+    groups = reduce(add, [RowGroups(text, _BELOW.get(text.stage, ""), columns, exclude=DEAD_LETTERS) for text in texts])
     settings = TrainSettings.from_config(config, student, config.student_seed)
     trained = fit(task, groups, settings, context, precision, resample)
     model.eval().load_state_dict(trained.weights)

@@ -24,6 +24,9 @@ class Lineage:
     decoded: Artifact | None = None
     """The teacher's translations that the student was trained on."""
 
+    monolingual: Artifact | None = None
+    """Monolingual text, translated by the teacher, that the student was trained on."""
+
     @property
     def has_teacher(self) -> bool:
         """Whether the student learned from a teacher."""
@@ -71,6 +74,7 @@ def lineage_of(student: Artifact) -> Lineage:
         teacher=_input(softlabels or decoded, "teacher"),
         translations=tuple(_made_from(student, "translation")),
         decoded=decoded,
+        monolingual=_input(student, "monolingual"),
     )
 
 

@@ -1,7 +1,7 @@
 """What the training loop needs to know about the student: torch alone, no Ray."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -16,6 +16,7 @@ from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.config.sections import KdConfig, StudentConfig
 from bertkd_ray.core.devices import Precision, autocast, padding_multiple
 from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.corpus.cleaning import ID_MONOLINGUAL_BIT
 from bertkd_ray.corpus.moses import to_raw
 from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.corpus.text_form import TextForm
@@ -52,11 +53,20 @@ class DistillationLoss(nn.Module):
         self._matmul_dtype = torch.bfloat16 if precision == "bf16" else None
 
     def forward(self, batch: StudentBatch) -> tuple[Tensor, Tensor]:
-        """Sums over the batch's real target positions."""
+        """Sums over the batch's real target positions; the loss of monolingual ones counts with its weight."""
+        hidden_PD, weight = decoder_hidden(self.student, batch), self._kd.monolingual_weight
+        if batch.monolingual_P is None or weight == 1:
+            return self._sums(hidden_PD, batch)
+        parts = [(~batch.monolingual_P, 1.0), (batch.monolingual_P, weight)]
+        sums = [(self._sums(hidden_PD[rows], batch.take(rows)), of_rows) for rows, of_rows in parts if bool(rows.any())]
+        losses, stats = [loss * of_rows for (loss, _), of_rows in sums], [stats for (_, stats), _ in sums]
+        return torch.stack(losses).sum(), torch.stack(stats).sum(dim=0)
+
+    def _sums(self, hidden_PD: Tensor, batch: StudentBatch) -> tuple[Tensor, Tensor]:
         kd = self._kd
         is_everywhere = kd.at_end or not kd.has_soft_labels
         sums = fused_kd_loss(
-            decoder_hidden(self.student, batch),
+            hidden_PD,
             self.student.get_output_embeddings().weight,
             batch.targets_P,
             batch.topk_ids_Pk,
@@ -138,7 +148,13 @@ class StudentTask:
         """Padded tensors of the rows, with the first k teacher logits where the loss uses them."""
         src, tgt = Ragged.from_arrow(micro.rows["src_ids"]), Ragged.from_arrow(micro.rows["tgt_ids"])
         soft = decode_labels(micro.rows) if self._kd.has_soft_labels else None
-        return collate(src, tgt, soft, topk=self._kd.topk, pad_to=self._pad_to)
+        batch = collate(src, tgt, soft, topk=self._kd.topk, pad_to=self._pad_to)
+        if self._kd.monolingual_weight == 1:
+            return batch
+        monolingual = (micro.rows["id"].to_numpy() >> ID_MONOLINGUAL_BIT & 1).astype(np.bool_)
+        if not monolingual.any():
+            return batch
+        return replace(batch, monolingual_P=torch.from_numpy(np.repeat(monolingual, tgt.lengths + 1)))
 
     def evaluate(self, world: World) -> dict[str, float]:
         """Perplexity and token accuracy with the references as history, BLEU of greedy translations."""

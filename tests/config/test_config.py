@@ -103,6 +103,7 @@ def test_an_arm_differs_in_the_keys_it_names_alone(load, arm):
         "symmetric": False,
         "tail": "renormalise",
         "sequence": "none",
+        "monolingual_weight": 1.0,
     }
 
 
@@ -131,9 +132,16 @@ def test_extract_stores_what_the_arms_use_unless_told(load):
 def _sections(model: type[BaseModel] = Config) -> Iterator[type[BaseModel]]:
     yield model
     for field in model.model_fields.values():
-        for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
-            if isinstance(kind, type) and issubclass(kind, Section):
+        for kind in _types_in(field.annotation):
+            if issubclass(kind, Section):
                 yield from _sections(kind)
+
+
+def _types_in(annotation: object) -> Iterator[type]:
+    if isinstance(annotation, type):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _types_in(inner)
 
 
 def test_every_field_says_what_it_is():

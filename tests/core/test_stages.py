@@ -37,7 +37,9 @@ def test_sections_are_keys_of_the_configuration():
 
 def test_results_stand_in_the_order_in_which_they_are_made():
     arms = {"control": {"kd.alpha": 0}, "soft": {"kd.sequence": "beside"}}
-    config = Config.model_validate({**DEMO, "teacher": {"direction": "left_to_right"}, "arms": arms})
+    corpus = {"source": "demo", "monolingual": {"src": "more.de"}}
+    speaks = {"direction": "left_to_right"}
+    config = Config.model_validate({**DEMO, "corpus": corpus, "teacher": speaks, "arms": arms})
     shared = [name for name, stage in STAGES.items() if not stage.per_arm]
     own = [f"{name}/{arm}" for arm in arms for name in STAGES if name not in shared]
     assert list(results_of(config)) == [*shared, *own]
@@ -97,6 +99,11 @@ def test_what_an_arm_needs_of_the_teacher_is_made_and_nothing_else(kd, needed):
     }
     own = {stage.name for stage in STAGES["distill"].inputs_of(config)}
     assert own == {"prepare", *needed} - {"finetune"}
+    corpus = {"source": "demo", "monolingual": [{"src": "more.de"}]}
+    having = Config.model_validate({**config.model_dump(), "corpus": corpus})
+    assert STAGES["augment"].is_needed(having) == bool(needed), "all that learn from the teacher"
+    aside = having.model_copy(update={"kd": having.kd.model_copy(update={"monolingual_weight": 0.0})})
+    assert not STAGES["augment"].is_needed(aside)
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)

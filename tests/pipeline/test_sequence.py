@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from bertkd_ray.artifacts.artifact import Artifact, load
 from bertkd_ray.artifacts.store import Store
@@ -22,6 +23,7 @@ from bertkd_ray.translation.models import settings_of
 from tests.helpers.local_project import QUICK
 from tests.helpers.poison_records import artifact_bytes
 from tests.helpers.small_config import write_config
+from tools.demo_corpus import demo_corpus
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -35,7 +37,14 @@ CHANGES = [*QUICK, "teacher.direction=left_to_right", "decode.beam=2"]
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory) -> Path:
-    return write_config(tmp_path_factory.mktemp("project"), tracking="none", arms=ARMS)
+    directory = tmp_path_factory.mktemp("project")
+    lines = [src for src, _ in demo_corpus(seed=99, train=70, valid=1, test=1)["train"]]
+    (directory / "more.de").write_text("".join(f"{line}\n" for line in [*lines, lines[0]]), encoding="utf-8")
+    path = write_config(directory, tracking="none", arms=ARMS)
+    tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    tree["corpus"]["monolingual"] = {"src": str(directory / "more.de")}
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +62,7 @@ def artifact_of(finished: dict[str, Any], stage: str) -> Artifact:
 
 def test_what_arms_share_is_made_once(finished):
     shared = [name for name in finished["stages"] if "/" not in name]
-    assert sorted(shared) == sorted(["prepare", "finetune", "extract", "decode", "label", "evaluate"])
+    assert sorted(shared) == sorted(["prepare", "finetune", "extract", "decode", "label", "augment", "evaluate"])
     assert [score["arm"] for score in finished["scores"]] == list(ARMS)
     deltas = {score["arm"]: score["delta"] for score in finished["scores"]}
     assert [arm for arm, delta in deltas.items() if delta is None] == ["control"], "hard labels have a teacher, too"
@@ -75,6 +84,16 @@ def test_the_translations_are_the_same_without_ray(path, finished, tmp_path, cap
     assert local["fingerprint"] == finished["stages"]["decode"]["fingerprint"]
     assert local["metrics"] == finished["stages"]["decode"]["metrics"]
     assert artifact_bytes(f"{local['path']}/train") == artifact_bytes(f"{finished['stages']['decode']['path']}/train")
+
+
+def test_monolingual_text_is_translated_the_same_without_ray(path, finished, tmp_path, capsys):
+    assert main(["augment", str(path), *CHANGES, "runtime=local", f"storage={tmp_path}", "--json"]) == 0
+    local = json.loads(capsys.readouterr().out)["stages"]["augment"]
+    under_ray = finished["stages"]["augment"]
+    assert local["fingerprint"] == under_ray["fingerprint"]
+    assert local["metrics"] == under_ray["metrics"]
+    assert artifact_bytes(local["path"]) == artifact_bytes(under_ray["path"])
+    assert artifact_of(finished, "augment").info["sentences"]["read"] == 71
 
 
 def test_the_page_says_what_the_targets_were(finished):

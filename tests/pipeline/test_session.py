@@ -49,7 +49,7 @@ def test_an_arm_that_is_not_there_or_not_finished(project):
 def test_an_arm_is_named_as_the_stages_name_it(project, taught):
     pending = Session(project.config).pending_of_arm(project.config, ARM)
     made = {"prepare": project.corpus(), "finetune": project.teacher(), "extract": project.labels(), "distill": taught}
-    assert list(pending) == [name for name in STAGES if name not in ("decode", "label", "evaluate")]
+    assert list(pending) == [name for name in STAGES if name not in ("decode", "label", "augment", "evaluate")]
     assert {name: pending[name].directory for name in made} == {name: made[name].directory for name in made}
     without_teacher = [name for name, stage in STAGES.items() if stage.needed_by is None]
     assert list(Session(project.config).pending_of_arm(project.config, "control")) == without_teacher
@@ -68,7 +68,9 @@ def test_text_is_hashed_once_for_all_arms(project, monkeypatch):
 def test_an_artifact_depends_on_the_sections_that_are_declared_alone(project, stage):
     """A configuration of nothing else has the same artifact."""
     is_needed = STAGES[stage].is_needed(project.config)
-    needs = [] if is_needed else ["teacher.direction=left_to_right", "kd.sequence=beside"]
+    (project.directory / "more.de").write_text("Ein Satz.\n", encoding="utf-8")
+    text = f"corpus.monolingual={{src: {project.directory}/more.de}}"
+    needs = [] if is_needed else ["teacher.direction=left_to_right", "kd.sequence=beside", text]
     config = load_config(project.directory / "small.yaml", [*QUICK, *needs])
     # What says that a stage is needed at all is no setting of it.
     declared = config.model_dump(include=STAGES[stage].all_sections() | (set() if is_needed else {"kd"}))

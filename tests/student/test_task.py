@@ -14,12 +14,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from bertkd_ray.config.sections import KdConfig, StudentConfig
 from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.corpus.cleaning import ID_MONOLINGUAL_BIT
 from bertkd_ray.corpus.text_form import TextForm
 from bertkd_ray.corpus.tokenizer import BOS_ID, EOS_ID
 from bertkd_ray.decoding.batches import Translation
 from bertkd_ray.student import task as task_module
 from bertkd_ray.student.loss import kd_loss
-from bertkd_ray.student.model import build_student
+from bertkd_ray.student.model import build_student, decoder_hidden
 from bertkd_ray.student.task import StudentTask, Validation
 from bertkd_ray.training.batch_plan import MicroBatch, StreamPosition
 from bertkd_ray.training.context import World
@@ -206,6 +207,60 @@ def test_a_schedule_may_begin_or_end_without_the_teacher(make):
         assert float(loss) == pytest.approx(expected, rel=1e-5)
     task.start_update(1)
     assert task.objective.alpha == 0.0  # a training of one step is at the beginning of its schedule
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.0])
+def test_monolingual_pairs_count_with_their_weight(make, alpha):
+    """The sum over the others and so many times the sum over these, and so the gradient."""
+    task = make({"alpha": alpha, "topk": 4, "monolingual_weight": 0.25, "at_end": False})
+    task.objective.eval()
+    rows = table(stored=6)
+    ids = np.arange(PAIRS, dtype=np.int64) + ((np.arange(PAIRS, dtype=np.int64) % 3 == 1) << ID_MONOLINGUAL_BIT)
+    if "id" in rows.column_names:
+        rows = rows.drop_columns("id")
+    rows = rows.append_column("id", pa.array(ids))
+    batch = task.collate(micro(rows))
+    repeated = np.repeat(np.arange(PAIRS) % 3 == 1, [len(row) + 1 for row in TGT])
+    assert batch.monolingual_P.tolist() == repeated.tolist()
+    loss, stats = task.objective(batch)
+    weight = task.model.get_output_embeddings().weight
+    (gradient,) = torch.autograd.grad(loss, weight)
+    # By automatic differentiation, position by position.
+    scores_PV = decoder_hidden(task.model, batch) @ weight.t()
+    ends = np.cumsum([len(row) + 1 for row in TGT]) - 1
+    expected = scores_PV.new_zeros(())
+    for position in range(batch.count):
+        here = slice(position, position + 1)
+        soft = (batch.topk_ids_Pk, batch.topk_logits_Pk, batch.logsumexp_P) if alpha else ()
+        of_position = kd_loss(
+            scores_PV[here],
+            batch.targets_P[here],
+            *(each[here] for each in soft),
+            alpha=0.0 if position in ends else alpha,
+            temperature=10.0,
+            label_smoothing=0.1,
+        )
+        expected = expected + (0.25 if repeated[position] else 1.0) * of_position
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    (plain_gradient,) = torch.autograd.grad(expected, weight)
+    assert torch.allclose(gradient, plain_gradient, atol=1e-5)
+    whole = make({"alpha": alpha, "topk": 4, "at_end": False}).collate(micro(rows))
+    assert whole.monolingual_P is None, "with weight 1 they count as all others"
+    # Likelihood and accuracy are of all targets alike.
+    assert float(stats[0]) == pytest.approx(float(kd_loss(scores_PV, batch.targets_P, alpha=0.0)), rel=1e-5)
+
+
+def test_a_batch_of_monolingual_pairs_alone(make):
+    task = make({"alpha": 0.5, "topk": 4, "monolingual_weight": 3.0})
+    task.objective.eval()
+    rows = table(stored=6)
+    rows = rows.drop_columns("id") if "id" in rows.column_names else rows
+    alone = rows.append_column("id", pa.array(np.full(PAIRS, 1 << ID_MONOLINGUAL_BIT)))
+    batch = task.collate(micro(alone))
+    with torch.no_grad():
+        loss, _ = task.objective(batch)
+    expected = 3 * plain_loss(task, batch, torch.full((batch.count,), 0.5), temperature=10.0)
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
 def test_figures_of_a_student_that_knows_nothing(make):
