@@ -18,13 +18,11 @@ from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.config import Config
 from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import DamagedCheckpointError, UserError
+from bertkd_ray.execution.checkpoints import keep_checkpoint, whole_checkpoints
 from bertkd_ray.execution.interface import Item, Job, MapWorker, OnDone, Result, TrainWorker, bind_worker
 from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import CurveRow, RowCallback
 from bertkd_ray.training.preemption import Notice, PreemptedError
-
-_LAST_FILE = "training.pt"
-"""The file of a checkpoint that is uploaded last: with it the checkpoint is whole."""
 
 
 class LocalRuntime:
@@ -57,7 +55,7 @@ class LocalRuntime:
 
         world = World(device=best_device())
         with _interrupts_noted() as interrupted, suppress(PreemptedError):
-            for checkpoint in (*reversed(_checkpoints(pending)), None):
+            for checkpoint in (*reversed(whole_checkpoints(pending.store, pending.staging)), None):
                 with scratch_directory("restore-") as scratch:
                     if checkpoint:
                         pending.store.download(scratch, pending.staging, checkpoint)
@@ -99,13 +97,9 @@ class LocalTrainContext:
 
     def on_checkpoint(self, save: Callable[[Path], None], step: int) -> None:
         """Keeps this checkpoint in the store's directory of unfinished work, and no older one."""
-        store, name = self.pending.store, f"checkpoint-{step:09d}"
         with scratch_directory("checkpoint-") as directory:
             save(directory)
-            store.upload(directory, self.pending.staging, name)
-        for older in _checkpoints(self.pending):
-            if older != name:
-                store.delete(self.pending.staging, older)
+            keep_checkpoint(self.pending.store, directory, self.pending.staging, step)
 
 
 @contextmanager
@@ -124,9 +118,3 @@ def _interrupts_noted() -> Iterator[threading.Event]:
         for number in (signal.SIGINT, signal.SIGTERM):
             handlers.callback(signal.signal, number, signal.signal(number, note))
         yield interrupted
-
-
-def _checkpoints(pending: PendingArtifact) -> list[str]:
-    """The whole checkpoints, the oldest first."""
-    paths = (Path(name) for name, _ in pending.store.files(pending.staging))
-    return sorted(path.parts[0] for path in paths if path.name == _LAST_FILE and len(path.parts) == 2)

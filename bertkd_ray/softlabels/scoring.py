@@ -59,7 +59,7 @@ def topk_scores(
             ids = candidates.gather(1, order)
         else:
             best, ids = logits_RV.topk(k)
-        parts.append((ids, best, logits_RV.float().logsumexp(-1) if on_cpu else logsumexp_of(logits_RV)))
+        parts.append((ids, best, logsumexp_of(logits_RV)))
     ids_Mk, logits_Mk, logsumexp_M = (torch.cat(column) for column in zip(*parts, strict=True))
     return ids_Mk, logits_Mk, logsumexp_M
 
@@ -99,6 +99,12 @@ class Scorer:
         self.direction: Direction = config.direction
         self.passes = self.passes if self.direction == "both" else 1
         self.encoder = GpuEncoder(model) if self.device.type == "cuda" and self.precision == "bf16" else None
+        if self.encoder is None and self.precision == "bf16":
+            # As autocast would cast them, at every batch again.
+            for part in (model.bert.encoder, model.transform):
+                for module in part.modules():
+                    if isinstance(module, torch.nn.Linear):
+                        module.bfloat16()
         self.max_tokens = int(config.max_position_embeddings)
         # A padded row must not pass the last position embedding; only odd configurations have to give up round lengths.
         multiple = padding_multiple(self.device)

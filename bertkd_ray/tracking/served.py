@@ -1,8 +1,8 @@
 """The student as MLflow serves it: this file is copied beside the student and runs there without this package.
 
-Input: a column `text`, one sentence a row; output: a column `translation`, empty where the text is missing, empty or
-white space. Translated as `generate` of the saved student does, so with its generation_config.json (beam 5). Not
-supported: splitting text of several sentences.
+Input: a column `text`, one sentence a row, or a list of them, which counts as so many rows; output: a column
+`translation`, empty where the text is missing, empty or white space. It is translated as `generate` of the saved
+student does, so with its generation_config.json (beam 5). Not supported: splitting text of several sentences.
 """
 
 from typing import Any
@@ -37,12 +37,17 @@ def make_model() -> Any:
         def predict(self, context: Any, model_input: pandas.DataFrame, params: Any = None) -> pandas.DataFrame:
             """`text` to `translation`, row for row."""
             import torch
+            from mlflow.exceptions import MlflowException
 
             settings = context.model_config
             is_raw = settings["text"] == "raw"
             if not is_raw:
                 from moses import from_raw, to_raw
-            texts = ["" if pandas.isna(text) else str(text).strip() for text in model_input["text"]]
+            rows = list(model_input["text"].explode())
+            wrong = [cell for cell in model_input["text"] if isinstance(cell, dict)]
+            if wrong := [*wrong, *(row for row in rows if not pandas.api.types.is_scalar(row))]:
+                raise MlflowException.invalid_parameter_value(f"text: a row is one sentence, not {wrong[0]!r:.80}")
+            texts = ["" if pandas.isna(text) else str(text).strip() for text in rows]
             # Longest first, so that a batch has sentences of about one length.
             order = sorted((i for i, text in enumerate(texts) if text), key=lambda i: -len(texts[i]))
             translations = [""] * len(texts)

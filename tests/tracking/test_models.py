@@ -180,6 +180,19 @@ def test_a_missing_value_has_an_empty_translation() -> None:
     assert model.predict(context, texts)["translation"].tolist() == [""] * 4
 
 
+def test_a_list_of_texts_is_as_many_rows_and_what_is_no_text_is_refused(directory: Path, saved: Path) -> None:
+    import mlflow.pyfunc
+    from mlflow.exceptions import MlflowException
+
+    model = mlflow.pyfunc.load_model(str(directory))
+    first, last = translated(saved, [TEXTS[0], TEXTS[3]])
+    lists = [{"text": [TEXTS[0], TEXTS[3]]}, [{"text": [TEXTS[0]]}, {"text": TEXTS[3]}]]
+    assert [model.predict(rows)["translation"].tolist() for rows in lists] == [[first, last]] * 2
+    context, rows = SimpleNamespace(model_config={"text": "raw"}), pandas.DataFrame({"text": [{"de": "Ein Hund"}]})
+    with pytest.raises(MlflowException, match=r"text: a row is one sentence, not \{'de': 'Ein Hund'\}"):
+        served.make_model().predict(context, rows)
+
+
 def test_a_server_translates_text(logged: str, saved: Path, uri: str) -> None:
     with model_server(logged, environment(MLFLOW_TRACKING_URI=uri)) as url:
         request = urllib.request.Request(

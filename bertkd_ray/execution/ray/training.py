@@ -16,13 +16,14 @@ from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
 from bertkd_ray.core.errors import ReportedError, TrainingDivergedError, UserError
 from bertkd_ray.core.timeline import span
+from bertkd_ray.execution.checkpoints import RAY_SNAPSHOT, whole_checkpoints
 from bertkd_ray.execution.interface import Job, TrainWorker
 from bertkd_ray.execution.ray.progress import forwarded_rows
 from bertkd_ray.training.context import TrainContext, World
 from bertkd_ray.training.curves import RowCallback
 from bertkd_ray.training.preemption import Notice, sigterm_as_notice, sigterm_received
 
-_TRAINING, _SNAPSHOT = "training", "checkpoint_manager_snapshot.json"
+_TRAINING = "training"
 _FOREIGN_CHECKPOINT = re.compile(rb'\\\\|"checkpoint_dir_name"(?!\s*:\s*"checkpoint_[\w.-]+")')  # Ray escapes nothing
 _NOTICE_EVERY = 10
 """Updates between two questions whether a node is to end: an answer takes a round trip between all workers."""
@@ -56,7 +57,9 @@ def train(
     trainer = DataParallelTrainer(
         _enter,
         train_loop_config={
-            _TRAINING: _Training(worker, job, progress_actor, int(resources["CPU"]), on_gpu, pending.store.uri)
+            _TRAINING: _Training(
+                worker, job, progress_actor, int(resources["CPU"]), on_gpu, pending.store.uri, pending.staging
+            )
         },
         backend_config=Processes(config.preemption_grace, on_gpu=on_gpu),
         scaling_config=settings.ScalingConfig(
@@ -88,8 +91,8 @@ def train(
 def _require_own_files(pending: PendingArtifact) -> None:
     """Raises UserError where Ray Train, which follows links and deletes what its snapshot names, would go elsewhere."""
     store, staging = pending.store, pending.staging
-    snapshot = store.read(staging, _SNAPSHOT) if store.exists(staging, _SNAPSHOT) else b""
-    elsewhere = [_SNAPSHOT] if _FOREIGN_CHECKPOINT.search(snapshot) else []
+    snapshot = store.read(staging, RAY_SNAPSHOT) if store.exists(staging, RAY_SNAPSHOT) else b""
+    elsewhere = [RAY_SNAPSHOT] if _FOREIGN_CHECKPOINT.search(snapshot) else []
     if wrong := [*store.links(staging), *elsewhere]:
         file = store.display_uri(staging, wrong[0])
         raise UserError(f"storage: {file} is a link, or names checkpoints elsewhere; remove it to begin anew")
@@ -142,6 +145,7 @@ class _Training(Generic[Job]):
     threads: int
     on_gpu: bool
     storage: str
+    staging: str
 
 
 def _enter(config: dict[str, _Training[Job]]) -> None:
@@ -156,9 +160,14 @@ def _enter(config: dict[str, _Training[Job]]) -> None:
     world = World(context.get_world_rank(), context.get_world_size(), device)
     store, progress_actor = Store(training.storage), training.progress_actor
     with scratch_directory("restore-") as scratch:
-        checkpoint = get_checkpoint()
+        restore: Path | None = scratch
         with store.reporting_errors("read", STAGING):
-            restore = Path(checkpoint.to_directory(scratch)) if checkpoint else None
+            if checkpoint := get_checkpoint():
+                checkpoint.to_directory(scratch)
+            elif without_ray := whole_checkpoints(store, training.staging):
+                store.download(scratch, training.staging, without_ray[-1])
+            else:
+                restore = None
         if world.rank == 0:
             progress_actor.begin.remote(world.size)
         train_context: TrainContext = RayTrainContext(world, restore, progress_actor.add.remote, store)

@@ -16,6 +16,7 @@ from bertkd_ray.artifacts.artifact import PendingArtifact
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import config_of
 from bertkd_ray.core.errors import TrainingDivergedError, UserError
+from bertkd_ray.execution.local import LocalRuntime
 from bertkd_ray.execution.ray import training
 from bertkd_ray.execution.ray.progress import ready_progress_actor
 from bertkd_ray.execution.ray.training import train
@@ -65,6 +66,30 @@ def test_a_worker_told_to_go_leaves_a_checkpoint_that_the_next_goes_on_from(tmp_
     assert again["pid"] != started["pid"]
     err = capsys.readouterr().err
     assert f"training goes on from the newest checkpoint, with 1 worker; worker 0: left at {left['left']}\n" in err
+
+
+def _climb(arguments: dict[str, str], context: TrainContext) -> None:
+    """Adds two steps to the newest checkpoint, writes down where it started and keeps a checkpoint."""
+    start = 0 if context.restore is None else int((context.restore / "training.pt").read_text())
+    with Path(arguments["log"]).open("a") as file:
+        file.write(json.dumps({"start": start}) + "\n")
+    context.on_checkpoint(lambda place: (place / "training.pt").write_text(str(start + 2)) and None, start + 2)
+
+
+def test_a_training_goes_on_under_ray_and_without_it_from_the_newest_checkpoint(tmp_path, ray_session):
+    log = tmp_path / "log"
+    pending = PendingArtifact(Store(str(tmp_path)), "teacher", "0" * 16, {}, {})
+    job = {"log": str(log)}
+
+    def with_ray() -> None:
+        train(pending, CONFIG, {"CPU": 1}, _climb, job, lambda rows: None, ready_progress_actor())
+
+    def without_ray() -> None:
+        LocalRuntime(CONFIG).train(pending, _climb, job, lambda rows: None)
+
+    for run in (without_ray, with_ray, with_ray, without_ray, with_ray):
+        run()
+    assert [row["start"] for row in _rows(log)] == [0, 2, 4, 6, 8]
 
 
 def _diverge(arguments: dict[str, str], context: TrainContext) -> None:
