@@ -88,6 +88,11 @@ class Manifest:
         """The name of the artifact's directory in its store."""
         return f"{self.stage}-{self.fingerprint}"
 
+    def content_hash(self, directory: str = "") -> str:
+        """SHA-256 of the names and checksums of the files below a directory (its root by default), as hex."""
+        files = sorted((file.path, file.sha256) for file in self.files if f"/{file.path}".startswith(f"/{directory}"))
+        return hashlib.sha256(json.dumps(files).encode()).hexdigest()
+
     @staticmethod
     def from_bytes(data: bytes) -> Manifest:
         """The manifest that `to_bytes` wrote.

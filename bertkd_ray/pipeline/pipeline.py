@@ -130,7 +130,8 @@ class Pipeline(ExitStack):
         """The pipeline's run; a run per stage and arm hangs below it."""
         own = self._identity
         params = self.config.model_dump(exclude={"arms", "tracking", "storage"})
-        run = self.session.tracker.run(own.name, key=own.key, parent=own.parent, params=params, tags=own.tags)
+        tags = {**own.tags, "bertkd.storage": self.session.store.uri}
+        run = self.session.tracker.run(own.name, key=own.key, parent=own.parent, params=params, tags=tags)
         return self.enter_context(closing_run(run))
 
     @property

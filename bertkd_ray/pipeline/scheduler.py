@@ -110,7 +110,7 @@ def run_studies(studies: Sequence[Study], jobs: int) -> Iterator[StudyOutcome]:
             session.store.require_writable()
             for study in studies:
                 tracker = session.enter_context(Session(study.config)).tracker
-                run = open_runs[f"study/{study.settings.name}"] = study_run(study, tracker)
+                run = open_runs[f"study/{study.settings.name}"] = study_run(study, tracker, session.store.uri)
                 _add_study(tasks, study, run.run_id, session)
         with _ray_session(studies[0]), _pool(jobs) as pool, Progress(len(tasks), "study", "tasks") as progress:
             for done, (name, result) in enumerate(_completed(tasks, pool, jobs), start=1):

@@ -98,7 +98,7 @@ class StudyRunner(ExitStack):
     @cached_property
     def parent_run(self) -> Run:
         """The study's run; a run per arm and seed hangs below it."""
-        return self.enter_context(closing_run(study_run(self.study, self.session.tracker)))
+        return self.enter_context(closing_run(study_run(self.study, self.session.tracker, self.session.store.uri)))
 
     def run(self) -> StudyOutcome:
         """All arms under all seeds, the comparison, the tables and the figure."""
@@ -224,8 +224,8 @@ class StudyRunner(ExitStack):
             record_report(store, directory, _figures(outcome.arms), self.parent_run)
 
 
-def study_run(study: Study, tracker: Tracker) -> Run:
-    """The tracked run of a study."""
+def study_run(study: Study, tracker: Tracker, storage: str) -> Run:
+    """The tracked run of a study whose artifacts are in a storage."""
     settings = study.settings
     trials = {trial.key: _digest(trial) for trial in study.trials}
     key = fingerprint("study", {"name": settings.name, "control": study.control}, trials)
@@ -233,7 +233,12 @@ def study_run(study: Study, tracker: Tracker) -> Run:
         settings.name,
         key=f"study:{key}",
         params=settings.fingerprinted(),
-        tags={"bertkd.kind": "study", "bertkd.arms": ",".join(settings.arms), "bertkd.control": study.control},
+        tags={
+            "bertkd.kind": "study",
+            "bertkd.arms": ",".join(settings.arms),
+            "bertkd.control": study.control,
+            "bertkd.storage": storage,
+        },
     )
 
 

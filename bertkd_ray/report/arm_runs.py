@@ -61,7 +61,14 @@ def _record_arm(results: Results, scores: ArmResult, tracker: Tracker, parent: s
         key=f"arm:{arm}:{translation.fingerprint}",
         parent=parent,
         params=config.model_dump(exclude={"arms", "tracking", "storage"}),
-        tags={"bertkd.kind": "arm", "bertkd.pipeline": config.name, "bertkd.arm": arm},
+        tags={
+            "bertkd.kind": "arm",
+            "bertkd.pipeline": config.name,
+            "bertkd.arm": arm,
+            "bertkd.artifact": translation.uri,
+            # Two machines may have a storage at the same path.
+            "bertkd.content": f"{_weights_hash(student)} {translation.content_hash()}",
+        },
     )
     with closing_run(run):
         record_student(run, scores, student, translation, results.histories[arm])
@@ -88,6 +95,12 @@ def record_student(
     )
 
 
+def _weights_hash(student: Artifact) -> str:
+    from bertkd_ray.student.distill import MODEL
+
+    return student.content_hash(f"{MODEL}/")
+
+
 def _model(scores: ArmResult, student: Artifact, corpus: Artifact, translations: pa.Table) -> StudentModel:
     from bertkd_ray.corpus import moses
     from bertkd_ray.corpus.text_form import TextForm
@@ -104,6 +117,7 @@ def _model(scores: ArmResult, student: Artifact, corpus: Artifact, translations:
         scores=scores.metrics(),
         tags={
             "bertkd.arm": scores.arm,
+            "bertkd.content": _weights_hash(student),
             "bertkd.corpus": corpus.fingerprint,
             "bertkd.languages": f"{form.src_lang}-{form.tgt_lang}",
         },

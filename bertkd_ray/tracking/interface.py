@@ -43,7 +43,8 @@ class StudentModel:
     name: what the model is called, the arm; fingerprint: of the student artifact; fetch: gives a local
     `save_pretrained` directory, for which it may use the scratch directory that it is given; example: a sentence to
     translate; settings: `text`, `src_lang` and `tgt_lang` of the corpus; code: modules beside the student, needed where
-    `text` is not raw; scores: `valid_bleu` and others; tags: of the model and its versions, `bertkd.corpus` among them.
+    `text` is not raw; scores: `valid_bleu` and others; tags: of the model and its versions, among them `bertkd.corpus`
+    and `bertkd.content`, by which models of one fingerprint but other weights are told apart.
     """
 
     name: str
@@ -122,7 +123,8 @@ class Tracker:
         """The experiment's run of this key under this parent, set to RUNNING again, or a new one.
 
         name: what the run is called in MLflow; key: what it is found by (a fingerprint, say); parent: the id of the
-        run above it, empty where there is none.
+        run above it, empty where there is none; tags: a run with other values of `bertkd.storage`, `bertkd.artifact` or
+        `bertkd.content`, which say what it is of, is not the run of this key.
         """
         return Run()
 

@@ -9,8 +9,9 @@ transformers and MLflow run ("models from code", nothing is pickled).
 Students become versions of a registered model; the alias `champion` is the one that validates best. Two students
 compare when they were validated on the same text, which the same corpus fingerprint guarantees.
 
-Tags of a version: `bertkd.student`, `bertkd.corpus` (fingerprints), `bertkd.arm`, `bertkd.score.<name>`, and, once it
-has been compared with the champion, `bertkd.compared_with`: the champion's version, or `none`.
+Tags of a version: `bertkd.student`, `bertkd.corpus` (fingerprints), `bertkd.content` (a hash of the files: machines of
+another kind train other weights), `bertkd.arm`, `bertkd.score.<name>`, and, once it has been compared with the
+champion, `bertkd.compared_with`: the champion's version, or `none`.
 """
 
 import importlib.metadata
@@ -26,6 +27,7 @@ from bertkd_ray.tracking.store import artifact_repository, require_own_location,
 STUDENT_TAG = "bertkd.student"
 CHAMPION = "champion"
 CORPUS_TAG = "bertkd.corpus"
+CONTENT_TAG = "bertkd.content"
 SCORE_TAG = "bertkd.score."
 COMPARED_TAG = "bertkd.compared_with"
 DECIDES = "valid_bleu"
@@ -45,12 +47,21 @@ def logged_model(client: Any, uri: str, experiment_id: str, run_id: str, student
 
     earlier = client.search_logged_models([experiment_id], f"tags.`{STUDENT_TAG}` = '{student.fingerprint}'")
     # One whose files were not all copied is not READY.
-    whole = (str(model.model_id) for model in earlier if model.status == LoggedModelStatus.READY)
+    whole = (
+        str(model.model_id)
+        for model in earlier
+        if model.status == LoggedModelStatus.READY and _has_content(model.tags, student)
+    )
     model_id = next(whole, None) or _log(client, uri, experiment_id, run_id, student)
     outputs = client.get_run(run_id).outputs
     if model_id not in {output.model_id for output in (outputs.model_outputs if outputs else [])}:
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
     return f"models:/{model_id}"
+
+
+def _has_content(tags: Mapping[str, str], student: StudentModel) -> bool:
+    """Whether a model of the student's fingerprint has its weights; one of an earlier version does not say."""
+    return tags.get(CONTENT_TAG) in (None, student.tags.get(CONTENT_TAG))
 
 
 def _log(client: Any, uri: str, experiment_id: str, run_id: str, student: StudentModel) -> str:
@@ -109,7 +120,8 @@ def register(client: Any, name: str, uri: str, run_id: str, student: StudentMode
             client.create_registered_model(name)
     aliases = client.get_registered_model(name).aliases
     versions = {int(version.version): version for version in client.search_model_versions(f"name = '{name}'")}
-    version = next((n for n, of in versions.items() if of.tags.get(STUDENT_TAG) == student.fingerprint), None)
+    own = (n for n, of in versions.items() if of.tags.get(STUDENT_TAG) == student.fingerprint)
+    version = next((n for n in own if _has_content(versions[n].tags, student)), None)
     champion = next((n for n in versions if str(n) == str(aliases.get(CHAMPION))), None)
     is_new = version is None
     if version is None:

@@ -35,6 +35,8 @@ from bertkd_ray.tracking.store import (
 )
 
 KEY_TAG = "bertkd.key"
+_ORIGIN_TAGS = ("bertkd.storage", "bertkd.artifact", "bertkd.content")
+"""What a run was made from: one of another storage, or of files with other bytes, has equal keys at most."""
 LOGGED_STEP_TAG = "bertkd.logged_step."
 CHANGED_TAG = "bertkd.changed."
 _PARENT_TAG = "mlflow.parentRunId"
@@ -241,15 +243,22 @@ class MlflowTracker(Tracker):
     def run(
         self, name: str, *, key: str, parent: str = "", params: RunValues | None = None, tags: RunValues | None = None
     ) -> Run:
-        # Runs that are deleted or keep their artifacts elsewhere are not found again; of several, the oldest is taken.
+        # Runs that are deleted, keep their artifacts elsewhere or are of another storage are not found again; of
+        # several, the oldest is taken. Those of earlier versions lack some of these tags.
         # MLflow's filters know no escape for quotes and backslashes, which are percent-encoded therefore.
         identity = {KEY_TAG: quote(key, safe=" !#$&()*+,-./:;<=>?@[]^_{|}~")}
         if parent:
             identity[_PARENT_TAG] = parent
+        origin = {tag: _as_text(value, _MAX_TAG_LENGTH) for tag, value in (tags or {}).items() if tag in _ORIGIN_TAGS}
         query = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in identity.items())
         with store_errors(self._uri), short_timeouts():
             runs = self._client.search_runs([self._experiment_id], query, order_by=["attributes.start_time ASC"])
-            earlier = [run for run in runs if is_own_location(self._uri, run.info.artifact_uri)]
+            earlier = [
+                run
+                for run in runs
+                if is_own_location(self._uri, run.info.artifact_uri)
+                and all(run.data.tags.get(tag, value) == value for tag, value in origin.items())
+            ]
             if earlier:
                 run_id = earlier[0].info.run_id
                 self._client.update_run(run_id, status="RUNNING", name=name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -185,3 +186,25 @@ def test_models_are_not_logged_where_they_are_not_wanted(run: Callable[..., str]
 def test_without_tracking_all_is_the_same(run: Callable[..., str], client: Any) -> None:
     said = run("tracking=none")
     assert "register" not in said
+
+
+def test_the_same_configuration_in_another_storage_has_runs_of_its_own(
+    client: Any, project: Path, run: Callable[..., str], tmp_path: Path
+) -> None:
+    before = {one.info.run_id for kind in ("pipeline", "arm") for one in runs_of(client, kind).values()}
+    store, database = tmp_path / "store", project / "artifacts" / "mlflow.db"
+    shutil.copytree(project / "artifacts", store, ignore=shutil.ignore_patterns("report-*", ".recorded", "ml*"))
+    run(f"storage={store}", f"tracking.uri=sqlite:///{database}")
+    arms = client.search_runs(
+        [client.get_experiment_by_name("small").experiment_id], f"tags.`bertkd.artifact` LIKE '{store}/translation-%'"
+    )
+    assert {one.data.tags["bertkd.kind"] for one in arms} == {"arm"}
+    assert {one.info.run_name for one in arms} == {"small/distilled", "small/control"}
+    assert not before & {one.info.run_id for one in arms}
+    (parent,) = {one.data.tags["mlflow.parentRunId"] for one in arms}
+    assert client.get_run(parent).data.tags["bertkd.storage"] == str(store)
+    assert parent not in before
+    for one in arms:
+        student = store / f"student-{one.data.tags['bertkd.student']}"
+        metrics = json.loads((student / "manifest.json").read_text())["metrics"]
+        assert one.data.metrics["valid_perplexity"] == metrics["valid/perplexity"]

@@ -227,5 +227,14 @@ def test_through_a_tracking_server_that_hands_artifacts_on(
     assert found == translated(saved, TEXTS[:1])
 
 
+def test_other_weights_under_one_fingerprint_are_a_model_of_their_own(
+    logged: str, run: Any, student: StudentModel
+) -> None:
+    other = replace(student, fingerprint="f01", tags={**student.tags, "bertkd.content": "w1"})
+    first = run.log_model(other)
+    assert run.log_model(other) == first
+    assert run.log_model(replace(other, tags={**other.tags, "bertkd.content": "w2"})) not in (first, logged)
+
+
 def test_nothing_is_logged_where_nothing_is_tracked(student: StudentModel) -> None:
     assert Run().log_model(student, register="students") is None

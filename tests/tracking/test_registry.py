@@ -42,10 +42,14 @@ def registered(client: Any, uri: str, name: str) -> Register:
     run = open_tracker(uri, "tests").run(name, key=name)
     experiment = client.get_experiment_by_name("tests").experiment_id
 
-    def call(fingerprint: str, bleu: float, corpus: str = "c0", arm: str = "control") -> str:
+    def call(
+        fingerprint: str, bleu: float, corpus: str = "c0", arm: str = "control", content: str | None = None
+    ) -> str:
         model = client.create_logged_model(experiment, name=arm, source_run_id=run.run_id)
         scores = {"valid_bleu": bleu, "test_bleu": 1.5}
         tags = {"bertkd.corpus": corpus, "bertkd.arm": arm}
+        if content is not None:
+            tags["bertkd.content"] = content
         student = StudentModel(arm, fingerprint, Path, "", {}, [], scores, tags)
         return register(client, name, f"models:/{model.model_id}", run.run_id, student)
 
@@ -138,6 +142,18 @@ def test_without_a_champion_the_next_student_is_one(client: Any, name: str, regi
     client.delete_registered_model_alias(name, "champion")
     assert "its first champion" in registered("f1", 20.0)
     assert champion(client, name) == 1
+
+
+def test_other_weights_under_one_fingerprint_are_another_version(client: Any, name: str, registered: Register) -> None:
+    registered("f1", 20.0, content="w1")
+    assert registered("f1", 20.0, content="w1") == f"control: is version 1 of {name}, its champion"
+    assert registered("f1", 30.0, content="w2") == (
+        f"control: registered as version 2 of {name} and now its champion: valid BLEU 30.00 against 20.00 of version 1"
+    )
+    assert registered("f1", 20.0, content="w1") == f"control: is version 1 of {name}; its champion is version 2"
+    # Earlier versions did not say it.
+    registered("f2", 10.0)
+    assert registered("f2", 10.0, content="w3") == f"control: is version 3 of {name}; its champion is version 2"
 
 
 def test_after_the_champion_is_deleted_the_best_version_that_is_left_is_champion(

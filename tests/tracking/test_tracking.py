@@ -95,6 +95,26 @@ def test_keys_with_quotes_are_found(tracker: Any, key: str) -> None:
     assert tracker.run("quoted", key=key + "x").run_id != first.run_id
 
 
+@pytest.mark.parametrize("tag", ["bertkd.storage", "bertkd.artifact", "bertkd.content"])
+def test_what_was_made_in_another_storage_has_a_run_and_scores_of_its_own(tracker: Any, client: Any, tag: str) -> None:
+    def recorded(origin: str, bleu: float) -> str:
+        run = tracker.run("team", key=f"team:{tag}", tags={tag: origin})
+        run.log_metrics([(0, {"test_bleu": bleu}, 1)], series="scores")
+        return str(run.run_id)
+
+    first, second = recorded("s3://key:secret@b/one", 0.0), recorded("s3://key:secret@b/two", 0.38)
+    assert (recorded("s3://key:secret@b/one", 0.0), recorded("s3://key:secret@b/two", 0.38)) == (first, second)
+    found = {run_id: client.get_run(run_id).data for run_id in (first, second)}
+    assert [(of.tags[tag], of.metrics["test_bleu"]) for of in found.values()] == [
+        ("s3://***@b/one", 0.0),
+        ("s3://***@b/two", 0.38),
+    ]
+    # Earlier versions did not say it.
+    earlier = tracker.run("earlier", key=f"earlier:{tag}").run_id
+    assert tracker.run("earlier", key=f"earlier:{tag}", tags={tag: "/one"}).run_id == earlier
+    assert tracker.run("earlier", key=f"earlier:{tag}", tags={tag: "/two"}).run_id != earlier
+
+
 def test_parameters_never_clash(tracker: Any, client: Any) -> None:
     def run(**params: Any) -> Any:
         return tracker.run("params", key="params:1", params=params)
