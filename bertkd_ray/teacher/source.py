@@ -17,6 +17,8 @@ from bertkd_ray.teacher.masking import SPECIAL_TOKENS_PER_PAIR, BertSpecials
 CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE = "config.json", "model.safetensors", "model.safetensors.index.json"
 
 _PACKAGE = "package:"
+_TOKENS_PER_PIECE = 10
+"""More than a vocabulary ever has: a piece is a token after a space and another one elsewhere, with accents a third."""
 
 
 def resolve_model(source: str) -> str:
@@ -76,7 +78,8 @@ def check_bert(
 
     weights: whether it must have weights; layers, tokens of the longest pair and logits a position: what is asked of it
     (`teacher.layers`, `corpus.max_pair_tokens`, `kd.topk`). Raises UserError for another kind of model or tokenizer, a
-    vocabulary without the special tokens or larger than the model's, one that is too small, and for absent weights.
+    vocabulary without the special tokens or larger than the model's, one that is too small, and for absent weights. How
+    many tokens the student will have, and so how large `kd.topk` may be, only the corpus says, which finetune asks.
     """
     config = bert_config(directory)
     if layers > config["num_hidden_layers"]:
@@ -87,7 +90,7 @@ def check_bert(
             f"{positions} positions of {directory}; lower it"
         )
     pieces = max(load_bert_tokenizer(directory).tokenizer.get_vocab().values()) + 1
-    if topk > pieces:
+    if topk > _TOKENS_PER_PIECE * pieces:
         raise UserError(f"kd.topk: {topk} is more than the vocabulary of {pieces} pieces; lower it")
     if pieces > config["vocab_size"]:
         raise UserError(

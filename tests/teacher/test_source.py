@@ -178,6 +178,12 @@ def test_what_is_wrong_is_told_before_weights_are_loaded(directory: Path) -> Non
         check_bert(directory, weights=False)
 
 
+def test_how_many_logits_are_stored_is_for_the_corpus_to_say(directory: Path) -> None:
+    assert check_bert(directory, weights=True, topk=7)["num_hidden_layers"] == 2
+    with pytest.raises(UserError, match=r"^kd\.topk: 61 is more than the vocabulary of 6 pieces; lower it$"):
+        check_bert(directory, weights=True, topk=61)
+
+
 def test_model_hash_is_that_of_the_content(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     before, tokenizer = model_hash(directory), tokenizer_hash(directory)
     copy = tmp_path_factory.mktemp("elsewhere") / "copy"
