@@ -12,6 +12,7 @@ from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
 from bertkd_ray.core.errors import UserError
+from bertkd_ray.core.paths import expand_home
 from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.execution.stage import StageContext
 from bertkd_ray.teacher.masking import BertSpecials
@@ -49,7 +50,10 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
         raise UserError(f"kd.topk: {config.stored_topk()} is more than the {vocabulary} tokens of the corpus; lower it")
     context.runtime.start()
     inputs = {"corpus": corpus.directory, "bert": pending.inputs["bert"]}
-    job = TrainJob(pending.store.uri, pending.directory, inputs, config)
+    # Workers are in another directory, from which a relative path leads elsewhere; a hub's cache is each node's own.
+    model = context.bert if Path(expand_home(config.teacher.model)).is_dir() else config.teacher.model
+    teacher = config.teacher.model_copy(update={"model": model})
+    job = TrainJob(pending.store.uri, pending.directory, inputs, config.model_copy(update={"teacher": teacher}))
     context.runtime.train(pending, _train, job, context.on_rows)
     return saving.commit_trained(pending, {"bert": config.teacher.model, "vocabulary": vocabulary})
 
