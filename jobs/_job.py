@@ -8,4 +8,4 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bertkd_ray.cli import main
 
-sys.exit(main([Path(str(sys.modules["__main__"].__file__)).stem, *sys.argv[1:]]))
+sys.exit(main([Path(str(sys.modules["__main__"].__file__)).resolve().stem, *sys.argv[1:]]))

@@ -335,9 +335,16 @@ def test_a_job_is_one_line_and_has_the_name_of_its_command(job):
     assert isinstance(guard, ast.If)
     assert ast.unparse(guard.test) == "__name__ == '__main__'"
     (call,) = guard.body
-    assert ast.unparse(call) == "runpy.run_path(os.path.join(os.path.dirname(__file__), '_job.py'))"
+    assert ast.unparse(call) == "runpy.run_path(os.path.join(os.path.dirname(os.path.realpath(__file__)), '_job.py'))"
     assert job.stem in WITH_A_CONFIGURATION
     assert f"`bertkd {job.stem}`" in str(ast.get_docstring(tree))
+
+
+def test_a_link_to_a_job_runs_it(tmp_path):
+    (tmp_path / "mine.py").symlink_to(ROOT / "jobs" / "plan.py")
+    done = python(str(tmp_path / "mine.py"), "--help", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "usage: bertkd plan" in done.stdout
 
 
 def test_a_process_that_a_job_spawns_does_not_run_the_command_again():
