@@ -135,9 +135,8 @@ def artifact_repository(uri: str, location: str) -> Any:
 def sqlite_file(uri: str) -> Path | None:
     """The absolute path of a `sqlite:///` URI's file; None for every other store and for one in memory."""
     prefix = "sqlite:///"
-    if not uri.startswith(prefix) or uri in (prefix, prefix + ":memory:"):
-        return None
-    return Path(uri.removeprefix(prefix).partition("?")[0]).absolute()
+    file = uri.removeprefix(prefix).partition("?")[0]
+    return Path(file).absolute() if uri.startswith(prefix) and file not in ("", ":memory:") else None
 
 
 def _make_database(file: Path) -> None:
@@ -164,13 +163,15 @@ def _make_database(file: Path) -> None:
 def _check_database(uri: str) -> None:
     """Connect once to a database, because mlflow tries for minutes before it gives up.
 
-    Raises UserError for an SQLite file with tables of which none is MLflow's.
+    Raises UserError for an SQLite file with tables of which none is MLflow's, and for one in memory.
     """
     scheme = urlsplit(uri).scheme.partition("+")[0]
     if scheme not in ("sqlite", "postgresql", "mysql", "mssql"):
         return
     import sqlalchemy
 
+    if scheme == "sqlite" and sqlalchemy.make_url(uri).database in (None, "", ":memory:"):
+        raise UserError(f"tracking.uri: {uri} is in memory, so that no run would be kept; name a file: sqlite:///FILE")
     takes_timeout = sqlalchemy.make_url(uri).get_driver_name() in ("psycopg", "psycopg2", "pymysql", "mysqldb")
     options = {"connect_timeout": _OPEN_TIMEOUT_S} if takes_timeout else {}
     engine = sqlalchemy.create_engine(uri, connect_args=options, poolclass=sqlalchemy.pool.NullPool)

@@ -402,6 +402,18 @@ def test_a_store_that_cannot_be_used_is_one_line_without_the_password(bad: str, 
     assert len(message) < 350
 
 
+@pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite:///:memory:?cache=shared"])
+def test_a_database_in_memory_would_keep_nothing(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for opening in (open_tracker, check_tracking):
+        with pytest.raises(UserError) as refused:
+            opening(uri, "tests")
+        shown = uri.replace("=shared", "=***")
+        said = f"tracking.uri: {shown} is in memory, so that no run would be kept; name a file: sqlite:///FILE"
+        assert str(refused.value) == said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_missing_database_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pymysql", None)
     with pytest.raises(UserError, match=r"^tracking\.uri: mysql\+pymysql://\*\*\*@host/d needs the package pymysql"):
