@@ -59,6 +59,20 @@ def test_only_a_left_to_right_teacher_that_an_arm_needs_is_evaluated():
     assert not has(teacher=forward, arms={"control": {"kd.alpha": 0}})
 
 
+@pytest.mark.parametrize("stage", ["decode", "label", "augment"])
+def test_what_a_teacher_writes_needs_one_that_can_and_text(stage):
+    def why(**tree: object) -> str:
+        return STAGES[stage].unless(Config.model_validate({**DEMO, "kd": {"alpha": 0}, **tree}))
+
+    forward, text = {"direction": "left_to_right"}, {"source": "demo", "monolingual": {"src": "more.de"}}
+    cannot = "teacher.direction: a bidirectional teacher cannot translate; set teacher.direction=left_to_right"
+    assert why(corpus=text) == cannot
+    assert why(corpus=text, teacher=forward) == ""
+    assert why(teacher=forward) == (
+        "corpus.monolingual: no text is named; name its files" if stage == "augment" else ""
+    )
+
+
 def test_an_arm_is_not_made_from_the_scores_of_its_teacher():
     config = Config.model_validate({**DEMO, "teacher": {"direction": "left_to_right"}})
     arms = config.arm_configs()
