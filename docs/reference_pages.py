@@ -18,7 +18,7 @@ import tempfile
 import textwrap
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -375,7 +375,7 @@ KINDS: dict[str, tuple[ArtifactFile, ...]] = {
         ArtifactFile("model/specials.json", "teacher.finetune:SPECIALS"),
         ArtifactFile("history.json", "teacher.finetune:HISTORY"),
     ),
-    "softlabels": (SHARDS, DEAD_LETTERS),
+    "softlabels": (SHARDS, replace(SHARDS, path="valid-shard-*.parquet"), DEAD_LETTERS),
     "decoded": (
         ArtifactFile("train/fragment-*.parquet", "softlabels.decode:DECODED_SCHEMA", (DECODED_SCHEMA,)),
         ArtifactFile("tokenizer/", "corpus.passes:TOKENIZER"),

@@ -20,12 +20,14 @@ from bertkd_ray.artifacts.store import Store
 class RowGroups:
     """The row groups of an artifact's Parquet files, read by number, in the order of the manifest.
 
-    below: how the paths of the files begin; exclude: a file that does not belong to them. `rows` (int64[groups]) are
+    below: how the paths of the files begin; exclude: how the paths of those begin that do not belong to
+    them. `rows` (int64[groups]) are
     the rows of each row group.
     """
 
-    def __init__(self, artifact: Artifact, below: str, columns: list[str], *, exclude: str | None = None) -> None:
-        files = [entry for entry in artifact.files_below(below) if entry.is_parquet and entry.path != exclude]
+    def __init__(self, artifact: Artifact, below: str, columns: list[str], *, exclude: tuple[str, ...] = ()) -> None:
+        below_it = artifact.files_below(below)
+        files = [entry for entry in below_it if entry.is_parquet and not entry.path.startswith(exclude)]
         self._take([(artifact, entry) for entry in files], columns)
 
     def _take(self, files: list[tuple[Artifact, FileEntry]], columns: list[str]) -> None:

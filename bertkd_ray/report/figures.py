@@ -79,7 +79,8 @@ def translation_loss_panels(arms: Mapping[str, History]) -> list[Panel]:
 
     The likelihood of the reference is the part of the loss that all arms share, so the curves compare whatever their
     `kd.alpha`. The validation curve carries its perplexity on the right. The best checkpoint of an arm, by greedy BLEU
-    (by likelihood where there is none), is ringed.
+    (by likelihood where there is none), is ringed. A third panel has the divergence of the distilled arms from their
+    teacher, where there is any.
     """
     unit = "nats per target token"
 
@@ -89,9 +90,11 @@ def translation_loss_panels(arms: Mapping[str, History]) -> list[Panel]:
         _finish(axes, unit)
         _limit_to_trend(axes, list(arms.values()), curves.TRAIN_NLL)
 
+    divergence = _validation_panel("KL(teacher ‖ student), validation", arms, curves.VALID_KL, unit, unit)
     return [
         Panel("Translation loss, training", training, _summary(arms, curves.TRAIN_NLL, unit)),
         _validation_panel("Translation loss, validation", arms, curves.VALID_NLL, unit, unit, finish=_add_perplexity),
+        *([divergence] if any(len(_series(history, curves.VALID_KL)[0]) for history in arms.values()) else []),
     ]
 
 

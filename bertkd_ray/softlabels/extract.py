@@ -3,12 +3,17 @@
 A shard appears under its name in one step, so a run that was cut off goes on with the fragments that have none. The
 bytes of a shard depend on its fragment, the teacher and the settings alone. Pairs that cannot be scored are not in it,
 so that the distilled arms, which train on the shards, see fewer pairs than the control, which trains on the corpus.
+
+The pairs of the valid split are labelled in the same way, into shards of their own, by which a student's divergence
+from its teacher is followed; no figure of the artifact counts them, and those that cannot be scored are no fault.
 """
+
+from __future__ import annotations
 
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +34,7 @@ from bertkd_ray.execution.resumable_map import FileJob, FinishedFile, resumable_
 from bertkd_ray.execution.stage import StageContext
 from bertkd_ray.softlabels.fidelity import PARTS, Fidelity, fidelity, fidelity_by_part
 from bertkd_ray.softlabels.fragments import kept_groups, read_fragment
-from bertkd_ray.softlabels.shards import encode_shard, parquet_bytes, shard_schema
+from bertkd_ray.softlabels.shards import VALID_SHARDS, encode_shard, parquet_bytes, shard_schema
 from bertkd_ray.teacher.finetune import load_finished
 
 
@@ -41,10 +46,19 @@ class ExtractJob(FileJob):
     teacher: str
     config: Config
 
+    def of_valid(self, pairs: int) -> ExtractJob:
+        """The job of a fragment of the valid split: whatever cannot be scored is left out, and nothing is reported."""
+        budget = replace(self.budget, share=1.0, pairs=pairs)
+        return replace(self, budget=budget, report=lambda name, done: None)
+
 
 def shard_name(fragment: str) -> str:
-    """The file of soft labels of a fragment: `train/fragment-000007.parquet` becomes `shard-000007.parquet`."""
-    return f"shard-{Path(fragment).name.removeprefix('part-').removeprefix('fragment-')}"
+    """The file of soft labels of a fragment: `train/fragment-000007.parquet` becomes `shard-000007.parquet`.
+
+    That of `valid/fragment-000000.parquet` is `valid-shard-000000.parquet`.
+    """
+    beginning = VALID_SHARDS if fragment.startswith("valid/") else "shard-"
+    return beginning + Path(fragment).name.removeprefix("part-").removeprefix("fragment-")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +86,16 @@ class Shard(FinishedFile):
 
     @property
     def rows(self) -> int:
-        """Pairs in it."""
+        """Pairs in it, 0 of the valid split."""
         return self.pairs - self.dead_letters
+
+    @classmethod
+    def of(cls, name: str, stats: dict[str, Any]) -> Shard:
+        """The shard whose file says this of itself (`execution.attempts.STATS`); one of the valid split counts none."""
+        rows, dead_letters = (0, 0) if name.startswith(VALID_SHARDS) else (stats["rows"], stats["rejects"])
+        by_part = {part: Fidelity(**of_part) for part, of_part in stats.get("fidelity_by_part", {}).items()}
+        measured, precision = Fidelity(**stats["fidelity"]), stats.get("precision", "")
+        return cls(name, rows + dead_letters, dead_letters, measured, precision, by_part, stats.get("counts", {}))
 
 
 def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> PendingArtifact:
@@ -103,21 +125,22 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
         config=config,
         budget=ErrorBudget(BY_ARTIFACT[pending.stage].name, config.max_rejects, int(corpus.metrics["train/pairs"])),
     )
-    shards, dead_letters = resumable_map(
+    made, dead_letters = resumable_map(
         pending,
         context.runtime,
-        [entry.path for entry in corpus.files_below("train/")],
+        [entry.path for split in ("train", "valid") for entry in corpus.files_below(f"{split}/")],
         ShardWriter,
         job,
         finished=lambda fragment: finished_shard(pending.store, job, shard_name(fragment)),
         unit="pairs",
     )
-    shards.sort(key=lambda shard: shard.name)
+    made.sort(key=lambda shard: shard.name)
+    shards = [shard for shard in made if not shard.name.startswith(VALID_SHARDS)]
     with pending.store.open_input(pending.directory, shards[0].name) as source:
         topk_ids = pq.read_schema(source).field("topk_ids").type
     both = config.teacher.direction == "both"
     return pending.commit(
-        made=[*(shard.name for shard in shards), *dead_letters.keep()],
+        made=[*(shard.name for shard in made), *dead_letters.keep()],
         metrics={**metrics_of(pending, shards), "rejects": len(dead_letters)},
         info={
             "k": config.stored_topk(),
@@ -170,36 +193,34 @@ class ShardWriter:
     def _write(self, attempt: Attempt, fragment: str, pairs: Pairs, rejected: Sequence[DeadLetter] = ()) -> Shard:
         """Writes the shard of pairs, without those that cannot be scored; rejected: those that never came so far."""
         ids, src, tgt, groups = pairs.ids, pairs.src, pairs.tgt, pairs.groups
-        isolation = self._job.isolation(self._store, ids, attempt, fragment, self._scorer.device)
+        job = self._job.of_valid(len(ids)) if attempt.name.startswith(VALID_SHARDS) else self._job
+        isolation = job.isolation(self._store, ids, attempt, fragment, self._scorer.device)
         labels = self._scorer.score(src, tgt, ids, isolation)
         if isolation.dead_letters:
             kept = np.flatnonzero(isolation.kept)
             ids, src, tgt, labels = ids[kept], src.take(kept), tgt.take(kept), labels.take(kept)
             groups = kept_groups(groups, isolation.kept)
         dead_letters = [*rejected, *isolation.dead_letters]
-        measured, by_part = fidelity(labels, tgt), fidelity_by_part(labels, tgt)
-        counted, precision = len(ids) + len(dead_letters), self._scorer.precision
-        shard = Shard(attempt.name, counted, len(dead_letters), measured, precision, by_part, pairs.counts)
         encoded = encode_shard(ids, src, tgt, labels, self._schema)
-        stats = {"rows": shard.rows, "rejects": shard.dead_letters, "fidelity": asdict(measured)}
-        stats["fidelity_by_part"] = {part: asdict(of_part) for part, of_part in by_part.items()}
-        stats |= {"precision": precision, **({"counts": pairs.counts} if pairs.counts else {})}
+        stats = {
+            "rows": len(ids),
+            "rejects": len(dead_letters),
+            "fidelity": asdict(fidelity(labels, tgt)),
+            "fidelity_by_part": {part: asdict(of_part) for part, of_part in fidelity_by_part(labels, tgt).items()},
+            "precision": self._scorer.precision,
+            **({"counts": pairs.counts} if pairs.counts else {}),
+        }
         metadata = {**encoded.schema.metadata, STATS: json.dumps(stats)}
         attempt.finish(dead_letters)
         data = parquet_bytes(encoded.replace_schema_metadata(metadata), groups)
         self._store.write(data, self._job.artifact, attempt.name)
-        return shard
+        return Shard.of(attempt.name, stats)
 
 
 def finished_shard(store: Store, job: ExtractJob, name: str) -> Shard | None:
     """The shard, or None when it has to be made."""
     stats = finished(store, job.staging, name, job.artifact, name)
-    if stats is None:
-        return None
-    pairs, precision = stats["rows"] + stats["rejects"], stats.get("precision", "")
-    by_part = {part: Fidelity(**of_part) for part, of_part in stats.get("fidelity_by_part", {}).items()}
-    fidelity = Fidelity(**stats["fidelity"])
-    return Shard(name, pairs, stats["rejects"], fidelity, precision, by_part, stats.get("counts", {}))
+    return None if stats is None else Shard.of(name, stats)
 
 
 def metrics_of(pending: PendingArtifact, shards: list[Shard]) -> dict[str, float]:

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from bertkd_ray.artifacts import row_groups
 from bertkd_ray.core.ragged import Ragged, flat_positions, offsets_of
 
+VALID_SHARDS = "valid-shard-"
+"""How the names of the valid split's files begin."""
 _LABELS = ("topk_ids", "topk_logits", "logsumexp")
 
 

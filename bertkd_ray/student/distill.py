@@ -14,6 +14,7 @@ from bertkd_ray.core.stages import BY_ARTIFACT
 from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.execution.dead_letters import DEAD_LETTERS
 from bertkd_ray.execution.stage import StageContext
+from bertkd_ray.softlabels.shards import VALID_SHARDS
 from bertkd_ray.student.start import START, load_start, share_start, start_hash
 from bertkd_ray.training import saving
 from bertkd_ray.training.context import TrainContext, TrainJob
@@ -111,7 +112,8 @@ def _train(job: TrainJob, context: TrainContext) -> None:
     if START in job.inputs:
         load_start(model, store, job.inputs[START])
     torch.nn.Module.to(model, device)  # transformers' own `to` is untyped
-    validation = Validation.of(corpus)
+    texts = [load(store, job.inputs[kind]) for kind in training_text(config)]
+    validation = Validation.of(corpus, texts[0] if config.kd.has_soft_labels else None)
     task = StudentTask(model, student, config.kd, validation, precision)
     resample = None
     if student.subword_dropout:
@@ -122,8 +124,8 @@ def _train(job: TrainJob, context: TrainContext) -> None:
             max_tokens=config.corpus.max_side_tokens,
         )
     columns = _SOFT_COLUMNS if config.kd.has_soft_labels else _PAIR_COLUMNS
-    texts = [load(store, job.inputs[kind]) for kind in training_text(config)]
-    groups = reduce(add, [RowGroups(text, _BELOW.get(text.stage, ""), columns, exclude=DEAD_LETTERS) for text in texts])
+    exclude = (DEAD_LETTERS, VALID_SHARDS)
+    groups = reduce(add, [RowGroups(text, _BELOW.get(text.stage, ""), columns, exclude=exclude) for text in texts])
     settings = TrainSettings.from_config(config, student, config.student_seed)
     trained = fit(task, groups, settings, context, precision, resample)
     model.eval().load_state_dict(trained.weights)

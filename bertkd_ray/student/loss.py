@@ -133,6 +133,25 @@ def fused_kd_loss(
     return _loss_by_blocks(hidden_ND, weight_VD, objective, dtype, block, with_gradients=False)[0]
 
 
+def soft_label_entropy(
+    topk_logits_Nk: Tensor,
+    logsumexp_N: Tensor | None = None,
+    *,
+    vocabulary: int,
+    temperature: float = 1.0,
+    tail: Tail = "renormalise",
+) -> Tensor:
+    """Entropy of the soft labels, nats, summed over N positions: -Σ_k q_k log q_k, with an exact tail -m log m more.
+
+    What `kd_loss` with alpha 1 is above it is the divergence KL(q ‖ p) of the student p (at its own temperature, and
+    for `symmetric` after division by T²); with an exact tail that over k + 1 classes. The arguments are `kd_loss`'s.
+    """
+    ids_Nk = torch.empty_like(topk_logits_Nk, dtype=torch.int64)
+    _, q_Nk, tail_N = _teacher(ids_Nk, topk_logits_Nk, logsumexp_N, temperature, tail, vocabulary)
+    entropy = -torch.xlogy(q_Nk, q_Nk).sum()
+    return entropy if tail_N is None else entropy - torch.xlogy(tail_N, tail_N).sum()
+
+
 def _check_options(alpha: float | Tensor, temperature: float, label_smoothing: float, tail: Tail) -> None:
     if not isinstance(alpha, Tensor) and not 0 <= alpha <= 1:
         raise ValueError(f"alpha must lie in [0, 1], not {alpha}")

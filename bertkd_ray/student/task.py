@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -23,9 +24,9 @@ from bertkd_ray.corpus.text_form import TextForm
 from bertkd_ray.corpus.tokenizer import EOS_ID, decode, load_tokenizer
 from bertkd_ray.decoding.seq2seq import translate_ids
 from bertkd_ray.evaluation.metrics import corpus_bleu, validation_tokenizer
-from bertkd_ray.softlabels.shards import decode_labels
+from bertkd_ray.softlabels.shards import VALID_SHARDS, SoftLabels, decode_labels
 from bertkd_ray.student.collate import StudentBatch, collate
-from bertkd_ray.student.loss import fused_kd_loss
+from bertkd_ray.student.loss import LossSums, fused_kd_loss, soft_label_entropy
 from bertkd_ray.student.model import decoder_hidden
 from bertkd_ray.training import curves
 from bertkd_ray.training.batch_plan import MicroBatch, RowLengths, shuffled_batches
@@ -95,16 +96,28 @@ class Validation:
     tokenizer: Tokenizer
     form: TextForm = field(default_factory=TextForm)
     """Form of what the student writes; the references are raw text in any case."""
+    labels: SoftLabels | None = None
+    """The teacher's, of every pair; None where there are none."""
 
     @classmethod
-    def of(cls, corpus: Artifact) -> Self:
-        """The valid split of a corpus."""
+    def of(cls, corpus: Artifact, labels: Artifact | None = None) -> Self:
+        """The valid split of a corpus, with its soft labels where an artifact of them has those of every pair."""
         valid, form = corpus.read_table("valid/"), TextForm.of(corpus)
         with scratch_directory("corpus-") as scratch:
             tokenizer = load_tokenizer(corpus.local(TOKENIZER, scratch))
         references = to_raw(valid["tgt"].to_pylist(), form.text, form.tgt_lang)
         src, tgt = Ragged.from_arrow(valid["src_ids"]), Ragged.from_arrow(valid["tgt_ids"])
-        return cls(src, tgt, references, tokenizer, form)
+        soft = None if labels is None else _labels_of(labels, valid["id"].to_pylist())
+        return cls(src, tgt, references, tokenizer, form, soft)
+
+
+def _labels_of(labels: Artifact, ids: list[int]) -> SoftLabels | None:
+    """The soft labels of pairs of the valid split, by their ids; None where one has none, as in earlier versions."""
+    if not labels.files_below(VALID_SHARDS):
+        return None
+    table = labels.read_table(VALID_SHARDS)
+    rows = {number: row for row, number in enumerate(table["id"].to_pylist())}
+    return decode_labels(table.take([rows[number] for number in ids])) if rows.keys() >= set(ids) else None
 
 
 class StudentTask:
@@ -157,13 +170,20 @@ class StudentTask:
         return replace(batch, monolingual_P=torch.from_numpy(np.repeat(monolingual, tgt.lengths + 1)))
 
     def evaluate(self, world: World) -> dict[str, float]:
-        """Perplexity and token accuracy with the references as history, BLEU of greedy translations."""
+        """Perplexity and token accuracy with the references as history, BLEU of greedy translations.
+
+        Where the valid split has soft labels also their divergence from the student, in nats a target position and
+        with the references as history, over the arm's own k, temperature and tail: KL = Σ_k q_k (log q_k - log p_k),
+        and with an exact tail + m (log m - log Σ_{v not kept} p_v). p is the student at temperature 1, or, for
+        `kd.symmetric`, at the teacher's.
+        """
         data = self._validation
         tokens = np.maximum(data.src.lengths, data.tgt.lengths) + 1
         budget = max(int(tokens.max()), self._config.batch_tokens // self._config.micro_batches)
         batches = shuffled_batches(data.src.lengths + data.tgt.lengths, tokens, budget, 0)[world.rank :: world.size]
-        nll, correct, count = world.sum(self._likelihood(batches, world.device)).tolist()
+        nll, correct, count, divergence = world.sum(self._likelihood(batches, world.device)).tolist()
         return {
+            **({} if data.labels is None else {curves.VALID_KL: divergence / count}),
             curves.VALID_NLL: nll / count,
             curves.VALID_PERPLEXITY: math.exp(min(nll / count, 50.0)),
             curves.VALID_ACCURACY: correct / count,
@@ -176,18 +196,33 @@ class StudentTask:
 
     @torch.no_grad()
     def _likelihood(self, batches: list[np.ndarray], device: torch.device) -> Tensor:
-        """float64[3]: negative log likelihood, correct tokens and tokens of the given rows."""
-        total = torch.zeros(3, dtype=torch.float64, device=device)
-        weight = self.model.get_output_embeddings().weight
-        dtype = torch.bfloat16 if self._precision == "bf16" else None
+        """float64[4]: negative log likelihood, correct tokens, tokens and divergence of the given rows."""
+        total = torch.zeros(4, dtype=torch.float64, device=device)
         for rows in batches:
             src, tgt = self._validation.src.take(rows), self._validation.tgt.take(rows)
-            batch = collate(src, tgt, pad_to=self._pad_to).to(device)
+            soft = None if self._validation.labels is None else self._validation.labels.take(rows)
+            batch = collate(src, tgt, soft, topk=self._kd.topk, pad_to=self._pad_to).to(device)
             with autocast(device, self._precision):
                 hidden_PD = decoder_hidden(self.model, batch)
-            sums = fused_kd_loss(hidden_PD, weight, batch.targets_P, alpha=0.0, matmul_dtype=dtype)
-            total += torch.stack([sums.nll.double(), sums.correct.double(), sums.nll.new_tensor(batch.count).double()])
+            sums, divergence = self._divergence(hidden_PD, batch)
+            figures = [sums.nll, sums.correct, sums.nll.new_tensor(batch.count), divergence]
+            total += torch.stack([figure.double() for figure in figures])
         return total
+
+    def _divergence(self, hidden_PD: Tensor, batch: StudentBatch) -> tuple[LossSums, Tensor]:
+        """The sums of the loss, and the divergence of `evaluate`, 0 without soft labels."""
+        kd, weight = self._kd, self.model.get_output_embeddings().weight
+        dtype = torch.bfloat16 if self._precision == "bf16" else None
+        loss = partial(fused_kd_loss, hidden_PD, weight, batch.targets_P, matmul_dtype=dtype)
+        if batch.topk_logits_Pk is None:
+            sums = loss(alpha=0.0)
+            return sums, torch.zeros_like(sums.nll)
+        logits, logsumexp, temperature, tail = batch.topk_logits_Pk, batch.logsumexp_P, kd.temperature, kd.tail
+        soft = partial(loss, batch.topk_ids_Pk, logits, logsumexp, temperature=temperature, tail=tail)
+        sums = soft(alpha=1.0, symmetric=kd.symmetric)
+        vocabulary = len(weight)
+        entropy = soft_label_entropy(logits, logsumexp, vocabulary=vocabulary, temperature=temperature, tail=tail)
+        return sums, sums.loss / (kd.temperature**2 if kd.symmetric else 1) - entropy
 
     def _greedy_bleu(self, batches: list[np.ndarray], world: World) -> float:
         rows = np.concatenate(batches) if batches else np.zeros(0, np.int64)

@@ -27,6 +27,8 @@ VALID_NLL = "valid/nll"
 VALID_PERPLEXITY = "valid/perplexity"
 VALID_ACCURACY = "valid/accuracy"
 VALID_BLEU = "valid/bleu"
+VALID_KL = "valid/kl"
+"""KL(teacher ‖ student) of a distilled student, whose soft labels hold the valid split too."""
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def test_another_table_among_them_is_left_out_whatever_they_are_called(tmp_path:
         sink = pa.BufferOutputStream()
         pq.write_table(pa.table({"id": [number]}), sink)
         pending.store.write(bytes(sink.getvalue()), pending.directory, name)
-    groups = RowGroups(pending.commit(made=names, metrics={}, info={}), "", ["id"], exclude="rejects.parquet")
+    groups = RowGroups(pending.commit(made=names, metrics={}, info={}), "", ["id"], exclude=("rejects.parquet",))
     assert groups.read(np.arange(3))["id"].to_pylist() == [3, 2, 0]
 
 

@@ -84,6 +84,16 @@ def test_translation_of_two_arms(tmp_path: Path) -> None:
     )
 
 
+def test_the_divergence_from_the_teacher_has_a_panel_where_there_is_one(tmp_path: Path) -> None:
+    distilled = [*arm(36.0), CurveRow(1000, 0.0, {"valid/kl": 2.5}), CurveRow(2000, 0.0, {"valid/kl": 1.25})]
+    panels = translation_loss_panels({"control": arm(34.0), "hot": distilled})
+    assert panels[2].title == "KL(teacher ‖ student), validation"
+    hot = "hot: from 2.5 nats per target token at step 1,000 to 1.25 nats per target token at step 2,000"
+    assert panels[2].summary == hot
+    check(draw_panels(panels, tmp_path / "l"), "KL(teacher ‖ student), validation")
+    assert len(translation_loss_panels({"control": arm(34.0)})) == 2
+
+
 def test_arms_over_seeds(tmp_path: Path) -> None:
     arms = {
         "control": [arm(30.0), arm(31.0)],

@@ -15,10 +15,13 @@ import pytest
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.execution.attempts import Attempt
 from bertkd_ray.execution.dead_letters import ErrorBudget
 from bertkd_ray.softlabels.extract import ExtractJob, ShardWriter, shard_name
 from bertkd_ray.softlabels.fidelity import PARTS, Fidelity, fidelity, fidelity_by_part
+from bertkd_ray.softlabels.scoring import Scorer
 from bertkd_ray.softlabels.shards import decode_labels
+from bertkd_ray.student.task import Validation
 from tests.helpers.local_project import InProcessRuntime, Project, extracted
 
 K, PASSES = 4, 7
@@ -106,6 +109,48 @@ def test_the_measured_figures_stand_in_the_schema_and_sum_up_to_the_report(label
     assert labels.metrics["fidelity/end/positions"] == pairs
 
 
+def test_the_valid_split_has_labels_that_no_figure_counts(project, corpus, labels):
+    (fragment,) = corpus.files_below("valid/")
+    (shard,) = labels.files_below("valid-shard-")
+    assert shard.path == "valid-shard-000000.parquet"
+    columns = ["id", "src_ids", "tgt_ids"]
+    table, pairs = pq.read_table(labels.path(shard.path)), pq.read_table(corpus.path(fragment.path))
+    assert table.select(columns).equals(pairs.select(columns))
+    tgt, soft = Ragged.from_arrow(table["tgt_ids"]), decode_labels(table)
+    assert soft.topk_ids.shape == (len(tgt.values) + len(tgt), K)
+    # As the training text's are computed: the sums of a pair alone are those of all together.
+    scorer = writer(project, "alone")._scorer
+    rows = np.array([1])
+    isolation = (
+        job(project, corpus, "alone")
+        .of_valid(1)
+        .isolation(project.store, rows, Attempt(project.store, "alone", "one"), fragment.path, scorer.device)
+    )
+    one = scorer.score(Ragged.from_arrow(table["src_ids"]).take(rows), tgt.take(rows), rows, isolation)
+    np.testing.assert_allclose(one.logsumexp, soft.take(rows).logsumexp, rtol=1e-5)
+    assert labels.metrics["pairs"] == sum(entry.rows for entry in corpus.files_below("train/"))
+
+
+def test_pairs_of_the_valid_split_that_cannot_be_scored_are_no_fault(project, corpus, monkeypatch):
+    score = Scorer.score
+
+    def fail_on_the_first(self, src, tgt, ids, isolation):
+        if isolation._fragment.startswith("valid/"):
+            isolation.add_dead_letter(0, "broken")
+        return score(self, src, tgt, ids, isolation)
+
+    monkeypatch.setattr(Scorer, "score", fail_on_the_first)
+    work = project.pending_labels()
+    elsewhere = PendingArtifact(work.store, work.stage, "3" * 16, work.config, work.inputs)
+    made = extracted(elsewhere, project.with_max_rejects(0), InProcessRuntime(), corpus, project.teacher())
+    assert made.metrics["rejects"] == 0
+    assert not made.files_below("rejects")
+    (shard,) = made.files_below("valid-shard-")
+    assert shard.rows == corpus.files_below("valid/")[0].rows - 1
+    # A curve of some of the pairs would be of others than the curve of the references beside it.
+    assert Validation.of(corpus, made).labels is None
+
+
 def test_shards_of_an_earlier_version_are_finished_without_figures_of_parts(project, labels):
     work = project.pending_labels()
     elsewhere = PendingArtifact(work.store, work.stage, "2" * 16, work.config, work.inputs)
@@ -119,7 +164,7 @@ def test_shards_of_an_earlier_version_are_finished_without_figures_of_parts(proj
         work.store.write(bytes(sink.getvalue()), elsewhere.directory, entry.path)
     runtime: Any = InProcessRuntime()
     made = extracted(elsewhere, project.with_max_rejects(0), runtime, project.corpus(), project.teacher())
-    assert runtime.mapped == []
+    assert runtime.mapped == ["valid/fragment-000000.parquet"]  # which that version had no labels of
     assert {name for name in made.metrics if name.startswith("fidelity/")} == {
         f"fidelity/{name}" for name in ("topk_mass", "gold_first", "gold_in_topk", "entropy_t1", "entropy_t10")
     }
@@ -167,7 +212,7 @@ def test_only_what_is_missing_is_computed(project, labels):
     work = project.pending_labels()
     elsewhere = PendingArtifact(work.store, work.stage, "0" * 16, work.config, work.inputs)
     names = [entry.path for entry in labels.files_below("shard-")]
-    kept = names[0], names[2]
+    kept = names[0], names[2], "valid-shard-000000.parquet"
     for name in kept:
         work.store.write(work.store.read(labels.directory, name), elsewhere.directory, name)
     runtime: Any = InProcessRuntime()
@@ -183,7 +228,7 @@ def test_only_what_is_missing_is_computed(project, labels):
 def test_nothing_missing_computes_nothing(project, labels):
     work = project.pending_labels()
     elsewhere = PendingArtifact(work.store, work.stage, "1" * 16, work.config, work.inputs)
-    for entry in labels.files_below("shard-"):
+    for entry in [*labels.files_below("shard-"), *labels.files_below("valid-shard-")]:
         work.store.write(work.store.read(labels.directory, entry.path), elsewhere.directory, entry.path)
     runtime: Any = InProcessRuntime()
     made = extracted(elsewhere, project.with_max_rejects(0), runtime, project.corpus(), project.teacher())

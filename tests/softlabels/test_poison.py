@@ -143,7 +143,8 @@ def test_too_many_fail_the_stage_and_a_greater_share_finishes_it(project, corpus
     assert again.mapped == []
     raised = InProcessRuntime()
     found = extracted(pending, project.with_max_rejects(3 / PAIRS), raised, corpus, project.teacher())
-    assert [shard_name(item) for item in raised.mapped] == ["shard-000002.parquet", "shard-000003.parquet"]
+    left = ["shard-000002.parquet", "shard-000003.parquet", "valid-shard-000000.parquet"]
+    assert [shard_name(item) for item in raised.mapped] == left
     assert artifact_bytes(found.uri) == artifact_bytes(labels.uri)
     assert pending.store.files(pending.staging) == []
 
@@ -306,7 +307,7 @@ def test_a_fragment_whose_process_was_taken_away_has_the_same_bytes(project, lab
 @pytest.mark.parametrize("size", [0, 7, 4000])
 def test_a_shard_that_was_cut_off_is_made_again(project, size):
     pending = PendingArtifact(project.store, "softlabels", "8" * 16, project.pending_labels().config, {})
-    for entry in project.labels().files_below("shard-"):
+    for entry in [*project.labels().files_below("shard-"), *project.labels().files_below("valid-shard-")]:
         data = project.store.read(project.labels().directory, entry.path)
         cut = entry.path == "shard-000001.parquet"
         project.store.write(data[:size] if cut else data, pending.directory, entry.path)

@@ -13,11 +13,12 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from bertkd_ray.config.sections import KdConfig, StudentConfig
-from bertkd_ray.core.ragged import Ragged
+from bertkd_ray.core.ragged import Ragged, offsets_of
 from bertkd_ray.corpus.cleaning import ID_MONOLINGUAL_BIT
 from bertkd_ray.corpus.text_form import TextForm
 from bertkd_ray.corpus.tokenizer import BOS_ID, EOS_ID
 from bertkd_ray.decoding.batches import Translation
+from bertkd_ray.softlabels.shards import SoftLabels, decode_labels
 from bertkd_ray.student import task as task_module
 from bertkd_ray.student.loss import kd_loss
 from bertkd_ray.student.model import build_student, decoder_hidden
@@ -51,7 +52,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture
 def make(tokenizer):
-    def call(kd: dict[str, Any] | None = None, **changes: Any) -> StudentTask:
+    def call(kd: dict[str, Any] | None = None, labels: SoftLabels | None = None, **changes: Any) -> StudentTask:
         config = StudentConfig(**{**SIZES, "batch_tokens": 64, "encoder_layers": 1, "decoder_layers": 1, **changes})
         model = build_student(
             config.model_copy(
@@ -65,7 +66,8 @@ def make(tokenizer):
             seed=3,
         )
         references = tokenizer.decode_batch(TGT)
-        validation = Validation(Ragged.from_lists(SRC), Ragged.from_lists(TGT), references, tokenizer)
+        pairs = Ragged.from_lists(SRC), Ragged.from_lists(TGT)
+        validation = Validation(*pairs, references, tokenizer, labels=labels)
         return StudentTask(model, config, KdConfig(**(kd or {})), validation, "float32")
 
     return call
@@ -290,6 +292,60 @@ def test_the_figures_are_those_of_the_whole_model_on_every_pair(make):
         count += labels.numel()
     assert figures["valid/nll"] == pytest.approx(nll / count, rel=1e-5)
     assert figures["valid/accuracy"] == pytest.approx(correct / count)
+
+
+@pytest.mark.parametrize(
+    "kd",
+    [
+        {"temperature": 10.0, "topk": 4},
+        {"temperature": 1.0, "topk": 6, "tail": "exact"},
+        {"temperature": 3.0, "topk": 4, "symmetric": True},
+        {"temperature": 1.0, "topk": 4, "at_end": False},
+    ],
+    ids=["paper", "exact tail", "symmetric", "nothing at the end"],
+)
+def test_the_divergence_is_that_of_whole_distributions(make, kd):
+    """Pair by pair, with torch's own KL of whole probability vectors."""
+    soft = decode_labels(table(stored=6))
+    task = make(kd, labels=soft)
+    figures = evaluated(task)
+    k, temperature, total, count = kd["topk"], kd["temperature"], 0.0, 0
+    for row, (source, target) in enumerate(zip(SRC, TGT, strict=True)):
+        with torch.no_grad():
+            scores = task.model(
+                input_ids=torch.tensor([[*source, EOS_ID]]), decoder_input_ids=torch.tensor([[BOS_ID, *target]])
+            ).logits[0]
+        labels = soft.take(np.array([row]))
+        for position, score in enumerate(scores.double()):
+            kept = torch.tensor(labels.topk_ids[position, :k].astype(np.int64))
+            logits = torch.tensor(labels.topk_logits[position, :k].astype(np.float64))
+            log_p = torch.log_softmax(score / (temperature if kd.get("symmetric") else 1), dim=0)
+            if kd.get("tail") == "exact":
+                q = torch.exp(logits - float(labels.logsumexp[position]))
+                rest = torch.ones(V, dtype=torch.bool)
+                rest[kept] = False
+                q, log_p = torch.cat([q, 1 - q.sum()[None]]), torch.cat([log_p[kept], log_p[rest].logsumexp(0)[None]])
+            else:
+                q, log_p = torch.softmax(logits / temperature, dim=0), log_p[kept]
+            total += float(torch.nn.functional.kl_div(log_p, q, reduction="sum"))
+            count += 1
+    assert figures["valid/kl"] == pytest.approx(total / count, rel=1e-4)
+    assert figures["valid/kl"] > 0
+    without = evaluated(make(kd))
+    assert "valid/kl" not in without
+    assert without == pytest.approx({name: value for name, value in figures.items() if name != "valid/kl"})
+
+
+def test_a_student_that_is_its_teacher_does_not_diverge(make):
+    """Zero embeddings give every token 1 / V, and so do labels of equal logits with an exact tail."""
+    positions = [len(row) + 1 for row in TGT]
+    ids = np.tile(np.arange(4, dtype=np.uint8), (sum(positions), 1))
+    uniform = np.full(len(ids), math.log(V), np.float32)
+    soft = SoftLabels(ids, np.zeros(ids.shape, np.float16), uniform, offsets_of(np.array(positions)))
+    task = make({"temperature": 1.0, "topk": 4, "tail": "exact"}, labels=soft)
+    with torch.no_grad():
+        task.model.get_output_embeddings().weight.zero_()
+    assert evaluated(task)["valid/kl"] == pytest.approx(0.0, abs=1e-5)
 
 
 def test_bleu_of_a_perfect_translator_is_100(make, monkeypatch):
