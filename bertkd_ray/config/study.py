@@ -21,7 +21,10 @@ from bertkd_ray.config.validation import validated
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.stages import EXTRACT, FINETUNE, STAGES
 
-_OF_AN_ARM = ("teacher.", "extract.", "decode.", "kd.", "student.", "translate.", "corpus.train", "corpus.clean.")
+_OF_AN_ARM = (
+    *("teacher.", "extract.", "decode.", "kd.", "student.", "translate."),
+    *("corpus.train", "corpus.clean.", "corpus.max_vocabulary"),
+)
 """Keys in which arms may differ. The rest is the same for all, the test set above all, so that scores compare."""
 
 
@@ -40,8 +43,8 @@ class StudyConfig(Section):
     overrides: dict[str, Any] = Field(default_factory=dict)
     """Keys of the base that are different in this study, for all arms."""
     arms: dict[Name, dict[str, Any]] = Field(min_length=2)
-    """Each arm's keys that differ: of teacher, extract, decode, kd, student, translate, corpus.train and corpus.clean,
-    the last two as far as the pairs that valid and test hold out of train stay the same."""
+    """Each arm's keys that differ: of teacher, extract, decode, kd, student, translate, corpus.train, corpus.clean and
+    corpus.max_vocabulary, the last three as far as the pairs that valid and test hold out of train stay the same."""
     control: str | None = None
     """The arm that the others are compared with; null is the only arm without a teacher, with kd.alpha 0."""
     seeds: list[Seed] = Field(min_length=1)
@@ -261,7 +264,8 @@ def _held_out_by(config: Config) -> dict[str, Any]:
     train = [files.model_copy(update={"weight": min(files.weight, 1.0)}) for files in corpus.sources("train")]
     clean = corpus.clean.model_dump(exclude={"test_overlap"} if corpus.test and corpus.test.held_out else None)
     rules = {f"corpus.clean.{key}": value for key, value in clean.items()}
-    return {"teacher.model": config.teacher.model, "corpus.train": train, **rules}
+    vocabulary = {"corpus.max_vocabulary": corpus.max_vocabulary}
+    return {"teacher.model": config.teacher.model, "corpus.train": train, **vocabulary, **rules}
 
 
 def _control(settings: StudyConfig, arms: dict[str, Config], path: str | Path) -> str:

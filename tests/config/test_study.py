@@ -205,10 +205,11 @@ def test_arms_hold_out_the_same_pairs(load, valid, test, keys, key):
     )
 
 
-def test_another_bert_holds_out_other_pairs(load):
+@pytest.mark.parametrize(("key", "value"), [("teacher.model", "another"), ("corpus.max_vocabulary", 2000)])
+def test_another_vocabulary_holds_out_other_pairs(load, key, value):
     tree = of_two_corpora(FILES, SHARE)
-    tree["arms"]["other"] = {"teacher.model": "another"}
-    with pytest.raises(UserError, match=r"arms.other: teacher.model is not that of arms.control, so that other pairs"):
+    tree["arms"]["other"] = {key: value}
+    with pytest.raises(UserError, match=rf"arms.other: {key} is not that of arms.control, so that other pairs"):
         load(tree)
     tree["overrides"]["corpus"]["test"] = FILES
     assert load(tree)
