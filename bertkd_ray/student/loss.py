@@ -12,6 +12,9 @@ is that of "Distilling the Knowledge in a Neural Network" (Hinton et al., 2015, 
 α · T² · Σ_k q_k · (-log p'_k), with p' the student's softmax of its scores divided by T. α may be a position's own, 0
 where the reference counts alone.
 
+Several teachers m with weights w_m, which sum to 1, are one whose probabilities are theirs mixed, q = Σ_m w_m q^m. As
+the soft part is linear in q, it is Σ_m w_m · Σ_k q^m_k · (-log p_k), each sum over the k tokens that teacher m kept.
+
 Shapes: N positions, D width, V vocabulary, k kept teacher entries. Losses are sums over positions, in nats; the caller
 divides by the number of target tokens of the whole global batch.
 
@@ -21,14 +24,15 @@ holding [N, V].
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-Tail = Literal["renormalise", "exact"]
+from bertkd_ray.student.soft_targets import SoftTargets, Tail
 
 # Rows of logits held at once. CPU: fastest of 64 to 1,900 for 1,900 rows, D = 256, V = 14,136 (145 ms; 216 ms at 64,
 # 208 ms at 1,900; 436 ms for autocast and autograd). Assumption for others: fewer, larger launches.
@@ -59,6 +63,7 @@ def kd_loss(
     symmetric: bool = False,
     label_smoothing: float = 0.0,
     tail: Tail = "renormalise",
+    teacher_weights: Sequence[float] | None = None,
 ) -> Tensor:
     """The loss of the module's formula, summed over N positions, by automatic differentiation and in any float dtype.
 
@@ -68,6 +73,9 @@ def kd_loss(
     tail: "renormalise" scales the k probabilities to sum to 1 (the paper's code). "exact" keeps them at their true size
     exp(logit - logsumexp) and sets the teacher's remaining mass m against the student's as one further class,
     m · (-log Σ_{v not kept} p_v); it needs temperature 1, because the tail at another temperature is not stored.
+
+    teacher_weights: of M teachers, whose labels are [N, M, k], [N, M, k] and [N, M]; they sum to 1. Each has its own k
+    tokens a position, renormalised or with its own tail, before they are mixed; None: the labels are of one teacher.
 
     alpha: one number, or floats [N], a position's own, which are not checked. With the number 0 the teacher is not read
     and may be None. Raises ValueError for options or inputs outside of this.
@@ -80,13 +88,16 @@ def kd_loss(
         loss_N = loss_N - label_smoothing / (vocabulary - 2) * log_p_NV.sum(dim=-1)
     if not isinstance(alpha, Tensor) and alpha == 0:
         return loss_N.sum()
-    ids_Nk, q_Nk, tail_N = _teacher(topk_ids_Nk, topk_logits_Nk, logsumexp_N, temperature, tail, vocabulary)
+    soft = SoftTargets.of(topk_ids_Nk, topk_logits_Nk, logsumexp_N, temperature, tail, vocabulary, teacher_weights)
     scale = temperature if symmetric else 1.0
     soft_log_p_NV = log_p_NV if scale == 1 else torch.log_softmax(scores_NV / scale, dim=-1)
-    kd_N = -(scale**2) * (q_Nk.to(log_p_NV.dtype) * soft_log_p_NV.gather(1, ids_Nk)).sum(dim=-1)
-    if tail_N is not None:
-        tail_log_p_N = log_p_NV.scatter(1, ids_Nk, -torch.inf).logsumexp(dim=-1)
-        kd_N = kd_N - tail_N.to(log_p_NV.dtype) * tail_log_p_N
+    kd_N = torch.zeros_like(loss_N)
+    for m in range(soft.ids_NMk.shape[1]):
+        ids_Nk, q_Nk = soft.ids_NMk[:, m], soft.q_NMk[:, m].to(log_p_NV.dtype)
+        kd_N = kd_N - scale**2 * (q_Nk * soft_log_p_NV.gather(1, ids_Nk)).sum(dim=-1)
+        if soft.tail_NM is not None:
+            tail_log_p_N = log_p_NV.scatter(1, ids_Nk, -torch.inf).logsumexp(dim=-1)
+            kd_N = kd_N - soft.tail_NM[:, m].to(log_p_NV.dtype) * tail_log_p_N
     return ((1 - alpha) * loss_N + alpha * kd_N).sum()
 
 
@@ -103,6 +114,7 @@ def fused_kd_loss(
     symmetric: bool = False,
     label_smoothing: float = 0.0,
     tail: Tail = "renormalise",
+    teacher_weights: Sequence[float] | None = None,
     matmul_dtype: torch.dtype | None = None,
     block_rows: int | None = None,
 ) -> LossSums:
@@ -119,13 +131,12 @@ def fused_kd_loss(
     vocabulary = weight_VD.shape[0]
     gold = (1 - alpha) * (1 - label_smoothing)
     uniform = (1 - alpha) * label_smoothing / (vocabulary - 2) if label_smoothing else 0.0
-    ids_Nk, q_Nk, tail_N = targets_N.new_empty(len(targets_N), 0), hidden_ND.new_empty(len(targets_N), 0), None
+    soft = SoftTargets.none(targets_N, hidden_ND)
     if has_teacher := isinstance(alpha, Tensor) or alpha > 0:
-        ids_Nk, q_Nk, tail_N = _teacher(topk_ids_Nk, topk_logits_Nk, logsumexp_N, temperature, tail, vocabulary)
-    tail_N = None if tail_N is None else alpha * tail_N
+        labels = topk_ids_Nk, topk_logits_Nk, logsumexp_N
+        soft = SoftTargets.of(*labels, temperature, tail, vocabulary, teacher_weights).times(alpha)
     hard, scale = gold + uniform * vocabulary, temperature if symmetric and has_teacher else 1.0
-    soft_Nk = (alpha[:, None] if isinstance(alpha, Tensor) else alpha) * q_Nk
-    objective = _Objective(targets_N, gold, uniform, hard, ids_Nk, soft_Nk, tail_N, alpha, scale)
+    objective = _Objective(targets_N, gold, uniform, hard, *soft, alpha, scale)
     block = block_rows or _BLOCK_ROWS.get(hidden_ND.device.type, _BLOCK_ROWS_ELSEWHERE)
     dtype = matmul_dtype or hidden_ND.dtype
     if torch.is_grad_enabled() and (hidden_ND.requires_grad or weight_VD.requires_grad):
@@ -165,35 +176,12 @@ def _check_options(alpha: float | Tensor, temperature: float, label_smoothing: f
         raise ValueError(f"tail='exact' needs temperature 1, not {temperature}: the tail at another is not known")
 
 
-def _teacher(
-    topk_ids_Nk: Tensor | None,
-    topk_logits_Nk: Tensor | None,
-    logsumexp_N: Tensor | None,
-    temperature: float,
-    tail: Tail,
-    vocabulary: int,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The kept ids, their probabilities and, for an exact tail, the probability of all others."""
-    if topk_ids_Nk is None or topk_logits_Nk is None:
-        raise ValueError("alpha above 0 needs topk_ids and topk_logits")
-    logits_Nk = topk_logits_Nk if topk_logits_Nk.dtype == torch.float64 else topk_logits_Nk.float()
-    # Of all tokens nothing is left for a tail.
-    if tail == "renormalise" or topk_ids_Nk.shape[1] == vocabulary:
-        return topk_ids_Nk, torch.softmax(logits_Nk / temperature, dim=-1), None
-    if logsumexp_N is None:
-        raise ValueError("tail='exact' needs logsumexp")
-    q_Nk = torch.exp(logits_Nk - logsumexp_N[:, None])
-    # Logits stored in float16 may round to a sum just above 1.
-    q_Nk = q_Nk / q_Nk.sum(dim=-1, keepdim=True).clamp_min(1)
-    return topk_ids_Nk, q_Nk, (1 - q_Nk.sum(dim=-1)).clamp_min(0)
-
-
 @dataclass(frozen=True)
 class _Objective:
     """Σ over positions of Σ_v t_v · (-log p_v): t is `gold` at the target, `uniform` everywhere, plus the soft labels.
 
-    The soft labels have α in them; without a teacher they are of k = 0 tokens. What follows from α is one number, or
-    [N] where α is.
+    The soft labels have α and the teachers' weights in them; there may be no teacher. What follows from α is one number
+    or, where α is, [N].
     """
 
     targets_N: Tensor
@@ -201,10 +189,10 @@ class _Objective:
     uniform: float | Tensor
     hard: float | Tensor
     """Σ_v t_v of all but the soft labels"""
-    ids_Nk: Tensor
-    soft_Nk: Tensor
-    tail_N: Tensor | None
-    """the weight of the student's remaining mass"""
+    ids_NMk: Tensor
+    soft_NMk: Tensor
+    tail_NM: Tensor | None
+    """the weight of the mass that the student has left for what a teacher did not keep"""
     soft: float | Tensor
     """Σ of a row's soft labels, the tail's included"""
     scale: float
@@ -328,9 +316,9 @@ class _Gradients:
 
 def _loss_and_gradient_(s_BV: Tensor, score_sum_B: Tensor, objective: _Objective) -> tuple[Tensor, Tensor, Tensor]:
     """Loss, -log p_y and whether y scores highest, of each row; turns the scores into (mass · p - t') / factor."""
-    targets_B1, ids_Bk, scale = objective.targets_N[:, None], objective.ids_Nk, objective.scale
+    targets_B1, ids_BK, scale = objective.targets_N[:, None], objective.ids_NMk.flatten(1), objective.scale
     mass, factor = objective.mass, objective.factor
-    gold_B, soft_scores_Bk = s_BV.gather(1, targets_B1).squeeze(1), s_BV.gather(1, ids_Bk)
+    gold_B, soft_scores_BK = s_BV.gather(1, targets_B1).squeeze(1), s_BV.gather(1, ids_BK)
     scaled_BV = None if scale == 1 else s_BV / scale
     peak_B = s_BV.amax(dim=1)
     # In place, a row at a time in the first-level cache: faster than a pass of exp over the whole buffer.
@@ -342,14 +330,15 @@ def _loss_and_gradient_(s_BV: Tensor, score_sum_B: Tensor, objective: _Objective
         hard_B1, soft_B1 = (_column(share / mass, s_BV) for share in (objective.hard, objective.soft * scale))
         s_BV.mul_(hard_B1).addcmul_(torch.softmax(scaled_BV, dim=1), soft_B1)
     loss_B = objective.hard * lse_B - objective.gold * gold_B - objective.uniform * score_sum_B
-    soft_Bk = objective.soft_Nk.to(s_BV.dtype)
-    loss_B += scale**2 * (objective.soft * soft_lse_B - (soft_Bk * soft_scores_Bk).sum(dim=1) / scale)
-    if objective.tail_N is not None:
-        tail_B = objective.tail_N.to(s_BV.dtype)
-        loss_B -= tail_B * (lse_B + _subtract_tail_(s_BV, ids_Bk, tail_B / mass).log())
+    soft_BK = objective.soft_NMk.flatten(1).to(s_BV.dtype)
+    loss_B += scale**2 * (objective.soft * soft_lse_B - (soft_BK * soft_scores_BK).sum(dim=1) / scale)
+    if objective.tail_NM is not None:
+        tail_BM = objective.tail_NM.to(s_BV.dtype)
+        log_left_BM = _subtract_tails_(s_BV, objective.ids_NMk, tail_BM / _column(mass, s_BV)).log()
+        loss_B -= (tail_BM * (lse_B[:, None] + log_left_BM)).sum(dim=1)
     if isinstance(mass, Tensor):
         s_BV.mul_(_column(mass, s_BV))
-    s_BV.scatter_add_(1, ids_Bk, soft_Bk * (-scale / factor))
+    s_BV.scatter_add_(1, ids_BK, soft_BK * (-scale / factor))
     s_BV.scatter_add_(1, targets_B1, (torch.zeros_like(gold_B) - objective.gold / factor)[:, None])
     return loss_B, lse_B - gold_B, gold_B >= peak_B
 
@@ -359,14 +348,21 @@ def _column(value: float | Tensor, like_BV: Tensor) -> Tensor:
     return value.to(like_BV.dtype)[:, None] if isinstance(value, Tensor) else like_BV.new_full((1, 1), value)
 
 
-def _subtract_tail_(p_BV: Tensor, ids_Bk: Tensor, share_B: Tensor) -> Tensor:
-    """Subtracts, in place, share · p_v / p_tail from every v that was not kept; returns p_tail = Σ p over those.
+def _subtract_tails_(p_BV: Tensor, ids_BMk: Tensor, share_BM: Tensor) -> Tensor:
+    """Subtracts, in place, share_m · p_v / left_m for every teacher m from every v that m did not keep.
 
-    p_tail is held above the smallest normal number, so that a student with nothing left for the tail has a finite loss.
+    Returns left_BM, the sum of p over what each teacher did not keep. It is held above the smallest normal number, so
+    that a student with nothing left for a tail has a finite loss.
     """
-    kept_Bk = p_BV.gather(1, ids_Bk)
-    p_BV.scatter_(1, ids_Bk, 0.0)
-    tail_B = p_BV.sum(dim=1).clamp_min(torch.finfo(p_BV.dtype).tiny)
-    p_BV.mul_((1 - share_B / tail_B)[:, None])
-    p_BV.scatter_(1, ids_Bk, kept_Bk)
-    return tail_B
+    left, tiny = [], torch.finfo(p_BV.dtype).tiny
+    for ids_Bk in ids_BMk.unbind(1):
+        kept_Bk = p_BV.gather(1, ids_Bk)
+        left.append(p_BV.scatter_(1, ids_Bk, 0.0).sum(dim=1).clamp_min(tiny))
+        p_BV.scatter_(1, ids_Bk, kept_Bk)
+    left_BM = torch.stack(left, dim=1)
+    part_BM, ids_BK = share_BM / left_BM, ids_BMk.flatten(1)
+    # What one teacher kept may be another's tail; what all kept stays as it is, to the last bit.
+    is_left_BMK = (ids_BMk[:, :, None, :] != ids_BK[:, None, :, None]).all(dim=-1)
+    kept_BK = p_BV.gather(1, ids_BK) * (1 - torch.where(is_left_BMK, part_BM[..., None], 0.0).sum(dim=1))
+    p_BV.mul_(1 - part_BM.sum(dim=1, keepdim=True)).scatter_(1, ids_BK, kept_BK)
+    return left_BM

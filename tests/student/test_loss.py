@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -187,6 +188,146 @@ def test_gradients_with_an_alpha_of_each_position_by_finite_differences(options)
         lambda h, w: fused_kd_loss(h, w, *rest, alpha=alpha, block_rows=2, **options).loss, (hidden, weight)
     )
     assert torch.autograd.gradcheck(lambda h, w: kd_loss(h @ w.T, *rest, alpha=alpha, **options), (hidden, weight))
+
+
+# --- several teachers
+
+
+def _two_teachers(rows: int, width: int, vocabulary: int, k: int, dtype: torch.dtype = torch.float32):
+    """As `_case`, with labels of two teachers that agree in some of their k tokens, and differ in others."""
+    hidden, weight, targets, *_ = _case(rows, width, vocabulary, k, dtype=dtype, seed=3)
+    g = torch.Generator().manual_seed(4)
+    common = torch.randn(rows, vocabulary, generator=g, dtype=dtype) * 2
+    teachers = [common + torch.randn(rows, vocabulary, generator=g, dtype=dtype) for _ in range(2)]
+    kept = [teacher.topk(k) for teacher in teachers]
+    labels = (
+        torch.stack([of.indices for of in kept], dim=1),
+        torch.stack([of.values for of in kept], dim=1),
+        torch.stack([teacher.logsumexp(1) for teacher in teachers], dim=1),
+    )
+    shared = (labels[0][:, 0, :, None] == labels[0][:, 1, None, :]).any(-1)
+    assert 0 < shared.double().mean() < 1
+    return hidden, weight, targets, *labels
+
+
+def test_probabilities_of_teachers_are_mixed_not_their_logits_by_hand():
+    p = torch.tensor([[0.5, 0.25, 0.125, 0.125]], dtype=torch.float64)
+    ids = torch.tensor([[[0, 2], [2, 3]]])
+    # 3 : 1 and 1 : 1; the third token has both.
+    logits = torch.tensor([[[math.log(3), 0.0], [5.0, 5.0]]], dtype=torch.float64)
+    loss = kd_loss(p.log(), torch.tensor([0]), ids, logits, alpha=1.0, teacher_weights=[0.25, 0.75])
+    q = {0: 0.25 * 0.75, 2: 0.25 * 0.25 + 0.75 * 0.5, 3: 0.75 * 0.5}
+    assert sum(q.values()) == 1
+    assert loss.item() == pytest.approx(math.log(2) * (q[0] * 1 + q[2] * 3 + q[3] * 3), rel=1e-12)
+
+
+def test_the_tail_of_each_teacher_is_exact_by_hand():
+    p = torch.tensor([[0.5, 0.25, 0.125, 0.125]], dtype=torch.float64)
+    ids = torch.tensor([[[0], [1]]])
+    logits = torch.tensor([[[0.5], [0.125]]], dtype=torch.float64).log() + 7
+    logsumexp = torch.full((1, 2), 7.0, dtype=torch.float64)
+    options = {"alpha": 1.0, "tail": "exact", "teacher_weights": [0.25, 0.75]}
+    loss = kd_loss(p.log(), torch.tensor([0]), ids, logits, logsumexp, **options)
+    # The first gives 0.5 to what is not token 0, where the student has 0.5; the second 0.875 to what is not token 1.
+    first = -(0.5 * math.log(0.5) + 0.5 * math.log(0.5))
+    second = -(0.125 * math.log(0.25) + 0.875 * math.log(0.75))
+    assert loss.item() == pytest.approx(0.25 * first + 0.75 * second, rel=1e-12)
+
+
+MIXTURES = [
+    {"alpha": 0.5, "temperature": 10.0, "label_smoothing": 0.1},
+    {"alpha": 1.0, "temperature": 3.0, "symmetric": True},
+    {"alpha": 0.5, "label_smoothing": 0.1, "tail": "exact"},
+    {"alpha": 1.0, "tail": "exact"},
+]
+
+
+def _dense(hidden: Tensor, weight: Tensor, targets: Tensor, labels: tuple[Tensor, ...], weights: list[float], **o: Any):
+    """The formula over the whole vocabulary, without any of the code: q is an [N, V] of the mixed probabilities."""
+    ids, logits, logsumexp = labels
+    scores, temperature = hidden @ weight.T, o.get("temperature", 1.0)
+    log_p = scores.log_softmax(1)
+    smoothing = o.get("label_smoothing", 0.0)
+    gold = -(1 - smoothing) * log_p.gather(1, targets[:, None]).squeeze(1)
+    gold = gold - smoothing / (scores.shape[1] - 2) * log_p.sum(1)
+    soft = torch.zeros_like(gold)
+    for teacher, of in enumerate(weights):
+        exact = o.get("tail") == "exact"
+        kept = (logits[:, teacher] - logsumexp[:, teacher, None]).exp()
+        kept = kept if exact else (logits[:, teacher] / temperature).softmax(1)
+        q = torch.zeros_like(log_p).scatter(1, ids[:, teacher], kept)
+        scale = temperature if o.get("symmetric") else 1.0
+        soft = soft - of * scale**2 * (q * (scores / scale).log_softmax(1)).sum(1)
+        if exact:
+            left = torch.ones_like(log_p).scatter(1, ids[:, teacher], 0.0)
+            soft = soft - of * (1 - kept.sum(1)) * (log_p.exp() * left).sum(1).log()
+    return ((1 - o["alpha"]) * gold + o["alpha"] * soft).sum()
+
+
+@pytest.mark.parametrize("options", MIXTURES)
+@pytest.mark.parametrize("weights", [[0.5, 0.5], [0.2, 0.8], [1.0, 0.0]])
+def test_the_plain_form_of_two_teachers_is_the_formula(options, weights):
+    hidden, weight, targets, *labels = _two_teachers(9, 8, 40, 5, torch.float64)
+    expected = _dense(hidden, weight, targets, labels, weights, **options)
+    loss = kd_loss(hidden @ weight.T, targets, *labels, teacher_weights=weights, **options)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    wanted = torch.autograd.grad(expected, [hidden, weight])
+    for actual, of in zip(torch.autograd.grad(loss, [hidden, weight]), wanted, strict=True):
+        torch.testing.assert_close(actual, of, rtol=1e-9, atol=1e-9 * of.abs().max().item())
+
+
+@pytest.mark.parametrize("options", MIXTURES)
+@pytest.mark.parametrize(("dtype", "loss_off", "gradient_off"), [(None, 1e-5, 1e-5), (torch.bfloat16, 1e-3, 1e-2)])
+@pytest.mark.parametrize("by_position", [False, True])
+def test_fused_of_two_teachers_equals_plain(options, dtype, loss_off, gradient_off, by_position):
+    hidden, weight, targets, *labels = _two_teachers(96, 64, 1031, 8)
+    alpha = _mixed(96) if by_position else options["alpha"]
+    options = {**options, "alpha": alpha, "teacher_weights": [0.3, 0.7]}
+    plain = kd_loss(hidden @ weight.T, targets, *labels, **options)
+    expected = torch.autograd.grad(plain, [hidden, weight])
+    sums = fused_kd_loss(hidden, weight, targets, *labels, matmul_dtype=dtype, block_rows=40, **options)
+    assert sums.loss.item() == pytest.approx(plain.item(), rel=loss_off)
+    for actual, wanted in zip(torch.autograd.grad(sums.loss, [hidden, weight]), expected, strict=True):
+        assert torch.linalg.norm(actual - wanted) < gradient_off * torch.linalg.norm(wanted)
+
+
+@pytest.mark.parametrize("options", MIXTURES)
+def test_fused_gradient_of_two_teachers_by_finite_differences(options):
+    hidden, weight, *rest = _two_teachers(4, 4, 11, 3, torch.float64)
+    options = {**options, "teacher_weights": [0.3, 0.7]}
+    assert torch.autograd.gradcheck(
+        lambda h, w: fused_kd_loss(h, w, *rest, block_rows=3, **options).loss, (hidden, weight)
+    )
+
+
+@pytest.mark.parametrize("options", MIXTURES)
+def test_the_same_teacher_twice_is_that_teacher(options):
+    hidden, weight, targets, ids, logits, logsumexp = _case(7, 8, 40, 5, dtype=torch.float64)
+    twice = torch.stack([ids] * 2, 1), torch.stack([logits] * 2, 1), torch.stack([logsumexp] * 2, 1)
+    one = fused_kd_loss(hidden, weight, targets, ids, logits, logsumexp, **options).loss
+    two = fused_kd_loss(hidden, weight, targets, *twice, teacher_weights=[0.4, 0.6], **options).loss
+    assert two.item() == pytest.approx(one.item(), rel=1e-12)
+    expected, found = (torch.autograd.grad(loss, [hidden, weight]) for loss in (one, two))
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("weights", [[1.0], [0.5, 0.4], [1.5, -0.5]])
+def test_weights_of_teachers_are_one_each_and_sum_to_1(weights):
+    hidden, weight, *rest = _two_teachers(3, 4, 40, 3)
+    with pytest.raises(ValueError, match="2 teachers need as many weights that sum to 1"):
+        fused_kd_loss(hidden, weight, *rest, alpha=0.5, teacher_weights=weights)
+
+
+def test_a_student_sure_of_one_teachers_tokens_stays_finite_under_the_others_tail():
+    hidden = torch.tensor([[400.0, 0.0]], requires_grad=True)
+    weight = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], requires_grad=True)
+    labels = torch.tensor([[[0], [1]]]), torch.zeros(1, 2, 1), torch.full((1, 2), 0.7)
+    sums = fused_kd_loss(
+        hidden, weight, torch.tensor([0]), *labels, alpha=0.5, tail="exact", teacher_weights=[0.5, 0.5]
+    )
+    sums.loss.backward()
+    assert torch.isfinite(sums.loss)
+    assert torch.isfinite(hidden.grad).all()
 
 
 # --- the original's vectors
