@@ -88,8 +88,11 @@ def configuration() -> Iterator[str]:
     """Every key of a configuration and of a study file."""
     yield "## The pipeline"
     yield from _section(Config, "")
+    written: set[type[Section]] = set()
     for key, field in Config.model_fields.items():
-        if section := _section_of(field.annotation):
+        section = _section_of(field.annotation)
+        if section and section not in written:
+            written.add(section)
             yield from _headed(section, key)
     yield "## A study file"
     yield _doc(StudyConfig)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from copy import copy
 from itertools import chain, groupby
 from typing import Any
@@ -54,6 +54,31 @@ class RowGroups:
             artifact, entry = self._files[file]
             with artifact.open_input(entry.path) as source:
                 tables.append(pq.ParquetFile(source).read_row_groups(indices, columns=self._columns))
+        return pa.concat_tables(tables).combine_chunks()
+
+    def paths(self, groups: NDArray[np.int64]) -> set[str]:
+        """The files that the given row groups are in."""
+        files = np.searchsorted(self._first_groups, groups, side="right") - 1
+        return {self._files[file][1].path for file in files}
+
+    def read_around(self, paths: Set[str], ids: NDArray[np.int64]) -> pa.Table:
+        """The rows of those row groups in the given files that may have one of some ids, as their statistics say.
+
+        There must be a column `id`. Raises StorageError when a file cannot be read.
+        """
+        tables, wanted = [], np.sort(ids)
+
+        def may_have(group: pq.RowGroupMetaData, column: int) -> bool:
+            of = group.column(column).statistics
+            return of is None or bool(np.searchsorted(wanted, of.min) < np.searchsorted(wanted, of.max, side="right"))
+
+        for artifact, entry in self._files:
+            if entry.path in paths:
+                with artifact.open_input(entry.path) as source:
+                    file = pq.ParquetFile(source)
+                    column = file.schema_arrow.get_field_index("id")
+                    groups = [n for n in range(file.num_row_groups) if may_have(file.metadata.row_group(n), column)]
+                    tables.append(file.read_row_groups(groups, columns=self._columns))
         return pa.concat_tables(tables).combine_chunks()
 
 

@@ -1,8 +1,9 @@
 """The whole configuration of a pipeline."""
 
+from collections.abc import Set
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, model_validator
 
 from bertkd_ray.config import sections
 from bertkd_ray.config.corpus import CorpusConfig
@@ -30,6 +31,12 @@ def _worker_count(value: Any) -> int | tuple[int, int]:
 def tracking_section(value: Any) -> Any:
     """`tracking: none` is short for `tracking: {uri: none}`."""
     return {"uri": "none"} if value in ("none", "None") else value
+
+
+def _not_empty(teachers: dict[str, sections.TeacherConfig]) -> dict[str, sections.TeacherConfig]:
+    if not teachers:
+        raise ValueError("empty; name a teacher, or leave it out")
+    return teachers
 
 
 class Config(Section):
@@ -75,6 +82,9 @@ class Config(Section):
     """The text, and how it becomes token ids."""
     teacher: sections.TeacherConfig = sections.TeacherConfig()
     """The conditional masked language model and its training."""
+    teachers: Annotated[dict[Name, sections.TeacherConfig], AfterValidator(_not_empty)] | None = None
+    """Several of them by name, each with the keys of `teacher`, which must be absent then; arms choose with
+    `kd.teachers`. Their BERTs have the same vocabulary."""
     extract: sections.ExtractConfig = sections.ExtractConfig()
     """The teacher's soft labels."""
     decode: sections.DecodeConfig = sections.DecodeConfig()
@@ -96,8 +106,12 @@ class Config(Section):
             raise ValueError(f"workers: {self.workers} need Ray; set workers=1 or runtime=ray")
         longest_side = self.corpus.max_side_tokens
         longest_pair = min(self.corpus.max_pair_tokens, 2 * longest_side)
-        for section, unit, tokens in (("teacher", "pair", longest_pair + 3), ("student", "side", longest_side + 1)):
-            settings = getattr(self, section)
+        teachers = {f"teachers.{name}": of for name, of in (self.teachers or {}).items()} or {"teacher": self.teacher}
+        trained: list[tuple[str, sections.TeacherConfig | sections.StudentConfig, str, int]] = [
+            *((section, of, "pair", longest_pair + 3) for section, of in teachers.items()),
+            ("student", self.student, "side", longest_side + 1),
+        ]
+        for section, settings, unit, tokens in trained:
             self._check_micro_batches(section, settings.micro_batches)
             budget = settings.batch_tokens // settings.micro_batches
             if budget < tokens:
@@ -108,19 +122,47 @@ class Config(Section):
         for section, topk in (("kd", self.kd.topk), ("extract", self.extract.topk or 0)):
             if topk > (most := self.corpus.max_vocabulary or topk):
                 raise ValueError(f"{section}.topk {topk} is more than corpus.max_vocabulary {most}; lower it")
-        if self.kd.sequence != "none" and self.teacher.direction == "both":
-            raise ValueError(
-                f"kd.sequence: {self.kd.sequence} needs a teacher that can translate, and one that sees both sides "
-                "cannot; set teacher.direction=left_to_right, or kd.sequence=none"
-            )
-        if self.uses_monolingual and self.teacher.direction == "both":
-            raise ValueError(
-                "corpus.monolingual: needs a teacher that can translate it, and one that sees both sides cannot; set "
-                "teacher.direction=left_to_right, or kd.monolingual_weight=0"
-            )
+        if not self.teachers and (problem := self._sequence_problem()):
+            raise ValueError(problem)
         if not self.arms:
             raise ValueError("arms is empty; name at least one student")
         return self
+
+    @model_validator(mode="after")
+    def _teachers_are_named(self) -> Self:
+        """Makes `teacher` the first of several."""
+        names = ", ".join(self.teachers or {})
+        for name in self.kd.teachers or {}:
+            if not self.teachers:
+                raise ValueError(f"kd.teachers: there is no {name}, as no teachers are named; add teachers.{name}")
+            if name not in self.teachers:
+                raise ValueError(f"kd.teachers: there is no {name}; the teachers are {names}")
+        if not self.teachers:
+            return self
+        if "teacher" in self.model_fields_set:
+            raise ValueError(f"teacher: teachers has {names}; set teachers.NAME.KEY, or leave out one of both")
+        return self.model_copy(update={"teacher": next(iter(self.teachers.values()))})
+
+    def _sequence_problem(self, teacher: str = "teacher") -> str | None:
+        if self.uses_monolingual and len(self.kd.teachers or {}) > 1:
+            return (
+                "corpus.monolingual: one teacher translates it; set kd.teachers to its name, or kd.monolingual_weight=0"
+            )
+        if self.uses_monolingual and self.teacher.direction == "both":
+            return (
+                "corpus.monolingual: needs a teacher that can translate it, and one that sees both sides cannot; set "
+                f"{teacher}.direction=left_to_right, or kd.monolingual_weight=0"
+            )
+        if self.kd.sequence == "none":
+            return None
+        if len(self.kd.teachers or {}) > 1:
+            return f"kd.sequence: {self.kd.sequence} takes the translations of one teacher; set kd.teachers to its name"
+        if self.teacher.direction == "both":
+            return (
+                f"kd.sequence: {self.kd.sequence} needs a teacher that can translate, and one that sees both sides "
+                f"cannot; set {teacher}.direction=left_to_right, or kd.sequence=none"
+            )
+        return None
 
     def _check_micro_batches(self, section: str, micro_batches: int) -> None:
         """Every worker needs a micro-batch; workers of a fixed number an equal share."""
@@ -188,24 +230,74 @@ class Config(Section):
 
     def run_settings(self) -> dict[str, Any]:
         """What names a tracked run: every key that is part of a result, as fingerprints have it."""
-        values = [(name, value) for name, value in self if name not in NOT_PART_OF_A_RESULT]
-        return {name: value.under_hashed_keys() if isinstance(value, Section) else value for name, value in values}
+        values = [(name, value) for name, value in self if name not in {*NOT_PART_OF_A_RESULT, self._derived}]
+        settings = {name: of.under_hashed_keys() if isinstance(of, Section) else of for name, of in values}
+        if self.teachers:
+            settings["teachers"] = {name: of.under_hashed_keys() for name, of in self.teachers.items()}
+        return settings
+
+    @property
+    def _derived(self) -> str:
+        """The one of teacher and teachers that was not given."""
+        return "teacher" if self.teachers else "teachers"
+
+    def as_given(
+        self, *, exclude: Set[str] = frozenset(), mode: Literal["python", "json"] = "python"
+    ) -> dict[str, Any]:
+        """Every key as a file may give it: `teacher` or `teachers`, never both."""
+        return self.model_dump(exclude={*exclude, self._derived}, mode=mode)
 
     def arm_configs(self) -> dict[str, Self]:
-        """The configuration of every arm: this one with the arm's overrides."""
+        """The configuration of every arm: this one with the arm's overrides.
+
+        Where there are several teachers, `kd.teachers` has the weights of those that the arm learns from, and `teacher`
+        is the heaviest of them.
+        """
         configs = {}
         for arm, overrides in self.arms.items():
-            tree, keys = self.model_dump(), [key for key, _ in dotted(overrides)]
+            tree, keys = self.as_given(), [key for key, _ in dotted(overrides)]
             if twice := [key for key in keys if keys.count(key) > 1]:
                 raise UserError(f"arms.{arm}: {twice[0]} is there twice, dotted and nested; keep one")
             for key, value in dotted(overrides):
                 if key.split(".")[0] not in ("kd", "student"):
                     raise UserError(f"arms.{arm}: {key} is not a kd.* or student.* key; arms differ in those alone")
                 set_key(tree, key, value)
-            configs[arm] = validated(type(self), tree, f"arms.{arm}")
+            configs[arm] = weighed = validated(type(self), tree, f"arms.{arm}")._weighed()
+            (name, *_) = weighed.kd.teachers or [""]
+            if self.teachers and (problem := weighed._sequence_problem(f"teachers.{name}")):
+                raise UserError(f"arms.{arm}: {problem}")
+        return configs
+
+    def _weighed(self) -> Self:
+        if not self.teachers:
+            return self
+        weights = self.kd.teachers or dict.fromkeys(self.teachers, 1 / len(self.teachers))
+        weights = {name: weight for name, weight in weights.items() if weight > 0} if self.kd.has_teacher else {}
+        heaviest = self.teachers[max(weights, key=weights.__getitem__)] if weights else self.teacher
+        kd = self.kd.model_copy(update={"teachers": weights or None})
+        return self.model_copy(update={"kd": kd, "teacher": heaviest})
+
+    def teacher_configs(self) -> dict[str, Self]:
+        """The configuration of every teacher by name: this one with it alone, and with the arms that learn from it.
+
+        Of a configuration with the one `teacher` it is this one, under no name.
+        """
+        if not self.teachers:
+            return {"": self}
+        configs, arms = {}, self.arm_configs()
+        for name, teacher in self.teachers.items():
+            own = {
+                arm: {key: value for key, value in dotted(self.arms[arm]) if not key.startswith("kd.teachers")}
+                for arm, of_arm in arms.items()
+                if name in (of_arm.kd.teachers or {})
+            }
+            kd = self.kd.model_copy(update={"teachers": None})
+            configs[name] = self.model_copy(update={"teacher": teacher, "teachers": None, "kd": kd, "arms": own})
         return configs
 
 
-NOT_PART_OF_A_RESULT = set(Config.model_fields).difference({"name"}, *(stage.sections for stage in STAGES.values()))
+NOT_PART_OF_A_RESULT = set(Config.model_fields).difference(
+    {"name", "teachers"}, *(stage.sections for stage in STAGES.values())
+)
 """Top-level keys that change how a result is come by, not what it is (workers, storage, tracking): no stage depends on
 them, and none is in a fingerprint, so that a cluster reuses what a laptop has made."""

@@ -16,6 +16,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=
 ONE_OR_MANY = ("<one>", "<many>")
 """Tags of fields that take one value or a list of them; they stand in no message."""
 _DEEPEST = 20
+_WHOLE = frozenset({"kd.teachers"})
+"""Keys of mappings whose values mean something together alone: one replaces the other as a whole."""
 
 
 class Section(BaseModel):
@@ -54,9 +56,12 @@ class Section(BaseModel):
 
 
 def dotted(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """The values below nested sections by their dotted keys, so that `kd: {alpha: 0}` leaves the rest of kd alone."""
+    """The values below nested sections by their dotted keys, so that `kd: {alpha: 0}` leaves the rest of kd alone.
+
+    `kd.teachers` stays a mapping: its weights sum to 1.
+    """
     for key, value in tree.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and f"{above}{key}" not in _WHOLE:
             yield from dotted(value, f"{above}{key}.")
         else:
             yield f"{above}{key}", value

@@ -102,6 +102,18 @@ _Alpha = Annotated[
 ]
 
 
+def _weights(value: Any) -> Any:
+    return {value: 1.0} if isinstance(value, str) else value
+
+
+def _sum_to_one(weights: dict[str, float]) -> dict[str, float]:
+    if not weights:
+        raise ValueError("empty; name a teacher or several with their weights, or leave it out")
+    if abs((total := sum(weights.values())) - 1) > 1e-6:
+        raise ValueError(f"the weights sum to {total:g}; make them sum to 1")
+    return weights
+
+
 class DecodeConfig(Section):
     """The decode stage: the teacher's translations of the training sources, for `kd.sequence`."""
 
@@ -118,13 +130,16 @@ class DecodeConfig(Section):
 class KdConfig(Section):
     """What the students learn from: the references, the teacher's translations, its soft labels, and their loss."""
 
-    added_later = frozenset({"symmetric", "at_end", "sequence", "monolingual_weight"})
+    added_later = frozenset({"symmetric", "at_end", "sequence", "monolingual_weight", "teachers"})
 
     alpha: _Alpha = 0.5
     """Weight of the soft labels; 0 trains without them. `[0.9, 0.3]`: from the first to the second over
     `student.steps`, linearly."""
     at_end: bool = True
     """False: at the end of a sentence the reference counts alone, with its whole weight."""
+    teachers: Annotated[dict[Name, Share], BeforeValidator(_weights), AfterValidator(_sum_to_one)] | None = None
+    """Which of `teachers` and with what weight, `{bidirectional: 0.5, forward: 0.5}`, or the name of one. Their
+    probabilities are mixed. Null is all of them, in equal parts."""
     temperature: float = Field(10.0, ge=0.001, le=10**6)
     """Divides the teacher's logits (the student stays at 1, unless `symmetric`)."""
     symmetric: bool = False
@@ -176,7 +191,7 @@ class KdConfig(Section):
         The weight of monolingual text enters where there is some.
         """
         if self.has_soft_labels:
-            return self.fingerprinted(exclude=frozenset({"monolingual_weight"}))
+            return self.fingerprinted(exclude=frozenset({"monolingual_weight", "teachers"}))
         return {"alpha": 0.0, **({} if self.sequence == "none" else {"sequence": self.sequence})}
 
 

@@ -22,7 +22,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.stages import EXTRACT, FINETUNE, STAGES
 
 _OF_AN_ARM = (
-    *("teacher.", "extract.", "decode.", "kd.", "student.", "translate."),
+    *("teacher.", "teachers.", "extract.", "decode.", "kd.", "student.", "translate."),
     *("corpus.train", "corpus.clean.", "corpus.max_vocabulary"),
 )
 """Keys in which arms may differ. The rest is the same for all, the test set above all, so that scores compare."""
@@ -43,8 +43,9 @@ class StudyConfig(Section):
     overrides: dict[str, Any] = Field(default_factory=dict)
     """Keys of the base that are different in this study, for all arms."""
     arms: dict[Name, dict[str, Any]] = Field(min_length=2)
-    """Each arm's keys that differ: of teacher, extract, decode, kd, student, translate, corpus.train, corpus.clean and
-    corpus.max_vocabulary, the last three as far as the pairs that valid and test hold out of train stay the same."""
+    """Each arm's keys that differ: of teacher or teachers, extract, decode, kd, student, translate, corpus.train,
+    corpus.clean and corpus.max_vocabulary, the last three as far as the pairs that valid and test hold out of train
+    stay the same."""
     control: str | None = None
     """The arm that the others are compared with; null is the only arm without a teacher, with kd.alpha 0."""
     seeds: list[Seed] = Field(min_length=1)
@@ -199,18 +200,24 @@ def _arm_config(common: dict[str, Any], arm: str, keys: dict[str, Any], path: st
 
 def _share_passes(arms: dict[str, Config]) -> dict[str, Config]:
     """The arms, storing what the widest arm of the same teacher pass uses, unless extract.topk says how many."""
-    # Names the teacher and its pass over the corpus, whatever the number of logits that arms use.
-    named = FINETUNE.all_sections() | {EXTRACT.section}
-    passes = {arm: config.model_dump_json(include=named) for arm, config in arms.items() if config.kd.has_soft_labels}
+    passes = {arm: _passes(config) for arm, config in arms.items() if config.kd.has_soft_labels}
     widest: dict[str, int] = {}
-    for arm, name in passes.items():
-        widest[name] = max(arms[arm].kd.topk, widest.get(name, 0))
+    # As often as there are arms: one of several teachers stores as many of each, and others then do so for its sake.
+    for arm, names in [*passes.items()] * len(passes):
+        topk = max(arms[arm].kd.topk, *(widest.get(name, 0) for name in names))
+        widest.update(dict.fromkeys(names, topk))
     return {
-        arm: _with(config, "extract", topk=widest[passes[arm]])
+        arm: _with(config, "extract", topk=widest[passes[arm][0]])
         if arm in passes and config.extract.topk is None
         else config
         for arm, config in arms.items()
     }
+
+
+def _passes(config: Config) -> list[str]:
+    """Names of the passes of its teachers over the corpus, whatever the number of logits that its arm uses."""
+    named = FINETUNE.all_sections() | {EXTRACT.section}
+    return [of.model_dump_json(include=named) for of in config.teacher_configs().values() if of.arms]
 
 
 def _require_different(arms: dict[str, Config], path: str | Path) -> None:
@@ -234,9 +241,17 @@ def _settings_that_count(config: Config) -> dict[str, Any]:
         settings["kd"] = config.kd.counting()
     needed = {stage.section for stage in STAGES.values() if stage.is_needed(config)}
     for section in {stage.section for stage in STAGES.values()} - needed:
-        del settings[section]
+        settings.pop(section, None)
     if not config.kd.has_teacher:
+        settings.pop("teachers", None)
         settings["bert"] = config.teacher.model
+    elif config.teachers:
+        (arm,) = config.arm_configs().values()
+        weights = arm.kd.teachers or {}
+        # Not by their names; how often one sees a pair follows from its direction.
+        settings["teachers"] = sorted(([weights[name], settings["teachers"][name]] for name in weights), key=repr)
+        settings["kd"].pop("teachers", None)
+        settings.get("extract", {}).pop("passes", None)
     return settings
 
 

@@ -24,8 +24,7 @@ def _explain(item: Any, model: type[Section], tree: dict[str, Any]) -> str:
     location = [part for part in item["loc"] if part not in ("[key]", *ONE_OR_MANY)]
     key = ".".join(map(str, location))
     if item["type"] == "extra_forbidden":
-        current = successor(str(location[0]), str(location[1]), tree[location[0]]) if len(location) == 2 else None
-        return f"unknown key {key}; {current}" if current else f"unknown key {key}{_suggestion(location, model)}"
+        return f"unknown key {key}{_today(location, tree) or _suggestion(location, model)}"
     if item["type"] == "missing":
         return f"{key} is missing; docs/corpora.md has its forms" if key == "corpus" else f"{key} is missing"
     message = item["msg"].removeprefix("Value error, ")
@@ -36,13 +35,27 @@ def _explain(item: Any, model: type[Section], tree: dict[str, Any]) -> str:
     return f"{key}: {message}{got}" if key else message
 
 
+def _today(location: list[str | int], tree: dict[str, Any]) -> str:
+    """What an earlier key is called today."""
+    match location:
+        case [str(section), str(key)]:
+            current = successor(section, key, tree[section])
+        case ["teachers", str(name), str(key)]:
+            current = successor("teacher", key, tree["teachers"][name])
+            current = current and current.replace("teacher.", f"teachers.{name}.")
+        case _:
+            current = None
+    return f"; {current}" if current else ""
+
+
 def _suggestion(location: list[str | int], model: type[Section]) -> str:
     """The known key that an unknown one most resembles."""
     from difflib import get_close_matches
 
     inner: type[Section] | None = model
     for part in location[:-1]:
-        if isinstance(part, str) and inner is not None:
+        # Not a field: the name of one of several teachers.
+        if isinstance(part, str) and inner is not None and part in inner.model_fields:
             inner = _section_in(inner.model_fields[part].annotation)
     close = get_close_matches(str(location[-1]), inner.model_fields if inner else [], n=1)
     return f"; did you mean {'.'.join([*map(str, location[:-1]), close[0]])}?" if close else ""

@@ -53,6 +53,16 @@ class Stage:
         """Name of the stage's result in outputs: `prepare`, or `distill/ARM` where every arm has one."""
         return f"{self.name}/{arm}" if self.per_arm else self.name
 
+    @property
+    def per_teacher(self) -> bool:
+        """Whether every teacher has its own: it is a teacher, or made from one and not of an arm."""
+        sources = [STAGES[name] for name in self.inputs]
+        return not self.per_arm and (self.artifact == "teacher" or any(source.per_teacher for source in sources))
+
+    def named(self, owner: str) -> str:
+        """Name of a result of the stage: `distill/ARM`, `finetune/TEACHER`, `finetune` where there is one teacher."""
+        return f"{self.name}/{owner}" if owner else self.name
+
     def is_needed(self, config: Config) -> bool:
         """Whether the arm of this configuration needs the stage."""
         return (self.needed_by is None or self.needed_by(config)) and not (self.unless and self.unless(config))
@@ -183,17 +193,3 @@ STAGES = {
 """Every stage by name, in the order in which they run."""
 BY_ARTIFACT = {stage.artifact: stage for stage in STAGES.values()}
 """Every stage by the kind of artifact that it makes."""
-
-
-def results_of(config: Config) -> dict[str, tuple[Stage, str]]:
-    """The results of a configuration by name, with stage and arm (empty where all share one), as they are made.
-
-    What the arms share stands first; then, arm by arm, what each has of its own.
-    """
-    arms = config.arm_configs()
-    shared = [stage for stage in STAGES.values() if not stage.per_arm and any(map(stage.is_needed, arms.values()))]
-    own = [stage for stage in STAGES.values() if stage.per_arm]
-    return {
-        **{stage.name: (stage, "") for stage in shared},
-        **{stage.result(arm): (stage, arm) for arm, of_arm in arms.items() for stage in own if stage.is_needed(of_arm)},
-    }

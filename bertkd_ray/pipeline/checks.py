@@ -19,7 +19,7 @@ from bertkd_ray.corpus.sources import read_monolingual, read_sources
 from bertkd_ray.corpus.swapped_sides import repeated_text, swapped_names, swapped_splits
 from bertkd_ray.execution.ray import cluster_address
 from bertkd_ray.student.start import check_start
-from bertkd_ray.teacher.source import check_bert, resolve_model
+from bertkd_ray.teacher.source import check_bert, naming_teacher, require_one_vocabulary, resolve_model
 from bertkd_ray.tracking import check_tracking, default_uri
 
 
@@ -33,10 +33,7 @@ def check_config(config: Config) -> Iterator[str]:
     yield f"tracking   {check_tracking(uri, config.tracking.experiment or config.name)}"
     if config.runtime == "ray" and cluster_address() is not None:
         yield f"cluster    {_nodes(config)} node(s), which see the storage"
-    directory = resolve_model(config.teacher.model)
-    bert = check_bert(directory, weights=config.teacher.pretrained, **config.needs_of_bert())
-    vocabulary = load_bert_tokenizer(directory).tokenizer.get_vocab_size()
-    yield f"teacher    {config.teacher.model}: {bert['num_hidden_layers']} layers, {vocabulary:,} pieces"
+    yield from _teachers(config)
     for arm, of_arm in config.arm_configs().items():
         check_start(of_arm.student)
         if of_arm.student.start is not None:
@@ -50,6 +47,19 @@ def check_config(config: Config) -> Iterator[str]:
         yield f"{'text':<10} {sentences:,} monolingual sentences"
     for remark in (*swapped_names(config.corpus), *swapped_splits(samples), *repeated_text(samples)):
         log(f"warning: {remark}", stage="validate")
+
+
+def _teachers(config: Config) -> Iterator[str]:
+    directories: dict[str, str] = {}
+    for name, of_teacher in config.teacher_configs().items():
+        model, weights = of_teacher.teacher.model, of_teacher.teacher.pretrained
+        with naming_teacher(name):
+            directory = directories[name] = resolve_model(model)
+            bert = check_bert(directory, weights=weights, **of_teacher.needs_of_bert())
+        vocabulary = load_bert_tokenizer(directory).tokenizer.get_vocab_size()
+        size = f"{bert['num_hidden_layers']} layers, {vocabulary:,} pieces"
+        yield f"teacher    {f'{name}, ' if name else ''}{model}: {size}"
+    require_one_vocabulary(directories)
 
 
 def _nodes(config: Config) -> int:

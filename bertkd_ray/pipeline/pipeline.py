@@ -12,15 +12,16 @@ from typing import Any, Literal
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, fingerprint
 from bertkd_ray.artifacts.lock import hold_lock
 from bertkd_ray.config import Config
+from bertkd_ray.config.results import results_of, sources_of
 from bertkd_ray.core.console import human_seconds, log
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.redaction import redacted
-from bertkd_ray.core.stages import DISTILL, STAGES, Stage, results_of
+from bertkd_ray.core.stages import DISTILL, STAGES, Stage
 from bertkd_ray.core.timeline import span
 from bertkd_ray.execution.stage import StageContext, ignore_rows, stage_module
 from bertkd_ray.pipeline.session import Session
 from bertkd_ray.pipeline.stage_runs import stage_run, tracked_curves
-from bertkd_ray.report.arm_runs import record_arms, record_teacher
+from bertkd_ray.report.arm_runs import record_arms, record_teachers
 from bertkd_ray.report.buckets import BucketTables, bucket_json
 from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import ArmResult
@@ -120,7 +121,7 @@ class Pipeline(ExitStack):
         self.outcome = Outcome()
         self.session = session or self.enter_context(Session(config))
         self.session.store.require_writable()
-        self._arms, self._given = config.arm_configs(), given
+        self._arms, self._teachers, self._given = config.arm_configs(), config.teacher_configs(), given
         tags = {"bertkd.kind": "pipeline", "bertkd.arms": ",".join(self._arms)}
         key = f"pipeline:{fingerprint('pipeline', config.run_settings(), {})}"
         self._identity = run or RunIdentity(config.name, key, tags)
@@ -129,7 +130,7 @@ class Pipeline(ExitStack):
     def parent_run(self) -> Run:
         """The pipeline's run; a run per stage and arm hangs below it."""
         own = self._identity
-        params = self.config.model_dump(exclude={"arms", "tracking", "storage"})
+        params = self.config.as_given(exclude={"arms", "tracking", "storage"})
         tags = {**own.tags, "bertkd.storage": self.session.store.uri}
         run = self.session.tracker.run(own.name, key=own.key, parent=own.parent, params=params, tags=tags)
         return self.enter_context(closing_run(run))
@@ -147,8 +148,8 @@ class Pipeline(ExitStack):
         for config in self._arms.values():
             check_start(config.student)
         # What arms share is made when one needs it: a control that stands first is trained before the teacher.
-        for stage, arm in sorted(results_of(self.config).values(), key=lambda result: not result[0].per_arm):
-            self.make(stage.name, arm)
+        for stage, owner in sorted(results_of(self.config).values(), key=lambda result: not result[0].per_arm):
+            self.make(stage.name, owner)
         with span("report"):
             results, store = self.results, self.session.store
             self.outcome.arms, self.outcome.teacher = results.arms, results.teacher
@@ -160,7 +161,7 @@ class Pipeline(ExitStack):
             scores = {f"{row.arm}/{name}": value for row in results.rows for name, value in row.metrics().items()}
             with failures_logged():
                 record_arms(results, self.session.tracker, self.parent_run.run_id)
-                record_teacher(results, self.session.tracker, self.parent_run.run_id)
+                record_teachers(results, self.session.tracker, self.parent_run.run_id)
                 record_report(store, results.directory, scores, self.parent_run)
         return self.outcome
 
@@ -172,13 +173,14 @@ class Pipeline(ExitStack):
         """
         outcome, store = self.outcome, self.session.store
         unfinished: dict[str, str] = {}
-        for name, (stage, arm) in results_of(self.config).items():
-            if self._artifact_of(stage, arm, compute=False) is not None:
+        for name, (stage, owner) in results_of(self.config).items():
+            if self._artifact_of(stage, owner, compute=False) is not None:
                 continue
             if not stage.inputs:
                 nothing = f"{store.display_uri()}: nothing of this configuration is finished"
                 raise UserError(f"{nothing}; run {self.command('run')}")
-            unfinished[name] = self.command(stage.name, *(["--arm", arm] if arm else []))
+            option = "--arm" if stage.per_arm else "--teacher"
+            unfinished[name] = self.command(stage.name, *([option, owner] if owner else []))
             log(f"not finished; {unfinished[name]} makes it", stage=name)
         outcome.how_to_open = self.session.tracker.how_to_open  # where nothing is finished, no database is made
         results = replace(self.results, unfinished=unfinished)
@@ -193,37 +195,51 @@ class Pipeline(ExitStack):
             self.parent_run.log_text(html, PAGE)
         return results
 
-    def make(self, name: str, arm: str = "") -> Artifact:
+    def make(self, name: str, owner: str = "") -> Artifact:
         """The artifact of a stage: made now, after those that it is made from, unless it is finished.
 
-        arm: for a stage that every arm has. While another driver makes it, and where the configuration has no such
-        artifact, raises UserError.
+        owner: the arm, for a stage that every arm has; the teacher, for one that each of several teachers has. Raises
+        UserError while another driver makes it, where the configuration has no such artifact, and where there are
+        several teachers and owner is none of them.
         """
-        unless = STAGES[name].unless
-        if unless and (why := unless(self.config)):
+        stage = STAGES[name]
+        owner = self._owner(stage, owner)
+        if stage.unless and (why := stage.unless(self._config_of(stage, owner))):
             raise UserError(why)
-        if arm:
-            check_start(self._arms[arm].student)
-        artifact = self._artifact_of(STAGES[name], arm, compute=True)
+        if stage.per_arm:
+            check_start(self._arms[owner].student)
+        artifact = self._artifact_of(stage, owner, compute=True)
         assert artifact is not None
         return artifact
 
-    def find(self, name: str, arm: str = "") -> Artifact | None:
+    def find(self, name: str, owner: str = "") -> Artifact | None:
         """The artifact of a stage; None where it, or one that it is made from, is not finished."""
-        return self._artifact_of(STAGES[name], arm, compute=False)
+        stage = STAGES[name]
+        return self._artifact_of(stage, self._owner(stage, owner), compute=False)
 
-    def _artifact_of(self, stage: Stage, arm: str, *, compute: bool) -> Artifact | None:
+    def _owner(self, stage: Stage, owner: str) -> str:
+        if stage.per_arm:
+            return owner
+        owner = owner if stage.per_teacher and self.config.teachers else ""
+        if stage.per_teacher and owner not in self._teachers:
+            raise UserError(f"{stage.name}: the configuration has the teachers {', '.join(self._teachers)}; name one")
+        return owner
+
+    def _config_of(self, stage: Stage, owner: str) -> Config:
+        return (self._arms if stage.per_arm else self._teachers if stage.per_teacher else {owner: self.config})[owner]
+
+    def _artifact_of(self, stage: Stage, owner: str, *, compute: bool) -> Artifact | None:
         """The artifact of a stage; without `compute` None where it, or one that it is made from, is not finished."""
-        name = stage.result(arm)
+        name = stage.named(owner)
         if name in self.outcome.stages:
             return self.outcome.stages[name].artifact
-        config = self._arms[arm] if stage.per_arm else self.config
+        config = self._config_of(stage, owner)
         inputs: dict[str, Artifact] = {}
-        for source in stage.inputs_of(config):
-            artifact = self._artifact_of(source, arm, compute=compute)
+        for kind, source in sources_of(stage, owner, config).items():
+            artifact = self._artifact_of(*source, compute=compute)
             if artifact is None:
                 return None
-            inputs[source.artifact] = artifact
+            inputs[kind] = artifact
         fingerprints = {kind: artifact.fingerprint for kind, artifact in inputs.items()}
         pending = self.session.pending(stage, config, fingerprints)
         started = time.perf_counter()
@@ -256,7 +272,7 @@ class Pipeline(ExitStack):
         with closing_run(run):
             curves = tracked_curves(name, stage.steps(config), run) if stage.steps else nullcontext(ignore_rows)
             with curves as on_rows:
-                bert = self.session.bert(self.config) if stage.bert else ""
+                bert = self.session.bert(config) if stage.bert else ""
                 context = StageContext(config, self.session.runtime, inputs, bert, on_rows)
                 artifact = stage_module(stage).make(pending, context)
             figures = {**artifact.metrics, "seconds": time.perf_counter() - started}

@@ -40,10 +40,10 @@ class _PoolTask:
     error: BaseException | None = None
 
 
-def _make_stage(stage: str, trial: Trial, parent: str, record: BuildRecord) -> BuildRecord:
-    """Makes the artifact of a stage, as the first trial that needs it would."""
+def _make_stage(stage: str, owner: str, trial: Trial, parent: str, record: BuildRecord) -> BuildRecord:
+    """Makes the artifact of a stage, of an arm or teacher, as the first trial that needs it would."""
     with trial_pipeline(trial, parent) as pipeline:
-        pipeline.make(stage, trial.arm)
+        pipeline.make(stage, owner)
     results = pipeline.outcome.stages.values()
     return {made.artifact.directory: (made.status, made.seconds) for made in results if made.status != "cached"}
 
@@ -63,13 +63,16 @@ def _add_study(tasks: dict[str, _PoolTask], study: Study, parent: str, session: 
     for trial in study.trials:
         pending = session.pending_of_arm(trial.config, trial.arm)
         if study.is_finished:
-            pending.pop(EVALUATE.name, None)
+            pending = {name: of for name, of in pending.items() if name.partition("/")[0] != EVALUATE.name}
         for name, artifact in pending.items():
-            needs = tuple(pending[source].directory for source in STAGES[name].inputs if source in pending)
+            stage, _, teacher = name.partition("/")
+            inputs = artifact.inputs.values()
+            needs = tuple(source.directory for source in pending.values() if source.fingerprint in inputs)
             label = f"{name} of {trial.config.name}: {trial.title}"
-            make = partial(_make_stage, name, trial, parent)
-            tasks.setdefault(artifact.directory, _PoolTask(label, STAGES[name].priority, needs, make))
-        results += [pending[name].directory for name in (TRANSLATE.name, EVALUATE.name) if name in pending]
+            make = partial(_make_stage, stage, teacher or trial.arm, trial, parent)
+            tasks.setdefault(artifact.directory, _PoolTask(label, STAGES[stage].priority, needs, make))
+        last = {TRANSLATE.name, EVALUATE.name}
+        results += [of.directory for name, of in pending.items() if name.partition("/")[0] in last]
     name = f"study/{study.settings.name}"
     tasks[name] = _PoolTask(f"study {study.settings.name}", 0, tuple(results), partial(_compare, study))
 

@@ -8,6 +8,7 @@ from bertkd_ray.artifacts import artifact as artifacts
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
+from bertkd_ray.config.results import owners_of, sources_of
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.stages import DISTILL, STAGES, Stage
 from bertkd_ray.core.timeline import span
@@ -29,6 +30,7 @@ class Session(ExitStack):
         """Finished artifacts by directory: each is checked, or made, once."""
         self._pending: dict[tuple[str, str, tuple[tuple[str, str], ...]], PendingArtifact] = {}
         self._checked_bert, self._bert_hash = cache(_checked_bert), cache(_bert_hash)
+        self._require_one_vocabulary = cache(_require_one_vocabulary)
 
     @cached_property
     def runtime(self) -> Runtime:
@@ -45,10 +47,23 @@ class Session(ExitStack):
             return open_tracker(uri, self.config.tracking.experiment or self.config.name)
 
     def bert(self, config: Config) -> str:
-        """The directory of a configuration's BERT. Raises UserError for a model that no teacher can be made of.
+        """The directory of a configuration's BERT, of several teachers the first one's.
 
-        Its weights are needed where an arm has a teacher that starts from them.
+        Raises UserError for a model that no teacher can be made of, and for several with different vocabularies. The
+        weights are needed where an arm has a teacher that starts from them.
         """
+        if not config.teachers:
+            return self._bert_of(config)
+        from bertkd_ray.teacher.source import naming_teacher
+
+        directories: dict[str, str] = {}
+        for name, of_teacher in config.teacher_configs().items():
+            with naming_teacher(name):
+                directories[name] = self._bert_of(of_teacher)
+        self._require_one_vocabulary(tuple(directories.items()))
+        return next(iter(directories.values()))
+
+    def _bert_of(self, config: Config) -> str:
         teacher = config.teacher
         if not any(of_arm.kd.has_teacher for of_arm in config.arm_configs().values()):
             return self._checked_bert(teacher.model, weights=False)
@@ -68,13 +83,20 @@ class Session(ExitStack):
         return self._pending[key]
 
     def pending_of_arm(self, config: Config, arm: str) -> dict[str, PendingArtifact]:
-        """The artifacts that an arm is made of, finished or not, by stage, in the order in which they are made."""
-        of_arm = config.arm_configs()[arm]
+        """The artifacts that an arm is made of, finished or not, in the order in which they are made.
+
+        By stage, those of one of several teachers by stage and name, `extract/forward`.
+        """
+        of_arm, teachers = config.arm_configs()[arm], config.teacher_configs()
         pending: dict[str, PendingArtifact] = {}
         for stage in STAGES.values():
-            if stage.is_needed(of_arm):
-                inputs = {source.artifact: pending[source.name].fingerprint for source in stage.inputs_of(of_arm)}
-                pending[stage.name] = self.pending(stage, of_arm if stage.per_arm else config, inputs)
+            for owner in owners_of(stage, "", of_arm):
+                own = of_arm if stage.per_arm else teachers.get(owner, config) if stage.per_teacher else config
+                if not stage.is_needed(own.arm_configs().get(arm, of_arm) if stage.per_teacher else of_arm):
+                    continue
+                sources = sources_of(stage, owner, own).items()
+                inputs = {kind: pending[source.named(of)].fingerprint for kind, (source, of) in sources}
+                pending[stage.named(owner)] = self.pending(stage, own, inputs)
         return pending
 
     def find(self, pending: PendingArtifact) -> Artifact | None:
@@ -101,6 +123,12 @@ def student_of(config: Config, arm: str, origin: str) -> Artifact:
     if student is None:
         raise UserError(f"{origin}: the student of arm {arm} is not finished; run bertkd distill {origin} --arm {arm}")
     return student
+
+
+def _require_one_vocabulary(directories: tuple[tuple[str, str], ...]) -> None:
+    from bertkd_ray.teacher.source import require_one_vocabulary
+
+    require_one_vocabulary(dict(directories))
 
 
 def _checked_bert(model: str, *, weights: bool, **needs: int) -> str:

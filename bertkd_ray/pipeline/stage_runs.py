@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
 from bertkd_ray.config import with_current_keys
 from bertkd_ray.core.console import Progress
+from bertkd_ray.core.stages import STAGES
 from bertkd_ray.tracking.interface import InputArtifact, Run, Tracker
 from bertkd_ray.training.curves import TRAIN_LOSS, VALID_ACCURACY, VALID_BLEU, VALID_LOSS, CurveRow, RowCallback
 
@@ -16,13 +17,13 @@ _LATE = 5.0  # seconds that rows may be under way
 
 
 def stage_run(tracker: Tracker, parent: str, name: str, pending: PendingArtifact, inputs: Iterable[Artifact]) -> Run:
-    """The run of a stage that is about to be made; name: its result's, the stage or stage/arm."""
-    stage, _, arm = name.partition("/")
+    """The run of a stage that is about to be made; name: its result's, `stage`, `stage/arm` or `stage/teacher`."""
+    stage, _, owner = name.partition("/")
     tags = {"bertkd.kind": "stage", "bertkd.stage": stage, "bertkd.fingerprint": pending.fingerprint}
     tags["bertkd.artifact"] = pending.store.uri_of(pending.directory)
     tags.update({f"bertkd.input.{source}": digest for source, digest in pending.inputs.items()})
-    if arm:
-        tags["bertkd.arm"] = arm
+    if owner:
+        tags["bertkd.arm" if STAGES[stage].per_arm else "bertkd.teacher_name"] = owner
     params = with_current_keys(pending.config)
     run = tracker.run(name, key=f"{name}:{pending.fingerprint}", parent=parent, params=params, tags=tags)
     run.log_inputs([run_input(artifact) for artifact in inputs])

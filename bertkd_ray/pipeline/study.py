@@ -7,7 +7,7 @@ same time.
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from bertkd_ray.artifacts.artifact import Artifact, fingerprint
 from bertkd_ray.artifacts.storage_errors import scratch_directory
+from bertkd_ray.config.results import results_of
 from bertkd_ray.config.study import Study, Trial
 from bertkd_ray.core.console import human_seconds, log
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.core.stages import DISTILL, EVALUATE, EXTRACT, FINETUNE, PREPARE, STAGES, TRANSLATE, results_of
+from bertkd_ray.core.stages import DISTILL, EVALUATE, EXTRACT, FINETUNE, PREPARE, STAGES, TRANSLATE
 from bertkd_ray.pipeline.pipeline import Pipeline, RunIdentity, StageResult, StageStatus
 from bertkd_ray.pipeline.session import Session
 from bertkd_ray.report import study as study_report
 from bertkd_ray.report.arm_runs import record_student
 from bertkd_ray.report.buckets import BucketTables, bucket_json, bucket_panels, bucket_table, bucket_tables
-from bertkd_ray.report.results import counted
+from bertkd_ray.report.results import Results, counted
 from bertkd_ray.report.writing import record_report
 from bertkd_ray.tracking.interface import Run, Tracker, closing_run, failures_logged
 from bertkd_ray.training.curves import VALID_ACCURACY, CurveRow
@@ -116,8 +117,9 @@ class StudyRunner(ExitStack):
         with trial_pipeline(trial, self.parent_run.run_id, self.session) as pipeline:
             translation = pipeline.make(TRANSLATE.name, trial.arm)
             student = pipeline.make(DISTILL.name, trial.arm)
-            if EVALUATE.name in results_of(trial.config):
-                (pipeline.find if self.study.is_finished else pipeline.make)(EVALUATE.name)
+            for stage, teacher in results_of(trial.config).values():
+                if stage is EVALUATE:
+                    (pipeline.find if self.study.is_finished else pipeline.make)(stage.name, teacher)
             results = pipeline.results
             (scores,) = results.arms
             history, corpus = results.histories[trial.arm], results.stages[PREPARE.name]
@@ -131,8 +133,16 @@ class StudyRunner(ExitStack):
             stage="study",
         )
         self._keep_stages(trial, stages)
+        teachers = list(_teachers(results))
         result = study_report.SeedResult(
-            trial.seed, scores, *uris, run_id, _teacher(stages), trial.teacher_seed, results.teacher
+            trial.seed,
+            scores,
+            *uris,
+            run_id,
+            next(iter(teachers), None),
+            trial.teacher_seed,
+            results.teacher,
+            tuple(teachers[1:]),
         )
         return _Student(trial, result, history, translation, corpus)
 
@@ -143,7 +153,7 @@ class StudyRunner(ExitStack):
         for name, of_trial in stages.items():
             status, seconds = self._record.get(of_trial.artifact.directory, (of_trial.status, of_trial.seconds))
             result = replace(of_trial, status=status, seconds=seconds)
-            if name not in STAGES:
+            if STAGES[name.partition("/")[0]].per_arm:
                 kept[f"{name.partition('/')[0]}/{trial.key}"] = result
             elif all(other.artifact.directory != result.artifact.directory for other in kept.values()):
                 kept[f"{name}/{trial.shared_key}" if name in kept else name] = result
@@ -257,17 +267,17 @@ def trial_pipeline(trial: Trial, parent: str, session: Session | None = None) ->
     return Pipeline(trial.config, session=session, run=run)
 
 
-def _teacher(stages: Mapping[str, StageResult]) -> study_report.TeacherFigures | None:
-    """The figures of what a student learned from."""
-    if EXTRACT.name not in stages:
-        return None
-    teacher, labels = stages[FINETUNE.name].artifact, stages[EXTRACT.name].artifact
-    fidelity = {
-        name: labels.metrics[f"fidelity/{name}"] for name in ("gold_first", "gold_in_topk", "entropy_t1", "entropy_t10")
-    }
-    return study_report.TeacherFigures(
-        labels.display_uri, int(teacher.metrics["steps"]), teacher.metrics[VALID_ACCURACY], **fidelity
-    )
+def _teachers(results: Results) -> Iterator[study_report.TeacherFigures]:
+    """The figures of what a student learned from, of the results with its arm alone."""
+    for name in results.teachers:
+        if EXTRACT.named(name) not in results.stages:
+            continue
+        teacher, labels = results.stages[FINETUNE.named(name)], results.stages[EXTRACT.named(name)]
+        kept = results.fidelity(name)
+        fidelity = {key: kept[key] for key in ("gold_first", "gold_in_topk", "entropy_t1", "entropy_t10")}
+        yield study_report.TeacherFigures(
+            labels.display_uri, int(teacher.metrics["steps"]), teacher.metrics[VALID_ACCURACY], **fidelity, name=name
+        )
 
 
 def _digest(trial: Trial) -> str:

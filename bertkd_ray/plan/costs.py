@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
 from bertkd_ray.config.corpus import SPLITS
+from bertkd_ray.config.results import results_of
 from bertkd_ray.config.sections import StudentConfig, TeacherConfig
 from bertkd_ray.core.devices import best_device, resolve_precision
 from bertkd_ray.core.errors import UserError
@@ -31,7 +32,6 @@ from bertkd_ray.core.stages import (
     PREPARE,
     STAGES,
     TRANSLATE,
-    results_of,
 )
 from bertkd_ray.corpus import prepare
 from bertkd_ray.corpus.bert_tokenizer import tokenizer_hash
@@ -39,7 +39,7 @@ from bertkd_ray.corpus.sampling import CorpusShape, SplitShape, shape_of_artifac
 from bertkd_ray.plan.batches import BatchLengths, extraction_batches, full_groups, training_batches
 from bertkd_ray.plan.operations import TRAINING, StudentSize, TeacherSize, beam_search, teacher_beam_search
 from bertkd_ray.plan.rates import Device, known_device, own_device, product_rate
-from bertkd_ray.teacher.source import bert_config, resolve_model
+from bertkd_ray.teacher.source import bert_config, naming_teacher, resolve_model
 from bertkd_ray.training.batch_plan import BatchPlan
 
 PREPARED_TOKENS_A_CORE_SECOND = 600_000
@@ -144,24 +144,29 @@ def plan_pipeline(
     how many share the work. What is None is read, measured or taken from the configuration.
     """
     corpus, groups = _corpus(config, given)
-    teacher = teacher_size(config.teacher, corpus.vocabulary)
+    sizes = {}
+    for name, of_teacher in config.teacher_configs().items():
+        with naming_teacher(name):
+            sizes[name] = teacher_size(of_teacher.teacher, corpus.vocabulary)
+    teacher = next(iter(sizes.values()))
     arms = config.arm_configs()
     student = student_size(next(iter(arms.values())).student, corpus.vocabulary)
     chosen = _device(config, device, tflops, teacher, student)
-    planner = _Planner(config, corpus, groups, chosen, teacher)
+    planner = _Planner(config, corpus, groups, chosen, sizes)
     estimates, results = planner.estimates(), results_of(config).items()
+    teachers = config.teacher_configs()
     stages = [
-        estimates[stage.name](name, arms.get(arm, config))
+        estimates[stage.name](name, (arms if stage.per_arm else teachers if stage.per_teacher else {"": config})[owner])
         for stage in STAGES.values()
-        for name, (of, arm) in results
+        for name, (of, owner) in results
         if of is stage and stage.name in estimates
     ]
     assumptions = ["no stage ends early, nothing is done twice, devices share the work without loss"]
     if corpus.is_estimate and (config.corpus.clean.duplicates or config.corpus.clean.test_overlap):
         assumptions.append("there are no duplicates and no overlaps with test to drop")
-    if DECODE.name in results_of(config):
+    if any(stage is DECODE for stage, _ in results_of(config).values()):
         assumptions.append("the teacher's translations are as long as the references")
-    if AUGMENT.name in results_of(config):
+    if any(stage is AUGMENT for stage, _ in results_of(config).values()):
         assumptions.append("epochs of the students are those of their pairs without monolingual text")
     needed = {stage.name for stage, _ in results_of(config).values()}
     assumptions += [f"{stage} is not estimated" for stage in STAGES if stage in needed - set(estimates)]
@@ -173,9 +178,15 @@ class _Planner:
     """The stages of one configuration over one corpus."""
 
     def __init__(
-        self, config: Config, corpus: CorpusShape, groups: NDArray[np.int64], device: Device, teacher: TeacherSize
+        self,
+        config: Config,
+        corpus: CorpusShape,
+        groups: NDArray[np.int64],
+        device: Device,
+        teachers: Mapping[str, TeacherSize],
     ) -> None:
-        self._config, self._corpus, self._groups, self._device, self._teacher = config, corpus, groups, device, teacher
+        self._config, self._corpus, self._groups, self._device = config, corpus, groups, device
+        self._teachers = teachers
         self._train, self._valid, self._test = (corpus.splits[split] for split in SPLITS)
 
     def estimates(self) -> dict[str, Callable[[str, Config], StagePlan]]:
@@ -196,40 +207,41 @@ class _Planner:
         return StagePlan(name, None, None, tokens, None, 0.0, 0.0, self._corpus.bytes)
 
     def _finetune(self, name: str, config: Config) -> StagePlan:
-        teacher = config.teacher
+        teacher, size = config.teacher, self._teachers[name.partition("/")[2]]
 
         def forward(batch: BatchLengths) -> float:
             # All positions from left to right, else the expected ones: of every pair one at least.
             positions, p = batch.tgt + 1, teacher.mask_probability
             masked = positions if teacher.direction == "left_to_right" else p * positions + (1 - p) ** positions
-            return batch.teacher_flops(self._teacher, teacher.direction, float(masked.sum()))
+            return batch.teacher_flops(size, teacher.direction, float(masked.sum()))
 
-        return self._training(name, teacher, config.seed, forward, self._teacher.parameters)
+        return self._training(name, teacher, config.seed, forward, size.parameters)
 
     def _extract(self, name: str, config: Config) -> StagePlan:
-        passes = config.extract_passes()
+        passes, teacher = config.extract_passes(), self._teachers[name.partition("/")[2]]
         batches = extraction_batches(self._train, config, self._device.padding_multiple)
 
         def forward(batch: BatchLengths) -> float:
             # Over all passes of a pair each of its positions is predicted once.
             positions = np.sum((batch.tgt + 1) / np.minimum(passes, batch.tgt + 1))
-            return batch.teacher_flops(self._teacher, config.teacher.direction, float(positions))
+            return batch.teacher_flops(teacher, config.teacher.direction, float(positions))
 
         tokens, flops = batches.per_pass * batches.tokens, batches.per_pass * batches.mean(forward)
         steps, hours = round(batches.per_pass), self._hours(EXTRACT.name, flops)
         # Measured shares of what the values of a shard take as they are.
         id_bytes = math.log2(self._corpus.vocabulary) / 8
         entry = KEPT_OF_IDS * id_bytes + KEPT_OF_LOGITS * 2
-        of_position = self._config.stored_topk() * entry + KEPT_OF_LOGSUMEXP * 4
+        of_position = config.stored_topk() * entry + KEPT_OF_LOGSUMEXP * 4
         size = (self._train.tgt_tokens + self._train.pairs) * of_position
         size += KEPT_OF_TOKENS * id_bytes * (self._train.src_tokens + self._train.tgt_tokens)
         return StagePlan(name, steps, None, tokens, batches.padding, flops, hours, size)
 
     def _decode(self, name: str, config: Config) -> StagePlan:
         train, settings, corpus = self._train, config.decode, self._corpus
+        teacher = self._teachers[name.partition("/")[2]]
         batches = len(longest_first_batches(train.src + 1, settings.forward_tokens // settings.beam))
         steps = max(1, round(train.pairs / len(train.src) * batches))
-        search = teacher_beam_search(self._teacher, train.src + 2, train.tgt + 1, settings.beam)
+        search = teacher_beam_search(teacher, train.src + 2, train.tgt + 1, settings.beam)
         flops = train.pairs / len(train.src) * search
         # Of every position the token and its query.
         tokens = train.src_tokens + 2 * train.pairs + 2 * settings.beam * (train.tgt_tokens + train.pairs)
@@ -257,6 +269,7 @@ class _Planner:
 
     def _evaluate(self, name: str, config: Config) -> StagePlan:
         steps, tokens, flops, size = 0.0, 0.0, 0.0, 0.0
+        teacher = self._teachers[name.partition("/")[2]]
         # The valid set greedily. Of every position the token and its query.
         for split, beam, n_best in (
             (self._valid, 1, 1),
@@ -264,7 +277,7 @@ class _Planner:
         ):
             of_sample = split.pairs / len(split.src)
             steps += of_sample * len(longest_first_batches(split.src + 1, config.translate.forward_tokens // beam))
-            flops += of_sample * teacher_beam_search(self._teacher, split.src + 2, split.tgt + 1, beam)
+            flops += of_sample * teacher_beam_search(teacher, split.src + 2, split.tgt + 1, beam)
             tokens += split.src_tokens + 2 * split.pairs + 2 * beam * (split.tgt_tokens + split.pairs)
             size += TRANSLATED_BYTES_A_TOKEN * (split.src_tokens + (1 + n_best) * split.tgt_tokens)
         hours = self._hours(TRANSLATE.name, flops)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.core.stages import DISTILL, PREPARE, TRANSLATE
-from bertkd_ray.report.results import TEACHER, Results
+from bertkd_ray.report.results import Results
 from bertkd_ray.report.tables import ArmResult
 from bertkd_ray.tracking.interface import Run, StudentModel, Tracker, closing_run, failures_logged, now_ms
 from bertkd_ray.training.curves import CurveRow
@@ -28,29 +28,27 @@ def record_arms(results: Results, tracker: Tracker, parent: str) -> None:
             _record_arm(results, scores, tracker, parent)
 
 
-def record_teacher(results: Results, tracker: Tracker, parent: str) -> None:
-    """A run with the scores of a teacher that translates, below the pipeline's, under the keys of the arms' runs."""
-    scores, evaluation = results.teacher, results.evaluation
-    if scores is None or evaluation is None:
-        return
-    config = results.config
-    run = tracker.run(
-        f"{config.name}/{TEACHER}",
-        key=f"teacher:{evaluation.fingerprint}",
-        parent=parent,
-        params=config.model_dump(exclude={"arms", "tracking", "storage"}),
-        tags={"bertkd.kind": "teacher", "bertkd.pipeline": config.name},
-    )
-    with closing_run(run):
-        run.log_metrics([(0, scores.metrics(), now_ms())], series="scores")
-        run.set_tags(
-            {
-                "bertkd.corpus": evaluation.inputs["corpus"],
-                "bertkd.teacher": evaluation.inputs["teacher"],
-                "bertkd.artifact": evaluation.uri,
-                "bertkd.precision": evaluation.info.get("trained_in") or "unknown",
-            }
+def record_teachers(results: Results, tracker: Tracker, parent: str) -> None:
+    """Runs with the scores of the teachers that translate, below the pipeline's, under the keys of the arms' runs."""
+    for scores, (name, evaluation) in zip(results.teacher_rows, results.evaluations.items(), strict=True):
+        config = results.config.teacher_configs()[name]
+        run = tracker.run(
+            f"{config.name}/{scores.arm}",
+            key=f"teacher:{evaluation.fingerprint}",
+            parent=parent,
+            params=config.as_given(exclude={"arms", "tracking", "storage"}),
+            tags={"bertkd.kind": "teacher", "bertkd.pipeline": config.name},
         )
+        with closing_run(run):
+            run.log_metrics([(0, scores.metrics(), now_ms())], series="scores")
+            run.set_tags(
+                {
+                    "bertkd.corpus": evaluation.inputs["corpus"],
+                    "bertkd.teacher": evaluation.inputs["teacher"],
+                    "bertkd.artifact": evaluation.uri,
+                    "bertkd.precision": evaluation.info.get("trained_in") or "unknown",
+                }
+            )
 
 
 def _record_arm(results: Results, scores: ArmResult, tracker: Tracker, parent: str) -> None:
@@ -60,7 +58,7 @@ def _record_arm(results: Results, scores: ArmResult, tracker: Tracker, parent: s
         f"{config.name}/{arm}",
         key=f"arm:{arm}:{translation.fingerprint}",
         parent=parent,
-        params=config.model_dump(exclude={"arms", "tracking", "storage"}),
+        params=config.as_given(exclude={"arms", "tracking", "storage"}),
         tags={
             "bertkd.kind": "arm",
             "bertkd.pipeline": config.name,

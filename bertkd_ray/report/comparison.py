@@ -26,6 +26,7 @@ from bertkd_ray.evaluation.metrics import DEFAULT_TOKENIZER
 from bertkd_ray.evaluation.significance import PairedTestResult, bootstrap_signature, compare, resample_counts
 from bertkd_ray.report.results import counted
 from bertkd_ray.report.samples import Sentence, most_different, sentences_of
+from bertkd_ray.softlabels.shards import numbered
 from bertkd_ray.student.lineage import Lineage, artifact_at, evaluations_of, lineage_of
 from bertkd_ray.tracking import default_uri
 from bertkd_ray.tracking.search import RunFinder
@@ -228,16 +229,25 @@ def _settings(student: ComparedStudent) -> Iterator[tuple[str, Any]]:
     before = lineage.corpus, lineage.teacher, lineage.softlabels, lineage.decoded, lineage.monolingual
     for artifact in (*before, lineage.student, student.translation):
         if artifact is not None:
+            yield from _settings_of(artifact)
+    for others in (lineage.other_teachers, lineage.other_softlabels):
+        for number, artifact in enumerate(others, start=2):
             section = BY_ARTIFACT[artifact.stage].section
-            yield from dotted(with_current_keys(_sectioned(artifact.config, section)))
-            if "bert" in artifact.info:
-                yield f"{section}.model", artifact.info["bert"]
-            if artifact.info.get("precision"):
-                yield f"{section}.precision", artifact.info["precision"]
-            for name, digest in artifact.inputs.items():
-                if name not in BY_ARTIFACT:
-                    yield f"{section}.input.{name}", str(digest)[:_HASH_DIGITS]
+            for key, value in _settings_of(artifact):
+                yield key.replace(section, numbered(section, number), 1), value
     yield f"{TRANSLATE.section}.tokenize", student.translation.info.get("tokenize", DEFAULT_TOKENIZER)
+
+
+def _settings_of(artifact: Artifact) -> Iterator[tuple[str, Any]]:
+    section = BY_ARTIFACT[artifact.stage].section
+    yield from dotted(with_current_keys(_sectioned(artifact.config, section)))
+    if "bert" in artifact.info:
+        yield f"{section}.model", artifact.info["bert"]
+    if artifact.info.get("precision"):
+        yield f"{section}.precision", artifact.info["precision"]
+    for name, digest in artifact.inputs.items():
+        if name.partition(".")[0] not in BY_ARTIFACT:
+            yield f"{section}.input.{name}", str(digest)[:_HASH_DIGITS]
 
 
 def _sectioned(tree: Mapping[str, Any], section: str) -> dict[str, Any]:
@@ -275,11 +285,11 @@ def _metrics(student: ComparedStudent) -> Iterator[tuple[str, float]]:
     yield from student.translation.metrics.items()
     yield from lineage.student.metrics.items()
     yield "seconds", lineage.student.seconds
-    if lineage.teacher is not None:
-        yield from ((f"teacher/{key}", value) for key, value in lineage.teacher.metrics.items() if "/" in key)
-        for evaluation in evaluations_of(lineage.teacher)[-1:]:
-            yield from ((f"teacher/{key}", value) for key, value in evaluation.metrics.items() if "/" in key)
-    if lineage.softlabels is not None:
-        metrics = lineage.softlabels.metrics.items()
+    for number, teacher in enumerate(filter(None, (lineage.teacher, *lineage.other_teachers)), start=1):
+        for of_teacher in (teacher, *evaluations_of(teacher)[-1:]):
+            metrics = of_teacher.metrics.items()
+            yield from ((f"{numbered('teacher', number)}/{key}", value) for key, value in metrics if "/" in key)
+    for number, labels in enumerate(filter(None, (lineage.softlabels, *lineage.other_softlabels)), start=1):
         # Not those of parts of the positions, which are many.
-        yield from ((key, value) for key, value in metrics if key.startswith("fidelity/") and key.count("/") == 1)
+        kept = ((key.split("/"), value) for key, value in labels.metrics.items() if key.count("/") == 1)
+        yield from ((f"{numbered(of, number)}/{key}", value) for (of, key), value in kept if of == "fidelity")

@@ -42,10 +42,10 @@ class FigureRow(NamedTuple):
 
 
 def artifact_title(name: str, artifact: Artifact) -> str:
-    """The title of an artifact: `Student, control`."""
-    _, _, arm = name.partition("/")
+    """The title of an artifact: `Student, control`, or `Teacher, NAME` of several."""
+    _, _, owner = name.partition("/")
     title = BY_ARTIFACT[artifact.stage].title
-    return f"{title}, {arm}" if arm else title
+    return f"{title}, {owner}" if owner else title
 
 
 def best_arm(results: Results) -> ArmResult | None:
@@ -85,13 +85,16 @@ def tiles(results: Results) -> Iterator[Figure]:
             samples = results.config.translate.bootstrap_samples
             note = f"{_p(best.p_value)}, {samples:,} bootstrap samples"
             yield Figure(f"Against {results.control}", f"{best.delta:+z.2f}", note)
-    teacher = results.stages.get(FINETUNE.name)
+    finished = {name: results.stages.get(FINETUNE.named(name)) for name in results.teachers}
+    teachers = {name: of for name, of in finished.items() if of is not None}
     if best is not None:
-        size = f"teacher: {human_count(teacher.metrics['parameters'])}" if teacher else ""
-        yield Figure("Parameters of the student", human_count(best.parameters), size)
-    elif teacher is not None:
-        accuracy = f"{100 * teacher.metrics[VALID_ACCURACY]:.1f}%"
-        yield Figure("Masked accuracy of the teacher", accuracy, "validation set")
+        sizes = dict.fromkeys(human_count(teacher.metrics["parameters"]) for teacher in teachers.values())
+        note = f"{'teachers' if len(teachers) > 1 else 'teacher'}: {', '.join(sizes)}" if sizes else ""
+        yield Figure("Parameters of the student", human_count(best.parameters), note)
+    else:
+        for name, teacher in teachers.items():
+            accuracy = f"{100 * teacher.metrics[VALID_ACCURACY]:.1f}%"
+            yield Figure(f"Masked accuracy of the teacher{name and ' '}{name}", accuracy, "validation set")
     seconds = sum(artifact.seconds for artifact in results.stages.values())
     count = len(results.stages)
     yield Figure("Time for all stages", human_seconds(seconds), f"{count} artifact{'s' if count > 1 else ''}")
@@ -108,8 +111,9 @@ def score_rows(results: Results) -> list[FigureRow]:
     rows, students = results.rows, len(results.arms)
     beam = results.config.translate.beam
     kds = [results.arm_configs[arm.arm].kd for arm in results.arms]
-    teacher = ["–"] if results.teacher else []
+    teacher = ["–"] * len(results.teacher_rows)
     targets = FigureRow("Targets", "of training", [*(_TARGETS[kd.sequence] for kd in kds), *teacher])
+    several = [FigureRow("Teachers", "weights of their probabilities", [*map(_teachers, kds), *teacher])]
 
     def row(
         label: str, note: str, values: Sequence[float | None], form: str, best: Callable[..., Any] | None
@@ -128,6 +132,7 @@ def score_rows(results: Results) -> list[FigureRow]:
     accuracy = [100 * each.valid_accuracy if each.valid_accuracy is not None else None for each in rows]
     return [
         *([targets] if any(kd.sequence != "none" for kd in kds) else []),
+        *(several if results.config.teachers else []),
         FigureRow("Soft labels", "weight α, temperature T, k logits", [*map(_soft_labels, kds), *teacher]),
         row("Test BLEU", f"beam {beam}", [each.test_bleu for each in rows], ".2f", max),
         *(compared if students > 1 and results.control else []),
@@ -140,6 +145,13 @@ def score_rows(results: Results) -> list[FigureRow]:
         *([row("Speed", "test sentences a second, an actor", speed, ",.1f", None)] if any(speed) else []),
         FigureRow("Parameters", of_student, [human_count(each.parameters) for each in rows]),
     ]
+
+
+def _teachers(kd: KdConfig) -> str:
+    weights = sorted((kd.teachers or {}).items(), key=lambda item: -item[1])
+    if len(weights) == 1:
+        return weights[0][0]
+    return ", ".join(f"{name} {weight:.3g}" for name, weight in weights) or "none"
 
 
 def _soft_labels(kd: KdConfig) -> str:

@@ -34,23 +34,41 @@ _LARGEST_NLL = 50
 
 
 def draw_all(
-    histories: Mapping[str, History], fidelity: Mapping[str, float], results: Sequence[ArmResult], directory: Path
+    histories: Mapping[str, History],
+    fidelity: Mapping[str, Mapping[str, float]],
+    results: Sequence[ArmResult],
+    directory: Path,
 ) -> None:
     """Every figure of a pipeline for which there are numbers, into `directory`.
 
-    histories: by arm, and the teacher's under "finetune" where there is one; fidelity: see `draw_fidelity`, may be
-    empty; results: the arms' scores, may be empty.
+    histories: by arm, and the teacher's under "finetune" where there is one, those of several under "finetune/NAME";
+    fidelity: by teacher, the only one without a name, see `draw_fidelity`, may be empty; results: the arms' scores, may
+    be empty.
     """
-    arms = {name: history for name, history in histories.items() if name != TEACHER}
-    if TEACHER in histories:
-        draw_panels(finetuning_panels(histories[TEACHER]), directory / "finetuning")
-    if fidelity:
-        draw_fidelity(fidelity, directory / "soft-labels")
+    teachers, arms = split_histories(histories)
+    for name, history in teachers.items():
+        draw_panels(finetuning_panels(history), directory / f"finetuning{name and '-'}{name}")
+    for name, of_teacher in fidelity.items():
+        if of_teacher:
+            draw_fidelity(of_teacher, directory / f"soft-labels{name and '-'}{name}")
     if arms:
         draw_panels(translation_loss_panels(arms), directory / "translation-losses")
         draw_panels(translation_quality_panels(arms), directory / "translation-quality")
     if results:
         draw_scores({result.arm: result.test_bleu for result in results}, directory / "scores")
+
+
+def split_histories(histories: Mapping[str, History]) -> tuple[dict[str, History], dict[str, History]]:
+    """The histories of teachers by name, empty for the only one, and those of arms."""
+    teachers: dict[str, History] = {}
+    arms: dict[str, History] = {}
+    for key, history in histories.items():
+        stage, _, name = key.partition("/")
+        if stage == TEACHER:
+            teachers[name] = history
+        else:
+            arms[key] = history
+    return teachers, arms
 
 
 def finetuning_panels(history: History) -> list[Panel]:

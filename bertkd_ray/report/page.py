@@ -6,7 +6,7 @@ run but the one it carries.
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib import resources
 from typing import Any
@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bertkd_ray import __version__
 from bertkd_ray.config.corpus import SPLITS
+from bertkd_ray.config.results import results_of
 from bertkd_ray.core.console import human_bytes, human_count, human_seconds
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.stages import AUGMENT, DECODE, EXTRACT, FINETUNE, LABEL, PREPARE
@@ -23,7 +24,13 @@ from bertkd_ray.corpus.tokenizer import TYPES_BY_COUNT
 from bertkd_ray.report import contents
 from bertkd_ray.report.buckets import TITLES, bucket_panels, bucket_table
 from bertkd_ray.report.fidelity import fidelity_table
-from bertkd_ray.report.figures import TEACHER, finetuning_panels, translation_loss_panels, translation_quality_panels
+from bertkd_ray.report.figures import (
+    History,
+    finetuning_panels,
+    split_histories,
+    translation_loss_panels,
+    translation_quality_panels,
+)
 from bertkd_ray.report.frame import Panel, inline_svg
 from bertkd_ray.report.lengths import MOST_PAIRS, length_panels, read_lengths
 from bertkd_ray.report.results import Results
@@ -70,11 +77,10 @@ def page_html(results: Results, *, run_id: str = "") -> str:
 
 def _context(results: Results) -> dict[str, Any]:
     """The variables of the template."""
-    teacher = {name: history for name, history in results.histories.items() if name == TEACHER}
-    arms = {name: history for name, history in results.histories.items() if name != TEACHER}
-    corpus = results.stages[PREPARE.name]
-    labels = results.stages.get(EXTRACT.name) or results.stages.get(LABEL.name)
-    tree = results.config.model_dump(mode="json")
+    of_teachers, arms = split_histories(results.histories)
+    teachers = [_teacher(results, name, of_teachers) for name in results.teachers]
+    named = [(stage, results.stages.get(name)) for name, (stage, _) in results_of(results.config).items()]
+    corpus, tree = results.stages[PREPARE.name], results.config.as_given(mode="json")
     students = [*translation_loss_panels(arms), *translation_quality_panels(arms)] if arms else []
     lengths = length_panels({split: read_lengths(corpus, split) for split in SPLITS})
     finished = datetime.fromisoformat(max(artifact.created for artifact in results.stages.values()))
@@ -85,18 +91,14 @@ def _context(results: Results) -> dict[str, Any]:
         "corpus_rows": contents.corpus_rows(corpus),
         "types_columns": [name.replace("_", " ") for name in TYPES_BY_COUNT],
         "types_rows": contents.types_rows(corpus),
-        "monolingual": results.stages.get(AUGMENT.name),
-        "decoded": results.stages.get(DECODE.name),
-        "fidelity": contents.fidelity_bars(labels) if labels else [],
-        "fidelity_by_part": fidelity_table(labels) if labels else [],
+        "monolingual": next((of for stage, of in named if stage is AUGMENT and of), None),
         "figures": {
-            "teacher": _figures("teacher", finetuning_panels(teacher[TEACHER]) if teacher else []),
+            **{of["section"]: of["figures"] for of in teachers},
             "students": _figures("students", students),
             "buckets": _figures("buckets", bucket_panels(results.buckets)),
             "lengths": _figures("lengths", lengths, (4.0, 3.0)),
         },
         "finished": f"{finished.day} {finished:%B %Y, %H:%M} UTC",
-        "labels": labels,
         "most_pairs": MOST_PAIRS,
         "nodes": contents.lineage(results.stages),
         "only_teacher_differs": len({config.student for config in results.arm_configs.values()}) == 1,
@@ -105,15 +107,36 @@ def _context(results: Results) -> dict[str, Any]:
         # The whole configuration without what is private.
         "settings": redacted(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=10**9)),
         "splits": SPLITS,
-        "teacher": results.stages.get(FINETUNE.name),
+        "teachers": teachers,
         "tiles": list(contents.tiles(results)),
         "trained": list(arms),
         "validations": {
-            "teacher": contents.validation_rows(teacher, _TEACHER_COLUMNS),
             "students": contents.validation_rows(arms, _STUDENT_COLUMNS),
         },
         "verdict": contents.verdict(results),
         "versions": contents.versions(results.stages),
+    }
+
+
+def _teacher(results: Results, name: str, histories: Mapping[str, History]) -> dict[str, Any]:
+    """What the page has of a teacher; an empty name is the only one's."""
+    history = {name: histories[name]} if name in histories else {}
+    labelled, section = [EXTRACT.named(name), LABEL.named(name)], f"teacher{name and '-'}{name}"
+    labels = next((results.stages[result] for result in labelled if result in results.stages), None)
+    return {
+        "name": name,
+        "section": section,
+        "settings": results.config.teacher_configs()[name].teacher,
+        "made": results.stages.get(FINETUNE.named(name)),
+        "figures": _figures(section, finetuning_panels(history[name]) if history else []),
+        "validations": contents.validation_rows(history, _TEACHER_COLUMNS),
+        "unfinished": FINETUNE.named(name),
+        "labels": labels,
+        "fidelity": contents.fidelity_bars(labels) if labels else [],
+        "fidelity_by_part": fidelity_table(labels) if labels else [],
+        "unlabelled": next((result for result in labelled if result in results.unfinished), ""),
+        "decoded": results.stages.get(DECODE.named(name)),
+        "undecoded": DECODE.named(name),
     }
 
 

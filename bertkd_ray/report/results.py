@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from bertkd_ray.artifacts.artifact import Artifact, fingerprint
 from bertkd_ray.config import Config
+from bertkd_ray.config.results import owners_of, results_of
 from bertkd_ray.core.errors import UserError
-from bertkd_ray.core.stages import DISTILL, EVALUATE, EXTRACT, FINETUNE, PREPARE, TRANSLATE, Stage, results_of
+from bertkd_ray.core.stages import DISTILL, EVALUATE, EXTRACT, FINETUNE, PREPARE, TRANSLATE, Stage
 from bertkd_ray.report.tables import ArmResult
 from bertkd_ray.training.curves import VALID_ACCURACY, VALID_BLEU, VALID_LOSS, VALID_PERPLEXITY, CurveRow
 
@@ -60,14 +61,15 @@ class Results:
         return {arm: self.stages[result] for arm, result in results.items() if result in self.stages}
 
     @property
-    def evaluation(self) -> Artifact | None:
-        """The scores of a teacher that translates; None also where they are not finished."""
-        return self.stages.get(EVALUATE.name)
+    def evaluations(self) -> dict[str, Artifact]:
+        """The finished scores of the teachers that translate, by name; the only teacher has none."""
+        made = {name: self.stages.get(EVALUATE.named(name)) for name in self.teachers}
+        return {name: of for name, of in made.items() if of is not None and FINETUNE.named(name) in self.stages}
 
     @property
     def scored(self) -> dict[str, Artifact]:
         """What has a row in the table: the arms' translations and the teacher's."""
-        return {**self.translated, **({TEACHER: self.evaluation} if self.evaluation else {})}
+        return {**self.translated, **{f"{TEACHER}{name and ' '}{name}": of for name, of in self.evaluations.items()}}
 
     @cached_property
     def translations(self) -> dict[str, pa.Table]:
@@ -144,46 +146,59 @@ class Results:
         return bucket_tables(corpus, self.translations[self.control], counts, self.control, samples=samples)
 
     @cached_property
-    def teacher(self) -> ArmResult | None:
-        """The scores of a teacher that translates, compared with no control. Raises UserError as `arms`."""
+    def teacher_rows(self) -> list[ArmResult]:
+        """The scores of the teachers that translate, compared with no control. Raises UserError as `arms`."""
         from bertkd_ray.translation.translate import signatures_of
 
-        evaluation, teacher = self.evaluation, self.stages.get(FINETUNE.name)
-        if evaluation is None or teacher is None:
-            return None
         signatures_of(self.scored, self.command)
-        return ArmResult(
-            arm=TEACHER,
-            parameters=int(teacher.metrics["parameters"]),
-            valid_bleu=evaluation.metrics["valid/bleu"],
-            test_bleu=evaluation.metrics["test/bleu"],
-            chrf=evaluation.metrics["test/chrf"],
-            legacy_bleu=evaluation.metrics["test/legacy_bleu"],
-            seconds=self._seconds("", EVALUATE),
-            valid_perplexity=math.exp(teacher.metrics[VALID_LOSS]),
-            valid_accuracy=teacher.metrics[VALID_ACCURACY],
-            length_ratio=evaluation.metrics["test/length_ratio"],
-            sentences_per_second=evaluation.metrics.get("test/sentences_per_second"),
-        )
+        rows = []
+        for name, evaluation in self.evaluations.items():
+            teacher = self.stages[FINETUNE.named(name)]
+            row = ArmResult(
+                arm=f"{TEACHER}{name and ' '}{name}",
+                parameters=int(teacher.metrics["parameters"]),
+                valid_bleu=evaluation.metrics["valid/bleu"],
+                test_bleu=evaluation.metrics["test/bleu"],
+                chrf=evaluation.metrics["test/chrf"],
+                legacy_bleu=evaluation.metrics["test/legacy_bleu"],
+                seconds=self._seconds(name, EVALUATE),
+                valid_perplexity=math.exp(teacher.metrics[VALID_LOSS]),
+                valid_accuracy=teacher.metrics[VALID_ACCURACY],
+                length_ratio=evaluation.metrics["test/length_ratio"],
+                sentences_per_second=evaluation.metrics.get("test/sentences_per_second"),
+            )
+            rows.append(row)
+        return rows
+
+    @property
+    def teacher(self) -> ArmResult | None:
+        """The scores of a teacher that translates, of several the first. Raises UserError as `arms`."""
+        return next(iter(self.teacher_rows), None)
 
     @property
     def rows(self) -> list[ArmResult]:
-        """The rows of the table: the arms, then a teacher that translates."""
-        return [*self.arms, *([self.teacher] if self.teacher else [])]
+        """The rows of the table: the arms, then the teachers that translate."""
+        return [*self.arms, *self.teacher_rows]
 
-    def _seconds(self, arm: str, last: Stage = TRANSLATE) -> dict[str, float]:
-        """How long a stage and every stage behind it took when it was done."""
-        needed = last.made_from(self.arm_configs[arm] if arm else self.config)
-        results = {stage.name: stage.result(arm) for stage in needed}
-        return {name: self.stages[result].seconds for name, result in results.items() if result in self.stages}
+    def _seconds(self, owner: str, last: Stage = TRANSLATE) -> dict[str, float]:
+        """How long a stage of an arm or teacher and every stage behind it took when it was done."""
+        config = self.arm_configs[owner] if last.per_arm else self.config.teacher_configs()[owner]
+        seconds: dict[str, float] = {}
+        for stage in last.made_from(config):
+            owners = owners_of(stage, owner, config) if last.per_arm else [owner if stage.per_teacher else ""]
+            if made := [self.stages[name].seconds for name in map(stage.named, owners) if name in self.stages]:
+                seconds[stage.name] = sum(made)
+        return seconds
 
     @cached_property
     def histories(self) -> dict[str, list[CurveRow]]:
-        """The curves of every training: by arm, of one that all arms share by stage (the teacher's: `finetune`)."""
+        """The curves of every training: by arm, of one that arms share by result (`finetune`, `finetune/TEACHER`)."""
         from bertkd_ray.student.distill import HISTORY
 
         results = results_of(self.config).items()
-        trained = {arm or name: self.stages.get(name) for name, (stage, arm) in results if stage.steps}
+        trained = {
+            (owner if stage.per_arm else name): self.stages.get(name) for name, (stage, owner) in results if stage.steps
+        }
         return {
             label: [CurveRow.from_json(row) for row in artifact.read_json(HISTORY)["rows"]]
             for label, artifact in trained.items()
@@ -191,10 +206,15 @@ class Results:
         }
 
     @property
-    def fidelity(self) -> dict[str, float]:
-        """What the soft labels keep of the teacher, see `figures.draw_fidelity`; empty where there are none."""
-        metrics = self.stages[EXTRACT.name].metrics if EXTRACT.name in self.stages else {}
-        return {key.removeprefix("fidelity/"): metrics[key] for key in metrics if key.startswith("fidelity/")}
+    def teachers(self) -> list[str]:
+        """The teachers that arms learn from, finished or not; one that is the only one has no name."""
+        return [teacher for stage, teacher in results_of(self.config).values() if stage is FINETUNE]
+
+    def fidelity(self, teacher: str) -> dict[str, float]:
+        """What a teacher's soft labels keep of it, see `figures.draw_fidelity`; empty where there are none."""
+        labels = self.stages.get(EXTRACT.named(teacher))
+        prefix, metrics = "fidelity/", labels.metrics if labels else {}
+        return {key.removeprefix(prefix): value for key, value in metrics.items() if key.startswith(prefix)}
 
 
 def counted(translation: Artifact, table: pa.Table) -> NDArray[np.int64]:

@@ -56,6 +56,8 @@ class TeacherFigures:
     """Entropy of the k entries renormalised at temperature 1."""
     entropy_t10: float
     """Entropy of the k entries renormalised at temperature 10."""
+    name: str = ""
+    """Of one of several teachers."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,16 @@ class SeedResult:
     """None in a study without `teacher_seeds`, and for a student without a teacher."""
     teacher_scores: ArmResult | None = None
     """Scores of its teacher's own translations; None unless it translates."""
+    other_teachers: tuple[TeacherFigures, ...] = ()
+    """Those that it learned from beside `teacher`."""
 
     def as_json(self) -> dict[str, Any]:
         """The student's entry in `--json`."""
         tree = asdict(self)
+        if not self.other_teachers:
+            del tree["other_teachers"]
+        if self.teacher and not self.teacher.name:
+            del tree["teacher"]["name"]
         scores = {name: value for name, value in tree.pop("scores").items() if name != "arm"}
         return {"seed": self.seed, **scores, **tree}
 
@@ -236,7 +244,8 @@ def _teachers(arms: Sequence[StudyArm]) -> list[list[str]]:
     for arm in arms:
         for result in arm.seeds:
             if result.teacher is not None and result.seed == arm.seeds[0].seed:
-                of_arms.setdefault((result.teacher, result.teacher_seed), []).append(arm.arm)
+                for teacher in (result.teacher, *result.other_teachers):
+                    of_arms.setdefault((teacher, result.teacher_seed), []).append(arm.arm)
     if not of_arms:
         return []
     seeded = any(seed is not None for _, seed in of_arms)
@@ -245,7 +254,8 @@ def _teachers(arms: Sequence[StudyArm]) -> list[list[str]]:
     for (teacher, seed), names in of_arms.items():
         shares = [f"{100 * share:.1f}%" for share in (teacher.accuracy, teacher.gold_first, teacher.gold_in_topk)]
         entropies = [f"{value:.2f}" for value in (teacher.entropy_t1, teacher.entropy_t10)]
-        rows.append([", ".join(names), *([str(seed)] if seeded else []), f"{teacher.steps:,}", *shares, *entropies])
+        label = f"{', '.join(names)}{f' ({teacher.name})' if teacher.name else ''}"
+        rows.append([label, *([str(seed)] if seeded else []), f"{teacher.steps:,}", *shares, *entropies])
     return rows
 
 

@@ -31,7 +31,8 @@ def write_report(results: Results, store: Store, run_id: str) -> list[str]:
         from bertkd_ray.report.frame import draw_panels
 
         with scratch_directory("report-") as scratch:
-            draw_all(results.histories, results.fidelity, results.arms, scratch)
+            fidelity = {teacher: results.fidelity(teacher) for teacher in results.teachers}
+            draw_all(results.histories, fidelity, results.arms, scratch)
             if results.buckets:
                 draw_panels(bucket_panels(results.buckets), scratch / "bleu-by-bucket")
             scores = [row.as_json() for row in results.rows]

@@ -19,7 +19,13 @@ from bertkd_ray.core.ragged import Ragged, flat_positions, offsets_of
 
 VALID_SHARDS = "valid-shard-"
 """How the names of the valid split's files begin."""
-_LABELS = ("topk_ids", "topk_logits", "logsumexp")
+LABELS = ("topk_ids", "topk_logits", "logsumexp")
+"""The columns of a teacher's labels."""
+
+
+def numbered(name: str, number: int) -> str:
+    """The name of what the teacher of a number has, counted from 1: `topk_ids`, `topk_ids.2`, …"""
+    return name if number == 1 else f"{name}.{number}"
 
 
 @dataclass(frozen=True)
@@ -94,13 +100,14 @@ def encode_shard(ids: NDArray[np.int64], src: Ragged, tgt: Ragged, labels: SoftL
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def decode_labels(table: pa.Table) -> SoftLabels:
-    """The soft labels of a table's rows; k is taken from the columns' lengths. A table of one chunk is not copied.
+def decode_labels(table: pa.Table, number: int = 1) -> SoftLabels:
+    """The soft labels of a table's rows, of the teacher with a number (`numbered`).
 
+    k is taken from the columns' lengths. A table of one chunk is not copied.
     Raises ValueError when the columns' lengths do not belong together.
     """
     lengths = Ragged.from_arrow(table["tgt_ids"]).lengths
-    topk_ids, topk_logits, logsumexp = (Ragged.from_arrow(table[name]) for name in _LABELS)
+    topk_ids, topk_logits, logsumexp = (Ragged.from_arrow(table[numbered(name, number)]) for name in LABELS)
     k = len(topk_ids.values) // max(1, len(logsumexp.values))
     belongs = (
         np.array_equal(logsumexp.lengths, lengths + 1)
@@ -128,5 +135,5 @@ def parquet_bytes(table: pa.Table, groups: Sequence[int]) -> bytes:
         groups,
         compression="zstd",
         use_dictionary=[f"{name}.list.element" for name in ("src_ids", "tgt_ids")],
-        column_encoding={f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in _LABELS},
+        column_encoding={f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in LABELS},
     )

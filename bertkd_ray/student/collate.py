@@ -4,7 +4,9 @@ Shapes: N sentence pairs, S and T padded source and target lengths, P real targe
 pair, pairs one after another), k kept teacher entries.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,7 +37,7 @@ class StudentBatch(CollatedBatch):
     targets_P: Tensor
     """int64: target tokens and `</s>` of each pair"""
     topk_ids_Pk: Tensor | None = None
-    """int64"""
+    """int64; these three of several teachers [P, M, k], [P, M, k] and [P, M]"""
     topk_logits_Pk: Tensor | None = None
     """float32, raw teacher logits, sorted downwards"""
     logsumexp_P: Tensor | None = None
@@ -64,11 +66,17 @@ class StudentBatch(CollatedBatch):
 
 
 def collate(
-    src: Ragged, tgt: Ragged, soft: SoftLabels | None = None, *, topk: int | None = None, pad_to: int = 8
+    src: Ragged,
+    tgt: Ragged,
+    soft: SoftLabels | Sequence[SoftLabels] | None = None,
+    *,
+    topk: int | None = None,
+    pad_to: int = 8,
 ) -> StudentBatch:
     """A batch from token rows without BOS and EOS.
 
-    soft: the teacher's labels for all P = Σ (target length + 1) positions; topk: use the first k columns (None: all).
+    soft: the labels of the teacher, or of M teachers, for all P = Σ (target length + 1) positions; topk: use the first
+    k columns (None: all).
     S and T are rounded up to a multiple of `pad_to`, so that few distinct shapes occur.
     Raises ValueError if the rows of src, tgt and soft do not belong together, or fewer than `topk` entries are stored.
     """
@@ -98,9 +106,19 @@ def _padded(tokens: Ragged, *, first: int, pad_to: int) -> NDArray[np.int64]:
     return padded
 
 
-def _soft_tensors(soft: SoftLabels | None, topk: int | None, positions: int) -> tuple[Tensor | None, ...]:
+def _soft_tensors(
+    soft: SoftLabels | Sequence[SoftLabels] | None, topk: int | None, positions: int
+) -> tuple[Tensor | None, ...]:
     if soft is None:
         return None, None, None
+    if not isinstance(soft, SoftLabels):
+        return tuple(
+            map(partial(torch.stack, dim=1), zip(*(_tensors(of, topk, positions) for of in soft), strict=True))
+        )
+    return _tensors(soft, topk, positions)
+
+
+def _tensors(soft: SoftLabels, topk: int | None, positions: int) -> tuple[Tensor, Tensor, Tensor]:
     labelled, stored = soft.topk_ids.shape
     if labelled != positions:
         raise ValueError(f"soft labels of {labelled} positions for {positions} positions")

@@ -3,18 +3,21 @@
 The targets come with the teacher's soft labels unless alpha is 0.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact, load
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
+from bertkd_ray.config.sections import KdConfig
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.stages import BY_ARTIFACT
 from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.execution.dead_letters import DEAD_LETTERS
 from bertkd_ray.execution.stage import StageContext
-from bertkd_ray.softlabels.shards import VALID_SHARDS
+from bertkd_ray.softlabels.shards import LABELS, VALID_SHARDS, numbered
 from bertkd_ray.student.start import START, load_start, share_start, start_hash
 from bertkd_ray.training import saving
 from bertkd_ray.training.context import TrainContext, TrainJob
@@ -27,7 +30,7 @@ HISTORY = saving.HISTORY
 _MAX_POSITIONS = 512
 """Length at which the saved student stops generating; its positions are computed, so this costs nothing."""
 _PAIR_COLUMNS = ["id", "src_ids", "tgt_ids"]
-_SOFT_COLUMNS = [*_PAIR_COLUMNS, "topk_ids", "topk_logits", "logsumexp"]
+_SOFT_COLUMNS = [*_PAIR_COLUMNS, *LABELS]
 _BELOW = {"corpus": "train/", "decoded": "train/"}
 """Where the pairs to train on lie in an artifact that has other files, too."""
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -40,16 +43,41 @@ def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> Pe
     from enters by its weights.
     """
     weight = {"monolingual_weight": config.kd.monolingual_weight} if config.uses_monolingual else {}
+    several = _several_labels(config.kd, inputs)
+    kd = config.kd.counting() | weight | ({"teacher_weights": list(several.values())} if len(several) > 1 else {})
     settings = {
         "student": config.student.fingerprinted(exclude=frozenset({"seed", "start"})),
-        "kd": config.kd.counting() | weight,
+        "kd": kd,
         "seed": config.student_seed,
         "precision": config.precision,
     }
-    kinds = dict.fromkeys(["corpus", *training_text(config)])
+    # Soft labels by number, not by the teachers' names, which change nothing.
+    text = {numbered("softlabels", number): fingerprint for number, fingerprint in enumerate(several, start=1)}
+    text = text or {kind: inputs[kind] for kind in training_text(config)}
     start = start_hash(config.student)
-    made_from = {kind: inputs[kind] for kind in kinds} | ({START: start} if start else {})
+    made_from = {"corpus": inputs["corpus"], **text} | ({START: start} if start else {})
     return PendingArtifact.of(store, "student", settings, made_from)
+
+
+def _several_labels(kd: KdConfig, fingerprints: Mapping[str, str]) -> dict[str, float]:
+    """The weights of the soft labels of several teachers by their fingerprint, heaviest first; none of a single one.
+
+    fingerprints: by kind, theirs under `softlabels/NAME`. Of the same ones the weights are added.
+    """
+    weights: dict[str, float] = {}
+    if kd.has_soft_labels and kd.teachers and len(kd.teachers) > 1:
+        for name, weight in kd.teachers.items():
+            fingerprint = fingerprints[f"softlabels/{name}"]
+            weights[fingerprint] = weights.get(fingerprint, 0.0) + weight
+    return dict(sorted(weights.items(), key=lambda item: (-item[1], item[0])))
+
+
+@dataclass(frozen=True)
+class DistillJob(TrainJob):
+    """What all workers of a student's training are given; several soft labels as `softlabels`, `softlabels.2`, …"""
+
+    teacher_weights: tuple[float, ...] = ()
+    """Weights of several soft labels, in their order."""
 
 
 def training_text(config: Config) -> list[str]:
@@ -63,9 +91,11 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
     """Makes the student artifact of an arm. Raises UserError for soft labels or translations of another corpus, and for
     a start whose vocabulary is not the corpus'."""
     corpus = context.inputs["corpus"]
-    inputs = {"corpus": corpus.directory}
-    for kind in training_text(context.config):
-        text = context.inputs[kind]
+    kd, inputs = context.config.kd, {"corpus": corpus.directory}
+    by_fingerprint = {artifact.fingerprint: artifact for artifact in context.inputs.values()}
+    several = _several_labels(kd, {kind: artifact.fingerprint for kind, artifact in context.inputs.items()})
+    texts = {numbered("softlabels", number): by_fingerprint[of] for number, of in enumerate(several, start=1)}
+    for kind, text in (texts or {kind: context.inputs[kind] for kind in training_text(context.config)}).items():
         # The labels of translations are of a corpus by way of these.
         source = context.inputs["decoded"] if kind == "decodedlabels" else text
         if text is not corpus and (of := source.inputs["corpus"]) != corpus.fingerprint:
@@ -81,17 +111,21 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
         if start is not None:
             info[START] = start.fingerprint
     context.runtime.start()
-    job = TrainJob(pending.store.uri, pending.directory, inputs, context.config)
+    weights = tuple(several.values())
+    job = DistillJob(pending.store.uri, pending.directory, inputs, context.config, teacher_weights=weights)
     context.runtime.train(pending, _train, job, context.on_rows)
+    if len(weights) > 1:
+        info["teachers"] = kd.teachers
     return saving.commit_trained(pending, info)
 
 
-def _train(job: TrainJob, context: TrainContext) -> None:
+def _train(job: DistillJob, context: TrainContext) -> None:
     """The training function of every Ray Train worker."""
     import torch
 
     from bertkd_ray.artifacts.row_groups import RowGroups
     from bertkd_ray.core.devices import resolve_attention, resolve_precision
+    from bertkd_ray.softlabels.row_groups import LabelledRowGroups
     from bertkd_ray.student.model import build_student
     from bertkd_ray.student.subword_dropout import SubwordDropout
     from bertkd_ray.student.task import StudentTask, Validation
@@ -112,9 +146,11 @@ def _train(job: TrainJob, context: TrainContext) -> None:
     if START in job.inputs:
         load_start(model, store, job.inputs[START])
     torch.nn.Module.to(model, device)  # transformers' own `to` is untyped
-    texts = [load(store, job.inputs[kind]) for kind in training_text(config)]
-    validation = Validation.of(corpus, texts[0] if config.kd.has_soft_labels else None)
-    task = StudentTask(model, student, config.kd, validation, precision)
+    several = [numbered("softlabels", number) for number in range(1, len(job.teacher_weights) + 1)]
+    texts = [load(store, job.inputs[kind]) for kind in (several or training_text(config))]
+    # Of several teachers the valid split's labels are not mixed.
+    validation = Validation.of(corpus, texts[0] if config.kd.has_soft_labels and len(several) < 2 else None)
+    task = StudentTask(model, student, config.kd, validation, precision, job.teacher_weights)
     resample = None
     if student.subword_dropout:
         resample = SubwordDropout(
@@ -125,7 +161,11 @@ def _train(job: TrainJob, context: TrainContext) -> None:
         )
     columns = _SOFT_COLUMNS if config.kd.has_soft_labels else _PAIR_COLUMNS
     exclude = (DEAD_LETTERS, VALID_SHARDS)
-    groups = reduce(add, [RowGroups(text, _BELOW.get(text.stage, ""), columns, exclude=exclude) for text in texts])
+    groups: RowGroups
+    if len(several) > 1:
+        groups = LabelledRowGroups(texts)
+    else:
+        groups = reduce(add, [RowGroups(text, _BELOW.get(text.stage, ""), columns, exclude=exclude) for text in texts])
     settings = TrainSettings.from_config(config, student, config.student_seed)
     trained = fit(task, groups, settings, context, precision, resample)
     model.eval().load_state_dict(trained.weights)

@@ -1,12 +1,14 @@
 """Which finished student a user means, by its directory or by the arm of a configuration, and what it was made from."""
 
 from dataclasses import dataclass
+from itertools import count, takewhile
 
 from bertkd_ray.artifacts.artifact import Artifact, load_finished
 from bertkd_ray.artifacts.store import store_above
 from bertkd_ray.config import Config
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.stages import EVALUATE
+from bertkd_ray.softlabels.shards import numbered
 from bertkd_ray.training.saving import MODEL
 
 
@@ -23,6 +25,9 @@ class Lineage:
     """Translations of the student, the oldest first."""
     decoded: Artifact | None = None
     """The teacher's translations that the student was trained on."""
+    other_softlabels: tuple[Artifact, ...] = ()
+    """Those of a student of several teachers after the first, heaviest ones."""
+    other_teachers: tuple[Artifact, ...] = ()
 
     monolingual: Artifact | None = None
     """Monolingual text, translated by the teacher, that the student was trained on."""
@@ -67,6 +72,8 @@ def lineage_of(student: Artifact) -> Lineage:
     labels = _input(student, "decodedlabels")
     softlabels = _input(student, "softlabels") or labels
     decoded = _input(student, "decoded") or _input(labels, "decoded")
+    kinds = takewhile(student.inputs.__contains__, (numbered("softlabels", number) for number in count(2)))
+    others = [labels for kind in kinds if (labels := _input(student, kind)) is not None]
     return Lineage(
         student,
         corpus=_input(student, "corpus"),
@@ -75,6 +82,8 @@ def lineage_of(student: Artifact) -> Lineage:
         translations=tuple(_made_from(student, "translation")),
         decoded=decoded,
         monolingual=_input(student, "monolingual"),
+        other_softlabels=tuple(others),
+        other_teachers=tuple(teacher for labels in others if (teacher := _input(labels, "teacher")) is not None),
     )
 
 
@@ -91,5 +100,5 @@ def _made_from(source: Artifact, stage: str) -> list[Artifact]:
     return sorted(own, key=lambda each: (each.created, each.directory))
 
 
-def _input(of: Artifact | None, stage: str) -> Artifact | None:
-    return load_finished(of.store, f"{stage}-{of.inputs.get(stage)}") if of else None
+def _input(of: Artifact | None, kind: str) -> Artifact | None:
+    return load_finished(of.store, f"{kind.partition('.')[0]}-{of.inputs.get(kind)}") if of else None

@@ -158,9 +158,9 @@ def soft_label_entropy(
     for `symmetric` after division by T²); with an exact tail that over k + 1 classes. The arguments are `kd_loss`'s.
     """
     ids_Nk = torch.empty_like(topk_logits_Nk, dtype=torch.int64)
-    _, q_Nk, tail_N = _teacher(ids_Nk, topk_logits_Nk, logsumexp_N, temperature, tail, vocabulary)
-    entropy = -torch.xlogy(q_Nk, q_Nk).sum()
-    return entropy if tail_N is None else entropy - torch.xlogy(tail_N, tail_N).sum()
+    soft = SoftTargets.of(ids_Nk, topk_logits_Nk, logsumexp_N, temperature, tail, vocabulary, None)
+    entropy = -torch.xlogy(soft.q_NMk, soft.q_NMk).sum()
+    return entropy if soft.tail_NM is None else entropy - torch.xlogy(soft.tail_NM, soft.tail_NM).sum()
 
 
 def _check_options(alpha: float | Tensor, temperature: float, label_smoothing: float, tail: Tail) -> None:

@@ -1,6 +1,7 @@
 """What the training loop needs to know about the student: torch alone, no Ray."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Self
@@ -45,10 +46,16 @@ class DistillationLoss(nn.Module):
     """
 
     def __init__(
-        self, student: M2M100ForConditionalGeneration, kd: KdConfig, label_smoothing: float, precision: Precision
+        self,
+        student: M2M100ForConditionalGeneration,
+        kd: KdConfig,
+        label_smoothing: float,
+        precision: Precision,
+        teacher_weights: Sequence[float] = (),
     ) -> None:
         super().__init__()
         self.student, self._kd, self._label_smoothing = student, kd, label_smoothing
+        self._teacher_weights = teacher_weights if len(teacher_weights) > 1 else None
         self.alpha = kd.alpha_at(1, 1)
         """Weight of the soft labels in the present update."""
         self._matmul_dtype = torch.bfloat16 if precision == "bf16" else None
@@ -78,6 +85,7 @@ class DistillationLoss(nn.Module):
             symmetric=kd.symmetric,
             label_smoothing=self._label_smoothing,
             tail=kd.tail,
+            teacher_weights=self._teacher_weights,
             matmul_dtype=self._matmul_dtype,
         )
         stats = [sums.nll.float(), sums.correct.float()]
@@ -130,13 +138,16 @@ class StudentTask:
         kd: KdConfig,
         validation: Validation,
         precision: Precision,
+        teacher_weights: Sequence[float] = (),
     ) -> None:
+        """teacher_weights: of the soft labels that rows have; one or none where they are of one teacher."""
         self.model = student
-        self.objective = DistillationLoss(student, kd, config.label_smoothing, precision).train()
+        self.objective = DistillationLoss(student, kd, config.label_smoothing, precision, teacher_weights).train()
         self.stat_keys = (curves.TRAIN_NLL, curves.TRAIN_ACCURACY, *([curves.TRAIN_ALPHA] if kd.is_scheduled else []))
         self.optimizer = build_optimizer(student, kind="adamw", betas=(0.9, 0.98), eps=1e-9, weight_decay=0.0)
         self.max_norm = math.inf if config.clip is None else config.clip
         self._config, self._kd, self._validation, self._precision = config, kd, validation, precision
+        self._teachers = max(1, len(teacher_weights)) if kd.has_soft_labels else 0
         self._pad_to = padding_multiple(student.device)
 
     def start_update(self, step: int) -> None:
@@ -160,7 +171,8 @@ class StudentTask:
     def collate(self, micro: MicroBatch) -> StudentBatch:
         """Padded tensors of the rows, with the first k teacher logits where the loss uses them."""
         src, tgt = Ragged.from_arrow(micro.rows["src_ids"]), Ragged.from_arrow(micro.rows["tgt_ids"])
-        soft = decode_labels(micro.rows) if self._kd.has_soft_labels else None
+        labels = [decode_labels(micro.rows, number) for number in range(1, self._teachers + 1)]
+        soft = labels if len(labels) > 1 else next(iter(labels), None)
         batch = collate(src, tgt, soft, topk=self._kd.topk, pad_to=self._pad_to)
         if self._kd.monolingual_weight == 1:
             return batch

@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,30 @@ def _hub_directory(model_id: str) -> Path:
         raise UserError(
             f"teacher.model: {model_id} is neither a directory nor a hub model that can be had ({hint}): {reason}"
         ) from error
+
+
+@contextmanager
+def naming_teacher(name: str) -> Iterator[None]:
+    """Errors of a key of `teacher` name that of one of several teachers, under this name if there is one."""
+    try:
+        yield
+    except UserError as error:
+        text = str(error)
+        raise UserError(f"teachers.{name}{text[7:]}" if name and text.startswith("teacher.") else text) from None
+
+
+def require_one_vocabulary(directories: Mapping[str, str]) -> None:
+    """Raises UserError for BERTs, by the names of their teachers, whose vocabularies differ in a piece or its id."""
+    (first, expected), *others = directories.items()
+    for name, directory in others:
+        if directory == expected:
+            continue
+        vocabulary = load_bert_tokenizer(directory).tokenizer.get_vocab()
+        if vocabulary != load_bert_tokenizer(expected).tokenizer.get_vocab():
+            raise UserError(
+                f"teachers.{name}.model: {directory} has another vocabulary than {expected} of teachers.{first}; give "
+                "all teachers BERTs with the same vocabulary, since a corpus has the ids of one"
+            )
 
 
 def check_bert(

@@ -42,7 +42,9 @@ def model_card(lineage: Lineage, settings: LineSettings, form: Form, *, license:
         signatures=signatures_of({of.directory: of for of in lineage.translations}).values(),
         splits=SPLITS,
         student_settings=_settings(lineage.student),
-        teacher_accuracy=lineage.teacher.metrics.get(VALID_ACCURACY) if lineage.teacher else None,
+        teachers=[teacher for teacher in (lineage.teacher, *lineage.other_teachers) if teacher is not None],
+        others=[*lineage.other_softlabels, *lineage.other_teachers],
+        accuracy=VALID_ACCURACY,
         valid_bleu=lineage.student.metrics.get(VALID_BLEU),
     )
 

@@ -104,6 +104,7 @@ def test_an_arm_differs_in_the_keys_it_names_alone(load, arm):
         "tail": "renormalise",
         "sequence": "none",
         "monolingual_weight": 1.0,
+        "teachers": None,
     }
 
 

@@ -13,7 +13,8 @@ import pytest
 from bertkd_ray.cli.parser import COMMANDS
 from bertkd_ray.cli.submit import JOBS
 from bertkd_ray.config import Config
-from bertkd_ray.core.stages import BY_ARTIFACT, STAGES, results_of
+from bertkd_ray.config.results import results_of
+from bertkd_ray.core.stages import BY_ARTIFACT, STAGES
 from bertkd_ray.execution.stage import StageModule, stage_module
 
 ROOT = Path(__file__).resolve().parents[2]

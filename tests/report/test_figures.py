@@ -146,7 +146,7 @@ def test_fidelity_and_scores(tmp_path: Path) -> None:
 
 def test_draw_all_draws_what_there_is(tmp_path: Path) -> None:
     result = ArmResult("control", 1, 1.0, 2.0, 3.0, 4.0)
-    draw_all({"finetune": finetuning(), "control": arm(3.0)}, FIDELITY, [result], tmp_path)
+    draw_all({"finetune": finetuning(), "control": arm(3.0)}, {"": FIDELITY}, [result], tmp_path)
     names = ["finetuning", "scores", "soft-labels", "translation-losses", "translation-quality"]
     drawn = sorted(path.name for path in tmp_path.iterdir())
     assert drawn == [f"{name}.{suffix}" for name in names for suffix in ("png", "svg")]
