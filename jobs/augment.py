@@ -4,4 +4,4 @@ import os
 import runpy
 
 if __name__ == "__main__":  # not in a process that is spawned by it
-    runpy.run_path(os.path.join(os.path.dirname(__file__), "_job.py"))
+    runpy.run_path(os.path.join(os.path.dirname(os.path.realpath(__file__)), "_job.py"))

@@ -99,12 +99,6 @@ class Scorer:
         self.direction: Direction = config.direction
         self.passes = self.passes if self.direction == "both" else 1
         self.encoder = GpuEncoder(model) if self.device.type == "cuda" and self.precision == "bf16" else None
-        if self.encoder is None and self.precision == "bf16":
-            # As autocast would cast them, at every batch again.
-            for part in (model.bert.encoder, model.transform):
-                for module in part.modules():
-                    if isinstance(module, torch.nn.Linear):
-                        module.bfloat16()
         self.max_tokens = int(config.max_position_embeddings)
         # A padded row must not pass the last position embedding; only odd configurations have to give up round lengths.
         multiple = padding_multiple(self.device)
