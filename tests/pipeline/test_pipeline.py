@@ -89,7 +89,7 @@ def test_odd_lines_are_pairs_like_any_other(finished):
 def test_shards_mirror_the_fragments(finished):
     corpus, labels = (Path(finished["stages"][stage]["path"]) for stage in ("prepare", "extract"))
     fragments = sorted((corpus / "train").glob("*.parquet"))
-    shards = sorted(labels.glob("*.parquet"))
+    shards = sorted(labels.glob("shard-*.parquet"))
     assert [path.name.removeprefix("shard-") for path in shards] == [
         path.name.removeprefix("fragment-") for path in fragments
     ]

@@ -94,7 +94,7 @@ def test_two_arms_have_the_same_keys_and_their_parameters_say_how_they_differ(cl
     arms = runs_of(client, "arm")
     assert set(arms) == {"small/distilled", "small/control"}
     distilled, control = arms["small/distilled"], arms["small/control"]
-    assert set(distilled.data.metrics) == SCORES | CURVES | {"delta", "p"}
+    assert set(distilled.data.metrics) == SCORES | CURVES | {"delta", "p", "valid/kl"}
     # The others are compared with the control.
     assert set(control.data.metrics) == SCORES | CURVES
     differing = {key for key, value in distilled.data.params.items() if control.data.params[key] != value}

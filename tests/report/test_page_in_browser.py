@@ -140,7 +140,7 @@ def test_the_keyboard_reaches_everything_in_order(page, file):
         "#settings",
     ]
     assert all(stop["outline"] == "solid" and stop["top"] for stop in found)
-    assert sum(stop["tag"] == "SUMMARY" for stop in found) == 3
+    assert sum(stop["tag"] == "SUMMARY" for stop in found) == 5
     assert sum(stop["name"] == "scroll" for stop in found) >= 3
 
 

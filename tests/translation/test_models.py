@@ -133,7 +133,7 @@ def test_what_is_no_model_is_refused_in_one_line(distilled, exports, tmp_path):
 @pytest.fixture(scope="module")
 def forward(known) -> Project:
     """A left-to-right teacher that has learned a few words, and its corpus."""
-    steps = ["teacher.steps=80", "teacher.eval_every=80", "teacher.peak_lr=1e-2"]
+    steps = ["teacher.steps=240", "teacher.eval_every=240", "teacher.peak_lr=3e-3"]
     project = known.variant(known.directory / "forward", "teacher.direction=left_to_right", *steps)
     project.teacher()
     return project
@@ -159,7 +159,7 @@ def test_a_left_to_right_teacher_translates(forward):
 
 def test_a_teacher_of_moses_text_takes_raw_lines_and_tokens(forward, tmp_path):
     Project(tmp_path)
-    steps = ["teacher.steps=80", "teacher.eval_every=80", "teacher.peak_lr=1e-2"]
+    steps = ["teacher.steps=240", "teacher.eval_every=240", "teacher.peak_lr=3e-3"]
     teacher = Project(tmp_path, "corpus.text=moses", "teacher.direction=left_to_right", *steps).teacher()
     (raw,) = translate(teacher, ["Der Hund, ja, schläft."], beam=1, device="cpu")
     (tokens,) = translate(teacher, ["Der Hund , ja , schläft ."], beam=1, device="cpu", tokenised=True)
