@@ -10,8 +10,8 @@ from bertkd_ray.artifacts.store import Store
 
 RAY_SNAPSHOT = "checkpoint_manager_snapshot.json"
 """Ray Train's file of the checkpoints that it knows."""
-_LAST_FILE = "training.pt"
-"""The file of a checkpoint that is uploaded last: with it the checkpoint is whole."""
+_PREFIX, _LAST_FILE = "checkpoint-", "training.pt"
+"""How a checkpoint kept without Ray is called, and its file that is uploaded last: with it the checkpoint is whole."""
 
 
 def whole_checkpoints(store: Store, staging: str) -> list[str]:
@@ -20,9 +20,14 @@ def whole_checkpoints(store: Store, staging: str) -> list[str]:
     return sorted(path.parts[0] for path in paths if path.name == _LAST_FILE and len(path.parts) == 2)
 
 
+def newest_without_ray(store: Store, staging: str) -> str | None:
+    """The newest whole checkpoint that was kept without Ray, whose own may be cut off where it does not know them."""
+    return next((name for name in reversed(whole_checkpoints(store, staging)) if name.startswith(_PREFIX)), None)
+
+
 def keep_checkpoint(store: Store, directory: Path, staging: str, step: int) -> None:
     """Uploads a checkpoint of a training without Ray and removes every other, Ray Train's too."""
-    name = f"checkpoint-{step:09d}"
+    name = f"{_PREFIX}{step:09d}"
     store.upload(directory, staging, name)
     # First, so that Ray Train is not led to checkpoints that are gone.
     store.delete_file(staging, RAY_SNAPSHOT)

@@ -16,7 +16,7 @@ from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
 from bertkd_ray.core.errors import ReportedError, TrainingDivergedError, UserError
 from bertkd_ray.core.timeline import span
-from bertkd_ray.execution.checkpoints import RAY_SNAPSHOT, whole_checkpoints
+from bertkd_ray.execution.checkpoints import RAY_SNAPSHOT, newest_without_ray
 from bertkd_ray.execution.interface import Job, TrainWorker
 from bertkd_ray.execution.ray.progress import forwarded_rows
 from bertkd_ray.training.context import TrainContext, World
@@ -164,8 +164,8 @@ def _enter(config: dict[str, _Training[Job]]) -> None:
         with store.reporting_errors("read", STAGING):
             if checkpoint := get_checkpoint():
                 checkpoint.to_directory(scratch)
-            elif without_ray := whole_checkpoints(store, training.staging):
-                store.download(scratch, training.staging, without_ray[-1])
+            elif without_ray := newest_without_ray(store, training.staging):
+                store.download(scratch, training.staging, without_ray)
             else:
                 restore = None
         if world.rank == 0:
