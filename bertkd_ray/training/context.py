@@ -45,13 +45,22 @@ class World:
     device: torch.device = field(default_factory=_cpu)
 
     def sum(self, values: Tensor) -> Tensor:
-        """The element-wise sum over all workers; the argument itself where there is one."""
+        """The element-wise sum over all workers, on the tensor's device; the argument itself where there is one."""
         if self.size > 1:
             import torch.distributed as dist
 
             values = values.clone()
             dist.all_reduce(values)
         return values
+
+    def sum_numbers(self, numbers: list[float]) -> list[float]:
+        """The sums of numbers over all workers, exchanged in the host's memory, so that no device is waited for."""
+        if self.size == 1:
+            return numbers
+        import torch
+
+        summed: list[float] = self.sum(torch.tensor(numbers, dtype=torch.float64)).tolist()
+        return summed
 
     def gather(self, value: Value) -> list[Value]:
         """Every worker's value, by rank."""

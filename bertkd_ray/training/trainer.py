@@ -228,10 +228,7 @@ class Trainer:
         # The notices travel with the count of positions, so that asking all workers costs nothing.
         own = self._context.notice()
         count = float(sum(batch.count for _, batch in micros))
-        notices = [float(own is notice) for notice in Notice]
-        # One worker asks nobody, and so does not wait for its GPU.
-        where = device if world.size > 1 else None
-        total, *sums = world.sum(torch.tensor([count, *notices], device=where)).tolist()
+        total, *sums = world.sum_numbers([count, *(float(own is notice) for notice in Notice)])
         task.start_update(step)
         rate = task.learning_rate(step)
         set_learning_rate(task.optimizer, rate)

@@ -9,8 +9,10 @@ import struct
 import threading
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,11 +23,12 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from bertkd_ray.core.errors import DamagedCheckpointError, TrainingDivergedError
+from bertkd_ray.training import trainer as trainer_module
 from bertkd_ray.training.batch_plan import BatchPlan, MicroBatch, RowLengths, StreamPosition, Streams
 from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import CurveRow
 from bertkd_ray.training.preemption import Notice, PreemptedError
-from bertkd_ray.training.prefetch import CollatedBatch
+from bertkd_ray.training.prefetch import CollatedBatch, prefetch
 from bertkd_ray.training.trainer import Trainer, TrainSettings
 
 
@@ -359,6 +362,34 @@ def test_no_thread_outlives_a_training_that_is_broken_off(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         trainer(FitTask(), context).run()
     assert set(threading.enumerate()) <= before
+
+
+class _Undistributed(nn.Module):
+    """Stands for `DistributedDataParallel`, whose own exchange is not looked at."""
+
+    def __init__(self, module: nn.Module, **_: Any) -> None:
+        super().__init__()
+        self.module, self.no_sync = module, nullcontext
+
+    def forward(self, batch: Numbers) -> tuple[Tensor, Tensor]:
+        return self.module(batch)
+
+
+def test_with_several_workers_an_update_reads_nothing_back_from_its_device(monkeypatch):
+    """On the meta device, whose tensors have no values: whatever waits for one of them raises."""
+    exchanged = []
+    monkeypatch.setattr(trainer_module, "DistributedDataParallel", _Undistributed)
+    monkeypatch.setattr(trainer_module, "autocast", lambda device, precision: nullcontext())
+    monkeypatch.setattr(nn.utils, "clip_grad_norm_", lambda *_, **__: torch.ones((), device="meta"))
+    monkeypatch.setattr(dist, "all_reduce", lambda tensor: exchanged.append((tensor.device.type, tensor.tolist())))
+    task = FitTask()
+    task.objective.to_empty(device="meta")
+    training = trainer(task, Alone(world=World(0, 2, torch.device("meta"))))
+    with closing(training._streams), closing(prefetch(training._streams, training._collate)) as prefetched:
+        assert training._update(prefetched, trainer_module.TrainMeter()) is Notice.NONE
+    ((device, (count, *notices)),) = exchanged
+    assert (device, notices) == ("cpu", [1.0, 0.0, 0.0])
+    assert count > 0
 
 
 def _worker(rank: int, size: int, port: int, directory: str) -> None:

@@ -99,4 +99,5 @@ class Processes(BackendConfig):
             return BackendConfig()
         from ray.train.torch import TorchConfig
 
-        return TorchConfig(backend="nccl" if self.on_gpu else "gloo")
+        # What lies in the host's memory (counts, objects) is exchanged there, without waiting for the GPU.
+        return TorchConfig(backend="cpu:gloo,cuda:nccl" if self.on_gpu else "gloo")

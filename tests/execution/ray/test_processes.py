@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import ray
+import torch.distributed as dist
+from ray.train.torch.config import _is_backend_nccl
 from ray.train.v2._internal.callbacks import placement_group_callback
 from ray.train.v2._internal.execution.controller import placement_group_cleaner
 
-from bertkd_ray.execution.ray.processes import Cleaner, loss_reason
+from bertkd_ray.execution.ray.processes import Cleaner, Processes, loss_reason
 
 DEATH = """The actor died unexpectedly before finishing this task.
 \tclass_name: RayTrainWorker
@@ -46,3 +48,22 @@ def test_why_a_worker_was_lost_is_one_line():
     assert loss_reason(lost) == "its placement was removed."
     assert loss_reason(ValueError("Traceback:\n  File …\nValueError: no such index\n")) == "ValueError: no such index"
     assert len(loss_reason(ValueError("x" * 999))) == 200
+
+
+def test_counts_and_objects_of_workers_on_gpus_are_exchanged_by_the_host():
+    assert Processes(30.0, on_gpu=True).process_group(2).backend == "cpu:gloo,cuda:nccl"
+    assert _is_backend_nccl("cpu:gloo,cuda:nccl")  # as Ray asks, for what NCCL needs
+    assert Processes(30.0, on_gpu=False).process_group(2).backend == "gloo"
+
+
+def test_torch_gathers_objects_by_the_host_where_a_group_has_both(free_port):
+    """A group of one, whose backend for GPUs is gloo too, for want of NCCL here."""
+    place = f"tcp://127.0.0.1:{free_port}"
+    dist.init_process_group("cpu:gloo,cuda:gloo", init_method=place, rank=0, world_size=1)
+    try:
+        assert dist.distributed_c10d._get_object_coll_device() == "cpu"
+        gathered = [None]
+        dist.all_gather_object(gathered, {"positions": [1, 2]})
+        assert gathered == [{"positions": [1, 2]}]
+    finally:
+        dist.destroy_process_group()
