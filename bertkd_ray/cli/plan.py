@@ -4,6 +4,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from bertkd_ray.cli.arguments import EXIT_CODES, add_config, configuration, print_result
+from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import UserError
 
 _DEFAULTS = {"vocabulary": 40_000, "held": 5_000}
@@ -49,10 +50,14 @@ def call(options: Namespace) -> None:
     from bertkd_ray.corpus.sampling import shape_as_given
     from bertkd_ray.plan.costs import plan_pipeline
     from bertkd_ray.plan.text import plan_text
+    from bertkd_ray.plan.warnings import epoch_warnings, time_warnings
 
     corpus = shape_as_given(**given) if given else None
     planned = plan_pipeline(config, corpus, device=options.device, tflops=options.rate, devices=options.devices)
-    print_result(options, planned.as_json(), plan_text(planned))
+    warnings = [*time_warnings(planned), *epoch_warnings(planned)]
+    print_result(options, {**planned.as_json(), "warnings": warnings}, plan_text(planned))
+    for warning in warnings:
+        log(f"warning: {warning}", stage="plan")
 
 
 def _given_corpus(options: Namespace) -> dict[str, Any] | None:

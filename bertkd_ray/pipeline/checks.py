@@ -45,8 +45,19 @@ def check_config(config: Config) -> Iterator[str]:
     if config.corpus.monolingual is not None:
         sentences = sum(len(table) for tables in read_monolingual(config.corpus) for table in tables)
         yield f"{'text':<10} {sentences:,} monolingual sentences"
-    for remark in (*swapped_names(config.corpus), *swapped_splits(samples), *repeated_text(samples)):
+    texts = (*swapped_names(config.corpus), *swapped_splits(samples), *repeated_text(samples))
+    for remark in (*texts, *_plan_warnings(config)):
         log(f"warning: {remark}", stage="validate")
+
+
+def _plan_warnings(config: Config) -> list[str]:
+    """What is unreasonable about the time that all this takes; of a cluster's devices this machine knows nothing."""
+    from bertkd_ray.plan.costs import plan_pipeline
+    from bertkd_ray.plan.warnings import epoch_warnings, time_warnings
+
+    plan = plan_pipeline(config)
+    is_elsewhere = config.runtime == "ray" and cluster_address() is not None
+    return [*([] if is_elsewhere else time_warnings(plan)), *epoch_warnings(plan)]
 
 
 def _teachers(config: Config) -> Iterator[str]:

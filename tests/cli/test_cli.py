@@ -274,6 +274,7 @@ def test_as_a_module(tmp_path):
 
 
 PLAN = ("-m", "bertkd_ray", "plan", "CONFIG", "--pairs", "9", "--src-tokens", "3", "--tgt-tokens", "3", "--rate", "1")
+PLAN += ("teacher.steps=1", "student.steps=1")
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])

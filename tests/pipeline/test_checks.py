@@ -45,6 +45,22 @@ def test_a_check_leaves_nothing_in_the_store(check, path):
     assert Store(str(path.parent / "artifacts")).files() == []
 
 
+def test_what_takes_days_is_warned_of(check, capsys, monkeypatch):
+    check("student.steps=10", "teacher.steps=10")
+    assert "warning" not in capsys.readouterr().err
+    check("student.steps=1000000000", "teacher.steps=10")
+    time, epochs = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert "this takes" in time
+    assert "distill/" in time
+    assert "1,000,000,000 steps see the training text" in epochs
+    # Of a cluster's devices nothing is known here.
+    monkeypatch.setattr(checks, "cluster_address", lambda: "10.0.0.1:6379")
+    monkeypatch.setattr(checks, "_nodes", lambda config: 2)
+    check("student.steps=1000000000", "teacher.steps=10", "runtime=ray")
+    assert "this takes" not in (err := capsys.readouterr().err)
+    assert "1,000,000,000 steps" in err
+
+
 def test_every_form_is_read(check, path):
     directory = path.parent / "text"
     pairs = [{"src": f"s{n}", "tgt": f"t{n}"} for n in range(3)]

@@ -22,6 +22,7 @@ from bertkd_ray.pipeline.pipeline import Pipeline
 from bertkd_ray.plan.batches import BatchLengths, full_groups
 from bertkd_ray.plan.costs import PipelinePlan, plan_pipeline, student_size, teacher_size
 from bertkd_ray.plan.operations import TRAINING, beam_search
+from bertkd_ray.plan.warnings import epoch_warnings, time_warnings
 from bertkd_ray.student.collate import collate
 from bertkd_ray.student.model import build_student, decoder_hidden
 from bertkd_ray.student.task import StudentTask
@@ -172,6 +173,26 @@ def test_more_steps_devices_and_operations_scale_as_they_should(path):
     assert once.total.device_hours == pytest.approx(total)
 
 
+def test_days_and_hundreds_of_epochs_are_warned_of(path):
+    def of(*overrides: str, tflops: float = 1.0, devices: int = 1) -> PipelinePlan:
+        return plan_pipeline(load_config(path, list(overrides)), TED, tflops=tflops, devices=devices)
+
+    plan = of("teacher.steps=10", "student.steps=10")
+    assert (time_warnings(plan), epoch_warnings(plan)) == ([], [])
+    # The rate at which all takes a day and an hour.
+    tflops = of(tflops=1.0).wall_seconds / (25 * 3600)
+    (line,) = time_warnings(of(tflops=tflops))
+    assert line.startswith("this takes 1d01h on 1 × CPU, ")
+    assert "teacher.steps, student.steps" in line
+    assert time_warnings(of(tflops=tflops, devices=2)) == []
+    epochs = planned(of("student.steps=1000"))["distill/control"]["epochs"]
+    steps = round(201 * 1000 / epochs)
+    assert epoch_warnings(of(f"student.steps={round(199 * 1000 / epochs)}", "teacher.steps=10")) == []
+    (line,) = epoch_warnings(of(f"student.steps={steps}", "teacher.steps=10"))
+    assert line.startswith(f"distill/distilled, distill/control: {steps:,} steps see the training text 201 times; ")
+    assert "student.patience" in line
+
+
 def test_without_a_teacher_none_is_planned(path):
     found = plan_pipeline(load_config(path, ["arms={control: {kd.alpha: 0}}"]), TED, tflops=1.0)
     assert set(planned(found)) == {"prepare", "distill/control", "translate/control"}
@@ -220,6 +241,9 @@ def test_the_command_prints_a_table_or_json(bertkd, path):
     found = json.loads(out)
     assert found["stages"]["finetune"]["steps"] == 7
     assert found["device"]["name"] == "H100"
+    assert found["warnings"] == []
+    _, out, err = bertkd("plan", str(path), *given, "--json", "student.steps=9000000")
+    assert [f"plan  warning: {warning}" for warning in json.loads(out)["warnings"]] == err.splitlines() != []
     assert found["total"]["flops"] == pytest.approx(sum(stage["flops"] for stage in found["stages"].values()))
 
 
