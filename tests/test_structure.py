@@ -142,7 +142,7 @@ def test_ray_is_imported_by_the_runtime_and_by_the_client_of_its_job_server():
     """`submit` is on the other side of the network: it runs where no Ray session is."""
     ray = {
         f"bertkd_ray.execution.ray.{module}"
-        for module in ("cluster", "session", "mapping", "processes", "progress", "training")
+        for module in ("cluster", "session", "mapping", "processes", "progress", "resources", "training")
     }
     assert importers("ray") == {*ray, "bertkd_ray.execution.submission"}
     assert importers("ray", at_import=True) == ray

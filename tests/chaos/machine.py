@@ -34,9 +34,9 @@ class Machine:
         for _ in range(nodes):
             self.add_node()
 
-    def add_node(self) -> None:
-        """One more node joins."""
-        self._nodes.append(self._cluster.add_node(num_cpus=self._cpus))
+    def add_node(self, **resources: int) -> None:
+        """One more node joins; resources: those of Ray's `add_node` that are not as usual."""
+        self._nodes.append(self._cluster.add_node(**{"num_cpus": self._cpus, **resources}))
 
     def kill_node(self, rng: random.Random) -> None:
         """One node ends without a word."""

@@ -11,6 +11,7 @@ from ray.train import UserCallback
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.callbacks import placement_group_callback
 from ray.train.v2._internal.execution.controller.placement_group_cleaner import PlacementGroupCleaner
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from bertkd_ray.training.preemption import handle_sigterm
 
@@ -52,6 +53,32 @@ def loss_reason(error: Exception) -> str:
     text = str(getattr(error, "health_check_failure", error)).strip()
     _, _, death = text.partition("is dead because ")
     return (" ".join(death.split()) or text.rpartition("\n")[2])[:_LONGEST_REASON]
+
+
+class InterruptibleTrainer(DataParallelTrainer):
+    """A training that Ctrl-C ends, whatever its controller waits for, as an interrupt of this program.
+
+    Ray's own answer to Ctrl-C asks the controller, which hears nothing while it waits for resources, and stays in place
+    when the training is over.
+    """
+
+    _controller: Any = None
+
+    def fit(self) -> Any:
+        """Trains to the end. Only in the main thread can an interrupt, or `end`, come before it."""
+        try:
+            return super().fit()
+        except KeyboardInterrupt:
+            self.end()
+            raise
+
+    def end(self) -> None:
+        """Ends the controller, and with it the workers; `fit` raises RayActorError."""
+        if self._controller is not None:
+            ray.kill(self._controller)
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        self._controller = controller
 
 
 class _Setup(Backend):

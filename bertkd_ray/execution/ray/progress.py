@@ -69,8 +69,11 @@ class _ProgressActor:
 
 
 @contextmanager
-def forwarded_rows(progress_actor: Any, on_rows: RowCallback) -> Iterator[None]:
-    """Passes the workers' rows to `on_rows` while the block runs, and what is left after it."""
+def forwarded_rows(progress_actor: Any, on_rows: RowCallback, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Passes the workers' rows to `on_rows` while the block runs, and what is left after it.
+
+    on_wait: called every second until workers have begun.
+    """
     groups = 0
 
     def take() -> None:
@@ -82,6 +85,8 @@ def forwarded_rows(progress_actor: Any, on_rows: RowCallback) -> Iterator[None]:
                 workers = f"{size} worker{'s' * (size > 1)}"
                 log(f"training goes on from the newest checkpoint, with {workers}{f'; {reason}' * bool(reason)}")
         on_rows(rows)
+        if not groups:
+            on_wait()
 
     with _polled(take):
         yield

@@ -27,6 +27,7 @@ from bertkd_ray.execution.ray import cluster_address
 from bertkd_ray.execution.ray.cluster import init_errors, require_cluster, require_shared_storage
 from bertkd_ray.execution.ray.mapping import map_items
 from bertkd_ray.execution.ray.progress import forwarded_counts, ready_progress_actor
+from bertkd_ray.execution.ray.resources import alive_nodes, require_room, room_for, worker_resources
 from bertkd_ray.execution.ray.training import train
 from bertkd_ray.training.curves import RowCallback
 
@@ -113,27 +114,26 @@ class RayRuntime:
     def train(self, pending: PendingArtifact, worker: TrainWorker[Job], job: Job, on_rows: RowCallback) -> None:
         """Runs a training function on the configured workers; see `execution.ray.training.train`.
 
-        A worker has the CPUs that are configured, else an equal share of the largest node.
+        A worker has the CPUs that are configured, else its share of a node; see `worker_resources`. Raises UserError
+        where the cluster is too small for the least workers.
         """
-        cpus, (least, most) = self._config.cpus_per_worker, self._config.worker_range
-        if not cpus:
-            nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-            if sum(nodes) < least:
-                raise UserError(f"workers: {least}, but the cluster has {sum(nodes)} CPUs; lower workers")
-            cpus = max(1, min(sum(nodes) // most, max(nodes)))
-        resources = {"CPU": cpus}
-        if self.on_gpu:
-            gpus = int(ray.cluster_resources().get("GPU", 0))
-            if gpus < least:
-                raise UserError(f"workers: {least}, but the cluster has {gpus} GPUs; lower workers")
-            resources["GPU"] = 1
+        kind, least, nodes = "GPU" if self.on_gpu else "CPU", self._config.worker_range[0], alive_nodes()
+        total = int(sum(of.get(kind, 0) for of in nodes))
+        if total < least and (self.on_gpu or not self._config.cpus_per_worker):
+            raise UserError(f"workers: {least}, but the cluster has {total} {kind}s; lower workers")
+        resources = worker_resources(nodes, self._config, on_gpu=self.on_gpu)
+        if self._alone:  # a cluster may get nodes
+            require_room(nodes, resources, self._config)
         self._progress_actor = ready_progress_actor(self._progress_actor)
         with default_variables(_ALONE_ENV if self._alone else {}):
             train(pending, self._config, resources, worker, job, on_rows, self._progress_actor)
 
     def map(self, items: Sequence[Item], worker: MapWorker[Item, Job, Result], job: Job) -> Iterator[Result]:
         """Maps small items over the cluster, giving results as they come; see `execution.ray.mapping.map_items`."""
-        slots = int(ray.cluster_resources().get("GPU" if self.on_gpu else "CPU", 1))
+        actor = {"CPU": 1, "GPU": 1} if self.on_gpu else {"CPU": 1}
+        slots = room_for(nodes := alive_nodes(), actor)
+        if self.on_gpu and not slots:
+            require_room(nodes, actor, self._config)
         failures = self._config.max_failures
         with span("Ray Data"):
             yield from map_items(items, worker, job, slots=max(1, slots), gpus=int(self.on_gpu), max_failures=failures)

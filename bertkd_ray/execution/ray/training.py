@@ -19,6 +19,7 @@ from bertkd_ray.core.timeline import span
 from bertkd_ray.execution.checkpoints import RAY_SNAPSHOT, newest_without_ray
 from bertkd_ray.execution.interface import Job, TrainWorker
 from bertkd_ray.execution.ray.progress import forwarded_rows
+from bertkd_ray.execution.ray.resources import StartWatch
 from bertkd_ray.training.context import TrainContext, World
 from bertkd_ray.training.curves import RowCallback
 from bertkd_ray.training.preemption import Notice, sigterm_as_notice, sigterm_received
@@ -43,18 +44,18 @@ def train(
     progress_actor: an empty one (`ready_progress_actor`), to which the workers report.
     A lost worker starts the job again from its newest checkpoint, at most `max_failures` times (drained nodes do not
     count); a lost driver goes on from it when the same command runs again. Raises the worker's own error when it is a
-    ReportedError, and TrainingDivergedError, which no restart would mend, at once.
+    ReportedError, and TrainingDivergedError, which no restart would mend, at once. Raises UserError within a minute
+    where no node holds a worker and none is being started.
     """
     from ray import train as ray_train
-    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-    from bertkd_ray.execution.ray.processes import LossReporter, Processes
+    from bertkd_ray.execution.ray.processes import InterruptibleTrainer, LossReporter, Processes
 
     _require_own_files(pending)
     # Ray's classes are typed as those of Ray Train's first version, which lacks these settings.
     settings: Any = ray_train
     on_gpu = "GPU" in resources
-    trainer = DataParallelTrainer(
+    trainer = InterruptibleTrainer(
         _enter,
         train_loop_config={
             _TRAINING: _Training(
@@ -78,12 +79,15 @@ def train(
             checkpoint_config=settings.CheckpointConfig(num_to_keep=2),
         ),
     )
-    with forwarded_rows(progress_actor, on_rows):
+    watch = StartWatch(resources, config, trainer.end)
+    with forwarded_rows(progress_actor, on_rows, watch):
         try:
             with span("Ray Train"):
                 trainer.fit()
         except ray.train.TrainingFailedError as error:
             raise ray.get(progress_actor.error.remote()) or error from None
+        except ray.exceptions.RayActorError as error:
+            raise watch.problem or error from None
     if isinstance(final := ray.get(progress_actor.error.remote()), TrainingDivergedError):
         raise final
 
