@@ -59,8 +59,8 @@ class Config(Section):
     """Seconds between two looks whether the cluster has room for another number of `workers: [least, most]`; a change
     starts the training again from a checkpoint."""
     cpus_per_worker: int | None = Field(None, ge=1, le=10**4)
-    """CPUs, and torch threads, a train worker; null shares each GPU node's CPUs by its GPUs, and without GPUs the nodes'
-    CPUs by the most workers."""
+    """CPUs, and torch threads, a train worker; null shares each GPU node's CPUs by its GPUs, and without GPUs the CPUs
+    of the nodes by the most workers."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """`auto` takes GPUs where the cluster has them."""
     runtime: Literal["ray", "local"] = "ray"
