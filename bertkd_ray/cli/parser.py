@@ -15,7 +15,7 @@ from bertkd_ray.core.stages import STAGES, TRANSLATE
 
 _OF_STAGES = {**dict.fromkeys(STAGES, "stage"), TRANSLATE.name: "translate"}
 _OTHERS = ("export", "inspect", "submit", "compare", "report", "validate", "plan", "completion")
-COMMANDS = {"run": "run", "study": "study", **_OF_STAGES, **{name: name for name in _OTHERS}}
+COMMANDS = {"init": "init", "run": "run", "study": "study", **_OF_STAGES, **{name: name for name in _OTHERS}}
 """By the name on the command line, in the order of the help: the module, which imports nothing heavy. It has `HELP`
 (a stage's is its summary), `EPILOG`, `add_options` and `call`, which returns the exit code, None for 0."""
 _STACK = ("ray", "torch", "transformers", "tokenizers", "pyarrow", "mlflow", "sacrebleu", "ctranslate2")

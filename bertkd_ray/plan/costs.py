@@ -134,14 +134,14 @@ def plan_pipeline(
     config: Config,
     given: CorpusShape | None = None,
     *,
-    device: str | None = None,
+    device: Device | str | None = None,
     tflops: float | None = None,
     devices: int | None = None,
 ) -> PipelinePlan:
     """The plan of a configuration. Raises UserError for a corpus or BERT that cannot be had, and an unknown device.
 
-    given: a corpus that is not at hand. device: name of one in the table; tflops: its rate, or this machine's; devices:
-    how many share the work. What is None is read, measured or taken from the configuration.
+    given: a corpus that is not at hand. device: one, or its name in the table; tflops: its rate, or this machine's;
+    devices: how many share the work. What is None is read, measured or taken from the configuration.
     """
     corpus, groups = _corpus(config, given)
     sizes = {}
@@ -361,9 +361,11 @@ def _corpus(config: Config, given: CorpusShape | None) -> tuple[CorpusShape, NDA
 
 
 def _device(
-    config: Config, name: str | None, tflops: float | None, teacher: TeacherSize, student: StudentSize
+    config: Config, name: Device | str | None, tflops: float | None, teacher: TeacherSize, student: StudentSize
 ) -> Device:
     """The named device, one with the given rate, or this machine's own."""
+    if isinstance(name, Device):
+        return name
     own = torch.device("cpu") if config.device == "cpu" else best_device()
     if name is not None or tflops is not None:
         device = own_device(own, {}) if name is None else known_device(name)

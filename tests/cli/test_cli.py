@@ -23,7 +23,7 @@ from bertkd_ray.core.stages import STAGES
 from tests.helpers.small_config import write_config
 
 ROOT = Path(__file__).resolve().parents[2]
-WITH_A_CONFIGURATION = tuple(name for name in COMMANDS if name not in ("compare", "completion"))
+WITH_A_CONFIGURATION = tuple(name for name in COMMANDS if name not in ("compare", "completion", "init"))
 SCRIPTS = sorted((ROOT / "jobs").glob("[!_]*.py"))
 HEAVY = ("pydantic", "torch", "ray", "mlflow", "transformers", "matplotlib", "tokenizers", "sacrebleu", "pyarrow")
 
