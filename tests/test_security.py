@@ -146,15 +146,13 @@ def test_the_bomb_is_one(mark):
 
 
 def test_a_checkpoint_with_objects_in_it_is_refused(tmp_path, mark):
+    from bertkd_ray.training.checkpoint import read_checkpoint
     from bertkd_ray.training.context import World
-    from bertkd_ray.training.trainer import Trainer
 
     torch.save({"model": Bomb(mark)}, tmp_path / "training.pt")
     (tmp_path / "progress.json").write_text("{}")
-    trainer = object.__new__(Trainer)
-    trainer._world = World()
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
-        trainer._load(tmp_path)
+        read_checkpoint(tmp_path, World())
     assert not mark.exists()
 
 

@@ -18,7 +18,7 @@ from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.config import Config
 from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import DamagedCheckpointError, UserError
-from bertkd_ray.execution.checkpoints import keep_checkpoint, whole_checkpoints
+from bertkd_ray.execution.checkpoints import download_checkpoint, keep_checkpoint, whole_checkpoints
 from bertkd_ray.execution.interface import Item, Job, MapWorker, OnDone, Result, TrainWorker, bind_worker
 from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import CurveRow, RowCallback
@@ -58,7 +58,7 @@ class LocalRuntime:
             for checkpoint in (*reversed(whole_checkpoints(pending.store, pending.staging)), None):
                 with scratch_directory("restore-") as scratch:
                     if checkpoint:
-                        pending.store.download(scratch, pending.staging, checkpoint)
+                        download_checkpoint(pending.store, pending.staging, checkpoint, scratch)
                     restore = scratch if checkpoint else None
                     try:
                         worker(job, LocalTrainContext(pending, world, restore, on_rows, interrupted))
@@ -97,9 +97,7 @@ class LocalTrainContext:
 
     def on_checkpoint(self, save: Callable[[Path], None], step: int) -> None:
         """Keeps this checkpoint in the store's directory of unfinished work, and no older one."""
-        with scratch_directory("checkpoint-") as directory:
-            save(directory)
-            keep_checkpoint(self.pending.store, directory, self.pending.staging, step)
+        keep_checkpoint(self.pending.store, self.pending.staging, save, step)
 
 
 @contextmanager

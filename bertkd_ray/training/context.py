@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Value = TypeVar("Value")
+KEPT, KEPT_LIST = "kept", "kept.json"
+"""In a checkpoint: the directory of files that later checkpoints share, and a JSON object whose keys are the names of
+those that this one needs."""
 
 
 def _cpu() -> torch.device:
@@ -82,7 +85,10 @@ class TrainContext(Protocol):
 
     @property
     def restore(self) -> Path | None:
-        """The directory of a checkpoint, as `save` of `on_checkpoint` wrote it, or None to start from the beginning."""
+        """The directory of a checkpoint, as `save` of `on_checkpoint` wrote it, with all that its `KEPT_LIST` names.
+
+        None to start from the beginning.
+        """
 
     def notice(self) -> Notice:
         """What this worker has been told; called on every rank, once an update."""
@@ -91,4 +97,8 @@ class TrainContext(Protocol):
         """Called on rank 0 with new rows of the curves."""
 
     def on_checkpoint(self, save: Callable[[Path], None], step: int) -> None:
-        """Called on every rank at a checkpoint; `save` writes it into a directory."""
+        """Called on rank 0, in a thread, at a checkpoint; `save` writes it into a directory.
+
+        Of what its `KEPT_LIST` names, `save` writes what no earlier checkpoint has. The one before has to stay until
+        this one is whole.
+        """

@@ -5,13 +5,10 @@ the number of positions of all micro-batches of all workers. Dropout is keyed by
 not depend on the number of workers. A checkpoint holds everything that the next step depends on.
 """
 
-import hashlib
-import json
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial, reduce
 from pathlib import Path
 from typing import Protocol, Self
@@ -25,11 +22,13 @@ from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.config import Config
 from bertkd_ray.config.sections import StudentConfig, TeacherConfig
 from bertkd_ray.core.devices import Precision, autocast
-from bertkd_ray.core.errors import DamagedCheckpointError, TrainingDivergedError, one_line
+from bertkd_ray.core.errors import TrainingDivergedError
 from bertkd_ray.core.keyed_random import keyed_seed
 from bertkd_ray.core.timeline import span
 from bertkd_ray.training import curves
 from bertkd_ray.training.batch_plan import BatchPlan, MicroBatch, RowLengths, StreamPosition, Streams, start_positions
+from bertkd_ray.training.checkpoint import Checkpoint, StateDict, TrainState, read_checkpoint
+from bertkd_ray.training.checkpointing import Checkpointing
 from bertkd_ray.training.context import TrainContext, World
 from bertkd_ray.training.curves import CurveRow
 from bertkd_ray.training.dropout import seeded_dropout
@@ -37,9 +36,7 @@ from bertkd_ray.training.optimization import set_learning_rate
 from bertkd_ray.training.preemption import Notice, PreemptedError
 from bertkd_ray.training.prefetch import CollatedBatch, CollatedUpdate, prefetch
 
-StateDict = dict[str, Tensor]
 _OF_SECTION = {"steps", "batch_tokens", "micro_batches", "eval_every", "patience", "average"}
-_CHECKSUM = "sha256"
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ class TrainSettings:
     micro_batches: int
     seed: int
     eval_every: int
-    checkpoint_every: int
+    checkpoint_every: int | None
     log_every: int
     patience: int | None = None
     average: int = 1
@@ -97,18 +94,6 @@ class Task(Protocol):
 
     def rank_of(self, metrics: dict[str, float]) -> tuple[float, ...]:
         """What the best checkpoint has most of; what follows decides among equal ones."""
-
-
-@dataclass
-class TrainState:
-    """Where a training run stands; with the weights, all that a checkpoint holds."""
-
-    step: int = 0
-    best: tuple[float, ...] = ()
-    best_step: int = 0
-    evaluations_since_best: int = 0
-    positions: list[StreamPosition] = field(default_factory=list)
-    history: list[CurveRow] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -168,12 +153,11 @@ class Trainer:
         self._task, self._settings, self._context, self._precision = task, settings, context, precision
         self._world = context.world
         self.state = TrainState(positions=start_positions(settings.micro_batches))
-        self._best: StateDict = {}
-        self._recent: deque[StateDict] = deque(maxlen=settings.average)
+        self._kept: dict[int, StateDict] = {}  # by step, those that the result is made of
         self._norms: list[tuple[int, float, Tensor]] = []
         self._parameters = [p for p in task.objective.parameters() if p.requires_grad]
-        if context.restore is not None:
-            self._load(context.restore)
+        written = {} if context.restore is None else self._load(context.restore)
+        self._checkpoints = Checkpointing(context, settings.checkpoint_every, written)
         self._streams = open_streams(self.state.positions)
         self._ddp: nn.Module = task.objective
         if context.world.size > 1:
@@ -191,7 +175,8 @@ class Trainer:
         """
         if self.state.history:
             self._emit([])
-        with closing(self._streams), closing(prefetch(self._streams, self._collate)) as prefetched:
+        streams, checkpoints = closing(self._streams), closing(self._checkpoints)
+        with streams, checkpoints, closing(prefetch(self._streams, self._collate)) as prefetched:
             self._train(prefetched)
         return TrainResult(self._chosen(), self.state, self._precision)
 
@@ -202,7 +187,9 @@ class Trainer:
             step = self.state.step
             last = step == settings.steps
             log, evaluate = (step % every == 0 or last for every in (settings.log_every, settings.eval_every))
-            checkpoint = (step % settings.checkpoint_every == 0 or bool(notice)) and not last
+            # Of those that go by their cost rank 0 has told the others, by its notice.
+            checkpoint = (settings.checkpoint_every is not None and self._checkpoints.is_due(step)) or bool(notice)
+            checkpoint = checkpoint and not last
             if log or evaluate or checkpoint:
                 self._check_norms()
             if log:
@@ -210,12 +197,15 @@ class Trainer:
                 meter = TrainMeter()
             if evaluate:
                 self._evaluate()
+            terminates = notice is Notice.TERMINATE and not last
             if checkpoint:
                 # Every worker knows its own streams' positions; a checkpoint needs those of all.
                 for rank, positions in enumerate(self._world.gather(self.state.positions)):
                     self.state.positions[rank :: self._world.size] = positions[rank :: self._world.size]
-                self._context.on_checkpoint(self._save, step)
-            if notice is Notice.TERMINATE and not last:
+                self._checkpoints.write(self._copy, step, wait=terminates)
+            if terminates:
+                # With the first worker that goes all others may be ended, that which writes among them.
+                self._world.gather(None)
                 raise PreemptedError(f"preempted; the checkpoint of step {step} is written")
 
     def _update(self, prefetched: Iterator[CollatedUpdate], meter: TrainMeter) -> Notice:
@@ -227,6 +217,8 @@ class Trainer:
         device = world.device
         # The notices travel with the count of positions, so that asking all workers costs nothing.
         own = self._context.notice()
+        if self._settings.checkpoint_every is None and self._checkpoints.is_due(step):
+            own = max(own, Notice.CHECKPOINT)
         count = float(sum(batch.count for _, batch in micros))
         total, *sums = world.sum_numbers([count, *(float(own is notice) for notice in Notice)])
         task.start_update(step)
@@ -287,9 +279,10 @@ class Trainer:
             self.state.best, self.state.best_step = value, self.state.step
             self.state.evaluations_since_best = 0
             if self._settings.average == 1:
-                self._best = self._weights()
+                self._kept = {self.state.step: self._weights()}
         if self._settings.average > 1:
-            self._recent.append(self._weights())
+            recent = [*self._kept.items(), (self.state.step, self._weights())]
+            self._kept = dict(recent[-self._settings.average :])
 
     def _emit(self, rows: list[CurveRow]) -> None:
         """Adds rows to the curves; with none, hands out again what a checkpoint held."""
@@ -302,57 +295,25 @@ class Trainer:
 
     def _chosen(self) -> StateDict:
         """The best checkpoint's weights, or the mean of the last ones."""
+        recent = list(self._kept.values())
         if self._settings.average == 1:
-            return self._best
+            return recent[0] if recent else {}
         # Float64 sums: the mean must not depend on the order in which many checkpoints are added.
-        recent = self._recent
         sums = {name: reduce(torch.add, (weights[name].double() for weights in recent)) for name in recent[0]}
         return {name: (total / len(recent)).to(recent[0][name].dtype) for name, total in sums.items()}
 
-    def _save(self, directory: Path) -> None:
-        """Writes the checkpoint of this moment into a directory."""
-        torch.save(
-            {
-                "model": self._task.objective.state_dict(),
-                "optimizer": self._task.optimizer.state_dict(),
-                "best": self._best,
-                "recent": list(self._recent),
-            },
-            directory / "training.pt",
-        )
-        progress = asdict(self.state) | {"history": [row.to_json() for row in self.state.history]}
-        (directory / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
-        (directory / _CHECKSUM).write_text(_sha256(directory), encoding="ascii")
+    def _copy(self) -> Checkpoint:
+        """The checkpoint of this moment."""
+        objective, optimizer = self._task.objective.state_dict(), self._task.optimizer.state_dict()
+        return Checkpoint.of(objective, optimizer, self._kept, self.state)
 
-    def _load(self, directory: Path) -> None:
-        if damage := next(filter(None, self._world.gather(_damage(directory))), None):
-            raise DamagedCheckpointError(f"the checkpoint is damaged: {damage}")
-        saved = torch.load(directory / "training.pt", map_location="cpu", weights_only=True)
-        self._task.objective.load_state_dict(saved["model"])
-        self._task.optimizer.load_state_dict(saved["optimizer"])
-        self._best, self._recent = saved["best"], deque(saved["recent"], maxlen=self._settings.average)
-        progress = json.loads((directory / "progress.json").read_text(encoding="utf-8"))
-        is_earlier = isinstance(progress["best"], float)  # of a version that had one number
-        progress["best"] = (progress["best"],) if is_earlier else tuple(progress["best"])
-        progress["positions"] = [StreamPosition(*position) for position in progress["positions"]]
-        progress["history"] = [CurveRow.from_json(row) for row in progress["history"]]
-        self.state = TrainState(**progress)
-
-
-def _damage(checkpoint: Path) -> str:
-    """What is wrong with the files of a checkpoint; empty if nothing is. Those of earlier versions have no checksum."""
-    try:
-        sha256, written = _sha256(checkpoint), checkpoint / _CHECKSUM
-    except FileNotFoundError as error:
-        return one_line(error)
-    is_whole = not written.exists() or written.read_text("ascii", "replace") == sha256
-    return "" if is_whole else "its content differs from its checksum"
-
-
-def _sha256(checkpoint: Path) -> str:
-    digest = hashlib.sha256((checkpoint / "progress.json").read_bytes())
-    with (checkpoint / "training.pt").open("rb") as file:
-        return hashlib.file_digest(file, lambda: digest).hexdigest()
+    def _load(self, directory: Path) -> dict[str, str]:
+        """Goes on from a checkpoint; gives the checksums of the weights that it keeps."""
+        checkpoint, checksums = read_checkpoint(directory, self._world)
+        self._task.objective.load_state_dict(checkpoint.model)
+        self._task.optimizer.load_state_dict(checkpoint.optimizer)
+        self._kept, self.state = dict(checkpoint.kept), checkpoint.state
+        return checksums
 
 
 def fit(

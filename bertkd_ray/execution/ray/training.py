@@ -16,7 +16,7 @@ from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
 from bertkd_ray.core.errors import ReportedError, TrainingDivergedError, UserError
 from bertkd_ray.core.timeline import span
-from bertkd_ray.execution.checkpoints import RAY_SNAPSHOT, newest_without_ray
+from bertkd_ray.execution.checkpoints import RAY_SNAPSHOT, download_checkpoint, keep_checkpoint, newest_without_ray
 from bertkd_ray.execution.interface import Job, TrainWorker
 from bertkd_ray.execution.ray.progress import forwarded_rows
 from bertkd_ray.execution.ray.resources import StartWatch
@@ -76,7 +76,6 @@ def train(
             failure_config=settings.FailureConfig(
                 max_failures=config.max_failures, preemption_grace_s=config.preemption_grace
             ),
-            checkpoint_config=settings.CheckpointConfig(num_to_keep=2),
         ),
     )
     watch = StartWatch(resources, config, trainer.end)
@@ -110,6 +109,7 @@ class RayTrainContext:
     restore: Path | None
     on_rows: RowCallback
     store: Store
+    staging: str
     _updates: Iterator[int] = field(default_factory=itertools.count)
     _ends_soon: threading.Event = field(default_factory=threading.Event)
 
@@ -127,16 +127,8 @@ class RayTrainContext:
         return Notice.CHECKPOINT if ends_soon else Notice.NONE
 
     def on_checkpoint(self, save: Callable[[Path], None], step: int) -> None:
-        """Makes Ray Train keep a checkpoint; every worker calls it, rank 0 writes."""
-        from ray.train import Checkpoint, report
-
-        if self.world.rank:
-            report({"step": step})
-            return
-        with scratch_directory("checkpoint-") as directory:
-            save(directory)
-            with self.store.reporting_errors("written", STAGING):
-                report({"step": step}, checkpoint=Checkpoint.from_directory(directory))
+        """Keeps this checkpoint in the store's directory of unfinished work, and no older one."""
+        keep_checkpoint(self.store, self.staging, save, step)
 
 
 @dataclass(frozen=True)
@@ -155,7 +147,7 @@ class _Training(Generic[Job]):
 def _enter(config: dict[str, _Training[Job]]) -> None:
     """The train function that Ray runs in every worker."""
     import torch
-    from ray.train import get_checkpoint, get_context
+    from ray.train import get_context
     from ray.train.torch import get_device
 
     training, context = config[_TRAINING], get_context()
@@ -165,16 +157,13 @@ def _enter(config: dict[str, _Training[Job]]) -> None:
     store, progress_actor = Store(training.storage), training.progress_actor
     with scratch_directory("restore-") as scratch:
         restore: Path | None = scratch
-        with store.reporting_errors("read", STAGING):
-            if checkpoint := get_checkpoint():
-                checkpoint.to_directory(scratch)
-            elif without_ray := newest_without_ray(store, training.staging):
-                store.download(scratch, training.staging, without_ray)
-            else:
-                restore = None
+        if not _restore(scratch, store, training.staging, world):
+            restore = None
         if world.rank == 0:
             progress_actor.begin.remote(world.size)
-        train_context: TrainContext = RayTrainContext(world, restore, progress_actor.add.remote, store)
+        train_context: TrainContext = RayTrainContext(
+            world, restore, progress_actor.add.remote, store, training.staging
+        )
         try:
             with sigterm_as_notice(), span("train function"):
                 training.worker(training.job, train_context)
@@ -183,3 +172,19 @@ def _enter(config: dict[str, _Training[Job]]) -> None:
             # All workers have the same gradient, so all end here; an error would make Ray train to it again.
             if not isinstance(error, TrainingDivergedError):
                 raise
+
+
+def _restore(directory: Path, store: Store, staging: str, world: World) -> bool:
+    """Copies the newest checkpoint into a directory; False where there is none."""
+    from ray.train import get_checkpoint
+
+    with store.reporting_errors("read", STAGING):
+        # Those of an earlier version, which Ray Train knows until the first of this one has removed them.
+        of_ray = get_checkpoint() if store.exists(staging, RAY_SNAPSHOT) else None
+        # One look for all, since the answer may change: the last group's thread may have been ended in its upload.
+        is_of_ray, name = world.gather((of_ray is not None, newest_without_ray(store, staging)))[0]
+        if is_of_ray and of_ray is not None:
+            of_ray.to_directory(directory)
+        elif name:
+            download_checkpoint(store, staging, name, directory)
+        return bool(is_of_ray or name)

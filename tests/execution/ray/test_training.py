@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ CONFIG = config_of({"name": "runtime", "corpus": {"source": "demo"}}, "test")
 
 def _count(arguments: dict[str, str], context: TrainContext) -> None:
     """Trains nothing: counts to 40, and writes down where it started and what it was told."""
-    start = 0 if context.restore is None else json.loads((context.restore / "step.json").read_text())
+    start = 0 if context.restore is None else json.loads((context.restore / "training.pt").read_text())
     log = Path(arguments["log"])
     with log.open("a") as file:
         file.write(json.dumps({"pid": os.getpid(), "start": start}) + "\n")
@@ -39,7 +40,7 @@ def _count(arguments: dict[str, str], context: TrainContext) -> None:
         time.sleep(0.2)
         notice = context.notice()
         if notice:
-            context.on_checkpoint(lambda place, at=step: (place / "step.json").write_text(str(at)), step)
+            context.on_checkpoint(lambda place, at=step: (place / "training.pt").write_text(str(at)) and None, step)
         if notice is Notice.TERMINATE:
             with log.open("a") as file:
                 file.write(json.dumps({"left": step}) + "\n")
@@ -90,6 +91,27 @@ def test_a_training_goes_on_under_ray_and_without_it_from_the_newest_checkpoint(
     for run in (without_ray, with_ray, with_ray, without_ray, with_ray):
         run()
     assert [row["start"] for row in _rows(log)] == [0, 2, 4, 6, 8]
+
+
+def _climb_as_earlier(arguments: dict[str, str], context: TrainContext) -> None:
+    """Leaves a checkpoint to Ray Train, as earlier versions did."""
+    from ray.train import Checkpoint, report
+
+    with tempfile.TemporaryDirectory() as directory:
+        (Path(directory) / "training.pt").write_text("7")
+        report({"step": 7}, checkpoint=Checkpoint.from_directory(directory))
+
+
+def test_a_checkpoint_that_ray_train_kept_is_gone_on_from_and_then_replaced(tmp_path, ray_session):
+    log = tmp_path / "log"
+    pending = PendingArtifact(Store(str(tmp_path)), "teacher", "0" * 16, {}, {})
+    for worker in (_climb_as_earlier, _climb, _climb):
+        train(pending, CONFIG, {"CPU": 1}, worker, {"log": str(log)}, lambda rows: None, ready_progress_actor())
+        names = [path.name for path in (tmp_path / pending.staging).iterdir()]
+        is_of_ray = worker is _climb_as_earlier
+        assert ("checkpoint_manager_snapshot.json" in names) is is_of_ray
+        assert any(name.startswith("checkpoint_20") for name in names) is is_of_ray
+    assert [row["start"] for row in _rows(log)] == [7, 9]
 
 
 def _diverge(arguments: dict[str, str], context: TrainContext) -> None:
