@@ -42,6 +42,8 @@ def _not_empty(teachers: dict[str, sections.TeacherConfig]) -> dict[str, section
 class Config(Section):
     """One pipeline: a corpus, a teacher, and the students to compare."""
 
+    added_later = frozenset({"gradient_compression"})
+
     name: Name
     """Name of the pipeline, of its MLflow experiment and of nothing else."""
     storage: Location = "artifacts"
@@ -52,6 +54,9 @@ class Config(Section):
     """Seed of initialisation, masks, shuffling and dropout; `student.seed` changes the student's alone."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
     """`auto` is bf16 where the hardware multiplies bf16 (CUDA; CPUs with AMX or AVX512-BF16), else float32."""
+    gradient_compression: Literal["none", "bf16"] = "none"
+    """What several train workers exchange gradients in: float32, or half the bytes in bf16, for a network that updates
+    wait for. Rounded so, the curve depends on the number of workers."""
     workers: Annotated[int | tuple[int, int], PlainValidator(_worker_count)] = 1
     """Train workers, a number that divides the micro-batches of an update; or `[least, most]`: as many as the cluster
     has room for, again whenever nodes leave or join."""
@@ -230,9 +235,15 @@ class Config(Section):
         """Seed of the student's initialisation, batches and dropout."""
         return self.seed if self.student.seed is None else self.student.seed
 
+    def training_settings(self) -> dict[str, Any]:
+        """What enters the fingerprint of every training."""
+        names = ("precision", "gradient_compression")
+        return {name: getattr(self, name) for name in names if name not in self.at_default()}
+
     def run_settings(self) -> dict[str, Any]:
         """What names a tracked run: every key that is part of a result, as fingerprints have it."""
-        values = [(name, value) for name, value in self if name not in {*NOT_PART_OF_A_RESULT, self._derived}]
+        left_out = {*NOT_PART_OF_A_RESULT, *self.at_default(), self._derived}
+        values = [(name, value) for name, value in self if name not in left_out]
         settings = {name: of.under_hashed_keys() if isinstance(of, Section) else of for name, of in values}
         if self.teachers:
             settings["teachers"] = {name: of.under_hashed_keys() for name, of in self.teachers.items()}

@@ -35,8 +35,11 @@ class Section(BaseModel):
 
         So an artifact keeps its name when a new version of the package has a new option, or a new name for one.
         """
-        at_default = {name for name in self.added_later if getattr(self, name) == type(self).model_fields[name].default}
-        return self.under_hashed_keys(exclude={*exclude, *at_default})
+        return self.under_hashed_keys(exclude={*exclude, *self.at_default()})
+
+    def at_default(self) -> set[str]:
+        """The later fields that are at their defaults."""
+        return {name for name in self.added_later if getattr(self, name) == type(self).model_fields[name].default}
 
     def under_hashed_keys(self, *, exclude: Set[str] = frozenset()) -> dict[str, Any]:
         """Every value but for `exclude`, under the keys of fingerprints."""

@@ -37,6 +37,7 @@ from bertkd_ray.corpus import prepare
 from bertkd_ray.corpus.bert_tokenizer import tokenizer_hash
 from bertkd_ray.corpus.sampling import CorpusShape, SplitShape, shape_of_artifact, shape_of_text
 from bertkd_ray.plan.batches import BatchLengths, extraction_batches, full_groups, training_batches
+from bertkd_ray.plan.checkpoints import CheckpointPlan, plan_checkpoints
 from bertkd_ray.plan.operations import TRAINING, StudentSize, TeacherSize, beam_search, teacher_beam_search
 from bertkd_ray.plan.rates import Device, known_device, own_device, product_rate
 from bertkd_ray.teacher.source import bert_config, naming_teacher, resolve_model
@@ -80,6 +81,8 @@ class StagePlan:
     device_hours: float
     bytes: float
     """Bytes of the artifact."""
+    checkpoints: CheckpointPlan | None = None
+    """Those of a training; the devices' wait for them is in the hours."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,8 @@ def plan_pipeline(
     arms = config.arm_configs()
     student = student_size(next(iter(arms.values())).student, corpus.vocabulary)
     chosen = _device(config, device, tflops, teacher, student)
-    planner = _Planner(config, corpus, groups, chosen, sizes)
+    sharing = devices or config.worker_range[1]
+    planner = _Planner(config, corpus, groups, chosen, sharing, sizes)
     estimates, results = planner.estimates(), results_of(config).items()
     teachers = config.teacher_configs()
     stages = [
@@ -169,8 +173,11 @@ def plan_pipeline(
     if any(stage is AUGMENT for stage, _ in results_of(config).values()):
         assumptions.append("epochs of the students are those of their pairs without monolingual text")
     needed = {stage.name for stage, _ in results_of(config).values()}
+    longest = max((of.seconds for stage in stages if (of := stage.checkpoints)), default=0.0)
+    if longest > config.preemption_grace:
+        assumptions.append(f"preemption_grace {config.preemption_grace:g} is set to a checkpoint's {longest:.2g} s")
     assumptions += [f"{stage} is not estimated" for stage in STAGES if stage in needed - set(estimates)]
-    sharing, core_hours = devices or config.worker_range[1], stages[0].tokens / PREPARED_TOKENS_A_CORE_SECOND / 3600
+    core_hours = stages[0].tokens / PREPARED_TOKENS_A_CORE_SECOND / 3600
     return PipelinePlan(config.name, corpus, chosen, sharing, stages, core_hours, assumptions)
 
 
@@ -183,10 +190,11 @@ class _Planner:
         corpus: CorpusShape,
         groups: NDArray[np.int64],
         device: Device,
+        devices: int,
         teachers: Mapping[str, TeacherSize],
     ) -> None:
         self._config, self._corpus, self._groups, self._device = config, corpus, groups, device
-        self._teachers = teachers
+        self._devices, self._teachers = devices, teachers
         self._train, self._valid, self._test = (corpus.splits[split] for split in SPLITS)
 
     def estimates(self) -> dict[str, Callable[[str, Config], StagePlan]]:
@@ -215,7 +223,7 @@ class _Planner:
             masked = positions if teacher.direction == "left_to_right" else p * positions + (1 - p) ** positions
             return batch.teacher_flops(size, teacher.direction, float(masked.sum()))
 
-        return self._training(name, teacher, config.seed, forward, size.parameters)
+        return self._training(name, teacher, config.seed, forward, size.parameters, size.trained_parameters)
 
     def _extract(self, name: str, config: Config) -> StagePlan:
         passes, teacher = config.extract_passes(), self._teachers[name.partition("/")[2]]
@@ -254,7 +262,8 @@ class _Planner:
         forward = partial(BatchLengths.student_flops, size=shape)
         greedy = self._translating(self._valid, shape, 1)
         texts = 2 if config.kd.sequence == "beside" else 1
-        return self._training(name, config.student, config.student_seed, forward, shape.parameters, greedy, texts)
+        parameters = shape.parameters
+        return self._training(name, config.student, config.student_seed, forward, parameters, parameters, greedy, texts)
 
     def _translate(self, name: str, config: Config) -> StagePlan:
         shape, settings = student_size(config.student, self._corpus.vocabulary), config.translate
@@ -290,12 +299,13 @@ class _Planner:
         seed: int,
         forward: Callable[[BatchLengths], float],
         parameters: int,
+        trained: int,
         greedy: float = 0.0,
         texts: int = 1,
     ) -> StagePlan:
         """forward, greedy: operations of a batch, and of the translations of a validation.
 
-        texts: how many texts like train an epoch has.
+        trained: how many of the parameters are trained. texts: how many texts like train an epoch has.
         """
         multiple = self._device.padding_multiple
         windows = BatchPlan(np.tile(self._groups, texts), settings.micro_batches, seed).windows_per_epoch
@@ -310,7 +320,11 @@ class _Planner:
         updates = micro * TRAINING * batches.mean(forward)
         hours = self._hours(stage, updates) + (self._hours(stage, likelihood) + self._hours(TRANSLATE.name, greedy))
         flops = updates + (likelihood + greedy)
-        return StagePlan(name, settings.steps, epochs, tokens, batches.padding, flops, hours, 4.0 * parameters)
+        seconds, every = 3600 * hours / self._devices, self._config.checkpoint_every
+        checkpoints = plan_checkpoints(seconds, settings.steps, trained, every, on_gpu=self._device.is_gpu)
+        hours += self._devices * checkpoints.waited / 3600
+        size = 4.0 * parameters
+        return StagePlan(name, settings.steps, epochs, tokens, batches.padding, flops, hours, size, checkpoints)
 
     def _translating(self, split: SplitShape, shape: StudentSize, beam: int) -> float:
         """Operations of a beam search over a split."""

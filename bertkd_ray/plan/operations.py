@@ -49,6 +49,11 @@ class TeacherSize:
         transform = h * h + 3 * h
         return embeddings + self.layers * layer + transform + self.vocabulary * (h + 1)
 
+    @property
+    def trained_parameters(self) -> int:
+        """Those that a training has: of the embedding the rows alone that tokens have, or BERT's own four."""
+        return self.parameters - max(0, self.pieces - self.vocabulary - 4) * self.width
+
 
 @dataclass(frozen=True)
 class StudentSize:

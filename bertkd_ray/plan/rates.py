@@ -34,6 +34,7 @@ class Device:
     """Where the shares are from, in words."""
     padding_multiple: int
     """Batches are padded to a multiple of so many tokens."""
+    is_gpu: bool
 
     def with_rate(self, flops: float) -> Device:
         """The same device at another rate, whatever the stage."""
@@ -48,7 +49,7 @@ _GPU_FLOPS = {FINETUNE.name: 633e12, EXTRACT.name: 656e12, DISTILL.name: 586e12,
 
 def _gpu(name: str) -> Device:
     padding = padding_multiple(torch.device("cuda"))
-    return Device(name, _GPU_FLOPS, _GPU_UTILISATION, _MEASURED_ON_GPU, _MEASURED_ON_GPU, padding)
+    return Device(name, _GPU_FLOPS, _GPU_UTILISATION, _MEASURED_ON_GPU, _MEASURED_ON_GPU, padding, is_gpu=True)
 
 
 # An H200 is the same chip with more and faster memory; it has not been measured.
@@ -72,7 +73,8 @@ def own_device(device: torch.device, flops: Mapping[str, float]) -> Device:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {os.cpu_count()} cores"
     shares = _GPU_UTILISATION if device.type == "cuda" else _CPU_UTILISATION
     source = _MEASURED_ON_GPU if device.type == "cuda" else _MEASURED_ON_CPU
-    return Device(name, flops, shares, "measured here just now", source, padding_multiple(device))
+    is_gpu = device.type == "cuda"
+    return Device(name, flops, shares, "measured here just now", source, padding_multiple(device), is_gpu=is_gpu)
 
 
 def product_rate(

@@ -23,8 +23,19 @@ def plan_text(plan: PipelinePlan) -> str:
     table = text_table([_HEADINGS, *map(_row, plan.stages), _row(plan.total, absent="")])
     devices = "1 device" if plan.devices == 1 else f"{plan.devices} devices"
     wall = f"{human_seconds(plan.wall_seconds)} on {devices}, after {_figure(plan.prepare_core_hours)} core hours"
-    end = [f"In all {wall} of prepare, without Ray's start.", *(f"Assumed: {each}." for each in plan.assumptions)]
+    end = [f"In all {wall} of prepare, without Ray's start.", *_checkpoints(plan)]
+    end += [f"Assumed: {each}." for each in plan.assumptions]
     return "\n".join([*head, "", *(line.rstrip() for line in table), "", *end])
+
+
+def _checkpoints(plan: PipelinePlan) -> list[str]:
+    """A line of how many checkpoints the trainings write, and what they cost, where they write any."""
+    trained = [(stage.name, of) for stage in plan.stages if (of := stage.checkpoints) and of.number]
+    if not trained:
+        return []
+    each = ", ".join(f"{name} {of.number:,} of {_figure(of.bytes / 1e9)} GB" for name, of in trained)
+    waited = human_seconds(sum(of.waited for _, of in trained))
+    return [f"Checkpoints: {each}; the devices wait {waited} for them, which is counted (estimated)."]
 
 
 def _by_stage(figures: Mapping[str, float], factor: float, form: str) -> str:

@@ -49,7 +49,7 @@ def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> Pe
         "student": config.student.fingerprinted(exclude=frozenset({"seed", "start"})),
         "kd": kd,
         "seed": config.student_seed,
-        "precision": config.precision,
+        **config.training_settings(),
     }
     # Soft labels by number, not by the teachers' names, which change nothing.
     text = {numbered("softlabels", number): fingerprint for number, fingerprint in enumerate(several, start=1)}

@@ -37,7 +37,7 @@ SPECIALS = "specials.json"
 def pending_artifact(config: Config, store: Store, inputs: dict[str, str]) -> PendingArtifact:
     """The teacher artifact; the BERT enters by content, not by name."""
     teacher = config.teacher.fingerprinted(exclude=frozenset({"model"}))
-    settings = {"teacher": teacher, "seed": config.seed, "precision": config.precision}
+    settings = {"teacher": teacher, "seed": config.seed, **config.training_settings()}
     return PendingArtifact.of(store, "teacher", settings, inputs)
 
 
@@ -82,6 +82,7 @@ def _train(job: TrainJob, context: TrainContext) -> None:
     from bertkd_ray.core.devices import resolve_attention, resolve_precision
     from bertkd_ray.corpus.tokenizer import load_bert_ids
     from bertkd_ray.teacher.model import build_teacher
+    from bertkd_ray.teacher.pruned_embedding import PrunedEmbedding, decay_until
     from bertkd_ray.teacher.source import bert_specials, model_hash, resolve_model
     from bertkd_ray.teacher.task import TeacherTask
     from bertkd_ray.training.trainer import TrainSettings, fit
@@ -101,13 +102,16 @@ def _train(job: TrainJob, context: TrainContext) -> None:
             f"teacher.model: {bert} on {platform.node()} is not, or no longer, what this run began with; give all "
             "nodes the same whole files, and run the command again"
         )
+    embedding = PrunedEmbedding(model, bert_ids, specials)
     torch.nn.Module.to(model, device)  # transformers' own `to` is untyped
     columns = ["id", "src_ids", "tgt_ids"]
     valid = corpus.read_table("valid/", columns).combine_chunks()
     precision = resolve_precision(config.precision, device)
-    task = TeacherTask(model, teacher, config.seed, bert_ids, specials, valid, precision)
+    task = TeacherTask(model, teacher, config.seed, embedding.bert_ids, embedding.specials, valid, precision)
+    embedding.accept_whole_moments(task.optimizer)
     settings = TrainSettings.from_config(config, teacher, config.seed)
     trained = fit(task, RowGroups(corpus, "train/", columns), settings, context, precision)
     if context.world.rank == 0:
-        model.load_state_dict(trained.weights)
+        decay = decay_until(trained.state.best_step, task.learning_rate, teacher.weight_decay)
+        embedding.load_whole(trained.weights, decay=decay)
         saving.save_trained(job, model, trained, {SPECIALS: json.dumps(specials._asdict()).encode()})

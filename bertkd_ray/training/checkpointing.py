@@ -8,6 +8,7 @@ that checkpoints cost at most 2% of the time.
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 from bertkd_ray.training.checkpoint import Checkpoint
 from bertkd_ray.training.context import TrainContext
@@ -78,6 +79,10 @@ class Checkpointing:
         """Seconds that it took."""
         started = time.perf_counter()
         checksums: dict[str, str] = {}
-        self._context.on_checkpoint(lambda place: checksums.update(checkpoint.write(place, self._written)), step)
+
+        def save(directory: Path) -> None:
+            checksums.update(checkpoint.write(directory, self._written))
+
+        self._context.on_checkpoint(save, step)
         self._written = checksums
         return time.perf_counter() - started

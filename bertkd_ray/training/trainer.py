@@ -11,11 +11,13 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial, reduce
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import pyarrow as pa
 import torch
 from torch import Tensor, nn
+from torch._C._distributed_c10d import GradBucket
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 
 from bertkd_ray.artifacts.row_groups import RowGroups
@@ -52,12 +54,14 @@ class TrainSettings:
     log_every: int
     patience: int | None = None
     average: int = 1
+    gradient_compression: Literal["none", "bf16"] = "none"
 
     @classmethod
     def from_config(cls, config: Config, section: TeacherConfig | StudentConfig, seed: int) -> Self:
         """The settings of a configuration for the model that a section of it describes."""
         of_section = section.model_dump(include=_OF_SECTION)
-        return cls(seed=seed, checkpoint_every=config.checkpoint_every, log_every=config.log_every, **of_section)
+        names = ("checkpoint_every", "log_every", "gradient_compression")
+        return cls(seed=seed, **{name: getattr(config, name) for name in names}, **of_section)
 
 
 class Task(Protocol):
@@ -166,6 +170,8 @@ class Trainer:
             self._ddp = DistributedDataParallel(
                 task.objective, device_ids=device_ids, gradient_as_bucket_view=True, broadcast_buffers=False
             )
+            if settings.gradient_compression == "bf16":
+                self._ddp.register_comm_hook(None, _in_bf16)
 
     def run(self) -> TrainResult:
         """Trains to the last step or the early stop.
@@ -314,6 +320,11 @@ class Trainer:
         self._task.optimizer.load_state_dict(checkpoint.optimizer)
         self._kept, self.state = dict(checkpoint.kept), checkpoint.state
         return checksums
+
+
+def _in_bf16(group: Any, bucket: GradBucket) -> torch.futures.Future[Tensor]:
+    """torch's exchange of gradients in bf16, which DDP takes under torch's own name on GPUs alone."""
+    return bf16_compress_hook(group, bucket)
 
 
 def fit(

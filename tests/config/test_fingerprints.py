@@ -61,6 +61,8 @@ EFFECTS: dict[str, set[str]] = {
     "teacher.model=renamed": set(),  # a BERT enters by content
     "translate.bootstrap_samples=10": set(),
     # What can.
+    "gradient_compression=bf16": {"finetune", *STUDENTS},
+    "gradient_compression=none": set(),  # the default of an option that came later
     "seed=2": {"finetune", *STUDENTS},
     "precision=float32": ALL - {"prepare"},
     "corpus.lowercase=true": {"prepare"},

@@ -395,12 +395,13 @@ def test_with_several_workers_an_update_reads_nothing_back_from_its_device(monke
     assert count > 0
 
 
-def _worker(rank: int, size: int, port: int, directory: str) -> None:
+def _worker(rank: int, size: int, port: int, directory: str, compression: str = "none") -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size)
     context = Alone(world=World(rank, size), directory=Path(directory))
     task = FitTask(dropout=0.3)
-    trained = trainer(task, context, streams=4, steps=20, checkpoint_every=10).run()
+    changes = {"checkpoint_every": 10, "gradient_compression": compression}
+    trained = trainer(task, context, streams=4, steps=20, **changes).run()
     if rank == 0:
         Path(directory, "curve.json").write_text(json.dumps([row.to_json() for row in trained.state.history]))
     dist.destroy_process_group()
@@ -427,3 +428,18 @@ def test_many_workers_have_the_curve_of_one(size, tmp_path, free_port):
     rest = trainer(FitTask(dropout=0.3), Alone(restore=tmp_path / "10"), streams=4, steps=20).run()
     curve = [row.metrics["train/loss"] for row in rest.state.history if "train/loss" in row.metrics]
     assert curve == pytest.approx(curves[0], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_gradients_in_bf16_are_rounded_and_no_more(tmp_path, free_port):
+    """Of one weight: the gradient of every update is that of bf16's eight bits."""
+    one = trainer(FitTask(dropout=0.3), Alone(), streams=4, steps=20).run()
+    mp.start_processes(_worker, args=(2, free_port, str(tmp_path), "bf16"), nprocs=2, start_method="spawn")
+    many = [CurveRow.from_json(row) for row in json.loads((tmp_path / "curve.json").read_text())]
+    curves = [
+        [row.metrics["train/loss"] for row in rows if "train/loss" in row.metrics] for rows in (one.state.history, many)
+    ]
+    assert curves[1] == pytest.approx(curves[0], rel=2**-6)
+    assert curves[1] != pytest.approx(curves[0], rel=1e-5)
+    norms = [row.metrics["train/grad_norm"] for row in many if "train/grad_norm" in row.metrics]
+    assert all(float(torch.tensor(norm).bfloat16()) == norm for norm in norms)
