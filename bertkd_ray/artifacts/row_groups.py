@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from copy import copy
 from itertools import chain, groupby
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -56,13 +57,14 @@ class RowGroups:
                 tables.append(pq.ParquetFile(source).read_row_groups(indices, columns=self._columns))
         return pa.concat_tables(tables).combine_chunks()
 
-    def paths(self, groups: NDArray[np.int64]) -> set[str]:
-        """The files that the given row groups are in."""
+    def numbers(self, groups: NDArray[np.int64]) -> set[int]:
+        """The numbers in the names of the files that the given row groups are in (`shard-000007.parquet`)."""
         files = np.searchsorted(self._first_groups, groups, side="right") - 1
-        return {self._files[file][1].path for file in files}
+        return {_number(self._files[file][1]) for file in files}
 
-    def read_around(self, paths: Set[str], ids: NDArray[np.int64]) -> pa.Table:
-        """The rows of those row groups in the given files that may have one of some ids, as their statistics say.
+    def read_around(self, numbers: Set[int], ids: NDArray[np.int64]) -> pa.Table:
+        """The rows of those row groups in the files of these numbers that may have one of some ids, as their statistics
+        say.
 
         There must be a column `id`. Raises StorageError when a file cannot be read.
         """
@@ -73,13 +75,18 @@ class RowGroups:
             return of is None or bool(np.searchsorted(wanted, of.min) < np.searchsorted(wanted, of.max, side="right"))
 
         for artifact, entry in self._files:
-            if entry.path in paths:
+            if _number(entry) in numbers:
                 with artifact.open_input(entry.path) as source:
                     file = pq.ParquetFile(source)
                     column = file.schema_arrow.get_field_index("id")
                     groups = [n for n in range(file.num_row_groups) if may_have(file.metadata.row_group(n), column)]
                     tables.append(file.read_row_groups(groups, columns=self._columns))
         return pa.concat_tables(tables).combine_chunks()
+
+
+def _number(entry: FileEntry) -> int:
+    """The number at the end of a file's name, whose beginning other versions had otherwise (`part-000007.parquet`)."""
+    return int(PurePosixPath(entry.path).stem.rpartition("-")[2])
 
 
 def parquet_bytes(table: pa.Table, groups: Sequence[int], **options: Any) -> bytes:

@@ -77,8 +77,10 @@ class Store:
         return "/".join([self.root, *parts])
 
     def exists(self, *parts: str) -> bool:
-        """Whether a file stands at this path."""
+        """Whether a file stands at this path. Raises UserError where it is a link."""
         with self.reporting_errors("read", *parts):
+            if self.is_local and Path(self.path(*parts)).is_symlink():
+                self._require_no_link(*parts)
             return bool(self.fs.get_file_info(self.path(*parts)).type == fs.FileType.File)
 
     def modified(self, *parts: str) -> float:

@@ -269,7 +269,8 @@ class Config(Section):
         configs = {}
         for arm, overrides in self.arms.items():
             tree, keys = self.as_given(), [key for key, _ in dotted(overrides)]
-            if twice := [key for key in keys if keys.count(key) > 1]:
+            # A mapping that counts as a whole is there twice as a whole and in part, too.
+            if twice := [key for key in keys if sum(f"{other}.".startswith(f"{key}.") for other in keys) > 1]:
                 raise UserError(f"arms.{arm}: {twice[0]} is there twice, dotted and nested; keep one")
             for key, value in dotted(overrides):
                 if key.split(".")[0] not in ("kd", "student"):

@@ -1,5 +1,6 @@
 """The sections of the stages after the corpus, and of the tracking. Defaults are the paper's settings."""
 
+from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
@@ -84,7 +85,14 @@ class ExtractConfig(Section):
     """Padded tokens a forward pass: masked copies of pairs times the longest sequence, which holds both sides."""
 
 
+def _no_truth_value(values: Iterable[Any]) -> None:
+    # As `Section` says of single values.
+    if any(isinstance(value, bool) for value in values):
+        raise ValueError("true and false (bare yes, no, on, off) have no meaning here; give numbers")
+
+
 def _two_ends(value: Any) -> Any:
+    _no_truth_value(value if isinstance(value, list | tuple) else ())
     if isinstance(value, list | tuple) and len(value) != 2:
         raise ValueError("one weight, or the first and the last of a schedule, such as [0.9, 0.3], is needed")
     return value
@@ -103,6 +111,7 @@ _Alpha = Annotated[
 
 
 def _weights(value: Any) -> Any:
+    _no_truth_value(value.values() if isinstance(value, dict) else ())
     return {value: 1.0} if isinstance(value, str) else value
 
 
@@ -183,7 +192,8 @@ class KdConfig(Section):
         if not isinstance(self.alpha, list):
             return self.alpha
         first, last = self.alpha
-        return first + (last - first) * (step - 1) / max(steps - 1, 1)
+        # Rounding must not lead out of [0, 1].
+        return min(max(first + (last - first) * (step - 1) / max(steps - 1, 1), min(first, last)), max(first, last))
 
     def counting(self) -> dict[str, Any]:
         """What enters the fingerprint of a student; without soft labels the other keys of their loss mean nothing.

@@ -239,7 +239,12 @@ def _settings_that_count(config: Config) -> dict[str, Any]:
     settings["extract"].update(topk=config.stored_topk(), passes=config.extract_passes())
     if not config.kd.has_soft_labels:
         settings["kd"] = config.kd.counting()
-    needed = {stage.section for stage in STAGES.values() if stage.is_needed(config)}
+    settings["kd"].pop("monolingual_weight", None)
+    if config.uses_monolingual:
+        settings["kd"]["monolingual_weight"] = config.kd.monolingual_weight
+    needed = {section for stage in STAGES.values() if stage.is_needed(config) for section in stage.sections}
+    if not config.kd.has_teacher:
+        needed.discard("teacher")
     for section in {stage.section for stage in STAGES.values()} - needed:
         settings.pop(section, None)
     if not config.kd.has_teacher:

@@ -60,8 +60,8 @@ class Outcome:
 
     stages: dict[str, StageResult] = field(default_factory=dict)
     arms: list[ArmResult] = field(default_factory=list)
-    teacher: ArmResult | None = None
-    """The scores of a teacher that translates, which is no arm."""
+    teachers: list[ArmResult] = field(default_factory=list)
+    """The scores of teachers that translate, which are no arms."""
     signatures: dict[str, str] = field(default_factory=dict)
     buckets: BucketTables = field(default_factory=dict)
     """BLEU of the arms against the control by source length and by frequency of the reference's tokens."""
@@ -73,14 +73,14 @@ class Outcome:
     @property
     def rows(self) -> list[ArmResult]:
         """The rows of the table."""
-        return [*self.arms, *([self.teacher] if self.teacher else [])]
+        return [*self.arms, *self.teachers]
 
     def as_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
         return {
             "stages": {name: result.as_json() for name, result in self.stages.items()},
             "scores": [arm.as_json() for arm in self.arms],
-            **({"teacher": self.teacher.as_json()} if self.teacher else {}),
+            **({"teachers": [teacher.as_json() for teacher in self.teachers]} if self.teachers else {}),
             "signatures": self.signatures,
             "bleu_by": bucket_json(self.buckets),
             "figures": self.figures,
@@ -152,7 +152,7 @@ class Pipeline(ExitStack):
             self.make(stage.name, owner)
         with span("report"):
             results, store = self.results, self.session.store
-            self.outcome.arms, self.outcome.teacher = results.arms, results.teacher
+            self.outcome.arms, self.outcome.teachers = results.arms, results.teacher_rows
             self.outcome.signatures, self.outcome.buckets = results.signatures, results.buckets
             files = write_report(results, store, self.run_id)
             figures = [name for name in files if name.endswith(".png")]
@@ -185,7 +185,7 @@ class Pipeline(ExitStack):
         outcome.how_to_open = self.session.tracker.how_to_open  # where nothing is finished, no database is made
         results = replace(self.results, unfinished=unfinished)
         html = write_page(results, store, self.run_id)
-        outcome.arms, outcome.teacher = results.arms, results.teacher
+        outcome.arms, outcome.teachers = results.arms, results.teacher_rows
         outcome.signatures, outcome.buckets = results.signatures, results.buckets
         outcome.page = store.display_uri(results.directory, PAGE)
         if output is not None:

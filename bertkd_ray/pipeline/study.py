@@ -141,7 +141,7 @@ class StudyRunner(ExitStack):
             run_id,
             next(iter(teachers), None),
             trial.teacher_seed,
-            results.teacher,
+            tuple(results.teacher_rows),
             tuple(teachers[1:]),
         )
         return _Student(trial, result, history, translation, corpus)

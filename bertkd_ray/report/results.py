@@ -171,11 +171,6 @@ class Results:
         return rows
 
     @property
-    def teacher(self) -> ArmResult | None:
-        """The scores of a teacher that translates, of several the first. Raises UserError as `arms`."""
-        return next(iter(self.teacher_rows), None)
-
-    @property
     def rows(self) -> list[ArmResult]:
         """The rows of the table: the arms, then the teachers that translate."""
         return [*self.arms, *self.teacher_rows]

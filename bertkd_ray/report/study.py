@@ -16,6 +16,7 @@ from bertkd_ray.core.text_tables import (
     markdown_table,
     text_table,
 )
+from bertkd_ray.report.results import TEACHER
 from bertkd_ray.report.tables import ArmResult, csv_text, delta_label, seconds_table, signature_lines
 
 
@@ -77,8 +78,8 @@ class SeedResult:
     """None for a student without a teacher."""
     teacher_seed: int | None = None
     """None in a study without `teacher_seeds`, and for a student without a teacher."""
-    teacher_scores: ArmResult | None = None
-    """Scores of its teacher's own translations; None unless it translates."""
+    teacher_scores: tuple[ArmResult, ...] = ()
+    """Scores of the own translations of those of its teachers that translate."""
     other_teachers: tuple[TeacherFigures, ...] = ()
     """Those that it learned from beside `teacher`."""
 
@@ -119,9 +120,9 @@ class StudyArm:
 
     @property
     def teacher_bleu(self) -> float | None:
-        """Test BLEU of its teachers' own translations, the mean; None where a teacher of it has none."""
-        bleu = [result.teacher_scores.test_bleu for result in self.seeds if result.teacher_scores]
-        return fmean(bleu) if len(bleu) == len(self.seeds) else None
+        """Test BLEU of the own translations of those of its teachers that translate, the mean; None without any."""
+        bleu = [scores.test_bleu for result in self.seeds for scores in result.teacher_scores]
+        return fmean(bleu) if bleu else None
 
     @property
     def parameters(self) -> int:
@@ -264,16 +265,16 @@ def _translating_teachers(arms: Sequence[StudyArm]) -> list[list[str]]:
     of_arms: dict[tuple[str, ...], list[str]] = {}
     for arm in arms:
         for result in arm.seeds:
-            of = result.teacher_scores
-            if of is None or result.seed != arm.seeds[0].seed:
-                continue
-            scores = [format_number(score, ".2f") for score in (of.valid_bleu, of.test_bleu, of.chrf)]
-            speed = format_number(of.sentences_per_second, ",.1f")
             name = arm.arm if result.teacher_seed is None else f"{arm.arm} ({result.teacher_seed})"
-            of_arms.setdefault((human_count(of.parameters), *scores, speed), []).append(name)
-    if not of_arms:
-        return []
-    return [["BERT teacher of", "params", *_SHOWN, "sent./s"], *([", ".join(of), *row] for row, of in of_arms.items())]
+            for of in result.teacher_scores if result.seed == arm.seeds[0].seed else ():
+                scores = [format_number(score, ".2f") for score in (of.valid_bleu, of.test_bleu, of.chrf)]
+                speed = format_number(of.sentences_per_second, ",.1f")
+                of_arms.setdefault((of.arm, human_count(of.parameters), *scores, speed), []).append(name)
+    rows = [["BERT teacher of", "params", *_SHOWN, "sent./s"]]
+    for (row, *figures), names in of_arms.items():
+        name = row.removeprefix(TEACHER).strip()
+        rows.append([f"{', '.join(names)}{f' ({name})' if name else ''}", *figures])
+    return rows if of_arms else []
 
 
 def _students(arms: Sequence[StudyArm]) -> list[list[str]]:

@@ -31,7 +31,7 @@ class LabelledRowGroups(RowGroups):
         table = super().read(groups)
         for number, other in enumerate(self._others, start=2):
             ids = table["id"].to_numpy()
-            labels = other.read_around(self.paths(groups), ids)
+            labels = other.read_around(self.numbers(groups), ids)
             labelled = labels["id"].to_numpy()
             order = np.argsort(labelled, kind="stable")
             kept = np.flatnonzero(np.isin(ids, labelled))

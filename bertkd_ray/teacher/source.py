@@ -1,6 +1,7 @@
 """The pretrained BERT: its directory, checks and hashes for a fingerprint. Reads files only, without torch."""
 
 import importlib.util
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from tokenizers import Tokenizer
 
 from bertkd_ray.core.errors import UserError, one_line
 from bertkd_ray.core.paths import expand_home
@@ -84,17 +86,30 @@ def naming_teacher(name: str) -> Iterator[None]:
 
 
 def require_one_vocabulary(directories: Mapping[str, str]) -> None:
-    """Raises UserError for BERTs, by the names of their teachers, whose vocabularies differ in a piece or its id."""
+    """Raises UserError for BERTs, by the names of their teachers, that would give some text other ids."""
     (first, expected), *others = directories.items()
     for name, directory in others:
         if directory == expected:
             continue
-        vocabulary = load_bert_tokenizer(directory).tokenizer.get_vocab()
-        if vocabulary != load_bert_tokenizer(expected).tokenizer.get_vocab():
-            raise UserError(
-                f"teachers.{name}.model: {directory} has another vocabulary than {expected} of teachers.{first}; give "
-                "all teachers BERTs with the same vocabulary, since a corpus has the ids of one"
-            )
+        own, of_first = (load_bert_tokenizer(each).tokenizer for each in (directory, expected))
+        if own.get_vocab() != of_first.get_vocab():
+            what = "vocabulary"
+        elif _normalizer(own) != _normalizer(of_first):
+            what = "treatment of case and accents"
+        else:
+            continue
+        raise UserError(
+            f"teachers.{name}.model: {directory} has another {what} than {expected} of teachers.{first}; give all "
+            "teachers BERTs whose vocabulary and tokenizer are the same, since a corpus has the ids of one"
+        )
+
+
+def _normalizer(tokenizer: Tokenizer) -> dict[str, Any] | None:
+    """What a tokenizer does to a text before it cuts words, comparable: without a word on accents they go with case."""
+    normalizer: dict[str, Any] | None = json.loads(tokenizer.to_str())["normalizer"]
+    if normalizer and normalizer.get("strip_accents", True) is None:
+        normalizer["strip_accents"] = normalizer.get("lowercase")
+    return normalizer
 
 
 def check_bert(

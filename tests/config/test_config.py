@@ -80,6 +80,13 @@ def test_a_schedule_of_alpha_is_linear_over_the_steps(load):
     assert kd.has_teacher
     assert [kd.alpha_at(step, 4) for step in (1, 2, 3, 4)] == pytest.approx([0.9, 0.7, 0.5, 0.3])
     assert [load(DEMO, "kd.alpha=0.9").kd.alpha_at(step, 4) for step in (1, 4)] == [0.9, 0.9]
+    # Rounding leads neither below 0 nor above 1, and the ends are met.
+    for ends in ([0.49, 0], [0.1, 0], [0.9, 0], [0.3, 1], [0.7, 1]):
+        kd = load(DEMO, f"kd.alpha={ends}").kd
+        for steps in (20, 1_500, 20_000, 100_000):
+            weights = [kd.alpha_at(step, steps) for step in (1, steps // 2, steps - 1, steps)]
+            assert weights == pytest.approx([ends[0], *weights[1:3], ends[1]], abs=1e-12)
+            assert min(ends) <= min(weights) <= max(weights) <= max(ends)
     rising = load(DEMO, "kd.alpha=[0, 1]")
     assert rising.arm_configs()["distilled"].kd.has_teacher
 

@@ -221,6 +221,8 @@ def test_another_vocabulary_holds_out_other_pairs(load, key, value):
         ({"extract.topk": 8}, {}),
         ({"translate.bootstrap_samples": 20}, {}),
         ({"teacher.direction": "left_to_right", "extract.passes": 3}, {"teacher.direction": "left_to_right"}),
+        ({"kd.monolingual_weight": 0.5}, {"kd.monolingual_weight": 2}),  # of no monolingual text
+        ({"decode.beam": 2}, {"decode.beam": 4}),  # of no translations
     ],
 )
 def test_arms_that_differ_in_nothing_that_counts_are_refused(load, first, second):
@@ -229,6 +231,24 @@ def test_arms_that_differ_in_nothing_that_counts_are_refused(load, first, second
         UserError, match=r"arms\.two has the same settings as arms\.one, but for keys that change nothing"
     ):
         load(tree)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"decode.beam": 2}, {"decode.beam": 4}),
+        ({"kd.monolingual_weight": 0.5}, {"kd.monolingual_weight": 2}),
+        *(
+            ({**arm, "kd.monolingual_weight": 0.5}, {**arm, "kd.monolingual_weight": 1})
+            for arm in ({"kd.sequence": "instead", "kd.alpha": 0}, {"kd.sequence": "beside"})
+        ),
+    ],
+)
+def test_arms_may_differ_in_what_is_made_of_monolingual_text(load, first, second):
+    tree = changed(arms={"c": {**CONTROL, "student.steps": 3}, "one": first, "two": second}, control="c")
+    text = {"source": "text", "train": FILES, "valid": FILES, "test": FILES, "monolingual": {"src": "more.de"}}
+    tree["overrides"] = {"teacher": {"direction": "left_to_right"}, "corpus": text}
+    assert load(tree)
 
 
 def test_arms_without_a_teacher_may_have_berts_of_other_tokenizers(load):

@@ -195,6 +195,12 @@ REFUSED = {
         "kd.teachers: the weights sum to 1.3; make them sum to 1",
     ),
     "one weight of several": (["arms.half.kd.teachers.forward=0.3"], "the weights sum to 0.3; make them sum to 1"),
+    "twice": (
+        ["arms.half={kd.teachers.forward: 0.9, kd: {teachers: {forward: 0.5, bidirectional: 0.5}}}"],
+        "arms.half: kd.teachers is there twice, dotted and nested; keep one",
+    ),
+    "no number": (["kd.teachers={forward: true, bidirectional: 0}"], "kd.teachers: true and false (bare yes, no, on"),
+    "no number of a schedule": (["kd.alpha=[true, 0]"], "kd.alpha: true and false (bare yes, no, on, off) have no"),
     "negative": (["kd.teachers={bidirectional: 2, forward: -1}"], "kd.teachers.bidirectional: Input should be less"),
     "misspelt": (
         ["teachers.forward.stesp=3"],

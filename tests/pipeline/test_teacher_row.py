@@ -45,7 +45,7 @@ def told(command: list[str]) -> dict[str, Any]:
 def test_the_teacher_stands_beside_the_arms_and_is_none(told: dict[str, Any]) -> None:
     assert told["stages"]["evaluate"]["status"] == "done"
     assert [scores["arm"] for scores in told["scores"]] == ["distilled", "control"]
-    row, stages = told["teacher"], told["stages"]
+    row, stages = told["teachers"][0], told["stages"]
     metrics = stages["evaluate"]["metrics"]
     assert (row["arm"], row["delta"], row["p_value"]) == ("BERT teacher", None, None)
     assert (row["valid_bleu"], row["test_bleu"]) == (metrics["valid/bleu"], metrics["test/bleu"])
@@ -66,7 +66,7 @@ def test_a_second_run_finds_it_and_shows_the_same_table(
         assert f"evaluate  cached   evaluation-{told['stages']['evaluate']['fingerprint']}" in err
         lines = [line for line in out.splitlines() if line.startswith(("distilled", "control", "BERT teacher"))]
         assert [line.split("  ")[0] for line in lines[:3]] == ["distilled", "control", "BERT teacher"]
-        assert f"{told['teacher']['test_bleu']:.2f}" in lines[2]
+        assert f"{told['teachers'][0]['test_bleu']:.2f}" in lines[2]
         assert " –" in lines[2]
 
 
@@ -74,9 +74,9 @@ def test_files_and_page_have_the_row(told: dict[str, Any]) -> None:
     directory = Path(told["page"]).parent
     rows = list(csv.DictReader((directory / "table.csv").open()))
     assert [row["arm"] for row in rows] == ["distilled", "control", "BERT teacher"]
-    assert float(rows[2]["sentences_per_second"]) == told["teacher"]["sentences_per_second"]
+    assert float(rows[2]["sentences_per_second"]) == told["teachers"][0]["sentences_per_second"]
     assert "| BERT teacher |" in (directory / "table.md").read_text()
-    assert json.loads((directory / "scores.json").read_text())[2] == told["teacher"]
+    assert json.loads((directory / "scores.json").read_text())[2] == told["teachers"][0]
     page = (directory / "report.html").read_text()
     assert "Scores of every student and of the teacher" in page
     assert ">BERT teacher</th>" in page
@@ -91,7 +91,7 @@ def test_mlflow_has_a_run_of_the_teacher_under_the_keys_of_the_arms(command: lis
     runs = client.search_runs([experiment.experiment_id], "tags.`bertkd.kind` = 'teacher'")
     assert [run.info.run_name for run in runs] == ["small/BERT teacher"]
     metrics = runs[0].data.metrics
-    assert metrics["test_bleu"] == pytest.approx(told["teacher"]["test_bleu"])
+    assert metrics["test_bleu"] == pytest.approx(told["teachers"][0]["test_bleu"])
     assert {"valid_bleu", "chrf", "parameters", "sentences_per_second"} <= set(metrics)
     assert "p" not in metrics
     assert runs[0].data.tags["bertkd.artifact"] == told["stages"]["evaluate"]["path"]
@@ -114,7 +114,7 @@ def test_the_search_of_bertkd_translate_is_that_of_the_row(
 def test_without_it_there_is_no_row(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "translate.teacher=false", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert "teacher" not in told
+    assert "teachers" not in told
     assert "evaluate" not in told["stages"]
 
 
@@ -170,10 +170,10 @@ def test_a_study_has_the_scores_of_its_teachers(study: Path, told: dict[str, Any
     metrics = told["stages"]["evaluate"]["metrics"]
     control, forward, paper = found["scores"]
     for result in forward["seeds"]:
-        scores = result["teacher_scores"]
+        (scores,) = result["teacher_scores"]
         assert (scores["valid_bleu"], scores["test_bleu"]) == (metrics["valid/bleu"], metrics["test/bleu"])
-        assert scores["parameters"] == told["teacher"]["parameters"]
-    assert {result["teacher_scores"] for arm in (paper, control) for result in arm["seeds"]} == {None}
+        assert scores["parameters"] == told["teachers"][0]["parameters"]
+    assert not any(result["teacher_scores"] for arm in (paper, control) for result in arm["seeds"])
     table = Path(found["report"], "table.md").read_text()
     assert "| BERT teacher of | params | valid BLEU | test BLEU | chrF | sent./s |" in table
     assert f"{metrics['test/chrf']:.2f}" in table
@@ -182,7 +182,7 @@ def test_a_study_has_the_scores_of_its_teachers(study: Path, told: dict[str, Any
     path.rename(away := tmp_path / path.name)
     again = run("--finished")
     assert not path.exists()
-    assert again["scores"][1]["seeds"][0]["teacher_scores"] is None
+    assert again["scores"][1]["seeds"][0]["teacher_scores"] == []
     away.rename(path)
 
 

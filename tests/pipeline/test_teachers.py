@@ -89,6 +89,12 @@ def test_teachers_with_other_vocabularies_are_refused(config_path, tmp_path, cap
         assert main([command, str(config_path), f"teachers.forward.model={other}", "tracking=none"]) == 2
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert re.search(rf"teachers\.forward\.model: {other} has another vocabulary than .*; give all teachers", error)
+    # The same pieces, but for another text.
+    vocabulary[last], vocabulary[before] = vocabulary[before], vocabulary[last]
+    tokenizer["normalizer"]["lowercase"] = not tokenizer["normalizer"]["lowercase"]
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    assert main(["validate", str(config_path), f"teachers.forward.model={other}", "tracking=none"]) == 2
+    assert f"{other} has another treatment of case and accents than" in capsys.readouterr().err
 
 
 def test_a_key_of_a_named_teacher_is_named(config_path, capsys):
@@ -291,6 +297,37 @@ def test_a_study_shares_every_pass(config_path, config, outcome, tmp_path, capsy
     table = capsys.readouterr().out
     assert "half (bidirectional)" in table
     assert "half, wide (forward)" in table
+
+
+@pytest.mark.slow
+def test_every_teacher_that_translates_has_its_scores(tmp_path, capsys):
+    """In the table, in --json, and in a study."""
+    path = two_teachers(tmp_path, tracking="none")
+    tree = yaml.safe_load(path.read_text())
+    forward = tree["teachers"]["forward"]
+    tree["teachers"] = {"first": forward, "second": {**forward, "steps": 3}}
+    tree["arms"] = {"both": {"kd.teachers": {"first": 0.3, "second": 0.7}}, "control": {"kd.alpha": 0}}
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    assert main(["run", str(path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    stages = {name: told["stages"][f"evaluate/{name}"]["metrics"] for name in ("first", "second")}
+    scores = [(of["arm"], of["valid_bleu"], of["test_bleu"]) for of in told["teachers"]]
+    assert scores == [
+        (f"BERT teacher {name}", metrics["valid/bleu"], metrics["test/bleu"]) for name, metrics in stages.items()
+    ]
+    assert main(["run", str(path)]) == 0
+    table = capsys.readouterr().out
+    assert [name in table for name in ("BERT teacher first", "BERT teacher second")] == [True, True]
+    study = {"name": "two", "base": str(path), "arms": tree["arms"], "seeds": [1]}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    assert main(["study", str(tmp_path / "study.yaml"), "--json"]) == 0
+    (both, control) = json.loads(capsys.readouterr().out)["scores"]
+    assert [of["test_bleu"] for of in both["seeds"][0]["teacher_scores"]] == [score for *_, score in scores]
+    assert control["seeds"][0]["teacher_scores"] == []
+    assert main(["study", str(tmp_path / "study.yaml")]) == 0
+    table = capsys.readouterr().out
+    assert "both (first)" in table
+    assert "both (second)" in table
 
 
 def test_a_stage_of_a_teacher_needs_its_name(config):

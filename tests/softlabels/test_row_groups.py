@@ -24,8 +24,13 @@ def _label(pair: int, position: int, teacher: int) -> int:
     return (pair * 7 + position * 3 + teacher * 101) % 250
 
 
-def labelled(store: Store, teacher: int, *, rejected: tuple[int, ...] = (), k: int = 2) -> Artifact:
-    """Soft labels of which every number says whose it is; a group without a pair left vanishes, as in extract."""
+def labelled(
+    store: Store, teacher: int, *, rejected: tuple[int, ...] = (), k: int = 2, beginning: str = "shard-"
+) -> Artifact:
+    """Soft labels of which every number says whose it is; a group without a pair left vanishes, as in extract.
+
+    beginning: of the files' names.
+    """
     pending = PendingArtifact(store, "softlabels", f"{teacher:016d}", {}, {})
     for name, groups in FRAGMENTS.items():
         kept = [[pair for pair in group if pair not in rejected] for group in groups]
@@ -42,8 +47,8 @@ def labelled(store: Store, teacher: int, *, rejected: tuple[int, ...] = (), k: i
         src = tgt = Ragged.from_lists(rows)
         table = encode_shard(np.array(pairs, np.int64), src, tgt, labels, shard_schema(256, k))
         data = parquet_bytes(table, [len(group) for group in kept if group])
-        store.write(data, pending.directory, name)
-    made = list(FRAGMENTS)
+        store.write(data, pending.directory, name.replace("shard-", beginning))
+    made = [name.replace("shard-", beginning) for name in FRAGMENTS]
     if rejected:
         letters = [{"id": pair, "reason": "r", "tries": 1, "fragment": "f", "traceback": ""} for pair in rejected]
         write_parquet(
@@ -77,6 +82,14 @@ def test_the_labels_of_every_teacher_stand_beside_each_other(tmp_path: Path):
     labels = [labelled(store, 1), labelled(store, 2, k=3), labelled(store, 3)]
     assert ids_and_labels(labels, [3, 0, 1]) == [21, 22, 23, 10, 11, 12, 13, 14]
     assert ids_and_labels(labels, [2, 3, 1, 0]) == [20, 21, 22, 23, 13, 14, 10, 11, 12]
+
+
+def test_labels_of_an_earlier_version_have_other_names(tmp_path: Path):
+    store = Store(str(tmp_path))
+    labels = [labelled(store, 1), labelled(store, 2, beginning="part-")]
+    assert ids_and_labels(labels, [3, 0, 1]) == [21, 22, 23, 10, 11, 12, 13, 14]
+    labels.reverse()
+    assert LabelledRowGroups(labels).read(np.array([2, 3]))["id"].to_pylist() == [20, 21, 22, 23]
 
 
 def test_one_teachers_are_read_as_they_are(tmp_path: Path):
