@@ -14,6 +14,7 @@ from benchmarks.gpu_results import ResultTable
 from benchmarks.gpu_setting import GpuSetting, MemoryGroups
 from benchmarks.gpu_timing import ProductRate, Products, kernels, student_products, teacher_products
 from benchmarks.loop import Alone, Unjudged, Updates
+from bertkd_ray.core.padding import packed_rows
 from bertkd_ray.plan.operations import TRAINING, Operations, student_forward, teacher_forward
 from bertkd_ray.student.collate import StudentBatch
 from bertkd_ray.teacher.task import TeacherBatch
@@ -86,7 +87,8 @@ class Distilling:
         rows, width = batch.decoder_input_ids_NT.shape
         src = batch.src_mask_NS.sum(dim=1).numpy()
         tgt = np.bincount(batch.target_index_P.numpy() // width, minlength=rows)
-        forward = student_forward(setting.sizes.student, src, tgt, batch.src_mask_NS.shape[1], width)
+        packed = packed_rows(len(batch.src_index)), packed_rows(batch.count)
+        forward = student_forward(setting.sizes.student, src, tgt, batch.src_mask_NS.shape[1], width, rows=packed)
         return Operations(TRAINING * forward.computed, TRAINING * forward.useful)
 
     def tokens(self, batch: StudentBatch) -> int:
@@ -95,7 +97,7 @@ class Distilling:
 
     def products(self, setting: GpuSetting, batch: StudentBatch) -> Products:
         """Matrix products of a forward pass."""
-        src, tgt = batch.src_ids_NS.numel(), batch.decoder_input_ids_NT.numel()
+        src, tgt = packed_rows(len(batch.src_index)), packed_rows(batch.count)
         return student_products(setting.sizes.student, src, tgt, batch.count)
 
 

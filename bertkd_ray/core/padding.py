@@ -21,3 +21,8 @@ def longest_first_batches(lengths: NDArray[np.integer], budget: int, multiple: i
         batches.append(order[start:stop])
         start = stop
     return batches
+
+
+def packed_rows(tokens: int) -> int:
+    """Rows of hidden states for so many tokens: at least one for padding, a multiple of 32, so that shapes recur."""
+    return padded_length(tokens + 1, 32)

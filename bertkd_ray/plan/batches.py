@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from bertkd_ray.config import Config
 from bertkd_ray.config.sections import Direction, StudentConfig, TeacherConfig
 from bertkd_ray.core.keyed_random import keyed_permutation
-from bertkd_ray.core.padding import longest_first_batches, padded_length
+from bertkd_ray.core.padding import longest_first_batches, packed_rows, padded_length
 from bertkd_ray.corpus.sampling import SplitShape
 from bertkd_ray.plan import operations
 from bertkd_ray.plan.operations import StudentSize, TeacherSize
@@ -55,7 +55,8 @@ class BatchLengths:
     def student_flops(self, size: StudentSize) -> float:
         """Operations of a forward pass, padding included."""
         src, tgt = self.src + 1, self.tgt + 1
-        return operations.student_forward(size, src, tgt, self.padded(src), self.padded(tgt)).computed
+        rows = packed_rows(int(src.sum())), packed_rows(int(tgt.sum()))
+        return operations.student_forward(size, src, tgt, self.padded(src), self.padded(tgt), rows=rows).computed
 
 
 @dataclass(frozen=True, eq=False)

@@ -97,22 +97,34 @@ def teacher_forward(
 
 
 def student_forward(
-    size: StudentSize, src_N: NDArray[np.integer], tgt_N: NDArray[np.integer], src_width: int, tgt_width: int
+    size: StudentSize,
+    src_N: NDArray[np.integer],
+    tgt_N: NDArray[np.integer],
+    src_width: int,
+    tgt_width: int,
+    *,
+    rows: tuple[int, int] | None = None,
 ) -> Operations:
-    """A forward pass of the student over N pairs padded to S = `src_width` and T = `tgt_width` tokens.
+    """A forward pass of the student over N pairs whose attention is padded to S = `src_width`, T = `tgt_width` tokens.
 
-    src_N, tgt_N: tokens of each side with its one `</s>` (or `<s>`). A layer of the encoder takes 8H² + 4HF + 4SH a
-    source token; one of the decoder 12H² + 4HF + 4(T + S)H a target token, and 4H² a source token for the keys and
-    values of cross-attention. The output layer takes 2HV for every target token that is not padding.
+    src_N, tgt_N: tokens of each side with its one `</s>` (or `<s>`). Attention takes 4H for every query and key: a
+    sequence's SS in an encoder's layer, its TT and TS in a decoder's. All else is computed for tokens alone, or for
+    `rows` of either side (None: a row a token): in the encoder 8H² + 4HF a layer; in the decoder 12H² + 4HF, and 4H² a
+    source row for the keys and values of cross-attention. The output layer takes 2HV a target token.
     """
     h, f = size.width, size.ffn
-    output = 2.0 * h * size.vocabulary * float(tgt_N.sum())
+    tokens = int(src_N.sum()), int(tgt_N.sum())
 
-    def count(src_N: NDArray[np.float64], tgt_N: NDArray[np.float64]) -> float:
-        decoder_N = _layer(tgt_N, h, f) + 4 * h * h * (tgt_N + src_N) + 4 * h * src_N * tgt_N
-        return float((size.encoder_layers * _layer(src_N, h, f) + size.decoder_layers * decoder_N).sum()) + output
+    def linear(src: int, tgt: int) -> int:
+        decoder = tgt * (12 * h * h + 4 * h * f) + 4 * h * h * src
+        return size.encoder_layers * src * (8 * h * h + 4 * h * f) + size.decoder_layers * decoder
 
-    return _operations(count, (src_N, src_width), (tgt_N, tgt_width))
+    def attention(src_N: NDArray[np.float64], tgt_N: NDArray[np.float64]) -> float:
+        return 4.0 * h * float((size.encoder_layers * src_N**2 + size.decoder_layers * tgt_N * (tgt_N + src_N)).sum())
+
+    padded, useful = _operations(attention, (src_N, src_width), (tgt_N, tgt_width))
+    output = 2.0 * h * size.vocabulary * tokens[1]
+    return Operations(padded + linear(*(rows or tokens)) + output, useful + linear(*tokens) + output)
 
 
 def beam_search(size: StudentSize, src_N: NDArray[np.integer], tgt_N: NDArray[np.integer], beam: int) -> float:

@@ -30,6 +30,8 @@ class StudentBatch(CollatedBatch):
     """int64: source tokens, `</s>`, padding"""
     src_mask_NS: Tensor
     """bool: True at source tokens and `</s>`"""
+    src_index: Tensor
+    """int64: positions of these in the flattened [N * S], rising"""
     decoder_input_ids_NT: Tensor
     """int64: `<s>`, target tokens, padding"""
     target_index_P: Tensor
@@ -90,6 +92,7 @@ def collate(
     return StudentBatch(
         torch.from_numpy(src_ids_NS),
         torch.from_numpy(np.arange(src_ids_NS.shape[1]) <= src.lengths[:, None]),
+        torch.from_numpy(flat_positions(rows * src_ids_NS.shape[1], src.lengths + 1)),
         torch.from_numpy(tgt_ids_NT),
         torch.from_numpy(flat_positions(rows * tgt_ids_NT.shape[1], tgt.lengths + 1)),
         torch.from_numpy(targets),

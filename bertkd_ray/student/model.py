@@ -1,14 +1,16 @@
 """The student: an ordinary `transformers` encoder-decoder with the shape of OpenNMT's Transformer."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import GenerationConfig, M2M100Config, M2M100ForConditionalGeneration
 
 from bertkd_ray.config.sections import StudentConfig
 from bertkd_ray.corpus.tokenizer import BOS_ID, EOS_ID, PAD_ID
 from bertkd_ray.student.collate import StudentBatch
+from bertkd_ray.student.packed import Packing
 
 Attention = Literal["eager", "sdpa"]
 
@@ -75,17 +77,80 @@ def build_student(
 def decoder_hidden(model: M2M100ForConditionalGeneration, batch: StudentBatch) -> Tensor:
     """The decoder's last hidden state, after the final LayerNorm, at the batch's real target positions: [P, width].
 
-    Scores are this times `model.get_output_embeddings().weight` transposed; padding is never projected.
-    No mask is needed in the decoder: padding stands at the right end, where causal attention does not see it.
+    What the model's own forward pass gives there, up to rounding, by the same modules on hidden states without padding,
+    which attention alone sees (`student.packed`); its dropout is drawn for these. Scores are this times
+    `model.get_output_embeddings().weight` transposed.
     """
-    outputs = model.model(
-        input_ids=batch.src_ids_NS,
-        attention_mask=batch.src_mask_NS,
-        decoder_input_ids=batch.decoder_input_ids_NT,
-        use_cache=False,
-    )
-    hidden_PD: Tensor = outputs.last_hidden_state.flatten(0, 1).index_select(0, batch.target_index_P)
+    encoder: Any = model.model.encoder
+    decoder: Any = model.model.decoder
+    heads, dtype = model.config.encoder_attention_heads, model.model.shared.weight.dtype
+    (rows, length), width = batch.src_ids_NS.shape, batch.decoder_input_ids_NT.shape[1]
+    src = Packing(batch.src_index, rows, length, heads)
+    tgt = Packing(batch.target_index_P, rows, width, heads)
+    src_mask = _mask(batch.src_mask_NS[:, None, None], dtype)
+    # Padding stands at the right end, where causal attention does not see it.
+    tgt_mask = _mask(torch.ones(width, width, dtype=torch.bool, device=src_mask.device).tril_(), dtype)
+    hidden_RD = _embedded(encoder, src, batch.src_ids_NS.flatten().index_select(0, batch.src_index))
+    for layer in encoder.layers:
+        hidden_RD = feed_forward(layer, _self_attention(layer, hidden_RD, src, src_mask))
+    memory_RD = encoder.layer_norm(hidden_RD)
+    hidden_RD = _embedded(decoder, tgt, batch.decoder_input_ids_NT.flatten().index_select(0, batch.target_index_P))
+    for layer in decoder.layers:
+        hidden_RD = _self_attention(layer, hidden_RD, tgt, tgt_mask)
+        attention = layer.encoder_attn
+        (query,) = tgt.padded(attention.q_proj(layer.encoder_attn_layer_norm(hidden_RD)), 1)
+        key, value = src.padded(_projected(memory_RD, attention.k_proj, attention.v_proj), 2)
+        context_RD = tgt.packed(_attended(attention, query, key, value, src_mask))
+        hidden_RD = feed_forward(layer, hidden_RD + _dropout(layer, attention.out_proj(context_RD)))
+    hidden_PD: Tensor = decoder.layer_norm(hidden_RD[: tgt.tokens])
     return hidden_PD
+
+
+def feed_forward(layer: Any, hidden_RD: Tensor) -> Tensor:
+    """The feed-forward part of an encoder's or decoder's layer, with its residual."""
+    inner = layer.activation_fn(layer.fc1(layer.final_layer_norm(hidden_RD)))
+    inner = functional.dropout(inner, layer.activation_dropout, layer.training)
+    return hidden_RD + _dropout(layer, layer.fc2(inner))
+
+
+def _embedded(part: Any, packing: Packing, ids_P: Tensor) -> Tensor:
+    table = part.embed_positions
+    if (end := packing.length + PAD_ID + 1) > len(table.weights):
+        table.make_weights(end, table.embedding_dim, table.padding_idx)
+    positions_RD = table.weights.index_select(0, packing.filled(packing.column_P + PAD_ID + 1))
+    return _dropout(part, part.embed_tokens(packing.filled(ids_P)) + positions_RD)
+
+
+def _self_attention(layer: Any, hidden_RD: Tensor, packing: Packing, mask: Tensor) -> Tensor:
+    attention = layer.self_attn
+    parts = attention.q_proj, attention.k_proj, attention.v_proj
+    query, key, value = packing.padded(_projected(layer.self_attn_layer_norm(hidden_RD), *parts), 3)
+    context_RD = packing.packed(_attended(attention, query, key, value, mask))
+    return hidden_RD + _dropout(layer, attention.out_proj(context_RD))
+
+
+def _projected(hidden_RD: Tensor, *parts: Any) -> Tensor:
+    """[R, c * D]: what c linear layers give, in one product."""
+    weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
+    return functional.linear(hidden_RD, weight, bias)
+
+
+def _attended(attention: Any, query_NhTd: Tensor, key_NhSd: Tensor, value_NhSd: Tensor, mask: Tensor) -> Tensor:
+    """[N, h, T, d]; mask: a number to add to every score."""
+    share = attention.dropout if attention.training else 0.0
+    if attention.config._attn_implementation == "sdpa":
+        return functional.scaled_dot_product_attention(query_NhTd, key_NhSd, value_NhSd, mask, dropout_p=share)
+    scores_NhTS = torch.matmul(query_NhTd, key_NhSd.transpose(2, 3)) * attention.scaling + mask
+    return torch.matmul(functional.dropout(functional.softmax(scores_NhTS, dim=-1), share), value_NhSd)
+
+
+def _mask(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 where `seen`, else the least number of the dtype."""
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, torch.finfo(dtype).min)
+
+
+def _dropout(part: Any, states: Tensor) -> Tensor:
+    return functional.dropout(states, part.dropout, part.training)
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig
 
 from bertkd_ray.config.sections import StudentConfig
+from bertkd_ray.core.padding import packed_rows
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.decoding import beam_search as beams
 from bertkd_ray.decoding.attention import shared_keys
@@ -20,7 +21,7 @@ from bertkd_ray.plan.operations import (
     teacher_beam_search,
     teacher_forward,
 )
-from bertkd_ray.student.collate import collate
+from bertkd_ray.student.collate import StudentBatch, collate
 from bertkd_ray.student.loss import fused_kd_loss
 from bertkd_ray.student.model import build_student, decoder_hidden
 from bertkd_ray.teacher.decoding import TeacherStep
@@ -101,10 +102,17 @@ def test_a_teachers_training_step_has_three_times_as_many():
     assert TRAINING * found.computed == counted(lambda: MaskedLoss(model)(TeacherBatch(*tensors))[0].backward())
 
 
+def batch_shape(batch: StudentBatch) -> tuple[int, int]:
+    return batch.src_ids_NS.shape[1], batch.decoder_input_ids_NT.shape[1]
+
+
+ROWS = packed_rows(int((SRC + 1).sum())), packed_rows(int((TGT + 1).sum()))
+
+
 def test_a_students_forward_pass_has_the_products_that_torch_counts():
     batch = collate(*sides())
     model = student()
-    found = student_forward(STUDENT, SRC + 1, TGT + 1, batch.src_ids_NS.shape[1], batch.decoder_input_ids_NT.shape[1])
+    found = student_forward(STUDENT, SRC + 1, TGT + 1, *batch_shape(batch), rows=ROWS)
     weight = model.get_output_embeddings().weight
     with torch.no_grad():
         assert found.computed == counted(lambda: decoder_hidden(model, batch) @ weight.T)
@@ -114,8 +122,7 @@ def test_a_students_training_step_has_three_times_as_many_with_the_fused_loss():
     batch = collate(*sides())
     model = student()
     weight = model.get_output_embeddings().weight
-    shape = batch.src_ids_NS.shape[1], batch.decoder_input_ids_NT.shape[1]
-    found = student_forward(STUDENT, SRC + 1, TGT + 1, *shape)
+    found = student_forward(STUDENT, SRC + 1, TGT + 1, *batch_shape(batch), rows=ROWS)
 
     def step() -> None:
         # In float32 the weight's gradient is an `addmm_`, which torch's counter does not know.
