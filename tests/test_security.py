@@ -243,7 +243,7 @@ IMPORTS = """
 import ray
 from bertkd_ray.config import load_config
 from bertkd_ray.execution.ray.session import RayRuntime
-from bertkd_ray.pipeline.scheduler import _pool
+from bertkd_ray.pipeline.pool import process_pool
 
 def origin():
     import decoy_or_none
@@ -256,7 +256,7 @@ def outcome(call):
         return type(error).__name__
 
 if __name__ == "__main__":
-    with _pool(1) as pool:
+    with process_pool(1, quiet=True) as pool:
         print(pool.submit(len, "abc").result())
     runtime = RayRuntime(load_config("c.yaml"))
     runtime.start()

@@ -53,7 +53,8 @@ class Config(Section):
     seed: int = Field(1, ge=0, lt=2**31)
     """Seed of initialisation, masks, shuffling and dropout; `student.seed` changes the student's alone."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
-    """`auto` is bf16 where the hardware multiplies bf16 (CUDA; CPUs with AMX or AVX512-BF16), else float32."""
+    """`auto` is bf16 where the hardware multiplies bf16 (GPUs from Ampere on; CPUs with AMX or AVX512-BF16), else
+    float32, as on a T4 or V100, which have no TF32 either; fp16 is not supported."""
     gradient_compression: Literal["none", "bf16"] = "none"
     """What several train workers exchange gradients in: float32, or half the bytes in bf16, for a network that updates
     wait for. Rounded so, the curve depends on the number of workers."""

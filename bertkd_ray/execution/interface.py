@@ -36,12 +36,19 @@ class Runtime(Protocol):
     def close(self) -> None:
         """Ends what `start` began."""
 
+    @property
+    def address(self) -> str:
+        """What other processes find as `RAY_ADDRESS`, to work on what was started too; empty where there is nothing."""
+
     def train(self, pending: PendingArtifact, worker: TrainWorker[Job], job: Job, on_rows: RowCallback) -> None:
         """Runs a training function in every process of a worker group, until it has ended everywhere.
 
         pending: the artifact being made, beside which the checkpoints lie. on_rows: called in this process with new
         rows of the curves. A training that was cut off goes on from its newest checkpoint.
         """
+
+    def trainings_at_once(self) -> int:
+        """How many trainings have room beside each other, on GPUs that would be idle otherwise; 1 at least."""
 
     def map(self, items: Sequence[Item], worker: MapWorker[Item, Job, Result], job: Job) -> Iterator[Result]:
         """The results of all items as they come, in no fixed order; an item may be computed more than once."""

@@ -46,6 +46,11 @@ class LocalRuntime:
     def close(self) -> None:
         """Nothing was started."""
 
+    @property
+    def address(self) -> str:
+        """Empty."""
+        return ""
+
     def train(self, pending: PendingArtifact, worker: TrainWorker[Job], job: Job, on_rows: RowCallback) -> None:
         """Runs a training function as the only worker, from its newest whole checkpoint or from the start.
 
@@ -67,6 +72,10 @@ class LocalRuntime:
                         log(f"{checkpoint} is skipped: {error}")
         if interrupted.is_set():
             raise KeyboardInterrupt
+
+    def trainings_at_once(self) -> int:
+        """One: this process has one device."""
+        return 1
 
     def map(self, items: Sequence[Item], worker: MapWorker[Item, Job, Result], job: Job) -> Iterator[Result]:
         """Maps items in their order; a class is made once, with the job, and called with every item."""

@@ -3,6 +3,7 @@
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import wait
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,11 +15,13 @@ from bertkd_ray.artifacts.lock import hold_lock
 from bertkd_ray.config import Config
 from bertkd_ray.config.results import results_of, sources_of
 from bertkd_ray.core.console import human_seconds, log
+from bertkd_ray.core.environment import default_variables
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.redaction import redacted
 from bertkd_ray.core.stages import DISTILL, STAGES, Stage
 from bertkd_ray.core.timeline import span
 from bertkd_ray.execution.stage import StageContext, ignore_rows, stage_module
+from bertkd_ray.pipeline.pool import process_pool
 from bertkd_ray.pipeline.session import Session
 from bertkd_ray.pipeline.stage_runs import stage_run, tracked_curves
 from bertkd_ray.report.arm_runs import record_arms, record_teachers
@@ -88,6 +91,13 @@ class Outcome:
         }
 
 
+def _train_student(config: Config, given: Sequence[str], arm: str) -> StageResult:
+    """The student of an arm, made by this process."""
+    with Pipeline(config, given=given) as pipeline:
+        pipeline.make(DISTILL.name, arm)
+    return pipeline.outcome.stages[DISTILL.named(arm)]
+
+
 @dataclass(frozen=True)
 class RunIdentity:
     """The tracked run of a pipeline, below which the runs of its stages hang."""
@@ -149,6 +159,8 @@ class Pipeline(ExitStack):
             check_start(config.student)
         # What arms share is made when one needs it: a control that stands first is trained before the teacher.
         for stage, owner in sorted(results_of(self.config).values(), key=lambda result: not result[0].per_arm):
+            if stage is DISTILL:
+                self._train_together()
             self.make(stage.name, owner)
         with span("report"):
             results, store = self.results, self.session.store
@@ -164,6 +176,33 @@ class Pipeline(ExitStack):
                 record_teachers(results, self.session.tracker, self.parent_run.run_id)
                 record_report(store, results.directory, scores, self.parent_run)
         return self.outcome
+
+    def _train_together(self) -> None:
+        """Trains the students that are not finished at the same time, where GPUs would be idle otherwise.
+
+        Each in a process of its own, as many as there is room for. What they are made from is finished.
+        """
+        unfinished: dict[str, str] = {}  # of arms that are the same, one
+        for arm, config in self._arms.items():
+            sources = sources_of(DISTILL, arm, config).items()
+            inputs = {kind: self.make(of.name, owner).fingerprint for kind, (of, owner) in sources}
+            pending = self.session.pending(DISTILL, config, inputs)
+            if self.session.find(pending) is None:
+                unfinished[pending.directory] = arm
+        if len(unfinished) < 2:
+            return
+        runtime = self.session.runtime
+        runtime.start()
+        if (most := min(runtime.trainings_at_once(), len(unfinished))) < 2:
+            return
+        log(f"{', '.join(unfinished.values())}: {most} at a time", stage=DISTILL.name)
+        address = {"RAY_ADDRESS": runtime.address} if runtime.address else {}
+        with default_variables(address), process_pool(most, quiet=False) as pool:
+            trainings = [pool.submit(_train_student, self.config, self._given, arm) for arm in unfinished.values()]
+            wait(trainings)
+        for training in trainings:
+            made = training.result()
+            self.outcome.stages[made.name] = made
 
     def report(self, output: Path | None = None) -> Results:
         """Writes the page of all that is finished into the store and the pipeline's run, and to `output`, if given.

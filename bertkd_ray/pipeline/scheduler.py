@@ -5,14 +5,11 @@ one task. A study is compared as soon as its last student is finished. What fail
 need it. Under Ray all processes are drivers of one session, and its resources say what really runs at once.
 """
 
-import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import active_children, get_context
 
 from bertkd_ray.artifacts.manifest import MANIFEST
 from bertkd_ray.config.study import Study, Trial
@@ -20,6 +17,7 @@ from bertkd_ray.core.console import Progress, log
 from bertkd_ray.core.environment import default_variables
 from bertkd_ray.core.errors import UserError, one_line
 from bertkd_ray.core.stages import EVALUATE, STAGES, TRANSLATE
+from bertkd_ray.pipeline.pool import process_pool
 from bertkd_ray.pipeline.session import Session
 from bertkd_ray.pipeline.study import BuildRecord, StudyOutcome, StudyRunner, study_run, trial_pipeline
 from bertkd_ray.tracking.interface import Run, RunStatus
@@ -115,7 +113,8 @@ def run_studies(studies: Sequence[Study], jobs: int) -> Iterator[StudyOutcome]:
                 tracker = session.enter_context(Session(study.config)).tracker
                 run = open_runs[f"study/{study.settings.name}"] = study_run(study, tracker, session.store.uri)
                 _add_study(tasks, study, run.run_id, session)
-        with _ray_session(studies[0]), _pool(jobs) as pool, Progress(len(tasks), "study", "tasks") as progress:
+        processes, terminal = process_pool(jobs, quiet=True), Progress(len(tasks), "study", "tasks")
+        with _ray_session(studies[0]), processes as pool, terminal as progress:
             for done, (name, result) in enumerate(_completed(tasks, pool, jobs), start=1):
                 progress.update(done)
                 if isinstance(result, StudyOutcome):
@@ -184,26 +183,3 @@ def _ray_session(study: Study) -> Iterator[None]:
         runtime.start()
         with default_variables({"RAY_ADDRESS": runtime.address}):
             yield
-
-
-@contextmanager
-def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that share the cores out, leave the terminal alone and import nothing of the working directory."""
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    with default_variables({"OMP_NUM_THREADS": str(threads), "PYTHONSAFEPATH": "1"}):
-        pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_be_quiet)
-        try:
-            yield pool
-        except KeyboardInterrupt:
-            # They would go on to the end of their tasks: Ctrl-C tells them too, `kill` does not.
-            for process in active_children():
-                process.terminate()
-            raise
-        finally:
-            # After another error what runs is finished; what has not begun never is.
-            pool.shutdown(cancel_futures=True)
-
-
-def _be_quiet() -> None:
-    if not os.environ.get("BERTKD_WORKER_LOGS"):
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until this process ends

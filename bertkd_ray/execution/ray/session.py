@@ -128,6 +128,13 @@ class RayRuntime:
         with default_variables(_ALONE_ENV if self._alone else {}):
             train(pending, self._config, resources, worker, job, on_rows, self._progress_actor)
 
+    def trainings_at_once(self) -> int:
+        """As many as the GPUs have room for, each with the most workers; one where there are none."""
+        if not self.on_gpu:
+            return 1
+        resources = worker_resources(nodes := alive_nodes(), self._config, on_gpu=True)
+        return max(1, room_for(nodes, resources) // self._config.worker_range[1])
+
     def map(self, items: Sequence[Item], worker: MapWorker[Item, Job, Result], job: Job) -> Iterator[Result]:
         """Maps small items over the cluster, giving results as they come; see `execution.ray.mapping.map_items`."""
         actor = {"CPU": 1, "GPU": 1} if self.on_gpu else {"CPU": 1}

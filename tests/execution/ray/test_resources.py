@@ -220,3 +220,22 @@ def test_a_cluster_says_within_a_minute_that_no_node_fits_and_ctrl_c_ends_a_wait
         assert waiting.wait() == 1
         assert time.monotonic() - interrupted < 20
         assert waiting.lines[-1] == "bertkd: interrupted; run the same command to go on\n"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "at_once"),
+    [
+        ([node(16)], 1, 1),
+        ([node(16), node(12, 1)], 1, 1),
+        ([node(16), node(12, 4)], 1, 4),
+        ([node(12, 4)], 2, 2),
+        ([node(12, 4)], [1, 4], 1),
+        ([node(12, 2), node(12, 1)], 2, 1),
+    ],
+)
+def test_as_many_trainings_at_a_time_as_gpus_have_room_for(monkeypatch, nodes, workers, at_once):
+    runtime = RayRuntime(config(workers=workers))
+    monkeypatch.setattr(session, "alive_nodes", lambda: nodes)
+    gpus = sum(int(of.get("GPU", 0)) for of in nodes)
+    monkeypatch.setattr(session.ray, "cluster_resources", lambda: {"CPU": 16.0} | ({"GPU": gpus} if gpus else {}))
+    assert runtime.trainings_at_once() == at_once
