@@ -63,10 +63,10 @@ class DistillationLoss(nn.Module):
     def forward(self, batch: StudentBatch) -> tuple[Tensor, Tensor]:
         """Sums over the batch's real target positions; the loss of monolingual ones counts with its weight."""
         hidden_PD, weight = decoder_hidden(self.student, batch), self._kd.monolingual_weight
-        if batch.monolingual_P is None or weight == 1:
+        if batch.monolingual_index is None or batch.parallel_index is None or weight == 1:
             return self._sums(hidden_PD, batch)
-        parts = [(~batch.monolingual_P, 1.0), (batch.monolingual_P, weight)]
-        sums = [(self._sums(hidden_PD[rows], batch.take(rows)), of_rows) for rows, of_rows in parts if bool(rows.any())]
+        parts = [(batch.parallel_index, 1.0), (batch.monolingual_index, weight)]
+        sums = [(self._sums(hidden_PD[rows], batch.take(rows)), of_rows) for rows, of_rows in parts if len(rows)]
         losses, stats = [loss * of_rows for (loss, _), of_rows in sums], [stats for (_, stats), _ in sums]
         return torch.stack(losses).sum(), torch.stack(stats).sum(dim=0)
 
@@ -179,7 +179,13 @@ class StudentTask:
         monolingual = (micro.rows["id"].to_numpy() >> ID_MONOLINGUAL_BIT & 1).astype(np.bool_)
         if not monolingual.any():
             return batch
-        return replace(batch, monolingual_P=torch.from_numpy(np.repeat(monolingual, tgt.lengths + 1)))
+        monolingual_P = np.repeat(monolingual, tgt.lengths + 1)
+        return replace(
+            batch,
+            monolingual_P=torch.from_numpy(monolingual_P),
+            monolingual_index=torch.from_numpy(np.flatnonzero(monolingual_P)),
+            parallel_index=torch.from_numpy(np.flatnonzero(~monolingual_P)),
+        )
 
     def evaluate(self, world: World) -> dict[str, float]:
         """Perplexity and token accuracy with the references as history, BLEU of greedy translations.

@@ -21,7 +21,8 @@ def slots_of(masked_index_M: Tensor, rows: int, length: int, most: int | None = 
     asks the device.
     """
     row_M = masked_index_M // length
-    counts_N = torch.bincount(row_M, minlength=rows)
+    # Not `bincount`, which waits for a GPU to find the largest row.
+    counts_N = row_M.new_zeros(rows).scatter_add_(0, row_M, torch.ones_like(row_M))
     starts_N = counts_N.cumsum(0) - counts_N
     slot_M = torch.arange(len(row_M), device=row_M.device) - starts_N[row_M]
     column_NQ = row_M.new_zeros(rows, most if most is not None else int(counts_N.max()) if rows else 0)

@@ -49,6 +49,11 @@ class CMLMBatch:
     labels: NDArray[np.int64]
     position_ids: NDArray[np.int64] | None = None
 
+    @property
+    def most(self) -> int:
+        """Masked positions of the row that has most of them."""
+        return int(np.bincount(self.masked_index // self.input_ids.shape[1]).max(initial=0))
+
 
 def input_lengths(
     src_lengths: NDArray[np.int64], tgt_lengths: NDArray[np.int64], direction: Direction

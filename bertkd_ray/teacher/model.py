@@ -13,7 +13,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, BertPreTrainedModel
-from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.bert.modeling_bert import BertPredictionHeadTransform
 
 from bertkd_ray.config.sections import TeacherConfig
@@ -54,26 +53,36 @@ class ConditionalMaskedLM(BertPreTrainedModel):
         self,
         input_ids_NL: Tensor,
         token_type_ids_NL: Tensor,
-        attention_mask: Tensor,
+        attention_mask: Tensor | None,
         masked_index_M: Tensor,
         position_ids_NL: Tensor | None = None,
+        most: int | None = None,
     ) -> Tensor:
         """Hidden states [M, H] after the transform, at the masked positions alone.
 
-        attention_mask: bool[N, L], False on padding, or bool[N, L, L], True where a token (row) sees another (column).
-        masked_index_M: int64, positions in the flattened [N * L] input. The other arguments are those of BERT.
+        attention_mask: bool[N, L], False on padding, or bool[N, L, L], True where a token (row) sees another (column);
+        None where every token sees all. masked_index_M: int64, positions in the flattened [N * L] input. most: masked
+        positions of the row that has most of them; a GPU is waited for to find it out. The other arguments are those of
+        BERT.
         """
         hidden_NLH = self.bert.embeddings(
             input_ids=input_ids_NL, token_type_ids=token_type_ids_NL, position_ids=position_ids_NL
         )
-        if attention_mask.dim() == 3:
-            attention_mask = torch.where(attention_mask, 0.0, -1e9)[:, None]
-        mask: Any = create_bidirectional_mask(self.config, hidden_NLH, attention_mask)
+        mask = None if attention_mask is None else self._mask(attention_mask, hidden_NLH.dtype)
         *layers, last = self.bert.encoder.layer
         for layer in layers:
             hidden_NLH = layer(hidden_NLH, mask)
-        hidden_MH: Tensor = self.transform(masked_positions(last, hidden_NLH, mask, masked_index_M))
+        hidden_MH: Tensor = self.transform(masked_positions(last, hidden_NLH, mask, masked_index_M, most))
         return hidden_MH
+
+    def _mask(self, seen: Tensor, dtype: torch.dtype) -> Tensor:
+        """[N, 1, 1 or L, L], with the numbers of transformers, which waits for a GPU to find out if it is needed."""
+        if seen.dim() == 3:
+            return torch.where(seen, 0.0, -1e9)[:, None]
+        seen = seen[:, None, None]
+        if self.config._attn_implementation == "sdpa":
+            return seen.expand(-1, -1, seen.shape[-1], -1)
+        return torch.where(seen, torch.zeros((), dtype=dtype, device=seen.device), torch.finfo(dtype).min)
 
     def logits(self, hidden_MH: Tensor) -> Tensor:
         """Unnormalised scores [M, V] over the student's vocabulary."""

@@ -37,6 +37,8 @@ class TeacherBatch(CollatedBatch):
     masked_index: Tensor
     labels: Tensor
     position_ids: Tensor | None = None
+    most: int | None = None
+    """Masked positions of the row that has most of them."""
 
     @property
     def count(self) -> int:
@@ -51,7 +53,8 @@ class TeacherBatch(CollatedBatch):
     @classmethod
     def of(cls, batch: CMLMBatch) -> Self:
         """The tensors that share the arrays' memory."""
-        return cls(**{name: torch.from_numpy(array) for name, array in vars(batch).items() if array is not None})
+        tensors = {name: torch.from_numpy(array) for name, array in vars(batch).items() if array is not None}
+        return cls(**tensors, most=batch.most)
 
 
 class MaskedLoss(nn.Module):
@@ -63,9 +66,8 @@ class MaskedLoss(nn.Module):
 
     def forward(self, batch: TeacherBatch) -> tuple[Tensor, Tensor]:
         """Cross-entropy in nats, summed; both are float32."""
-        hidden_MH = self.teacher(
-            batch.input_ids, batch.token_type_ids, batch.attention_mask, batch.masked_index, batch.position_ids
-        )
+        inputs = batch.input_ids, batch.token_type_ids, batch.attention_mask, batch.masked_index, batch.position_ids
+        hidden_MH = self.teacher(*inputs, batch.most)
         logits_MV = self.teacher.logits(hidden_MH).float()
         correct = (logits_MV.detach().argmax(-1) == batch.labels).sum()
         return functional.cross_entropy(logits_MV, batch.labels, reduction="sum"), correct.float().reshape(1)

@@ -38,7 +38,7 @@ class CollatedBatch(ABC):
         return self._changed(Tensor.pin_memory)
 
     def _changed(self, change: Callable[[Tensor], Tensor]) -> Self:
-        return replace(self, **{name: change(value) for name, value in vars(self).items() if value is not None})
+        return replace(self, **{name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)})
 
 
 CollatedUpdate = list[tuple[MicroBatch, CollatedBatch]]
