@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar, cast
 
 from bertkd_ray.artifacts.artifact import PendingArtifact
+from bertkd_ray.execution.device import DeviceType
 from bertkd_ray.training.context import TrainContext
 from bertkd_ray.training.curves import RowCallback
 
@@ -39,6 +40,10 @@ class Runtime(Protocol):
     @property
     def address(self) -> str:
         """What other processes find as `RAY_ADDRESS`, to work on what was started too; empty where there is nothing."""
+
+    @property
+    def device(self) -> DeviceType:
+        """What workers compute on, once it is started. Raises UserError when `device: gpu` finds none."""
 
     def train(self, pending: PendingArtifact, worker: TrainWorker[Job], job: Job, on_rows: RowCallback) -> None:
         """Runs a training function in every process of a worker group, until it has ended everywhere.

@@ -5,7 +5,6 @@ their names. Checkpoints lie in the store, so that a training that was cut off g
 and pairs that kill their process (they kill this one; under Ray they are rejected).
 """
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from bertkd_ray.config import Config
 from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import DamagedCheckpointError, UserError
 from bertkd_ray.execution.checkpoints import download_checkpoint, keep_checkpoint, whole_checkpoints
+from bertkd_ray.execution.device import DeviceType, cuda_problem, open_device
 from bertkd_ray.execution.interface import Item, Job, MapWorker, OnDone, Result, TrainWorker, bind_worker
 from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import CurveRow, RowCallback
@@ -33,13 +33,12 @@ class LocalRuntime:
 
     def start(self) -> None:
         """Gives torch its threads and its device; repeated calls change nothing."""
-        if self._config.device == "cpu":
-            # Before the first use of CUDA: the stages take the first GPU that they see.
-            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         import torch
 
         if self._config.device == "gpu" and not torch.cuda.is_available():
-            raise UserError("device: gpu, but this machine has no GPU; set device=auto or device=cpu")
+            raise UserError(
+                f"device: gpu, but this machine has no GPU; set device=auto or device=cpu (torch: {cuda_problem()})"
+            )
         if self._config.cpus_per_worker:
             torch.set_num_threads(self._config.cpus_per_worker)
 
@@ -51,14 +50,17 @@ class LocalRuntime:
         """Empty."""
         return ""
 
+    @property
+    def device(self) -> DeviceType:
+        """The GPU where torch can use one, unless `device: cpu` is configured."""
+        return "cpu" if self._config.device == "cpu" or open_device(None).type == "cpu" else "cuda"
+
     def train(self, pending: PendingArtifact, worker: TrainWorker[Job], job: Job, on_rows: RowCallback) -> None:
         """Runs a training function as the only worker, from its newest whole checkpoint or from the start.
 
         Ctrl-C and SIGTERM end it between two steps, with a checkpoint.
         """
-        from bertkd_ray.core.devices import best_device
-
-        world = World(device=best_device())
+        world = World(device=open_device(self.device))
         with _interrupts_noted() as interrupted, suppress(PreemptedError):
             for checkpoint in (*reversed(whole_checkpoints(pending.store, pending.staging)), None):
                 with scratch_directory("restore-") as scratch:

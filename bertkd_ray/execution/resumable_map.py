@@ -16,6 +16,7 @@ from bertkd_ray.artifacts.store import Store
 from bertkd_ray.core.console import Progress
 from bertkd_ray.execution.attempts import Attempt, dead_letters_of
 from bertkd_ray.execution.dead_letters import DeadLetters, ErrorBudget
+from bertkd_ray.execution.device import DeviceType
 from bertkd_ray.execution.fault_isolation import FaultIsolation
 from bertkd_ray.execution.interface import Item, MapWorker, OnDone, Runtime
 
@@ -33,7 +34,9 @@ class FileJob:
     corpus: str
     budget: ErrorBudget
     report: OnDone = field(default=lambda name, done: None, kw_only=True)
-    """Takes the counts of the item that is being computed; `resumable_map` sets it."""
+    """Takes the counts of the item that is being computed; `resumable_map` sets it, and `device`."""
+    device: DeviceType | None = field(default=None, kw_only=True)
+    """What the workers compute on; None: a GPU where torch can use one."""
 
     def isolation(
         self, store: Store, ids: NDArray[np.int64], attempt: Attempt, fragment: str, device: torch.device
@@ -107,7 +110,7 @@ def resumable_map(
                     progress.update(sum(done.values()))
 
             with runtime.reporting(on_done) as report:
-                for file in runtime.map(missing, worker, replace(job, report=report)):
+                for file in runtime.map(missing, worker, replace(job, report=report, device=runtime.device)):
                     add(file)
                     on_done(file.name, file.pairs)
     return list(files.values()), dead_letters

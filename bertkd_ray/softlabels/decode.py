@@ -30,6 +30,7 @@ from bertkd_ray.corpus.passes import CORPUS_SCHEMA, TOKENIZER
 from bertkd_ray.corpus.tokenizer import decode, load_bert_ids, load_tokenizer
 from bertkd_ray.execution.attempts import STATS, Attempt, finished
 from bertkd_ray.execution.dead_letters import ErrorBudget
+from bertkd_ray.execution.device import open_device
 from bertkd_ray.execution.resumable_map import FileJob, FinishedFile, resumable_map
 from bertkd_ray.execution.stage import StageContext
 from bertkd_ray.softlabels.fragments import kept_groups, read_fragment
@@ -120,10 +121,10 @@ class FragmentTranslator:
     """An actor that holds the teacher and translates the sources of fragments, given by their paths in the corpus."""
 
     def __init__(self, job: DecodeJob) -> None:
-        from bertkd_ray.core.devices import best_device, resolve_precision
+        from bertkd_ray.core.devices import resolve_precision
 
         self._store, self._job = Store(job.storage), job
-        self._device = best_device()
+        self._device = open_device(job.device)
         with scratch_directory("teacher-") as scratch:
             model, specials = load_finished(load(self._store, job.teacher), scratch, self._device)
             tokenizer = load(self._store, job.corpus).local(TOKENIZER, scratch)

@@ -30,6 +30,7 @@ from bertkd_ray.core.stages import BY_ARTIFACT
 from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.execution.attempts import STATS, Attempt, finished
 from bertkd_ray.execution.dead_letters import DeadLetter, ErrorBudget
+from bertkd_ray.execution.device import open_device
 from bertkd_ray.execution.resumable_map import FileJob, FinishedFile, resumable_map
 from bertkd_ray.execution.stage import StageContext
 from bertkd_ray.softlabels.fidelity import PARTS, Fidelity, fidelity, fidelity_by_part
@@ -158,13 +159,13 @@ class ShardWriter:
     """An actor that holds the teacher and turns fragments, given by their paths in the corpus, into shards."""
 
     def __init__(self, job: ExtractJob) -> None:
-        from bertkd_ray.core.devices import best_device, resolve_precision
+        from bertkd_ray.core.devices import resolve_precision
         from bertkd_ray.corpus.tokenizer import load_bert_ids
         from bertkd_ray.softlabels.scoring import Scorer
 
         self._store, self._job = Store(job.storage), job
         self._corpus = load(self._store, job.corpus)
-        device, topk, passes = best_device(), job.config.stored_topk(), job.config.extract_passes()
+        device, topk, passes = open_device(job.device), job.config.stored_topk(), job.config.extract_passes()
         with scratch_directory("teacher-") as scratch:
             model, specials = load_finished(load(self._store, job.teacher), scratch, device)
             bert_ids = load_bert_ids(self._corpus.local(TOKENIZER, scratch))

@@ -32,6 +32,7 @@ from bertkd_ray.corpus.text_form import TextForm
 from bertkd_ray.corpus.tokenizer import decode
 from bertkd_ray.execution.attempts import STATS, Attempt, finished
 from bertkd_ray.execution.dead_letters import DeadLetter, DeadLetters
+from bertkd_ray.execution.device import open_device
 from bertkd_ray.execution.interface import Runtime
 from bertkd_ray.execution.resumable_map import FileJob, FinishedFile, resumable_map
 
@@ -162,11 +163,11 @@ class PartTranslator(ABC):
     """An actor that holds a model and translates parts of a split."""
 
     def __init__(self, job: TranslateJob) -> None:
-        from bertkd_ray.core.devices import best_device, resolve_precision
+        from bertkd_ray.core.devices import resolve_precision
 
         self._store, self._job = Store(job.storage), job
         self._corpus = load(self._store, job.corpus)
-        self._device = best_device()
+        self._device = open_device(job.device)
         self._precision = resolve_precision(job.config.precision, self._device)
         with scratch_directory("model-") as scratch:
             self._tokenizer = self._load(load(self._store, job.model), scratch)

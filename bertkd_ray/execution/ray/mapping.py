@@ -108,10 +108,17 @@ def _compute(row: _Row[Item], compute: Callable[[Item], Result]) -> _Row[Result 
 
 class _MapActor(Generic[Item, Result]):
     def __init__(self, worker: MapWorker[Item, Job, Result], job: Job) -> None:
-        with span("start of an actor"):
-            self._compute = bind_worker(worker, job)
+        self._error: ReportedError | None = None
+        try:
+            with span("start of an actor"):
+                self._compute = bind_worker(worker, job)
+        except ReportedError as error:
+            # Ray would take it for a lost actor, and start the next one.
+            self._error = error
 
     def __call__(self, row: _Row[Item]) -> _Row[Result | ReportedError]:
+        if self._error is not None:
+            return {_COLUMN: _Numbered(row[_COLUMN].number, self._error)}
         return _compute(row, self._compute)
 
 

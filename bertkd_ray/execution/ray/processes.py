@@ -3,6 +3,7 @@
 A module of its own because it loads Ray Train, which other processes have no use for.
 """
 
+import platform
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from ray.train.v2._internal.callbacks import placement_group_callback
 from ray.train.v2._internal.execution.controller.placement_group_cleaner import PlacementGroupCleaner
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+from bertkd_ray.execution.device import cuda_problem, require_cuda
 from bertkd_ray.training.preemption import handle_sigterm
 
 _LONGEST_REASON = 200
@@ -90,7 +92,10 @@ class _Setup(Backend):
     share_cuda_visible_devices = True
 
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        """Runs in the controller when the workers are there."""
+        """Runs in the controller when the workers are there. Raises UserError where torch cannot use their GPUs."""
+        if backend_config.on_gpu:
+            nodes, problems = worker_group.execute(platform.node), worker_group.execute(cuda_problem)
+            require_cuda(dict(zip(nodes, problems, strict=True)))
         process_group = backend_config.process_group(len(worker_group))
         process_group.backend_cls().on_start(worker_group, process_group)
         # Runs in the main thread of each worker, where alone signals can be handled.

@@ -22,6 +22,7 @@ from bertkd_ray.config import Config
 from bertkd_ray.core.environment import default_variables
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.timeline import span
+from bertkd_ray.execution.device import DeviceType
 from bertkd_ray.execution.interface import Item, Job, MapWorker, OnDone, Result, TrainWorker
 from bertkd_ray.execution.ray import cluster_address
 from bertkd_ray.execution.ray.cluster import init_errors, require_cluster, require_shared_storage
@@ -104,12 +105,15 @@ class RayRuntime:
         return str(ray.get_runtime_context().gcs_address)
 
     @property
-    def on_gpu(self) -> bool:
-        """Whether the stages compute on GPUs. Raises UserError when `device: gpu` finds none."""
+    def device(self) -> DeviceType:
+        """What workers compute on: GPUs where the cluster has them, unless `device: cpu` is configured.
+
+        Raises UserError when `device: gpu` finds none.
+        """
         gpus = int(ray.cluster_resources().get("GPU", 0))
         if self._config.device == "gpu" and gpus == 0:
             raise UserError("device: gpu, but the cluster has no GPU; set device=auto or device=cpu")
-        return self._config.device != "cpu" and gpus > 0
+        return "cuda" if self._config.device != "cpu" and gpus > 0 else "cpu"
 
     def train(self, pending: PendingArtifact, worker: TrainWorker[Job], job: Job, on_rows: RowCallback) -> None:
         """Runs a training function on the configured workers; see `execution.ray.training.train`.
@@ -117,11 +121,12 @@ class RayRuntime:
         A worker has the CPUs that are configured, else its share of a node; see `worker_resources`. Raises UserError
         where the cluster is too small for the least workers.
         """
-        kind, least, nodes = "GPU" if self.on_gpu else "CPU", self._config.worker_range[0], alive_nodes()
+        on_gpu, least, nodes = self.device == "cuda", self._config.worker_range[0], alive_nodes()
+        kind = "GPU" if on_gpu else "CPU"
         total = int(sum(of.get(kind, 0) for of in nodes))
-        if total < least and (self.on_gpu or not self._config.cpus_per_worker):
+        if total < least and (on_gpu or not self._config.cpus_per_worker):
             raise UserError(f"workers: {least}, but the cluster has {total} {kind}s; lower workers")
-        resources = worker_resources(nodes, self._config, on_gpu=self.on_gpu)
+        resources = worker_resources(nodes, self._config, on_gpu=on_gpu)
         if self._alone:  # a cluster may get nodes
             require_room(nodes, resources, self._config)
         self._progress_actor = ready_progress_actor(self._progress_actor)
@@ -137,13 +142,13 @@ class RayRuntime:
 
     def map(self, items: Sequence[Item], worker: MapWorker[Item, Job, Result], job: Job) -> Iterator[Result]:
         """Maps small items over the cluster, giving results as they come; see `execution.ray.mapping.map_items`."""
-        actor = {"CPU": 1, "GPU": 1} if self.on_gpu else {"CPU": 1}
+        gpus, failures = int(self.device == "cuda"), self._config.max_failures
+        actor = {"CPU": 1, "GPU": 1} if gpus else {"CPU": 1}
         slots = room_for(nodes := alive_nodes(), actor)
-        if self.on_gpu and not slots:
+        if gpus and not slots:
             require_room(nodes, actor, self._config)
-        failures = self._config.max_failures
         with span("Ray Data"):
-            yield from map_items(items, worker, job, slots=max(1, slots), gpus=int(self.on_gpu), max_failures=failures)
+            yield from map_items(items, worker, job, slots=max(1, slots), gpus=gpus, max_failures=failures)
 
     def reporting(self, on_done: OnDone) -> AbstractContextManager[OnDone]:
         """A function for workers, of whose calls the newest come to `on_done`; see `forwarded_counts`."""

@@ -84,7 +84,9 @@ def train(
             with span("Ray Train"):
                 trainer.fit()
         except ray.train.TrainingFailedError as error:
-            raise ray.get(progress_actor.error.remote()) or error from None
+            of_controller = getattr(error, "controller_failure", None)
+            reported = of_controller if isinstance(of_controller, ReportedError) else None
+            raise ray.get(progress_actor.error.remote()) or reported or error from None
         except ray.exceptions.RayActorError as error:
             raise watch.problem or error from None
     if isinstance(final := ray.get(progress_actor.error.remote()), TrainingDivergedError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import signal
 import time
 from types import SimpleNamespace
@@ -239,3 +240,20 @@ def test_as_many_trainings_at_a_time_as_gpus_have_room_for(monkeypatch, nodes, w
     gpus = sum(int(of.get("GPU", 0)) for of in nodes)
     monkeypatch.setattr(session.ray, "cluster_resources", lambda: {"CPU": 16.0} | ({"GPU": gpus} if gpus else {}))
     assert runtime.trainings_at_once() == at_once
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_gpu_that_torch_cannot_use_is_one_line_of_training_and_of_a_map(tmp_path):
+    """Where the largest node has no GPU, training never began; the GPU of the other is Ray's alone."""
+    path = write_config(tmp_path, cpus_per_worker=None, tracking="none", max_failures=0)
+    with machine(nodes=1, cpus=2) as cluster:
+        made = Driver(["finetune", str(path), "teacher.steps=2", "device=cpu"], cluster.address, tmp_path / "cpu.log")
+        assert made.wait() == 0
+        cluster.add_node(num_cpus=1, num_gpus=1)
+        for command, steps, device in (("finetune", 3, "gpu"), ("extract", 2, "auto")):
+            words = [command, str(path), f"teacher.steps={steps}", f"device={device}"]
+            driver = Driver(words, cluster.address, tmp_path / f"{command}.log")
+            assert driver.wait() == 2
+            assert f"device: {platform.node()} gives a GPU for this work, but torch cannot" in driver.lines[-1]
+            assert [line for line in driver.lines if "Traceback" in line] == []
