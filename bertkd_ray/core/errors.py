@@ -40,6 +40,10 @@ class TrainingDivergedError(ReportedError):
     """The loss or the gradient is no longer a number."""
 
 
+class DeviceMemoryError(ReportedError):
+    """The memory of a GPU is too small for a training, whatever was tried."""
+
+
 class DamagedCheckpointError(ReportedError):
     """A checkpoint that a training cannot go on from."""
 

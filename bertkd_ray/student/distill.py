@@ -21,6 +21,7 @@ from bertkd_ray.softlabels.shards import LABELS, VALID_SHARDS, numbered
 from bertkd_ray.student.start import START, load_start, share_start, start_hash
 from bertkd_ray.training import saving
 from bertkd_ray.training.context import TrainContext, TrainJob
+from bertkd_ray.training.memory import naming_memory_keys
 
 MODEL = saving.MODEL
 """A `save_pretrained` directory with its tokenizer, safetensors: `AutoModelForSeq2SeqLM` and `AutoTokenizer` load it
@@ -119,6 +120,7 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
     return saving.commit_trained(pending, info)
 
 
+@naming_memory_keys("student")
 def _train(job: DistillJob, context: TrainContext) -> None:
     """The training function of every Ray Train worker."""
     import torch

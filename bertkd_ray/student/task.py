@@ -23,6 +23,7 @@ from bertkd_ray.corpus.moses import to_raw
 from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.corpus.text_form import TextForm
 from bertkd_ray.corpus.tokenizer import EOS_ID, decode, load_tokenizer
+from bertkd_ray.decoding.batches import PAD_TO
 from bertkd_ray.decoding.seq2seq import translate_ids
 from bertkd_ray.evaluation.metrics import corpus_bleu, validation_tokenizer
 from bertkd_ray.softlabels.shards import VALID_SHARDS, SoftLabels, decode_labels
@@ -34,9 +35,12 @@ from bertkd_ray.training.batch_plan import MicroBatch, RowLengths, shuffled_batc
 from bertkd_ray.training.context import World
 from bertkd_ray.training.optimization import build_optimizer, linear_warmup_decay, noam
 
-# Padded source tokens of a batch of greedy search. Elsewhere a step takes as long for one sentence as for thousands.
-_GREEDY_TOKENS = {"cpu": 4096}
+# Padded source tokens of a batch of greedy search. Elsewhere a step takes as long for one sentence as for thousands, so
+# that the bound is memory: a sentence takes ten bytes a token of the vocabulary (scores, in float32, their logarithms).
+_GREEDY_TOKENS = 4096
 _GREEDY_TOKENS_ELSEWHERE = 65_536
+_GREEDY_BYTES = 4 * 2**30
+_BYTES_A_SCORE = 10
 
 
 class DistillationLoss(nn.Module):
@@ -126,6 +130,14 @@ def _labels_of(labels: Artifact, ids: list[int]) -> SoftLabels | None:
     table = labels.read_table(VALID_SHARDS)
     rows = {number: row for row, number in enumerate(table["id"].to_pylist())}
     return decode_labels(table.take([rows[number] for number in ids])) if rows.keys() >= set(ids) else None
+
+
+def greedy_tokens(device: torch.device, vocabulary: int) -> int:
+    """Padded source tokens of a batch of the validation's greedy search, whose scores [rows, V] are bounded in size."""
+    if device.type == "cpu":
+        return _GREEDY_TOKENS
+    rows = max(1, _GREEDY_BYTES // (_BYTES_A_SCORE * vocabulary))
+    return min(_GREEDY_TOKENS_ELSEWHERE, rows * PAD_TO)
 
 
 class StudentTask:
@@ -248,7 +260,7 @@ class StudentTask:
             self.model,
             self._validation.src.take(rows),
             beam=1,
-            batch_tokens=_GREEDY_TOKENS.get(world.device.type, _GREEDY_TOKENS_ELSEWHERE),
+            batch_tokens=greedy_tokens(world.device, self.model.config.vocab_size),
             precision=self._precision,
         )
         texts = decode(self._validation.tokenizer, [hypotheses[0].ids for hypotheses in translations])

@@ -18,6 +18,7 @@ from bertkd_ray.execution.stage import StageContext
 from bertkd_ray.teacher.masking import BertSpecials
 from bertkd_ray.training import saving
 from bertkd_ray.training.context import TrainContext, TrainJob
+from bertkd_ray.training.memory import naming_memory_keys
 
 if TYPE_CHECKING:
     import torch
@@ -74,6 +75,7 @@ def load_finished(teacher: Artifact, scratch: Path, device: torch.device) -> tup
     return model, BertSpecials(**json.loads((directory / SPECIALS).read_text(encoding="utf-8")))
 
 
+@naming_memory_keys("teacher")
 def _train(job: TrainJob, context: TrainContext) -> None:
     """The training function of every Ray Train worker."""
     import torch

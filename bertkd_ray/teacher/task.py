@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from bertkd_ray.config.sections import TeacherConfig
 from bertkd_ray.core.devices import Precision, autocast, padding_multiple
@@ -25,6 +27,9 @@ from bertkd_ray.training.prefetch import CollatedBatch
 
 _VALIDATION_SEED = 0
 """Validation masks are the same in every run, whatever its seed, so that runs compare."""
+
+_SCORE_BYTES = 2**30
+"""About a quarter of what the loss then takes, its gradient included: 4 GB, whatever vocabulary and batch."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +65,28 @@ class TeacherBatch(CollatedBatch):
 class MaskedLoss(nn.Module):
     """The teacher with its loss: forward(batch) -> (loss sum, [number correct]) over the masked positions."""
 
-    def __init__(self, teacher: ConditionalMaskedLM) -> None:
+    def __init__(self, teacher: ConditionalMaskedLM, score_bytes: int = _SCORE_BYTES) -> None:
+        """score_bytes: of float32 scores [M, V] held at once; more of them are computed in blocks of positions."""
         super().__init__()
         self.teacher = teacher
+        self._block_rows = max(1, score_bytes // (4 * teacher.output.out_features))
 
     def forward(self, batch: TeacherBatch) -> tuple[Tensor, Tensor]:
         """Cross-entropy in nats, summed; both are float32."""
         inputs = batch.input_ids, batch.token_type_ids, batch.attention_mask, batch.masked_index, batch.position_ids
         hidden_MH = self.teacher(*inputs, batch.most)
+        if len(hidden_MH) <= self._block_rows:
+            return self._sums(hidden_MH, batch.labels)
+        # Of a block nothing is kept for the backward pass, which computes its scores once more.
+        block = partial(checkpoint, self._sums, use_reentrant=False, preserve_rng_state=False)
+        rows = self._block_rows
+        sums = [block(*part) for part in zip(hidden_MH.split(rows), batch.labels.split(rows), strict=True)]
+        return torch.stack([loss for loss, _ in sums]).sum(), torch.stack([stats for _, stats in sums]).sum(dim=0)
+
+    def _sums(self, hidden_MH: Tensor, labels_M: Tensor) -> tuple[Tensor, Tensor]:
         logits_MV = self.teacher.logits(hidden_MH).float()
-        correct = (logits_MV.detach().argmax(-1) == batch.labels).sum()
-        return functional.cross_entropy(logits_MV, batch.labels, reduction="sum"), correct.float().reshape(1)
+        correct = (logits_MV.detach().argmax(-1) == labels_M).sum()
+        return functional.cross_entropy(logits_MV, labels_M, reduction="sum"), correct.float().reshape(1)
 
 
 class TeacherTask:

@@ -7,7 +7,7 @@ not depend on the number of workers. A checkpoint holds everything that the next
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial, reduce
 from pathlib import Path
@@ -23,9 +23,8 @@ from torch.nn.parallel import DistributedDataParallel
 from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.config import Config
 from bertkd_ray.config.sections import StudentConfig, TeacherConfig
-from bertkd_ray.core.devices import Precision, autocast
+from bertkd_ray.core.devices import Precision
 from bertkd_ray.core.errors import TrainingDivergedError
-from bertkd_ray.core.keyed_random import keyed_seed
 from bertkd_ray.core.timeline import span
 from bertkd_ray.training import curves
 from bertkd_ray.training.batch_plan import BatchPlan, MicroBatch, RowLengths, StreamPosition, Streams, start_positions
@@ -33,7 +32,7 @@ from bertkd_ray.training.checkpoint import Checkpoint, StateDict, TrainState, re
 from bertkd_ray.training.checkpointing import Checkpointing
 from bertkd_ray.training.context import TrainContext, World
 from bertkd_ray.training.curves import CurveRow
-from bertkd_ray.training.dropout import seeded_dropout
+from bertkd_ray.training.gradients import Gradients
 from bertkd_ray.training.optimization import set_learning_rate
 from bertkd_ray.training.preemption import Notice, PreemptedError
 from bertkd_ray.training.prefetch import CollatedBatch, CollatedUpdate, prefetch
@@ -172,6 +171,7 @@ class Trainer:
             )
             if settings.gradient_compression == "bf16":
                 self._ddp.register_comm_hook(None, _in_bf16)
+        self._gradients = Gradients(self._ddp, self._collate, context.world.device, precision, settings.seed)
 
     def run(self) -> TrainResult:
         """Trains to the last step or the early stop.
@@ -230,17 +230,9 @@ class Trainer:
         task.start_update(step)
         rate = task.learning_rate(step)
         set_learning_rate(task.optimizer, rate)
-        task.optimizer.zero_grad(set_to_none=True)
-        for index, (micro, batch) in enumerate(micros):
-            seed = keyed_seed(self._settings.seed, step, micro.stream)
-            # Gradients are exchanged once an update, with its last micro-batch.
-            last, ddp = index + 1 == len(micros), self._ddp
-            synchronised = nullcontext() if last or not isinstance(ddp, DistributedDataParallel) else ddp.no_sync()
-            with synchronised, autocast(device, self._precision), seeded_dropout(seed, device):
-                loss_sum, stats = ddp(batch.to(device))
-                # DDP averages over the workers, the loss over the positions of all of them.
-                (loss_sum * (world.size / total)).backward()
-            meter.add(loss_sum.detach(), stats.detach(), batch)
+        # DDP averages over the workers, the loss over the positions of all of them.
+        for part in self._gradients.add(micros, world.size / total, step, task.optimizer.zero_grad):
+            meter.add(*part)
         # It stays on its device, and may be no number, for `_check_norms` to find.
         norm = nn.utils.clip_grad_norm_(self._parameters, task.max_norm, foreach=True)
         meter.norm, meter.rate = norm, rate

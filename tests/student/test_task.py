@@ -17,12 +17,12 @@ from bertkd_ray.core.ragged import Ragged, offsets_of
 from bertkd_ray.corpus.cleaning import ID_MONOLINGUAL_BIT
 from bertkd_ray.corpus.text_form import TextForm
 from bertkd_ray.corpus.tokenizer import BOS_ID, EOS_ID
-from bertkd_ray.decoding.batches import Translation
+from bertkd_ray.decoding.batches import Translation, translation_batches
 from bertkd_ray.softlabels.shards import SoftLabels, decode_labels
 from bertkd_ray.student import task as task_module
 from bertkd_ray.student.loss import kd_loss
 from bertkd_ray.student.model import build_student, decoder_hidden
-from bertkd_ray.student.task import StudentTask, Validation
+from bertkd_ray.student.task import StudentTask, Validation, greedy_tokens
 from bertkd_ray.training.batch_plan import MicroBatch, StreamPosition
 from bertkd_ray.training.context import World
 from tests.helpers.thread_world import run_workers
@@ -101,6 +101,18 @@ def perfect(model: Any, src: Ragged, **_: Any) -> list[list[Translation]]:
     """Translates every source of the valid split into its reference."""
     known = {tuple(source): target for source, target in zip(SRC, TGT, strict=True)}
     return [[Translation(known[tuple(src.row(index).tolist())], 0.0)] for index in range(len(src))]
+
+
+@pytest.mark.parametrize("vocabulary", [8_000, 40_000, 120_000, 250_000])
+def test_greedy_validation_on_a_gpu_is_bounded_by_memory(vocabulary):
+    src = Ragged.from_lists([[4] * length for length in (*[3] * 20_000, *[60] * 2_000)])
+    tokens = greedy_tokens(torch.device("cuda"), vocabulary)
+    batches = translation_batches(src, beam=1, batch_tokens=tokens)
+    assert tokens <= 65_536
+    # Scores as the decoder gives them, in float32, and their logarithms.
+    assert max(map(len, batches)) * vocabulary * (2 + 4 + 4) <= 4 * 2**30
+    assert tokens == 65_536 or max(map(len, batches)) * vocabulary * 10 > 3 * 2**30
+    assert greedy_tokens(torch.device("cpu"), vocabulary) == 4096
 
 
 def test_rows_are_counted_on_the_longer_side_with_its_end(make):

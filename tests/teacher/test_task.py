@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from torch import Tensor
 
 from bertkd_ray.config.sections import TeacherConfig
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.tokenizer import EOS_ID
-from bertkd_ray.teacher.model import build_teacher
-from bertkd_ray.teacher.task import TeacherBatch, TeacherTask
+from bertkd_ray.teacher.model import ConditionalMaskedLM, build_teacher
+from bertkd_ray.teacher.task import MaskedLoss, TeacherBatch, TeacherTask
 from bertkd_ray.training.batch_plan import MicroBatch, StreamPosition
 from bertkd_ray.training.context import World
 from tests.helpers.thread_world import run_workers
@@ -206,6 +207,30 @@ def test_the_objective_sums_over_positions(make):
     torch.testing.assert_close(loss, expected)
     assert stats.tolist() == [float((logits.argmax(1) == batch.labels).sum())]
     assert len(stats) == len(task.stat_keys)
+
+
+def test_a_loss_of_many_positions_is_computed_in_blocks_with_the_same_gradient(make, monkeypatch):
+    task, logits = make(), ConditionalMaskedLM.logits
+    computed: list[int] = []
+
+    def noted(model: ConditionalMaskedLM, hidden_MH: Tensor) -> Tensor:
+        computed.append(len(hidden_MH))
+        return logits(model, hidden_MH)
+
+    monkeypatch.setattr(ConditionalMaskedLM, "logits", noted)
+    task.objective.eval()
+    batch = task.collate(micro(VALID))
+    gradients = []
+    for rows in (len(batch.labels), 5):
+        objective = MaskedLoss(task.model, score_bytes=4 * V * rows)
+        task.model.zero_grad()
+        computed.clear()
+        loss, stats = objective(batch)
+        (loss / 7).backward()
+        assert max(computed) == rows
+        gradients.append([loss.detach(), stats, *(p.grad for p in task.model.parameters() if p.grad is not None)])
+    assert sum(computed) == 2 * len(batch.labels) > 40  # nothing was kept for the backward pass
+    torch.testing.assert_close(*gradients)
 
 
 def test_the_lowest_loss_is_best(make):

@@ -23,6 +23,7 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from bertkd_ray.core.errors import DamagedCheckpointError, TrainingDivergedError
+from bertkd_ray.training import gradients
 from bertkd_ray.training import trainer as trainer_module
 from bertkd_ray.training.batch_plan import BatchPlan, MicroBatch, RowLengths, StreamPosition, Streams
 from bertkd_ray.training.context import World
@@ -382,7 +383,7 @@ def test_with_several_workers_an_update_reads_nothing_back_from_its_device(monke
     """On the meta device, whose tensors have no values: whatever waits for one of them raises."""
     exchanged = []
     monkeypatch.setattr(trainer_module, "DistributedDataParallel", _Undistributed)
-    monkeypatch.setattr(trainer_module, "autocast", lambda device, precision: nullcontext())
+    monkeypatch.setattr(gradients, "autocast", lambda device, precision: nullcontext())
     monkeypatch.setattr(nn.utils, "clip_grad_norm_", lambda *_, **__: torch.ones((), device="meta"))
     monkeypatch.setattr(dist, "all_reduce", lambda tensor: exchanged.append((tensor.device.type, tensor.tolist())))
     task = FitTask()

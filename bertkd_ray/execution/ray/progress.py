@@ -69,10 +69,10 @@ class _ProgressActor:
 
 
 @contextmanager
-def forwarded_rows(progress_actor: Any, on_rows: RowCallback, on_wait: Callable[[], None]) -> Iterator[None]:
+def forwarded_rows(progress_actor: Any, on_rows: RowCallback, on_look: Callable[[bool], None]) -> Iterator[None]:
     """Passes the workers' rows to `on_rows` while the block runs, and what is left after it.
 
-    on_wait: called every second until workers have begun.
+    on_look: called every second with whether workers have begun.
     """
     groups = 0
 
@@ -85,8 +85,7 @@ def forwarded_rows(progress_actor: Any, on_rows: RowCallback, on_wait: Callable[
                 workers = f"{size} worker{'s' * (size > 1)}"
                 log(f"training goes on from the newest checkpoint, with {workers}{f'; {reason}' * bool(reason)}")
         on_rows(rows)
-        if not groups:
-            on_wait()
+        on_look(groups > 0)
 
     with _polled(take):
         yield

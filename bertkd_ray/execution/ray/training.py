@@ -14,7 +14,7 @@ from bertkd_ray.artifacts.artifact import STAGING, PendingArtifact
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import Config
-from bertkd_ray.core.errors import ReportedError, TrainingDivergedError, UserError
+from bertkd_ray.core.errors import DeviceMemoryError, ReportedError, TrainingDivergedError, UserError
 from bertkd_ray.core.timeline import span
 from bertkd_ray.execution.checkpoints import RAY_SNAPSHOT, download_checkpoint, keep_checkpoint, newest_without_ray
 from bertkd_ray.execution.interface import Job, TrainWorker
@@ -26,6 +26,7 @@ from bertkd_ray.training.preemption import Notice, sigterm_as_notice, sigterm_re
 
 _TRAINING = "training"
 _FOREIGN_CHECKPOINT = re.compile(rb'\\\\|"checkpoint_dir_name"(?!\s*:\s*"checkpoint_[\w.-]+")')  # Ray escapes nothing
+_FINAL = (TrainingDivergedError, DeviceMemoryError)
 _NOTICE_EVERY = 10
 """Updates between two questions whether a node is to end: an answer takes a round trip between all workers."""
 
@@ -44,7 +45,7 @@ def train(
     progress_actor: an empty one (`ready_progress_actor`), to which the workers report.
     A lost worker starts the job again from its newest checkpoint, at most `max_failures` times (drained nodes do not
     count); a lost driver goes on from it when the same command runs again. Raises the worker's own error when it is a
-    ReportedError, and TrainingDivergedError, which no restart would mend, at once. Raises UserError within a minute
+    ReportedError, and those that no restart would mend (`_FINAL`) at once. Raises UserError within a minute
     where no node holds a worker and none is being started.
     """
     from ray import train as ray_train
@@ -79,7 +80,14 @@ def train(
         ),
     )
     watch = StartWatch(resources, config, trainer.end)
-    with forwarded_rows(progress_actor, on_rows, watch):
+
+    def look(begun: bool) -> None:
+        if not begun:
+            watch()
+        elif isinstance(ray.get(progress_actor.error.remote()), _FINAL):
+            trainer.end()
+
+    with forwarded_rows(progress_actor, on_rows, look):
         try:
             with span("Ray Train"):
                 trainer.fit()
@@ -88,8 +96,8 @@ def train(
             reported = of_controller if isinstance(of_controller, ReportedError) else None
             raise ray.get(progress_actor.error.remote()) or reported or error from None
         except ray.exceptions.RayActorError as error:
-            raise watch.problem or error from None
-    if isinstance(final := ray.get(progress_actor.error.remote()), TrainingDivergedError):
+            raise watch.problem or ray.get(progress_actor.error.remote()) or error from None
+    if isinstance(final := ray.get(progress_actor.error.remote()), _FINAL):
         raise final
 
 
@@ -171,8 +179,11 @@ def _enter(config: dict[str, _Training[Job]]) -> None:
                 training.worker(training.job, train_context)
         except ReportedError as error:
             ray.get(progress_actor.fail.remote(error))
-            # All workers have the same gradient, so all end here; an error would make Ray train to it again.
-            if not isinstance(error, TrainingDivergedError):
+            # All workers have the same gradient, so all end here; an error would make Ray train to it again. Where one
+            # of several lacks memory, the driver ends the others.
+            if not isinstance(error, TrainingDivergedError) and not (
+                isinstance(error, DeviceMemoryError) and world.size == 1
+            ):
                 raise
 
 

@@ -16,7 +16,7 @@ import ray
 from bertkd_ray.artifacts.artifact import PendingArtifact
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import config_of
-from bertkd_ray.core.errors import TrainingDivergedError, UserError
+from bertkd_ray.core.errors import DeviceMemoryError, TrainingDivergedError, UserError
 from bertkd_ray.execution.local import LocalRuntime
 from bertkd_ray.execution.ray import training
 from bertkd_ray.execution.ray.progress import ready_progress_actor
@@ -133,6 +133,32 @@ def test_training_that_diverges_is_not_tried_again(tmp_path, ray_session):
             ready_progress_actor(),
         )
     assert len(_rows(tmp_path / "log")) == 1
+
+
+def _lack_memory(arguments: dict[str, str], context: TrainContext) -> None:
+    with Path(arguments["log"]).open("a") as file:
+        file.write("{}\n")
+    if context.world.rank == context.world.size - 1:
+        raise DeviceMemoryError("teacher.micro_batches: the GPU's memory is too small")
+    time.sleep(600)  # as one that waits for the other's gradients
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_training_without_memory_is_not_tried_again(workers, tmp_path, ray_session):
+    two = {"micro_batches": 2}
+    tree = {"name": "runtime", "corpus": {"source": "demo"}, "workers": workers, "teacher": two, "student": two}
+    pending, log = PendingArtifact(Store(str(tmp_path)), "teacher", f"4{workers}" * 8, {}, {}), tmp_path / "log"
+    with pytest.raises(DeviceMemoryError, match=r"^teacher\.micro_batches: the GPU's memory is too small$"):
+        train(
+            pending,
+            config_of(tree, "test"),
+            {"CPU": 1},
+            _lack_memory,
+            {"log": str(log)},
+            lambda rows: None,
+            ready_progress_actor(),
+        )
+    assert len(_rows(log)) == workers
 
 
 def _report_rank(arguments: dict[str, str], context: TrainContext) -> None:
