@@ -31,7 +31,7 @@ class PartSums(NamedTuple):
 
 
 @dataclass
-class Gradients:
+class GradientAccumulation:
     """Adds up an update's gradients in the parameters of a model."""
 
     model: nn.Module
@@ -64,7 +64,7 @@ class Gradients:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _add(self, parts: list["_Part"], scale: float, step: int, sums: list[PartSums]) -> bool:
+    def _add(self, parts: list["_BatchPart"], scale: float, step: int, sums: list[PartSums]) -> bool:
         """Adds to the sums one part after the other; False at the first that memory is too small for."""
         for index, part in enumerate(parts):
             # Gradients are exchanged once an update, with its last part.
@@ -85,9 +85,9 @@ class Gradients:
             sums.append(PartSums(loss.detach(), stats.detach(), part.batch))
         return True
 
-    def _parts(self, micro: MicroBatch, batch: CollatedBatch, *number: int) -> list["_Part"]:
+    def _parts(self, micro: MicroBatch, batch: CollatedBatch, *number: int) -> list["_BatchPart"]:
         if batch.padded_tokens < self.too_large or len(micro.rows) == 1:
-            return [_Part(micro, batch, number)]
+            return [_BatchPart(micro, batch, number)]
         half = len(micro.rows) // 2
         first = replace(micro, rows=micro.rows.slice(0, half))
         second = replace(micro, rows=micro.rows.slice(half))
@@ -97,7 +97,7 @@ class Gradients:
         ]
 
 
-class _Part(NamedTuple):
+class _BatchPart(NamedTuple):
     micro: MicroBatch
     batch: CollatedBatch
     number: tuple[int, ...]

@@ -32,7 +32,7 @@ from bertkd_ray.training.checkpoint import Checkpoint, StateDict, TrainState, re
 from bertkd_ray.training.checkpointing import Checkpointing
 from bertkd_ray.training.context import TrainContext, World
 from bertkd_ray.training.curves import CurveRow
-from bertkd_ray.training.gradients import Gradients
+from bertkd_ray.training.gradients import GradientAccumulation
 from bertkd_ray.training.optimization import set_learning_rate
 from bertkd_ray.training.preemption import Notice, PreemptedError
 from bertkd_ray.training.prefetch import CollatedBatch, CollatedUpdate, prefetch
@@ -171,7 +171,7 @@ class Trainer:
             )
             if settings.gradient_compression == "bf16":
                 self._ddp.register_comm_hook(None, _in_bf16)
-        self._gradients = Gradients(self._ddp, self._collate, context.world.device, precision, settings.seed)
+        self._gradients = GradientAccumulation(self._ddp, self._collate, context.world.device, precision, settings.seed)
 
     def run(self) -> TrainResult:
         """Trains to the last step or the early stop.

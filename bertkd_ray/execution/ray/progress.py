@@ -69,10 +69,10 @@ class _ProgressActor:
 
 
 @contextmanager
-def forwarded_rows(progress_actor: Any, on_rows: RowCallback, on_look: Callable[[bool], None]) -> Iterator[None]:
+def forwarded_rows(progress_actor: Any, on_rows: RowCallback, on_poll: Callable[[bool], None]) -> Iterator[None]:
     """Passes the workers' rows to `on_rows` while the block runs, and what is left after it.
 
-    on_look: called every second with whether workers have begun.
+    on_poll: called every second with whether workers have begun.
     """
     groups = 0
 
@@ -85,7 +85,7 @@ def forwarded_rows(progress_actor: Any, on_rows: RowCallback, on_look: Callable[
                 workers = f"{size} worker{'s' * (size > 1)}"
                 log(f"training goes on from the newest checkpoint, with {workers}{f'; {reason}' * bool(reason)}")
         on_rows(rows)
-        on_look(groups > 0)
+        on_poll(groups > 0)
 
     with _polled(take):
         yield

@@ -114,13 +114,18 @@ class StartWatch:
                 self.problem = error
                 self.end()
                 return
-        if not self._logged and now - self._began > _SAY_AFTER and not (has_room and self._is_placed()):
+        if not self._logged and now - self._began > _SAY_AFTER and (not has_room or self._others_have_it()):
             self._logged = True
             wanted = " and ".join(f"{amount:g} {name}" for name, amount in self.worker.items())
             reason = "all nodes that have so much are in use" if has_room else "nodes with so much are being started"
             log(f"waiting for {self.config.worker_range[0]} × {wanted}: {reason}")
 
-    def _is_placed(self) -> bool:
-        """Whether workers of these resources have their place, and are only slow to start."""
+    def _others_have_it(self) -> bool:
+        """Whether nodes are in use; without that workers are only slow to start."""
         groups = ray.util.placement_group_table().values()
-        return any(of["state"] == "CREATED" and self.worker in of["bundles"].values() for of in groups)
+        states = {of["state"] for of in groups if self.worker in of["bundles"].values()}
+        if states & {"PENDING", "CREATED"}:
+            return "CREATED" not in states
+        # None is asked for yet, by one that changes its number.
+        free, least = ray.available_resources(), self.config.worker_range[0]
+        return any(free.get(name, 0) < least * amount for name, amount in self.worker.items())

@@ -81,13 +81,13 @@ def train(
     )
     watch = StartWatch(resources, config, trainer.end)
 
-    def look(begun: bool) -> None:
+    def poll(begun: bool) -> None:
         if not begun:
             watch()
         elif isinstance(ray.get(progress_actor.error.remote()), _FINAL):
             trainer.end()
 
-    with forwarded_rows(progress_actor, on_rows, look):
+    with forwarded_rows(progress_actor, on_rows, poll):
         try:
             with span("Ray Train"):
                 trainer.fit()

@@ -153,17 +153,24 @@ def test_what_no_node_holds_is_given_up_within_a_minute(monkeypatch, clock):
 def test_nodes_that_are_being_started_are_waited_for(monkeypatch, clock, capsys):
     monkeypatch.setattr(resources, "alive_nodes", lambda: [node(2)] if clock[0] < 500 else [node(2), node(4)])
     monkeypatch.setattr(resources, "nodes_are_starting", lambda: clock[0] < 500)
-    monkeypatch.setattr(StartWatch, "_is_placed", lambda self: clock[0] > 510)
+    monkeypatch.setattr(StartWatch, "_others_have_it", lambda self: False)
     watch, ended = _watch(clock, 1000)
     assert (watch.problem, ended) == (None, [])
     assert capsys.readouterr().err.count("waiting for 1 × 4 CPU: nodes with so much are being started\n") == 1
 
 
-def test_nodes_that_others_use_are_waited_for(monkeypatch, clock, capsys):
+@pytest.mark.parametrize(
+    ("state", "free", "in_use"),
+    [("PENDING", 8, True), ("CREATED", 0, False), (None, 3, True), (None, 4, False)],
+)
+def test_nodes_that_others_use_are_waited_for_and_slow_ones_not_blamed(monkeypatch, clock, capsys, state, free, in_use):
+    groups = {} if state is None else {"a": {"state": state, "bundles": {0: {"CPU": 4.0}}}}
     monkeypatch.setattr(resources, "alive_nodes", lambda: [node(4)])
-    monkeypatch.setattr(StartWatch, "_is_placed", lambda self: False)
+    monkeypatch.setattr(resources.ray.util, "placement_group_table", lambda: groups)
+    monkeypatch.setattr(resources.ray, "available_resources", lambda: {"CPU": float(free)})
     assert _watch(clock, 1000)[1] == []
-    assert capsys.readouterr().err.count("waiting for 1 × 4 CPU: all nodes that have so much are in use\n") == 1
+    said = capsys.readouterr().err.count("waiting for 1 × 4 CPU: all nodes that have so much are in use\n")
+    assert said == int(in_use)
 
 
 @pytest.mark.parametrize("pending", ["pending_launches", "pending_nodes", None])
