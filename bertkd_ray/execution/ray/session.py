@@ -135,7 +135,7 @@ class RayRuntime:
 
     def trainings_at_once(self) -> int:
         """As many as the GPUs have room for, each with the most workers; one where there are none."""
-        if not self.on_gpu:
+        if self.device != "cuda":
             return 1
         resources = worker_resources(nodes := alive_nodes(), self._config, on_gpu=True)
         return max(1, room_for(nodes, resources) // self._config.worker_range[1])
