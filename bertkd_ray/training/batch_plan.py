@@ -9,9 +9,9 @@ and worker r serves the streams with index ≡ r (mod workers). So the loss curv
 workers, a worker reads only its own windows, and the position in the data is B small tuples.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from typing import NamedTuple
 
@@ -102,6 +102,8 @@ class MicroBatch:
     epoch: int
     rows: pa.Table
     after: StreamPosition
+    joined: tuple["MicroBatch", ...] = ()
+    """Those of other streams whose rows stand behind its own."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,31 @@ class RowLengths:
 
     sort: NDArray[np.int64]
     tokens: NDArray[np.int64]
+
+
+def concatenated(micros: Sequence[MicroBatch]) -> MicroBatch:
+    """The rows of micro-batches of one epoch, one after another, as the first one with the others joined."""
+    first, *others = micros
+    if not others:
+        return first
+    return replace(first, rows=pa.concat_tables(micro.rows for micro in micros).combine_chunks(), joined=tuple(others))
+
+
+def forward_passes(
+    micros: Sequence[MicroBatch], lengths: Callable[[pa.Table], RowLengths], budget: int
+) -> list[MicroBatch]:
+    """Neighbours of one epoch joined, as long as they take no more padded tokens than the budget."""
+    passes: list[list[MicroBatch]] = []
+    rows, longest = 0, 0
+    for micro in micros:
+        own_rows, own_longest = micro.rows.num_rows, int(lengths(micro.rows).tokens.max())
+        rows, longest = rows + own_rows, max(longest, own_longest)
+        if passes and rows * longest <= budget and passes[-1][0].epoch == micro.epoch:
+            passes[-1].append(micro)
+        else:
+            passes.append([micro])
+            rows, longest = own_rows, own_longest
+    return [concatenated(together) for together in passes]
 
 
 class Streams:

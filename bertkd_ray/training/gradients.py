@@ -71,7 +71,8 @@ class GradientAccumulation:
             exchanged, model = index + 1 == len(parts), self.model
             alone = not isinstance(model, DistributedDataParallel)
             quiet = nullcontext() if exchanged or alone else model.no_sync()  # type: ignore[operator] # DDP's
-            seed = keyed_seed(self.seed, step, part.micro.stream, *part.number)
+            streams = [micro.stream for micro in (part.micro, *part.micro.joined)]
+            seed = keyed_seed(self.seed, step, *streams, *part.number)
             in_backward = False
             try:
                 with quiet, autocast(self.device, self.precision), seeded_dropout(seed, self.device):

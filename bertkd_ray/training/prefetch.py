@@ -42,15 +42,22 @@ class CollatedBatch(ABC):
 
 
 CollatedUpdate = list[tuple[MicroBatch, CollatedBatch]]
-"""The micro-batches of one update, each with its tensors."""
+"""The forward passes of one update: micro-batches, joined or each by itself, with their tensors."""
 
 
-def prefetch(streams: Streams, collate: Callable[[MicroBatch], CollatedBatch]) -> Generator[CollatedUpdate, None, None]:
-    """Collates the next updates in a thread, which ends with the generator, while the present one is computed."""
+def prefetch(
+    streams: Streams,
+    collate: Callable[[MicroBatch], CollatedBatch],
+    passes: Callable[[list[MicroBatch]], list[MicroBatch]] = list,
+) -> Generator[CollatedUpdate, None, None]:
+    """Collates the next updates in a thread, which ends with the generator, while the present one is computed.
+
+    passes: joins an update's micro-batches to forward passes.
+    """
     pool = ThreadPoolExecutor(1, "collate")
 
     def next_update() -> CollatedUpdate:
-        return [(micro, collate(micro)) for micro in streams.step()]
+        return [(micro, collate(micro)) for micro in passes(streams.step())]
 
     try:
         ahead = deque(pool.submit(next_update) for _ in range(_UPDATES_AHEAD))

@@ -2,7 +2,8 @@
 
 An update averages the loss over all positions of the global batch: every micro-batch contributes its sum, divided by
 the number of positions of all micro-batches of all workers. Dropout is keyed by (seed, step, stream), so the curve does
-not depend on the number of workers. A checkpoint holds everything that the next step depends on.
+not depend on the number of workers; on a GPU several streams may be one forward pass, under the key of them all. A
+checkpoint holds everything that the next step depends on.
 """
 
 import time
@@ -27,7 +28,15 @@ from bertkd_ray.core.devices import Precision
 from bertkd_ray.core.errors import TrainingDivergedError
 from bertkd_ray.core.timeline import span
 from bertkd_ray.training import curves
-from bertkd_ray.training.batch_plan import BatchPlan, MicroBatch, RowLengths, StreamPosition, Streams, start_positions
+from bertkd_ray.training.batch_plan import (
+    BatchPlan,
+    MicroBatch,
+    RowLengths,
+    StreamPosition,
+    Streams,
+    forward_passes,
+    start_positions,
+)
 from bertkd_ray.training.checkpoint import Checkpoint, StateDict, TrainState, read_checkpoint
 from bertkd_ray.training.checkpointing import Checkpointing
 from bertkd_ray.training.context import TrainContext, World
@@ -37,6 +46,8 @@ from bertkd_ray.training.optimization import set_learning_rate
 from bertkd_ray.training.preemption import Notice, PreemptedError
 from bertkd_ray.training.prefetch import CollatedBatch, CollatedUpdate, prefetch
 
+_PASS_TOKENS = {"cuda": 8_192}
+"""By device: padded tokens up to which micro-batches are one forward pass, since fewer do not fill it; estimated."""
 _OF_SECTION = {"steps", "batch_tokens", "micro_batches", "eval_every", "patience", "average"}
 
 
@@ -182,7 +193,7 @@ class Trainer:
         if self.state.history:
             self._emit([])
         streams, checkpoints = closing(self._streams), closing(self._checkpoints)
-        with streams, checkpoints, closing(prefetch(self._streams, self._collate)) as prefetched:
+        with streams, checkpoints, closing(prefetch(self._streams, self._collate, self._passes)) as prefetched:
             self._train(prefetched)
         return TrainResult(self._chosen(), self.state, self._precision)
 
@@ -241,9 +252,13 @@ class Trainer:
             self._check_norms()
         task.optimizer.step()
         self.state.step = step
-        for micro, _ in micros:
+        for micro in (micro for first, _ in micros for micro in (first, *first.joined)):
             self.state.positions[micro.stream] = micro.after
         return max(notice for notice, workers in zip(Notice, sums, strict=True) if workers)
+
+    def _passes(self, micros: list[MicroBatch]) -> list[MicroBatch]:
+        budget = _PASS_TOKENS.get(self._world.device.type)
+        return forward_passes(micros, self._task.lengths, budget) if budget else micros
 
     def _collate(self, micro: MicroBatch) -> CollatedBatch:
         batch = self._task.collate(micro)

@@ -10,7 +10,16 @@ import pytest
 from bertkd_ray.core.keyed_random import keyed_permutation
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.training import batch_plan as batching
-from bertkd_ray.training.batch_plan import BatchPlan, RowLengths, StreamPosition, Streams, shuffled_batches
+from bertkd_ray.training.batch_plan import (
+    BatchPlan,
+    MicroBatch,
+    RowLengths,
+    StreamPosition,
+    Streams,
+    concatenated,
+    forward_passes,
+    shuffled_batches,
+)
 
 GROUP = 50
 
@@ -225,3 +234,27 @@ def test_ragged_take_matches_python_lists():
     rows = [[1, 2, 3], [], [4], [5, 6]]
     taken = Ragged.from_lists(rows).take(np.array([3, 0, 0, 1]))
     assert [taken.row(index).tolist() for index in range(4)] == [[5, 6], [1, 2, 3], [1, 2, 3], []]
+
+
+def micro_of(lengths: list[int], stream: int, epoch: int = 0) -> MicroBatch:
+    return MicroBatch(stream, epoch, pa.table({"length": lengths}), StreamPosition(stream, 1))
+
+
+@pytest.mark.parametrize(
+    ("budget", "streams"),
+    [
+        (8, [[0, 1], [2], [3], [4]]),  # 2 + 2 rows of 2; with the row of 5 they would be 25 tokens
+        (7, [[0], [1], [2], [3], [4]]),
+        (25, [[0, 1, 2], [3], [4]]),  # 6 rows of 5 are 30; the last is of another epoch
+        (30, [[0, 1, 2, 3], [4]]),
+    ],
+)
+def test_micro_batches_of_a_forward_pass_take_no_more_than_its_budget(budget, streams):
+    micros = [micro_of([2, 1], 0), micro_of([2, 2], 1), micro_of([5], 2), micro_of([3], 3), micro_of([1], 4, epoch=1)]
+
+    def lengths(rows: pa.Table) -> RowLengths:
+        return RowLengths(rows["length"].to_numpy(), rows["length"].to_numpy())
+
+    passes = forward_passes(micros, lengths, budget)
+    assert [[micro.stream for micro in (first, *first.joined)] for first in passes] == streams
+    assert concatenated(micros[:3]).rows["length"].to_pylist() == [2, 1, 2, 2, 5]

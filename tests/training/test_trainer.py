@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from bertkd_ray.core.errors import DamagedCheckpointError, TrainingDivergedError
 from bertkd_ray.training import gradients
+from bertkd_ray.training import gradients as gradients_module
 from bertkd_ray.training import trainer as trainer_module
 from bertkd_ray.training.batch_plan import BatchPlan, MicroBatch, RowLengths, StreamPosition, Streams
 from bertkd_ray.training.context import World
@@ -444,3 +445,29 @@ def test_gradients_in_bf16_are_rounded_and_no_more(tmp_path, free_port):
     assert curves[1] != pytest.approx(curves[0], rel=1e-5)
     norms = [row.metrics["train/grad_norm"] for row in many if "train/grad_norm" in row.metrics]
     assert all(float(torch.tensor(norm).bfloat16()) == norm for norm in norms)
+
+
+def test_micro_batches_of_one_forward_pass_make_the_same_update(monkeypatch):
+    alone, together = (FitTask(), Alone()), (FitTask(), Alone())
+    separate = trainer(*alone, streams=4).run()
+    sizes = []
+    monkeypatch.setattr(trainer_module, "_PASS_TOKENS", {"cpu": 10**6})
+    collate = together[0].collate
+    monkeypatch.setattr(together[0], "collate", lambda micro: sizes.append(micro.rows.num_rows) or collate(micro))
+    joined = trainer(*together, streams=4).run()
+    assert float(joined.weights["weight"]) == pytest.approx(float(separate.weights["weight"]), rel=1e-6)
+    assert joined.state.positions == separate.state.positions
+    rows = [[row.metrics for row in found.state.history] for found in (joined, separate)]
+    found, expected = ([metrics["train/loss"] for metrics in of if "train/loss" in metrics] for of in rows)
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert max(sizes) > 6, "a micro-batch of 6 tokens has no more rows"
+
+
+def test_dropout_of_a_forward_pass_is_keyed_by_all_its_streams(monkeypatch):
+    seeds: list[tuple[int, ...]] = []
+    key = gradients_module.keyed_seed
+    monkeypatch.setattr(gradients_module, "keyed_seed", lambda *of: seeds.append(of) or key(*of))
+    trainer(FitTask(), Alone(), steps=1).run()
+    monkeypatch.setattr(trainer_module, "_PASS_TOKENS", {"cpu": 10**6})
+    trainer(FitTask(), Alone(), steps=1).run()
+    assert seeds == [(5, 1, 0), (5, 1, 1), (5, 1, 0, 1)]
