@@ -328,3 +328,14 @@ def test_no_link_below_the_root_is_followed(tmp_path):
         assert os.listdir(Path(store.root, "a")) == ["file"]
         Path(store.root, "b").unlink()
     assert (tmp_path / "mine" / "sub" / "file").read_bytes() == b"mine"
+
+
+def test_a_file_that_is_a_link_is_not_taken_for_one(tmp_path):
+    """Else what it leads to would be read."""
+    store = Store(str(tmp_path / "store"))
+    store.write(b"{}", "work", "own.json")
+    (tmp_path / "elsewhere.json").write_text("[]")
+    (tmp_path / "store" / "work" / "text.json").symlink_to(tmp_path / "elsewhere.json")
+    assert store.exists("work", "own.json")
+    with pytest.raises(UserError, match=r"storage: .*work/text\.json is a link, and what it leads to is not touched"):
+        store.exists("work", "text.json")

@@ -155,6 +155,20 @@ def test_a_larger_text_gets_a_larger_student(project, monkeypatch):
     assert of(20_000_000, 2.0) == 2
 
 
+def test_a_small_text_gets_a_small_vocabulary(init, monkeypatch, tmp_path):
+    """Where its own is larger, and its characters are fewer."""
+    monkeypatch.setattr(recommendation, "_SMALL_VOCABULARY", 300)
+    code, out, _ = init("--hours", "1")
+    plan = planned(out, tmp_path / "mine.yaml")
+    assert (code, yaml.safe_load(out)["corpus"]["max_vocabulary"]) == (0, 300)
+    assert plan.corpus.vocabulary == 300
+    for vocabulary, pairs in ((10**6, 20_000), (50, 20_000), (300, 100)):
+        monkeypatch.setattr(recommendation, "_SMALL_VOCABULARY", vocabulary)
+        monkeypatch.setattr(recommendation, "_FEW_PAIRS", pairs)
+        code, out, _ = init("--hours", "1")
+        assert (code, "max_vocabulary" in out) == (0, False)
+
+
 def test_a_teacher_that_can_read_the_source(project, monkeypatch, bertkd):
     """An English BERT is chosen for sources in Latin letters alone."""
     monkeypatch.chdir(project)
