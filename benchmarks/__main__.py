@@ -37,6 +37,7 @@ MEASURES: dict[str, Callable[[Setting, int], list[Row]]] = {
     "extract": extracting.measure,
     "finetune": training.finetune,
     "distill": training.distill,
+    "packing": training.packing,
     "translate": translating.measure,
     "wait": training.data_wait,
     "workers": scale_workers.measure,

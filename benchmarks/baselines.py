@@ -128,6 +128,13 @@ class PlainFinetuning:
         return functional.cross_entropy(logits_NLV.flatten(0, 1), labels, ignore_index=_IGNORED)
 
 
+def padded_hidden(model: Any, batch: StudentBatch) -> Tensor:
+    """[P, width]: `decoder_hidden` by transformers' own forward pass, on padded hidden states."""
+    outputs = model.model(batch.src_ids_NS, batch.src_mask_NS, batch.decoder_input_ids_NT, use_cache=False)
+    hidden_PD: Tensor = outputs.last_hidden_state.flatten(0, 1).index_select(0, batch.target_index_P)
+    return hidden_PD
+
+
 class PlainDistillation:
     """A step of distillation with the whole [N, T, V] of log-probabilities and a padding mask."""
 
