@@ -4,6 +4,7 @@ A module of its own because it loads Ray Train, which other processes have no us
 """
 
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from bertkd_ray.execution.device import cuda_problem, require_cuda
 from bertkd_ray.training.preemption import handle_sigterm
 
 _LONGEST_REASON = 200
+_ABORT_SECONDS = 10.0
 
 
 class Cleaner(PlacementGroupCleaner):
@@ -76,7 +78,12 @@ class InterruptibleTrainer(DataParallelTrainer):
 
     def end(self) -> None:
         """Ends the controller, and with it the workers; `fit` raises RayActorError."""
-        if self._controller is not None:
+        if self._controller is None:
+            return
+        # Asked, it gives the workers' resources back; it does not hear while it waits for them.
+        with suppress(ray.exceptions.RayError):
+            ray.get(self._controller.abort.remote(), timeout=_ABORT_SECONDS)
+        with suppress(ray.exceptions.RayError):
             ray.kill(self._controller)
 
     def _register_sigint_handler(self, controller: Any) -> None:

@@ -84,7 +84,7 @@ def train(
     def poll(begun: bool) -> None:
         if not begun:
             watch()
-        elif isinstance(ray.get(progress_actor.error.remote()), _FINAL):
+        elif config.worker_range[1] > 1 and isinstance(ray.get(progress_actor.error.remote()), DeviceMemoryError):
             trainer.end()
 
     with forwarded_rows(progress_actor, on_rows, poll):

@@ -71,3 +71,18 @@ def _raises(item: Number, message: str) -> Number:
 def test_a_users_mistake_ends_a_map_at_once_with_its_own_message(ray_session):
     with pytest.raises(UserError, match=r"^a mistake in 3$"):
         list(map_items(ITEMS[3:4], _raises, "a mistake in", **POOL, max_failures=3))
+
+
+class Refused:
+    """An actor that cannot begin, as where torch cannot use its GPU."""
+
+    def __init__(self, message: str) -> None:
+        raise UserError(message)
+
+    def __call__(self, item: Number) -> Number:
+        return item
+
+
+def test_an_actor_that_cannot_begin_ends_a_map_at_once_with_its_own_message(ray_session):
+    with pytest.raises(UserError, match=r"^device: no GPU here$"):
+        list(map_items(ITEMS, Refused, "device: no GPU here", **POOL, max_failures=3))
