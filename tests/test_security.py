@@ -66,8 +66,8 @@ def _unsafe_call(node: ast.Call) -> Iterator[str]:
     if name in UNSAFE_CALLS and called not in SAFE_CALLS and (name != "eval" or node.args):
         yield f"{called}()"
     yield from (f"{key}={given[key]}" for key in UNSAFE_KEYWORDS & set(given) if given[key] != "False")
-    # Of `transformers`, which asks on the terminal unless it is told not to run code.
-    if name == "from_pretrained" and "trust_remote_code" not in given:
+    # Of `transformers`, which asks on the terminal unless it is told not to run code; torch's takes a tensor.
+    if name == "from_pretrained" and called != "nn.Embedding.from_pretrained" and "trust_remote_code" not in given:
         yield f"{called} without trust_remote_code=False"
     if called == "torch.load" and given.get("weights_only") != "True":
         yield "torch.load without weights_only=True"
@@ -120,7 +120,7 @@ def test_the_search_finds(bad):
 
 def test_the_search_lets_pass():
     good = "model.eval()\nre.compile(x)\ntorch.load(p, weights_only=True)\narchive.extractall(p, filter='data')"
-    good += "\nAutoModel.from_pretrained(name, trust_remote_code=False)"
+    good += "\nAutoModel.from_pretrained(name, trust_remote_code=False)\nnn.Embedding.from_pretrained(weights)"
     assert list(unsafe_lines(good)) == []
 
 
