@@ -22,6 +22,8 @@ of the training text. The configuration goes to stdout, or to --output; `bertkd 
 {EXIT_CODES}"""
 _PACKED = (".gz", ".zst", ".xz", ".bz2")
 _ONE_FILE = ("tsv", "jsonl", "parquet")
+_NO_LANGUAGES = ("txt", "src", "tgt", "trg", "ref", "tok", "raw", "snt", "bpe")
+"""Usual endings of text files, most of them codes of small languages, too: those are to be given as options."""
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -48,31 +50,57 @@ def call(options: Namespace) -> None:
     if not 0 < options.hours <= 10**5:
         raise UserError(f"--hours {options.hours:g}: give hours above 0, at most 100000")
     output = options.output
-    if output is not None and output.exists():
-        raise UserError(f"{output}: is there already; move it away or name another --output")
+    if output is not None:
+        _require_free(output)
     splits = {split: files for split in ("train", "valid", "test") if (files := getattr(options, split))}
     corpus: dict[str, Any] = {split: _source(files, split) for split, files in splits.items()}
-    # The ending of a single file is its form; `tsv` is a language, too.
+    # The ending of a single file is its form; `tsv` is a language, too, as are `txt`, `src` and `tgt`.
     named = [_language(path) for path in options.train] if len(options.train) == 2 else [None, None]
+    if named[0] == named[1]:
+        named = [None, None]
     languages = [options.src_lang or named[0], options.tgt_lang or named[1]]
     for side, language in zip(("src", "tgt"), languages, strict=True):
         if language is None:
             raise UserError(f"--{side}-lang: the name of the training text does not tell the language; give its code")
         corpus[f"{side}_lang"] = language
     name = options.name or ("mine" if output is None else output.name.partition(".")[0] or "mine")
+    from bertkd_ray.plan.rates import DEVICES
     from bertkd_ray.plan.recommendation import Request, recommend
     from bertkd_ray.plan.warnings import epoch_warnings, time_warnings
 
+    if options.device is not None and options.device.lower() not in DEVICES:
+        raise UserError(f"--device {options.device}: known are {', '.join(DEVICES)}; leave it out for this machine")
     chosen = recommend(Request(name, corpus, options.hours, options.teacher, options.device))
     if output is None:
         print(chosen.as_yaml(), end="")
     else:
-        output.write_text(chosen.as_yaml(), encoding="utf-8")
+        _write_new(output, chosen.as_yaml())
     log(chosen.headline(), stage="init")
     for warning in (*time_warnings(chosen.plan), *epoch_warnings(chosen.plan)):
         log(f"warning: {warning}", stage="init")
     if output is not None:
         log(f"{output} is written; next: bertkd run {output}", stage="init")
+
+
+def _require_free(output: Path) -> None:
+    """Raises UserError where something, a link to nowhere too, stands at a place, or no directory holds it."""
+    if os.path.lexists(output):
+        raise UserError(f"{output}: is there already; move it away or name another --output")
+    if not output.parent.is_dir():
+        raise UserError(f"{output}: there is no directory {output.parent}; make it or name another --output")
+
+
+def _write_new(output: Path, text: str) -> None:
+    """Writes a file that is not there, even if one has come since that was looked at; raises as `_require_free`."""
+    _require_free(output)
+    try:
+        with output.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        _require_free(output)
+        raise
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written, {error.strerror}; name another --output") from None
 
 
 def _source(files: list[str], split: str) -> dict[str, str]:
@@ -96,4 +124,5 @@ def _language(path: str) -> str | None:
     from bertkd_ray.config.languages import is_language_code
 
     ending = _unpacked(path).rpartition(".")[2]
-    return ending if "." in _unpacked(path) and is_language_code(ending) else None
+    is_named = "." in _unpacked(path) and ending not in _NO_LANGUAGES and is_language_code(ending)
+    return ending if is_named else None

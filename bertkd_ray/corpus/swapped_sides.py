@@ -27,7 +27,7 @@ def swapped_names(corpus: CorpusConfig) -> Iterator[str]:
             if files.src is None or files.tgt is None:
                 continue
             src_lang, tgt_lang = corpus.languages().values()
-            if (_language(files.src), _language(files.tgt)) == (tgt_lang, src_lang):
+            if src_lang != tgt_lang and (_language(files.src), _language(files.tgt)) == (tgt_lang, src_lang):
                 yield (
                     f"corpus.{split}: {files.src} is the source, in {corpus.src_lang}, and {files.tgt} the target, in "
                     f"{corpus.tgt_lang}; swap the files, or src_lang and tgt_lang"

@@ -76,13 +76,18 @@ def _add_study(tasks: dict[str, _PoolTask], study: Study, parent: str, session: 
 
 
 def finished_part(study: Study) -> Study:
-    """The study with the arms alone that are finished under all of its seeds.
+    """The study with the arms alone that are finished under all of its seeds, with all that their students come of.
 
     Raises UserError where the control is not among them, or nothing but it is.
     """
     with Session(study.config) as session:
-        made = [(trial.arm, session.pending_of_arm(trial.config, trial.arm)[TRANSLATE.name]) for trial in study.trials]
-        unfinished = {arm for arm, pending in made if not session.store.exists(pending.directory, MANIFEST)}
+        unfinished = {
+            trial.arm
+            for trial in study.trials
+            for name, pending in session.pending_of_arm(trial.config, trial.arm).items()
+            # What a teacher translates is shown where it is there.
+            if name.partition("/")[0] != EVALUATE.name and not session.store.exists(pending.directory, MANIFEST)
+        }
     arms = {arm: keys for arm, keys in study.settings.arms.items() if arm not in unfinished}
     if study.control in unfinished or len(arms) < 2:
         raise UserError(

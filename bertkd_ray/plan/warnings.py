@@ -30,6 +30,6 @@ def epoch_warnings(plan: PipelinePlan) -> list[str]:
             stages.setdefault((model, stage.steps, stage.epochs), []).append(stage.name)
     return [
         f"{', '.join(names)}: {steps:,} steps see the training text {epochs:,.0f} times; "
-        f"lower {model}.steps, or let {model}.patience end it when it no longer helps"
+        f"lower {model}.steps, unless {model}.patience ends it when it no longer helps"
         for (model, steps, epochs), names in stages.items()
     ]

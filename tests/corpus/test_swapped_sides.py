@@ -85,3 +85,10 @@ def test_other_names_tell_nothing():
         assert list(swapped_names(corpus(src, tgt))) == []
     assert list(swapped_names(corpus("a.en", "a.de", src_lang="en", tgt_lang="de"))) == []
     assert list(swapped_names(CorpusConfig(source="demo"))) == []
+
+
+def test_one_language_on_both_sides_is_not_swapped():
+    """As in simplification."""
+    files = {"src": "complex.en", "tgt": "simple.en"}
+    corpus = CorpusConfig(source="text", train=files, valid=files, test=files, src_lang="en", tgt_lang="en")
+    assert list(swapped_names(corpus)) == []

@@ -311,6 +311,21 @@ def test_of_a_study_that_is_not_finished_the_finished_arms_are_compared(project,
     assert "of its arms none is finished under all seeds, which leaves nothing to compare" in capsys.readouterr().err
 
 
+def test_finished_trains_nothing_that_is_gone(project, finished, bertkd):
+    """Where soft labels or a student of an arm were removed, it is not finished; nothing is made again."""
+    (k2,) = (arm for arm in finished["scores"] if arm["arm"] == "k2")
+    for path in (k2["seeds"][0]["teacher"]["softlabels"], k2["seeds"][1]["student"]):
+        artifact = Path(path)
+        artifact.rename(away := project / artifact.name)
+        try:
+            found = bertkd("--finished", "tracking=none")
+            assert {entry["status"] for entry in found["stages"].values()} == {"cached"}
+            assert "k2" not in [arm["arm"] for arm in found["scores"]]
+            assert not artifact.exists()
+        finally:
+            away.rename(artifact)
+
+
 def test_a_teacher_is_described_once_for_the_arms_that_share_it(finished):
     _, k2, fewer = finished["scores"]
     teachers = [one["teacher"] for arm in (k2, fewer) for one in arm["seeds"]]

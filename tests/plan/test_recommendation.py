@@ -97,6 +97,45 @@ def test_the_file_is_a_configuration_with_a_reason_a_choice(init, project, tmp_p
     assert (code, err) == (2, f"bertkd: error: {output}: is there already; move it away or name another --output\n")
 
 
+def test_nothing_of_the_users_is_written_over(init, tmp_path, monkeypatch):
+    link, elsewhere = tmp_path / "link.yaml", tmp_path / "elsewhere.yaml"
+    link.symlink_to(elsewhere)
+    code, _, err = init("--output", str(link))
+    assert (code, err) == (2, f"bertkd: error: {link}: is there already; move it away or name another --output\n")
+    assert not elsewhere.exists()
+    code, _, err = init("--output", str(tmp_path / "none" / "mine.yaml"))
+    assert (code, f"there is no directory {tmp_path / 'none'}" in err) == (2, True)
+    # One that comes while the plan is made.
+    came = tmp_path / "came.yaml"
+
+    def slow_recommend(request: Request) -> recommendation.Recommendation:
+        came.write_text("the user's")
+        return recommend(request)
+
+    monkeypatch.setattr(recommendation, "recommend", slow_recommend)
+    assert init("--output", str(came))[0] == 2
+    assert came.read_text() == "the user's"
+
+
+@pytest.mark.parametrize(
+    ("names", "option"),
+    [
+        (("t.de.txt", "t.en.txt"), "--src-lang"),
+        (("t.src", "t.en"), "--src-lang"),
+        (("a.en", "b.en"), "--src-lang"),
+        (("t.de", "t.tgt"), "--tgt-lang"),
+    ],
+)
+def test_an_ending_that_is_no_language_is_asked_for(init, project, names, option):
+    """`txt`, `src` and `tgt` are codes of languages, too."""
+    for name, side in zip(names, ("de", "en"), strict=True):
+        (project / name).write_bytes(gzip.decompress((project / f"text/train.{side}.gz").read_bytes()))
+    code, out, err = init(train=names)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"bertkd: error: {option}: the name of the training text does not tell the language")
+    assert init("--src-lang", "de", "--tgt-lang", "en", train=names)[0] == 0
+
+
 def test_valid_and_test_are_held_out_where_they_are_not_named(init):
     code, out, _ = init("--valid", "text/valid.de.gz", "text/valid.en.gz")
     corpus = yaml.safe_load(out)["corpus"]
@@ -123,7 +162,7 @@ def test_a_file_of_pairs_and_its_languages(init, project):
         (["--hours", "0"], "--hours 0: give hours above 0, at most 100000"),
         (["--hours", "0.0001"], "--hours 0.0001: without any training the pipeline takes"),
         (["--teacher", "./nowhere"], "teacher.model: there is no directory ./nowhere"),
-        (["--device", "abacus"], "--device abacus: known are h100, h200"),
+        (["--device", "abacus"], "--device abacus: known are h100, h200, slow; leave it out for this machine"),
         (["--valid", "text/valid.de.gz"], "valid: text/valid.de.gz: give two files, source and target, or one .tsv"),
         (["--src-lang", "german"], "bertkd init: src_lang: no language code of ISO 639"),
     ],
