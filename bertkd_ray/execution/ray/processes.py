@@ -12,6 +12,7 @@ import ray
 from ray.train import UserCallback
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.callbacks import placement_group_callback
+from ray.train.v2._internal.execution.controller import placement_group_cleaner
 from ray.train.v2._internal.execution.controller.placement_group_cleaner import PlacementGroupCleaner
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
@@ -25,19 +26,22 @@ _ABORT_SECONDS = 10.0
 class Cleaner(PlacementGroupCleaner):
     """Removes the workers of a training whose controller is dead, as the cluster's own table of actors says.
 
-    Ray's asks the state API, and takes an answer without the controller, as on a busy machine, for its death.
+    Ray's asks the state API, which takes a busy machine's answer without the controller for its death, and knows of no
+    death at all where no dashboard runs.
     """
 
-    def _cleanup_placement_group(self, placement_group: Any) -> None:
-        if ray._private.state.actors(self._controller_actor_id).get("State") in (None, "DEAD"):
-            super()._cleanup_placement_group(placement_group)
-            return
-        self._pg_queue.put(placement_group)
-        self._monitor_loop()  # type: ignore[no-untyped-call]
+
+def is_actor_alive(actor_id: str, timeout: float) -> bool:
+    """Whether the cluster's table of actors has the actor (id as hex), and not as dead; yes where it cannot tell."""
+    try:
+        return ray._private.state.actors(actor_id).get("State") not in (None, "DEAD")
+    except (ray.exceptions.RayError, RuntimeError):
+        return True
 
 
-# What every training's controller makes the actor of, which loads this module with its backend.
+# What every training's controller makes the actor of, whose process loads this module with the class.
 placement_group_callback.PlacementGroupCleaner = Cleaner  # type: ignore[attr-defined] # imported there
+placement_group_cleaner.is_actor_alive = is_actor_alive  # type: ignore[attr-defined] # imported there
 
 
 @dataclass
