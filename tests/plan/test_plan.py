@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.cli import main
-from bertkd_ray.config import load_config
+from bertkd_ray.config import dotted, load_config
 from bertkd_ray.config.sections import StudentConfig, TeacherConfig
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
@@ -81,8 +81,9 @@ def test_a_finished_corpus_is_taken_as_it_is(made, path):
     assert again.corpus.vocabulary == estimate.corpus.vocabulary
     for name, stage in planned(again).items():
         if name != "prepare":
-            before = {key: value for key, value in planned(estimate)[name].items() if value is not None}
-            assert {key: stage[key] for key in before} == pytest.approx(before, rel=0.02), name
+            before = {key: value for key, value in dotted(planned(estimate)[name]) if value is not None}
+            now = dict(dotted(stage))
+            assert {key: now[key] for key in before} == pytest.approx(before, rel=0.02), name
 
 
 @pytest.mark.slow
