@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bertkd_ray.artifacts.artifact import STAGING
 from bertkd_ray.cli import main
 from bertkd_ray.pipeline.session import Session
 from tests.helpers.failing_storage import FaultyStorage
@@ -275,8 +276,9 @@ def test_a_disk_that_gets_full_with_ray_trains_checkpoints(project, tmp_path):
     assert said == "code 1", done.stderr
     assert len(manifests) == 1
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("bertkd: error: ")]
+    staging = tmp_path / "disk" / "store" / STAGING
     assert re.fullmatch(
-        rf"bertkd: error: storage: {tmp_path}/disk/store/work/[-./\w]+ cannot be written \(No space left on device; "
+        rf"bertkd: error: storage: {staging}/[-./\w]+ cannot be written \(No space left on device; "
         r"[\d.]+ ([KM]i)?B free\); make room and run the same command, which goes on from there",
         line,
     )

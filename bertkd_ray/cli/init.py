@@ -20,7 +20,6 @@ of the training text. The configuration goes to stdout, or to --output; `bertkd 
   bertkd init pairs.tsv --src-lang cs --tgt-lang en --teacher google-bert/bert-base-multilingual-cased --device h100
 
 {EXIT_CODES}"""
-_PACKED = (".gz", ".zst", ".xz", ".bz2")
 _ONE_FILE = ("tsv", "jsonl", "parquet")
 _NO_LANGUAGES = ("txt", "src", "tgt", "trg", "ref", "tok", "raw", "snt", "bpe")
 """Usual endings of text files, most of them codes of small languages, too: those are to be given as options."""
@@ -85,44 +84,41 @@ def call(options: Namespace) -> None:
 def _require_free(output: Path) -> None:
     """Raises UserError where something, a link to nowhere too, stands at a place, or no directory holds it."""
     if os.path.lexists(output):
-        raise UserError(f"{output}: is there already; move it away or name another --output")
+        raise _taken(output)
     if not output.parent.is_dir():
         raise UserError(f"{output}: there is no directory {output.parent}; make it or name another --output")
 
 
 def _write_new(output: Path, text: str) -> None:
-    """Writes a file that is not there, even if one has come since that was looked at; raises as `_require_free`."""
-    _require_free(output)
+    """Writes a file that is not there, even if one, or a link, has come since that was looked at."""
     try:
         with output.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        _require_free(output)
-        raise
+        raise _taken(output) from None
     except OSError as error:
         raise UserError(f"{output}: cannot be written, {error.strerror}; name another --output") from None
+
+
+def _taken(output: Path) -> UserError:
+    return UserError(f"{output}: is there already; move it away or name another --output")
 
 
 def _source(files: list[str], split: str) -> dict[str, str]:
     """A source of a split: two files of text, or one whose ending names its form."""
     if len(files) == 2:
         return {"src": files[0], "tgt": files[1]}
-    ending = _unpacked(files[0]).rpartition(".")[2]
+    from bertkd_ray.config.languages import file_ending
+
+    ending = file_ending(files[0])
     if len(files) > 2 or ending not in _ONE_FILE:
         given = " ".join(files)
         raise UserError(f"{split}: {given}: give two files, source and target, or one .tsv, .jsonl or .parquet")
     return {ending: files[0]}
 
 
-def _unpacked(path: str) -> str:
-    """The name of a file without the ending of what packed it."""
-    name = os.path.basename(path)
-    return next((name.removesuffix(ending) for ending in _PACKED if name.endswith(ending)), name)
-
-
 def _language(path: str) -> str | None:
-    from bertkd_ray.config.languages import is_language_code
+    from bertkd_ray.config.languages import file_ending, is_language_code
 
-    ending = _unpacked(path).rpartition(".")[2]
-    is_named = "." in _unpacked(path) and ending not in _NO_LANGUAGES and is_language_code(ending)
-    return ending if is_named else None
+    ending = file_ending(path)
+    return ending if ending not in _NO_LANGUAGES and is_language_code(ending) else None

@@ -1,7 +1,7 @@
 """Codes of languages (ISO 639), and what is known of how a language is written."""
 
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 _TABLE = Path(__file__).with_name("iso639.txt")
 # Of old data sets; withdrawn, or never in the standard.
@@ -14,6 +14,8 @@ CHINESE = frozenset(_CHINESE.split())
 """The Chinese languages, old ones too, written in Chinese characters."""
 UNSPACED = CHINESE.union(_OTHERS.split())
 """Languages written without spaces between words."""
+
+_PACKED = (".gz", ".zst", ".xz", ".bz2")
 
 DOTTED_I = frozenset(["tr", "az", "crh", "gag"])
 """Languages in which i with a dot and i without are two letters, as capitals too."""
@@ -32,6 +34,15 @@ def language_code(language: str) -> str:
 def is_language_code(code: str) -> bool:
     """Whether this is a code of ISO 639-1, 639-2 or 639-3 in lower case, one for local use, or one of old data sets."""
     return code in _codes() or code in _WITHDRAWN or (len(code) == 3 and _LOCAL_USE[0] <= code <= _LOCAL_USE[1])
+
+
+def file_ending(path: str) -> str:
+    """What a file's name ends with, before the ending of what packed it: `en` of `train.en.gz`; empty without one.
+
+    path: a path or a storage URI.
+    """
+    name = PurePosixPath(path.partition("?")[0])
+    return (name.with_suffix("") if name.suffix in _PACKED else name).suffix[1:]
 
 
 @cache

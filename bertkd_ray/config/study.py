@@ -243,12 +243,12 @@ def _settings_that_count(config: Config) -> dict[str, Any]:
     if config.uses_monolingual:
         settings["kd"]["monolingual_weight"] = config.kd.monolingual_weight
     needed = {section for stage in STAGES.values() if stage.is_needed(config) for section in stage.sections}
-    if not config.kd.has_teacher:
-        needed.discard("teacher")
     for section in {stage.section for stage in STAGES.values()} - needed:
         settings.pop(section, None)
     if not config.kd.has_teacher:
-        settings.pop("teachers", None)
+        # Prepare, too, depends on a teacher, but on its tokenizer alone.
+        for section in ("teacher", "teachers"):
+            settings.pop(section, None)
         settings["bert"] = config.teacher.model
     elif config.teachers:
         (arm,) = config.arm_configs().values()

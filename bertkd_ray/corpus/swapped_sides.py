@@ -6,18 +6,16 @@ after the other side's language, and that one split reads the other way round th
 
 from collections.abc import Iterator, Mapping
 from itertools import combinations
-from pathlib import PurePosixPath
 
 import pyarrow as pa
 
 from bertkd_ray.config.corpus import SPLITS, CorpusConfig
-from bertkd_ray.config.languages import language_code
+from bertkd_ray.config.languages import file_ending, language_code
 
 SAMPLE_PAIRS = 1000
 """Pairs of each split that are compared."""
 _GRAM = 3
 _TIMES = 2
-_COMPRESSED = (".gz", ".zst")
 
 
 def swapped_names(corpus: CorpusConfig) -> Iterator[str]:
@@ -71,5 +69,4 @@ def _grams(table: pa.Table, side: str) -> Iterator[str]:
 
 def _language(path: str) -> str:
     """The language that a file is named after: `en` of `train.en.gz`, and of `train.eng`."""
-    name = PurePosixPath(path.partition("?")[0])
-    return language_code((name.with_suffix("") if name.suffix in _COMPRESSED else name).suffix[1:])
+    return language_code(file_ending(path))

@@ -100,8 +100,6 @@ class Recommendation:
             first, _, rest = setting.key.partition(".")
             if rest and first != section:
                 lines += ["", f"{first}:"]
-            elif not rest and (section or first == "arms"):
-                lines.append("")
             section = first if rest else ""
             value = yaml.safe_dump(setting.value, default_flow_style=True, width=10**6, allow_unicode=True)
             value = value.removesuffix("...\n").strip()
@@ -124,17 +122,18 @@ def recommend(request: Request) -> Recommendation:
     corpus = _corpus_settings(request)
     teacher = _teacher_model(request, corpus)
     base = [Setting("name", request.name), *corpus, teacher]
-    shape = shape_of_text(_config(base).corpus, resolve_model(teacher.value))
+    bert = resolve_model(teacher.value)
+    shape = shape_of_text(_config(base).corpus, bert)
     if shape.splits["train"].pairs < _FEW_PAIRS and shape.vocabulary > _SMALL_VOCABULARY:
         smaller = [*base, Setting("corpus.max_vocabulary", _SMALL_VOCABULARY, _SMALL_VOCABULARY_REASON)]
         # Not for a text with more characters than that.
         with suppress(UserError):
-            shape, base = shape_of_text(_config(smaller).corpus, resolve_model(teacher.value)), smaller
-    pairs, device = shape.splits["train"].pairs, request.device
+            shape, base = shape_of_text(_config(smaller).corpus, bert), smaller
+    method, pairs = _method(bert), shape.splits["train"].pairs
     fitting = [size for size in SIZES if pairs >= size.least_pairs]
     for size in reversed(fitting):
-        settings = [*base, *_method(teacher.value), *_student(size)]
-        costs = _Costs.measured(settings, shape, device)
+        settings = [*base, *method, *_student(size)]
+        costs = _Costs.measured(settings, shape, request.device)
         # In few epochs a large student learns nothing that a smaller one does not learn in less time.
         if size is fitting[0] or costs.student_epochs * costs.steps(request.hours)[1] >= _FEW_EPOCHS:
             break
@@ -186,9 +185,9 @@ def _latin_share(text: str) -> float:
     return latin / len(letters) if letters else 1.0
 
 
-def _method(model: str) -> list[Setting]:
-    """The teacher's and the labels' settings, whatever the size of the text."""
-    width = bert_config(resolve_model(model))["hidden_size"]
+def _method(bert: str) -> list[Setting]:
+    """The teacher's and the labels' settings, whatever the size of the text; bert: the BERT's directory."""
+    width = bert_config(bert)["hidden_size"]
     rate = (
         Setting("teacher.peak_lr", 5e-4, "of the small BERT of docs/results.md")
         if width < 768

@@ -45,10 +45,8 @@ class StudentBatch(CollatedBatch):
     logsumexp_P: Tensor | None = None
     """float32, of the teacher over its whole vocabulary"""
 
-    monolingual_P: Tensor | None = None
-    """bool: True at targets that the teacher wrote for monolingual text; None where there are none"""
     monolingual_index: Tensor | None = None
-    """int64: which of the P these are"""
+    """int64: which of the P the teacher wrote for monolingual text; None where there are none"""
     parallel_index: Tensor | None = None
     """int64: which of the P the others are"""
 
@@ -59,7 +57,7 @@ class StudentBatch(CollatedBatch):
 
     def take(self, positions_P: Tensor) -> "StudentBatch":
         """The batch with the targets, and their labels, at some of its positions (int64) alone."""
-        of_targets = ("target_index_P", "targets_P", "topk_ids_Pk", "topk_logits_Pk", "logsumexp_P", "monolingual_P")
+        of_targets = ("target_index_P", "targets_P", "topk_ids_Pk", "topk_logits_Pk", "logsumexp_P")
         kept: dict[str, Any] = {
             name: None if (all_P := getattr(self, name)) is None else all_P[positions_P] for name in of_targets
         }

@@ -194,7 +194,6 @@ class StudentTask:
         monolingual_P = np.repeat(monolingual, tgt.lengths + 1)
         return replace(
             batch,
-            monolingual_P=torch.from_numpy(monolingual_P),
             monolingual_index=torch.from_numpy(np.flatnonzero(monolingual_P)),
             parallel_index=torch.from_numpy(np.flatnonzero(~monolingual_P)),
         )

@@ -204,9 +204,7 @@ class Trainer:
             step = self.state.step
             last = step == settings.steps
             log, evaluate = (step % every == 0 or last for every in (settings.log_every, settings.eval_every))
-            # Of those that go by their cost rank 0 has told the others, by its notice.
-            checkpoint = (settings.checkpoint_every is not None and self._checkpoints.is_due(step)) or bool(notice)
-            checkpoint = checkpoint and not last
+            checkpoint = bool(notice) and not last
             if log or evaluate or checkpoint:
                 self._check_norms()
             if log:
@@ -234,7 +232,8 @@ class Trainer:
         device = world.device
         # The notices travel with the count of positions, so that asking all workers costs nothing.
         own = self._context.notice()
-        if self._settings.checkpoint_every is None and self._checkpoints.is_due(step):
+        # Where checkpoints go by their cost, rank 0 alone knows.
+        if self._checkpoints.is_due(step):
             own = max(own, Notice.CHECKPOINT)
         count = float(sum(batch.count for _, batch in micros))
         total, *sums = world.sum_numbers([count, *(float(own is notice) for notice in Notice)])

@@ -235,7 +235,8 @@ def test_monolingual_pairs_count_with_their_weight(make, alpha):
     rows = rows.append_column("id", pa.array(ids))
     batch = task.collate(micro(rows))
     repeated = np.repeat(np.arange(PAIRS) % 3 == 1, [len(row) + 1 for row in TGT])
-    assert batch.monolingual_P.tolist() == repeated.tolist()
+    assert batch.monolingual_index.tolist() == np.flatnonzero(repeated).tolist()
+    assert batch.parallel_index.tolist() == np.flatnonzero(~repeated).tolist()
     loss, stats = task.objective(batch)
     weight = task.model.get_output_embeddings().weight
     (gradient,) = torch.autograd.grad(loss, weight)
@@ -259,7 +260,7 @@ def test_monolingual_pairs_count_with_their_weight(make, alpha):
     (plain_gradient,) = torch.autograd.grad(expected, weight)
     assert torch.allclose(gradient, plain_gradient, atol=1e-5)
     whole = make({"alpha": alpha, "topk": 4, "at_end": False}).collate(micro(rows))
-    assert whole.monolingual_P is None, "with weight 1 they count as all others"
+    assert whole.monolingual_index is None, "with weight 1 they count as all others"
     # Likelihood and accuracy are of all targets alike.
     assert float(stats[0]) == pytest.approx(float(kd_loss(scores_PV, batch.targets_P, alpha=0.0)), rel=1e-5)
 

@@ -166,9 +166,7 @@ def _enter(config: dict[str, _Training[Job]]) -> None:
     world = World(context.get_world_rank(), context.get_world_size(), device)
     store, progress_actor = Store(training.storage), training.progress_actor
     with scratch_directory("restore-") as scratch:
-        restore: Path | None = scratch
-        if not _restore(scratch, store, training.staging, world):
-            restore = None
+        restore = scratch if _restore(scratch, store, training.staging, world) else None
         if world.rank == 0:
             progress_actor.begin.remote(world.size)
         train_context: TrainContext = RayTrainContext(
