@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from bertkd_ray.core.redaction import escape_controls, redacted
 
+_RATE_SECONDS = 0.05  # less gives none: what a worker did before it first said so counts as done at once
 _RATE_WINDOW = 6  # plain lines that the rate looks back over
 _REDRAWN_EVERY = 1.0  # seconds between drawings of a live line while nothing happens
 _DRAWN_EVERY = 0.1  # and at the least between any two
@@ -157,7 +158,7 @@ class Progress(AbstractContextManager["Progress"]):
     def _pace(self, now: float) -> list[str]:
         """Units a second of late and the time left; while nothing has been done, the time since the start."""
         since, done_then = self._points[0]
-        if now <= since or self._done <= done_then:
+        if now - since < _RATE_SECONDS or self._done <= done_then:
             return [f"after {human_seconds(now - self._start)}"]
         rate = (self._done - done_then) / (now - since)
         digits = human_count(rate) if rate >= 100 else f"{rate:.1f}" if rate >= 1 else f"{rate:.2g}"

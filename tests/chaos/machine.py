@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -42,6 +42,19 @@ class Machine:
         """One node ends without a word."""
         node = self._nodes.pop(rng.randrange(len(self._nodes)))
         self._cluster.remove_node(node, allow_graceful=False)
+
+    @contextmanager
+    def paused(self, name: str) -> Iterator[None]:
+        """Processes at work of this name stand still, so that what happens meanwhile does not race with their end."""
+        processes = [process for process, title in self._workers() if title == name]
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                with suppress(psutil.NoSuchProcess):  # ended by whoever waited for it
+                    process.resume()
 
     @property
     def address(self) -> str:

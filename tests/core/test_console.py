@@ -131,6 +131,20 @@ def test_no_last_line_after_a_failure() -> None:
     assert stream.getvalue() == ""
 
 
+def test_no_rate_comes_from_what_was_done_before_the_first_report() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Progress(300, "finetune", "steps", stream, clock=clock) as progress:
+        clock.now += 12
+        progress.resume(0)  # a worker has started, and its first report comes with this one
+        clock.now += 0.00002
+        progress.update(2)
+        clock.now += 10
+        progress.update(102)
+    first, second, _ = stream.getvalue().splitlines()
+    assert first == "finetune  2/300 steps  0%  after 12s"
+    assert second == "finetune  102/300 steps  34%  10.2 steps/s  left 19s"
+
+
 def test_plain_lines_come_while_nothing_happens_but_less_often() -> None:
     stream, clock = io.StringIO(), Clock()
     with Progress(6, "extract", "pairs", stream, clock=clock, every=0.02) as progress:

@@ -47,8 +47,9 @@ def test_training_goes_on_with_the_nodes_there_are(tmp_path):
         settings = ["workers=[1, 2]", "resize_every=2", "max_failures=10", f"storage={elastic}"]
         driver = Driver(["finetune", str(config), *COMMON, *settings], cluster.address, tmp_path / "elastic.log")
         _wait(driver, f"/{STEPS} steps")
-        cluster.add_node()
-        _wait(driver, "from the newest checkpoint, with 2 workers")
+        with cluster.paused("RayTrainWorker"):  # Ray looks for new nodes every 20 s only, by when it might have ended
+            cluster.add_node()
+            _wait(driver, "from the newest checkpoint, with 2 workers")
         cluster.kill_node(random.Random(1))
         _wait(driver, "from the newest checkpoint, with 1 worker")
         assert driver.wait() == 0
