@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.teacher.masking import BertSpecials
-from bertkd_ray.teacher.pseudo_masking import pseudo_masked_batch
+from bertkd_ray.teacher.prefix_lm import prefix_lm_batch
 
 IMAGE = Path(__file__).parent / "images" / "left-to-right.svg"
 NAMES = ["[PAD]", "[CLS]", "[SEP]", "[MASK]", "zwei", "hunde", "two", "dogs"]
@@ -24,11 +24,9 @@ SRC, TGT = [[4, 5]], [[6, 7]]
 def figure() -> Figure:
     """The attention mask of one pair, as the package makes it."""
     src, tgt = Ragged.from_lists(SRC), Ragged.from_lists(TGT)
-    batch = pseudo_masked_batch(src, tgt, np.arange(len(NAMES)), SPECIALS, pad_to=1)
-    positions = batch.position_ids
-    assert positions is not None
-    names = [f"{NAMES[token]}  {position}" for token, position in zip(batch.input_ids[0], positions[0], strict=True)]
-    drawn = Figure(figsize=(5.6, 4.6), layout="constrained")
+    batch = prefix_lm_batch(src, tgt, np.arange(len(NAMES)), SPECIALS, pad_to=1)
+    names = [f"{NAMES[token]}  {position}" for position, token in enumerate(batch.input_ids[0])]
+    drawn = Figure(figsize=(5.0, 3.6), layout="constrained")
     axes = drawn.subplots()
     axes.imshow(batch.attention_mask[0], cmap="Blues", vmin=0, vmax=1.6)
     axes.set_xticks(range(len(names)), names, rotation=90)

@@ -1,6 +1,6 @@
 """The sections of the stages after the corpus, and of the tracking. Defaults are the paper's settings."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
@@ -12,6 +12,8 @@ from bertkd_ray.config.section import ONE_OR_MANY, Location, Name, Section
 WARMUP_SHARE = 0.05
 """Share of the teacher's steps in which its rate rises, where `warmup_steps` is null."""
 Direction = Literal["both", "left_to_right"]
+LEFT_TO_RIGHT_LAYOUT = "prefix_lm"
+"""Names the input of left-to-right teachers in fingerprints and models: those of an earlier one read another."""
 NOAM_FACTOR = 2.0
 """OpenNMT's factor of the student's schedule, where `peak_lr` is null."""
 
@@ -65,6 +67,16 @@ class TeacherConfig(Section):
         if self.warmup_steps is not None and self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} is more than steps {self.steps}; lower it")
         return self
+
+    def under_hashed_keys(self, *, exclude: Set[str] = frozenset()) -> dict[str, Any]:
+        """Every value but for `exclude`, under the keys of fingerprints; from left to right `layout` too."""
+        layout = {"layout": self.layout} if self.layout else {}
+        return super().under_hashed_keys(exclude=exclude) | layout
+
+    @property
+    def layout(self) -> str | None:
+        """The name of a left-to-right teacher's input; None for a bidirectional one's."""
+        return LEFT_TO_RIGHT_LAYOUT if self.direction == "left_to_right" else None
 
     @property
     def warmup_share(self) -> float:

@@ -251,8 +251,7 @@ class _Planner:
         steps = max(1, round(train.pairs / len(train.src) * batches))
         search = teacher_beam_search(teacher, train.src + 2, train.tgt + 1, settings.beam)
         flops = train.pairs / len(train.src) * search
-        # Of every position the token and its query.
-        tokens = train.src_tokens + 2 * train.pairs + 2 * settings.beam * (train.tgt_tokens + train.pairs)
+        tokens = train.src_tokens + 2 * train.pairs + settings.beam * train.tgt_tokens
         written = sum(split.src_tokens + split.tgt_tokens for split in corpus.splits.values())
         size = corpus.bytes * (train.src_tokens + train.tgt_tokens) / max(1.0, written)
         return StagePlan(name, steps, None, tokens, None, flops, self._hours(TRANSLATE.name, flops), size)
@@ -279,7 +278,7 @@ class _Planner:
     def _evaluate(self, name: str, config: Config) -> StagePlan:
         steps, tokens, flops, size = 0.0, 0.0, 0.0, 0.0
         teacher = self._teachers[name.partition("/")[2]]
-        # The valid set greedily. Of every position the token and its query.
+        # The valid set greedily.
         for split, beam, n_best in (
             (self._valid, 1, 1),
             (self._test, config.translate.beam, config.translate.n_best),
@@ -287,7 +286,7 @@ class _Planner:
             of_sample = split.pairs / len(split.src)
             steps += of_sample * len(longest_first_batches(split.src + 1, config.translate.forward_tokens // beam))
             flops += of_sample * teacher_beam_search(teacher, split.src + 2, split.tgt + 1, beam)
-            tokens += split.src_tokens + 2 * split.pairs + 2 * beam * (split.tgt_tokens + split.pairs)
+            tokens += split.src_tokens + 2 * split.pairs + beam * split.tgt_tokens
             size += TRANSLATED_BYTES_A_TOKEN * (split.src_tokens + (1 + n_best) * split.tgt_tokens)
         hours = self._hours(TRANSLATE.name, flops)
         return StagePlan(name, max(1, round(steps)), None, tokens, None, flops, hours, size)

@@ -80,7 +80,7 @@ def teacher_forward(
 ) -> Operations:
     """A forward pass of the teacher over N rows padded to L = `width` tokens, with M masked positions in all.
 
-    lengths_N: tokens of each row, its three special tokens included; masked_N: masked positions of each row, which may
+    lengths_N: tokens of each row, its special tokens included; masked_N: masked positions of each row, which may
     be expected numbers. All layers but the last take L · (8H² + 4HF + 4LH) a row. The last makes keys and values of all
     tokens (4H² each), everything else for the masked positions: 4H² + 4HF each, and 4LH each for attention, where rows
     are padded to the Q masked positions of the fullest. Then the transform, 2H², and the output layer, 2HV, for each
@@ -148,22 +148,16 @@ def teacher_beam_search(size: TeacherSize, src_N: NDArray[np.integer], tgt_N: ND
     """Translating N sentences by beam search with a left-to-right teacher, without padding and finished beams.
 
     src_N: tokens of `[CLS] src [SEP]`; tgt_N: tokens with `</s>`. The source is read once, in the last layer for its
-    keys and values alone. A position is a query, once for the first token, which all beams share, and `beam` times for
-    each of the others; before these the newest token is computed too, in the last layer its keys and values alone. The
-    query of token i of T has S keys of the source and i of the target, its own among them. Then transform and output
-    layer, for queries.
+    keys and values and for `[SEP]`, which predicts the first token of all beams. Then every token but `</s>` is read
+    `beam` times; token i has S keys of the source and i of the target, its own among them. Transform and output layer
+    once for `[SEP]` and for each token read.
     """
     h, f, layers = size.width, size.ffn, size.layers
     src, tgt = src_N.astype(np.float64), tgt_N.astype(np.float64)
-    newest_N = beam * (tgt - 1)
-    queries_N = 1 + newest_N
-    own_keys_N = 1 + beam * (tgt * (tgt + 1) / 2 - 1)
-    of_queries_N = 4 * h * (queries_N * src + own_keys_N)
-    of_newest_N = 4 * h * (newest_N * src + own_keys_N - 1)
-    source_N = (layers - 1) * _layer(src, h, f) + 4 * h * h * src
-    inner_N = (layers - 1) * ((queries_N + newest_N) * (8 * h * h + 4 * h * f) + of_queries_N + of_newest_N)
-    last_N = 4 * h * h * (queries_N + newest_N) + queries_N * (4 * h * h + 4 * h * f) + of_queries_N
-    return float((source_N + inner_N + last_N + queries_N * (2 * h * h + 2 * h * size.vocabulary)).sum())
+    read_N, own_keys_N = beam * (tgt - 1), beam * tgt * (tgt - 1) / 2
+    source_N = (layers - 1) * _layer(src, h, f) + 4 * h * h * (src + 1) + 4 * h * f + 4 * h * src
+    target_N = layers * (read_N * (8 * h * h + 4 * h * f + 4 * h * src) + 4 * h * own_keys_N)
+    return float((source_N + target_N + (1 + read_N) * (2 * h * h + 2 * h * size.vocabulary)).sum())
 
 
 def _layer(tokens_N: NDArray[np.float64], h: int, f: int) -> NDArray[np.float64]:

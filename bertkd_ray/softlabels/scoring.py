@@ -23,9 +23,9 @@ from bertkd_ray.execution.fault_isolation import FaultIsolation
 from bertkd_ray.softlabels.gpu_topk import grouped_topk, logsumexp_of
 from bertkd_ray.softlabels.shards import SoftLabels, index_dtype
 from bertkd_ray.teacher.gpu_inference import GpuEncoder
-from bertkd_ray.teacher.masking import SPECIAL_TOKENS_PER_PAIR, BertSpecials, cmlm_batch, expand_passes, input_lengths
+from bertkd_ray.teacher.masking import BertSpecials, cmlm_batch, expand_passes, input_lengths
 from bertkd_ray.teacher.model import ConditionalMaskedLM
-from bertkd_ray.teacher.pseudo_masking import pseudo_masked_batch
+from bertkd_ray.teacher.prefix_lm import prefix_lm_batch
 
 CPU_BLOCK_ELEMENTS, GPU_BLOCK_ELEMENTS = 1 << 21, 1 << 26
 """Scores that `topk_scores` holds at once: few enough for a CPU's caches (29 against 52 ms for 600 positions of 14,136
@@ -115,14 +115,14 @@ class Scorer:
         than the BERT's positions.
         """
         positions = tgt.lengths + 1
-        lengths = src.lengths + tgt.lengths + SPECIAL_TOKENS_PER_PAIR
-        if lengths.max(initial=0) > self.max_tokens:
-            pair = int(lengths.argmax())
+        tokens = input_lengths(src.lengths, tgt.lengths, self.direction)
+        if tokens.max(initial=0) > self.max_tokens:
+            pair = int(tokens.argmax())
+            special = tokens[pair] - src.lengths[pair] - tgt.lengths[pair]
             raise UserError(
-                f"pair {ids[pair]} takes {lengths[pair]} tokens with its {SPECIAL_TOKENS_PER_PAIR} special ones, "
+                f"pair {ids[pair]} takes {tokens[pair]} tokens with its {special} special ones, "
                 f"the teacher has {self.max_tokens} positions; lower the corpus's length limit and prepare it again"
             )
-        tokens = input_lengths(src.lengths, tgt.lengths, self.direction)
         order = np.argsort(-tokens, kind="stable")
         offsets = offsets_of(positions)
         row_of_pass, mask = expand_passes(positions[order], self.passes)
@@ -166,12 +166,11 @@ class Scorer:
         if self.direction == "both":
             batch = cmlm_batch(src, tgt, mask, self.bert_ids, self.specials, self.pad_to)
         else:
-            batch = pseudo_masked_batch(src, tgt, self.bert_ids, self.specials, self.pad_to)
+            batch = prefix_lm_batch(src, tgt, self.bert_ids, self.specials, self.pad_to)
         masked_index = self._to_device(batch.masked_index)
-        position_ids = None if batch.position_ids is None else self._to_device(batch.position_ids)
         attention_mask = None if batch.attention_mask.all() else self._to_device(batch.attention_mask)
         ids = self._to_device(batch.input_ids), self._to_device(batch.token_type_ids)
-        inputs = *ids, attention_mask, masked_index, position_ids, batch.most
+        inputs = *ids, attention_mask, masked_index, batch.most
         if self.encoder is not None:
             hidden_MH = self.encoder(*inputs)
         else:

@@ -1,14 +1,13 @@
 """Translation of token ids with a left-to-right teacher.
 
-A position of the translation costs two tokens of BERT a row: the newest target token, whose keys and values are kept,
-and the query, a `[MASK]` at the place of the next one (`pseudo_masking`), whose own are not. The last layer keeps keys
-and values of the newest token too, and computes the rest of itself for the query alone. The source is read once, and
-all rows that continue it read its keys and values from one place (`decoding.attention`). Attention is computed here,
-by the plain formula, whatever implementation the model has.
+A position of the translation costs one token of BERT a row: the newest target token, which predicts the next one and
+whose keys and values are kept (`prefix_lm`). The source is read once, in the last layer for its keys and values and for
+`[SEP]`, which predicts the first token; all rows that continue it read its keys and values from one place
+(`decoding.attention`). Attention is computed here, by the plain formula, whatever implementation the model has.
 
-Shapes: N sentences, R rows (N times the beam B, sentence-major), S tokens of the frame `[CLS] src [SEP]`, T target
-tokens so far, Q tokens computed a row (1 or 2, the query last), H hidden size, h heads, d size of a head, V tokens of
-the student's vocabulary.
+Shapes: N sentences, R rows (N times the beam B, sentence-major), S tokens of the prefix `[CLS] src [SEP]`, T target
+tokens so far, H hidden size, h heads, d size of a head, x either size of a matrix, V tokens of the student's
+vocabulary.
 """
 
 from functools import partial
@@ -33,46 +32,46 @@ class TeacherStep(Step):
     """The `Step` of one batch of sources for a left-to-right teacher.
 
     Construct it, and search with it, without gradients and with the model in evaluation mode. The log-probabilities
-    are those of `pseudo_masked_batch`, in float32, but for `<pad>` and `<s>`, which never stand in a translation and
-    get -inf. The start symbol that a search begins with is not read.
+    are those of `prefix_lm_batch`, in float32, but for `<pad>` and `<s>`, which never stand in a translation and get
+    -inf. The start symbol that a search begins with is not read: its state is that of `[SEP]`.
     """
 
-    def __init__(
-        self, model: ConditionalMaskedLM, bert_ids_V: Tensor, mask_id: int, frame_NS: Tensor, seen_NS: Tensor
-    ) -> None:
+    def __init__(self, model: ConditionalMaskedLM, bert_ids_V: Tensor, prefix_NS: Tensor, seen_NS: Tensor) -> None:
         """Read the sources.
 
-        bert_ids_V: int64, the BERT id behind each token. mask_id: BERT's id of `[MASK]`. frame_NS: int64, BERT's ids of
-        `[CLS] src [SEP]`, padded at the right; seen_NS: bool, True on tokens.
+        bert_ids_V: int64, the BERT id behind each token. prefix_NS: int64, BERT's ids of `[CLS] src [SEP]`, padded at
+        the right; seen_NS: bool, True on tokens.
         """
-        self._model, self._bert_ids_V, self._mask_id = model, bert_ids_V, mask_id
-        self._never = torch.tensor([PAD_ID, BOS_ID], device=frame_NS.device)
+        self._model, self._bert_ids_V = model, bert_ids_V
+        self._never = torch.tensor([PAD_ID, BOS_ID], device=prefix_NS.device)
         self._length_R1 = seen_NS.sum(dim=1, keepdim=True)
-        self._target_tokens = -1
+        self._target_tokens = 0
         self._last_position = int(model.config.max_position_embeddings) - 1
         self._width = 1
         self._seen_N11S = seen_NS[:, None, None]
         self._source: list[tuple[Tensor, Tensor]] = []
         self._target: list[tuple[Tensor, Tensor]] = []
-        hidden_NSH = model.bert.embeddings(input_ids=frame_NS, token_type_ids=torch.zeros_like(frame_NS))
+        hidden_NSH = model.bert.embeddings(input_ids=prefix_NS, token_type_ids=torch.zeros_like(prefix_NS))
         layers: list[Any] = list(model.bert.encoder.layer)
         for layer in layers:
             attention = layer.attention.self
             key_NhSd, value_NhSd = _heads(attention, "key", hidden_NSH), _heads(attention, "value", hidden_NSH)
             self._source.append((key_NhSd, value_NhSd))
             self._target.append((key_NhSd[:, :, :0], value_NhSd[:, :, :0]))
-            if layer is not layers[-1]:
-                scores_NhSS = _scores(attention, _heads(attention, "query", hidden_NSH), key_NhSd)
-                scores_NhSS.masked_fill_(~self._seen_N11S, -torch.inf)
-                context_NhSd = torch.matmul(_weights(scores_NhSS, value_NhSd), value_NhSd)
-                hidden_NSH = _after_attention(layer, context_NhSd, hidden_NSH)
+            if layer is layers[-1]:
+                hidden_NSH = hidden_NSH.take_along_dim(self._length_R1[:, :, None] - 1, dim=1)
+            scores_NhSS = _scores(attention, _heads(attention, "query", hidden_NSH), key_NhSd)
+            scores_NhSS.masked_fill_(~self._seen_N11S, -torch.inf)
+            context_NhSd = torch.matmul(_weights(scores_NhSS, value_NhSd), value_NhSd)
+            hidden_NSH = _after_attention(layer, context_NhSd, hidden_NSH)
+        self._first_N1H: Tensor | None = hidden_NSH
 
     def log_probs(self, tokens_R: Tensor) -> Tensor:
-        hidden_RQH = self._embed(tokens_R)
-        *layers, last = self._model.bert.encoder.layer
-        for index, layer in enumerate(layers):
-            hidden_RQH = self._compute(index, layer, hidden_RQH, computed=hidden_RQH.shape[1])
-        hidden_R1H = self._compute(len(layers), last, hidden_RQH, computed=1)
+        hidden_R1H, self._first_N1H = self._first_N1H, None
+        if hidden_R1H is None:
+            hidden_R1H = self._embed(tokens_R)
+            for index, layer in enumerate(self._model.bert.encoder.layer):
+                hidden_R1H = self._compute(index, layer, hidden_R1H)
         logits_RV = self._model.logits(self._model.transform(hidden_R1H[:, 0]))
         return torch.log_softmax(logits_RV.float(), dim=-1).index_fill_(1, self._never, -torch.inf)
 
@@ -89,42 +88,34 @@ class TeacherStep(Step):
             self._source = [(key[sentences], value[sentences]) for key, value in self._source]
 
     def _embed(self, tokens_R: Tensor) -> Tensor:
-        """[R, Q, H]: the newest token, unless it is the start symbol, and the query after it."""
-        self._target_tokens += 1
-        ids_RQ = torch.full_like(tokens_R[:, None], self._mask_id)
+        """[R, 1, H]"""
+        ids_R1 = self._bert_ids_V[tokens_R][:, None]
         # Rows of a finished sentence stay for a while, and may be past the last position.
-        position_RQ = (self._length_R1 + self._target_tokens).clamp(max=self._last_position)
-        if self._target_tokens:
-            ids_RQ = torch.cat([self._bert_ids_V[tokens_R][:, None], ids_RQ], dim=1)
-            position_RQ = torch.cat([position_RQ - 1, position_RQ], dim=1)
-        hidden_RQH: Tensor = self._model.bert.embeddings(
-            input_ids=ids_RQ, token_type_ids=torch.ones_like(ids_RQ), position_ids=position_RQ
+        position_R1 = (self._length_R1 + self._target_tokens).clamp(max=self._last_position)
+        self._target_tokens += 1
+        hidden_R1H: Tensor = self._model.bert.embeddings(
+            input_ids=ids_R1, token_type_ids=torch.ones_like(ids_R1), position_ids=position_R1
         )
-        return hidden_RQH
+        return hidden_R1H
 
-    def _compute(self, index: int, layer: Any, hidden_RQH: Tensor, *, computed: int) -> Tensor:
-        """The layer's hidden states for the last `computed` tokens; keeps the newest token's keys and values."""
+    def _compute(self, index: int, layer: Any, hidden_R1H: Tensor) -> Tensor:
+        """The layer's hidden states of the newest tokens; keeps their keys and values."""
         attention = layer.attention.self
-        key_RhQd, value_RhQd = _heads(attention, "key", hidden_RQH), _heads(attention, "value", hidden_RQH)
-        target_key, target_value = (
-            torch.cat([kept, new[:, :, :-1]], dim=2)
-            for kept, new in zip(self._target[index], (key_RhQd, value_RhQd), strict=True)
+        key_RhTd, value_RhTd = (
+            torch.cat([kept, _heads(attention, name, hidden_R1H)], dim=2)
+            for name, kept in zip(("key", "value"), self._target[index], strict=True)
         )
-        self._target[index] = target_key, target_value
-        hidden_RQH = hidden_RQH[:, -computed:]
-        query_RhQd = _heads(attention, "query", hidden_RQH)
+        self._target[index] = key_RhTd, value_RhTd
+        query_Rh1d = _heads(attention, "query", hidden_R1H)
         source_key_NhSd, source_value_NhSd = self._source[index]
         sentences = len(source_key_NhSd)
-        to_source = _scores(attention, _of_sentences(query_RhQd, sentences), source_key_NhSd)
-        to_source = _of_rows(to_source.masked_fill_(~self._seen_N11S, -torch.inf), computed)
-        to_target = _scores(attention, query_RhQd, target_key)
-        to_query = _scores(attention, query_RhQd, key_RhQd[:, :, -1:])
-        to_query[:, :, :-1] = -torch.inf
-        weights = _weights(torch.cat([to_source, to_target, to_query], dim=-1), value_RhQd)
-        of_source, of_target, of_query = weights.split([to_source.shape[-1], to_target.shape[-1], 1], dim=-1)
-        context_RhQd = _of_rows(torch.matmul(_of_sentences(of_source, sentences), source_value_NhSd), computed)
-        context_RhQd = context_RhQd + torch.matmul(of_target, target_value) + of_query * value_RhQd[:, :, -1:]
-        return _after_attention(layer, context_RhQd, hidden_RQH)
+        to_source = _scores(attention, _of_sentences(query_Rh1d, sentences), source_key_NhSd)
+        to_source = _of_rows(to_source.masked_fill_(~self._seen_N11S, -torch.inf))
+        to_target = _scores(attention, query_Rh1d, key_RhTd)
+        weights = _weights(torch.cat([to_source, to_target], dim=-1), value_RhTd)
+        of_source, of_target = weights.split([to_source.shape[-1], to_target.shape[-1]], dim=-1)
+        context_Rh1d = _of_rows(torch.matmul(_of_sentences(of_source, sentences), source_value_NhSd))
+        return _after_attention(layer, context_Rh1d + torch.matmul(of_target, value_RhTd), hidden_R1H)
 
 
 def translate_ids(
@@ -145,9 +136,9 @@ def translate_ids(
 
     model: a left-to-right teacher. bert_ids: integers [V], the BERT id behind each token. src: source tokens (the
     student's) without special tokens. The other arguments, and what is returned, are those of `seq2seq.translate_ids`,
-    but that source, target and the three special tokens share the model's positions: a translation has no more
-    tokens, its `</s>` included, than the source leaves, and a source that leaves none (its tokens and `[CLS]` and
-    `[SEP]` fill the model) has the one translation [] with score 0, as an empty one.
+    but that `[CLS]`, source, `[SEP]` and translation share the model's positions: a translation has no more tokens, its
+    `</s>` included, than the source leaves, and a source that leaves none has the one translation [] with score 0, as
+    an empty one.
     The model's training mode is left as it was. Raises ValueError for a model that is not left-to-right, and for
     `n_best` not between 1 and `beam`.
     """
@@ -177,16 +168,16 @@ def _begin(model: ConditionalMaskedLM, bert_ids_V: Tensor, specials: BertSpecial
     width = min(padded_length(int(src.lengths.max()) + 2, PAD_TO), positions)
     column, end = np.arange(width), src.lengths[:, None] + 1
     is_source = (column > 0) & (column < end)
-    frame = torch.from_numpy(np.where(column == 0, specials.cls, np.where(column == end, specials.sep, specials.pad)))
-    frame = frame.to(model.device)
-    frame[torch.from_numpy(is_source).to(model.device)] = bert_ids_V[torch.from_numpy(src.values).to(model.device)]
-    return TeacherStep(model, bert_ids_V, specials.mask, frame, torch.from_numpy(column <= end).to(model.device))
+    prefix = torch.from_numpy(np.where(column == 0, specials.cls, np.where(column == end, specials.sep, specials.pad)))
+    prefix = prefix.to(model.device)
+    prefix[torch.from_numpy(is_source).to(model.device)] = bert_ids_V[torch.from_numpy(src.values).to(model.device)]
+    return TeacherStep(model, bert_ids_V, prefix, torch.from_numpy(column <= end).to(model.device))
 
 
-def _heads(attention: Any, name: str, hidden_RQH: Tensor) -> Tensor:
-    """[R, h, Q, d]: the projection `query`, `key` or `value` of every token."""
-    projected_RQhd: Tensor = getattr(attention, name)(hidden_RQH).unflatten(-1, (attention.num_attention_heads, -1))
-    return projected_RQhd.transpose(1, 2)
+def _heads(attention: Any, name: str, hidden_RTH: Tensor) -> Tensor:
+    """[R, h, T, d]: the projection `query`, `key` or `value` of every token."""
+    projected_RThd: Tensor = getattr(attention, name)(hidden_RTH).unflatten(-1, (attention.num_attention_heads, -1))
+    return projected_RThd.transpose(1, 2)
 
 
 def _scores(attention: Any, query: Tensor, key: Tensor) -> Tensor:
@@ -197,19 +188,18 @@ def _weights(scores: Tensor, value: Tensor) -> Tensor:
     return torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
 
 
-def _of_sentences(rows_RhQx: Tensor, sentences: int) -> Tensor:
-    """[N, h, B * Q, x]: the tokens of all rows that belong to a sentence beside each other."""
-    return rows_RhQx.view(sentences, -1, *rows_RhQx.shape[1:]).transpose(1, 2).flatten(2, 3)
+def _of_sentences(rows_Rh1x: Tensor, sentences: int) -> Tensor:
+    """[N, h, B, x]: the rows of a sentence beside each other."""
+    return rows_Rh1x.unflatten(0, (sentences, -1)).squeeze(3).transpose(1, 2)
 
 
-def _of_rows(sentences_NhPx: Tensor, tokens: int) -> Tensor:
-    """[R, h, Q, x]: what `_of_sentences` laid out, row by row again."""
-    sentences, heads, _, size = sentences_NhPx.shape
-    return sentences_NhPx.view(sentences, heads, -1, tokens, size).transpose(1, 2).flatten(0, 1)
+def _of_rows(sentences_NhBx: Tensor) -> Tensor:
+    """[R, h, 1, x]: what `_of_sentences` laid out, row by row again."""
+    return sentences_NhBx.transpose(1, 2).flatten(0, 1).unsqueeze(2)
 
 
-def _after_attention(layer: Any, context_RhQd: Tensor, hidden_RQH: Tensor) -> Tensor:
-    """[R, Q, H]: the rest of a BertLayer, from what its heads have mixed and its own input."""
-    attended_RQH = layer.attention.output(context_RhQd.transpose(1, 2).flatten(2), hidden_RQH)
-    output_RQH: Tensor = layer.output(layer.intermediate(attended_RQH), attended_RQH)
-    return output_RQH
+def _after_attention(layer: Any, context_RhTd: Tensor, hidden_RTH: Tensor) -> Tensor:
+    """[R, T, H]: the rest of a BertLayer, from what its heads have mixed and its own input."""
+    attended_RTH = layer.attention.output(context_RhTd.transpose(1, 2).flatten(2), hidden_RTH)
+    output_RTH: Tensor = layer.output(layer.intermediate(attended_RTH), attended_RTH)
+    return output_RTH

@@ -50,16 +50,13 @@ class GpuEncoder:
         token_type_ids_NL: Tensor,
         attention_mask: Tensor | None,
         masked_index_M: Tensor,
-        position_ids_NL: Tensor | None = None,
         most: int | None = None,
     ) -> Tensor:
         """bf16[M, H], arguments as of the model's `forward`.
 
         attention_mask: None for a batch without padding. most: masked positions of the row that has most of them.
         """
-        hidden_NLH = self._embeddings(
-            input_ids=input_ids_NL, token_type_ids=token_type_ids_NL, position_ids=position_ids_NL
-        ).bfloat16()
+        hidden_NLH = self._embeddings(input_ids=input_ids_NL, token_type_ids=token_type_ids_NL).bfloat16()
         bias = None
         if attention_mask is not None:
             bias = torch.zeros_like(attention_mask, dtype=torch.bfloat16)

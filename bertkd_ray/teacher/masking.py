@@ -18,7 +18,8 @@ from bertkd_ray.core.ragged import Ragged, flat_positions, offsets_of
 from bertkd_ray.corpus.tokenizer import EOS_ID
 
 SPECIAL_TOKENS_PER_PAIR = 3
-"""`[CLS]`, `[SEP]` and the final `[SEP]`: a pair of S and T tokens takes S + T + 3 positions of the teacher."""
+"""`[CLS]`, `[SEP]` and the final `[SEP]`: a pair of S and T tokens takes S + T + 3 positions of the teacher. From left to
+right there is no final one; what a corpus may hold does not depend on the direction."""
 
 
 class BertSpecials(NamedTuple):
@@ -32,14 +33,13 @@ class BertSpecials(NamedTuple):
 
 @dataclass(frozen=True)
 class CMLMBatch:
-    """One teacher batch of N rows padded to L tokens, with M masked positions.
+    """One teacher batch of N rows padded to L tokens, with M masked positions; from left to right, M that predict.
 
     input_ids: int64[N, L], BERT ids.
-    token_type_ids: int64[N, L], 0 for `[CLS] src [SEP]` and padding, 1 for `tgt [SEP]`.
+    token_type_ids: int64[N, L], 0 for `[CLS] src [SEP]` and padding, 1 for what follows.
     attention_mask: bool[N, L], False on padding; or bool[N, L, L], True where a token (row) sees another (column).
     masked_index: int64[M], positions in the flattened [N * L] array, rising.
-    labels: int64[M], the student's token ids (not BERT's); `EOS_ID` where the end of the sentence was masked.
-    position_ids: int64[N, L]; None counts from 0.
+    labels: int64[M], the student's token ids (not BERT's) to predict; `EOS_ID` at the end of the sentence.
     """
 
     input_ids: NDArray[np.int64]
@@ -47,7 +47,6 @@ class CMLMBatch:
     attention_mask: NDArray[np.bool_]
     masked_index: NDArray[np.int64]
     labels: NDArray[np.int64]
-    position_ids: NDArray[np.int64] | None = None
 
     @property
     def most(self) -> int:
@@ -60,10 +59,9 @@ def input_lengths(
 ) -> NDArray[np.int64]:
     """int64[n]: tokens of the teacher's input that pairs of S and T tokens take, by the teacher's direction.
 
-    S + T + 3; from left to right S + 2T + 3 (`pseudo_masking`), at no more positions.
+    S + T + 3; from left to right S + T + 2 (`prefix_lm`).
     """
-    targets = tgt_lengths if direction == "both" else 2 * tgt_lengths
-    return src_lengths + targets + SPECIAL_TOKENS_PER_PAIR
+    return src_lengths + tgt_lengths + (SPECIAL_TOKENS_PER_PAIR if direction == "both" else 2)
 
 
 def random_masks(

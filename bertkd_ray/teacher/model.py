@@ -1,4 +1,7 @@
-"""The conditional masked language model: a BERT encoder that predicts masked target tokens in the student's vocabulary.
+"""The conditional masked language model: a BERT encoder that predicts target tokens in the student's vocabulary.
+
+Of a bidirectional teacher these are masked; a left-to-right one predicts the token after each of its positions, which
+are called masked here all the same.
 
 Shapes: N rows, L padded tokens a row, M masked positions, H hidden size, V tokens of the student's vocabulary.
 """
@@ -15,7 +18,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel, BertPreTrainedModel
 from transformers.models.bert.modeling_bert import BertPredictionHeadTransform
 
-from bertkd_ray.config.sections import TeacherConfig
+from bertkd_ray.config.sections import LEFT_TO_RIGHT_LAYOUT, TeacherConfig
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.quiet import quiet_transformers
 from bertkd_ray.teacher.families import as_bert_state
@@ -31,9 +34,10 @@ class ConditionalMaskedLM(BertPreTrainedModel):
     """BERT's encoder and MLM transform, then a linear layer of its own (tied to nothing) over the
     student's vocabulary.
 
-    `config.target_vocab_size` is V; `config.direction` says which input it was trained on. Parameters have
-    the names of transformers' BERT models (`bert.…`, `cls.predictions.transform.…`), so that their checkpoints load
-    here and `AutoModel` loads the encoder of a teacher. Not supported: pooling, next-sentence prediction.
+    `config.target_vocab_size` is V; `config.direction`, and `config.layout` of a left-to-right one, say which input it
+    was trained on. Parameters have the names of transformers' BERT models (`bert.…`, `cls.predictions.transform.…`), so
+    that their checkpoints load here and `AutoModel` loads the encoder of a teacher. Not supported: pooling,
+    next-sentence prediction.
     """
 
     def __init__(self, config: BertConfig) -> None:
@@ -55,7 +59,6 @@ class ConditionalMaskedLM(BertPreTrainedModel):
         token_type_ids_NL: Tensor,
         attention_mask: Tensor | None,
         masked_index_M: Tensor,
-        position_ids_NL: Tensor | None = None,
         most: int | None = None,
     ) -> Tensor:
         """Hidden states [M, H] after the transform, at the masked positions alone.
@@ -65,9 +68,7 @@ class ConditionalMaskedLM(BertPreTrainedModel):
         positions of the row that has most of them; a GPU is waited for to find it out. The other arguments are those of
         BERT.
         """
-        hidden_NLH = self.bert.embeddings(
-            input_ids=input_ids_NL, token_type_ids=token_type_ids_NL, position_ids=position_ids_NL
-        )
+        hidden_NLH = self.bert.embeddings(input_ids=input_ids_NL, token_type_ids=token_type_ids_NL)
         mask = None if attention_mask is None else self._mask(attention_mask, hidden_NLH.dtype)
         *layers, last = self.bert.encoder.layer
         for layer in layers:
@@ -124,6 +125,8 @@ def build_teacher(
     config.attention_probs_dropout_prob = teacher.attention_dropout
     config.target_vocab_size = len(bert_ids)
     config.direction = teacher.direction
+    if teacher.layout:
+        config.layout = teacher.layout
     config.tie_word_embeddings = False
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -149,7 +152,8 @@ def load_teacher(directory: str | Path, *, attention: str = "eager") -> Conditio
         raise UserError(
             f"{directory} is a BERT but not a trained teacher (no target_vocab_size); run the finetune stage"
         )
-    if config.get("left_to_right"):
+    is_left_to_right = config["direction"] == "left_to_right" or config.get("left_to_right")
+    if is_left_to_right and config.get("layout") != LEFT_TO_RIGHT_LAYOUT:
         raise UserError(f"{directory} reads text from left to right as earlier versions did; run finetune again")
     model, missing = _from_pretrained(Path(directory), BertConfig.from_dict(config), attention)
     if missing:

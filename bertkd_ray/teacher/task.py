@@ -18,7 +18,7 @@ from bertkd_ray.core.devices import Precision, autocast, padding_multiple
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.teacher.masking import BertSpecials, CMLMBatch, cmlm_batch, input_lengths, random_masks
 from bertkd_ray.teacher.model import ConditionalMaskedLM
-from bertkd_ray.teacher.pseudo_masking import pseudo_masked_batch
+from bertkd_ray.teacher.prefix_lm import prefix_lm_batch
 from bertkd_ray.training.batch_plan import MicroBatch, RowLengths, shuffled_batches
 from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import TRAIN_ACCURACY, VALID_ACCURACY, VALID_LOSS
@@ -41,7 +41,6 @@ class TeacherBatch(CollatedBatch):
     attention_mask: Tensor
     masked_index: Tensor
     labels: Tensor
-    position_ids: Tensor | None = None
     most: int | None = None
     """Masked positions of the row that has most of them."""
 
@@ -73,7 +72,7 @@ class MaskedLoss(nn.Module):
 
     def forward(self, batch: TeacherBatch) -> tuple[Tensor, Tensor]:
         """Cross-entropy in nats, summed; both are float32."""
-        inputs = batch.input_ids, batch.token_type_ids, batch.attention_mask, batch.masked_index, batch.position_ids
+        inputs = batch.input_ids, batch.token_type_ids, batch.attention_mask, batch.masked_index
         hidden_MH = self.teacher(*inputs, batch.most)
         if len(hidden_MH) <= self._block_rows:
             return self._sums(hidden_MH, batch.labels)
@@ -161,7 +160,7 @@ class TeacherTask:
     def _batch(self, rows: pa.Table, seed: int, epoch: int) -> TeacherBatch:
         src, tgt = Ragged.from_arrow(rows["src_ids"]), Ragged.from_arrow(rows["tgt_ids"])
         if self._config.direction == "left_to_right":
-            return TeacherBatch.of(pseudo_masked_batch(src, tgt, self._bert_ids, self._specials, self._pad_to))
+            return TeacherBatch.of(prefix_lm_batch(src, tgt, self._bert_ids, self._specials, self._pad_to))
         ids = rows["id"].to_numpy()
         mask = random_masks(ids, tgt.lengths + 1, seed=seed, epoch=epoch, probability=self._config.mask_probability)
         return TeacherBatch.of(cmlm_batch(src, tgt, mask, self._bert_ids, self._specials, self._pad_to))

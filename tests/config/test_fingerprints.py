@@ -137,6 +137,19 @@ def test_options_that_came_later_are_in_no_fingerprint_at_their_defaults(load, t
     assert kd["symmetric"] is True
 
 
+def test_left_to_right_teachers_are_not_those_of_the_earlier_layout_and_bidirectional_ones_as_ever(load, tmp_path):
+    """Fingerprints of version 080294b, whose left-to-right teachers read another input."""
+    store, inputs = Store(str(tmp_path)), {"corpus": "corpus", "bert": "bert"}
+    both, forward = load(DEMO), load(DEMO, "teacher.direction=left_to_right")
+    assert finetune.pending_artifact(both, store, inputs).fingerprint == "7976c0162643237b"
+    pending = finetune.pending_artifact(forward, store, inputs)
+    teacher = {key: value for key, value in pending.config["teacher"].items() if key != "layout"}
+    earlier = PendingArtifact.of(store, "teacher", {**pending.config, "teacher": teacher}, inputs)
+    assert earlier.fingerprint == "3418861c7ccd24e6" != pending.fingerprint
+    assert forward.run_settings()["teacher"]["layout"] == "prefix_lm"
+    assert "layout" not in both.run_settings()["teacher"]
+
+
 def test_text_enters_by_content_not_by_path(load, tmp_path, text_corpus):
     store = Store(str(tmp_path / "store"))
     moved = tmp_path / "moved"

@@ -14,7 +14,7 @@ from bertkd_ray.corpus.tokenizer import BOS_ID, EOS_ID, PAD_ID, load_bert_ids
 from bertkd_ray.teacher.finetune import MODEL, SPECIALS
 from bertkd_ray.teacher.masking import BertSpecials
 from bertkd_ray.teacher.model import load_teacher
-from bertkd_ray.teacher.pseudo_masking import pseudo_masked_batch
+from bertkd_ray.teacher.prefix_lm import prefix_lm_batch
 from tests.helpers.local_project import Project
 
 
@@ -33,13 +33,12 @@ class PlainTeacher:
     @torch.no_grad()
     def logits(self, src: list[int], tgt: list[int]) -> torch.Tensor:
         """[T + 1, V]: of every position of one pair."""
-        batch = pseudo_masked_batch(Ragged.from_lists([src]), Ragged.from_lists([tgt]), self.bert_ids, self.specials, 1)
+        batch = prefix_lm_batch(Ragged.from_lists([src]), Ragged.from_lists([tgt]), self.bert_ids, self.specials, 1)
         hidden = self.model(
             torch.from_numpy(batch.input_ids),
             torch.from_numpy(batch.token_type_ids),
             torch.from_numpy(batch.attention_mask),
             torch.from_numpy(batch.masked_index),
-            torch.from_numpy(batch.position_ids),
         )
         return self.model.logits(hidden)
 

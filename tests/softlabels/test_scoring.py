@@ -149,7 +149,7 @@ def left_to_right(model: ConditionalMaskedLM) -> Iterator[ConditionalMaskedLM]:
 
 
 def plain_left_to_right(model: ConditionalMaskedLM, src: Ragged, tgt: Ragged) -> torch.Tensor:
-    """[P, V]: every position by itself, as a mask after the target before it, whose tokens see no later one."""
+    """[P, V]: every position by itself, after the target before it, whose tokens see no later one."""
     rows = []
     for pair in range(len(src)):
         frame = [SPECIALS.cls, *BERT_IDS[src.row(pair)], SPECIALS.sep]
@@ -185,12 +185,13 @@ def test_from_left_to_right_bf16_agrees_within_its_rounding(
     np.testing.assert_allclose(fast.score(src, tgt, ids).logsumexp, exact.logsumexp(1).numpy(), rtol=0, atol=tolerance)
 
 
-def test_from_left_to_right_a_pair_has_as_many_positions_as_in_both(left_to_right: ConditionalMaskedLM) -> None:
-    """Of 32: 14 + 15 tokens and three special ones, though the input has 48."""
-    src, tgt, ids = Ragged.from_lists([[5] * 14]), Ragged.from_lists([[6] * 15]), np.asarray([8])
-    assert len(scorer(left_to_right).score(src, tgt, ids).logsumexp) == 16
-    with pytest.raises(UserError, match="pair 8 takes 33 tokens"):
-        scorer(left_to_right).score(src, Ragged.from_lists([[6] * 16]), ids)
+def test_from_left_to_right_a_pair_fills_the_positions_with_two_special_tokens(
+    left_to_right: ConditionalMaskedLM,
+) -> None:
+    src, tgt, ids = Ragged.from_lists([[5] * 14]), Ragged.from_lists([[6] * 16]), np.asarray([8])
+    assert len(scorer(left_to_right).score(src, tgt, ids).logsumexp) == 17
+    with pytest.raises(UserError, match="pair 8 takes 33 tokens with its 2 special ones"):
+        scorer(left_to_right).score(src, Ragged.from_lists([[6] * 17]), ids)
 
 
 def test_row_order_does_not_matter(model: ConditionalMaskedLM, pairs: tuple[Ragged, Ragged, np.ndarray]) -> None:

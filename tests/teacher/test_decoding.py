@@ -17,7 +17,7 @@ from bertkd_ray.decoding.beam_search import Step, beam_search
 from bertkd_ray.teacher import decoding
 from bertkd_ray.teacher.decoding import TeacherStep, translate_ids
 from bertkd_ray.teacher.model import ConditionalMaskedLM, build_teacher
-from bertkd_ray.teacher.pseudo_masking import pseudo_masked_batch
+from bertkd_ray.teacher.prefix_lm import prefix_lm_batch
 from bertkd_ray.teacher.task import TeacherBatch
 from tests.teacher.tiny import SPECIALS, write_bert
 
@@ -33,7 +33,7 @@ def build(directory: Path, attention: str) -> ConditionalMaskedLM:
     generator = torch.Generator().manual_seed(4)
     with torch.no_grad():
         teacher.output.weight.copy_(torch.randn(VOCABULARY, 16, generator=generator) * 0.5)
-        teacher.output.bias[EOS_ID] = 0.5
+        teacher.output.bias[EOS_ID] = 2.5
     return teacher
 
 
@@ -73,10 +73,8 @@ class UncachedStep(Step):
 def all_log_probs(teacher: ConditionalMaskedLM, pairs: list[tuple[list[int], list[int]]]) -> Tensor:
     """float32[n, T + 1, V] at every position of n pairs of T target tokens, with the model's own forward pass."""
     src, tgt = (Ragged.from_lists([pair[side] for pair in pairs]) for side in (0, 1))
-    batch = TeacherBatch.of(pseudo_masked_batch(src, tgt, BERT_IDS, SPECIALS, 1))
-    hidden = teacher(
-        batch.input_ids, batch.token_type_ids, batch.attention_mask, batch.masked_index, batch.position_ids
-    )
+    batch = TeacherBatch.of(prefix_lm_batch(src, tgt, BERT_IDS, SPECIALS, 1))
+    hidden = teacher(batch.input_ids, batch.token_type_ids, batch.attention_mask, batch.masked_index)
     log_probs = torch.log_softmax(teacher.logits(hidden), dim=-1)
     log_probs[:, [PAD_ID, BOS_ID]] = -torch.inf
     return log_probs.unflatten(0, (len(pairs), -1))
@@ -144,7 +142,7 @@ def test_rows_of_a_beam_can_be_moved_and_dropped(teacher: ConditionalMaskedLM) -
     """Two sentences of two rows each swap their rows, then the first sentence leaves: as if computed alone."""
     frame = torch.tensor([[2, 11, 12, 13, 3], [2, BERT_IDS[14], BERT_IDS[15], 3, 0]])
     with torch.no_grad():
-        step = TeacherStep(teacher, torch.tensor(BERT_IDS), SPECIALS.mask, frame, frame != 0)
+        step = TeacherStep(teacher, torch.tensor(BERT_IDS), frame, frame != 0)
         step.log_probs(torch.tensor([BOS_ID, BOS_ID]))
         step.keep(torch.tensor([[0, 0], [1, 1]]))
         step.log_probs(torch.tensor([10, 11, 12, 13]))
@@ -183,9 +181,9 @@ def test_the_source_is_read_once_and_the_training_mode_left(
     shapes = []
     plain = decoding.TeacherStep
 
-    def recorded(model: ConditionalMaskedLM, ids: Tensor, mask: int, frame: Tensor, seen: Tensor) -> TeacherStep:
-        shapes.append(tuple(frame.shape))
-        return plain(model, ids, mask, frame, seen)
+    def recorded(model: ConditionalMaskedLM, ids: Tensor, prefix: Tensor, seen: Tensor) -> TeacherStep:
+        shapes.append(tuple(prefix.shape))
+        return plain(model, ids, prefix, seen)
 
     monkeypatch.setattr(decoding, "TeacherStep", recorded)
     expected = translate_ids(teacher, BERT_IDS, SPECIALS, sources, beam=4, batch_tokens=400)

@@ -11,7 +11,7 @@ from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.teacher.gpu_inference import GpuEncoder
 from bertkd_ray.teacher.masking import BertSpecials, cmlm_batch
 from bertkd_ray.teacher.model import ConditionalMaskedLM
-from bertkd_ray.teacher.pseudo_masking import pseudo_masked_batch
+from bertkd_ray.teacher.prefix_lm import prefix_lm_batch
 
 VOCABULARY = 60
 
@@ -84,7 +84,7 @@ def test_padding_changes_nothing(model):
 
 def test_all_positions_in_one_pass(model):
     src, tgt = (Ragged.from_lists([[4 + i for i in range(n)] for n in lengths]) for lengths in ([5, 9, 2], [9, 3, 12]))
-    batch = pseudo_masked_batch(src, tgt, np.arange(VOCABULARY), BertSpecials(0, 1, 2, 3))
+    batch = prefix_lm_batch(src, tgt, np.arange(VOCABULARY), BertSpecials(0, 1, 2, 3))
     given = [torch.from_numpy(array) for name, array in vars(batch).items() if name != "labels" and array is not None]
     with torch.no_grad():
         expected = model(*given)

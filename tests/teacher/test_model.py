@@ -65,12 +65,18 @@ def test_the_direction_is_saved_and_that_of_earlier_versions_is_refused(bert: Pa
     build_teacher(bert, BERT_IDS, TeacherConfig(direction="left_to_right")).save_pretrained(tmp_path)
     assert load_teacher(tmp_path).config.direction == "left_to_right"
     config = json.loads((tmp_path / "config.json").read_text())
-    del config["direction"]
+    assert (config.pop("direction"), config.pop("layout")) == ("left_to_right", "prefix_lm")
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert load_teacher(tmp_path).config.direction == "both"
-    (tmp_path / "config.json").write_text(json.dumps({**config, "left_to_right": True}))
-    with pytest.raises(UserError, match="from left to right as earlier versions did; run finetune again"):
-        load_teacher(tmp_path)
+    for earlier in ({"left_to_right": True}, {"direction": "left_to_right"}):
+        (tmp_path / "config.json").write_text(json.dumps({**config, **earlier}))
+        with pytest.raises(UserError, match="from left to right as earlier versions did; run finetune again"):
+            load_teacher(tmp_path)
+
+
+def test_a_bidirectional_teachers_configuration_names_no_layout(bert: Path, tmp_path: Path) -> None:
+    build_teacher(bert, BERT_IDS, TeacherConfig()).save_pretrained(tmp_path)
+    assert "layout" not in json.loads((tmp_path / "config.json").read_text())
 
 
 def test_output_layer_starts_from_the_input_embedding(bert: Path, inputs: tuple[torch.Tensor, ...]) -> None:

@@ -127,7 +127,7 @@ def test_from_left_to_right_every_position_is_predicted_in_every_epoch(make):
     )
     counted = task.lengths(rows)
     src = Ragged.from_arrow(rows["src_ids"])
-    assert counted.tokens.tolist() == counted.sort.tolist() == (src.lengths + 2 * tgt.lengths + 3).tolist()
+    assert counted.tokens.tolist() == counted.sort.tolist() == (src.lengths + tgt.lengths + 2).tolist()
     assert batch.input_ids.shape == (12, int(counted.tokens.max()))
 
 
@@ -275,4 +275,3 @@ def test_a_batch_moves_whole(make, direction):
     batch = make(direction=direction).collate(micro(VALID)).to(torch.device("meta"))
     assert isinstance(batch, TeacherBatch)
     assert {value.device.type for value in vars(batch).values() if isinstance(value, torch.Tensor)} == {"meta"}
-    assert (batch.position_ids is None) is (direction == "both")

@@ -53,12 +53,12 @@ def write_random(
 
 @torch.no_grad()
 def hidden_after(teacher: ConditionalMaskedLM, frame: Sequence[int], left: Sequence[int]) -> torch.Tensor:
-    """[H], at a single mask that follows `left`: the plain form of what a left-to-right teacher reads.
+    """[H], at the last token of `left`, or at `[SEP]`: the plain form of what a left-to-right teacher reads.
 
-    frame: BERT's ids of `[CLS] src [SEP]`, which see each other; left: those of the target before the mask, which see
-    no later one.
+    frame: BERT's ids of `[CLS] src [SEP]`, which see each other; left: those of the target so far, which see no later
+    one.
     """
-    ids = torch.tensor([[*frame, *left, SPECIALS.mask]])
+    ids = torch.tensor([[*frame, *left]])
     length = ids.shape[1]
     types = (torch.arange(length) >= len(frame)).long()[None]
     sees = torch.ones(length, length).tril().bool()

@@ -186,9 +186,9 @@ def test_teachers_that_cannot_translate_say_what_to_do(forward, distilled, tmp_p
     shutil.copytree(forward.corpus().uri, tmp_path / forward.corpus().directory)
     assert translate(alone, LINES, beam=1, device="cpu")[1] == ""
     config = json.loads((alone / MODEL / "config.json").read_text())
-    del config["direction"]
-    (alone / MODEL / "config.json").write_text(json.dumps({**config, "left_to_right": True}))
-    assert "run finetune" in said(alone)
+    del config["layout"]
+    (alone / MODEL / "config.json").write_text(json.dumps(config))
+    assert "reads text from left to right as earlier versions did; run finetune again" in said(alone)
 
 
 @pytest.mark.parametrize(
