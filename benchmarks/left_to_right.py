@@ -6,8 +6,8 @@ python -m benchmarks.left_to_right /tmp/earlier --updates 2400  and a whole trai
 --rounds 0 leaves the rounds out
 
 Both are processes of one thread with their own package (`benchmarks.left_to_right_worker`), on Multi30k. The quality of
-either is the loss on the valid split with each position alone masked after its full left context, as this version
-computes it.
+either is the loss on the valid split, each position predicted after its full left context, the earlier one's as a mask:
+so it was trained.
 """
 
 from __future__ import annotations
@@ -124,7 +124,9 @@ def _training(earlier: Path, scratch: str, updates: int, share: float) -> list[R
         probe = sorted(workers["ours"]("update")["seconds"] for _ in range(3))[1] / workers["ours"]("update")["amount"]
         ours = int(share * theirs / probe)
         spent = {"ours": workers["ours"]("train", updates=ours, weights=weights["ours"])["seconds"], "earlier": theirs}
-        valid = {name: workers["ours"]("evaluate", weights=path) for name, path in weights.items()}
+        valid = {
+            name: workers["ours"]("evaluate", weights=path, masked=name == "earlier") for name, path in weights.items()
+        }
     details = {"updates": {"earlier": updates, "ours": ours}, "valid": valid}
     return [
         _row("finetuning", "CPU seconds", [[spent[name]] for name in spent], "≤ 1/3", details),

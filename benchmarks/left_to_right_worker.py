@@ -29,7 +29,7 @@ from bertkd_ray.softlabels.extract import ShardWriter  # noqa: E402
 from bertkd_ray.teacher.model import build_teacher  # noqa: E402
 from bertkd_ray.teacher.task import TeacherTask  # noqa: E402
 
-EARLIER = not (CHECKOUT / "bertkd_ray" / "teacher" / "pseudo_masking.py").is_file()
+EARLIER = not (CHECKOUT / "bertkd_ray" / "teacher" / "prefix_lm.py").is_file()
 DIRECTION = "teacher.left_to_right=true" if EARLIER else "teacher.direction=left_to_right"
 FRAGMENT_PAIRS = 2048
 """As in configs/multi30k.yaml: the fewer pairs a fragment has, the more padding its length batches."""
@@ -130,16 +130,21 @@ class Worker:
         save_file({name: tensor.contiguous() for name, tensor in task.model.state_dict().items()}, weights)
         return {"seconds": seconds, "amount": updates}
 
-    def evaluate(self, weights: str) -> dict[str, float]:
-        """Nats a position of the valid split, each position alone masked after its full left context: today's only."""
-        task = self._task(1)
+    def evaluate(self, weights: str, masked: bool) -> dict[str, float]:
+        """Nats a position of the valid split after its full left context: today's only.
+
+        masked: each position is alone masked, as a teacher that was trained with masks is to be asked.
+        """
+        from benchmarks.pseudo_masking import QueriesTask
+
+        task = self._task(1, QueriesTask if masked else TeacherTask)
         task.model.load_state_dict(load_file(weights))
         task.model.eval()
         from bertkd_ray.training.context import World
 
         return dict(task.evaluate(World()))
 
-    def _task(self, steps: int) -> Any:
+    def _task(self, steps: int, kind: type[TeacherTask] = TeacherTask) -> Any:
         setting, config = self.setting, self.setting.config
         teacher = config.teacher.model_copy(update={"steps": steps})
         if EARLIER:
@@ -153,7 +158,7 @@ class Worker:
         else:
             model = build_teacher(setting.bert, setting.bert_ids, teacher)
         specials, valid = setting.specials, setting.rows("valid")
-        return TeacherTask(model, teacher, config.seed, setting.bert_ids, specials, valid, setting.precision)
+        return kind(model, teacher, config.seed, setting.bert_ids, specials, valid, setting.precision)
 
 
 class Unvalidated:

@@ -1,11 +1,13 @@
 """The left-to-right teacher's two known forms on the same text for the same CPU seconds.
 
-python -m benchmarks.prefix_lm configs/multi30k.yaml corpus.directory=../shared/data/multi30k --cpu-seconds 900
+python -m benchmarks.pseudo_masking configs/multi30k.yaml corpus.directory=../shared/data/multi30k --cpu-seconds 900
 
-*queries* is the teacher's own: every position is a `[MASK]` with its full left context (`teacher.pseudo_masking`). The
-*prefix LM* has no queries: the state of target i - 1 predicts target i (arXiv 1905.03197, section 2.3, fine-tuned as a
-language model), S + T + 2 tokens a pair instead of S + 2T + 3. Both see the same left context, so that their losses on
-the valid split compare. Each learns with its rate's schedule over the updates that fit into the seconds.
+*prefix LM* is the teacher's own (`teacher.prefix_lm`): the state of target i - 1 predicts target i. *queries* is the
+pseudo-masked language model of UniLM (arXiv 1905.03197, 2002.12804), as s2s-ft (arXiv 2110.13640) fine-tunes it and as
+this project had it: `[CLS] src [SEP] tgt₁ … tgt_T` and T + 1 queries, each a `[MASK]` with the position and the token
+type of the target token it stands for, which sees the source, the target before it and itself; S + 2T + 3 tokens a pair
+instead of S + T + 2. Both see the same left context, so that their losses on the valid split compare. Each learns with
+its rate's schedule over the updates that fit into the seconds.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import json
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from benchmarks.loop import Updates
 from benchmarks.machine import ROOT, commit, machine
@@ -35,10 +39,10 @@ from bertkd_ray.core.ragged import Ragged, flat_positions, offsets_of
 from bertkd_ray.corpus.passes import TOKENIZER
 from bertkd_ray.corpus.tokenizer import load_bert_ids
 from bertkd_ray.pipeline.pipeline import Pipeline
-from bertkd_ray.teacher.masking import BertSpecials, CMLMBatch, with_eos
-from bertkd_ray.teacher.model import build_teacher
+from bertkd_ray.teacher.masking import BertSpecials, with_eos
+from bertkd_ray.teacher.model import ConditionalMaskedLM, build_teacher
 from bertkd_ray.teacher.source import bert_specials
-from bertkd_ray.teacher.task import TeacherBatch, TeacherTask
+from bertkd_ray.teacher.task import MaskedLoss, TeacherBatch, TeacherTask
 from bertkd_ray.training.batch_plan import BatchPlan, RowLengths, Streams
 from bertkd_ray.training.context import World
 from bertkd_ray.training.curves import VALID_ACCURACY, VALID_LOSS
@@ -46,55 +50,91 @@ from bertkd_ray.training.optimization import set_learning_rate
 
 TIMED_UPDATES = 8
 """Of which the median says how many fit into the seconds."""
+_NEVER = np.iinfo(np.int64).max
 
 
-def prefix_lm_batch(
+@dataclass(frozen=True)
+class QueriesBatch(TeacherBatch):
+    """The batch whose masked positions are the queries."""
+
+    position_ids: Tensor | None = None
+    """int64[N, L]: a query has the position of the target token it stands for."""
+
+
+def pseudo_masked_batch(
     src: Ragged, tgt: Ragged, bert_ids: NDArray[np.integer], specials: BertSpecials, pad_to: int = 8
-) -> CMLMBatch:
-    """The batch whose "masked" positions, T + 1 a row, are `[SEP]` and the target tokens: each predicts the next one.
-
-    The prefix `[CLS] src [SEP]` sees itself, target j sees it and the targets up to itself.
-    """
-    rows, prefixes, targets = len(src), src.lengths + 2, tgt.lengths
-    width = padded_length(int((prefixes + targets).max(initial=0)), pad_to)
+) -> QueriesBatch:
+    """The queries, T + 1 a row, in the order of the target; arguments as of `prefix_lm_batch`."""
+    rows, prefixes, targets, queries = len(src), src.lengths + 2, tgt.lengths, tgt.lengths + 1
+    width = padded_length(int((prefixes + targets + queries).max(initial=0)), pad_to)
     starts = np.arange(rows, dtype=np.int64) * width
     prefix_at, target_at = flat_positions(starts, prefixes), flat_positions(starts + prefixes, targets)
+    query_at = flat_positions(starts + prefixes + targets, queries)
     zeros = np.zeros(rows, np.int64)
+    target_number, query_number = flat_positions(zeros, targets), flat_positions(zeros, queries)
 
-    def laid_out(prefix: Any, target: Any, padding: int) -> NDArray[np.int64]:
+    def laid_out(prefix: Any, target: Any, query: Any, padding: int) -> NDArray[np.int64]:
         values = np.full(rows * width, padding, dtype=np.int64)
-        values[prefix_at], values[target_at] = prefix, target
+        values[prefix_at], values[target_at], values[query_at] = prefix, target, query
         return values.reshape(rows, width)
 
     source_ids = np.full(len(prefix_at), specials.cls, dtype=np.int64)
     source_ids[flat_positions(offsets_of(prefixes)[:-1] + 1, src.lengths)] = bert_ids[src.values]
     source_ids[np.cumsum(prefixes) - 1] = specials.sep
-    number = flat_positions(zeros, targets) + 1
-    turn = laid_out(0, number, padding=0)
-    return CMLMBatch(
-        input_ids=laid_out(source_ids, bert_ids[tgt.values], padding=specials.pad),
-        token_type_ids=laid_out(0, 1, padding=0),
-        attention_mask=laid_out(0, number, padding=np.iinfo(np.int64).max)[:, None, :] <= turn[:, :, None],
-        masked_index=flat_positions(starts + prefixes - 1, targets + 1),
-        labels=with_eos(tgt),
-        position_ids=laid_out(flat_positions(zeros, prefixes), np.repeat(prefixes, targets) + number - 1, padding=0),
-    )
+    # A token sees the keys of no later turn than its own; a query is nobody's key but its own.
+    key_turn = laid_out(0, target_number + 1, _NEVER, padding=_NEVER)
+    turn = laid_out(0, target_number + 1, query_number, padding=0)
+    arrays = {
+        "input_ids": laid_out(source_ids, bert_ids[tgt.values], specials.mask, padding=specials.pad),
+        "token_type_ids": laid_out(0, 1, 1, padding=0),
+        "attention_mask": (key_turn[:, None, :] <= turn[:, :, None]) | np.eye(width, dtype=np.bool_),
+        "masked_index": query_at,
+        "labels": with_eos(tgt),
+        "position_ids": laid_out(
+            flat_positions(zeros, prefixes),
+            np.repeat(prefixes, targets) + target_number,
+            np.repeat(prefixes, queries) + query_number,
+            padding=0,
+        ),
+    }
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return QueriesBatch(**tensors, most=int(queries.max(initial=0)))
 
 
-class PrefixTask(TeacherTask):
-    """The teacher's task with the prefix LM's batches."""
+class QueriesLoss(MaskedLoss):
+    """The loss at the queries, whose positions the model does not count itself."""
+
+    def forward(self, batch: TeacherBatch) -> tuple[Tensor, Tensor]:
+        """As of `MaskedLoss`."""
+        assert isinstance(batch, QueriesBatch)
+        positions = {"position_ids": batch.position_ids}
+        hook = self.teacher.bert.embeddings.register_forward_pre_hook(
+            lambda _module, arguments, named: (arguments, {**named, **positions}), with_kwargs=True
+        )
+        try:
+            return super().forward(batch)
+        finally:
+            hook.remove()
+
+
+class QueriesTask(TeacherTask):
+    """The teacher's task with pseudo-masked batches."""
+
+    def __init__(self, teacher: ConditionalMaskedLM, *arguments: Any) -> None:
+        super().__init__(teacher, *arguments)
+        self.objective = QueriesLoss(teacher).train()
 
     def lengths(self, rows: pa.Table) -> RowLengths:
-        """Rows sorted and counted by S + T + 2."""
-        tokens = Ragged.from_arrow(rows["src_ids"]).lengths + Ragged.from_arrow(rows["tgt_ids"]).lengths + 2
-        return RowLengths(sort=tokens, tokens=tokens)
+        """Rows sorted and counted by S + 2T + 3."""
+        src, tgt = (Ragged.from_arrow(rows[side]).lengths for side in ("src_ids", "tgt_ids"))
+        return RowLengths(sort=src + 2 * tgt + 3, tokens=src + 2 * tgt + 3)
 
     def _batch(self, rows: pa.Table, seed: int, epoch: int) -> TeacherBatch:
         src, tgt = Ragged.from_arrow(rows["src_ids"]), Ragged.from_arrow(rows["tgt_ids"])
-        return TeacherBatch.of(prefix_lm_batch(src, tgt, self._bert_ids, self._specials, self._pad_to))
+        return pseudo_masked_batch(src, tgt, self._bert_ids, self._specials, self._pad_to)
 
 
-FORMS: dict[str, type[TeacherTask]] = {"queries": TeacherTask, "prefix LM": PrefixTask}
+FORMS: dict[str, type[TeacherTask]] = {"prefix LM": TeacherTask, "queries": QueriesTask}
 
 
 def main() -> None:

@@ -190,7 +190,7 @@ def _weights(scores: Tensor, value: Tensor) -> Tensor:
 
 def _of_sentences(rows_Rh1x: Tensor, sentences: int) -> Tensor:
     """[N, h, B, x]: the rows of a sentence beside each other."""
-    return rows_Rh1x.unflatten(0, (sentences, -1)).squeeze(3).transpose(1, 2)
+    return rows_Rh1x.view(sentences, -1, *rows_Rh1x.shape[1:]).squeeze(3).transpose(1, 2)
 
 
 def _of_rows(sentences_NhBx: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ from bertkd_ray.core.ragged import Ragged, flat_positions, offsets_of
 from bertkd_ray.corpus.tokenizer import EOS_ID
 
 SPECIAL_TOKENS_PER_PAIR = 3
-"""`[CLS]`, `[SEP]` and the final `[SEP]`: a pair of S and T tokens takes S + T + 3 positions of the teacher. From left to
-right there is no final one; what a corpus may hold does not depend on the direction."""
+"""`[CLS]`, `[SEP]` and the final `[SEP]`: a pair of S and T tokens takes S + T + 3 positions of the teacher. A
+left-to-right one needs no final `[SEP]`, but what fits does not depend on the direction."""
 
 
 class BertSpecials(NamedTuple):

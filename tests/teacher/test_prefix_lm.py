@@ -69,9 +69,7 @@ def test_every_position_is_predicted_from_its_full_left_context_and_nothing_else
 
 
 @pytest.mark.parametrize("changed", range(5))
-def test_no_position_hears_of_its_own_target_or_of_any_to_the_right(
-    teacher: ConditionalMaskedLM, changed: int
-) -> None:
+def test_no_position_hears_of_its_own_target_or_of_any_to_the_right(teacher: ConditionalMaskedLM, changed: int) -> None:
     """Bit for bit, through all layers; the end of the sentence stays where it is."""
     src, tgt = ROWS[2]
     before = hidden_of(teacher, batch_of([ROWS[0], (src, tgt)]))
