@@ -69,9 +69,13 @@ class TeacherConfig(Section):
         return self
 
     def under_hashed_keys(self, *, exclude: Set[str] = frozenset()) -> dict[str, Any]:
-        """Every value but for `exclude`, under the keys of fingerprints; from left to right `layout` too."""
-        layout = {"layout": self.layout} if self.layout else {}
-        return super().under_hashed_keys(exclude=exclude) | layout
+        """Every value but for `exclude`, under the keys of fingerprints.
+
+        From left to right with `layout`, and without `mask_probability`, which means nothing there.
+        """
+        if self.layout is None:
+            return super().under_hashed_keys(exclude=exclude)
+        return super().under_hashed_keys(exclude={*exclude, "mask_probability"}) | {"layout": self.layout}
 
     @property
     def layout(self) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -144,10 +145,21 @@ def test_left_to_right_teachers_are_not_those_of_the_earlier_layout_and_bidirect
     assert finetune.pending_artifact(both, store, inputs).fingerprint == "7976c0162643237b"
     pending = finetune.pending_artifact(forward, store, inputs)
     teacher = {key: value for key, value in pending.config["teacher"].items() if key != "layout"}
+    assert "mask_probability" not in teacher
+    teacher["mask_probability"] = forward.teacher.mask_probability
     earlier = PendingArtifact.of(store, "teacher", {**pending.config, "teacher": teacher}, inputs)
     assert earlier.fingerprint == "3418861c7ccd24e6" != pending.fingerprint
     assert forward.run_settings()["teacher"]["layout"] == "prefix_lm"
     assert "layout" not in both.run_settings()["teacher"]
+
+
+def test_mask_probability_counts_where_something_is_masked(load, tmp_path):
+    store, inputs = Store(str(tmp_path)), {"corpus": "corpus", "bert": "bert"}
+    for direction, different in (("both", 2), ("left_to_right", 1)):
+        configs = [load(DEMO, f"teacher.direction={direction}", f"teacher.mask_probability={p}") for p in (0.15, 0.5)]
+        fingerprints = {finetune.pending_artifact(config, store, inputs).fingerprint for config in configs}
+        runs = {json.dumps(config.run_settings(), default=str) for config in configs}
+        assert (len(fingerprints), len(runs)) == (different, different)
 
 
 def test_text_enters_by_content_not_by_path(load, tmp_path, text_corpus):
