@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -41,9 +41,13 @@ class _Member(World):
         return self.exchange(self.rank, value)
 
 
-def run_workers(size: int, function: Callable[[World], T]) -> list[T]:
-    """The results of `function` on every worker of a group; fails when they do not make the same collective calls."""
+def run_workers(functions: Sequence[Callable[[World], T]]) -> list[T]:
+    """The results of a group of workers, each with its function; fails when they do not make the same collective calls.
+
+    What they change must be each worker's own, as it is in processes: a model's mode, for example.
+    """
+    size = len(functions)
     exchange = _Exchange(size)
     members = [_Member(rank, size, exchange=exchange) for rank in range(size)]
     with ThreadPoolExecutor(size) as pool:
-        return list(pool.map(function, members))
+        return list(pool.map(lambda function, member: function(member), functions, members))

@@ -364,7 +364,7 @@ def test_a_student_that_is_its_teacher_does_not_diverge(make):
 def test_bleu_of_a_perfect_translator_is_100(make, monkeypatch):
     monkeypatch.setattr(task_module, "translate_ids", perfect)
     assert evaluated(make())["valid/bleu"] == pytest.approx(100.0)
-    for figures in run_workers(3, make().evaluate):
+    for figures in run_workers([make().evaluate for _ in range(3)]):
         assert figures["valid/bleu"] == pytest.approx(100.0)
 
 
@@ -418,17 +418,16 @@ def test_validation_repeats_and_leaves_the_gradients_alone(make):
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_workers_share_the_validation_and_agree(make, size):
-    task = make()
-    one = evaluated(task)
-    several = run_workers(size, task.evaluate)
+    one = evaluated(make())
+    several = run_workers([make().evaluate for _ in range(size)])
     assert several == [several[0]] * size
     assert several[0] == pytest.approx(one, rel=1e-5)
 
 
 def test_a_worker_without_a_batch_takes_part(make):
-    task = make(batch_tokens=100_000)
-    one = evaluated(task)
-    assert run_workers(2, task.evaluate) == [pytest.approx(one, rel=1e-5)] * 2
+    tasks = [make(batch_tokens=100_000) for _ in range(2)]
+    one = evaluated(tasks[0])
+    assert run_workers([task.evaluate for task in tasks]) == [pytest.approx(one, rel=1e-5)] * 2
 
 
 def test_the_highest_bleu_is_best(make):
