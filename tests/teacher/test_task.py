@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,7 @@ def test_validation_does_not_depend_on_the_order_of_the_rows(make):
 @pytest.mark.parametrize("size", [2, 3])
 def test_workers_share_the_validation_and_agree(make, size):
     one = evaluated(make())
-    several = run_workers([make().evaluate for _ in range(size)])
+    several = run_workers([partial(evaluated, make()) for _ in range(size)])
     assert several == [several[0]] * size
     assert several[0] == pytest.approx(one, rel=1e-6)
 
@@ -174,7 +175,7 @@ def test_workers_share_the_validation_and_agree(make, size):
 def test_a_worker_without_a_batch_takes_part(make):
     tasks = [make(batch_tokens=100_000) for _ in range(2)]
     one = evaluated(tasks[0])
-    assert run_workers([task.evaluate for task in tasks]) == [pytest.approx(one, rel=1e-6)] * 2
+    assert run_workers([partial(evaluated, task) for task in tasks]) == [pytest.approx(one, rel=1e-6)] * 2
 
 
 def test_the_figures_are_means_over_the_masked_positions(make):
