@@ -44,9 +44,12 @@ def main() -> None:
         )
 
 
-def measure(parameters: int, rounds: int, storage: str) -> dict[str, Any]:
-    """Bytes, seconds of copy and writing, with the kept weights and without, and the interval that follows."""
-    device = best_device()
+def measure(parameters: int, rounds: int, storage: str, device: torch.device | None = None) -> dict[str, Any]:
+    """Bytes, seconds of copy and writing, with the kept weights and without, and the interval that follows.
+
+    device: None takes a GPU where there is one.
+    """
+    device = device or best_device()
     model = nn.ParameterList(nn.Parameter(torch.randn(WIDTH, WIDTH, device=device)) for _ in range(_blocks(parameters)))
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     for weight in model.parameters():

@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     device = torch.device(options.device)
     results = ResultTable(
         options.output,
-        {**commit(), "machine": machine(device), "tiny": options.tiny, "deadline": options.deadline},
+        {**commit(), "machine": describe(device), "tiny": options.tiny, "deadline": options.deadline},
         STARTED + options.deadline,
         in_miniature=options.tiny,
     )
@@ -75,7 +75,7 @@ def products(setting: GpuSetting, results: ResultTable) -> None:
     results.add("products", f"bf16, {side}³", {"TFLOP/s": rate / 1e12}, flops=rate)
 
 
-def machine(device: torch.device) -> dict[str, Any]:
+def describe(device: torch.device) -> dict[str, Any]:
     """The device and the libraries."""
     description: dict[str, Any] = {
         "device": platform.processor() or platform.machine(),

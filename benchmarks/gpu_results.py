@@ -17,8 +17,12 @@ _GRACE = 2.0
 _NOTHING = "–"
 
 
+class SkippedError(Exception):
+    """Something that cannot be measured here; its message says why."""
+
+
 class ResultTable:
-    """Rows, failures and what there was no time for; every change is written to the file."""
+    """Rows, failures and what was left out, with the reason; every change is written to the file."""
 
     def __init__(self, path: Path, described: dict[str, Any], ends: float, *, in_miniature: bool = False) -> None:
         """ends: when, by `time.monotonic`. in_miniature: everything takes a small part of the time."""
@@ -29,13 +33,20 @@ class ResultTable:
         """What the timing of one product may take, about."""
         self._lock = threading.Lock()
         self._now = ""
-        self._tree: dict[str, Any] = {**described, "seconds": {}, "rows": [], "failed": {}, "left_out": [], "cut": None}
+        nothing: dict[str, Any] = {"seconds": {}, "rows": [], "failed": {}, "left_out": [], "cut": None}
+        self._tree: dict[str, Any] = {**described, **nothing}
         self._write()
 
     @property
     def failed(self) -> dict[str, Any]:
         """What was raised, by row."""
         return dict(self._tree["failed"])
+
+    @property
+    def not_passed(self) -> list[str]:
+        """Rows with a check that did not pass, but for those that bind nobody."""
+        checks = [row for row in self._tree["rows"] if row["details"].get("binding", True)]
+        return [f"{row['row']}: {row['variant']}" for row in checks if row["details"].get("passed") is False]
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -50,13 +61,14 @@ class ResultTable:
         """Whether something that takes `needs` seconds may still begin; if not, that is written down."""
         if self.left() > needs * self._pace:
             return True
-        self.leave_out(row, variant)
+        self.leave_out(row, variant, f"it takes about {needs * self._pace:.0f} s, {max(0.0, self.left()):.0f} are left")
         return False
 
-    def leave_out(self, row: str, variant: str) -> None:
-        """Writes down that something is not measured."""
+    def leave_out(self, row: str, variant: str, reason: str) -> None:
+        """Writes down that something is not measured, and why."""
+        print(f"{row}: {variant}: left out: {reason}", flush=True)
         with self._lock:
-            self._tree["left_out"].append(f"{row}: {variant}")
+            self._tree["left_out"].append(f"{row}: {variant}: {reason}")
             self._write()
 
     def add(
@@ -93,15 +105,17 @@ class ResultTable:
         if not self.has_time(name, "all", needs):
             return
         started = time.monotonic()
-        self._now = name
+        outer, self._now = self._now, name
         try:
             measure()
+        except SkippedError as reason:
+            self.leave_out(name, "all", str(reason))
         except Exception as error:
             print(f"{name}: {type(error).__name__}: {str(error)[:300]}", flush=True)
             with self._lock:
                 self._tree["failed"][name] = {"error": repr(error)[:2000], "trace": traceback.format_exc()[-6000:]}
         finally:
-            self._now = ""
+            self._now = outer
         with self._lock:
             self._tree["seconds"][name] = round(time.monotonic() - started, 1)
             self._write()
@@ -125,6 +139,7 @@ class ResultTable:
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
         ]
         ends = [f"failed: {name}: {what['error'][:200]}" for name, what in self._tree["failed"].items()]
+        ends += [f"not passed: {what}" for what in self.not_passed]
         ends += [f"left out: {what}" for what in self._tree["left_out"]]
         return "\n".join([*lines, *ends])
 

@@ -12,6 +12,7 @@ import gzip
 import json
 import re
 import sys
+import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,11 +25,11 @@ import torch
 from numpy.typing import NDArray
 from transformers import BertConfig
 
-from bertkd_ray.config.sections import KdConfig, StudentConfig, TeacherConfig
+from bertkd_ray.config.sections import Direction, KdConfig, StudentConfig, TeacherConfig
 from bertkd_ray.core.devices import Precision, resolve_attention, resolve_precision
 from bertkd_ray.core.ragged import Ragged, offsets_of
 from bertkd_ray.plan.operations import StudentSize, TeacherSize
-from bertkd_ray.softlabels.shards import SoftLabels, encode_shard, shard_schema
+from bertkd_ray.softlabels.shards import SoftLabels, encode_shard, index_dtype, shard_schema
 from bertkd_ray.student.model import build_student
 from bertkd_ray.student.task import StudentTask, Validation
 from bertkd_ray.teacher.masking import BertSpecials
@@ -117,17 +118,29 @@ class MemoryGroups:
 class GpuSetting:
     """Sizes, device, and the data and models that are made of them."""
 
-    def __init__(self, sizes: Sizes, device: torch.device) -> None:
-        self.sizes, self.device = sizes, device
+    def __init__(self, sizes: Sizes, device: torch.device, side_tokens: int | None = None) -> None:
+        """side_tokens: of both sides of every pair; None draws lengths as Multi30k has them."""
+        self.sizes, self.device, self._side_tokens = sizes, device, side_tokens
         self.precision: Precision = "bf16" if device.type == "cpu" else resolve_precision("auto", device)
         self.attention = resolve_attention("auto", device, training=True)
         self.bert_ids = np.random.default_rng(1).permutation(sizes.pieces)[: sizes.teacher.vocabulary].astype(np.int32)
         self.specials = BertSpecials(pad=0, cls=1, sep=2, mask=3)
 
+    @property
+    def storage(self) -> Path:
+        """A directory that is removed with this setting."""
+        return Path(self._directory.name)
+
+    @cached_property
+    def _directory(self) -> tempfile.TemporaryDirectory[str]:
+        return tempfile.TemporaryDirectory(prefix="gpu-check-")
+
     @cached_property
     def pairs(self) -> tuple[Ragged, Ragged]:
         """Source and target tokens, in an order that is drawn once."""
         src, tgt = lengths(self.sizes.pairs)
+        if self._side_tokens:
+            src = tgt = np.full(self.sizes.pairs, self._side_tokens)
         draw = np.random.default_rng(2)
         return drawn(src, self.sizes.student.vocabulary, draw), drawn(tgt, self.sizes.student.vocabulary, draw)
 
@@ -141,7 +154,7 @@ class GpuSetting:
         logits = -np.sort(draw.exponential(2.0, (total, TOPK)), axis=1)
         logsumexp = np.log(np.exp(logits).sum(axis=1) / 0.9)
         labels = SoftLabels(
-            topk_ids=ids.astype(np.uint16),
+            topk_ids=ids.astype(index_dtype(vocabulary)),
             topk_logits=logits.astype(np.float16),
             logsumexp=logsumexp.astype(np.float32),
             offsets=offsets_of(positions),
@@ -149,7 +162,9 @@ class GpuSetting:
         schema = shard_schema(vocabulary, TOPK)
         return encode_shard(np.arange(len(src), dtype=np.int64), src, tgt, labels, schema)
 
-    def teacher(self, *, dropout: float = 0.1, attention: str | None = None) -> ConditionalMaskedLM:
+    def teacher(
+        self, *, dropout: float = 0.1, attention: str | None = None, direction: Direction = "both"
+    ) -> ConditionalMaskedLM:
         """A teacher on the device, in float32."""
         size = self.sizes.teacher
         config = BertConfig(
@@ -162,7 +177,7 @@ class GpuSetting:
             attention_probs_dropout_prob=dropout,
             max_position_embeddings=512,
         )
-        config.target_vocab_size, config.direction = size.vocabulary, "both"
+        config.target_vocab_size, config.direction = size.vocabulary, direction
         torch.manual_seed(4)
         with self.device:
             model: Any = ConditionalMaskedLM._from_config(
@@ -196,18 +211,18 @@ class GpuSetting:
             **changes,
         )
 
-    def teacher_task(self, model: ConditionalMaskedLM, budget: int) -> TeacherTask:
-        """Finetuning as the configuration's defaults have it."""
-        config = TeacherConfig(batch_tokens=budget, steps=100_000)
+    def teacher_task(self, model: ConditionalMaskedLM, budget: int, **changes: Any) -> TeacherTask:
+        """Finetuning as the configuration's defaults have it, but for the changes."""
+        config = TeacherConfig(batch_tokens=budget, steps=100_000, **changes)
         valid = self.table.slice(0, 16)
         return TeacherTask(model, config, 1, self.bert_ids, self.specials, valid, self.precision)
 
-    def student_task(self, model: Any, budget: int) -> StudentTask:
-        """Distillation as the configuration's defaults have it."""
+    def student_task(self, model: Any, budget: int, **kd: Any) -> StudentTask:
+        """Distillation as the configuration's defaults have it, but for these of `kd`."""
         config = self._student_config(batch_tokens=budget)
         nothing = Ragged.from_lists([])
         validation = Validation(nothing, nothing, [], tokenizer=None)  # type: ignore[arg-type]
-        return StudentTask(model, config, KdConfig(topk=TOPK), validation, self.precision)
+        return StudentTask(model, config, KdConfig(topk=TOPK, **kd), validation, self.precision)
 
 
 def drawn(lengths_n: NDArray[np.int64], vocabulary: int, draw: np.random.Generator) -> Ragged:

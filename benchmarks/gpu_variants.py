@@ -31,7 +31,7 @@ def measure(setting: GpuSetting, results: ResultTable) -> None:
     """In the order of what is hoped for; each by itself, since one may fail where the others do not."""
     for name, variant, needs in VARIANTS:
         if needs == COMPILING and not setting.sizes.compiles:
-            results.leave_out(name, "not compiled in miniature")
+            results.leave_out(name, "all", "not compiled in miniature")
             continue
         results.run(name, partial(variant, setting, results), needs)
         if setting.device.type == "cuda":

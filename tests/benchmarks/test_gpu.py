@@ -200,7 +200,7 @@ def test_what_a_row_raises_is_written_and_the_next_is_measured(tmp_path, capsys)
 def test_there_is_no_time_after_the_deadline(tmp_path):
     found = results(tmp_path, seconds=0.0)
     found.run("late", lambda: pytest.fail("must not begin"))
-    assert written(tmp_path)["left_out"] == ["late: all"]
+    assert written(tmp_path)["left_out"] == ["late: all: it takes about 1 s, 0 are left"]
 
 
 def test_a_row_that_outlasts_the_deadline_is_cut(tmp_path, monkeypatch):

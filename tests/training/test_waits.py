@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from benchmarks.waits import update_waits, waits
 from bertkd_ray.config.sections import KdConfig, StudentConfig, TeacherConfig
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.cleaning import ID_MONOLINGUAL_BIT
@@ -19,7 +20,6 @@ from bertkd_ray.student.task import StudentTask, Validation
 from bertkd_ray.teacher.model import build_teacher
 from bertkd_ray.teacher.task import TeacherTask
 from bertkd_ray.training.batch_plan import MicroBatch, StreamPosition
-from tests.helpers.waits import update_waits, waits
 from tests.teacher.tiny import SPECIALS, write_bert
 
 V = 24
