@@ -214,10 +214,11 @@ class KdConfig(Section):
     def counting(self) -> dict[str, Any]:
         """What enters the fingerprint of a student; without soft labels the other keys of their loss mean nothing.
 
-        The weight of monolingual text enters where there is some.
+        At temperature 1 `symmetric` means nothing either. The weight of monolingual text enters where there is some.
         """
         if self.has_soft_labels:
-            return self.fingerprinted(exclude=frozenset({"monolingual_weight", "teachers"}))
+            idle = {"symmetric"} if self.temperature == 1 else set()
+            return self.fingerprinted(exclude=frozenset({"monolingual_weight", "teachers", *idle}))
         return {"alpha": 0.0, **({} if self.sequence == "none" else {"sequence": self.sequence})}
 
 

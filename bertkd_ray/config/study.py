@@ -237,9 +237,7 @@ def _settings_that_count(config: Config) -> dict[str, Any]:
     settings = config.run_settings()
     del settings["arms"], settings["translate"]["bootstrap_samples"], settings["translate"]["teacher"]
     settings["extract"].update(topk=config.stored_topk(), passes=config.extract_passes())
-    if not config.kd.has_soft_labels:
-        settings["kd"] = config.kd.counting()
-    settings["kd"].pop("monolingual_weight", None)
+    settings["kd"] = config.kd.counting()
     if config.uses_monolingual:
         settings["kd"]["monolingual_weight"] = config.kd.monolingual_weight
     needed = {section for stage in STAGES.values() if stage.is_needed(config) for section in stage.sections}
@@ -255,7 +253,6 @@ def _settings_that_count(config: Config) -> dict[str, Any]:
         weights = arm.kd.teachers or {}
         # Not by their names; how often one sees a pair follows from its direction.
         settings["teachers"] = sorted(([weights[name], settings["teachers"][name]] for name in weights), key=repr)
-        settings["kd"].pop("teachers", None)
         settings.get("extract", {}).pop("passes", None)
     return settings
 

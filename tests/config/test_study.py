@@ -223,6 +223,7 @@ def test_another_vocabulary_holds_out_other_pairs(load, key, value):
         ({"teacher.direction": "left_to_right", "extract.passes": 3}, {"teacher.direction": "left_to_right"}),
         ({"teacher.direction": "left_to_right", "teacher.mask_probability": 1}, {"teacher.direction": "left_to_right"}),
         ({"kd.monolingual_weight": 0.5}, {"kd.monolingual_weight": 2}),  # of no monolingual text
+        ({"kd.temperature": 1, "kd.symmetric": True}, {"kd.temperature": 1}),
         ({"decode.beam": 2}, {"decode.beam": 4}),  # of no translations
     ],
 )
