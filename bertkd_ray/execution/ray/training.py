@@ -4,6 +4,7 @@ import itertools
 import re
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic
@@ -46,11 +47,11 @@ def train(
     A lost worker starts the job again from its newest checkpoint, at most `max_failures` times (drained nodes do not
     count); a lost driver goes on from it when the same command runs again. Raises the worker's own error when it is a
     ReportedError, and those that no restart would mend (`_FINAL`) at once. Raises UserError within a minute
-    where no node holds a worker and none is being started.
+    where no node holds a worker and none is being started, and ReportedError where the training's controller is lost.
     """
     from ray import train as ray_train
 
-    from bertkd_ray.execution.ray.processes import InterruptibleTrainer, LossReporter, Processes
+    from bertkd_ray.execution.ray.processes import InterruptibleTrainer, LossReporter, Processes, loss_reason
 
     _require_own_files(pending)
     # Ray's classes are typed as those of Ray Train's first version, which lacks these settings.
@@ -84,7 +85,7 @@ def train(
     def poll(begun: bool) -> None:
         if not begun:
             watch()
-        elif config.worker_range[1] > 1 and isinstance(ray.get(progress_actor.error.remote()), DeviceMemoryError):
+        elif config.worker_range[1] > 1 and isinstance(_error_of(progress_actor), DeviceMemoryError):
             trainer.end()
 
     with forwarded_rows(progress_actor, on_rows, poll):
@@ -94,11 +95,21 @@ def train(
         except ray.train.TrainingFailedError as error:
             of_controller = getattr(error, "controller_failure", None)
             reported = of_controller if isinstance(of_controller, ReportedError) else None
-            raise ray.get(progress_actor.error.remote()) or reported or error from None
+            raise _error_of(progress_actor) or reported or error from None
         except ray.exceptions.RayActorError as error:
-            raise watch.problem or ray.get(progress_actor.error.remote()) or error from None
-    if isinstance(final := ray.get(progress_actor.error.remote()), _FINAL):
+            lost = f"Ray lost what directs the training ({loss_reason(error)})"
+            advice = "once the cluster is well, the same command goes on from the newest checkpoint"
+            raise watch.problem or _error_of(progress_actor) or ReportedError(f"{lost}; {advice}") from None
+    if isinstance(final := _error_of(progress_actor), _FINAL):
         raise final
+
+
+def _error_of(progress_actor: Any) -> BaseException | None:
+    """What a worker has reported; None where nothing was, and where the actor is lost too."""
+    with suppress(ray.exceptions.RayActorError):
+        error: BaseException | None = ray.get(progress_actor.error.remote())
+        return error
+    return None
 
 
 def _require_own_files(pending: PendingArtifact) -> None:

@@ -10,13 +10,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import ray
 
 from bertkd_ray.artifacts.artifact import PendingArtifact
 from bertkd_ray.artifacts.store import Store
 from bertkd_ray.config import config_of
-from bertkd_ray.core.errors import DeviceMemoryError, TrainingDivergedError, UserError
+from bertkd_ray.core.errors import DeviceMemoryError, ReportedError, TrainingDivergedError, UserError
 from bertkd_ray.execution.local import LocalRuntime
 from bertkd_ray.execution.ray import training
 from bertkd_ray.execution.ray.progress import ready_progress_actor
@@ -189,6 +190,26 @@ def test_workers_add_up_and_their_rows_arrive_with_each_training(workers, tmp_pa
 def _ask_for_ever(progress_actor: Any) -> None:
     while True:
         ray.get(progress_actor.error.remote())
+
+
+def _report_and_wait(arguments: dict[str, str], context: TrainContext) -> None:
+    context.on_rows([CurveRow(1, 0.0, {})])
+    time.sleep(600)
+
+
+@pytest.mark.parametrize("also", ["", "_ProgressActor"])
+def test_a_lost_controller_is_one_line(also, tmp_path, ray_session):
+    def kill(rows: list[CurveRow]) -> None:
+        if not rows:
+            return
+        for process in psutil.Process().children(recursive=True):
+            name = " ".join(process.cmdline())
+            if "TrainController" in name or (also and also in name):
+                process.kill()
+
+    pending = PendingArtifact(Store(str(tmp_path)), "teacher", "4" * 16, {}, {})
+    with pytest.raises(ReportedError, match=r"^Ray lost what directs the training \(.+\); once .* newest checkpoint$"):
+        train(pending, CONFIG, {"CPU": 1}, _report_and_wait, {}, kill, ready_progress_actor())
 
 
 SNAPSHOTS = {
