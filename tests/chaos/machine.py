@@ -81,16 +81,19 @@ class Machine:
 
     def _workers(self) -> list[tuple[psutil.Process, str]]:
         """Processes of Ray that do something, on any node, in a fixed order of their names."""
-        found = []
-        for process in psutil.Process().children(recursive=True):
-            try:
-                title = " ".join(process.cmdline())
-            except psutil.Error:
-                continue  # it has just ended
-            name = title.partition("::")[2].split("(")[0].split(".")[0].strip()
-            if title.startswith("ray::") and name not in _NOT_WORKERS:
-                found.append((process, name))
+        found = [(process, name) for process, name in ray_processes() if name not in _NOT_WORKERS]
         return sorted(found, key=lambda pair: (pair[1], pair[0].pid))
+
+
+def ray_processes() -> Iterator[tuple[psutil.Process, str]]:
+    """Ray's processes below this one, and the names of the classes or functions that they run."""
+    for process in psutil.Process().children(recursive=True):
+        try:
+            title = " ".join(process.cmdline())
+        except psutil.Error:
+            continue  # it has just ended
+        if title.startswith("ray::"):
+            yield process, title.partition("::")[2].split("(")[0].split(".")[0].strip()
 
 
 class Driver:

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import ray
 
@@ -25,6 +24,7 @@ from bertkd_ray.execution.ray.training import train
 from bertkd_ray.training.context import TrainContext
 from bertkd_ray.training.curves import CurveRow
 from bertkd_ray.training.preemption import Notice, PreemptedError
+from tests.chaos.machine import ray_processes
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -202,9 +202,8 @@ def test_a_lost_controller_is_one_line(also, tmp_path, ray_session):
     def kill(rows: list[CurveRow]) -> None:
         if not rows:
             return
-        for process in psutil.Process().children(recursive=True):
-            name = " ".join(process.cmdline())
-            if "TrainController" in name or (also and also in name):
+        for process, name in ray_processes():
+            if name in ("TrainController", also):
                 process.kill()
 
     pending = PendingArtifact(Store(str(tmp_path)), "teacher", "4" * 16, {}, {})
