@@ -30,6 +30,15 @@ _TRANSFORM = "cls.predictions.transform."
 _OUTPUT = "output."
 
 
+class _Transform(BertPredictionHeadTransform):
+    """BERT's, whose LayerNorm is computed in its own precision: CPU autocast leaves it in the product's bf16."""
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        activated: Tensor = self.transform_act_fn(self.dense(hidden_states))
+        normalised: Tensor = self.LayerNorm(activated.to(self.LayerNorm.weight.dtype))
+        return normalised
+
+
 class ConditionalMaskedLM(BertPreTrainedModel):
     """BERT's encoder and MLM transform, then a linear layer of its own (tied to nothing) over the
     student's vocabulary.
@@ -43,7 +52,7 @@ class ConditionalMaskedLM(BertPreTrainedModel):
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)
         self.bert = BertModel(config, add_pooling_layer=False)
-        transform = BertPredictionHeadTransform(config)
+        transform = _Transform(config)  # type: ignore[no-untyped-call] # transformers' own
         self.cls = nn.ModuleDict({"predictions": nn.ModuleDict({"transform": transform})})
         self.output = nn.Linear(config.hidden_size, config.target_vocab_size)
         self.post_init()  # type: ignore[no-untyped-call]

@@ -120,6 +120,22 @@ def test_loss_sums_over_masked_positions_alone_and_trains_every_parameter(
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
+def test_the_transforms_layer_norm_is_float32_under_bf16_autocast(bert: Path) -> None:
+    transform = build_teacher(bert, BERT_IDS, TeacherConfig()).transform
+    hidden = torch.randn(300, transform.dense.in_features, generator=torch.Generator().manual_seed(1))
+    gradient = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(2))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = transform(hidden)
+        activated = functional.gelu(functional.linear(hidden, transform.dense.weight, transform.dense.bias)).float()
+    found.backward(gradient)
+    centred = activated - activated.mean(1, keepdim=True)
+    standard = centred / (centred.square().mean(1, keepdim=True) + transform.LayerNorm.eps).sqrt()
+    weight, bias = transform.LayerNorm.weight, transform.LayerNorm.bias
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, standard * weight + bias)
+    torch.testing.assert_close(weight.grad, (gradient * standard).sum(0))
+
+
 def test_loss_under_bf16_autocast_is_float32(bert: Path, inputs: tuple[torch.Tensor, ...]) -> None:
     model = build_teacher(bert, BERT_IDS, TeacherConfig()).eval()
     labels = torch.tensor([5, 7, 3])
