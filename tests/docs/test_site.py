@@ -26,7 +26,7 @@ from bertkd_ray.cli import make_parser
 from bertkd_ray.config import Config, dotted, load_config
 from bertkd_ray.config.corpus import CorpusConfig, SplitFiles
 from bertkd_ray.config.sections import TrackingConfig
-from bertkd_ray.config.study import StudyConfig
+from bertkd_ray.config.study import StudyConfig, load_study
 from tests.helpers.local_project import Project
 from tests.helpers.services import ROOT, environment
 
@@ -222,7 +222,9 @@ def test_every_command_is_understood(page, monkeypatch):
     monkeypatch.chdir(ROOT)
     for words in commands_of(page):
         options = make_parser().parse_args(words)
-        if str(getattr(options, "config", None)).startswith("configs/"):
+        if options.command == "study":
+            load_study(options.config, options.overrides)
+        elif str(getattr(options, "config", None)).startswith("configs/"):
             load_config(options.config, options.overrides)
 
 
