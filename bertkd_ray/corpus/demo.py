@@ -5,6 +5,7 @@ next: BLEU on this text says that the pipeline works, not that a system translat
 `tools/demo_corpus` of the source tree.
 """
 
+from functools import cache
 from pathlib import Path
 
 from bertkd_ray.corpus.readers import read_lines
@@ -17,6 +18,11 @@ def demo_pairs() -> dict[str, list[tuple[str, str]]]:
 
     No sentence occurs twice in either language, letter case aside.
     """
+    return {split: list(pairs) for split, pairs in _read_pairs().items()}
+
+
+@cache
+def _read_pairs() -> dict[str, list[tuple[str, str]]]:
     pairs: dict[str, list[tuple[str, str]]] = {"train": [], "valid": [], "test": []}
     for line in read_lines(str(_LINES)):
         split, german, english = line.split("\t")

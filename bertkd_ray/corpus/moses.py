@@ -10,12 +10,17 @@ Not supported: `-a` (aggressive hyphen splitting) on the way in, protected patte
 newer scripts for Catalan, Finnish, Irish, Somali, Swedish and Tetum.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import regex
-from sacremoses import MosesDetokenizer, MosesTokenizer
+
+if TYPE_CHECKING:  # compiles hundreds of expressions as it is imported
+    from sacremoses import MosesDetokenizer, MosesTokenizer
 
 # The characters that Moses' tokenizer escapes, since its phrase tables give them a meaning.
 _ESCAPES = {
@@ -52,9 +57,6 @@ def unescape_moses(text: str) -> str:
 def escape_moses(text: str) -> str:
     """The inverse of `unescape_moses` on text that Moses' tokenizer wrote, except for `@-@`, which stays `-`."""
     return text.translate(_ESCAPE_TABLE)
-
-
-_detokenizer = lru_cache(MosesDetokenizer)
 
 
 def tokenise(text: str, lang: str) -> str:
@@ -106,8 +108,17 @@ def lower(text: str) -> str:
 
 
 @lru_cache
+def _detokenizer(lang: str) -> MosesDetokenizer:
+    from sacremoses import MosesDetokenizer
+
+    return MosesDetokenizer(lang)
+
+
+@lru_cache
 def _tokenizer(lang: str) -> MosesTokenizer:
     """Moses' tokenizer with Unicode's letters, as Perl knows them; sacremoses has lists that lack whole scripts."""
+    from sacremoses import MosesTokenizer
+
     tokenizer = MosesTokenizer(lang)
     tokenizer.PAD_NOT_ISALNUM = _NOT_ALNUM, r" \1 "
     tokenizer.isanyalpha, tokenizer.islower = _ALPHA.search, _LOWER.fullmatch

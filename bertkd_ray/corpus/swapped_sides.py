@@ -4,6 +4,7 @@ Without a model of languages one side of a corpus is as good as the other. What 
 after the other side's language, and that one split reads the other way round than train.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 
@@ -14,7 +15,7 @@ from bertkd_ray.config.languages import file_ending, language_code
 
 SAMPLE_PAIRS = 1000
 """Pairs of each split that are compared."""
-_GRAM = 3
+_GRAM, _GRAM_PAIRS = 3, 300
 _TIMES = 2
 
 
@@ -40,8 +41,9 @@ def swapped_splits(samples: Mapping[str, pa.Table]) -> Iterator[str]:
     src_only, tgt_only = src - tgt, tgt - src
     for split in SPLITS:
         if split != "train" and split in samples:
+            counts = {side: Counter(_grams(samples[split], side)) for side in ("src", "tgt")}
             hits = {
-                (side, name): sum(gram in distinctive for gram in _grams(samples[split], side))
+                (side, name): sum(counts[side][gram] for gram in distinctive & counts[side].keys())
                 for side in ("src", "tgt")
                 for name, distinctive in (("src", src_only), ("tgt", tgt_only))
             }
@@ -62,7 +64,7 @@ def repeated_text(samples: Mapping[str, pa.Table]) -> Iterator[str]:
 
 def _grams(table: pa.Table, side: str) -> Iterator[str]:
     """The runs of three characters of a side's first lines; they tell languages apart in any script."""
-    for line in table[side][:SAMPLE_PAIRS].to_pylist():
+    for line in table[side][:_GRAM_PAIRS].to_pylist():
         text = f" {line.lower()} "
         yield from (text[start : start + _GRAM] for start in range(len(text) - _GRAM + 1))
 
