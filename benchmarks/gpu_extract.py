@@ -83,7 +83,7 @@ def report(setting: GpuSetting, results: ResultTable, scorer: Scorer, variant: s
         "products": shapes,
     }
     if profiled:
-        details["profile"] = kernels(lambda: scorer.score(*taken[0]), setting.device, statistics.median(spent))
+        details["profile"] = kernels(lambda: scorer.score(*taken[0]), setting.device, spent[0])
     pairs = setting.sizes.fragment_pairs
     positions = statistics.median(
         int((args[1].lengths + 1).sum()) / took for args, took in zip(taken, spent, strict=True)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from bertkd_ray.config import Config
@@ -14,7 +15,14 @@ from bertkd_ray.corpus.sampling import SplitShape
 from bertkd_ray.plan import operations
 from bertkd_ray.plan.operations import StudentSize, TeacherSize
 from bertkd_ray.teacher.masking import input_lengths
-from bertkd_ray.training.batch_plan import shuffled_batches
+from bertkd_ray.training.batch_plan import (
+    PASS_TOKENS,
+    MicroBatch,
+    RowLengths,
+    StreamPosition,
+    forward_passes,
+    shuffled_batches,
+)
 
 _SAMPLED_PAIRS = 1 << 14
 """Pairs that are cut into batches, in whole windows or fragments."""
@@ -42,6 +50,10 @@ class BatchLengths:
     def padded_tokens(self, direction: Direction | None) -> int:
         """Tokens of the padded sides, special ones and padding included."""
         return len(self.src) * sum(map(self.padded, self._sides(direction)))
+
+    def counted(self, direction: Direction | None) -> TokenCounts:
+        """What a training's budget counts of each row: a student's counts the longer side with its end of sentence."""
+        return input_lengths(self.src, self.tgt, direction) if direction else np.maximum(self.src, self.tgt) + 1
 
     def _sides(self, direction: Direction | None) -> list[TokenCounts]:
         return [input_lengths(self.src, self.tgt, direction)] if direction else [self.src + 1, self.tgt + 1]
@@ -72,6 +84,16 @@ class SampledBatches:
     def mean(self, figure: Callable[[BatchLengths], float]) -> float:
         """The mean of a figure over the batches."""
         return float(np.mean([figure(batch) for batch in self.batches])) if self.batches else 0.0
+
+    def gpu_passes(self, micro_batches: int) -> float:
+        """The mean forward passes of so many micro-batches of a training on one GPU, which joins small ones."""
+        micros = [
+            MicroBatch(0, 0, pa.table({"tokens": batch.counted(self.direction)}), StreamPosition(0, 0))
+            for batch in self.batches
+        ]
+        together = (micros[start : start + micro_batches] for start in range(0, len(micros), micro_batches))
+        passes = sum(len(forward_passes(part, _lengths, PASS_TOKENS["cuda"])) for part in together)
+        return micro_batches * passes / max(1, len(micros))
 
     @property
     def tokens(self) -> float:
@@ -106,8 +128,7 @@ def training_batches(
     sampled, batches = _sampled(keyed_permutation(len(split.src), seed, 0), rows), []
     for window, pairs in enumerate(sampled):
         src, tgt = split.src[pairs], split.tgt[pairs]
-        # A student's budget counts the longer side with its end of sentence.
-        counted = input_lengths(src, tgt, direction) if direction else np.maximum(src, tgt) + 1
+        counted = BatchLengths(src, tgt, multiple).counted(direction)
         for index in shuffled_batches(counted if direction else src + tgt, counted, budget, seed, window):
             batches.append(BatchLengths(src[index], tgt[index], multiple))
     return SampledBatches(batches, len(batches) * split.pairs / (len(sampled) * rows), direction)
@@ -123,6 +144,11 @@ def extraction_batches(split: SplitShape, config: Config, multiple: int) -> Samp
         for index in longest_first_batches(input_lengths(src, tgt, direction), config.extract.forward_tokens, multiple):
             batches.append(BatchLengths(src[index], tgt[index], multiple))
     return SampledBatches(batches, len(batches) * split.pairs / (len(sampled) * rows), direction)
+
+
+def _lengths(rows: pa.Table) -> RowLengths:
+    tokens = rows["tokens"].to_numpy()
+    return RowLengths(sort=tokens, tokens=tokens)
 
 
 def _sampled(order: NDArray[np.int64], rows: int) -> list[NDArray[np.int64]]:

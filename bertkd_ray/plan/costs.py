@@ -1,14 +1,12 @@
 """What each stage of a configuration costs: steps, tokens, matrix operations, device hours and bytes of artifacts."""
 
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from bertkd_ray.artifacts.artifact import load_finished
@@ -18,7 +16,6 @@ from bertkd_ray.config import Config
 from bertkd_ray.config.corpus import SPLITS
 from bertkd_ray.config.results import results_of
 from bertkd_ray.config.sections import StudentConfig, TeacherConfig
-from bertkd_ray.core.devices import best_device, resolve_precision
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.padding import longest_first_batches
 from bertkd_ray.core.stages import (
@@ -39,7 +36,7 @@ from bertkd_ray.corpus.sampling import CorpusShape, SplitShape, shape_of_artifac
 from bertkd_ray.plan.batches import BatchLengths, extraction_batches, full_groups, training_batches
 from bertkd_ray.plan.checkpoints import CheckpointPlan, plan_checkpoints
 from bertkd_ray.plan.operations import TRAINING, StudentSize, TeacherSize, beam_search, teacher_beam_search
-from bertkd_ray.plan.rates import Device, known_device, own_device, product_rate
+from bertkd_ray.plan.rates import LAUNCHES_A_LAYER, Device, chosen_device
 from bertkd_ray.teacher.source import bert_config, naming_teacher, resolve_model
 from bertkd_ray.training.batch_plan import BatchPlan
 
@@ -83,6 +80,8 @@ class StagePlan:
     """Bytes of the artifact."""
     checkpoints: CheckpointPlan | None = None
     """Those of a training; the devices' wait for them is in the hours."""
+    is_launch_bound: bool = False
+    """Whether its updates or batches are so small that launches take longer than the operations."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,7 @@ def plan_pipeline(
     teacher = next(iter(sizes.values()))
     arms = config.arm_configs()
     student = student_size(next(iter(arms.values())).student, corpus.vocabulary)
-    chosen = _device(config, device, tflops, teacher, student)
+    chosen = chosen_device(config, device, tflops, teacher, student)
     sharing = devices or config.worker_range[1]
     planner = _Planner(config, corpus, groups, chosen, sharing, sizes)
     estimates, results = planner.estimates(), results_of(config).items()
@@ -176,6 +175,9 @@ def plan_pipeline(
     longest = max((of.seconds for stage in stages if (of := stage.checkpoints)), default=0.0)
     if longest > config.preemption_grace:
         assumptions.append(f"preemption_grace {config.preemption_grace:g} is set to a checkpoint's {longest:.2g} s")
+    if bound := [stage.name for stage in stages if stage.is_launch_bound]:
+        each = f"{1e6 * chosen.launch_seconds:.2g} µs each"
+        assumptions.append(f"{', '.join(bound)} take as long as their launches, {each}, and not as their operations")
     assumptions += [f"{stage} is not estimated" for stage in STAGES if stage in needed - set(estimates)]
     core_hours = stages[0].tokens / PREPARED_TOKENS_A_CORE_SECOND / 3600
     return PipelinePlan(config.name, corpus, chosen, sharing, stages, core_hours, assumptions)
@@ -223,7 +225,7 @@ class _Planner:
             masked = positions if teacher.direction == "left_to_right" else p * positions + (1 - p) ** positions
             return batch.teacher_flops(size, teacher.direction, float(masked.sum()))
 
-        return self._training(name, teacher, config.seed, forward, size.parameters, size.trained_parameters)
+        return self._training(name, teacher, config.seed, forward, size)
 
     def _extract(self, name: str, config: Config) -> StagePlan:
         passes, teacher = config.extract_passes(), self._teachers[name.partition("/")[2]]
@@ -235,14 +237,15 @@ class _Planner:
             return batch.teacher_flops(teacher, config.teacher.direction, float(positions))
 
         tokens, flops = batches.per_pass * batches.tokens, batches.per_pass * batches.mean(forward)
-        steps, hours = round(batches.per_pass), self._hours(EXTRACT.name, flops)
+        hours, bound = self._hours(EXTRACT.name, flops, batches.per_pass * teacher.layers)
         # Measured shares of what the values of a shard take as they are.
         id_bytes = math.log2(self._corpus.vocabulary) / 8
         entry = KEPT_OF_IDS * id_bytes + KEPT_OF_LOGITS * 2
         of_position = config.stored_topk() * entry + KEPT_OF_LOGSUMEXP * 4
         size = (self._train.tgt_tokens + self._train.pairs) * of_position
         size += KEPT_OF_TOKENS * id_bytes * (self._train.src_tokens + self._train.tgt_tokens)
-        return StagePlan(name, steps, None, tokens, batches.padding, flops, hours, size)
+        steps = round(batches.per_pass)
+        return StagePlan(name, steps, None, tokens, batches.padding, flops, hours, size, is_launch_bound=bound)
 
     def _decode(self, name: str, config: Config) -> StagePlan:
         train, settings, corpus = self._train, config.decode, self._corpus
@@ -254,15 +257,14 @@ class _Planner:
         tokens = train.src_tokens + 2 * train.pairs + settings.beam * train.tgt_tokens
         written = sum(split.src_tokens + split.tgt_tokens for split in corpus.splits.values())
         size = corpus.bytes * (train.src_tokens + train.tgt_tokens) / max(1.0, written)
-        return StagePlan(name, steps, None, tokens, None, flops, self._hours(TRANSLATE.name, flops), size)
+        return StagePlan(name, steps, None, tokens, None, flops, self._decoding_hours(flops), size)
 
     def _distill(self, name: str, config: Config) -> StagePlan:
         shape = student_size(config.student, self._corpus.vocabulary)
         forward = partial(BatchLengths.student_flops, size=shape)
         greedy = self._translating(self._valid, shape, 1)
         texts = 2 if config.kd.sequence == "beside" else 1
-        parameters = shape.parameters
-        return self._training(name, config.student, config.student_seed, forward, parameters, parameters, greedy, texts)
+        return self._training(name, config.student, config.student_seed, forward, shape, greedy, texts)
 
     def _translate(self, name: str, config: Config) -> StagePlan:
         shape, settings = student_size(config.student, self._corpus.vocabulary), config.translate
@@ -272,7 +274,7 @@ class _Planner:
         flops = self._translating(test, shape, settings.beam)
         tokens = test.src_tokens + settings.beam * test.tgt_tokens + (1 + settings.beam) * test.pairs
         size = TRANSLATED_BYTES_A_TOKEN * (test.src_tokens + (1 + settings.n_best) * test.tgt_tokens)
-        hours = self._hours(TRANSLATE.name, flops)
+        hours = self._decoding_hours(flops)
         return StagePlan(name, steps, None, tokens, None, flops, hours, size)
 
     def _evaluate(self, name: str, config: Config) -> StagePlan:
@@ -288,7 +290,7 @@ class _Planner:
             flops += of_sample * teacher_beam_search(teacher, split.src + 2, split.tgt + 1, beam)
             tokens += split.src_tokens + 2 * split.pairs + beam * split.tgt_tokens
             size += TRANSLATED_BYTES_A_TOKEN * (split.src_tokens + (1 + n_best) * split.tgt_tokens)
-        hours = self._hours(TRANSLATE.name, flops)
+        hours = self._decoding_hours(flops)
         return StagePlan(name, max(1, round(steps)), None, tokens, None, flops, hours, size)
 
     def _training(
@@ -297,14 +299,13 @@ class _Planner:
         settings: TeacherConfig | StudentConfig,
         seed: int,
         forward: Callable[[BatchLengths], float],
-        parameters: int,
-        trained: int,
+        model: TeacherSize | StudentSize,
         greedy: float = 0.0,
         texts: int = 1,
     ) -> StagePlan:
         """forward, greedy: operations of a batch, and of the translations of a validation.
 
-        trained: how many of the parameters are trained. texts: how many texts like train an epoch has.
+        texts: how many texts like train an epoch has.
         """
         multiple = self._device.padding_multiple
         windows = BatchPlan(np.tile(self._groups, texts), settings.micro_batches, seed).windows_per_epoch
@@ -317,20 +318,34 @@ class _Planner:
         micro, stage = settings.steps * settings.micro_batches, name.partition("/")[0]
         epochs, tokens = micro / batches.per_pass, micro * batches.tokens
         updates = micro * TRAINING * batches.mean(forward)
-        hours = self._hours(stage, updates) + (self._hours(stage, likelihood) + self._hours(TRANSLATE.name, greedy))
+        # Of the worker with most micro-batches, for which the others wait.
+        passes = batches.gpu_passes(-(-settings.micro_batches // self._devices))
+        hours, bound = self._hours(stage, updates, settings.steps * self._devices * passes * model.layers)
+        layers = validations * valid.per_pass * model.layers / TRAINING
+        hours += self._hours(stage, likelihood, layers)[0] + self._decoding_hours(greedy)
         flops = updates + (likelihood + greedy)
         seconds, every = 3600 * hours / self._devices, self._config.checkpoint_every
-        checkpoints = plan_checkpoints(seconds, settings.steps, trained, every, on_gpu=self._device.is_gpu)
+        checkpoints = plan_checkpoints(
+            seconds, settings.steps, model.trained_parameters, every, on_gpu=self._device.is_gpu
+        )
         hours += self._devices * checkpoints.waited / 3600
-        size = 4.0 * parameters
-        return StagePlan(name, settings.steps, epochs, tokens, batches.padding, flops, hours, size, checkpoints)
+        size = 4.0 * model.parameters
+        return StagePlan(name, settings.steps, epochs, tokens, batches.padding, flops, hours, size, checkpoints, bound)
 
     def _translating(self, split: SplitShape, shape: StudentSize, beam: int) -> float:
         """Operations of a beam search over a split."""
         return split.pairs / len(split.src) * beam_search(shape, split.src + 1, split.tgt + 1, beam)
 
-    def _hours(self, stage: str, flops: float) -> float:
-        return flops / (self._device.flops[stage] * self._device.utilisation[stage]) / 3600
+    def _hours(self, stage: str, flops: float, layers: float) -> tuple[float, bool]:
+        """Device hours, and whether launches take them; layers: how many are launched, over all passes."""
+        device = self._device
+        launching = layers * LAUNCHES_A_LAYER[stage] * device.launch_seconds
+        computing = flops / (device.flops[stage] * device.utilisation[stage])
+        return max(launching, computing) / 3600, launching > computing
+
+    def _decoding_hours(self, flops: float) -> float:
+        """Of searches, in whose measured share launches are."""
+        return flops / (self._device.flops[TRANSLATE.name] * self._device.utilisation[TRANSLATE.name]) / 3600
 
 
 def teacher_size(teacher: TeacherConfig, vocabulary: int) -> TeacherSize:
@@ -371,29 +386,3 @@ def _corpus(config: Config, given: CorpusShape | None) -> tuple[CorpusShape, NDA
         given = shape_of_text(config.corpus, bert)
     groups = full_groups(given.splits["train"].pairs, config.corpus.fragment_pairs, config.corpus.group_pairs)
     return given, groups
-
-
-def _device(
-    config: Config, name: Device | str | None, tflops: float | None, teacher: TeacherSize, student: StudentSize
-) -> Device:
-    """The named device, one with the given rate, or this machine's own."""
-    if isinstance(name, Device):
-        return name
-    own = torch.device("cpu") if config.device == "cpu" else best_device()
-    if name is not None or tflops is not None:
-        device = own_device(own, {}) if name is None else known_device(name)
-        return device if tflops is None else device.with_rate(1e12 * tflops)
-    precision = resolve_precision(config.precision, own)
-    before = torch.get_num_threads()
-    torch.set_num_threads(config.cpus_per_worker or os.cpu_count() or 1)
-    try:
-        rates = {
-            stage: product_rate((rows, shape.width, shape.ffn), precision, own)
-            for stage, rows, shape in (
-                (FINETUNE.name, config.teacher.batch_tokens // config.teacher.micro_batches, teacher),
-                (DISTILL.name, config.student.batch_tokens // config.student.micro_batches, student),
-            )
-        }
-    finally:
-        torch.set_num_threads(before)
-    return own_device(own, {**rates, EXTRACT.name: rates[FINETUNE.name], TRANSLATE.name: rates[DISTILL.name]})

@@ -74,6 +74,16 @@ class StudentSize:
         decoder = self.decoder_layers * (2 * attention + feed_forward + 3 * norm)
         return self.vocabulary * d + encoder + decoder + 2 * norm
 
+    @property
+    def trained_parameters(self) -> int:
+        """All of them."""
+        return self.parameters
+
+    @property
+    def layers(self) -> int:
+        """Those of encoder and decoder."""
+        return self.encoder_layers + self.decoder_layers
+
 
 def teacher_forward(
     size: TeacherSize, lengths_N: NDArray[np.integer], width: int, masked_N: NDArray[np.integer] | NDArray[np.floating]

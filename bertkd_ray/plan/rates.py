@@ -14,9 +14,11 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from bertkd_ray.core.devices import Precision, padding_multiple, synchronise
+from bertkd_ray.config import Config
+from bertkd_ray.core.devices import Precision, best_device, padding_multiple, resolve_precision, synchronise
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.stages import DISTILL, EXTRACT, FINETUNE, TRANSLATE
+from bertkd_ray.plan.operations import StudentSize, TeacherSize
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Device:
     padding_multiple: int
     """Batches are padded to a multiple of so many tokens."""
     is_gpu: bool
+    launch_seconds: float = 0.0
+    """From one launch to the next, where the device computes faster than the process launches."""
 
     def with_rate(self, flops: float) -> Device:
         """The same device at another rate, whatever the stage."""
@@ -45,11 +49,17 @@ _MEASURED_ON_GPU = "measured on an H100, benchmarks/results/gpu-h100.json"
 _GPU_UTILISATION = {FINETUNE.name: 0.24, EXTRACT.name: 0.29, DISTILL.name: 0.19, TRANSLATE.name: 0.03}
 """Batches of 16,384 tokens (65,536 in extract: 0.37), of 24,576 target tokens, of 1,000 sentences with beam 5."""
 _GPU_FLOPS = {FINETUNE.name: 633e12, EXTRACT.name: 656e12, DISTILL.name: 586e12, TRANSLATE.name: 586e12}
+LAUNCHES_A_LAYER = {FINETUNE.name: 154, EXTRACT.name: 28, DISTILL.name: 238}
+"""Of a forward pass with plain attention, of training with all else of an update: those of the profiles over layers and
+passes, 5,532 / (12 · 3), 2,712 / (12 · 8) and 8,583 / (12 · 3)."""
+_LAUNCH_SECONDS = 28e-6
+"""12.5 updates a second of the student, 2,861 launches each; the GPU was busy for 93% of the time, so that the process
+may be a little faster. Decoding, where it was busy for 42%, took 23 µs."""
 
 
 def _gpu(name: str) -> Device:
-    padding = padding_multiple(torch.device("cuda"))
-    return Device(name, _GPU_FLOPS, _GPU_UTILISATION, _MEASURED_ON_GPU, _MEASURED_ON_GPU, padding, is_gpu=True)
+    padding, source = padding_multiple(torch.device("cuda")), _MEASURED_ON_GPU
+    return Device(name, _GPU_FLOPS, _GPU_UTILISATION, source, source, padding, True, _LAUNCH_SECONDS)
 
 
 # An H200 is the same chip with more and faster memory; it has not been measured.
@@ -73,8 +83,9 @@ def own_device(device: torch.device, flops: Mapping[str, float]) -> Device:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {os.cpu_count()} cores"
     shares = _GPU_UTILISATION if device.type == "cuda" else _CPU_UTILISATION
     source = _MEASURED_ON_GPU if device.type == "cuda" else _MEASURED_ON_CPU
-    is_gpu = device.type == "cuda"
-    return Device(name, flops, shares, "measured here just now", source, padding_multiple(device), is_gpu=is_gpu)
+    here, is_gpu = "measured here just now", device.type == "cuda"
+    launch_seconds = _LAUNCH_SECONDS if is_gpu else 0.0
+    return Device(name, flops, shares, here, source, padding_multiple(device), is_gpu, launch_seconds)
 
 
 def product_rate(
@@ -98,3 +109,29 @@ def product_rate(
         synchronise(device)
         spent.append(time.perf_counter() - started)
     return 2.0 * rows * inner * columns / sorted(spent)[len(spent) // 2]
+
+
+def chosen_device(
+    config: Config, name: Device | str | None, tflops: float | None, teacher: TeacherSize, student: StudentSize
+) -> Device:
+    """The named device, one with the given rate, or this machine's own."""
+    if isinstance(name, Device):
+        return name
+    own = torch.device("cpu") if config.device == "cpu" else best_device()
+    if name is not None or tflops is not None:
+        device = own_device(own, {}) if name is None else known_device(name)
+        return device if tflops is None else device.with_rate(1e12 * tflops)
+    precision = resolve_precision(config.precision, own)
+    before = torch.get_num_threads()
+    torch.set_num_threads(config.cpus_per_worker or os.cpu_count() or 1)
+    try:
+        rates = {
+            stage: product_rate((rows, shape.width, shape.ffn), precision, own)
+            for stage, rows, shape in (
+                (FINETUNE.name, config.teacher.batch_tokens // config.teacher.micro_batches, teacher),
+                (DISTILL.name, config.student.batch_tokens // config.student.micro_batches, student),
+            )
+        }
+    finally:
+        torch.set_num_threads(before)
+    return own_device(own, {**rates, EXTRACT.name: rates[FINETUNE.name], TRANSLATE.name: rates[DISTILL.name]})

@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from bertkd_ray.core.keyed_random import keyed_permutation
 
 WINDOW_PAIRS = 8192
+PASS_TOKENS = {"cuda": 8_192}
+"""By device: padded tokens up to which micro-batches are one forward pass, since fewer do not fill it; estimated."""
 
 
 class StreamPosition(NamedTuple):

@@ -29,6 +29,7 @@ from bertkd_ray.core.errors import TrainingDivergedError
 from bertkd_ray.core.timeline import span
 from bertkd_ray.training import curves
 from bertkd_ray.training.batch_plan import (
+    PASS_TOKENS,
     BatchPlan,
     MicroBatch,
     RowLengths,
@@ -46,8 +47,6 @@ from bertkd_ray.training.optimization import set_learning_rate
 from bertkd_ray.training.preemption import Notice, PreemptedError
 from bertkd_ray.training.prefetch import CollatedBatch, CollatedUpdate, prefetch
 
-_PASS_TOKENS = {"cuda": 8_192}
-"""By device: padded tokens up to which micro-batches are one forward pass, since fewer do not fill it; estimated."""
 _OF_SECTION = {"steps", "batch_tokens", "micro_batches", "eval_every", "patience", "average"}
 
 
@@ -256,7 +255,7 @@ class Trainer:
         return max(notice for notice, workers in zip(Notice, sums, strict=True) if workers)
 
     def _passes(self, micros: list[MicroBatch]) -> list[MicroBatch]:
-        budget = _PASS_TOKENS.get(self._world.device.type)
+        budget = PASS_TOKENS.get(self._world.device.type)
         return forward_passes(micros, self._task.lengths, budget) if budget else micros
 
     def _collate(self, micro: MicroBatch) -> CollatedBatch:

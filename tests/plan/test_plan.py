@@ -19,7 +19,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.sampling import shape_as_given
 from bertkd_ray.pipeline.pipeline import Pipeline
-from bertkd_ray.plan.batches import BatchLengths, full_groups
+from bertkd_ray.plan.batches import BatchLengths, SampledBatches, full_groups
 from bertkd_ray.plan.costs import PipelinePlan, plan_pipeline, student_size, teacher_size
 from bertkd_ray.plan.operations import TRAINING, beam_search
 from bertkd_ray.plan.warnings import epoch_warnings, time_warnings
@@ -248,6 +248,61 @@ def test_the_command_prints_a_table_or_json(bertkd, path):
     _, out, err = bertkd("plan", str(path), *given, "--json", "student.steps=9000000")
     assert [f"plan  warning: {warning}" for warning in json.loads(out)["warnings"]] == err.splitlines() != []
     assert found["total"]["flops"] == pytest.approx(sum(stage["flops"] for stage in found["stages"].values()))
+
+
+@pytest.mark.parametrize(
+    ("rows", "micro_batches", "passes"),
+    [
+        ([(10, 99)] * 16, 16, 2),  # of 1,000 tokens each
+        ([(10, 99)] * 16, 32, 4),
+        ([(10, 99)] * 16, 2, 1),
+        ([(2, 999), (100, 19)] * 4, 8, 8),  # together 102 rows of 1,000 tokens
+        ([(8, 1023)] * 3, 3, 3),
+        ([], 4, 0),
+    ],
+)
+def test_a_gpu_joins_micro_batches_to_passes_of_8192_padded_tokens(rows, micro_batches, passes):
+    batches = [BatchLengths(np.full(n, length), np.full(n, 5), 8) for n, length in rows]
+    assert SampledBatches(batches, 1.0, None).gpu_passes(micro_batches) == passes
+
+
+def test_updates_of_a_gpu_take_no_less_than_their_launches(bertkd):
+    given = ["--pairs", "160239", "--src-tokens", "27", "--tgt-tokens", "25", "--device", "h100", "--json"]
+
+    def hours(*overrides: str) -> dict[str, float]:
+        # No validation but the one at the end.
+        quiet = ["teacher.eval_every=100000", "student.eval_every=100000", "checkpoint_every=1000000"]
+        code, out, _ = bertkd("plan", "configs/iwslt14.yaml", *given, *quiet, *overrides)
+        assert code == 0
+        found = json.loads(out)
+        bound = [name for name, stage in found["stages"].items() if stage["is_launch_bound"]]
+        assert bound == ["finetune", "distill/distilled", "distill/control"]
+        assert any(
+            line.startswith(f"{', '.join(bound)} take as long as their launches") for line in found["assumptions"]
+        )
+        return {name: stage["device_hours"] for name, stage in found["stages"].items()}
+
+    # In one pass an update: 100,000 of 2,856 and of 1,848 launches, 28 µs each.
+    single = hours(
+        "student.micro_batches=1", "teacher.micro_batches=1", "student.batch_tokens=1536", "teacher.batch_tokens=4096"
+    )
+    assert single["distill/control"] == pytest.approx(100_000 * 2856 * 28e-6 / 3600, rel=0.02)
+    assert single["finetune"] == pytest.approx(100_000 * 1848 * 28e-6 / 3600, rel=0.02)
+    # Micro-batches of other lengths seldom fit into one pass.
+    four = hours()
+    assert 1.5 < four["distill/control"] / single["distill/control"] < 4
+    # Four workers of a pass each are as fast, and take four devices.
+    shared = hours("workers=4")
+    assert shared["distill/control"] == pytest.approx(4 * single["distill/control"], rel=0.02)
+
+
+def test_a_cpu_and_large_batches_do_not_wait_for_launches(path):
+    stages = planned(plan_pipeline(load_config(path), TED, tflops=100.0))
+    assert not any(stage["is_launch_bound"] for stage in stages.values())
+    wide = load_config(path, ["student.width=4096", "student.heads=8", "student.batch_tokens=65536"])
+    stages = planned(plan_pipeline(wide, TED, device="h100"))
+    assert not stages["distill/control"]["is_launch_bound"]
+    assert stages["extract"]["is_launch_bound"]
 
 
 def test_a_well_known_bert_is_not_fetched(bertkd, monkeypatch):

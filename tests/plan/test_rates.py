@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.stages import STAGES
 from bertkd_ray.plan import rates
-from bertkd_ray.plan.rates import DEVICES, known_device, own_device, product_rate
+from bertkd_ray.plan.rates import DEVICES, LAUNCHES_A_LAYER, known_device, own_device, product_rate
 
 CPU = torch.device("cpu")
 
@@ -62,3 +65,28 @@ def test_a_rate_that_is_given_counts_for_every_stage():
 def test_a_device_that_is_not_in_the_table():
     with pytest.raises(UserError, match="--device a100: known are h100, h200; or give --rate TFLOPS"):
         known_device("a100")
+
+
+@pytest.mark.parametrize(
+    ("stage", "row", "variant", "layers", "passes"),
+    [
+        ("finetune", "finetune", "16,384 places, eager", 12, 3),
+        ("extract", "extract", "65,536 places", 12, 8),
+        ("distill", "distill", "24,576 tokens, eager", 12, 3),
+    ],
+)
+def test_launches_are_those_of_the_profiles(stage, row, variant, layers, passes):
+    measured = json.loads(Path("benchmarks/results/gpu-h100.json").read_text(encoding="utf-8"))
+    (profile,) = (
+        each["details"]["profile"] for each in measured["rows"] if (each["row"], each["variant"]) == (row, variant)
+    )
+    assert LAUNCHES_A_LAYER[stage] == round(profile["launches"] / (layers * passes))
+
+
+def test_a_launch_takes_as_long_as_in_the_updates_that_were_measured():
+    measured = json.loads(Path("benchmarks/results/gpu-h100.json").read_text(encoding="utf-8"))
+    for stage, variant in (("finetune", "16,384 places, eager"), ("distill", "24,576 tokens, eager")):
+        (rates,) = (row["rates"] for row in measured["rows"] if (row["row"], row["variant"]) == (stage, variant))
+        # No update took less than the floor says.
+        assert rates["updates/s"] * 12 * LAUNCHES_A_LAYER[stage] * DEVICES["h100"].launch_seconds < 1.01
+    assert own_device(CPU, {}).launch_seconds == 0

@@ -184,7 +184,8 @@ def test_a_larger_text_gets_a_larger_student(project, monkeypatch):
     def of(pairs: int, hours: float) -> int:
         def shape(corpus, bert):
             found = shape_of_text(corpus, bert)
-            splits = {name: type(split)(pairs, split.src, split.tgt) for name, split in found.splits.items()}
+            train = found.splits["train"]
+            splits = {**found.splits, "train": type(train)(pairs, train.src, train.tgt)}
             return type(found)(splits, found.vocabulary, found.bytes, found.basis, found.is_estimate)
 
         monkeypatch.setattr(recommendation, "shape_of_text", shape)
@@ -192,6 +193,19 @@ def test_a_larger_text_gets_a_larger_student(project, monkeypatch):
 
     assert [of(pairs, 100.0) for pairs in (10_000, 30_000, 200_000)] == [2, 3, 6]
     assert of(20_000_000, 2.0) == 2
+
+
+@pytest.mark.parametrize("hours", [0.2, 1.0])
+def test_on_a_gpu_steps_are_as_many_as_can_be_launched(project, monkeypatch, hours):
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(recommendation, "STUDENT_EPOCHS", 10**6)
+    train = {"src": "text/train.de.gz", "tgt": "text/train.en.gz"}
+    found = recommend(Request("mine", {"train": train, "src_lang": "de", "tgt_lang": "en"}, hours, "bert", "h100"))
+    student = found.config.student
+    # An update is one pass of 238 launches a layer, 28 µs each, and there are two arms.
+    launched = 2 * student.steps * 238 * (student.encoder_layers + student.decoder_layers) * 28e-6
+    assert 0.5 * 3600 * hours < launched < 3600 * hours
+    assert found.plan.wall_seconds <= 3600 * hours
 
 
 def test_a_small_text_gets_a_small_vocabulary(init, monkeypatch, tmp_path):

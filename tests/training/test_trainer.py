@@ -451,7 +451,7 @@ def test_micro_batches_of_one_forward_pass_make_the_same_update(monkeypatch):
     alone, together = (FitTask(), Alone()), (FitTask(), Alone())
     separate = trainer(*alone, streams=4).run()
     sizes = []
-    monkeypatch.setattr(trainer_module, "_PASS_TOKENS", {"cpu": 10**6})
+    monkeypatch.setattr(trainer_module, "PASS_TOKENS", {"cpu": 10**6})
     collate = together[0].collate
     monkeypatch.setattr(together[0], "collate", lambda micro: sizes.append(micro.rows.num_rows) or collate(micro))
     joined = trainer(*together, streams=4).run()
@@ -468,6 +468,6 @@ def test_dropout_of_a_forward_pass_is_keyed_by_all_its_streams(monkeypatch):
     key = gradients_module.keyed_seed
     monkeypatch.setattr(gradients_module, "keyed_seed", lambda *of: seeds.append(of) or key(*of))
     trainer(FitTask(), Alone(), steps=1).run()
-    monkeypatch.setattr(trainer_module, "_PASS_TOKENS", {"cpu": 10**6})
+    monkeypatch.setattr(trainer_module, "PASS_TOKENS", {"cpu": 10**6})
     trainer(FitTask(), Alone(), steps=1).run()
     assert seeds == [(5, 1, 0), (5, 1, 1), (5, 1, 0, 1)]
