@@ -41,7 +41,6 @@ MEASURES = {
     "losses": "gpu_checks:losses",
     "translate": "gpu_translate:measure",
     "wait": "gpu_train:data_wait",
-    "variants": "gpu_variants:measure",
 }
 """Rows and the functions that measure them, in their order."""
 

@@ -39,6 +39,7 @@ from bertkd_ray.teacher.task import TeacherTask
 LENGTHS = Path(__file__).with_name("multi30k_lengths.json")
 TOPK = 8
 GROUP_PAIRS = 512
+TEACHER_DROPOUT, STUDENT_DROPOUT = 0.1, 0.3
 FIRST_TOKEN = 4
 """Tokens below are special."""
 
@@ -65,7 +66,11 @@ class Sizes:
     square: int
     """The side of the largest product."""
     compiles: bool
-    """Whether compiled variants are measured too."""
+    """Whether what is compiled gets code of its own, not only a trace."""
+    updates: int
+    """Of a variant of a training."""
+    dropout: float | None
+    """Of variants; None is the default of each model."""
 
 
 REAL = Sizes(
@@ -82,6 +87,8 @@ REAL = Sizes(
     sentences=(1_000, 5),
     square=8_192,
     compiles=True,
+    updates=12,
+    dropout=None,
 )
 TINY = Sizes(
     teacher=TeacherSize(layers=2, width=32, ffn=64, vocabulary=200),
@@ -97,6 +104,8 @@ TINY = Sizes(
     sentences=(12, 2),
     square=128,
     compiles=False,
+    updates=2,
+    dropout=0.0,
 )
 
 
@@ -163,10 +172,10 @@ class GpuSetting:
         return encode_shard(np.arange(len(src), dtype=np.int64), src, tgt, labels, schema)
 
     def teacher(
-        self, *, dropout: float = 0.1, attention: str | None = None, direction: Direction = "both"
+        self, *, dropout: float | None = None, attention: str | None = None, direction: Direction = "both"
     ) -> ConditionalMaskedLM:
         """A teacher on the device, in float32."""
-        size = self.sizes.teacher
+        size, dropout = self.sizes.teacher, TEACHER_DROPOUT if dropout is None else dropout
         config = BertConfig(
             vocab_size=self.sizes.pieces,
             hidden_size=size.width,
@@ -188,8 +197,9 @@ class GpuSetting:
             model.output.weight.mul_(10)
         return model.train()  # type: ignore[no-any-return]
 
-    def student(self, *, dropout: float = 0.3, attention: str | None = None) -> Any:
+    def student(self, *, dropout: float | None = None, attention: str | None = None) -> Any:
         """A student on the device, in float32."""
+        dropout = STUDENT_DROPOUT if dropout is None else dropout
         model = build_student(
             self._student_config(dropout=dropout, attention_dropout=dropout, activation_dropout=dropout),
             vocab_size=self.sizes.student.vocabulary,

@@ -1,153 +1,238 @@
-"""Other ways to do the same, measured as long as there is time: what would be faster, and what would not."""
+"""Other ways to make the updates of a training: what would be faster, and what would not."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 from unittest.mock import patch
 
+import pyarrow as pa
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional
 
-from benchmarks.gpu_extract import report as report_extract
-from benchmarks.gpu_extract import scorer_of
+from benchmarks.baselines import padded_hidden
+from benchmarks.gpu_constant import constant_batches
+from benchmarks.gpu_rates import Rates
 from benchmarks.gpu_results import ResultTable
-from benchmarks.gpu_setting import GpuSetting
-from benchmarks.gpu_timing import seconds
+from benchmarks.gpu_setting import GpuSetting, MemoryGroups
+from benchmarks.gpu_timing import ProductRate
 from benchmarks.gpu_train import Distilling, Finetuning
-from benchmarks.gpu_train import report as report_training
+from benchmarks.loop import Updates
+from bertkd_ray.core.devices import Precision
+from bertkd_ray.core.padding import padded_length
 from bertkd_ray.student import model as student_model
+from bertkd_ray.student import packed
+from bertkd_ray.student import task as student_task
 from bertkd_ray.student.loss import fused_kd_loss
-from bertkd_ray.teacher.gpu_inference import GpuEncoder
+from bertkd_ray.training.batch_plan import BatchPlan, MicroBatch, Streams
 
-COMPILING = 30.0
-"""Seconds that compiling and measuring take, about."""
-
-
-def measure(setting: GpuSetting, results: ResultTable) -> None:
-    """In the order of what is hoped for; each by itself, since one may fail where the others do not."""
-    for name, variant, needs in VARIANTS:
-        if needs == COMPILING and not setting.sizes.compiles:
-            results.leave_out(name, "all", "not compiled in miniature")
-            continue
-        results.run(name, partial(variant, setting, results), needs)
-        if setting.device.type == "cuda":
-            torch.cuda.empty_cache()
+CONSTANT_ROWS = 8
+"""Parts of the budget, to a multiple of which packed hidden states are filled up where shapes are to be constant."""
 
 
-def finetune_in_bf16(setting: GpuSetting, results: ResultTable) -> None:
-    """All weights cast once a step, hidden states in bf16 from layer to layer."""
+@dataclass(frozen=True)
+class Variant:
+    """How an update differs from that of the training loop."""
+
+    attention: Literal["eager", "sdpa"] = "eager"
+    cudnn: bool = True
+    """Whether fused attention may be cuDNN's."""
+    backward_outside: bool = False
+    """The backward pass outside of autocast."""
+    cast: bool = False
+    """bf16 copies of all weights, made once an update; hidden states in bf16 from layer to layer."""
+    one_product: bool = False
+    """Query, key and value of a teacher in one product, which a student's are already."""
+    constant: bool = False
+    """The same pairs in batches of few shapes."""
+    compiled: bool = False
+    """Layers compiled for each of these shapes, but for a teacher's last one and for what packs a student's rows."""
+    packed: bool = True
+    """A student's hidden states without padding."""
+    block_rows: int | None = None
+    """Rows of a student's loss at once."""
+
+
+_ALL = Variant(backward_outside=True, cast=True, constant=True, compiled=True)
+_BOTH = {
+    "as today": Variant(),
+    "backward outside of autocast": Variant(backward_outside=True),
+    "weights cast once, all in bf16": Variant(cast=True),
+    "fused attention": Variant(attention="sdpa"),
+    "fused attention without cuDNN": Variant(attention="sdpa", cudnn=False),
+    "constant shapes": Variant(constant=True),
+    "constant shapes, compiled": Variant(constant=True, compiled=True),
+}
+FINETUNE = {
+    **_BOTH,
+    "query, key and value in one product": Variant(one_product=True),
+    "all of these, plain attention": Variant(**{**vars(_ALL), "one_product": True}),
+}
+DISTILL = {
+    **_BOTH,
+    "padded hidden states": Variant(packed=False),
+    "loss in blocks of 8,192 rows": Variant(block_rows=8_192),
+    "all of these, plain attention": Variant(**{**vars(_ALL), "block_rows": 8_192}),
+}
+
+
+def finetune(setting: GpuSetting, results: ResultTable) -> None:
+    """Updates of a teacher of the first budget."""
     budget = setting.sizes.finetune_budgets[0]
-    task = setting.teacher_task(setting.teacher(), budget)
-    task.objective = InBf16(task.objective)  # type: ignore[assignment]
-    report_training(setting, results, Finetuning(task, budget), f"{budget:,} places, all in bf16", profiled=True)
+    _measure(setting, results, FINETUNE, Finetuning(finetune_task(setting, Variant(), budget), budget), finetune_task)
 
 
-def distill_in_bf16(setting: GpuSetting, results: ResultTable) -> None:
-    """The student in bf16: weights cast once a step, hidden states from layer to layer."""
-    for budget in setting.sizes.distill_budgets[:2]:
-        task = setting.student_task(setting.student(), budget)
-        task.objective = InBf16(task.objective)
-        report_training(setting, results, Distilling(task, budget), f"{budget:,} tokens, all in bf16", profiled=False)
+def distill(setting: GpuSetting, results: ResultTable) -> None:
+    """Updates of a student of the first budget."""
+    budget = setting.sizes.distill_budgets[0]
+    _measure(setting, results, DISTILL, Distilling(distill_task(setting, Variant(), budget), budget), distill_task)
 
 
-def extract_compiled(setting: GpuSetting, results: ResultTable) -> None:
-    """A layer of the GPU's forward pass compiled once for all shapes."""
-    model = setting.teacher(dropout=0.0)
-    scorer = scorer_of(setting, model, setting.sizes.extract_budgets[0])
-    scorer.encoder = GpuEncoder(model, compiled=True)
-    report_extract(setting, results, scorer, f"{scorer.batch_tokens:,} places, compiled layers", profiled=True)
+OpenTask = Callable[[GpuSetting, Variant, int], Any]
 
 
-def finetune_compiled(setting: GpuSetting, results: ResultTable, *, in_bf16: bool = False) -> None:
-    """Every layer but the last compiled, for all shapes at once."""
-    budget = setting.sizes.finetune_budgets[0]
-    model = setting.teacher()
-    layers: Any = model.bert.encoder.layer
-    for layer in layers[:-1]:
-        layer.forward = torch.compile(layer.forward, dynamic=True)
-    task = setting.teacher_task(model, budget)
-    if in_bf16:
-        task.objective = InBf16(task.objective)  # type: ignore[assignment]
-    kind = "compiled layers, all in bf16" if in_bf16 else "compiled layers"
-    report_training(setting, results, Finetuning(task, budget), f"{budget:,} places, {kind}", profiled=True)
+def finetune_task(setting: GpuSetting, variant: Variant, budget: int) -> Any:
+    """A teacher's task, with its random weights."""
+    model = setting.teacher(attention=variant.attention, dropout=setting.sizes.dropout)
+    task: Any = setting.teacher_task(model, budget)
+    layers: Any = list(model.bert.encoder.layer)[:-1]
+    for layer in layers:
+        if variant.one_product:
+            layer.attention.self.forward = partial(_attended_by_one_product, layer.attention.self)
+        if variant.compiled:
+            layer.forward = compiled(setting, layer.forward)
+    return _with_cast(setting, task, variant)
 
 
-def distill_compiled(setting: GpuSetting, results: ResultTable, *, in_bf16: bool = False) -> None:
-    """The feed-forward part of every layer compiled, for all shapes at once."""
-    kind = "compiled feed-forward" + (", all in bf16" if in_bf16 else "")
-    compiled = torch.compile(student_model.feed_forward, dynamic=True)
-    for budget in setting.sizes.distill_budgets[:2]:
-        task = setting.student_task(setting.student(), budget)
-        if in_bf16:
-            task.objective = InBf16(task.objective)
-        with patch.object(student_model, "feed_forward", compiled):
-            what = f"{budget:,} tokens, {kind}"
-            report_training(setting, results, Distilling(task, budget), what, profiled=not in_bf16)
+def distill_task(setting: GpuSetting, variant: Variant, budget: int) -> Any:
+    """A student's task, with its random weights."""
+    task = setting.student_task(setting.student(attention=variant.attention, dropout=setting.sizes.dropout), budget)
+    return _with_cast(setting, task, variant)
 
 
-def loss_alone(setting: GpuSetting, results: ResultTable) -> None:
-    """The fused loss with its gradients, by rows that are held at once: share of its three products' time."""
-    size = setting.sizes.student
-    rows = setting.sizes.distill_budgets[0] * 4 // 5
-    draw = partial(torch.randn, device=setting.device)
-    hidden, weight = (
-        draw(rows, size.width).requires_grad_(),
-        (0.05 * draw(size.vocabulary, size.width)).requires_grad_(),
+def _with_cast(setting: GpuSetting, task: Any, variant: Variant) -> Any:
+    if variant.cast:
+        task.objective = CastObjective(task.objective, setting.precision)
+    return task
+
+
+def compiled(setting: GpuSetting, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function compiled anew for each shape; in miniature traced alone."""
+    backend = "inductor" if setting.sizes.compiles else "aot_eager"
+    return torch.compile(function, dynamic=False, backend=backend)
+
+
+@contextmanager
+def in_effect(setting: GpuSetting, variant: Variant, budget: int) -> Iterator[None]:
+    """What a variant changes outside of the task."""
+    with ExitStack() as changes:
+        if not variant.cudnn:
+            changes.callback(torch.backends.cuda.enable_cudnn_sdp, torch.backends.cuda.cudnn_sdp_enabled())
+            torch.backends.cuda.enable_cudnn_sdp(False)
+        if not variant.packed:
+            changes.enter_context(patch.object(student_task, "decoder_hidden", padded_hidden))
+        if variant.block_rows:
+            loss = partial(fused_kd_loss, block_rows=variant.block_rows)
+            changes.enter_context(patch.object(student_task, "fused_kd_loss", loss))
+        if variant.constant:
+            multiple = max(1, budget // CONSTANT_ROWS)
+            changes.enter_context(
+                patch.object(packed, "packed_rows", lambda tokens: padded_length(tokens + 1, multiple))
+            )
+        if variant.compiled:
+            changes.enter_context(torch._dynamo.config.patch(recompile_limit=256))
+            for name in ("feed_forward", "_attended"):
+                function = compiled(setting, getattr(student_model, name))
+                changes.enter_context(patch.object(student_model, name, function))
+        yield
+
+
+def micro_batches(setting: GpuSetting, task: Any, budget: int, count: int) -> list[MicroBatch]:
+    """The first of the batch plan."""
+    groups: Any = MemoryGroups(setting.table)
+    streams = Streams(BatchPlan(groups.rows, 1, 1), budget=budget, read=groups.read, lengths=task.lengths)
+    try:
+        return [streams.step()[0] for _ in range(count)]
+    finally:
+        streams.close()
+
+
+def batches(variant: Variant, task: Any, micros: list[MicroBatch], budget: int) -> list[Any]:
+    """The pairs of micro-batches, collated as the variant has them."""
+    if not variant.constant:
+        return [task.collate(micro) for micro in micros]
+    rows = pa.concat_tables(micro.rows for micro in micros).combine_chunks()
+    return list(constant_batches(task, rows, budget))
+
+
+def _measure(
+    setting: GpuSetting, results: ResultTable, variants: dict[str, Variant], what: Any, open_task: OpenTask
+) -> None:
+    budget = what.budget
+    micros = micro_batches(setting, what.task, budget, setting.sizes.updates)
+    today = [what.task.collate(micro) for micro in micros]
+    largest = max(today, key=lambda batch: batch.padded_tokens)
+    product_rate, _ = ProductRate(setting.device, training=True, spent=results.product_seconds)(
+        what.products(setting, largest)
     )
-    targets = torch.randint(0, size.vocabulary, (rows,), device=setting.device)
-    ids = (targets[:, None] + 1 + torch.arange(8, device=setting.device)) % size.vocabulary
-    logits = draw(rows, 8)
-    for block in (2_048, 1_024, 4_096, 8_192):
-
-        def work(block: int = block) -> None:
-            fused_kd_loss(
-                hidden,
-                weight,
-                targets,
-                ids,
-                logits,
-                alpha=0.5,
-                temperature=10.0,
-                label_smoothing=0.1,
-                matmul_dtype=torch.bfloat16,
-                block_rows=block,
-            ).loss.backward()
-
-        spent = statistics.median(seconds(work, setting.device, 5, warm_up=2))
-        flops = 6.0 * rows * size.width * size.vocabulary / spent
-        results.add("KD loss", f"{rows:,} positions, blocks of {block:,}", {"ms": 1e3 * spent}, flops=flops)
+    rates = Rates(
+        results,
+        setting.device,
+        f"{what.row}, {budget:,} tokens",
+        what.unit,
+        sum(what.tokens(batch) for batch in today),
+        sum(what.operations(setting, batch).computed for batch in today),
+        product_rate,
+    )
+    for name, variant in variants.items():
+        rates.add(name, partial(_updates, setting, variant, micros, budget, open_task), compiles=variant.compiled)
 
 
-class InBf16(nn.Module):
+@contextmanager
+def _updates(
+    setting: GpuSetting, variant: Variant, micros: list[MicroBatch], budget: int, open_task: OpenTask
+) -> Iterator[Callable[[], object]]:
+    with in_effect(setting, variant, budget):
+        task = open_task(setting, variant, budget)
+        ready = batches(variant, task, micros, budget)
+        if setting.device.type == "cuda":
+            ready = [batch.pinned() for batch in ready]
+        update = Updates(task, setting.precision, setting.device, backward_outside=variant.backward_outside)
+        yield lambda: [update(batch) for batch in ready]
+
+
+class CastObjective(nn.Module):
     """An objective whose weights, buffers and hidden states are bf16; gradients come back to the float32 weights."""
 
-    def __init__(self, objective: nn.Module) -> None:
+    def __init__(self, objective: nn.Module, precision: Precision = "bf16") -> None:
+        """precision: "float32" makes copies as they are."""
         super().__init__()
-        self.objective = objective
+        self.objective, self._dtype = objective, torch.bfloat16 if precision == "bf16" else torch.float32
 
     def forward(self, batch: Any) -> Any:
         """As the objective's."""
         own = [*self.objective.named_parameters(), *self.objective.named_buffers()]
-        cast = {name: _in_bf16(tensor) for name, tensor in own}
+        cast = {name: tensor.to(self._dtype) if tensor.is_floating_point() else tensor for name, tensor in own}
         with torch.autocast(next(self.objective.parameters()).device.type, enabled=False):
             return functional_call(self.objective, cast, (batch,))
 
 
-def _in_bf16(tensor: Tensor) -> Tensor:
-    return tensor.bfloat16() if tensor.is_floating_point() else tensor
-
-
-VARIANTS: list[tuple[str, Callable[[GpuSetting, ResultTable], None], float]] = [
-    ("finetune in bf16", finetune_in_bf16, 8.0),
-    ("distill in bf16", distill_in_bf16, 8.0),
-    ("loss alone", loss_alone, 5.0),
-    ("distill compiled", distill_compiled, COMPILING),
-    ("finetune compiled", finetune_compiled, COMPILING),
-    ("extract compiled", extract_compiled, COMPILING),
-    ("distill compiled, in bf16", partial(distill_compiled, in_bf16=True), COMPILING),
-    ("finetune compiled, in bf16", partial(finetune_compiled, in_bf16=True), COMPILING),
-]
+def _attended_by_one_product(
+    attention: Any, hidden_NLH: Tensor, attention_mask: Tensor | None = None, **_: Any
+) -> tuple[Tensor, None]:
+    """Plain self-attention of BERT."""
+    parts = attention.query, attention.key, attention.value
+    weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
+    heads = attention.num_attention_heads
+    projected = functional.linear(hidden_NLH, weight, bias).unflatten(-1, (3, heads, -1))
+    query_NhLd, key_NhLd, value_NhLd = projected.permute(2, 0, 3, 1, 4)
+    scores_NhLL = torch.matmul(query_NhLd, key_NhLd.transpose(2, 3)) * attention.scaling
+    if attention_mask is not None:
+        scores_NhLL = scores_NhLL + attention_mask
+    context_NhLd = torch.matmul(attention.dropout(functional.softmax(scores_NhLL, dim=-1)), value_NhLd)
+    return context_NhLd.transpose(1, 2).flatten(2), None

@@ -59,8 +59,12 @@ class Unjudged:
 class Updates:
     """An update as `training.trainer` makes it with one worker and one micro-batch, without the curves."""
 
-    def __init__(self, task: Task, precision: Precision, device: torch.device) -> None:
+    def __init__(
+        self, task: Task, precision: Precision, device: torch.device, *, backward_outside: bool = False
+    ) -> None:
+        """backward_outside: the backward pass is not under autocast, as that of the training loop is."""
         self._task, self._precision, self._device = task, precision, device
+        self._backward_outside = backward_outside
         self._parameters = [p for p in task.objective.parameters() if p.requires_grad]
 
     def __call__(self, batch: Any, seed: int = 1) -> torch.Tensor:
@@ -69,6 +73,9 @@ class Updates:
         task.optimizer.zero_grad(set_to_none=True)
         with autocast(device, self._precision), seeded_dropout(seed, device):
             loss_sum, _ = task.objective(batch.to(device))
+            if not self._backward_outside:
+                (loss_sum / batch.count).backward()
+        if self._backward_outside:
             (loss_sum / batch.count).backward()
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, task.max_norm, foreach=True)
         task.optimizer.step()
