@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks import checkpoint, gpu_demo, gpu_memory, gpu_sharing, gpu_variants, gpu_waits
+from benchmarks import checkpoint, gpu_demo, gpu_extract_variants, gpu_memory, gpu_sharing, gpu_variants, gpu_waits
 from benchmarks.gpu import describe
 from benchmarks.gpu_results import ResultTable
 from benchmarks.gpu_setting import REAL, TINY, GpuSetting
@@ -61,6 +61,7 @@ BLOCKS = {
     "checkpoint": Block(save_time, 30.0),
     "finetune": Block(gpu_variants.finetune, 20.0),
     "distill": Block(gpu_variants.distill, 20.0),
+    "extract": Block(gpu_extract_variants.measure, 20.0),
 }
 """In the order of their importance."""
 

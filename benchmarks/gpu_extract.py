@@ -40,10 +40,15 @@ def measure(setting: GpuSetting, results: ResultTable) -> None:
 
 
 def scorer_of(
-    setting: GpuSetting, model: Any, budget: int, precision: Precision | None = None, topk: int = TOPK
+    setting: GpuSetting,
+    model: Any,
+    budget: int,
+    precision: Precision | None = None,
+    topk: int = TOPK,
+    scorer_class: type[Scorer] = Scorer,
 ) -> Scorer:
     """The product's scorer; on a CPU it is made to go the GPU's way."""
-    scorer = Scorer(
+    scorer = scorer_class(
         model,
         setting.bert_ids,
         setting.specials,

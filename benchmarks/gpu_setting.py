@@ -56,6 +56,8 @@ class Sizes:
     """Of the BERT."""
     pairs: int
     fragment_pairs: int
+    extract_default: int
+    """The configuration's."""
     extract_budgets: tuple[int, ...]
     finetune_budgets: tuple[int, ...]
     distill_budgets: tuple[int, ...]
@@ -80,6 +82,7 @@ REAL = Sizes(
     pieces=119_547,
     pairs=29_000,
     fragment_pairs=2_048,
+    extract_default=16_384,
     extract_budgets=(65_536, 16_384, 131_072),
     finetune_budgets=(16_384, 32_768),
     distill_budgets=(24_576, 6_144, 49_152),
@@ -97,6 +100,7 @@ TINY = Sizes(
     pieces=300,
     pairs=600,
     fragment_pairs=48,
+    extract_default=256,
     extract_budgets=(512, 2_048),
     finetune_budgets=(512,),
     distill_budgets=(256, 512),

@@ -27,8 +27,7 @@ class GpuEncoder:
     Not supported: gradients.
     """
 
-    def __init__(self, model: ConditionalMaskedLM, *, compiled: bool = False) -> None:
-        """compiled: a layer is compiled at its first use (some seconds), for all batches and layers."""
+    def __init__(self, model: ConditionalMaskedLM) -> None:
         layers: list[Any] = list(model.bert.encoder.layer)
         last = layers.pop()
         self._embeddings = model.bert.embeddings
@@ -41,7 +40,7 @@ class GpuEncoder:
         def layer(hidden_NLH: Tensor, bias: Tensor | None, weights: list[Tensor]) -> Tensor:
             return _bert_layer(hidden_NLH, bias, weights, self._heads, activation, epsilon)
 
-        self._compute_layer: Callable[..., Tensor] = torch.compile(layer, dynamic=True) if compiled else layer
+        self._compute_layer: Callable[..., Tensor] = layer
 
     @torch.no_grad()
     def __call__(
