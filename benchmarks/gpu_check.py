@@ -25,7 +25,16 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks import checkpoint, gpu_demo, gpu_extract_variants, gpu_memory, gpu_sharing, gpu_variants, gpu_waits
+from benchmarks import (
+    checkpoint,
+    gpu_decoding,
+    gpu_demo,
+    gpu_extract_variants,
+    gpu_memory,
+    gpu_sharing,
+    gpu_variants,
+    gpu_waits,
+)
 from benchmarks.gpu import describe
 from benchmarks.gpu_results import ResultTable
 from benchmarks.gpu_setting import REAL, TINY, GpuSetting
@@ -52,6 +61,12 @@ def save_time(setting: GpuSetting, results: ResultTable) -> None:
     results.add("checkpoint", f"{parameters:,} parameters", rates, details=figures)
 
 
+def compiled_variants(setting: GpuSetting, results: ResultTable) -> None:
+    """What takes most of its time to compile."""
+    for measure in (gpu_variants.finetune, gpu_variants.distill, gpu_extract_variants.measure):
+        measure(setting, results, compiles=True)
+
+
 BLOCKS = {
     "waits": Block(gpu_waits.measure, 20.0),
     "demo": Block(gpu_demo.measure, 60.0),
@@ -62,6 +77,8 @@ BLOCKS = {
     "finetune": Block(gpu_variants.finetune, 20.0),
     "distill": Block(gpu_variants.distill, 20.0),
     "extract": Block(gpu_extract_variants.measure, 20.0),
+    "translate": Block(gpu_decoding.measure, 10.0),
+    "compiled": Block(compiled_variants, 60.0),
 }
 """In the order of their importance."""
 

@@ -27,8 +27,11 @@ Fragment = tuple[Ragged, Ragged, NDArray[np.int64]]
 Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def measure(setting: GpuSetting, results: ResultTable) -> None:
-    """Pairs a second from token ids to soft labels in memory, and then to shards on disk."""
+def measure(setting: GpuSetting, results: ResultTable, *, compiles: bool = False) -> None:
+    """Pairs a second from token ids to soft labels in memory: today's, and the variants that compile, or the others.
+
+    With the others, to shards on disk too.
+    """
     taken = fragments(setting)
     pairs = FRAGMENTS * setting.sizes.fragment_pairs
     default, budgets = setting.sizes.extract_default, setting.sizes.extract_budgets
@@ -40,16 +43,19 @@ def measure(setting: GpuSetting, results: ResultTable) -> None:
     flops = sum(each.operations.computed for each in of_first)
     rates = Rates(results, setting.device, "extract", "pairs/s", pairs, flops, product_rate)
     compile_part = compile_of(setting)
-    scorers: dict[str, Callable[[], Scorer]] = {
-        f"as today, {default:,} tokens": partial(scorer_of, setting, model, default),
+    others: dict[str, Callable[[], Scorer]] = {
         **{f"{budget:,} tokens": partial(scorer_of, setting, model, budget) for budget in budgets if budget != default},
         f"{first:,} tokens, variable length": partial(variable_length, setting, model, first),
+    }
+    compiled: dict[str, Callable[[], Scorer]] = {
         f"{first:,} tokens, compiled": partial(compiled_scorer, setting, model, first, compile_part),
         f"{first:,} tokens, variable length, compiled": partial(variable_length, setting, model, first, compile_part),
     }
-    for name, open_scorer in scorers.items():
-        rates.add(name, partial(_scoring, open_scorer, taken), compiles=name.endswith("compiled"))
-    _measure_shards(setting, results, model, taken)
+    rates.add(f"as today, {default:,} tokens", partial(_scoring, partial(scorer_of, setting, model, default), taken))
+    for name, open_scorer in (compiled if compiles else others).items():
+        rates.add(name, partial(_scoring, open_scorer, taken), compiles=compiles)
+    if not compiles:
+        _measure_shards(setting, results, model, taken)
 
 
 def _measure_shards(setting: GpuSetting, results: ResultTable, model: Any, taken: list[Fragment]) -> None:
@@ -87,7 +93,8 @@ def variable_length(
     """A scorer without padding, over the batches of the product's."""
     scorer = scorer_of(setting, model, budget, scorer_class=VariableLengthScorer)
     assert isinstance(scorer, VariableLengthScorer)
-    scorer.compile_part = compile_part
+    if compile_part is not None:
+        scorer.before, scorer.after = compile_part(scorer.before), compile_part(scorer.after)
     return scorer
 
 

@@ -81,16 +81,22 @@ DISTILL = {
 }
 
 
-def finetune(setting: GpuSetting, results: ResultTable) -> None:
-    """Updates of a teacher of the first budget."""
+def finetune(setting: GpuSetting, results: ResultTable, *, compiles: bool = False) -> None:
+    """Updates of a teacher of the first budget: today's, and the variants that compile, or the others."""
     budget = setting.sizes.finetune_budgets[0]
-    _measure(setting, results, FINETUNE, Finetuning(finetune_task(setting, Variant(), budget), budget), finetune_task)
+    what = Finetuning(finetune_task(setting, Variant(), budget), budget)
+    _measure(setting, results, _chosen(FINETUNE, compiles), what, finetune_task)
 
 
-def distill(setting: GpuSetting, results: ResultTable) -> None:
-    """Updates of a student of the first budget."""
+def distill(setting: GpuSetting, results: ResultTable, *, compiles: bool = False) -> None:
+    """Updates of a student, as those of a teacher."""
     budget = setting.sizes.distill_budgets[0]
-    _measure(setting, results, DISTILL, Distilling(distill_task(setting, Variant(), budget), budget), distill_task)
+    what = Distilling(distill_task(setting, Variant(), budget), budget)
+    _measure(setting, results, _chosen(DISTILL, compiles), what, distill_task)
+
+
+def _chosen(variants: dict[str, Variant], compiles: bool) -> dict[str, Variant]:
+    return {name: variant for name, variant in variants.items() if variant == Variant() or variant.compiled == compiles}
 
 
 OpenTask = Callable[[GpuSetting, Variant, int], Any]

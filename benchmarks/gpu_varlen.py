@@ -47,13 +47,32 @@ def _attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return functional.scaled_dot_product_attention(query, key, value)
 
 
+def before_attention(hidden_PH: Tensor, weight: Tensor, bias: Tensor, heads: int) -> tuple[Tensor, ...]:
+    """Query, key and value of a layer, [P, h, d] each."""
+    return functional.linear(hidden_PH, weight, bias).view(len(hidden_PH), 3, heads, -1).unbind(1)
+
+
+def after_attention(
+    hidden_PH: Tensor, context_PH: Tensor, weights: list[Tensor], activation: Any, epsilon: float
+) -> Tensor:
+    """The rest of a layer."""
+    project, project_b, norm, norm_b, widen, widen_b, narrow, narrow_b, last, last_b = weights
+    width = (hidden_PH.shape[-1],)
+    hidden_PH = hidden_PH + functional.linear(context_PH, project, project_b)
+    hidden_PH = functional.layer_norm(hidden_PH, width, norm, norm_b, epsilon)
+    inner = activation(functional.linear(hidden_PH, widen, widen_b))
+    hidden_PH = hidden_PH + functional.linear(inner, narrow, narrow_b)
+    return functional.layer_norm(hidden_PH, width, last, last_b, epsilon)
+
+
 class VariableLengthScorer(Scorer):
     """A scorer of a bidirectional teacher in bf16; `encoder` has to be there, and its layers' copies are what is used.
 
-    compile_part: applied to what a layer does before and after attention.
+    before, after: what a layer does before and after attention, which may be compiled.
     """
 
-    compile_part: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
+    before: Callable[..., tuple[Tensor, ...]] = staticmethod(before_attention)
+    after: Callable[..., Tensor] = staticmethod(after_attention)
 
     def _score_batch(self, src: Ragged, tgt: Ragged, mask: NDArray[np.bool_]) -> tuple[Tensor, Tensor, Tensor]:
         batch = cmlm_batch(src, tgt, mask, self.bert_ids, self.specials, 1)
@@ -78,29 +97,12 @@ class VariableLengthScorer(Scorer):
         model: Any = self.model
         heads, epsilon = encoder._heads, float(model.config.layer_norm_eps)
         activation = encoder._last.intermediate.intermediate_act_fn
-
-        def before(hidden_PH: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
-            projected = functional.linear(hidden_PH, weight, bias)
-            return projected.view(len(hidden_PH), 3, heads, -1).unbind(1)
-
-        def after(hidden_PH: Tensor, context_PH: Tensor, weights: list[Tensor]) -> Tensor:
-            project, project_b, norm, norm_b, widen, widen_b, narrow, narrow_b, last, last_b = weights
-            width = (hidden_PH.shape[-1],)
-            hidden_PH = hidden_PH + functional.linear(context_PH, project, project_b)
-            hidden_PH = functional.layer_norm(hidden_PH, width, norm, norm_b, epsilon)
-            inner = activation(functional.linear(hidden_PH, widen, widen_b))
-            hidden_PH = hidden_PH + functional.linear(inner, narrow, narrow_b)
-            return functional.layer_norm(hidden_PH, width, last, last_b, epsilon)
-
-        if self.compile_part is not None:
-            # The same code for every batch, which torch finds again.
-            before, after = self.compile_part(before), self.compile_part(after)
         ids, types, positions = inputs
         embedded = encoder._embeddings(input_ids=ids, token_type_ids=types, position_ids=positions)
         hidden_PH: Tensor = embedded[0].bfloat16()
         for weight, bias, *others in encoder._layers:
-            context = attend(*before(hidden_PH, weight, bias), rows, rows)
-            hidden_PH = after(hidden_PH, context.flatten(1), others)
+            context = attend(*self.before(hidden_PH, weight, bias, heads), rows, rows)
+            hidden_PH = self.after(hidden_PH, context.flatten(1), others, activation, epsilon)
         last = encoder._last
         attention = last.attention.self
         hidden_MH = hidden_PH.index_select(0, masked_M)

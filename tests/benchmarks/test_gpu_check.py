@@ -13,9 +13,11 @@ import pytest
 import torch
 
 from benchmarks import gpu_check, gpu_demo, gpu_waits
+from benchmarks.gpu_decoding import SEARCHES
 from benchmarks.gpu_memory import out_of_memory_message
 from benchmarks.gpu_results import ResultTable, SkippedError
 from benchmarks.gpu_setting import TINY, GpuSetting
+from benchmarks.gpu_variants import DISTILL, FINETUNE
 from benchmarks.waits import traced_waits
 
 CPU = torch.device("cpu")
@@ -30,15 +32,25 @@ def rehearsed(output: Path, *blocks: str) -> list[dict[str, Any]]:
     assert written["cut"] is None
     assert written["rehearsed"]
     assert set(written["seconds"]) >= set(blocks)
-    assert {row["row"] for row in written["rows"]} >= set(blocks)
+    assert {row["row"].partition(",")[0] for row in written["rows"]} >= set(blocks) - {"compiled"}
     assert all(row["details"].get("passed", True) for row in written["rows"])
     rows: list[dict[str, Any]] = written["rows"]
     return rows
 
 
+RATES = ("finetune", "distill", "extract", "translate", "compiled")
+
+
 @pytest.mark.slow
 def test_the_rehearsal_goes_through_every_block(tmp_path):
-    rehearsed(tmp_path / "check.json", *(name for name in gpu_check.BLOCKS if name not in ("demo", "ray")))
+    rehearsed(tmp_path / "check.json", *(name for name in gpu_check.BLOCKS if name not in ("demo", "ray", *RATES)))
+
+
+@pytest.mark.slow
+def test_the_rehearsal_goes_through_every_variant(tmp_path):
+    rows = rehearsed(tmp_path / "check.json", *RATES)
+    assert all({"cold", "% busy", "times the first"} <= row["rates"].keys() for row in rows)
+    assert {row["variant"] for row in rows} >= {*FINETUNE, *DISTILL, *SEARCHES}
 
 
 @pytest.mark.slow
