@@ -1,15 +1,19 @@
 """The configuration of prepare: where the text comes from, what is dropped of it, how it becomes token ids."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
-from bertkd_ray.config.languages import DOTTED_I, is_language_code, language_code
+from bertkd_ray.config.languages import DOTTED_I, covers, is_language_code, language_code, language_range
 from bertkd_ray.config.section import ONE_OR_MANY, Location, Section
 
 SPLITS = ("train", "valid", "test")
 Files = TypeVar("Files", "SplitFiles", "MonolingualFiles")
-_ONE_KEY_FORMS = ("tsv", "jsonl", "parquet", "dataset", "held_out")
+_FILE_KEYS = ("tsv", "jsonl", "parquet", "tmx", "moses_zip")
+_ONE_KEY_FORMS = (*_FILE_KEYS, "dataset", "held_out")
+TAGGED = ("tmx", "moses_zip")
+"""Forms whose columns are the languages' tags."""
 
 
 class SplitFiles(Section):
@@ -25,6 +29,12 @@ class SplitFiles(Section):
     """Instead: one file with a JSON object a line, perhaps packed."""
     parquet: Location | None = None
     """Instead: a Parquet file, a directory of them, or a pattern (`part-*.parquet`)."""
+    tmx: Location | None = None
+    """Instead: a translation memory (TMX), perhaps packed."""
+    moses_zip: Location | None = None
+    """Instead: a Moses archive of OPUS, a ZIP with a file a language."""
+    variants: Literal["all", "first"] | None = None
+    """Of a unit of a TMX with several texts of a language: all of them, the default, or the first."""
     dataset: Location | None = None
     """Instead: a Hugging Face `datasets` name or a local dataset directory (extra `bertkd-ray[datasets]`)."""
     subset: str | None = None
@@ -37,9 +47,10 @@ class SplitFiles(Section):
     """Instead, in valid and test: this share of the training pairs, chosen by a hash of the source sentence."""
     src_column: int | str | None = None
     """Column of the source text. TSV: counted from 0 (null: 0). JSONL and Parquet: its name, dots lead into objects
-    (null: `src`). Datasets: likewise (null: `translation.` and the source language)."""
+    (null: `src`). Datasets: likewise (null: `translation.` and the source language). TMX and Moses
+    archives: the language's BCP 47 tag or the beginning of it, `en-GB` or `zh-Hant` (null: the source language)."""
     tgt_column: int | str | None = None
-    """Column of the target text, likewise (null: 1, `tgt`, or `translation.` and the target language)."""
+    """Column of the target text, likewise (null: 1, `tgt`, `translation.` and the target language, or its tag)."""
     weight: float = Field(1.0, gt=0, le=100)
     """In train: how often each pair is taken; 2.5 is twice, and half of the pairs, chosen by a hash, a third time."""
 
@@ -54,7 +65,7 @@ class SplitFiles(Section):
         pair = (self.src is not None) + (self.tgt is not None)
         alone = [key for key in _ONE_KEY_FORMS if getattr(self, key) is not None]
         if len(alone) > 1 or pair != (0 if alone else 2):
-            raise ValueError("give both src and tgt, or one of tsv, jsonl, parquet, dataset and held_out alone")
+            raise ValueError(f"give both src and tgt, or one of {_listing(_ONE_KEY_FORMS)} alone")
         _check_keys(self, ("src_column", "tgt_column"))
         if len(both := {*self.columns("src", "tgt")}) == 1:
             raise ValueError(f"src_column and tgt_column are the same, {both.pop()!r}; name both sides")
@@ -62,14 +73,14 @@ class SplitFiles(Section):
 
     def paths(self) -> list[tuple[str, str]]:
         """The files that are given, by their key; a dataset is no file."""
-        keys = ("src", "tgt", "tsv", "jsonl", "parquet")
-        return [(key, path) for key in keys if (path := getattr(self, key)) is not None]
+        return [(key, path) for key in ("src", "tgt", *_FILE_KEYS) if (path := getattr(self, key)) is not None]
 
     def columns(self, src_lang: str, tgt_lang: str) -> tuple[int | str, int | str]:
         """The columns of source and target, those that are not given by their defaults."""
         defaults: dict[str, tuple[int | str, int | str]] = {
             "tsv": (0, 1),
             "datasets": (f"translation.{src_lang}", f"translation.{tgt_lang}"),
+            **dict.fromkeys(TAGGED, (src_lang, tgt_lang)),
         }
         src, tgt = defaults.get(self.form, ("src", "tgt"))
         return src if self.src_column is None else self.src_column, tgt if self.tgt_column is None else self.tgt_column
@@ -86,6 +97,12 @@ class MonolingualFiles(Section):
     """Instead: one file with a JSON object a line, perhaps packed."""
     parquet: Location | None = None
     """Instead: a Parquet file, a directory of them, or a pattern."""
+    tmx: Location | None = None
+    """Instead: a translation memory (TMX), perhaps packed; every text in the source language is taken."""
+    moses_zip: Location | None = None
+    """Instead: a Moses archive of OPUS, of which the file in the source language is read."""
+    variants: Literal["all", "first"] | None = None
+    """Of a unit of a TMX with several texts of the language: all of them, the default, or the first."""
     dataset: Location | None = None
     """Instead: a Hugging Face `datasets` name or a local dataset directory."""
     subset: str | None = None
@@ -111,18 +128,18 @@ class MonolingualFiles(Section):
     @model_validator(mode="after")
     def _one_form(self) -> Self:
         if sum(getattr(self, key) is not None for key in ("src", *_ONE_KEY_FORMS[:-1])) != 1:
-            raise ValueError("give one of src, tsv, jsonl, parquet and dataset")
+            raise ValueError(f"give one of {_listing(('src', *_ONE_KEY_FORMS[:-1]))}")
         _check_keys(self, ("src_column",))
         return self
 
     def paths(self) -> list[tuple[str, str]]:
         """The files that are given, by their key; a dataset is no file."""
-        keys = ("src", "tsv", "jsonl", "parquet")
-        return [(key, path) for key in keys if (path := getattr(self, key)) is not None]
+        return [(key, path) for key in ("src", *_FILE_KEYS) if (path := getattr(self, key)) is not None]
 
     def columns(self, src_lang: str, tgt_lang: str) -> tuple[int | str, int | str]:
         """The column of the text twice, by its default where none is given."""
         defaults: dict[str, int | str] = {"tsv": 0, "datasets": f"translation.{src_lang}"}
+        defaults.update(dict.fromkeys(TAGGED, src_lang))
         column = defaults.get(self.form, "src") if self.src_column is None else self.src_column
         return column, column
 
@@ -132,6 +149,8 @@ def _check_keys(files: SplitFiles | MonolingualFiles, columns: tuple[str, ...]) 
     for key in ("subset", "split", "revision"):
         if getattr(files, key) is not None and files.dataset is None:
             raise ValueError(f"{key} belongs to dataset; remove it, or name a dataset")
+    if files.variants is not None and files.tmx is None:
+        raise ValueError("variants belongs to tmx; remove it, or name a TMX file")
     for key in columns:
         if (column := getattr(files, key)) is None:
             continue
@@ -141,6 +160,12 @@ def _check_keys(files: SplitFiles | MonolingualFiles, columns: tuple[str, ...]) 
             raise ValueError(f"{key}: the columns of a TSV are counted from 0, got {column!r}")
         if files.form != "tsv" and not isinstance(column, str):
             raise ValueError(f"{key}: the columns of {files.form} have names, got {column!r}")
+        if files.form in TAGGED and not is_language_code(language_range(str(column))[0]):
+            raise ValueError(f"{key}: the columns of {files.form} are tags of languages, as en-GB, got {column!r}")
+
+
+def _listing(keys: Sequence[str]) -> str:
+    return f"{', '.join(keys[:-1])} and {keys[-1]}"
 
 
 class CleanConfig(Section):
@@ -220,12 +245,12 @@ class CorpusConfig(Section):
     """Instead of the splits: IWSLT14's `de-en.tgz` or its unpacked directory, a path or an `https://` address."""
     archive_sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     """SHA-256 that the archive, no directory then, must have; null takes what comes."""
-    source: Literal["demo", "text", "tsv", "jsonl", "parquet", "datasets", "mixed", "iwslt14"] = Field(
-        None, validate_default=True
+    source: Literal["demo", "text", "tsv", "jsonl", "parquet", "datasets", "tmx", "moses_zip", "mixed", "iwslt14"] = (
+        Field(None, validate_default=True)
     )
-    """`text`: line-aligned files; `tsv`, `jsonl`, `parquet`, `datasets`: that form; `mixed`: each source in a form of
-    its own; `iwslt14`: the TED talks archive; `demo`: the embedded German-English pairs. Null is inferred from the keys
-    above; only `demo` must be given."""
+    """`text`: line-aligned files; `tsv`, `jsonl`, `parquet`, `datasets`, `tmx`, `moses_zip`: that form; `mixed`: each
+    source in a form of its own; `iwslt14`: the TED talks archive; `demo`: the embedded German-English pairs. Null is
+    inferred from the keys above; only `demo` must be given."""
     cache: Location | None = None
     """Directory for downloads; null is `~/.cache/bertkd_ray`."""
     clean: CleanConfig = CleanConfig()
@@ -295,6 +320,12 @@ class CorpusConfig(Section):
                 raise ValueError("corpus.train cannot be held_out; valid and test are held out of it")
         elif self.source not in ("mixed", files.form):
             raise ValueError(f"corpus.{split} is {files.form}, which does not fit source: {self.source}; remove source")
+        if files.form in TAGGED:
+            src, tgt = map(str, files.columns(self.src_lang, self.tgt_lang))
+            if covers(src, tgt) or covers(tgt, src):
+                raise ValueError(
+                    f"corpus.{split}: {src} and {tgt} are one language; name tags in src_column, tgt_column"
+                )
         if split != "train" and files.weight != 1.0:
             raise ValueError(f"corpus.{split} has a weight; only sources of train have one")
 

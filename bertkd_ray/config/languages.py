@@ -1,6 +1,6 @@
 """Codes of languages (ISO 639), and what is known of how a language is written."""
 
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path, PurePosixPath
 
 _TABLE = Path(__file__).with_name("iso639.txt")
@@ -15,6 +15,7 @@ CHINESE = frozenset(_CHINESE.split())
 UNSPACED = CHINESE.union(_OTHERS.split())
 """Languages written without spaces between words."""
 
+_CHINESE_SCRIPTS = dict.fromkeys(("cn", "sg", "my"), "hans") | dict.fromkeys(("tw", "hk", "mo"), "hant")
 _PACKED = (".gz", ".zst", ".xz", ".bz2")
 
 DOTTED_I = frozenset(["tr", "az", "crh", "gag"])
@@ -34,6 +35,28 @@ def language_code(language: str) -> str:
 def is_language_code(code: str) -> bool:
     """Whether this is a code of ISO 639-1, 639-2 or 639-3 in lower case, one for local use, or one of old data sets."""
     return code in _codes() or code in _WITHDRAWN or (len(code) == 3 and _LOCAL_USE[0] <= code <= _LOCAL_USE[1])
+
+
+@lru_cache(1024)
+def language_range(tag: str) -> tuple[str, ...]:
+    """The subtags of a BCP 47 tag, in lower case, the language by its shortest code: zh, hant, tw for `zho_Hant_TW`."""
+    language, *others = tag.replace("_", "-").lower().split("-")
+    return language_code(language), *others
+
+
+def covers(wanted: str, tag: str) -> bool:
+    """Whether a BCP 47 tag begins with the subtags of another (basic filtering, RFC 4647): `en-GB` with `en`."""
+    subtags = language_range(wanted)
+    return language_range(tag)[: len(subtags)] == subtags
+
+
+def script_of(tag: str) -> str:
+    """The script that a BCP 47 tag names, as `hant`; of Chinese the region's where it names none; empty for others."""
+    language, *others = language_range(tag)
+    scripts = [subtag for subtag in others if len(subtag) == 4 and subtag.isalpha()]
+    if language == "zh" and not scripts:
+        scripts = [_CHINESE_SCRIPTS[subtag] for subtag in others if subtag in _CHINESE_SCRIPTS]
+    return scripts[0] if scripts else ""
 
 
 def file_ending(path: str) -> str:

@@ -4,7 +4,8 @@ The driver alone reads the sources, so only it must reach them; what it does to 
 pairs of one source in the order of the input.
 """
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -43,11 +44,17 @@ class Chunk:
         return f"chunk-{self.number:06d}.arrow"
 
 
-def split_into_chunks(pending: PendingArtifact, corpus: CorpusConfig) -> list[Chunk]:
-    """Writes the chunks of all splits below `raw` of the staging directory, of `fragment_pairs` pairs but the last."""
+def split_into_chunks(
+    pending: PendingArtifact, corpus: CorpusConfig, left_out: Mapping[str, Counter[str]] | None = None
+) -> list[Chunk]:
+    """Writes the chunks of all splits below `raw` of the staging directory, of `fragment_pairs` pairs but the last.
+
+    left_out: gains what the readers leave out, by split and reason.
+    """
     chunks: list[Chunk] = []
     for split in SPLITS:
-        for source, tables in enumerate(read_sources(corpus, split)):
+        of_split = None if left_out is None else left_out[split]
+        for source, tables in enumerate(read_sources(corpus, split, of_split)):
             first_id = source << ID_SOURCE_BITS
             chunks += chunks_of_source(pending, split, tables, corpus.fragment_pairs, len(chunks), first_id)
     return chunks

@@ -6,6 +6,7 @@ token to it, and a corpus, its teacher and the students without such text stay a
 """
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 
 from bertkd_ray.artifacts.artifact import Artifact, PendingArtifact
@@ -36,7 +37,8 @@ class EncodedText:
     fragments: list[str]
     """Names of the files in it, with the columns of a corpus; source and target are the same."""
     counts: dict[str, int]
-    """Sentences that were read, that are left (`sentences`) and that were dropped, by reason; tokens of those left."""
+    """Sentences that were read, that are left (`sentences`) and that were dropped, by reason; tokens of those left;
+    what the readers left out."""
 
 
 def encode_monolingual(
@@ -53,7 +55,8 @@ def encode_monolingual(
         done = json.loads(store.read(pending.staging, _DONE))
         return EncodedText(directory, done["fragments"], done["counts"])
     chunks: list[Chunk] = []
-    for source, tables in enumerate(read_monolingual(corpus)):
+    left_out: Counter[str] = Counter()
+    for source, tables in enumerate(read_monolingual(corpus, left_out)):
         first_id = 1 << ID_MONOLINGUAL_BIT | source << ID_SOURCE_BITS
         chunks += chunks_of_source(pending, _SPLIT, tables, corpus.fragment_pairs, len(chunks), first_id)
     require_unchanged(pending, monolingual_hashes(corpus))
@@ -83,7 +86,7 @@ def encode_monolingual(
     stats.add(run_pass(f"{stage}, encode", passes.encode_group, grouped(fragments), job, runtime))
     all_counts = stats.counts[_SPLIT]
     counts = {"read": all_counts["read"], "sentences": all_counts["pairs"], "src_tokens": all_counts["src_tokens"]}
-    counts |= {reason: all_counts[reason] for reason in REASONS}
+    counts |= {reason: all_counts[reason] for reason in REASONS} | left_out
     if not counts["sentences"]:
         reasons = ", ".join(f"{counts[reason]} {reason}" for reason in REASONS if counts[reason])
         raise UserError(f"corpus.{MONOLINGUAL}: no sentence is left ({reasons or 'the files are empty'})")

@@ -58,7 +58,8 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
     config, runtime, bert = context.config, context.runtime, context.bert
     pending.store.delete(pending.staging)
     segmenter = _share_bert(pending, bert)
-    chunks = split_into_chunks(pending, config.corpus)
+    left_out = {split: Counter[str]() for split in SPLITS}
+    chunks = split_into_chunks(pending, config.corpus, left_out)
     require_unchanged(pending, source_hashes(config.corpus))
     first = {chunk.split: chunk for chunk in reversed(chunks)}
     samples = {split: read_table(pending.store, pending.staging, "raw", chunk.name) for split, chunk in first.items()}
@@ -67,6 +68,8 @@ def make(pending: PendingArtifact, context: StageContext) -> Artifact:
     runtime.start()
     job = PrepareJob(pending.store.uri, pending.staging, pending.directory, config.corpus)
     stats = _clean(job, runtime, chunks)
+    for split in SPLITS:
+        stats.counts[split].update(left_out[split])
     vocabulary = _write_tokenizer(job, runtime, segmenter, chunks, stats)
     _encode(job, runtime, chunks, stats)
     splits = {split: _counts(config.corpus, split, stats.counts[split]) for split in SPLITS}

@@ -116,7 +116,7 @@ def read_lines(path: str) -> Iterator[str]:
     A line over `MAX_LINE_BYTES` is read as an empty one. Raises UserError for what `open_bytes` refuses, for an empty
     file, and for invalid UTF-8 (line, and byte from 0).
     """
-    return (line or "" for block in _line_blocks(path) for line in block.to_pylist())
+    return _lines(_line_blocks(path))
 
 
 def read_text_pairs(src_path: str, tgt_path: str) -> Iterator[pa.Table]:
@@ -125,9 +125,22 @@ def read_text_pairs(src_path: str, tgt_path: str) -> Iterator[pa.Table]:
     Raises UserError as `read_lines`, and, after the last pair, if the files differ in their number of lines, with the
     line after which they drift apart where that can be told.
     """
+    return aligned_pairs(src_path, partial(_line_blocks, src_path), tgt_path, partial(_line_blocks, tgt_path))
+
+
+def aligned_pairs(
+    src_name: str,
+    src_blocks: Callable[[], Iterator[pa.StringArray]],
+    tgt_name: str,
+    tgt_blocks: Callable[[], Iterator[pa.StringArray]],
+) -> Iterator[pa.Table]:
+    """The pairs of two sides that are aligned by line, each given as what reads its `line_blocks` from the start.
+
+    Raises UserError, naming the sides, if they differ in their number of lines.
+    """
     src_count = tgt_count = 0
     none = pa.array([], pa.string())
-    for src, tgt in zip_longest(_line_blocks(src_path), _line_blocks(tgt_path), fillvalue=none):
+    for src, tgt in zip_longest(src_blocks(), tgt_blocks(), fillvalue=none):
         src_count += len(src)
         tgt_count += len(tgt)
         shorter = min(len(src), len(tgt))
@@ -135,10 +148,10 @@ def read_text_pairs(src_path: str, tgt_path: str) -> Iterator[pa.Table]:
             yield pa.table([side[:shorter].fill_null("") for side in (src, tgt)], schema=PAIRS)
     if src_count != tgt_count:
         # Read again from the start: what tells where they part is of no use to files that are aligned.
-        line = drift_line(read_lines(src_path), read_lines(tgt_path))
+        line = drift_line(_lines(src_blocks()), _lines(tgt_blocks()))
         where = "" if line is None else f", and these seem to drift apart after about line {line}"
         raise UserError(
-            f"{src_path} has {src_count} lines and {tgt_path} has {tgt_count}; "
+            f"{src_name} has {src_count} lines and {tgt_name} has {tgt_count}; "
             f"line-aligned files have equally many{where}"
         )
 
@@ -193,6 +206,16 @@ def stored_hash(path: str) -> str:
     """SHA-256 of a file's bytes as they are stored, packed or not. Raises UserError as `open_bytes`."""
     with _open(path, once=False) as opened, io.BufferedReader(_Checked(opened, path), _BUFFER_BYTES) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def open_stored(path: str) -> Iterator[IO[bytes]]:
+    """A file's bytes as they are stored, packed or not, which can be sought. Raises UserError as `open_bytes`."""
+    with (
+        _open(path, once=False, seekable=True) as opened,
+        io.BufferedReader(_Checked(opened, path), _BUFFER_BYTES) as stream,
+    ):
+        yield stream
 
 
 def locate(path: str) -> tuple[fs.FileSystem, str, fs.FileType]:
@@ -266,27 +289,38 @@ def byte_lines(blocks: Iterable[bytes]) -> Iterator[bytes | None]:
 
 
 def _line_blocks(path: str) -> Iterator[pa.StringArray]:
-    """The lines of a file, many at a time, null where too long: Arrow checks UTF-8 faster than Python decodes it."""
-    first, too_long = 1, 0
     with open_bytes(path) as stream:
         if stream.peek()[257:262] == b"ustar":  # type: ignore[attr-defined]
             raise UserError(f"{path}: is a tar archive, not text; unpack it")
-        every = byte_lines(blocks_of(stream))
-        while lines := list(islice(every, _BLOCK_LINES)):
-            bare = [line and line.removesuffix(b"\r") for line in lines]
-            if first == 1 and bare[0]:
-                bare[0] = bare[0].removeprefix(_BOM)
-            try:
-                block = pa.array(bare, pa.binary()).cast(pa.string())
-            except pa.ArrowInvalid:
-                raise not_utf8_error(path, first, [(line or b"") + b"\n" for line in lines]) from None
-            yield block
-            first += len(lines)
-            too_long += block.null_count
+        yield from line_blocks(stream, path)
+
+
+def line_blocks(stream: IO[bytes], name: str) -> Iterator[pa.StringArray]:
+    """The lines of a stream of text, many at a time, null where too long.
+
+    name: what errors call it. Raises UserError as `read_lines`.
+    """
+    first, too_long = 1, 0
+    every = byte_lines(blocks_of(stream))
+    while lines := list(islice(every, _BLOCK_LINES)):
+        bare = [line and line.removesuffix(b"\r") for line in lines]
+        if first == 1 and bare[0]:
+            bare[0] = bare[0].removeprefix(_BOM)
+        try:
+            block = pa.array(bare, pa.binary()).cast(pa.string())  # checks UTF-8 faster than Python decodes it
+        except pa.ArrowInvalid:
+            raise not_utf8_error(name, first, [(line or b"") + b"\n" for line in lines]) from None
+        yield block
+        first += len(lines)
+        too_long += block.null_count
     if first == 1:
-        raise UserError(f"{path}: the file is empty; give a file with one sentence a line")
+        raise UserError(f"{name}: the file is empty; give a file with one sentence a line")
     if too_long:
-        log(f"warning: {path}: lines over {MAX_LINE_BYTES:,} bytes are read as empty ones: {too_long}")
+        log(f"warning: {name}: lines over {MAX_LINE_BYTES:,} bytes are read as empty ones: {too_long}")
+
+
+def _lines(blocks: Iterator[pa.StringArray]) -> Iterator[str]:
+    return (line or "" for block in blocks for line in block.to_pylist())
 
 
 def not_utf8_error(path: str, first: int, lines: list[bytes]) -> UserError:
@@ -325,10 +359,10 @@ def _json_name(value: Any) -> str:
     return _JSON_NAMES.get(type(value), "a number" if isinstance(value, int | float) else "text")
 
 
-def _open(path: str, once: bool) -> IO[bytes]:
+def _open(path: str, once: bool, *, seekable: bool = False) -> IO[bytes]:
     try:
         if "://" in path:
-            return call_with_timeout(lambda: _open_uri(path))
+            return call_with_timeout(lambda: _open_uri(path, seekable))
         if not once and not (stat.S_ISREG(mode := os.stat(path).st_mode) or stat.S_ISDIR(mode)):
             raise UserError(f"{path}: a pipe or device, which cannot be read a second time; write the text into a file")
         return open(path, "rb", buffering=0)
@@ -336,10 +370,12 @@ def _open(path: str, once: bool) -> IO[bytes]:
         raise unreadable_error(path, error) from error
 
 
-def _open_uri(path: str) -> Any:
+def _open_uri(path: str, seekable: bool) -> Any:
     filesystem, inner_path, kind = locate(path)
     if kind == fs.FileType.NotFound:
         raise FileNotFoundError(path)
     if kind == fs.FileType.Directory:
         raise IsADirectoryError(path)
+    if seekable:
+        return filesystem.open_input_file(inner_path)
     return filesystem.open_input_stream(inner_path, compression=None)

@@ -29,6 +29,7 @@ from bertkd_ray.translation.model_card import model_card
 from bertkd_ray.translation.models import settings_of
 from tests.helpers.local_project import QUICK, InProcessRuntime, Project
 from tests.helpers.plain_teacher import PlainTeacher
+from tests.helpers.translation_files import write_tmx
 from tools.demo_corpus import demo_corpus
 
 pytestmark = pytest.mark.slow
@@ -183,7 +184,7 @@ def test_what_cannot_be_translated_is_a_dead_letter(augmented, monkeypatch):
     assert finished.metrics["pairs"] == augmented.made.metrics["pairs"] - 1
 
 
-@pytest.mark.parametrize("form", ["tsv", "jsonl", "parquet"])
+@pytest.mark.parametrize("form", ["tsv", "jsonl", "parquet", "tmx"])
 def test_every_form_gives_the_same_sentences(augmented, form, tmp_path):
     lines = [line for line in augmented.lines[0] if line]
     path = tmp_path / f"more.{form}"
@@ -191,6 +192,8 @@ def test_every_form_gives_the_same_sentences(augmented, form, tmp_path):
         path.write_text("".join(f"x\t{line}\n" for line in lines), encoding="utf-8")
     elif form == "jsonl":
         path.write_text("".join(json.dumps({"de": line}) + "\n" for line in lines), encoding="utf-8")
+    elif form == "tmx":
+        write_tmx(path, [(line, "x") for line in lines])
     else:
         pq.write_table(pa.table({"en": ["x"] * len(lines), "de": lines}), path)
     column = "1" if form == "tsv" else "de"

@@ -1,0 +1,112 @@
+"""XML read as a stream of elements and text, in bounded memory, for the readers of translation files.
+
+Nothing that a document names is loaded. A DOCTYPE is passed over; a document that declares entities, or uses any but
+XML's five, is refused, so none can grow or fetch anything.
+"""
+
+from collections.abc import Iterator
+from typing import Protocol
+from xml.parsers import expat
+
+from bertkd_ray.core.errors import UserError
+from bertkd_ray.corpus.readers import MAX_LINE_BYTES, blocks_of, open_bytes
+
+_MAX_TOKEN_BYTES = 1 << 24  # of a tag, a comment or a declaration, which the parser holds as a whole
+_MAX_DEPTH = 256
+
+
+class ElementHandler(Protocol):
+    """What a reader does with the elements of a document, in their order."""
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        """An element begins."""
+
+    def end(self, name: str) -> None:
+        """An element ends."""
+
+    def text(self, data: str) -> None:
+        """Text inside the element that began last and has not ended, perhaps a part of it."""
+
+
+class BoundedText:
+    """Text that comes in parts; of one over `MAX_LINE_BYTES` nothing is kept."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._characters = 0
+
+    def add(self, data: str) -> None:
+        """Another part."""
+        self._characters += len(data)
+        if self._characters <= MAX_LINE_BYTES:
+            self._parts.append(data)
+        else:
+            self._parts.clear()
+
+    def take(self) -> str | None:
+        """The text, None where it was too long; the next one begins."""
+        text, characters = "".join(self._parts), self._characters
+        self._parts, self._characters = [], 0
+        if characters > MAX_LINE_BYTES or len(text.encode()) > MAX_LINE_BYTES:
+            return None
+        return text
+
+
+def parse_xml(path: str, root: str, handler: ElementHandler, *, namespaces: bool = False) -> Iterator[None]:
+    """Hands the elements of a document to a reader, and yields after every block of it.
+
+    path: a local path or a URI, perhaps packed. root: name of the outermost element. namespaces: whether elements are
+    named by their namespace's URI, a space and their name; otherwise by their name without its prefix, and attributes
+    as they are written. Encodings: UTF-8, UTF-16, and those of one byte a character.
+
+    Raises UserError for what `open_bytes` refuses, an empty file, what is not well-formed (by file and line), another
+    outermost element, entities other than XML's five, tags over 16 MiB and elements within elements over 256 deep.
+    """
+    parser = expat.ParserCreate(namespace_separator=" " if namespaces else None)
+    parser.buffer_text = True
+    depth = 0
+
+    def refuse(reason: str) -> UserError:
+        return UserError(f"{path}:{parser.CurrentLineNumber}: {reason}")
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        name = name if namespaces else name.rpartition(":")[2]
+        if depth == 0 and name.rpartition(" ")[2] != root:
+            raise refuse(f"the document is <{name.rpartition(' ')[2][:50]}>, not <{root}>; name its form")
+        depth += 1
+        if depth > _MAX_DEPTH:
+            raise refuse(f"elements lie more than {_MAX_DEPTH} deep; write the file again")
+        handler.start(name, attributes)
+
+    def end(name: str) -> None:
+        nonlocal depth
+        depth -= 1
+        handler.end(name if namespaces else name.rpartition(":")[2])
+
+    def declared(name: str, *_: object) -> None:
+        raise refuse(f"declares the entity {name[:50]}, and entities are not read; write its text in its place")
+
+    def skipped(name: str, *_: object) -> None:
+        raise refuse(f"the entity {name[:50]} is declared elsewhere, which is not read; write its text in its place")
+
+    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, handler.text
+    parser.EntityDeclHandler, parser.SkippedEntityHandler = declared, skipped
+    read = 0
+    with open_bytes(path) as stream:
+        try:
+            for block in blocks_of(stream):
+                parser.Parse(block, False)
+                read += len(block)
+                if read - parser.CurrentByteIndex > _MAX_TOKEN_BYTES:
+                    raise refuse(f"a tag, comment or declaration over {_MAX_TOKEN_BYTES:,} bytes; write the file again")
+                yield
+            if not read:
+                raise UserError(f"{path}: the file is empty; give a document")
+            parser.Parse(b"", True)
+        except expat.ExpatError as error:
+            reason = expat.ErrorString(error.code)
+            raise UserError(f"{path}:{error.lineno}: not well-formed XML ({reason}); write the file again") from None
+        except (ValueError, LookupError) as error:
+            raise UserError(f"{path}:1: an encoding that is not read ({error}); convert the file to UTF-8") from None
+    yield
