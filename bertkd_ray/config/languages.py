@@ -64,7 +64,7 @@ def file_ending(path: str) -> str:
 
     path: a path or a storage URI.
     """
-    name = PurePosixPath(path.partition("?")[0])
+    name = PurePosixPath(path.partition("?")[0] if "://" in path else path)
     return (name.with_suffix("") if name.suffix in _PACKED else name).suffix[1:]
 
 

@@ -240,6 +240,8 @@ def _settings_that_count(config: Config) -> dict[str, Any]:
     settings["kd"] = config.kd.counting()
     if config.uses_monolingual:
         settings["kd"]["monolingual_weight"] = config.kd.monolingual_weight
+    if config.student.start:  # an artifact, or the model directory in it
+        settings["student"]["start"] = config.student.start.rstrip("/").removesuffix("/model")
     needed = {section for stage in STAGES.values() if stage.is_needed(config) for section in stage.sections}
     for section in {stage.section for stage in STAGES.values()} - needed:
         settings.pop(section, None)
@@ -251,8 +253,12 @@ def _settings_that_count(config: Config) -> dict[str, Any]:
     elif config.teachers:
         (arm,) = config.arm_configs().values()
         weights = arm.kd.teachers or {}
-        # Not by their names; how often one sees a pair follows from its direction.
-        settings["teachers"] = sorted(([weights[name], settings["teachers"][name]] for name in weights), key=repr)
+        # Not by their names, equal ones as one; how often one sees a pair follows from its direction.
+        summed: dict[str, float] = {}
+        for name, weight in weights.items():
+            teacher = json.dumps(settings["teachers"][name], sort_keys=True)
+            summed[teacher] = round(summed.get(teacher, 0) + weight, 9)
+        settings["teachers"] = summed
         settings.get("extract", {}).pop("passes", None)
     return settings
 

@@ -302,7 +302,7 @@ class Pipeline(ExitStack):
         self, stage: Stage, name: str, config: Config, pending: PendingArtifact, inputs: Mapping[str, Artifact]
     ) -> tuple[Artifact, StageStatus]:
         """Makes an artifact under a run of its own."""
-        started = time.perf_counter()
+        started, pending.started = time.perf_counter(), time.time()
         status: StageStatus = "resumed" if pending.resumed else "done"
         log(f"{'resuming' if status == 'resumed' else 'starting'} {pending.directory}", stage=name)
         start = start_artifact(config.student) if stage is DISTILL else None

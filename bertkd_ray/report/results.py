@@ -181,8 +181,9 @@ class Results:
         seconds: dict[str, float] = {}
         for stage in last.made_from(config):
             owners = owners_of(stage, owner, config) if last.per_arm else [owner if stage.per_teacher else ""]
-            if made := [self.stages[name].seconds for name in map(stage.named, owners) if name in self.stages]:
-                seconds[stage.name] = sum(made)
+            made = [self.stages[name] for name in map(stage.named, owners) if name in self.stages]
+            if made:  # teachers of equal settings are one artifact
+                seconds[stage.name] = sum({artifact.directory: artifact.seconds for artifact in made}.values())
         return seconds
 
     @cached_property

@@ -100,9 +100,7 @@ class Scorer:
         self.passes = self.passes if self.direction == "both" else 1
         self.encoder = GpuEncoder(model) if self.device.type == "cuda" and self.precision == "bf16" else None
         self.max_tokens = int(config.max_position_embeddings)
-        # A padded row must not pass the last position embedding; only odd configurations have to give up round lengths.
-        multiple = padding_multiple(self.device)
-        self.pad_to = multiple if self.max_tokens % multiple == 0 else 1
+        self.pad_to = padding_multiple(self.device, self.max_tokens)
 
     @torch.inference_mode()
     def score(

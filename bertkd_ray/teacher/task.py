@@ -117,7 +117,7 @@ class TeacherTask:
         )
         self._config, self._seed, self._bert_ids, self._specials = config, seed, bert_ids, specials
         self._valid, self._precision = valid, precision
-        self._pad_to = padding_multiple(teacher.device)
+        self._pad_to = padding_multiple(teacher.device, teacher.config.max_position_embeddings)
         self.max_norm = math.inf if each_tensor else config.clip  # BertAdam clips every tensor by itself
 
     def start_update(self, step: int) -> None:

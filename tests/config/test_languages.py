@@ -2,7 +2,7 @@
 
 import pytest
 
-from bertkd_ray.config.languages import CHINESE, UNSPACED, is_language_code, language_code
+from bertkd_ray.config.languages import CHINESE, UNSPACED, file_ending, is_language_code, language_code
 
 CODES = {
     "de": ["de", "deu", "ger", "DE", "de-AT", "deu_Latn"],
@@ -41,3 +41,16 @@ def test_what_is_known_of_a_language_stands_under_its_shortest_code():
     assert {language_code(code) for code in UNSPACED} == UNSPACED
     assert all(is_language_code(code) for code in UNSPACED)
     assert CHINESE <= UNSPACED
+
+
+@pytest.mark.parametrize(
+    ("path", "ending"),
+    [
+        ("train.en.gz", "en"),
+        ("s3://bucket/train.de.zst?endpoint_override=host:9000", "de"),
+        ("why?not/train.tsv", "tsv"),
+        ("train", ""),
+    ],
+)
+def test_the_ending_of_a_file(path, ending):
+    assert file_ending(path) == ending

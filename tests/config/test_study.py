@@ -213,6 +213,9 @@ def test_another_vocabulary_holds_out_other_pairs(load, key, value):
     assert load(tree)
 
 
+TWINS = {"a": {"steps": 7}, "b": {"steps": 7}}
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -225,6 +228,12 @@ def test_another_vocabulary_holds_out_other_pairs(load, key, value):
         ({"kd.monolingual_weight": 0.5}, {"kd.monolingual_weight": 2}),  # of no monolingual text
         ({"kd.temperature": 1, "kd.symmetric": True}, {"kd.temperature": 1}),
         ({"decode.beam": 2}, {"decode.beam": 4}),  # of no translations
+        ({"teachers": TWINS, "kd.teachers": {"a": 0.3, "b": 0.7}}, {"teachers": TWINS, "kd.teachers": "b"}),
+        (
+            {"teachers": TWINS, "kd.teachers": {"a": 0.5, "b": 0.5}},
+            {"teachers": TWINS, "kd.teachers": {"a": 0.3, "b": 0.7}},
+        ),
+        ({**CONTROL, "student.start": "x"}, {**CONTROL, "student.start": "x/model/"}),
     ],
 )
 def test_arms_that_differ_in_nothing_that_counts_are_refused(load, first, second):

@@ -71,3 +71,5 @@ def test_attention():
 @pytest.mark.parametrize(("device", "multiple"), [("cpu", 1), ("cuda", 8)])
 def test_batches_are_rounded_up_for_tiles_of_the_hardware_alone(device: str, multiple: int) -> None:
     assert padding_multiple(torch.device(device)) == multiple
+    assert padding_multiple(torch.device(device), 512) == multiple
+    assert padding_multiple(torch.device(device), 61) == 1

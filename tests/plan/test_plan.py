@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from bertkd_ray.artifacts.artifact import Artifact
 from bertkd_ray.artifacts.row_groups import RowGroups
 from bertkd_ray.cli import main
-from bertkd_ray.config import dotted, load_config
+from bertkd_ray.config import config_of, dotted, load_config
 from bertkd_ray.config.sections import StudentConfig, TeacherConfig
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.ragged import Ragged
@@ -194,6 +195,15 @@ def test_days_and_hundreds_of_epochs_are_warned_of(path):
     (line,) = epoch_warnings(of(f"student.steps={steps}", "teacher.steps=10"))
     assert line.startswith(f"distill/distilled, distill/control: {steps:,} steps see the training text 201 times; ")
     assert "student.patience" in line
+
+
+def test_warnings_name_the_keys_of_named_teachers(path):
+    tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    tree["teachers"] = {"forward": {**tree.pop("teacher"), "steps": 10**6}}
+    tree["arms"] = {"distilled": {"kd.teachers": "forward"}}
+    plan = plan_pipeline(config_of(tree, "test"), TED, tflops=0.001, devices=1)
+    assert "(teachers.forward.steps, student.steps)" in time_warnings(plan)[0]
+    assert "lower teachers.forward.steps, unless teachers.forward.patience" in epoch_warnings(plan)[0]
 
 
 def test_without_a_teacher_none_is_planned(path):

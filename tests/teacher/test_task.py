@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from bertkd_ray.config.sections import TeacherConfig
+from bertkd_ray.core.devices import padding_multiple
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.corpus.tokenizer import EOS_ID
+from bertkd_ray.teacher import task as task_module
 from bertkd_ray.teacher.model import ConditionalMaskedLM, build_teacher
 from bertkd_ray.teacher.task import MaskedLoss, TeacherBatch, TeacherTask
 from bertkd_ray.training.batch_plan import MicroBatch, StreamPosition
@@ -47,9 +49,13 @@ def bert(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def make(bert):
-    def call(*, seed: int = 1, valid: pa.Table = VALID, **changes: Any) -> TeacherTask:
+    def call(*, seed: int = 1, valid: pa.Table = VALID, positions: int | None = None, **changes: Any) -> TeacherTask:
         config = TeacherConfig(**{"batch_tokens": 256, "steps": 100, **changes})
         model = build_teacher(bert, BERT_IDS, TeacherConfig())
+        if positions:
+            embeddings = model.bert.embeddings.position_embeddings
+            embeddings.weight.data = embeddings.weight.data[:positions]
+            model.config.max_position_embeddings = positions
         return TeacherTask(model, config, seed, BERT_IDS, SPECIALS, valid, "float32")
 
     return call
@@ -170,6 +176,15 @@ def test_workers_share_the_validation_and_agree(make, size):
     several = run_workers([partial(evaluated, make()) for _ in range(size)])
     assert several == [several[0]] * size
     assert several[0] == pytest.approx(one, rel=1e-6)
+
+
+@pytest.mark.parametrize("direction", ["both", "left_to_right"])
+def test_a_pair_may_fill_positions_that_no_multiple_of_8_is(make, monkeypatch, direction):
+    on_gpu = partial(padding_multiple, torch.device("cuda"))
+    monkeypatch.setattr(task_module, "padding_multiple", lambda device, positions=None: on_gpu(positions))
+    lists = pa.list_(pa.int32())
+    valid = pa.table({"id": [1], "src_ids": pa.array([[5] * 9], lists), "tgt_ids": pa.array([[6] * 9], lists)})
+    assert evaluated(make(valid=valid, positions=21, direction=direction))["valid/loss"] > 0
 
 
 def test_a_worker_without_a_batch_takes_part(make):
