@@ -199,7 +199,7 @@ def test_days_and_hundreds_of_epochs_are_warned_of(path):
 
 def test_warnings_name_the_keys_of_named_teachers(path):
     tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    tree["teachers"] = {"forward": {**tree.pop("teacher"), "steps": 10**6}}
+    tree["teachers"] = {"forward": {**tree.pop("teacher"), "steps": 10**8}}
     tree["arms"] = {"distilled": {"kd.teachers": "forward"}}
     plan = plan_pipeline(config_of(tree, "test"), TED, tflops=0.001, devices=1)
     assert "(teachers.forward.steps, student.steps)" in time_warnings(plan)[0]
