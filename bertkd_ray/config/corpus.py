@@ -10,9 +10,9 @@ from bertkd_ray.config.section import ONE_OR_MANY, Location, Section
 
 SPLITS = ("train", "valid", "test")
 Files = TypeVar("Files", "SplitFiles", "MonolingualFiles")
-_FILE_KEYS = ("tsv", "jsonl", "parquet", "tmx", "moses_zip")
+_FILE_KEYS = ("tsv", "jsonl", "parquet", "tmx", "moses_zip", "xliff", "po")
 _ONE_KEY_FORMS = (*_FILE_KEYS, "dataset", "held_out")
-TAGGED = ("tmx", "moses_zip")
+TAGGED = ("tmx", "moses_zip", "xliff", "po")
 """Forms whose columns are the languages' tags."""
 
 
@@ -33,6 +33,12 @@ class SplitFiles(Section):
     """Instead: a translation memory (TMX), perhaps packed."""
     moses_zip: Location | None = None
     """Instead: a Moses archive of OPUS, a ZIP with a file a language."""
+    xliff: Location | None = None
+    """Instead: an XLIFF file, 1.x or 2.x, perhaps packed."""
+    approved: bool = False
+    """Of an XLIFF file only the targets that are approved (1.x) or final (2.x)."""
+    po: Location | None = None
+    """Instead: a gettext catalogue (PO), perhaps packed; its messages are in the source language."""
     variants: Literal["all", "first"] | None = None
     """Of a unit of a TMX with several texts of a language: all of them, the default, or the first."""
     dataset: Location | None = None
@@ -47,8 +53,9 @@ class SplitFiles(Section):
     """Instead, in valid and test: this share of the training pairs, chosen by a hash of the source sentence."""
     src_column: int | str | None = None
     """Column of the source text. TSV: counted from 0 (null: 0). JSONL and Parquet: its name, dots lead into objects
-    (null: `src`). Datasets: likewise (null: `translation.` and the source language). TMX and Moses
-    archives: the language's BCP 47 tag or the beginning of it, `en-GB` or `zh-Hant` (null: the source language)."""
+    (null: `src`). Datasets: likewise (null: `translation.` and the source language). TMX, Moses
+    archives, XLIFF and PO: the language's BCP 47 tag or the beginning of it, `en-GB` or `zh-Hant` (null: the source
+    language)."""
     tgt_column: int | str | None = None
     """Column of the target text, likewise (null: 1, `tgt`, `translation.` and the target language, or its tag)."""
     weight: float = Field(1.0, gt=0, le=100)
@@ -101,6 +108,10 @@ class MonolingualFiles(Section):
     """Instead: a translation memory (TMX), perhaps packed; every text in the source language is taken."""
     moses_zip: Location | None = None
     """Instead: a Moses archive of OPUS, of which the file in the source language is read."""
+    xliff: Location | None = None
+    """Instead: an XLIFF file, perhaps packed, of which the texts in the source language are read."""
+    po: Location | None = None
+    """Instead: a gettext catalogue (PO), perhaps packed, of which the messages are read."""
     variants: Literal["all", "first"] | None = None
     """Of a unit of a TMX with several texts of the language: all of them, the default, or the first."""
     dataset: Location | None = None
@@ -151,6 +162,8 @@ def _check_keys(files: SplitFiles | MonolingualFiles, columns: tuple[str, ...]) 
             raise ValueError(f"{key} belongs to dataset; remove it, or name a dataset")
     if files.variants is not None and files.tmx is None:
         raise ValueError("variants belongs to tmx; remove it, or name a TMX file")
+    if isinstance(files, SplitFiles) and files.approved and files.xliff is None:
+        raise ValueError("approved belongs to xliff; remove it, or name an XLIFF file")
     for key in columns:
         if (column := getattr(files, key)) is None:
             continue
@@ -245,12 +258,12 @@ class CorpusConfig(Section):
     """Instead of the splits: IWSLT14's `de-en.tgz` or its unpacked directory, a path or an `https://` address."""
     archive_sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     """SHA-256 that the archive, no directory then, must have; null takes what comes."""
-    source: Literal["demo", "text", "tsv", "jsonl", "parquet", "datasets", "tmx", "moses_zip", "mixed", "iwslt14"] = (
-        Field(None, validate_default=True)
-    )
-    """`text`: line-aligned files; `tsv`, `jsonl`, `parquet`, `datasets`, `tmx`, `moses_zip`: that form; `mixed`: each
-    source in a form of its own; `iwslt14`: the TED talks archive; `demo`: the embedded German-English pairs. Null is
-    inferred from the keys above; only `demo` must be given."""
+    source: Literal[
+        "demo", "text", "tsv", "jsonl", "parquet", "datasets", "tmx", "moses_zip", "xliff", "po", "mixed", "iwslt14"
+    ] = Field(None, validate_default=True)
+    """`text`: line-aligned files; `tsv`, `jsonl`, `parquet`, `datasets`, `tmx`, `moses_zip`, `xliff`, `po`: that
+    form; `mixed`: each source in a form of its own; `iwslt14`: the TED talks archive; `demo`: the embedded
+    German-English pairs. Null is inferred from the keys above; only `demo` must be given."""
     cache: Location | None = None
     """Directory for downloads; null is `~/.cache/bertkd_ray`."""
     clean: CleanConfig = CleanConfig()

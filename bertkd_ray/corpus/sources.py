@@ -16,8 +16,10 @@ from bertkd_ray.corpus import download, iwslt14
 from bertkd_ray.corpus.columnar import dataset_hash, parquet_hash, read_dataset, read_parquet
 from bertkd_ray.corpus.demo import demo_pairs
 from bertkd_ray.corpus.moses_zip import moses_zip_hash, read_moses_zip
+from bertkd_ray.corpus.po import read_po
 from bertkd_ray.corpus.readers import content_hash, read_jsonl, read_text_pairs, read_tsv, stored_hash, tables_of
 from bertkd_ray.corpus.tmx import read_tmx
+from bertkd_ray.corpus.xliff import read_xliff
 
 _CACHE = "~/.cache/bertkd_ray"
 _DATASET_SPLITS = {"train": "train", "valid": "validation", "test": "test", "monolingual": "train"}
@@ -95,6 +97,8 @@ def _settings(corpus: CorpusConfig, named: Iterable[tuple[str, SplitFiles | Mono
             settings[f"{name}.columns"] = _columns(corpus, files)
         if files.tmx is not None:
             settings[f"{name}.variants"] = files.variants or "all"
+        if files.xliff is not None:
+            settings[f"{name}.approved"] = _is_approved(files)
         if files.form == "datasets":
             settings[f"{name}.dataset"] = [files.subset, _dataset_split(name.partition(".")[0], files)]
     return settings
@@ -109,6 +113,10 @@ def _columns(corpus: CorpusConfig, files: SplitFiles | MonolingualFiles) -> list
 def _names(corpus: CorpusConfig, files: SplitFiles | MonolingualFiles) -> tuple[str, str]:
     src, tgt = files.columns(corpus.src_lang, corpus.tgt_lang)
     return str(src), str(tgt)
+
+
+def _is_approved(files: SplitFiles | MonolingualFiles) -> bool:
+    return isinstance(files, SplitFiles) and files.approved
 
 
 def weights(corpus: CorpusConfig) -> list[float]:
@@ -154,6 +162,10 @@ def _tables(
         return read_tmx(files.tmx, *names, left_out, variants=files.variants or "all")
     if files.moses_zip is not None:
         return read_moses_zip(files.moses_zip, *names)
+    if files.xliff is not None:
+        return read_xliff(files.xliff, *names, left_out, approved=_is_approved(files))
+    if files.po is not None:
+        return read_po(files.po, *names, left_out)
     if files.src is not None and files.tgt is not None:
         return read_text_pairs(files.src, files.tgt)
     assert files.dataset is not None

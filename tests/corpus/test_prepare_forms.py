@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from bertkd_ray.cli import main
 from bertkd_ray.corpus.inspect import corpus_figures, open_corpus
 from bertkd_ray.corpus.sources import read_monolingual
 from tests.corpus.test_sources import corpus
-from tests.helpers.local_project import Project
+from tests.helpers.local_project import QUICK, Project
 from tests.helpers.translation_files import WRITERS, write_tmx
 
 
@@ -55,3 +56,19 @@ def test_what_is_left_out_is_counted_and_shown(project: Project, tmp_path: Path)
     sentences = [row["src"] for table in tables for row in table.to_pylist()]
     assert sentences == [*(src for src, _ in text_of(project, "train")), "allein"]
     assert not left_out
+
+
+@pytest.mark.slow
+def test_a_run_from_other_forms_scores_as_from_plain_text(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forms = {"train": "tmx", "valid": "po", "test": "xliff"}
+    files = {split: WRITERS[form](tmp_path / split, text_of(project, split)) for split, form in forms.items()}
+    given = ["corpus.source=null", *(f"corpus.{split}={json.dumps(keys)}" for split, keys in files.items())]
+    results = []
+    for storage, changes in (("plain", []), ("forms", given)):
+        local = [*QUICK, "runtime=local", "tracking=none", f"storage={tmp_path / storage}"]
+        assert main(["run", str(project.directory / "small.yaml"), *local, *changes, "--json"]) == 0
+        results.append(json.loads(capsys.readouterr().out))
+    plain, others = ([(score["arm"], score["test_bleu"]) for score in result["scores"]] for result in results)
+    assert plain == others

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bertkd_ray.config.corpus import CorpusConfig, MonolingualFiles, SplitFiles
-from bertkd_ray.corpus.sources import source_hashes, source_settings
+from bertkd_ray.corpus.sources import read_sources, source_hashes, source_settings
 from tests.corpus.test_sources import corpus
 from tests.helpers.raw_pairs import raw_pairs
-from tests.helpers.translation_files import WRITERS, write_tmx
+from tests.helpers.translation_files import WRITERS, write_tmx, write_xliff
 
 PAIRS = [("Ein Hund & eine <Katze>.", "A dog\u2028and a cat."), ("Zwei Hunde.", "Ünïcode 😀")]
 
@@ -42,6 +43,16 @@ def test_tmx_enters_by_its_content_tags_and_variants(tmp_path: Path) -> None:
     assert print_of(tgt_column="en_gb") == print_of(tgt_column="en-GB")
 
 
+def test_approved_targets_are_another_corpus(tmp_path: Path) -> None:
+    write_xliff(tmp_path / "a.xlf", PAIRS)
+    every, approved = (corpus(tmp_path, {"xliff": "a.xlf", "approved": given}) for given in (False, True))
+    assert source_settings(every) != source_settings(approved)
+    assert raw_pairs(every, "train") == PAIRS
+    left_out: Counter[str] = Counter()
+    assert [table for tables in read_sources(approved, "train", left_out) for table in tables] == []
+    assert left_out == {"not_approved": 2}
+
+
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
@@ -53,6 +64,7 @@ def test_tmx_enters_by_its_content_tags_and_variants(tmp_path: Path) -> None:
         ({"tmx": "a", "src_column": 1}, "src_column: the columns of tmx have names, got 1"),
         ({"tmx": "a", "src_column": "Deutsch"}, "src_column: the columns of tmx are tags of languages, as en-GB, got"),
         ({"tmx": "a", "src_column": "en", "tgt_column": "en"}, "are the same, 'en'; name both sides"),
+        ({"tmx": "a", "approved": True}, "approved belongs to xliff; remove it, or name an XLIFF file"),
         ({"tsv": "a", "variants": "first"}, "variants belongs to tmx; remove it, or name a TMX file"),
         ({"tmx": "a", "variants": "last"}, "Input should be 'all' or 'first'"),
     ],
