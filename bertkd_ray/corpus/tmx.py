@@ -20,7 +20,7 @@ from bertkd_ray.corpus.xml_stream import BoundedText, parse_xml
 MAX_VARIANTS = 100
 """Variants of one language in a unit that are read; others are left out and counted."""
 _CODES = frozenset(("bpt", "ept", "ph", "it", "ut"))
-_MOST_TAGS = 100  # that are remembered
+_MOST_TAGS, _LONGEST_TAG = 100, 100  # that are remembered, and characters of one
 _TAGS_IN_MESSAGE = 8
 
 
@@ -120,6 +120,7 @@ class _Units:
 
     def _side_of(self, tag: str) -> list[str] | None:
         """The texts that one in this language joins; None where it is in neither."""
+        tag = tag[:_LONGEST_TAG]
         if tag in self.tags or len(self.tags) < _MOST_TAGS:
             self.tags[tag or "none given"] += 1
         return next((side for side, wanted in zip(self._sides, self.wanted, strict=True) if covers(wanted, tag)), None)

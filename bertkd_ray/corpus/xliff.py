@@ -25,7 +25,7 @@ _PASSED_OVER = frozenset(
     (_ALTERNATIVES, "seg-source", "ignorable", "header", "bin-unit", "originalData", "notes", "note")
 )
 _XML = "/XML/1998/namespace"
-_MOST_PAIRS_NAMED = 20
+_MOST_PAIRS_NAMED, _LONGEST_TAG = 20, 100
 
 
 def read_xliff(
@@ -133,6 +133,7 @@ class _Units:
         """What a file in the document is translated from and to; an absent target is that which is asked for."""
         if src is None:
             return
+        src, tgt = src[:_LONGEST_TAG], tgt and tgt[:_LONGEST_TAG]
         wanted_src, wanted_tgt = self.wanted
         forwards = covers(wanted_src, src) and (self._is_monolingual or not tgt or covers(wanted_tgt, tgt))
         backwards = tgt is not None and covers(wanted_src, tgt) and (self._is_monolingual or covers(wanted_tgt, src))

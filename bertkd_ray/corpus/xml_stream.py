@@ -11,8 +11,9 @@ from xml.parsers import expat
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus.readers import MAX_LINE_BYTES, blocks_of, open_bytes
 
-_MAX_TOKEN_BYTES = 1 << 24  # of a tag, a comment or a declaration, which the parser holds as a whole
+_MAX_TOKEN_BYTES = 1 << 20  # of a tag, a comment or a declaration, which the parser holds as a whole
 _MAX_DEPTH = 256
+_MOST_NAMES, _LONGEST_NAME = 1000, 1000  # of elements and attributes, which the parser never forgets
 
 
 class ElementHandler(Protocol):
@@ -60,11 +61,12 @@ def parse_xml(path: str, root: str, handler: ElementHandler, *, namespaces: bool
     as they are written. Encodings: UTF-8, UTF-16, and those of one byte a character.
 
     Raises UserError for what `open_bytes` refuses, an empty file, what is not well-formed (by file and line), another
-    outermost element, entities other than XML's five, tags over 16 MiB and elements within elements over 256 deep.
+    outermost element, entities other than XML's five, tags over 1 MiB, elements within elements over 256 deep, and over
+    1,000 names of elements and attributes.
     """
     parser = expat.ParserCreate(namespace_separator=" " if namespaces else None)
     parser.buffer_text = True
-    depth = 0
+    depth, names = 0, set[str]()
 
     def refuse(reason: str) -> UserError:
         return UserError(f"{path}:{parser.CurrentLineNumber}: {reason}")
@@ -77,6 +79,10 @@ def parse_xml(path: str, root: str, handler: ElementHandler, *, namespaces: bool
         depth += 1
         if depth > _MAX_DEPTH:
             raise refuse(f"elements lie more than {_MAX_DEPTH} deep; write the file again")
+        if name not in names or not names.issuperset(attributes):
+            names.update((name, *attributes))
+            if len(names) > _MOST_NAMES or max(map(len, (name, *attributes))) > _LONGEST_NAME:
+                raise refuse(f"over {_MOST_NAMES:,} names of elements, or a very long one; write the file again")
         handler.start(name, attributes)
 
     def end(name: str) -> None:

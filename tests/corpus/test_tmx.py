@@ -186,7 +186,22 @@ def test_a_tag_without_an_end_does_not_fill_the_memory(tmp_path: Path) -> None:
         file.write(b"<tmx x='")
         for _ in range(40):
             file.write(b"y" * (1 << 20))
-    assert refused(str(path)).startswith("1: a tag, comment or declaration over 16,777,216 bytes")
+    assert refused(str(path)).startswith("1: a tag, comment or declaration over 1,048,576 bytes")
+
+
+def test_names_without_end_do_not_fill_the_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.tmx"
+    for elements in (
+        "".join(f"<n{number}/>" for number in range(1001)),
+        "".join(f'<n a{number}="x"/>' for number in range(1001)),
+        f"<{'n' * 1001}/>",
+    ):
+        path.write_text(f"<tmx>{elements}</tmx>")
+        assert refused(str(path)).startswith(
+            "1: over 1,000 names of elements, or a very long one; write the file again"
+        )
+    path.write_text(f'<tmx><body><tu><tuv xml:lang="{"x" * 1000}"><seg>a</seg></tuv></tu></body></tmx>')
+    assert f"its languages: {'x' * 100} (1);" in refused(str(path))
 
 
 def test_the_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
