@@ -42,10 +42,10 @@ def read_xliff(
 
     Raises UserError as `parse_xml`, and where every unit is in other languages.
     """
-    return tables_of(_pairs(path, _Units(src_tag, tgt_tag, approved, left_out)))
+    return tables_of(_pairs(path, _TranslationUnits(src_tag, tgt_tag, approved, left_out)))
 
 
-def _pairs(path: str, units: "_Units") -> Iterator[tuple[str, str]]:
+def _pairs(path: str, units: "_TranslationUnits") -> Iterator[tuple[str, str]]:
     for _ in parse_xml(path, "xliff", units, namespaces=True):
         yield from units.take()
     if units.too_long:
@@ -58,7 +58,7 @@ def _pairs(path: str, units: "_Units") -> Iterator[tuple[str, str]]:
         )
 
 
-class _Units:
+class _TranslationUnits:
     """The units of a document, as its elements come."""
 
     def __init__(self, src_tag: str, tgt_tag: str, approved: bool, left_out: Counter[str]) -> None:
