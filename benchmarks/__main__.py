@@ -38,6 +38,7 @@ MEASURES: dict[str, Callable[[Setting, int], list[Row]]] = {
     "finetune": training.finetune,
     "distill": training.distill,
     "packing": training.packing,
+    "extract-packing": extracting.packing,
     "translate": translating.measure,
     "wait": training.data_wait,
     "workers": scale_workers.measure,

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
+from unittest.mock import patch
+
+from torch import Tensor
 
 from benchmarks.baselines import OriginalExtraction
 from benchmarks.comparison import OURS, compare
-from benchmarks.setting import Setting
+from benchmarks.setting import CPU, Setting
 from benchmarks.table import Row
-from benchmarks.timing import Spread
+from benchmarks.timing import Spread, interleaved, rates, ratios
 from bertkd_ray.artifacts.storage_errors import scratch_directory
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.execution.dead_letters import ErrorBudget
 from bertkd_ray.softlabels.extract import ExtractJob, ShardWriter
+from bertkd_ray.softlabels.scoring import Scorer
 from bertkd_ray.teacher.finetune import MODEL
-from bertkd_ray.teacher.model import load_teacher
+from bertkd_ray.teacher.model import ConditionalMaskedLM, load_teacher
 
 TOPK = 8
 _PLACE, _WORK = "benchmark-shards", "benchmark-work"
-_ORIGINAL = "original"
+_ORIGINAL, _PADDED = "original", "padded"
+_PACKED_PAIRS = {"both": 256, "left_to_right": 2_048}
 
 
 def measure(setting: Setting, rounds: int) -> list[Row]:
@@ -85,6 +91,48 @@ def measure(setting: Setting, rounds: int) -> list[Row]:
         details={"note": "the baseline has hidden states in float16 and k float16 logits with int32 ids, no logsumexp"},
     )
     return [speed, size]
+
+
+def packing(setting: Setting, rounds: int) -> list[Row]:
+    """Pairs a second of the teacher's pass, by its direction, against the same one on padded hidden states."""
+    rows = []
+    for direction, pairs in _PACKED_PAIRS.items():
+        model = setting.new_teacher()
+        model.config.direction = direction
+        budget = setting.config.extract.forward_tokens
+        scorer = Scorer(
+            model,
+            setting.bert_ids,
+            setting.specials,
+            topk=TOPK,
+            batch_tokens=budget,
+            precision=setting.precision,
+            device=CPU,
+        )
+        table = setting.rows("train").slice(0, pairs)
+        src, tgt = (Ragged.from_arrow(table[side]) for side in ("src_ids", "tgt_ids"))
+        ours = partial(scorer.score, src, tgt, table["id"].to_numpy())
+        theirs = patch.object(ConditionalMaskedLM, "packed", _padded)(lambda ours=ours: ours())
+        seconds = interleaved({OURS: ours, _PADDED: theirs}, rounds, clock=setting.clock)
+        packed, padded = (rates(pairs, seconds[name]) for name in (OURS, _PADDED))
+        row = Row(
+            f"extract ({direction}) against padded hidden states",
+            "pairs/s",
+            ours=Spread.of(packed),
+            baseline=Spread.of(padded),
+            ratio=ratios(packed, padded),
+            goal="> 1",
+            details={"pairs": pairs, "seconds": seconds},
+        )
+        rows.append(row)
+    return rows
+
+
+def _padded(
+    model: ConditionalMaskedLM, inputs: tuple[Tensor, ...], attention_mask: Tensor | None, _: Tensor, most: int
+) -> Tensor:
+    hidden_MH: Tensor = model(inputs[0], inputs[1], attention_mask, inputs[2], most)
+    return hidden_MH
 
 
 def _targets(setting: Setting, fragment: str) -> int:

@@ -26,9 +26,9 @@ from benchmarks.loop import Updates
 from bertkd_ray.core.devices import Precision
 from bertkd_ray.core.padding import padded_length
 from bertkd_ray.student import model as student_model
-from bertkd_ray.student import packed
 from bertkd_ray.student import task as student_task
 from bertkd_ray.student.loss import fused_kd_loss
+from bertkd_ray.training import packed
 from bertkd_ray.training.batch_plan import BatchPlan, MicroBatch, Streams
 
 CONSTANT_ROWS = 8

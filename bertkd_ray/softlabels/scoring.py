@@ -168,14 +168,16 @@ class Scorer:
         masked_index = self._to_device(batch.masked_index)
         attention_mask = None if batch.attention_mask.all() else self._to_device(batch.attention_mask)
         ids = self._to_device(batch.input_ids), self._to_device(batch.token_type_ids)
-        inputs = *ids, attention_mask, masked_index, batch.most
         if self.encoder is not None:
-            hidden_MH = self.encoder(*inputs)
+            hidden_MH = self.encoder(*ids, attention_mask, masked_index, batch.most)
         else:
             # Autocast, not a model cast to bf16: as fast (166 against 165 ms for 4,080 tokens of a six-layer MiniLM on
             # two CPU cores) at two thirds of the error in the hidden states (0.9% against 1.5%).
+            rows, width = batch.input_ids.shape
+            lengths = input_lengths(src.lengths, tgt.lengths, self.direction)
+            tokens = flat_positions(np.arange(rows) * width, lengths)
             with autocast(self.device, self.precision):
-                hidden_MH = self.model(*inputs)
+                hidden_MH = self.model.packed((*ids, masked_index), attention_mask, self._to_device(tokens), batch.most)
         output = self.model.output
         return topk_scores(hidden_MH, output.weight, output.bias, self.topk, precision=self.precision)
 

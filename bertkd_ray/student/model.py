@@ -10,7 +10,7 @@ from transformers import GenerationConfig, M2M100Config, M2M100ForConditionalGen
 from bertkd_ray.config.sections import StudentConfig
 from bertkd_ray.corpus.tokenizer import BOS_ID, EOS_ID, PAD_ID
 from bertkd_ray.student.collate import StudentBatch
-from bertkd_ray.student.packed import Packing
+from bertkd_ray.training.packed import Packing, attended, projected
 
 Attention = Literal["eager", "sdpa"]
 
@@ -78,7 +78,7 @@ def decoder_hidden(model: M2M100ForConditionalGeneration, batch: StudentBatch) -
     """The decoder's last hidden state, after the final LayerNorm, at the batch's real target positions: [P, width].
 
     What the model's own forward pass gives there, up to rounding, by the same modules on hidden states without padding,
-    which attention alone sees (`student.packed`); its dropout is drawn for these. Scores are this times
+    which attention alone sees (`training.packed`); its dropout is drawn for these. Scores are this times
     `model.get_output_embeddings().weight` transposed.
     """
     encoder: Any = model.model.encoder
@@ -99,7 +99,7 @@ def decoder_hidden(model: M2M100ForConditionalGeneration, batch: StudentBatch) -
         hidden_RD = _self_attention(layer, hidden_RD, tgt, tgt_mask)
         attention = layer.encoder_attn
         (query,) = tgt.padded(attention.q_proj(layer.encoder_attn_layer_norm(hidden_RD)), 1)
-        key, value = src.padded(_projected(memory_RD, attention.k_proj, attention.v_proj), 2)
+        key, value = src.padded(projected(memory_RD, attention.k_proj, attention.v_proj), 2)
         context_RD = tgt.packed(_attended(attention, query, key, value, src_mask))
         hidden_RD = feed_forward(layer, hidden_RD + _dropout(layer, attention.out_proj(context_RD)))
     hidden_PD: Tensor = decoder.layer_norm(hidden_RD[: tgt.tokens])
@@ -124,24 +124,14 @@ def _embedded(part: Any, packing: Packing, ids_P: Tensor) -> Tensor:
 def _self_attention(layer: Any, hidden_RD: Tensor, packing: Packing, mask: Tensor) -> Tensor:
     attention = layer.self_attn
     parts = attention.q_proj, attention.k_proj, attention.v_proj
-    query, key, value = packing.padded(_projected(layer.self_attn_layer_norm(hidden_RD), *parts), 3)
+    query, key, value = packing.padded(projected(layer.self_attn_layer_norm(hidden_RD), *parts), 3)
     context_RD = packing.packed(_attended(attention, query, key, value, mask))
     return hidden_RD + _dropout(layer, attention.out_proj(context_RD))
 
 
-def _projected(hidden_RD: Tensor, *parts: Any) -> Tensor:
-    """[R, c * D]: what c linear layers give, in one product."""
-    weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
-    return functional.linear(hidden_RD, weight, bias)
-
-
 def _attended(attention: Any, query_NhTd: Tensor, key_NhSd: Tensor, value_NhSd: Tensor, mask: Tensor) -> Tensor:
-    """[N, h, T, d]; mask: a number to add to every score."""
     share = attention.dropout if attention.training else 0.0
-    if attention.config._attn_implementation == "sdpa":
-        return functional.scaled_dot_product_attention(query_NhTd, key_NhSd, value_NhSd, mask, dropout_p=share)
-    scores_NhTS = torch.matmul(query_NhTd, key_NhSd.transpose(2, 3)) * attention.scaling + mask
-    return torch.matmul(functional.dropout(functional.softmax(scores_NhTS, dim=-1), share), value_NhSd)
+    return attended(attention, (query_NhTd, key_NhSd, value_NhSd), mask, share)
 
 
 def _mask(seen: Tensor, dtype: torch.dtype) -> Tensor:

@@ -41,17 +41,31 @@ def masked_positions(
     most: Q where it is known, at least the masked positions of every row; a GPU is waited for to find it out.
     Dropout is the layer's, drawn for these positions alone. Not supported: cross-attention, relative positions.
     """
-    rows, length, _ = hidden_NLH.shape
     attention = layer.attention.self
-    row_M, slot_M, column_NQ = slots_of(masked_index_M, rows, length, most)
+    key_NhLd, value_NhLd = (
+        part(hidden_NLH).unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
+        for part in (attention.key, attention.value)
+    )
     hidden_MH = hidden_NLH.flatten(0, 1).index_select(0, masked_index_M)
+    return layer_at(layer, hidden_MH, (key_NhLd, value_NhLd), mask, masked_index_M, most)
+
+
+def layer_at(
+    layer: Any,
+    hidden_MH: Tensor,
+    keys_values: tuple[Tensor, ...],
+    mask: Tensor | None,
+    masked_index_M: Tensor,
+    most: int | None = None,
+) -> Tensor:
+    """`masked_positions` from the hidden states there, and all keys and values [N, h, L, d]."""
+    attention, (key_NhLd, value_NhLd) = layer.attention.self, keys_values
+    rows, _, length, _ = key_NhLd.shape
+    row_M, slot_M, column_NQ = slots_of(masked_index_M, rows, length, most)
     query_MH = attention.query(hidden_MH)
     # Free slots have a query of zeros; what they attend to is dropped below.
     query_NQH = query_MH.new_zeros(*column_NQ.shape, query_MH.shape[1]).index_put((row_M, slot_M), query_MH)
-    query_NhQd, key_NhLd, value_NhLd = (
-        vectors.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
-        for vectors in (query_NQH, attention.key(hidden_NLH), attention.value(hidden_NLH))
-    )
+    query_NhQd = query_NQH.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
     scores_NhQL = torch.matmul(query_NhQd, key_NhLd.transpose(2, 3)) * attention.scaling
     if mask is not None:
         scores_NhQL = _masked(scores_NhQL, mask, column_NQ)

@@ -22,8 +22,9 @@ from bertkd_ray.config.sections import LEFT_TO_RIGHT_LAYOUT, TeacherConfig
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.quiet import quiet_transformers
 from bertkd_ray.teacher.families import as_bert_state
-from bertkd_ray.teacher.last_layer import masked_positions
+from bertkd_ray.teacher.last_layer import layer_at, masked_positions
 from bertkd_ray.teacher.source import bert_config, own_config, weight_files
+from bertkd_ray.training.packed import Packing, attended, projected
 
 _WEIGHTS, _WEIGHT_TYPES = (".weight", ".bias"), {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _TRANSFORM = "cls.predictions.transform."
@@ -85,10 +86,39 @@ class ConditionalMaskedLM(BertPreTrainedModel):
         hidden_MH: Tensor = self.transform(masked_positions(last, hidden_NLH, mask, masked_index_M, most))
         return hidden_MH
 
+    def packed(self, inputs: tuple[Tensor, ...], attention_mask: Tensor | None, index_P: Tensor, most: int) -> Tensor:
+        """What `forward` gives, up to rounding, from hidden states without padding, which attention alone sees.
+
+        inputs: `input_ids_NL`, `token_type_ids_NL`, `masked_index_M`. index_P: int64, rising: positions of the tokens
+        in the flattened [N * L] input. Dropout is drawn for these.
+        """
+        input_ids_NL, _, masked_index_M = inputs
+        sequences, length = input_ids_NL.shape
+        packing = Packing(index_P, sequences, length, self.config.num_attention_heads)
+        ids_R, types_R = (packing.filled(part.flatten().index_select(0, index_P)) for part in inputs[:2])
+        (hidden_RH,) = self.bert.embeddings(
+            input_ids=ids_R[None], token_type_ids=types_R[None], position_ids=packing.filled(packing.column_P)[None]
+        )
+        mask = None if attention_mask is None else self._mask(attention_mask, hidden_RH.dtype)
+        layers: list[Any] = list(self.bert.encoder.layer)
+        last = layers.pop()
+        for layer in layers:
+            attention = layer.attention.self
+            share = attention.dropout.p if self.training else 0.0
+            states = packing.padded(projected(hidden_RH, attention.query, attention.key, attention.value), 3)
+            context_RH = packing.packed(attended(attention, states, mask, share))
+            attended_RH = layer.attention.output(context_RH, hidden_RH)
+            hidden_RH = layer.output(layer.intermediate(attended_RH), attended_RH)
+        attention = last.attention.self
+        keys_values = packing.padded(projected(hidden_RH, attention.key, attention.value), 2)
+        hidden_MH = hidden_RH.index_select(0, packing.rows_at(masked_index_M))
+        transformed_MH: Tensor = self.transform(layer_at(last, hidden_MH, keys_values, mask, masked_index_M, most))
+        return transformed_MH
+
     def _mask(self, seen: Tensor, dtype: torch.dtype) -> Tensor:
         """[N, 1, 1 or L, L], with the numbers of transformers, which waits for a GPU to find out if it is needed."""
         if seen.dim() == 3:
-            return torch.where(seen, 0.0, -1e9)[:, None]
+            return torch.where(seen, 0.0, -1e9).to(dtype)[:, None]
         seen = seen[:, None, None]
         if self.config._attn_implementation == "sdpa":
             return seen.expand(-1, -1, seen.shape[-1], -1)

@@ -10,7 +10,7 @@ from bertkd_ray.core.padding import packed_rows
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.student.collate import StudentBatch, collate
 from bertkd_ray.student.model import build_student, decoder_hidden
-from bertkd_ray.student.packed import Packing
+from bertkd_ray.training.packed import Packing
 
 NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from bertkd_ray.core.padding import packed_rows
 
@@ -30,6 +31,10 @@ class Packing:
         row_NL = torch.full((sequences * length,), self.tokens, device=index_P.device)
         self._row_NL = row_NL.scatter_(0, index_P, torch.arange(self.tokens, device=index_P.device))
         self._indices: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def rows_at(self, index_M: Tensor) -> Tensor:
+        """int64[M]: the rows of tokens at such positions in the flattened [N * L] array."""
+        return self._row_NL.index_select(0, index_M)
 
     def filled(self, values_P: Tensor) -> Tensor:
         """[R]: a number of each token, then zeros."""
@@ -58,6 +63,28 @@ class Packing:
             row_cNL = self._row_NL.view(sequences, 1, length) * vectors + vector_c[:, None, None, None]
             self._indices[vectors] = position.flatten(), (row_cNL * heads + head_h[:, None]).flatten()
         return self._indices[vectors]
+
+
+def projected(hidden_RD: Tensor, *parts: Any) -> Tensor:
+    """[R, c * D]: what c linear layers give, in one product."""
+    weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
+    return functional.linear(hidden_RD, weight, bias)
+
+
+def attended(attention: Any, states: tuple[Tensor, ...], mask: Tensor | None, share: float) -> Tensor:
+    """[N, h, T, d] of query [N, h, T, d], key and value [N, h, S, d], as transformers' module computes it.
+
+    mask: a number to add to every score; for fused attention also bool, True where a query may see a key. None lets
+    every token see every other. share: of weights that are dropped.
+    """
+    query_NhTd, key_NhSd, value_NhSd = states
+    if attention.config._attn_implementation == "sdpa":
+        return functional.scaled_dot_product_attention(query_NhTd, key_NhSd, value_NhSd, mask, dropout_p=share)
+    scores_NhTS = torch.matmul(query_NhTd, key_NhSd.transpose(2, 3)) * attention.scaling
+    if mask is not None:
+        scores_NhTS = scores_NhTS + mask
+    weights_NhTS = functional.dropout(functional.softmax(scores_NhTS, dim=-1), share)
+    return torch.matmul(weights_NhTS, value_NhSd)
 
 
 class _Padded(torch.autograd.Function):
