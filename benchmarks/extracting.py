@@ -112,7 +112,7 @@ def packing(setting: Setting, rounds: int) -> list[Row]:
         table = setting.rows("train").slice(0, pairs)
         src, tgt = (Ragged.from_arrow(table[side]) for side in ("src_ids", "tgt_ids"))
         ours = partial(scorer.score, src, tgt, table["id"].to_numpy())
-        theirs = patch.object(ConditionalMaskedLM, "packed", _padded)(lambda ours=ours: ours())
+        theirs = patch.object(ConditionalMaskedLM, "packed", padded_pass)(lambda ours=ours: ours())
         seconds = interleaved({OURS: ours, _PADDED: theirs}, rounds, clock=setting.clock)
         packed, padded = (rates(pairs, seconds[name]) for name in (OURS, _PADDED))
         row = Row(
@@ -128,9 +128,10 @@ def packing(setting: Setting, rounds: int) -> list[Row]:
     return rows
 
 
-def _padded(
+def padded_pass(
     model: ConditionalMaskedLM, inputs: tuple[Tensor, ...], attention_mask: Tensor | None, _: Tensor, most: int
 ) -> Tensor:
+    """A teacher's pass over padded hidden states, in place of its `packed`; [M, H]."""
     hidden_MH: Tensor = model(inputs[0], inputs[1], attention_mask, inputs[2], most)
     return hidden_MH
 
