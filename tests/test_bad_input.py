@@ -125,7 +125,7 @@ VALUES = {
     ),
     "corpus.monolingual={src: more.de, tgt: more.en}": "{yaml}: unknown key corpus.monolingual.tgt",
     "corpus.monolingual={src: more.de, tsv: more.tsv}": (
-        "{yaml}: corpus.monolingual: give one of src, tsv, jsonl, parquet and dataset"
+        "{yaml}: corpus.monolingual: give one of src, tsv, jsonl, parquet, tmx, moses_zip, xliff, po and dataset"
     ),
     "corpus.monolingual={src: more.de, src_column: 1}": (
         "{yaml}: corpus.monolingual: src_column has no meaning for text; remove it"
