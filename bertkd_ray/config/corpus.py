@@ -361,6 +361,22 @@ class CorpusConfig(Section):
     def _whole(self, files: Files) -> Files:
         return files.model_copy(update={key: self.whole(path) for key, path in files.paths()})
 
+    def columns_of(self, files: SplitFiles | MonolingualFiles) -> list[int | str]:
+        """The columns of both sides of a source; tags of languages in one spelling."""
+        columns = files.columns(self.src_lang, self.tgt_lang)
+        return [*columns] if files.form not in TAGGED else ["-".join(language_range(str(tag))) for tag in columns]
+
+    def train_as_read(self) -> list[dict[str, Any]]:
+        """The sources of train in one spelling: a list, all defaults as what they stand for."""
+        return [
+            {
+                **files.model_dump(exclude={"src_column", "tgt_column"}),
+                "columns": self.columns_of(files),
+                "variants": files.variants or ("all" if files.tmx else None),
+            }
+            for files in self.sources("train")
+        ]
+
     def held_out(self) -> dict[str, float]:
         """The splits that are held out of train, with their shares."""
         given = {"valid": self.valid, "test": self.test}

@@ -237,6 +237,7 @@ def _settings_that_count(config: Config) -> dict[str, Any]:
     settings = config.run_settings()
     del settings["arms"], settings["translate"]["bootstrap_samples"], settings["translate"]["teacher"]
     settings["extract"].update(topk=config.stored_topk(), passes=config.extract_passes())
+    settings["corpus"] = {**settings["corpus"], "train": config.corpus.train_as_read()}
     settings["kd"] = config.kd.counting()
     if config.uses_monolingual:
         settings["kd"]["monolingual_weight"] = config.kd.monolingual_weight
@@ -284,7 +285,7 @@ def _held_out_by(config: Config) -> dict[str, Any]:
     """
     if not (corpus := config.corpus).held_out():
         return {}
-    train = [files.model_copy(update={"weight": min(files.weight, 1.0)}) for files in corpus.sources("train")]
+    train = [{**files, "weight": min(files["weight"], 1.0)} for files in corpus.train_as_read()]
     clean = corpus.clean.model_dump(exclude={"test_overlap"} if corpus.test and corpus.test.held_out else None)
     rules = {f"corpus.clean.{key}": value for key, value in clean.items()}
     vocabulary = {"corpus.max_vocabulary": corpus.max_vocabulary}

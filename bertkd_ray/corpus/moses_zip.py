@@ -19,7 +19,9 @@ from bertkd_ray.corpus.readers import aligned_pairs, line_blocks, open_stored
 
 _MOST_MEMBERS = 1000
 _PACKING = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others unpack a block into any amount of memory
-_END_OF_DIRECTORY = b"PK\x05\x06"
+_END_OF_DIRECTORY, _END_OF_ZIP64_DIRECTORY = b"PK\x05\x06", b"PK\x06\x06"
+_IN_ZIP64 = 0xFFFFFFFF
+"""A size that stands in the other record, which some programs always write."""
 _LONGEST_END = 22 + (1 << 16)
 _MAX_DIRECTORY_BYTES = 1 << 20
 
@@ -74,7 +76,10 @@ def _check_directory(stored: IO[bytes], path: str) -> None:
     start = end.rfind(_END_OF_DIRECTORY)
     if start < 0:
         raise zipfile.BadZipFile("it has no directory")
-    if int.from_bytes(end[start + 12 : start + 16], "little") > _MAX_DIRECTORY_BYTES:
+    directory = int.from_bytes(end[start + 12 : start + 16], "little")
+    if directory == _IN_ZIP64 and (start := end.rfind(_END_OF_ZIP64_DIRECTORY)) >= 0:
+        directory = int.from_bytes(end[start + 40 : start + 48], "little")
+    if directory > _MAX_DIRECTORY_BYTES:
         raise UserError(f"{path}: has over {_MOST_MEMBERS:,} files; give a Moses archive of OPUS, with one a language")
 
 

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 
-from bertkd_ray.config.corpus import SPLITS, TAGGED, CorpusConfig, Files, MonolingualFiles, SplitFiles
-from bertkd_ray.config.languages import language_range
+from bertkd_ray.config.corpus import SPLITS, CorpusConfig, Files, MonolingualFiles, SplitFiles
 from bertkd_ray.core.console import log
 from bertkd_ray.core.errors import UserError
 from bertkd_ray.core.paths import expand_home
@@ -94,7 +93,7 @@ def _settings(corpus: CorpusConfig, named: Iterable[tuple[str, SplitFiles | Mono
     settings: dict[str, object] = {}
     for name, files in named:
         if files.form != "text":
-            settings[f"{name}.columns"] = _columns(corpus, files)
+            settings[f"{name}.columns"] = corpus.columns_of(files)
         if files.tmx is not None:
             settings[f"{name}.variants"] = files.variants or "all"
         if files.xliff is not None:
@@ -102,12 +101,6 @@ def _settings(corpus: CorpusConfig, named: Iterable[tuple[str, SplitFiles | Mono
         if files.form == "datasets":
             settings[f"{name}.dataset"] = [files.subset, _dataset_split(name.partition(".")[0], files)]
     return settings
-
-
-def _columns(corpus: CorpusConfig, files: SplitFiles | MonolingualFiles) -> list[int | str]:
-    """The columns of both sides; tags of languages in one spelling."""
-    columns = files.columns(corpus.src_lang, corpus.tgt_lang)
-    return [*columns] if files.form not in TAGGED else ["-".join(language_range(str(tag))) for tag in columns]
 
 
 def _names(corpus: CorpusConfig, files: SplitFiles | MonolingualFiles) -> tuple[str, str]:

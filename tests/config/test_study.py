@@ -213,6 +213,18 @@ def test_another_vocabulary_holds_out_other_pairs(load, key, value):
     assert load(tree)
 
 
+@pytest.mark.parametrize("valid", [FILES, SHARE])
+def test_a_source_in_another_spelling_is_the_same(load, valid):
+    tmx = {"tmx": "a.tmx"}
+    spelled = [{**tmx, "variants": "all", "src_column": "deu", "tgt_column": "EN"}]
+    tree = of_two_corpora(valid, FILES, train=spelled)
+    tree["arms"]["one"] = {"corpus.train": tmx}
+    with pytest.raises(
+        UserError, match=r"arms\.one has the same settings as arms\.other, but for keys that change nothing"
+    ):
+        load({**tree, "overrides": {"corpus": {"source": None, "train": tmx, "valid": valid, "test": FILES}}})
+
+
 TWINS = {"a": {"steps": 7}, "b": {"steps": 7}}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 import zipfile
 from pathlib import Path
 
@@ -34,6 +35,25 @@ def refused(path: str, src: str = "de", tgt: str = "en") -> str:
     message = error_message(read_moses_zip(path, src, tgt))
     assert message.startswith(f"{path}: ")
     return message.removeprefix(f"{path}: ")
+
+
+def with_zip64_end(data: bytes, directory_bytes: int | None = None) -> bytes:
+    """An archive whose last record leaves counts and sizes to ZIP64 records before it (APPNOTE 4.3.14 to 4.3.16)."""
+    count, size, offset = struct.unpack("<HII", data[-12:-2])
+    size = size if directory_bytes is None else directory_bytes
+    record = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, count, count, size, offset)
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, len(data) - 22, 1)
+    end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0xFFFF, 0xFFFF, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    return data[:-22] + record + locator + end
+
+
+def test_an_archive_of_programs_that_always_write_zip64(tmp_path):
+    path = tmp_path / "books.zip"
+    data = Path(write(path, MEMBERS)).read_bytes()
+    path.write_bytes(with_zip64_end(data))
+    assert pairs_of(read_moses_zip(str(path), "de", "en")) == PAIRS
+    path.write_bytes(with_zip64_end(data, directory_bytes=2**20 + 1))
+    assert refused(str(path)).startswith("has over 1,000 files")
 
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
