@@ -1,5 +1,6 @@
 """The configuration of prepare: where the text comes from, what is dropped of it, how it becomes token ids."""
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -173,8 +174,16 @@ def _check_keys(files: SplitFiles | MonolingualFiles, columns: tuple[str, ...]) 
             raise ValueError(f"{key}: the columns of a TSV are counted from 0, got {column!r}")
         if files.form != "tsv" and not isinstance(column, str):
             raise ValueError(f"{key}: the columns of {files.form} have names, got {column!r}")
-        if files.form in TAGGED and not is_language_code(language_range(str(column))[0]):
+        if files.form in TAGGED and not _is_tag(str(column), files):
             raise ValueError(f"{key}: the columns of {files.form} are tags of languages, as en-GB, got {column!r}")
+
+
+def _is_tag(column: str, files: SplitFiles | MonolingualFiles) -> bool:
+    """Whether a column may be a language's tag: those of archives also name what is no language, as `ze_zh` of OPUS."""
+    language = language_range(column)[0]
+    if files.moses_zip is not None:
+        return re.fullmatch(r"[A-Za-z0-9]+([-_][A-Za-z0-9]+)*", column) is not None
+    return is_language_code(language) or language in ("x", "i")
 
 
 def _listing(keys: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 Members are read from the archive as streams and never written anywhere; the sizes that it declares are not believed.
 """
 
+import errno
 import hashlib
 import zipfile
 import zlib
@@ -63,7 +64,9 @@ def _opened(path: str, tag: str) -> Iterator[tuple[IO[bytes], str]]:
                 member = _member(archive, path, tag)
                 with archive.open(member) as stream:
                     yield stream, member.filename
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, IndexError, OSError) as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise  # of the storage, not of a place that damage points to
             reason = f"truncated, damaged or no ZIP archive ({one_line(error)})"
             raise UserError(f"{path}: {reason}; get the Moses archive of OPUS again") from error
 

@@ -4,7 +4,9 @@ Nothing that a document names is loaded. A DOCTYPE is passed over; a document th
 XML's five, is refused, so none can grow or fetch anything.
 """
 
+import codecs
 from collections.abc import Iterator
+from itertools import chain
 from typing import Protocol
 from xml.parsers import expat
 
@@ -64,7 +66,16 @@ def parse_xml(path: str, root: str, handler: ElementHandler, *, namespaces: bool
     outermost element, entities other than XML's five, tags over 1 MiB, elements within elements over 256 deep, and over
     1,000 names of elements and attributes.
     """
-    parser = expat.ParserCreate(namespace_separator=" " if namespaces else None)
+    with open_bytes(path) as stream:
+        blocks = blocks_of(stream)
+        yield from _parsed(path, root, handler, next(blocks, b""), blocks, namespaces)
+
+
+def _parsed(
+    path: str, root: str, handler: ElementHandler, first: bytes, blocks: Iterator[bytes], namespaces: bool
+) -> Iterator[None]:
+    utf_16 = _utf_16(first)
+    parser = expat.ParserCreate("utf-8" if utf_16 else None, " " if namespaces else None)
     parser.buffer_text = True
     depth, names = 0, set[str]()
 
@@ -98,21 +109,29 @@ def parse_xml(path: str, root: str, handler: ElementHandler, *, namespaces: bool
 
     parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, handler.text
     parser.EntityDeclHandler, parser.SkippedEntityHandler = declared, skipped
-    read = 0
-    with open_bytes(path) as stream:
-        try:
-            for block in blocks_of(stream):
-                parser.Parse(block, False)
-                read += len(block)
-                if read - parser.CurrentByteIndex > _MAX_TOKEN_BYTES:
-                    raise refuse(f"a tag, comment or declaration over {_MAX_TOKEN_BYTES:,} bytes; write the file again")
-                yield
-            if not read:
-                raise UserError(f"{path}: the file is empty; give a document")
-            parser.Parse(b"", True)
-        except expat.ExpatError as error:
-            reason = expat.ErrorString(error.code)
-            raise UserError(f"{path}:{error.lineno}: not well-formed XML ({reason}); write the file again") from None
-        except (ValueError, LookupError) as error:
-            raise UserError(f"{path}:1: an encoding that is not read ({error}); convert the file to UTF-8") from None
-    yield
+    if not first:
+        raise UserError(f"{path}: the file is empty; give a document")
+    decoder, read = codecs.getincrementaldecoder(utf_16)() if utf_16 else None, 0
+    try:
+        for block in chain([first], blocks, [b""]):
+            # The parser itself takes half a surrogate pair and the letter behind it for one character.
+            encoded = decoder.decode(block, final=not block).encode() if decoder else block
+            parser.Parse(encoded, not block)
+            read += len(encoded)
+            if read - parser.CurrentByteIndex > _MAX_TOKEN_BYTES:
+                raise refuse(f"a tag, comment or declaration over {_MAX_TOKEN_BYTES:,} bytes; write the file again")
+            yield
+    except expat.ExpatError as error:
+        reason = expat.ErrorString(error.code)
+        raise UserError(f"{path}:{error.lineno}: not well-formed XML ({reason}); write the file again") from None
+    except UnicodeDecodeError as error:
+        raise refuse(f"not valid UTF-16 ({error.reason}); convert the file to UTF-8") from None
+    except (ValueError, LookupError) as error:
+        raise UserError(f"{path}:1: an encoding that is not read ({error}); convert the file to UTF-8") from None
+
+
+def _utf_16(first: bytes) -> str:
+    """The codec of a document in UTF-16, by its mark or its first character `<` (XML 1.0, F.1); else empty."""
+    if first[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return "utf-16"
+    return {b"<\0": "utf-16-le", b"\0<": "utf-16-be"}.get(first[:2], "")

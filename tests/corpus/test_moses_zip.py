@@ -9,7 +9,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
+from bertkd_ray.config.corpus import SplitFiles
+from bertkd_ray.core.errors import UserError
 from bertkd_ray.corpus.moses_zip import moses_zip_hash, read_moses_zip
 from bertkd_ray.corpus.readers import MAX_LINE_BYTES
 from tests.corpus.test_readers import error_message, pairs_of
@@ -152,3 +155,25 @@ def test_a_line_over_the_limit_is_empty(tmp_path: Path, capsys: pytest.CaptureFi
     path = write(tmp_path / "a.zip", {"x.de": "0" * (8 * MAX_LINE_BYTES) + "\na\n", "x.en": "b\nc\n"})
     assert pairs_of(read_moses_zip(path, "de", "en")) == [("", "b"), ("a", "c")]
     assert "x.de: lines over 262,144 bytes are read as empty ones: 1" in capsys.readouterr().err
+
+
+def test_an_archive_of_which_a_byte_has_changed_is_read_right_or_refused(tmp_path):
+    data = Path(write(tmp_path / "a.zip", MEMBERS)).read_bytes()
+    start = data.index(b"PK\1\2")
+    for at in range(start, len(data)):
+        for value in (0, data[at] ^ 1, 255):
+            (tmp_path / "b.zip").write_bytes(data[:at] + bytes([value]) + data[at + 1 :])
+            try:
+                found = pairs_of(read_moses_zip(str(tmp_path / "b.zip"), "de", "en"))
+            except UserError:
+                continue
+            assert found == PAIRS
+
+
+def test_an_ending_that_is_no_language(tmp_path):
+    path = write(tmp_path / "a.zip", {"x.ze_en-ze_zh.ze_en": "one\n", "x.ze_en-ze_zh.ze_zh": "\u4e00\n"})
+    assert pairs_of(read_moses_zip(path, "ze_en", "ze_zh")) == [("one", "\u4e00")]
+    files = {"moses_zip": path, "src_column": "ze_en", "tgt_column": "ze_zh"}
+    assert SplitFiles.model_validate(files).columns("en", "zh") == ("ze_en", "ze_zh")
+    with pytest.raises(ValidationError, match=r"src_column: .* tags of languages"):
+        SplitFiles.model_validate({**files, "src_column": "../en"})

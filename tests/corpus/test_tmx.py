@@ -111,6 +111,16 @@ def test_encodings_and_packing(tmp_path: Path, encoding: str, packed: str) -> No
         assert read(f"{scheme}{tmp_path}/a.tmx{packed}")[0] == [("Grüße", "café")]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_half_a_surrogate_pair_is_refused_and_a_whole_one_read(tmp_path: Path, encoding: str) -> None:
+    document = f"{HEAD}{unit(('de', 'vor@nach'), ('en', '😀'))}</body></tmx>".encode(encoding)
+    (tmp_path / "a.tmx").write_bytes(document)
+    assert read(str(tmp_path / "a.tmx"))[0] == [("vor@nach", "😀")]
+    half = "\ud83d".encode(encoding, "surrogatepass")[-2:]
+    (tmp_path / "a.tmx").write_bytes(document.replace("@".encode(encoding)[-2:], half))
+    assert "not valid UTF-16" in refused(str(tmp_path / "a.tmx"))
+
+
 def test_a_doctype_is_passed_over_and_never_loaded(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "tmx14.dtd")  # would block whoever opens it
     doctype = '<!DOCTYPE tmx SYSTEM "tmx14.dtd" [\n<!ELEMENT x ANY>\n]>\n'
