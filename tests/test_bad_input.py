@@ -559,7 +559,7 @@ def test_a_run_refuses_a_bert_before_it_begins(project, tmp_path, capsys):
 
 
 def test_swapped_languages_are_told_where_names_or_text_tell(project, bad, capsys):
-    for name, of in (("a.en", ENGLISH), ("a.de", GERMAN), ("b", ENGLISH[:30]), ("c", GERMAN[:30])):
+    for name, of in (("a.en", ENGLISH), ("a.de", GERMAN), ("b", ENGLISH[-30:]), ("c", GERMAN[-30:])):
         (bad / name).write_bytes(lines(of))
     train = [f"corpus.train.src={bad}/a.en", f"corpus.train.tgt={bad}/a.de"]
     valid = [f"corpus.valid.src={bad}/b", f"corpus.valid.tgt={bad}/c"]
