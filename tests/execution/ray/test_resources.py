@@ -17,7 +17,7 @@ from bertkd_ray.core.errors import UserError
 from bertkd_ray.execution.ray import resources, session
 from bertkd_ray.execution.ray.resources import StartWatch, nodes_are_starting, require_room, room_for, worker_resources
 from bertkd_ray.execution.ray.session import RayRuntime
-from tests.chaos.machine import Driver, machine
+from tests.chaos.machine import Driver, machine, ray_processes
 from tests.helpers.services import ROOT
 from tests.helpers.small_config import write_config
 
@@ -222,7 +222,9 @@ def test_a_cluster_says_within_a_minute_that_no_node_fits_and_ctrl_c_ends_a_wait
         )
         waiting = Driver(["finetune", str(path)], cluster.address, tmp_path / "waiting.log")
         assert waiting.wait_for("finetune")
-        time.sleep(10)  # until its controller waits
+        while waiting.running and "TrainController" not in {name for _, name in ray_processes()}:
+            time.sleep(0.5)
+        time.sleep(5)  # until the controller waits
         waiting.kill(signal.SIGINT)
         interrupted = time.monotonic()
         assert waiting.wait() == 1
