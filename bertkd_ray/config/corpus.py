@@ -1,12 +1,11 @@
 """The configuration of prepare: where the text comes from, what is dropped of it, how it becomes token ids."""
 
-import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
-from bertkd_ray.config.languages import DOTTED_I, covers, is_language_code, language_code, language_range
+from bertkd_ray.config.languages import DOTTED_I, covers, is_language_code, is_tag, language_code, language_range
 from bertkd_ray.config.section import ONE_OR_MANY, Location, Section
 
 SPLITS = ("train", "valid", "test")
@@ -174,16 +173,8 @@ def _check_keys(files: SplitFiles | MonolingualFiles, columns: tuple[str, ...]) 
             raise ValueError(f"{key}: the columns of a TSV are counted from 0, got {column!r}")
         if files.form != "tsv" and not isinstance(column, str):
             raise ValueError(f"{key}: the columns of {files.form} have names, got {column!r}")
-        if files.form in TAGGED and not _is_tag(str(column), files):
+        if files.form in TAGGED and not is_tag(str(column), any_name=files.moses_zip is not None):
             raise ValueError(f"{key}: the columns of {files.form} are tags of languages, as en-GB, got {column!r}")
-
-
-def _is_tag(column: str, files: SplitFiles | MonolingualFiles) -> bool:
-    """Whether a column may be a language's tag: those of archives also name what is no language, as `ze_zh` of OPUS."""
-    language = language_range(column)[0]
-    if files.moses_zip is not None:
-        return re.fullmatch(r"[A-Za-z0-9]+([-_][A-Za-z0-9]+)*", column) is not None
-    return is_language_code(language) or language in ("x", "i")
 
 
 def _listing(keys: Sequence[str]) -> str:
@@ -377,14 +368,12 @@ class CorpusConfig(Section):
 
     def train_as_read(self) -> list[dict[str, Any]]:
         """The sources of train in one spelling: a list, all defaults as what they stand for."""
-        return [
-            {
-                **files.model_dump(exclude={"src_column", "tgt_column"}),
-                "columns": self.columns_of(files),
-                "variants": files.variants or ("all" if files.tmx else None),
-            }
-            for files in self.sources("train")
-        ]
+        read = []
+        for files in self.sources("train"):
+            variants = files.variants or ("all" if files.tmx else None)
+            columns = dict(zip(("src_column", "tgt_column"), self.columns_of(files), strict=True))
+            read.append({**files.model_dump(), **columns, "variants": variants})
+        return read
 
     def held_out(self) -> dict[str, float]:
         """The splits that are held out of train, with their shares."""

@@ -1,5 +1,6 @@
 """Codes of languages (ISO 639), and what is known of how a language is written."""
 
+import re
 from functools import cache, lru_cache
 from pathlib import Path, PurePosixPath
 
@@ -42,6 +43,14 @@ def language_range(tag: str) -> tuple[str, ...]:
     """The subtags of a BCP 47 tag, in lower case, the language by its shortest code: zh, hant, tw for `zho_Hant_TW`."""
     language, *others = tag.replace("_", "-").lower().split("-")
     return language_code(language), *others
+
+
+def is_tag(text: str, *, any_name: bool = False) -> bool:
+    """Whether this is a language's tag of BCP 47; any_name: or of its form, as OPUS's `ze_zh`, which is no language."""
+    if any_name:
+        return re.fullmatch(r"[A-Za-z0-9]+([-_][A-Za-z0-9]+)*", text) is not None
+    language = language_range(text)[0]
+    return is_language_code(language) or language in ("x", "i")
 
 
 def covers(wanted: str, tag: str) -> bool:
