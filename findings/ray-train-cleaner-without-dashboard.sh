@@ -59,15 +59,19 @@ def processes(title: str) -> list[psutil.Process]:
 
 ray.init(address="local", num_cpus=2, include_dashboard=sys.argv[1] == "with", log_to_driver=False)
 threading.Thread(target=fit, daemon=True).start()
-assert wait_for(lambda: bool(processes("RayTrainWorker.run_train_fn")) and states() == ["CREATED"], 120)
+assert wait_for(lambda: bool(processes("RayTrainWorker")) and states() == ["CREATED"], 120)
 time.sleep(5)
 for process in processes("TrainController"):
     process.kill()
-print(sys.argv[1], "a dashboard, removed within a minute:", wait_for(lambda: states() == ["REMOVED"], 60), flush=True)
+removed = wait_for(lambda: states() == ["REMOVED"], 60)
+with open(sys.argv[2], "a") as seen:  # Ray's nodes print on stdout
+    print(sys.argv[1], "a dashboard, removed within a minute:", removed, file=seen)
 ray.shutdown()
 PYTHON
 export RAY_TRAIN_V2_ENABLED=1
-for dashboard in with without; do "$place/venv/bin/python" "$place/train.py" "$dashboard" 2>> "$place/log"; done > "$place/seen" || cat "$place/log"
+for dashboard in with without; do
+    "$place/venv/bin/python" "$place/train.py" "$dashboard" "$place/seen" > "$place/log" 2>&1 || cat "$place/log"
+done
 cat "$place/seen"
 diff "$place/seen" - <<'EXPECTED'
 with a dashboard, removed within a minute: True
