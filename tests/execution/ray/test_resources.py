@@ -220,9 +220,12 @@ def test_a_cluster_says_within_a_minute_that_no_node_fits_and_ctrl_c_ends_a_wait
             "bertkd: error: cpus_per_worker: 4, but no node of the cluster has more than 2; "
             "set cpus_per_worker=2 or less\n"
         )
+        before = {process.pid for process, _ in ray_processes()}
         waiting = Driver(["finetune", str(path)], cluster.address, tmp_path / "waiting.log")
         assert waiting.wait_for("finetune")
-        while waiting.running and "TrainController" not in {name for _, name in ray_processes()}:
+        while waiting.running and not any(
+            name == "TrainController" and process.pid not in before for process, name in ray_processes()
+        ):
             time.sleep(0.5)
         time.sleep(5)  # until the controller waits
         waiting.kill(signal.SIGINT)
