@@ -96,7 +96,7 @@ def in_effect(search: Search) -> Iterator[None]:
 
 
 class VariantStep(Seq2SeqStep):
-    """Gives logits, and keeps keys and values of the decoder's own tokens in tensors of one size, if asked."""
+    """Keeps keys and values of the decoder's own tokens in tensors of one size, if asked."""
 
     def __init__(self, model: Any, source_NS: Tensor, mask_NS: Tensor, *, static: bool) -> None:
         super().__init__(model, source_NS, mask_NS)
@@ -104,18 +104,6 @@ class VariantStep(Seq2SeqStep):
         if static:
             own: Any = StaticCache(config=model.config, max_cache_len=source_NS.shape[1])
             self._cache = EncoderDecoderCache(own, DynamicCache(config=model.config))
-
-    def logits(self, tokens_R: Tensor) -> Tensor:
-        """[R, V] of the next token."""
-        hidden_R1D = self._decoder(
-            input_ids=tokens_R[:, None],
-            encoder_hidden_states=self._encoded_NSD,
-            encoder_attention_mask=self._mask_N11S,
-            past_key_values=self._cache,
-            use_cache=True,
-        ).last_hidden_state
-        logits_RV: Tensor = self._project(hidden_R1D[:, -1])
-        return logits_RV
 
     def reorder(self, rows_R: Tensor) -> None:
         if not self._static:

@@ -41,6 +41,10 @@ class Seq2SeqStep(Step):
         self._cache = EncoderDecoderCache(DynamicCache(config=model.config), DynamicCache(config=model.config))
 
     def log_probs(self, tokens_R: Tensor) -> Tensor:
+        return torch.log_softmax(self.logits(tokens_R).float(), dim=-1).index_fill_(1, self._never, -torch.inf)
+
+    def logits(self, tokens_R: Tensor) -> Tensor:
+        """[R, V] of the next token, those that never stand in a translation among it."""
         hidden_R1D = self._decoder(
             input_ids=tokens_R[:, None],
             encoder_hidden_states=self._encoded_NSD,
@@ -48,8 +52,8 @@ class Seq2SeqStep(Step):
             past_key_values=self._cache,
             use_cache=True,
         ).last_hidden_state
-        logits_RV = self._project(hidden_R1D[:, -1])
-        return torch.log_softmax(logits_RV.float(), dim=-1).index_fill_(1, self._never, -torch.inf)
+        logits_RV: Tensor = self._project(hidden_R1D[:, -1])
+        return logits_RV
 
     def reorder(self, rows_R: Tensor) -> None:
         self._cache.self_attention_cache.batch_select_indices(rows_R)
