@@ -27,6 +27,7 @@ from benchmarks import (
     translating,
 )
 from benchmarks.machine import ROOT, commit, machine
+from benchmarks.options import add_only
 from benchmarks.setting import Setting, find_text
 from benchmarks.table import Row, markdown_table, text_table
 from benchmarks.timing import ROUNDS
@@ -91,13 +92,6 @@ def _write(path: Path, tree: dict[str, Any]) -> None:
     print(f"JSON: {path}")
 
 
-def _rows(text: str) -> list[str]:
-    chosen = text.split(",")
-    if unknown := set(chosen) - set(MEASURES):
-        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: choose from {', '.join(MEASURES)}")
-    return [name for name in MEASURES if name in chosen]
-
-
 def _rounds(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}: give a number of rounds, 5 or more for a median to rely on")
@@ -106,7 +100,7 @@ def _rounds(text: str) -> int:
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", type=_rows, default=list(MEASURES), help=f"rows, of {','.join(MEASURES)}")
+    add_only(parser, MEASURES, "rows")
     parser.add_argument("--rounds", type=_rounds, default=ROUNDS, help="times that each side runs (default: 5)")
     parser.add_argument("--threads", type=int, help="torch's threads (default: torch's choice)")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="seconds of the wall or of this process's CPUs")

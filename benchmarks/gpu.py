@@ -30,6 +30,7 @@ from benchmarks.gpu_results import ResultTable
 from benchmarks.gpu_setting import REAL, TINY, GpuSetting
 from benchmarks.gpu_timing import ProductRate, Products, Shape
 from benchmarks.machine import ROOT, commit
+from benchmarks.options import add_only
 
 DEADLINE, TINY_DEADLINE = 170.0, 60.0
 MEASURES = {
@@ -100,16 +101,9 @@ def _function(name: str) -> Callable[[GpuSetting, ResultTable], None]:
     return getattr(imported, function)  # type: ignore[no-any-return]
 
 
-def _rows(text: str) -> list[str]:
-    chosen = text.split(",")
-    if unknown := set(chosen) - set(MEASURES):
-        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: choose from {', '.join(MEASURES)}")
-    return [name for name in MEASURES if name in chosen]
-
-
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", type=_rows, default=list(MEASURES), help=f"rows, of {','.join(MEASURES)}")
+    add_only(parser, MEASURES, "rows")
     parser.add_argument("--device", default="cuda", help="where to measure (default: cuda)")
     parser.add_argument("--tiny", action="store_true", help="miniature models, to see that everything works")
     parser.add_argument("--deadline", type=float, help="seconds after which this ends (default: 170; tiny: 60)")

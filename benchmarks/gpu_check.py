@@ -39,6 +39,7 @@ from benchmarks.gpu import describe
 from benchmarks.gpu_results import ResultTable
 from benchmarks.gpu_setting import REAL, TINY, GpuSetting
 from benchmarks.machine import ROOT, commit
+from benchmarks.options import add_only
 from bertkd_ray.execution.device import cuda_problem
 
 MINUTES = 10.0
@@ -104,13 +105,6 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if results.failed or results.not_passed else 0
 
 
-def _blocks(text: str) -> list[str]:
-    chosen = text.split(",")
-    if unknown := set(chosen) - set(BLOCKS):
-        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: choose from {', '.join(BLOCKS)}")
-    return [name for name in BLOCKS if name in chosen]
-
-
 def _minutes(text: str) -> float:
     try:
         minutes = float(text)
@@ -123,7 +117,7 @@ def _minutes(text: str) -> float:
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_check", description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", type=_blocks, default=list(BLOCKS), help=f"blocks, of {','.join(BLOCKS)}")
+    add_only(parser, BLOCKS, "blocks")
     parser.add_argument("--rehearse", action="store_true", help="in miniature on a CPU, to see that everything works")
     parser.add_argument("--minutes", type=_minutes, default=MINUTES, help="that all may take (default: 10)")
     parser.add_argument(

@@ -17,13 +17,11 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache, StaticCa
 from benchmarks.gpu_rates import Rates
 from benchmarks.gpu_results import ResultTable
 from benchmarks.gpu_setting import GpuSetting
-from benchmarks.gpu_translate import BEAM
+from benchmarks.gpu_translate import BEAM, translations
 from bertkd_ray.core.ragged import Ragged
 from bertkd_ray.decoding import beam_search, seq2seq
-from bertkd_ray.decoding.batches import Translation
-from bertkd_ray.decoding.seq2seq import Seq2SeqStep, translate_ids
+from bertkd_ray.decoding.seq2seq import Seq2SeqStep
 from bertkd_ray.softlabels.gpu_topk import logsumexp_of
-from bertkd_ray.translation.engines import GPU_BATCH_TOKENS
 
 LOOK_EVERY = 4
 """Positions between two looks at which sentences are finished."""
@@ -63,19 +61,6 @@ def measure(setting: GpuSetting, results: ResultTable) -> None:
 def _searching(setting: GpuSetting, model: Any, source: Ragged, search: Search) -> Iterator[Callable[[], object]]:
     with in_effect(search):
         yield partial(translations, setting, model, source)
-
-
-def translations(setting: GpuSetting, model: Any, source: Ragged) -> list[list[Translation]]:
-    """By the search that is in effect; no longer than the sources."""
-    return translate_ids(
-        model,
-        source,
-        beam=BEAM,
-        max_length_factor=1.0,
-        max_length_offset=0,
-        batch_tokens=GPU_BATCH_TOKENS,
-        precision=setting.precision,
-    )
 
 
 @contextmanager
